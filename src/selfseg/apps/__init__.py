@@ -1,0 +1,1 @@
+"""Apps: thin faces over the pipeline."""

@@ -1,0 +1,1 @@
+"""Core: what every stage may use. Axes, the image type, configuration, seeds, errors, progress, safe files. No torch."""

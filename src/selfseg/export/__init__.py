@@ -1,0 +1,1 @@
+"""Exports: label files, overlays, outlines and the report."""

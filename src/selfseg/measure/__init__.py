@@ -1,0 +1,1 @@
+"""Measures of segmentations against truth, on integer arrays of any dimension."""

@@ -1,0 +1,183 @@
+"""The contract of a method: what the loop, the store, the tiles and the apps may ask of it, and nothing more."""
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any, ClassVar
+
+from pydantic import Field
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from selfseg.core.config import Config
+from selfseg.core.errors import UsageError, explain
+
+ENTRY_POINTS = "selfseg.methods"
+
+
+class MethodConfig(Config):
+    """Options that every method has. A method's own `Config` adds to them."""
+
+    classes: int | None = Field(default=None, ge=1, le=255)
+    """Exact number of classes of the finished model; empty = as many as the method finds."""
+
+    prepare: str = "range"
+    """Preparation of every image, in order, as named steps: ``rescale=0.5,range``. Stored and repeated at prediction."""
+
+    batch_size: int = Field(default=1, ge=1)
+    """Images in one optimiser step. Images of different sizes are padded, and the padding is masked out of everything."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Prepared training images of one step.
+
+    Attributes
+    ----------
+    images
+        ``[B C *S]`` float32.
+    valid
+        ``[B *S]`` bool, False = the pixel must not count (padding, mask, NaN); None = every pixel counts.
+    hints
+        ``[B *S]`` int64: class wanted by the user's scribble, -1 = no scribble; None = no hints at all.
+    indices
+        Which training images these are, 0-based.
+    ends_epoch
+        True for the batch after which every training image has been seen once more.
+    """
+
+    images: Tensor
+    valid: Tensor | None = None
+    hints: Tensor | None = None
+    indices: tuple[int, ...] = (0,)
+    ends_epoch: bool = True
+
+
+class Method(nn.Module, ABC):
+    """A segmentation method that learns from unlabelled images. One file, one subclass.
+
+    The loop owns iteration, precision, device, checkpoints, previews and progress. A method owns its networks, its losses
+    and its schedule. Its whole state is tensors: what `state` returns is what is saved.
+
+    Parameters
+    ----------
+    config
+        An instance of the class attribute `Config`.
+    n_channels
+        Channels of the prepared images.
+    n_dims
+        2 for images, 3 for volumes.
+    """
+
+    Config: ClassVar[type[MethodConfig]]
+    """Options of the method: a frozen model with one docstring under each field."""
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Named sets of option values, by preset name. ``default`` is the empty set unless given."""
+
+    deviations: ClassVar[tuple[str, ...]] = ()
+    """Where the ``paper`` preset differs from the paper, one phrase each."""
+
+    def __init__(self, config: MethodConfig, n_channels: int, n_dims: int = 2) -> None:
+        super().__init__()
+        self.config = config
+        self.n_channels = n_channels
+        self.n_dims = n_dims
+
+    @property
+    @abstractmethod
+    def n_classes(self) -> int:
+        """Number of channels K that `assign` returns."""
+
+    @property
+    def context(self) -> int | None:
+        """Pixels of halo that a prediction needs on each side; None = the whole image."""
+        return None
+
+    @abstractmethod
+    def n_steps(self, n_images: int) -> int:
+        """Return how many optimiser steps (batches) the schedule has for `n_images` training images."""
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        """Return the optimisers by the names that `steps` yields; empty for a method without gradients."""
+        return {}
+
+    @abstractmethod
+    def steps(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """Do the work of one batch: yield an optimiser's name and the weighted loss terms of each of its steps.
+
+        The loop sums the terms, steps that optimiser, and resumes the generator.
+        """
+
+    @abstractmethod
+    def assign(self, images: Tensor) -> Tensor:
+        """Return class probabilities ``[B K *S]``, summing to 1 over K, of prepared images ``[B C *S]``."""
+
+    def finish(self, batches: Callable[[], Iterable[Batch]]) -> None:
+        """Complete the model after the last step; `batches()` gives one pass over the training images, each time it is called."""
+
+    def status(self) -> dict[str, int]:
+        """Return whole numbers worth showing while training, for example ``{"classes": 7}``."""
+        return {}
+
+    def stop_reason(self) -> str | None:
+        """Return why training should end before its last step, or None to go on."""
+        return None
+
+    def training_bytes(self, n_pixels: int) -> int:
+        """Return an estimate of the memory that one step on `n_pixels` pixels takes, in bytes."""
+        return 0
+
+    def state(self) -> dict[str, Tensor]:
+        """Return every tensor that makes up the method, by name."""
+        return dict(self.state_dict())
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take over tensors that `state` returned.
+
+        Raises
+        ------
+        RuntimeError, KeyError
+            If a tensor is missing or of the wrong shape.
+        """
+        self.load_state_dict(dict(state))
+
+
+def method_names() -> list[str]:
+    """Return the names of all methods that can be found: files of this package, then entry points of other packages."""
+    package = importlib.import_module("selfseg.methods")
+    own = [module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")]
+    return sorted(own) + sorted(point.name for point in entry_points(group=ENTRY_POINTS) if point.name not in own)
+
+
+def find_method(name: str) -> type[Method]:
+    """Return the class of the method called `name`.
+
+    Raises
+    ------
+    UsageError
+        If there is no such method, or its file defines no subclass of `Method`.
+    """
+    if name not in method_names():
+        raise UsageError(explain("method", expected=f"one of {', '.join(method_names())}", got=repr(name), fix="see `selfseg methods`"))
+    for point in entry_points(group=ENTRY_POINTS):
+        if point.name == name:
+            found: type[Method] = point.load()
+            return found
+    module = importlib.import_module(f"selfseg.methods.{name}")
+    for value in vars(module).values():
+        if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__:
+            return value
+    raise UsageError(explain(f"method {name}", expected="a subclass of Method in its file", got="none", fix="see CONTRIBUTING.md"))
+
+
+def build_config(name: str, preset: str = "default", **changes: Any) -> MethodConfig:
+    """Return the configuration of a method: its defaults, a preset over them, single values over that."""
+    method = find_method(name)
+    presets = {"default": {}, **method.presets}
+    if preset not in presets:
+        raise UsageError(explain("preset", expected=f"one of {', '.join(sorted(presets))}", got=repr(preset), fix=f"see `selfseg methods {name}`"))
+    return method.Config.build({**presets[preset], **changes}, what=f"{name} option")

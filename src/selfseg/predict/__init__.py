@@ -1,0 +1,1 @@
+"""Prediction: a function of a fitted method."""

@@ -1,0 +1,1 @@
+"""Reading: files and arrays in, images with axes and spacing out."""

@@ -1,0 +1,1 @@
+"""Refinement: from probabilities to labels and to the merge tree."""

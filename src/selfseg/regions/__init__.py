@@ -1,0 +1,1 @@
+"""Regions: superpixels, their adjacency graph and the merge tree over them. Any number of dimensions, no torch."""

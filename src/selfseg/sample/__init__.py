@@ -1,0 +1,1 @@
+"""Sampling: named preparation steps and batches of prepared images."""
