@@ -1,1 +1,5 @@
-"""Networks and their layers: ``[B C *S] -> [B K *S]``."""
+"""Networks: ``[B C *S] -> [B K *S]``."""
+
+from selfseg.nets.pixel_cnn import PixelCNN
+
+__all__ = ["PixelCNN"]

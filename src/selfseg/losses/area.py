@@ -1,0 +1,92 @@
+"""Area: no cluster should cover too much, and none that is alive too little. Both terms have a gradient."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from selfseg.core.errors import UsageError, explain
+from selfseg.losses._valid import check_pixels
+
+
+def soft_areas(probabilities: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Return the share of the valid pixels that each cluster holds, softly: ``a_k = mean_n q_nk``, ``[K]``.
+
+    Parameters
+    ----------
+    probabilities
+        q ``[B K *S]``, summing to 1 over K.
+    valid
+        ``[B *S]`` bool; None = all count.
+    """
+    check_pixels("valid", valid, probabilities)
+    rows = probabilities.movedim(1, -1).reshape(-1, probabilities.shape[1])  # [N K]
+    if valid is None:
+        return rows.mean(dim=0)
+    counted = valid.reshape(-1, 1)
+    return rows.where(counted, rows.new_zeros(())).sum(dim=0) / counted.sum().clamp(min=1)
+
+
+def area_too_large(probabilities: Tensor, maximum: float, valid: Tensor | None = None) -> Tensor:
+    r"""Return how far soft areas exceed `maximum`.
+
+    .. math:: L_M = \sum_k \max(a_k - a_{max}, 0)^2 / a_{max}^2, \qquad a_k = \frac{1}{N} \sum_n q_{nk}
+
+    Parameters
+    ----------
+    probabilities
+        q ``[B K *S]``, the softmax of the response.
+    maximum
+        Largest share of the valid pixels that a cluster may hold without a penalty, above 0 and at most 1.
+    valid
+        ``[B *S]`` bool; None = all count.
+
+    Raises
+    ------
+    UsageError
+        If `maximum` is not in (0, 1].
+
+    Notes
+    -----
+    The original (`max_k A_k / (n H W)` over argmax counts) has no gradient. This form has one, through q.
+    """
+    _check_share("maximum", maximum)
+    return (F.relu(soft_areas(probabilities, valid) - maximum) / maximum).square().sum()
+
+
+def area_too_small(probabilities: Tensor, minimum: float, valid: Tensor | None = None, grow: bool = True) -> Tensor:
+    r"""Return how far the soft areas of live clusters fall short of `minimum`.
+
+    .. math:: L_m = \pm \sum_k g_k \max(a_{min} - a_k, 0)^2 / a_{min}^2,
+              \qquad g_k = [\text{some pixel has } \arg\max_i q_{ni} = k]
+
+    Parameters
+    ----------
+    probabilities
+        q ``[B K *S]``, the softmax of the response.
+    minimum
+        Smallest share of the valid pixels that a live cluster may hold without a penalty, above 0 and at most 1.
+    valid
+        ``[B *S]`` bool; None = all count.
+    grow
+        True: small live clusters are drawn larger. False: the sign is negative, and they are driven out.
+
+    Raises
+    ------
+    UsageError
+        If `minimum` is not in (0, 1].
+    """
+    _check_share("minimum", minimum)
+    winners = probabilities.detach().argmax(dim=1)  # [B *S]
+    if valid is not None:
+        winners = winners[valid]
+    live = torch.bincount(winners.reshape(-1), minlength=probabilities.shape[1]) > 0  # [K]
+    shortfall = F.relu(minimum - soft_areas(probabilities, valid)) / minimum
+    penalty = (shortfall.square() * live).sum()
+    return penalty if grow else -penalty
+
+
+def _check_share(name: str, value: float) -> None:
+    if not 0 < value <= 1:
+        raise UsageError(
+            explain(name, expected="a share of the pixels, above 0 and at most 1", got=f"{value}", fix="give 0.6, say")
+        )

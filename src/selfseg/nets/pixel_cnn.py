@@ -1,0 +1,129 @@
+"""The network of differentiable feature clustering: M x (conv 3 -> ReLU -> norm), then conv 1 -> norm. No pooling."""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from selfseg.nets.pixel_norm import PixelNorm
+
+Batches = Iterable[tuple[Tensor, Tensor | None]]
+
+
+class PixelCNN(nn.Module):
+    """Map every pixel and its neighbourhood to a normalised response over K clusters.
+
+    ``M x (conv 3x3, pad 1 -> ReLU -> norm)``, then ``conv 1x1 -> norm``. The last norm is the "response normalisation"
+    of the paper: every cluster axis has mean 0 and variance 1, which lets every cluster win somewhere.
+
+    In training mode the norms use the statistics of the valid pixels of the batch. In evaluation mode they use frozen
+    statistics, which `calibrate` computes; after it, for one image, both modes give the same response.
+
+    Parameters
+    ----------
+    in_channels
+        Channels of the images.
+    n_features
+        Channels p of the hidden layers.
+    n_out
+        Clusters K (q in the paper).
+    n_convolutions
+        Number M of 3x3 convolutions, at least 1.
+    n_dims
+        2 for images, 3 for volumes.
+
+    References
+    ----------
+    Kim, Kanezaki and Tanaka, "Unsupervised learning of image segmentation based on differentiable feature clustering",
+    IEEE TIP 2020, section III.
+    """
+
+    def __init__(
+        self, in_channels: int, n_features: int = 100, n_out: int = 100, n_convolutions: int = 2, n_dims: int = 2
+    ) -> None:
+        super().__init__()
+        conv = {2: nn.Conv2d, 3: nn.Conv3d}[n_dims]
+        widths = [in_channels, *[n_features] * n_convolutions]
+        self.convs = nn.ModuleList(conv(a, b, 3, padding=1) for a, b in pairwise(widths))
+        self.norms = nn.ModuleList(PixelNorm(n_features) for _ in self.convs)
+        self.head = conv(widths[-1], n_out, 1)
+        self.head_norm = PixelNorm(n_out)
+        self.n_dims = n_dims
+
+    @property
+    def context(self) -> int:
+        """Pixels of halo that the response at a pixel depends on, on each side: one for each 3x3 convolution."""
+        return len(self.convs)
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Return the normalised response ``[B K *S]`` of images ``x [B C *S]``.
+
+        Parameters
+        ----------
+        x
+            Images; what stands in pixels that are not valid, NaN included, changes nothing.
+        valid
+            ``[B *S]`` bool, False = padding or a pixel to ignore; None = all valid. There the response is 0.
+        """
+        x = _zero_invalid(x, valid)
+        if x.device.type == "cpu" and self.n_dims == 2 and not torch.is_grad_enabled():
+            x = x.contiguous(memory_format=torch.channels_last)
+        if not self.training:
+            return self._frozen_response(x, valid)
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = norm(F.relu(conv(x), inplace=True), valid)
+        response: Tensor = self.head_norm(self.head(x), valid)
+        return response
+
+    def _frozen_response(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        for conv, norm in zip(self.convs[:-1], self.norms[:-1], strict=True):
+            # This norm cannot be folded into the next convolution: its shift stops at the border, padded by zeros.
+            x = norm(F.relu(conv(x), inplace=True), valid)
+        weight, bias = self._folded_head()
+        shape = (*weight.shape, *(1,) * self.n_dims)
+        convolve = F.conv2d if self.n_dims == 2 else F.conv3d
+        return _zero_invalid(convolve(F.relu(self.convs[-1](x), inplace=True), weight.reshape(shape), bias), valid)
+
+    def _folded_head(self) -> tuple[Tensor, Tensor]:
+        """Return weight ``[K p]`` and bias ``[K]`` of last hidden norm, head and last norm as one 1x1 convolution."""
+        weight, bias = self.head.weight.flatten(1), self.head.bias
+        in_scale, in_shift = _as_norm(self.norms[-1]).frozen_scale_shift()
+        out_scale, out_shift = self.head_norm.frozen_scale_shift()
+        bias = (bias + weight @ in_shift) * out_scale + out_shift
+        return weight * in_scale * out_scale[:, None], bias
+
+    @torch.no_grad()
+    def calibrate(self, batches: Callable[[], Batches]) -> None:
+        """Set the frozen statistics of every norm to those of all given pixels, exactly, layer by layer.
+
+        Parameters
+        ----------
+        batches
+            Called once for each norm (M + 1 times); gives one pass over pairs of images ``[B C *S]`` and valid
+            ``[B *S]`` (or None).
+        """
+        was_training = self.training
+        self.eval()
+        for depth, norm in enumerate([*self.norms, self.head_norm]):
+            _as_norm(norm).set_statistics(self._inputs_of_norm(depth, batches()))
+        self.train(was_training)
+
+    def _inputs_of_norm(self, depth: int, batches: Batches) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Yield what norm number `depth` sees, with the norms before it frozen."""
+        for x, valid in batches:
+            x = _zero_invalid(x, valid)
+            for conv, norm in zip(self.convs[:depth], self.norms[:depth], strict=True):
+                x = norm(F.relu(conv(x), inplace=True), valid)
+            yield (F.relu(self.convs[depth](x)) if depth < len(self.convs) else self.head(x)), valid
+
+
+def _as_norm(module: nn.Module) -> PixelNorm:
+    """Give a member of a `ModuleList` its type."""
+    return cast(PixelNorm, module)
+
+
+def _zero_invalid(x: Tensor, valid: Tensor | None) -> Tensor:
+    return x if valid is None else x.where(valid.unsqueeze(1), x.new_zeros(()))

@@ -1,0 +1,88 @@
+"""Batch normalisation over the pixels that count, with population statistics that are computed, not averaged."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+EPS = 1e-5
+"""Added to the variance, as in `torch.nn.BatchNorm2d`."""
+
+
+class PixelNorm(nn.Module):
+    """Normalise each channel to mean 0 and variance 1 over all valid pixels of a batch, then scale and shift it.
+
+    In training mode the statistics are those of the batch (biased variance, equation 1 of Ioffe and Szegedy 2015). In
+    evaluation mode they are the buffers `mean` and `variance`, which `set_statistics` fills.
+
+    Parameters
+    ----------
+    n_channels
+        Channels C of the input ``[B C *S]``.
+    """
+
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, n_channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(n_channels))
+        self.bias = nn.Parameter(torch.zeros(n_channels))
+        self.register_buffer("mean", torch.zeros(n_channels))
+        self.register_buffer("variance", torch.ones(n_channels))
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Return ``[B C *S]``, 0 where `valid` ``[B *S]`` is False."""
+        if valid is None and self.training:
+            # Not F.batch_norm: that refuses a batch of a single pixel, which here gives the bias.
+            return torch.batch_norm(x, self.weight, self.bias, None, None, True, 0.0, EPS, torch.backends.cudnn.enabled)
+        mean, variance = moments(x, valid) if self.training else (self.mean, self.variance)
+        scale = self.weight * (variance + EPS).rsqrt()
+        y = x * _column(scale, x) + _column(self.bias - mean * scale, x)
+        return y if valid is None else y.where(valid.unsqueeze(1), y.new_zeros(()))
+
+    def frozen_scale_shift(self) -> tuple[Tensor, Tensor]:
+        """Return (scale, shift), ``[C]`` each: in evaluation mode the layer is ``x * scale + shift``."""
+        scale = self.weight * (self.variance + EPS).rsqrt()
+        return scale, self.bias - self.mean * scale
+
+    @torch.no_grad()
+    def set_statistics(self, parts: Iterable[tuple[Tensor, Tensor | None]]) -> None:
+        """Take mean and variance over the valid pixels of all `parts` (x ``[B C *S]``, valid ``[B *S]``), in float64.
+
+        Parts are merged by the update of Chan, Golub and LeVeque (1983). Without a valid pixel nothing changes.
+        """
+        count, mean, deviation = 0, torch.zeros(()), torch.zeros(())
+        for x, valid in parts:
+            rows = x.movedim(1, -1)
+            rows = (rows[valid] if valid is not None else rows.reshape(-1, x.shape[1])).double()  # [N C]
+            if len(rows) == 0:
+                continue
+            part_mean = rows.mean(dim=0)
+            part_deviation = (rows - part_mean).square().sum(dim=0)
+            if count == 0:
+                count, mean, deviation = len(rows), part_mean, part_deviation
+                continue
+            total, step = count + len(rows), part_mean - mean
+            deviation = deviation + part_deviation + step.square() * (count * len(rows) / total)
+            mean, count = mean + step * (len(rows) / total), total
+        if count:
+            self.mean.copy_(mean)
+            self.variance.copy_(deviation / count)
+
+
+def moments(x: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return mean and biased variance ``[C]`` of ``x [B C *S]`` over the pixels that are `valid` ``[B *S]``."""
+    axes = [0, *range(2, x.ndim)]
+    if valid is None:
+        variance, mean = torch.var_mean(x, dim=axes, correction=0)
+        return mean, variance
+    counted = valid.unsqueeze(1)
+    n = valid.sum().clamp(min=1)
+    mean = x.where(counted, x.new_zeros(())).sum(dim=axes) / n
+    centred = (x - _column(mean, x)).where(counted, x.new_zeros(()))
+    return mean, centred.square().sum(dim=axes) / n
+
+
+def _column(values: Tensor, x: Tensor) -> Tensor:
+    return values.reshape(1, -1, *(1,) * (x.ndim - 2))
