@@ -19,8 +19,8 @@ MAX_DEFLATE = 1032
 PLAUSIBLE = 64 << 20
 """Declared pixel bytes below which a file is simply decoded: a false header then costs little."""
 
-# What Pillow, tifffile and imagecodecs raise on damaged bytes. Pillow parses in pure Python, so that a flipped bit may end
-# as almost any of these; imagecodecs raises subclasses of RuntimeError.
+# What Pillow, tifffile and imagecodecs raise on damaged bytes. Pillow parses in pure Python, so that a flipped bit may
+# end as almost any of these; imagecodecs raises subclasses of RuntimeError.
 DAMAGE: tuple[type[Exception], ...] = (
     OSError,
     ValueError,
@@ -141,7 +141,7 @@ def orient(array: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 
 def cmyk_to_rgb(cmyk: NDArray[Any]) -> NDArray[Any]:
-    """Return RGB ``[... 3]`` of unsigned integers CMYK ``[... 4]`` by the plain rule (1 - C)(1 - K), without a profile."""
+    """Return RGB ``[... 3]`` of unsigned integers CMYK ``[... 4]`` by (1 - C)(1 - K), without a profile."""
     top = int(np.iinfo(cmyk.dtype).max)
     light = (top - cmyk).astype(np.float64)
     return np.rint(light[..., :3] * light[..., 3:] / top).astype(cmyk.dtype)

@@ -14,7 +14,8 @@ MAX_GUESSED_CHANNELS = 4
 def guess_axes(shape: tuple[int, ...]) -> tuple[str, bool]:
     """Guess the axes of an array that comes without any.
 
-    Two axes are ``YX``. A last axis of up to 4 behind longer ones is C. Any other first axis is pages: Z, and T before it.
+    Two axes are ``YX``. A last axis of up to 4 behind longer ones is C. Any other first axis is pages: Z, and T before
+    it.
 
     Returns
     -------
@@ -140,11 +141,11 @@ def _chosen_axes(decoded: Decoded, axes: str | None, source: str) -> str:
 
 
 def _valid(decoded: Decoded, axes: str) -> NDArray[np.bool_] | None:
-    """Return the file's mask over the axes other than C, also where the user names another axis C than the file does."""
+    """Return the file's mask over the axes other than C, also where the user calls another axis C than the file."""
     mask = decoded.valid
     if mask is None or axes.replace("C", "") == decoded.axes.replace("C", ""):
         return mask
     if "C" in decoded.axes:
         where = decoded.axes.index("C")
         mask = np.repeat(np.expand_dims(mask, where), decoded.data.shape[where], axis=where)
-    return mask.all(axis=axes.index("C")) if "C" in axes else mask
+    return np.asarray(mask.all(axis=axes.index("C"))) if "C" in axes else mask

@@ -100,8 +100,9 @@ def read_image(
     path
         The file.
     axes
-        What its axes are, one letter each (``"ZYX"``); None = as the file says, else as guessed: two axes are ``YX``, a last
-        axis of 3 or 4 is C, pages of unknown meaning are Z. `Image.guessed_axes` says so where the guess could be wrong.
+        What its axes are, one letter each (``"ZYX"``); None = as the file says, else as guessed: two axes are ``YX``,
+        a last axis of 3 or 4 is C, pages of unknown meaning are Z. `Image.guessed_axes` says so where the guess could
+        be wrong.
     name
         Output stem; None = the file's name without its suffix.
     max_bytes
@@ -115,8 +116,8 @@ def read_image(
     Raises
     ------
     InputError
-        One line that names the file: missing, a folder, not readable, unknown suffix, empty, no image, truncated, damaged,
-        too large, a false header, values that are all NaN, or `axes` of another number.
+        One line that names the file: missing, a folder, not readable, unknown suffix, empty, no image, truncated,
+        damaged, too large, a false header, values that are all NaN, or `axes` of another number.
     UsageError
         If `axes` is no axes string.
     """

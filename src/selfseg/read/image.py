@@ -1,4 +1,4 @@
-"""PNG, JPEG, BMP, WebP and GIF (its first frame), with Pillow; 16-bit colour PNG, which Pillow cuts to 8, with imagecodecs."""
+"""PNG, JPEG, BMP, WebP and the first frame of GIF with Pillow, and with imagecodecs 16-bit colour PNG, which Pillow cuts."""
 
 import math
 import threading
@@ -19,10 +19,8 @@ from PIL.WebPImagePlugin import WebPImageFile
 from selfseg.core.errors import InputError, explain
 from selfseg.read._decoded import DAMAGE, MAX_DEFLATE, Decoded, check_size, damaged, opaque, orient
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif")
-
-# The classes are used directly, not through `PIL.Image.open`: its limit on pixels is a setting of the whole process, and
-# refuses honest large pictures. `check_size` takes its place.
+# The classes are used directly, not through `PIL.Image.open`: its limit on pixels is a setting of the whole process,
+# and refuses honest large pictures. `check_size` takes its place.
 SIGNATURES: tuple[tuple[bytes, type[ImageFile]], ...] = (
     (b"\x89PNG\r\n\x1a\n", PngImageFile),
     (b"\xff\xd8\xff", JpegImageFile),
@@ -53,8 +51,8 @@ _QUIET = threading.Lock()
 def decode(path: Path, max_bytes: int | None = None, as_labels: bool = False) -> Decoded:
     """Read one picture.
 
-    Palettes become RGB, CMYK becomes RGB, 1-bit becomes uint8 of 0 and 255, alpha becomes `valid`, and the EXIF orientation
-    is applied. 8 and 16-bit integers keep their values.
+    Palettes become RGB, CMYK becomes RGB, 1-bit becomes uint8 of 0 and 255, alpha becomes `valid`, and the EXIF
+    orientation is applied. 8 and 16-bit integers keep their values.
 
     Parameters
     ----------

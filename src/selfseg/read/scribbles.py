@@ -17,9 +17,9 @@ MAX_CLASS = 254
 def read_hints(path: Path | str, spatial_shape: Sequence[int]) -> NDArray[np.int64]:
     """Read a label image of scribbles.
 
-    The values are class numbers from 0. 255 in an 8-bit file, 65535 in a 16-bit one, any value below 0 and any transparent
-    pixel mean "no scribble", as in the scribbles that Kim, Kanezaki & Tanaka (2020) publish. A palette image counts by its
-    indices, not its colours.
+    The values are class numbers from 0. 255 in an 8-bit file, 65535 in a 16-bit one, any value below 0 and any
+    transparent pixel mean "no scribble", as in the scribbles that Kim, Kanezaki & Tanaka (2020) publish. A palette
+    image counts by its indices, not its colours.
 
     Parameters
     ----------
@@ -67,8 +67,8 @@ def read_hints(path: Path | str, spatial_shape: Sequence[int]) -> NDArray[np.int
 def find_hints(hints: str | Path | Sequence[str | Path], sources: Sequence[Source]) -> dict[str, Path]:
     """Find the scribbles of each input by name.
 
-    A scribble file belongs to the input of the same stem, or of the stem before ``_scribble``. A single file belongs to a
-    single input whatever its name.
+    A scribble file belongs to the input of the same stem, or of the stem before ``_scribble``. A single file belongs
+    to a single input whatever its name.
 
     Parameters
     ----------

@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -71,23 +71,23 @@ def find_inputs(inputs: Inputs, limit: int | None = None) -> list[Source]:
     Parameters
     ----------
     inputs
-        A file, a folder (with its sub-folders), a glob such as ``"images/**/*.tif"``, an array, an `Image`, or a list of any
-        of these. In folders and globs, hidden files and unknown suffixes are passed over, and so is ``x_scribble.png``
-        beside an image ``x``. A file that is named twice is taken once.
+        A file, a folder (with its sub-folders), a glob such as ``"images/**/*.tif"``, an array, an `Image`, or a list
+        of any of these. In folders and globs, hidden files and unknown suffixes are passed over, and so is
+        ``x_scribble.png`` beside an image ``x``. A file that is named twice is taken once.
     limit
         Take only the first `limit` inputs.
 
     Returns
     -------
     list of Source
-        With unique names: a file's path below the folder, or below the fixed part of the glob, without its suffix. Equal
-        names get their suffix (``"a_png"``), else the name of their folder, else a number.
+        With unique names: a file's path below the folder, or below the fixed part of the glob, without its suffix.
+        Equal names get their suffix (``"a_png"``), else the name of their folder, else a number.
 
     Raises
     ------
     InputError
-        If a folder or a glob has no image, or no file of all the named ones is there. One missing file among others is kept,
-        and fails when it is read, so that the others are done.
+        If a folder or a glob has no image, or no file of all the named ones is there. One missing file among others is
+        kept, and fails when it is read, so that the others are done.
     UsageError
         If `limit` is below 1, or an input is of another type.
     """
@@ -158,7 +158,7 @@ def _walk(folder: Path) -> list[Path]:
     return [Path(at) / name for at, _, names in os.walk(folder, onerror=refuse) for name in names]
 
 
-def _glob(pattern: Path) -> tuple[Path, Iterable[Path]]:
+def _glob(pattern: Path) -> tuple[Path, list[Path]]:
     """Return the fixed part of a glob, and what matches it."""
     parts = pattern.parts
     first = next(i for i, part in enumerate(parts) if re.search(r"[*?\[]", part))

@@ -16,10 +16,8 @@ from selfseg.core.errors import InputError, explain
 from selfseg.read._decoded import DAMAGE, MAX_DEFLATE, Decoded, check_size, cmyk_to_rgb, damaged, orient
 from selfseg.read._tiff_scale import channel_names, read_spacing
 
-SUFFIXES = (".tif", ".tiff", ".btf", ".ome.tif", ".ome.tiff")
-
 ONE_IMAGE_KINDS = ("generic", "uniform", "shaped", "imagej", "ome")
-"""Kinds of series of which a file should hold one. Slide formats also hold labels and thumbnails: there the first counts."""
+"""Kinds of series of which a file should hold one. Slides also hold labels and thumbnails: there the first counts."""
 
 MAX_RATIO = {1: 1, 5: 2800, 7: 1100, 8: MAX_DEFLATE, 32946: MAX_DEFLATE, 32773: 64}
 """Pixel bytes of one stored byte by compression (none, LZW, JPEG, Deflate, PackBits); others have no bound."""
@@ -34,8 +32,9 @@ FATAL = re.compile(r"offset|corrupt|missing|zeroed|circular|incorrect Strip|coul
 def decode(path: Path, max_bytes: int | None = None, as_labels: bool = False) -> Decoded:
     """Read the image of a TIFF file: one page, or all pages of one size as a stack.
 
-    Palettes and CMYK become RGB, "0 is white" is turned to "0 is black", 1, 2 and 4-bit values are spread over 0-255, alpha
-    and no-data values become `valid`, and the orientation tag is applied. Other integers and floats keep their values.
+    Palettes and CMYK become RGB, "0 is white" is turned to "0 is black", 1, 2 and 4-bit values are spread over 0-255,
+    alpha and no-data values become `valid`, and the orientation tag is applied. Other integers and floats keep their
+    values.
 
     Parameters
     ----------
@@ -156,7 +155,7 @@ def _valid(mask: NDArray[np.bool_], shape: tuple[int, ...], axes: str, keep: lis
 
 
 def _without_alpha(array: NDArray[Any], axes: str, page: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Take the alpha sample out of the sample axis ``S``, where the page says that there is one; return where it is not 0."""
+    """Take the alpha sample, where the page says that there is one, out of the axis ``S``; return where it is not 0."""
     kinds = [int(kind) for kind in page.extrasamples]
     if "S" not in axes or not {1, 2} & set(kinds):
         return array, np.ones((1,) * array.ndim, bool)
