@@ -1,4 +1,4 @@
-"""PNG, JPEG, BMP, WebP and the first frame of GIF with Pillow, and with imagecodecs 16-bit colour PNG, which Pillow cuts."""
+"""PNG, JPEG, BMP, WebP and the first frame of GIF with Pillow; 16-bit colour PNG, which it cuts, with imagecodecs."""
 
 import math
 import threading

@@ -61,8 +61,9 @@ def resample_matrix(n_in: int, n_out: int) -> Any:
     weights[(columns < 0) | (columns >= n_in)] = 0.0
     columns = np.clip(columns, 0, n_in - 1)
     weights /= weights.sum(axis=1, keepdims=True)
-    rows = np.repeat(np.arange(n_out), columns.shape[1])
-    matrix = sparse.csr_array((weights.ravel(), (rows, columns.ravel())), shape=(n_out, n_in), dtype=np.float32)
+    first = np.arange(n_out + 1) * columns.shape[1]
+    entries: Any = (weights.ravel().astype(np.float32), columns.ravel(), first)
+    matrix: Any = sparse.csr_matrix(entries, shape=(n_out, n_in))
     matrix.eliminate_zeros()
     return matrix
 
@@ -93,7 +94,7 @@ def forward_valid(valid: NDArray[np.bool_], change: Change) -> NDArray[np.bool_]
 
 
 def forward_hints(hints: NDArray[Any], change: Change) -> NDArray[Any]:
-    """Change hints ``[*S]`` (-1 = none). Where an axis shrinks, any hint in a cell wins; of several, the most frequent."""
+    """Change hints ``[*S]`` (-1 = none). Any hint in a cell that becomes one pixel wins, the most frequent first."""
     if change.kind != "resample":
         return hints[change.kept()]
     for axis, n_out in enumerate(change.after):
@@ -103,8 +104,8 @@ def forward_hints(hints: NDArray[Any], change: Change) -> NDArray[Any]:
     cells = tuple(nearest(after, n)[at] for at, after, n in zip(where, change.after, hints.shape, strict=True))
     result = np.full(change.after, NO_HINT, hints.dtype)
     votes, counts = np.unique(np.stack([*cells, hints[where]]), axis=1, return_counts=True)
-    order = np.lexsort((-votes[-1], counts))  # the last that is written stays: the most frequent, then the smallest
-    class result[tuple(votes[:-1, order])] = votes[-1, order]
+    order = np.lexsort((-votes[-1], counts))  # the last that is written stays: the most frequent, then the lowest
+    result[tuple(votes[:-1, order])] = votes[-1, order]
     return result
 
 

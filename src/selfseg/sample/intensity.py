@@ -74,7 +74,8 @@ class Statistics:
 
     def scaling(self) -> tuple[Scaling, tuple[str, ...]]:
         """Return the normalisation, and what should be said about it. A constant channel is never divided by zero."""
-        name, notes = self._step.name, ()
+        name = self._step.name
+        notes: tuple[str, ...] = ()
         low, high = self._low, self._high
         if name == "zscore":
             low, scale = self._mean, np.sqrt(self._squares / self._count)
@@ -97,7 +98,7 @@ class Statistics:
 
 
 def unsharp(array: Values, radius: float, amount: float, limits: tuple[float, float]) -> Values:
-    """Return ``x + amount (x - blurred x)``, blurred by a Gaussian of standard deviation `radius`, clipped to `limits`."""
+    """Return ``x + amount (x - blurred x)``, blurred by a Gaussian of deviation `radius`, clipped to `limits`."""
     from scipy import ndimage
 
     sigma = (radius,) * (array.ndim - 1) + (0.0,)

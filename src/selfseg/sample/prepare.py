@@ -174,8 +174,9 @@ class Preparation:
         """
         if self.needs_fit:
             fix = "call fit with the training images"
-            raise UsageError(explain(f"preparation {self}", expected="statistics", got="a global step without",
-            fix=fix))
+            raise UsageError(
+                explain(f"preparation {self}", expected="statistics", got="a global step without", fix=fix)
+            )
         if self.fitted is not None and len(self.fitted.scale) != image.n_channels:
             raise _other_channels(image, len(self.fitted.scale))
         running = Running.begin(image)
@@ -231,8 +232,9 @@ class Preparation:
         except (KeyError, TypeError, ValueError, AttributeError, SelfsegError) as error:
             got = f"{json.dumps(values, default=str)[:200]} ({error})"
             fix = "the model's file is damaged: use another copy"
-            raise ModelError(explain("stored preparation", expected="steps and statistics", got=got, fix=fix)) from
-            error
+            raise ModelError(
+                explain("stored preparation", expected="steps and statistics", got=got, fix=fix)
+            ) from error
         if len(offset) != len(scale) or not np.isfinite([*offset, *scale]).all() or not all(scale):
             fix = "the model's file is damaged: use another copy"
             raise ModelError(explain("stored preparation", expected="finite statistics", got=str(fitted), fix=fix))
@@ -241,5 +243,6 @@ class Preparation:
 
 def _other_channels(image: Image, channels: int) -> InputError:
     got, fix = f"{image.n_channels}", "convert it, or leave it out"
-    return InputError(explain(image.source, expected=f"{channels} channels, like the training images", got=got,
-    fix=fix))
+    return InputError(
+        explain(image.source, expected=f"{channels} channels, like the training images", got=got, fix=fix)
+    )

@@ -49,7 +49,7 @@ class Running:
 
     @classmethod
     def begin(cls, image: Image) -> "Running":
-        """Take an image as it was read; pixels that are not valid get the mean of the others, so as to disturb little."""
+        """Take an image as it was read; pixels that are not valid get the mean of the others."""
         if "T" in image.axes:
             fix = "prepare its time points one by one"
             raise InputError(explain(image.source, expected="one image or volume", got=f"axes {image.axes}", fix=fix))

@@ -12,7 +12,7 @@ NORMALISING = ("range", "minmax", "max", "percentile", "zscore")
 
 @dataclass(frozen=True)
 class Bounds:
-    """The numbers that a value may be: from `low` to `high`, `low` itself only if `closed`, whole numbers only if `whole`."""
+    """The numbers that a value may be: `low` to `high`, `low` itself if `closed`, whole numbers only if `whole`."""
 
     low: float
     high: float = math.inf
@@ -63,8 +63,10 @@ class StepKind:
 
 
 KINDS: dict[str, StepKind] = {
-    "rescale": StepKind("rescale=F or F:F", "change the size by a factor, smoothed against aliasing", (1, 3),
-    (FACTOR,)), "size": StepKind("size=N", "shrink until the longest side has at most N pixels", (1, 1), (COUNT,)),
+    "rescale": StepKind(
+        "rescale=F or F:F", "change the size by a factor, smoothed against aliasing", (1, 3), (FACTOR,)
+    ),
+    "size": StepKind("size=N", "shrink until the longest side has at most N pixels", (1, 1), (COUNT,)),
     "border": StepKind("border=N or N:N", "cut N pixels off each side", (1, 3), (PIXELS,)),
     "multiple": StepKind("multiple=N or N:N", "cut about the centre to sides that N divides", (1, 3), (COUNT,)),
     "clahe": StepKind(
@@ -163,5 +165,6 @@ def _number(text: str, kind: StepKind, position: int, word: str) -> float:
 
 
 def _wrong(text: str, kind: StepKind, got: str) -> UsageError:
-    return UsageError(explain(f"preparation step {text!r}", expected=kind.usage, got=got, fix=f"it is to
-    {kind.meaning}"))
+    return UsageError(
+        explain(f"preparation step {text!r}", expected=kind.usage, got=got, fix=f"it is to {kind.meaning}")
+    )
