@@ -32,7 +32,7 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path):
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    assert not (out / "config.json").exists()
+    assert json.loads((out / "training.json").read_text())["finished"] is False
     again = subprocess.run(words(inputs, out), capture_output=True, text=True)
     assert again.returncode == 2 and "--resume" in again.stderr
     other = subprocess.run([*words(inputs, out, "--resume"), "--seed", "1"], capture_output=True, text=True)

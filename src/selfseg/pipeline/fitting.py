@@ -10,13 +10,12 @@ import psutil
 import torch
 
 from selfseg.core.classes import ClassTable, SegmentClass
-from selfseg.core.errors import InputError, ModelError, UsageError, explain
-from selfseg.core.files import write_json
+from selfseg.core.errors import InputError, UsageError, explain
+from selfseg.core.files import remove, write_json
 from selfseg.core.palette import class_colours
 from selfseg.core.progress import Progress, Silent
 from selfseg.core.seed import derive
 from selfseg.methods._base import Method, MethodConfig, find_method
-from selfseg.methods._store import CONFIG
 from selfseg.pipeline.training_set import TrainingSet, build_training_set
 from selfseg.read import find_hints, find_inputs
 from selfseg.sample.stream import Batch, Stream
@@ -105,6 +104,7 @@ def fit_segmenter(
     model.facts_ = {**facts, "steps": steps, "seconds": round(training.seconds, 3)}
     if folder is not None:
         model.save(folder)
+        write_json(folder / RUN, {**facts, "finished": True})
 
 
 def _build(model: "Segmenter", config: MethodConfig, data: TrainingSet) -> Method:
@@ -152,25 +152,29 @@ def _open_run(folder: Path, facts: Mapping[str, Any], resume: bool, overwrite: b
     UsageError
         If an unfinished run would be lost, or the run to resume had other settings or inputs.
     """
-    unfinished = (folder / CHECKPOINT).exists() and not (folder / CONFIG).exists()
-    if unfinished and not (resume or overwrite):
+    before = _read_run(folder / RUN)
+    if before.get("finished") is False and not (resume or overwrite):
         fix = "add --resume to go on with it, or --overwrite to begin anew"
         raise UsageError(explain(str(folder), expected="no unfinished run", got="one", fix=fix))
     if resume and (folder / CHECKPOINT).exists():
-        try:
-            before = json.loads((folder / RUN).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            fix = "begin anew with --overwrite"
-            raise ModelError(explain(str(folder / RUN), expected="the settings of the run", got=str(error), fix=fix)) from error
         changed = [key for key in ("method", "seed", "config", "hint_values", "inputs") if before.get(key) != facts[key]]
         if changed:
             fix = "repeat the first command's options, or begin anew with --overwrite"
             raise UsageError(explain(f"--resume {folder}", expected="the settings it began with", got=f"other {', '.join(changed)}", fix=fix))
         return True
-    for name in (CONFIG, CHECKPOINT, JOURNAL):
-        (folder / name).unlink(missing_ok=True)
-    write_json(folder / RUN, facts)
+    for name in (CHECKPOINT, JOURNAL):
+        remove(folder / name)
+    write_json(folder / RUN, {**facts, "finished": False})
     return False
+
+
+def _read_run(path: Path) -> dict[str, Any]:
+    """Return what a run in this folder was begun with; empty if there is none to be read."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _preview(folder: Path | None, method: Method, data: TrainingSet) -> Preview | None:

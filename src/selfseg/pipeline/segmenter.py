@@ -17,9 +17,9 @@ from selfseg.methods._base import Method, MethodConfig, build_config
 from selfseg.methods._store import load_method, save_method
 from selfseg.pipeline.card import model_card, stored_facts
 from selfseg.pipeline.result import Result
-from selfseg.pipeline.training_set import Failure, frames
+from selfseg.pipeline.training_set import Failure
 from selfseg.predict.whole import predict as predict_probabilities
-from selfseg.read import Source, find_inputs
+from selfseg.read import Source, find_inputs, split_frames
 from selfseg.refine.decide import class_probabilities, decide
 from selfseg.refine.hierarchy import Hierarchy, hierarchy
 from selfseg.sample.prepare import Preparation, Prepared
@@ -166,7 +166,7 @@ class Segmenter:
         """Segment one image; a series (axis T) frame by frame."""
         self._check_fitted(image)
         begun = time.monotonic()
-        parts = [self._predict_frame(frame) for frame in frames(image)]
+        parts = [self._predict_frame(frame) for frame in split_frames(image)]
         if "T" not in image.axes:
             labels, probabilities, tree = parts[0]
         else:
@@ -177,7 +177,7 @@ class Segmenter:
         prepared = self.preparation_.apply(frame)
         clusters = predict_probabilities(self.method_, prepared.array)
         probabilities = prepared.restore(class_probabilities(clusters, self.table_))  # [K *S]
-        labels = decide(probabilities, prepared.restored_valid(frame.valid))
+        labels = decide(probabilities, prepared.inside)
         return labels, probabilities, partial(self._hierarchy, frame, prepared, probabilities)
 
     def _hierarchy(self, frame: Image, prepared: Prepared, probabilities: NDArray[np.float32]) -> Hierarchy:

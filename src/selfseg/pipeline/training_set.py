@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from selfseg.core.errors import InputError, SelfsegError, UsageError, explain
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress
-from selfseg.read import Source, read_hints
+from selfseg.read import Source, read_hints, split_frames
 from selfseg.sample.prepare import Preparation, Prepared
 from selfseg.sample.stream import Sample
 
@@ -76,21 +76,6 @@ def read_all(sources: Sequence[Source], axes: str | None, progress: Progress) ->
     return images, failures
 
 
-def frames(image: Image) -> list[Image]:
-    """Split an image along T; an image without T is one frame."""
-    if "T" not in image.axes:
-        return [image]
-    axis = image.axes.index("T")
-    axes = image.axes.replace("T", "")
-    valid = image.valid
-    if valid is not None:
-        valid_axis = [letter for letter in image.axes if letter != "C"].index("T")
-        masks = [np.take(valid, t, valid_axis) for t in range(valid.shape[valid_axis])]
-    else:
-        masks = [None] * image.data.shape[axis]
-    return [image.with_data(np.take(image.data, t, axis), axes, valid=mask) for t, mask in enumerate(masks)]
-
-
 def _kind(image: Image) -> tuple[int, int]:
     return image.n_channels, len(image.spatial_shape)
 
@@ -126,14 +111,17 @@ def build_training_set(
     """
     images, failures = read_all(sources, axes, progress)
     failures += _drop_strangers(images)
-    preparation = Preparation.parse(prepare)
     hint_arrays, hint_values = _read_all_hints(images, hints)
-    preparation = preparation.fit(frame for image in images.values() for frame in frames(image))
+    preparation = Preparation.parse(prepare).fit(frame for image in images.values() for frame in split_frames(image))
     samples: list[Sample] = []
     first: tuple[Image, Prepared] | None = None
     for name, image in images.items():
-        for frame in frames(image):
-            prepared = preparation.apply(frame)
+        try:
+            frames = [(frame, preparation.apply(frame)) for frame in split_frames(image)]
+        except InputError as error:
+            failures.append((name, str(error)))
+            continue
+        for frame, prepared in frames:
             for note in prepared.notes:
                 progress.say(f"{name}: {note}")
             first = first or (frame, prepared)
@@ -141,8 +129,9 @@ def build_training_set(
             inside = None if wanted is None else preparation.hints(wanted, prepared)
             samples.append(Sample(prepared.array, prepared.valid, inside))
     if first is None:
-        raise InputError("no input: expected at least one image, got none; give a file, a folder or a glob")
-    fingerprints = {source.name: source.fingerprint() for source in sources if source.name in images}
+        raise InputError(failures[-1][1])
+    used = set(images) - {name for name, _ in failures}
+    fingerprints = {source.name: source.fingerprint() for source in sources if source.name in used}
     channels, dims = _kind(first[0])
     return TrainingSet(samples, preparation, channels, dims, hint_values, fingerprints, first, failures)
 

@@ -14,6 +14,7 @@ import torch
 from torch.optim import Optimizer
 
 from selfseg.core.errors import Interrupted, TrainingError
+from selfseg.core.memory import reusing_memory
 from selfseg.core.progress import Progress, Silent
 from selfseg.core.seed import derive
 from selfseg.methods._base import Batch, Method
@@ -83,9 +84,10 @@ class Training:
         total = self.method.n_steps(len(self.stream.samples))
         self.progress.start("learning", total, done)
         try:
-            with _stop_signals() as stop, self._open_journal(done) as journal:
+            with _stop_signals() as stop, reusing_memory(), self._open_journal(done) as journal:
                 return self._steps(done, total, optimizers, journal, stop)
         finally:
+            self.precision.release(self.method)
             self.progress.finish()
 
     def _steps(self, done: int, total: int, optimizers: dict[str, Optimizer], journal: Journal | None, stop: "_Stop") -> int:

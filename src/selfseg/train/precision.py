@@ -53,6 +53,11 @@ class Precision:
             if self.compiled:
                 network.compile()
 
+    def release(self, method: nn.Module) -> None:
+        """Put weights back into the plain memory order, so that a model computes the same before and after storing."""
+        for parameter in method.parameters():
+            parameter.data = parameter.data.contiguous()
+
     def describe(self) -> str:
         """Return one phrase for the user."""
         kind = "bfloat16 autocast" if self.bf16 else "float32"
