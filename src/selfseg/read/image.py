@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import DecompressionBombError
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
@@ -51,7 +52,7 @@ _QUIET = threading.Lock()
 def decode(path: Path, max_bytes: int | None = None, as_labels: bool = False) -> Decoded:
     """Read one picture.
 
-    Palettes become RGB, CMYK becomes RGB, 1-bit becomes uint8 of 0 and 255, alpha becomes `valid`, and the EXIF
+    Palettes become RGB (grey if all their colours are), CMYK becomes RGB, 1-bit becomes uint8 of 0 and 255, alpha becomes `valid`, and the EXIF
     orientation is applied. 8 and 16-bit integers keep their values.
 
     Parameters
@@ -75,7 +76,7 @@ def decode(path: Path, max_bytes: int | None = None, as_labels: bool = False) ->
             picture = _open(opener, file)
             _check_declared(path, picture, header, max_bytes)
             return _pixels(picture, file, header, as_labels)
-        except DAMAGE as error:
+        except (*DAMAGE, DecompressionBombError) as error:  # the latter from a GIF's frames
             raise damaged(path, str(error)) from error
 
 
@@ -146,7 +147,7 @@ def _with_pillow(picture: ImageFile, bits: int, as_labels: bool) -> tuple[NDArra
     elif picture.mode in ("P", "L", "RGB") and picture.has_transparency_data:
         converted = picture.convert("LA" if picture.mode == "L" else "RGBA")
     elif picture.mode == "P":
-        converted = picture.convert("RGB")
+        converted = picture.convert("L" if _is_grey(picture) else "RGB")
     elif picture.mode in MODES:
         converted = picture.convert(MODES[picture.mode])
     array = np.array(converted)
@@ -157,6 +158,11 @@ def _with_pillow(picture: ImageFile, bits: int, as_labels: bool) -> tuple[NDArra
     elif bits == 16:
         array = array.astype(np.uint16)  # older Pillow holds 16-bit grey in 32 bits
     return array.astype(array.dtype.newbyteorder("="), copy=False), converted.mode in ("LA", "RGBA")
+
+
+def _is_grey(picture: ImageFile) -> bool:
+    palette = picture.getpalette("RGB") or []
+    return palette[0::3] == palette[1::3] == palette[2::3]
 
 
 def _orientation(picture: ImageFile) -> int:
