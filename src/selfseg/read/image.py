@@ -9,9 +9,9 @@ from typing import Any, BinaryIO
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
-from PIL.Image import DecompressionBombError
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
+from PIL.Image import DecompressionBombError
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -45,6 +45,9 @@ MODES = {
 PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 ORIENTATION_TAG = 274
 
+# A GIF's frames meet Pillow's own limit after all.
+DAMAGED_PICTURE: tuple[type[Exception], ...] = (*DAMAGE, DecompressionBombError)
+
 # `warnings.catch_warnings` changes the whole process, so only one thread at a time may be inside it.
 _QUIET = threading.Lock()
 
@@ -52,8 +55,8 @@ _QUIET = threading.Lock()
 def decode(path: Path, max_bytes: int | None = None, as_labels: bool = False) -> Decoded:
     """Read one picture.
 
-    Palettes become RGB (grey if all their colours are), CMYK becomes RGB, 1-bit becomes uint8 of 0 and 255, alpha becomes `valid`, and the EXIF
-    orientation is applied. 8 and 16-bit integers keep their values.
+    Palettes become RGB (grey if all their colours are), CMYK becomes RGB, 1-bit becomes uint8 of 0 and 255, alpha
+    becomes `valid`, and the EXIF orientation is applied. 8 and 16-bit integers keep their values.
 
     Parameters
     ----------
@@ -76,7 +79,7 @@ def decode(path: Path, max_bytes: int | None = None, as_labels: bool = False) ->
             picture = _open(opener, file)
             _check_declared(path, picture, header, max_bytes)
             return _pixels(picture, file, header, as_labels)
-        except (*DAMAGE, DecompressionBombError) as error:  # the latter from a GIF's frames
+        except DAMAGED_PICTURE as error:
             raise damaged(path, str(error)) from error
 
 

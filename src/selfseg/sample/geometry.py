@@ -62,7 +62,7 @@ def resample_matrix(n_in: int, n_out: int) -> Any:
     columns = np.clip(columns, 0, n_in - 1)
     weights /= weights.sum(axis=1, keepdims=True)
     first = np.arange(n_out + 1) * columns.shape[1]
-    entries: Any = (weights.ravel().astype(np.float32), columns.ravel(), first)
+    entries: Any = (weights.ravel(), columns.ravel(), first)
     matrix: Any = sparse.csr_matrix(entries, shape=(n_out, n_in))
     matrix.eliminate_zeros()
     return matrix

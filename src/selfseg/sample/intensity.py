@@ -31,6 +31,11 @@ class Scaling:
         return np.clip(result, 0, 1) if clip else result
 
 
+def noise(array: Values) -> float:
+    """Return the deviation, relative to the largest value, that is mere rounding: it must not become the unit."""
+    return 8 * float(np.finfo(array.dtype).eps)
+
+
 class Statistics:
     """What a normalising step needs to know of the pixels of one or many images."""
 
@@ -44,11 +49,13 @@ class Statistics:
         self._samples: list[Values] = []
         self._quota = N_SAMPLED
         self._added = 0
+        self._noise = 0.0
 
     def add(self, pixels: Values, whole: bool = False) -> None:
         """Take in pixels ``[N C]`` of one image; `whole` keeps them all for percentiles, not a sample of them."""
         self._low = np.minimum(self._low, pixels.min(axis=0))
         self._high = np.maximum(self._high, pixels.max(axis=0))
+        self._noise = max(self._noise, noise(pixels))
         if self._step.name == "zscore":
             self._add_moments(pixels)
         if self._step.name == "percentile":
@@ -91,9 +98,7 @@ class Statistics:
             scale = np.where(flat, high, last) - low
         else:
             scale = high - low
-        # Rounding leaves a trace of deviation in a constant channel: it must not become the unit.
-        tiny = 1e-7 * np.maximum(np.abs(self._low), np.abs(self._high))
-        scale = np.where(scale > tiny, scale, 1.0)
+        scale = np.where(scale > self._noise * np.maximum(np.abs(self._low), np.abs(self._high)), scale, 1.0)
         return Scaling(tuple(map(float, low)), tuple(map(float, scale))), notes
 
 
@@ -112,7 +117,7 @@ def equalize(array: Values, low: float, high: float, clip: float, tiles: int) ->
     Three channels are colours: their largest value is equalised and the others keep their ratio to it, so that hue and
     saturation stay. Other channels are equalised one by one.
     """
-    if high <= low:
+    if high - low <= noise(array) * max(abs(low), abs(high)):
         return np.zeros_like(array)
     array = np.clip((array - low) / (high - low), 0, 1)
     if array.shape[-1] != 3:
