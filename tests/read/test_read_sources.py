@@ -198,6 +198,27 @@ def test_an_image_keeps_what_it_knows():
     np.testing.assert_array_equal(as_channels.valid, mask.all(axis=0))
 
 
+def test_a_mask_of_another_size_is_refused():
+    with pytest.raises(InputError, match="mask of array: expected 4 x 5, got 5 x 4"):
+        find_inputs(Image(np.zeros((4, 5)), "YX", valid=np.ones((5, 4), bool)))[0].read()
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    source = find_inputs(tmp_path / "pipe.png")[0]
+    for call in (source.read, source.fingerprint):
+        with pytest.raises(InputError, match="ordinary file"):
+            call()
+    with pytest.raises(InputError, match="got none"):
+        find_inputs(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000 + ".png", "x" * 5000 + "*.png", "a\0b.png", "**.png"])
+def test_impossible_names(tmp_path, name):
+    with pytest.raises(InputError):
+        find_inputs(str(tmp_path / name))
+
+
 def test_paths_with_a_tilde(folder, monkeypatch):
     monkeypatch.setenv("HOME", str(folder))
     assert find_inputs("~/img2.png")[0].path == Path(folder) / "img2.png"

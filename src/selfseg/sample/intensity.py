@@ -68,7 +68,10 @@ class Statistics:
     def _add_moments(self, pixels: Values) -> None:
         # Chan, Golub & LeVeque (1983), eq. 2.1: joining the moments of two sets loses no digits.
         n, mean = len(pixels), pixels.mean(axis=0, dtype=np.float64)
-        squares = ((pixels - mean) ** 2).sum(axis=0, dtype=np.float64)
+        rounded = mean.astype(pixels.dtype)  # so that float32 pixels are not copied to float64
+        away = pixels - rounded
+        squares = np.einsum("nc,nc->c", away, away, dtype=np.float64) - n * (mean - rounded) ** 2
+        squares = np.maximum(squares, 0)
         total, difference = self._count + n, mean - self._mean
         self._squares = self._squares + squares + difference**2 * (self._count * n / total)
         self._mean = self._mean + difference * (n / total)
