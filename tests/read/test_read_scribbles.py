@@ -1,5 +1,8 @@
 """Scribbles: read as labels whatever the file makes of them, and found by name."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import tifffile
@@ -32,9 +35,6 @@ def test_grey_and_palette_pngs(tmp_path):
 def test_small_bit_depths_are_not_spread(tmp_path):
     Picture.fromarray(LABELS == 3).save(tmp_path / "a.png")
     np.testing.assert_array_equal(read_hints(tmp_path / "a.png", (2, 3)), LABELS == 3)
-    import struct
-    import zlib
-
     rows = b"".join(b"\0" + bytes([low << 4 | high]) for low, high in ((1, 2), (15, 0)))
     header = struct.pack(">IIBBBBB", 2, 2, 4, 0, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]

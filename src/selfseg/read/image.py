@@ -126,7 +126,8 @@ def _pixels(picture: ImageFile, file: BinaryIO, header: bytes, as_labels: bool) 
     bits, samples = _png_bits(header) if isinstance(picture, PngImageFile) else (8, 1)
     if bits == 16 and samples > 1:
         file.seek(0)
-        array, has_alpha = imagecodecs.png_decode(file.read()), samples in (2, 4)
+        array = imagecodecs.png_decode(file.read())
+        has_alpha = array.shape[-1] in (2, 4)  # also where one colour is marked as transparent
         turned = picture.info.get("exif") is not None
     else:
         array, has_alpha = _with_pillow(picture, bits, as_labels)

@@ -36,6 +36,15 @@ def noise(array: Values) -> float:
     return 8 * float(np.finfo(array.dtype).eps)
 
 
+def _moments(column: Values) -> tuple[float, float]:
+    """Return the mean of ``[N]`` and the sum of squared deviations from it."""
+    mean = column.mean(dtype=np.float64)
+    rounded = column.dtype.type(mean)  # so that float32 is not copied to float64
+    away = column - rounded
+    away *= away
+    return float(mean), max(0.0, float(away.sum(dtype=np.float64)) - len(column) * float(mean - rounded) ** 2)
+
+
 class Statistics:
     """What a normalising step needs to know of the pixels of one or many images."""
 
@@ -53,8 +62,9 @@ class Statistics:
 
     def add(self, pixels: Values, whole: bool = False) -> None:
         """Take in pixels ``[N C]`` of one image; `whole` keeps them all for percentiles, not a sample of them."""
-        self._low = np.minimum(self._low, pixels.min(axis=0))
-        self._high = np.maximum(self._high, pixels.max(axis=0))
+        # One channel at a time: numpy reduces the first of two axes slowly when the second is short.
+        self._low = np.minimum(self._low, [column.min() for column in pixels.T])
+        self._high = np.maximum(self._high, [column.max() for column in pixels.T])
         self._noise = max(self._noise, noise(pixels))
         if self._step.name == "zscore":
             self._add_moments(pixels)
@@ -67,11 +77,8 @@ class Statistics:
 
     def _add_moments(self, pixels: Values) -> None:
         # Chan, Golub & LeVeque (1983), eq. 2.1: joining the moments of two sets loses no digits.
-        n, mean = len(pixels), pixels.mean(axis=0, dtype=np.float64)
-        rounded = mean.astype(pixels.dtype)  # so that float32 pixels are not copied to float64
-        away = pixels - rounded
-        squares = np.einsum("nc,nc->c", away, away, dtype=np.float64) - n * (mean - rounded) ** 2
-        squares = np.maximum(squares, 0)
+        n, moments = len(pixels), np.array([_moments(column) for column in pixels.T])
+        mean, squares = moments.T
         total, difference = self._count + n, mean - self._mean
         self._squares = self._squares + squares + difference**2 * (self._count * n / total)
         self._mean = self._mean + difference * (n / total)
@@ -92,7 +99,8 @@ class Statistics:
         elif name == "max":
             low, scale = np.zeros_like(low), np.maximum(np.abs(low), np.abs(high))
         elif name == "percentile":
-            first, last = np.percentile(np.concatenate(self._samples), self._step.values, axis=0)
+            samples = self._samples[0] if len(self._samples) == 1 else np.concatenate(self._samples)
+            first, last = np.stack([np.percentile(column, self._step.values) for column in samples.T], axis=1)
             flat = (first >= last) & (low < high)
             if flat.any():
                 text = f"{self._step}: the two percentiles are equal, so the extremes were taken in their place"
