@@ -1,6 +1,8 @@
 """Pictures: what comes out of PNG, JPEG and their like."""
 
+import struct
 import warnings
+import zlib
 
 import imagecodecs
 import numpy as np
@@ -102,9 +104,6 @@ def test_orientation_of_16_bit_colour(tmp_path):
     exif = Picture.Exif()
     exif[274] = 6
     block = b"eXIf" + exif.tobytes().removeprefix(b"Exif\0\0")
-    import struct
-    import zlib
-
     encoded = imagecodecs.png_encode(data)
     chunk = struct.pack(">I", len(block) - 4) + block + struct.pack(">I", zlib.crc32(block))
     (tmp_path / "a.png").write_bytes(encoded[:33] + chunk + encoded[33:])
@@ -142,3 +141,27 @@ def test_axes_are_checked(tmp_path):
         read_image(path, axes="YX")
     with pytest.raises(UsageError, match="axes"):
         read_image(path, axes="QYX")
+
+
+def raw_png(bits, colour, rows, *extra):
+    """Build a PNG out of rows of bytes, for kinds that the usual writers do not make."""
+    header = struct.pack(">IIBBBBB", 2, len(rows), bits, colour, 0, 0, 0)
+    data = zlib.compress(b"".join(b"\0" + row for row in rows))
+    chunks = [(b"IHDR", header), *extra, (b"IDAT", data), (b"IEND", b"")]
+    packed = (struct.pack(">I", len(c)) + kind + c + struct.pack(">I", zlib.crc32(kind + c)) for kind, c in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+def test_16_bit_grey_with_alpha_and_16_bit_colour_with_a_transparent_one(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(
+        raw_png(16, 4, [struct.pack(">4H", 1000, 65535, 2000, 0), struct.pack(">4H", 3000, 9, 4000, 65535)])
+    )
+    image = read_image(path)
+    assert image.axes == "YX" and image.data.tolist() == [[1000, 2000], [3000, 4000]]
+    assert image.valid.tolist() == [[True, False], [True, True]]
+    key = (b"tRNS", struct.pack(">3H", 4, 5, 6))
+    path.write_bytes(raw_png(16, 2, [struct.pack(">6H", 1, 2, 3, 4, 5, 6)], key))
+    image = read_image(path)
+    assert image.axes == "YXC" and image.data.tolist() == [[[1, 2, 3], [4, 5, 6]]]
+    assert image.valid is not None and image.valid.tolist() == [[True, False]]

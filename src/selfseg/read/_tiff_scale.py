@@ -42,7 +42,7 @@ def read_spacing(tif: Any, page: Any) -> tuple[dict[str, float], str]:
         unit = unit_name(str(metadata.get("unit", "")))
         return {"Z": _positive(metadata.get("spacing")), "Y": _positive(1 / y), "X": _positive(1 / x)}, unit
     scale = PER_MICROMETER.get(int(page.tags.valueof(296, default=2)))
-    if 282 not in page.tags or 283 not in page.tags:
+    if any(_per_unit(page, code, missing=0.0) == 0 for code in (282, 283)):
         return {}, "pixel"
     if scale is None:
         return {"Y": _positive(x / y), "X": 1.0}, "pixel"  # the tags then tell the aspect alone
@@ -72,18 +72,18 @@ def _ome_pixels(tif: Any) -> ElementTree.Element | None:
         return None
 
 
-def _positive(value: Any) -> float:
-    """Return a positive finite number, or 1 for anything else."""
+def _positive(value: Any, otherwise: float = 1.0) -> float:
+    """Return a positive finite number, or `otherwise` for anything else."""
     try:
         number = float(value)
     except (TypeError, ValueError):
-        return 1.0
-    return number if math.isfinite(number) and number > 0 else 1.0
+        return otherwise
+    return number if math.isfinite(number) and number > 0 else otherwise
 
 
-def _per_unit(page: Any, code: int) -> float:
-    """Return pixels per unit out of a rational tag; 1 if it is missing or senseless."""
-    value = page.tags.valueof(code, default=(1, 1))
+def _per_unit(page: Any, code: int, missing: float = 1.0) -> float:
+    """Return pixels per unit out of a rational tag; `missing` if it is not there or senseless."""
+    value = page.tags.valueof(code, default=None)
     if not isinstance(value, tuple) or len(value) != 2 or not value[1]:
-        return 1.0
-    return _positive(value[0] / value[1])
+        return missing
+    return _positive(value[0] / value[1], missing)

@@ -99,6 +99,10 @@ def make_image(decoded: Decoded, axes: str | None, name: str, source: str) -> Im
         data = data.astype(np.uint8) * np.uint8(255)
     chosen = _chosen_axes(decoded, axes, source)
     valid = _valid(decoded, chosen)
+    counted = tuple(n for n, letter in zip(data.shape, chosen, strict=True) if letter != "C")
+    if valid is not None and valid.shape != counted:
+        expected, got = (" x ".join(str(n) for n in shape) for shape in (counted, valid.shape))
+        raise InputError(explain(f"mask of {source}", expected=expected, got=got, fix="make it of the image's size"))
     if data.dtype.kind == "f":
         finite = np.isfinite(data)
         if not finite.any():

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
+from PIL.Image import DecompressionBombError
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -44,6 +45,9 @@ MODES = {
 PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 ORIENTATION_TAG = 274
 
+# A GIF's frames meet Pillow's own limit after all.
+DAMAGED_PICTURE: tuple[type[Exception], ...] = (*DAMAGE, DecompressionBombError)
+
 # `warnings.catch_warnings` changes the whole process, so only one thread at a time may be inside it.
 _QUIET = threading.Lock()
 
@@ -51,8 +55,8 @@ _QUIET = threading.Lock()
 def decode(path: Path, max_bytes: int | None = None, as_labels: bool = False) -> Decoded:
     """Read one picture.
 
-    Palettes become RGB, CMYK becomes RGB, 1-bit becomes uint8 of 0 and 255, alpha becomes `valid`, and the EXIF
-    orientation is applied. 8 and 16-bit integers keep their values.
+    Palettes become RGB (grey if all their colours are), CMYK becomes RGB, 1-bit becomes uint8 of 0 and 255, alpha
+    becomes `valid`, and the EXIF orientation is applied. 8 and 16-bit integers keep their values.
 
     Parameters
     ----------
@@ -75,7 +79,7 @@ def decode(path: Path, max_bytes: int | None = None, as_labels: bool = False) ->
             picture = _open(opener, file)
             _check_declared(path, picture, header, max_bytes)
             return _pixels(picture, file, header, as_labels)
-        except DAMAGE as error:
+        except DAMAGED_PICTURE as error:
             raise damaged(path, str(error)) from error
 
 
@@ -122,7 +126,8 @@ def _pixels(picture: ImageFile, file: BinaryIO, header: bytes, as_labels: bool) 
     bits, samples = _png_bits(header) if isinstance(picture, PngImageFile) else (8, 1)
     if bits == 16 and samples > 1:
         file.seek(0)
-        array, has_alpha = imagecodecs.png_decode(file.read()), samples in (2, 4)
+        array = imagecodecs.png_decode(file.read())
+        has_alpha = array.shape[-1] in (2, 4)  # also where one colour is marked as transparent
         turned = picture.info.get("exif") is not None
     else:
         array, has_alpha = _with_pillow(picture, bits, as_labels)
@@ -146,7 +151,7 @@ def _with_pillow(picture: ImageFile, bits: int, as_labels: bool) -> tuple[NDArra
     elif picture.mode in ("P", "L", "RGB") and picture.has_transparency_data:
         converted = picture.convert("LA" if picture.mode == "L" else "RGBA")
     elif picture.mode == "P":
-        converted = picture.convert("RGB")
+        converted = picture.convert("L" if _is_grey(picture) else "RGB")
     elif picture.mode in MODES:
         converted = picture.convert(MODES[picture.mode])
     array = np.array(converted)
@@ -157,6 +162,11 @@ def _with_pillow(picture: ImageFile, bits: int, as_labels: bool) -> tuple[NDArra
     elif bits == 16:
         array = array.astype(np.uint16)  # older Pillow holds 16-bit grey in 32 bits
     return array.astype(array.dtype.newbyteorder("="), copy=False), converted.mode in ("LA", "RGBA")
+
+
+def _is_grey(picture: ImageFile) -> bool:
+    palette = picture.getpalette("RGB") or []
+    return palette[0::3] == palette[1::3] == palette[2::3]
 
 
 def _orientation(picture: ImageFile) -> int:

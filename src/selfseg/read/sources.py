@@ -1,5 +1,6 @@
 """Inputs: files, folders, globs and arrays, found and named but not yet read."""
 
+import errno
 import hashlib
 import os
 import re
@@ -53,6 +54,8 @@ class Source:
         """Return the SHA-256 of the file's bytes, or of the array's type, shape and bytes, in hexadecimal digits."""
         if self.path is not None:
             try:
+                if not self.path.is_file():  # opening a pipe would wait for ever
+                    raise FileNotFoundError(errno.ENOENT, "no ordinary file")
                 with self.path.open("rb") as file:
                     return hashlib.file_digest(file, "sha256").hexdigest()
             except OSError as error:
@@ -125,7 +128,19 @@ def list_files(where: str | Path, keep_scribbles: bool = False) -> list[tuple[Pa
     InputError
         If a folder or glob has no file of a known suffix, or a folder cannot be listed.
     """
+    try:
+        return _listed(where, keep_scribbles)
+    except OSError as error:
+        got, fix = error.strerror or str(error), "check the name, and that you may open it"
+        what = str(error.filename or where)[:200]
+        raise InputError(explain(what, expected="a place that can be looked into", got=got, fix=fix)) from error
+
+
+def _listed(where: str | Path, keep_scribbles: bool) -> list[tuple[Path, str]]:
     path = Path(where).expanduser()
+    if "\0" in str(where):
+        fix = "check the name"
+        raise InputError(explain(repr(str(where)), expected="the name of a file", got="a zero character", fix=fix))
     if path.is_dir():
         root, files, what = path, _walk(path), "folder"
     elif re.search(r"[*?\[]", str(where)) and not path.exists():
@@ -150,10 +165,7 @@ def list_files(where: str | Path, keep_scribbles: bool = False) -> list[tuple[Pa
 
 def _walk(folder: Path) -> list[Path]:
     def refuse(error: OSError) -> None:
-        got, fix = error.strerror or str(error), "check that you may open it"
-        raise InputError(
-            explain(str(error.filename), expected="a folder that can be listed", got=got, fix=fix)
-        ) from error
+        raise error
 
     return [Path(at) / name for at, _, names in os.walk(folder, onerror=refuse) for name in names]
 
@@ -165,7 +177,7 @@ def _glob(pattern: Path) -> tuple[Path, list[Path]]:
     root = Path(*parts[:first])
     try:
         return root, list(root.glob(str(Path(*parts[first:]))))
-    except (ValueError, OSError) as error:
+    except (ValueError, NotImplementedError) as error:
         fix = "use * for any name and ** for any sub-folders"
         raise InputError(explain(f"glob {pattern}", expected="a valid pattern", got=str(error), fix=fix)) from error
 

@@ -62,15 +62,15 @@ def resample_matrix(n_in: int, n_out: int) -> Any:
     columns = np.clip(columns, 0, n_in - 1)
     weights /= weights.sum(axis=1, keepdims=True)
     first = np.arange(n_out + 1) * columns.shape[1]
-    entries: Any = (weights.ravel().astype(np.float32), columns.ravel(), first)
+    entries: Any = (weights.ravel(), columns.ravel(), first)
     matrix: Any = sparse.csr_matrix(entries, shape=(n_out, n_in))
     matrix.eliminate_zeros()
     return matrix
 
 
-def resample(array: NDArray[Any], shape: Sequence[int], first_axis: int = 0) -> NDArray[Any]:
-    """Resample the axes from `first_axis` on to `shape`; float32 and float64 keep their type."""
-    for axis, n_out in enumerate(shape, start=first_axis):
+def resample(array: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
+    """Resample the first axes to `shape`; float32 and float64 keep their type."""
+    for axis, n_out in enumerate(shape):
         n_in = array.shape[axis]
         if n_in == n_out:
             continue
@@ -112,7 +112,10 @@ def forward_hints(hints: NDArray[Any], change: Change) -> NDArray[Any]:
 def backward(values: NDArray[Any], change: Change) -> NDArray[Any]:
     """Undo a change of ``[K *s]``: linear interpolation, and the nearest kept value where pixels were cut."""
     if change.kind == "resample":
-        return resample(values, change.before, first_axis=1)
+        result = np.empty((len(values), *change.before), values.dtype)
+        for k, plane in enumerate(values):  # one by one: the intermediate arrays stay small
+            result[k] = resample(plane, change.before)
+        return result
     return np.pad(values, [(0, 0), *change.padding()], mode="edge")
 
 

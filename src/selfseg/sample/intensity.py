@@ -31,6 +31,20 @@ class Scaling:
         return np.clip(result, 0, 1) if clip else result
 
 
+def noise(array: Values) -> float:
+    """Return the deviation, relative to the largest value, that is mere rounding: it must not become the unit."""
+    return 8 * float(np.finfo(array.dtype).eps)
+
+
+def _moments(column: Values) -> tuple[float, float]:
+    """Return the mean of ``[N]`` and the sum of squared deviations from it."""
+    mean = column.mean(dtype=np.float64)
+    rounded = column.dtype.type(mean)  # so that float32 is not copied to float64
+    away = column - rounded
+    away *= away
+    return float(mean), max(0.0, float(away.sum(dtype=np.float64)) - len(column) * float(mean - rounded) ** 2)
+
+
 class Statistics:
     """What a normalising step needs to know of the pixels of one or many images."""
 
@@ -44,11 +58,14 @@ class Statistics:
         self._samples: list[Values] = []
         self._quota = N_SAMPLED
         self._added = 0
+        self._noise = 0.0
 
     def add(self, pixels: Values, whole: bool = False) -> None:
         """Take in pixels ``[N C]`` of one image; `whole` keeps them all for percentiles, not a sample of them."""
-        self._low = np.minimum(self._low, pixels.min(axis=0))
-        self._high = np.maximum(self._high, pixels.max(axis=0))
+        # One channel at a time: numpy reduces the first of two axes slowly when the second is short.
+        self._low = np.minimum(self._low, [column.min() for column in pixels.T])
+        self._high = np.maximum(self._high, [column.max() for column in pixels.T])
+        self._noise = max(self._noise, noise(pixels))
         if self._step.name == "zscore":
             self._add_moments(pixels)
         if self._step.name == "percentile":
@@ -60,8 +77,8 @@ class Statistics:
 
     def _add_moments(self, pixels: Values) -> None:
         # Chan, Golub & LeVeque (1983), eq. 2.1: joining the moments of two sets loses no digits.
-        n, mean = len(pixels), pixels.mean(axis=0, dtype=np.float64)
-        squares = ((pixels - mean) ** 2).sum(axis=0, dtype=np.float64)
+        n, moments = len(pixels), np.array([_moments(column) for column in pixels.T])
+        mean, squares = moments.T
         total, difference = self._count + n, mean - self._mean
         self._squares = self._squares + squares + difference**2 * (self._count * n / total)
         self._mean = self._mean + difference * (n / total)
@@ -82,7 +99,8 @@ class Statistics:
         elif name == "max":
             low, scale = np.zeros_like(low), np.maximum(np.abs(low), np.abs(high))
         elif name == "percentile":
-            first, last = np.percentile(np.concatenate(self._samples), self._step.values, axis=0)
+            samples = self._samples[0] if len(self._samples) == 1 else np.concatenate(self._samples)
+            first, last = np.stack([np.percentile(column, self._step.values) for column in samples.T], axis=1)
             flat = (first >= last) & (low < high)
             if flat.any():
                 text = f"{self._step}: the two percentiles are equal, so the extremes were taken in their place"
@@ -91,9 +109,7 @@ class Statistics:
             scale = np.where(flat, high, last) - low
         else:
             scale = high - low
-        # Rounding leaves a trace of deviation in a constant channel: it must not become the unit.
-        tiny = 1e-7 * np.maximum(np.abs(self._low), np.abs(self._high))
-        scale = np.where(scale > tiny, scale, 1.0)
+        scale = np.where(scale > self._noise * np.maximum(np.abs(self._low), np.abs(self._high)), scale, 1.0)
         return Scaling(tuple(map(float, low)), tuple(map(float, scale))), notes
 
 
@@ -112,7 +128,7 @@ def equalize(array: Values, low: float, high: float, clip: float, tiles: int) ->
     Three channels are colours: their largest value is equalised and the others keep their ratio to it, so that hue and
     saturation stay. Other channels are equalised one by one.
     """
-    if high <= low:
+    if high - low <= noise(array) * max(abs(low), abs(high)):
         return np.zeros_like(array)
     array = np.clip((array - low) / (high - low), 0, 1)
     if array.shape[-1] != 3:

@@ -128,7 +128,8 @@ class Running:
         if self.limits is None:
             text = f"range: the values go from {low:g} to {high:g}, which is no known range; they were mapped to 0-1"
             self.notes.append(text)
-            self.array = (self.array - low) / (high - low if high > low else 1.0)
+            constant = high - low <= intensity.noise(self.array) * max(abs(low), abs(high))
+            self.array = (self.array - low) / (1.0 if constant else high - low)
         else:
             top = self.limits[1]
             if top > 255 and 0 < 8 * high < top:
