@@ -25,6 +25,10 @@ class UsageError(SelfsegError):
     exit_code = 2
 
 
+class TrainingError(SelfsegError):
+    """Training cannot go on: a loss is not finite, or the memory does not suffice."""
+
+
 class Interrupted(SelfsegError):
     """Training was stopped by the user; the message says how to go on."""
 

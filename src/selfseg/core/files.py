@@ -47,6 +47,20 @@ def writing(path: Path | str) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def remove(path: Path | str) -> None:
+    """Remove a file if it is there.
+
+    Raises
+    ------
+    OutputError
+        If it is there and cannot be removed.
+    """
+    try:
+        Path(path).unlink(missing_ok=True)
+    except OSError as error:
+        raise _failure(Path(path), error) from error
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

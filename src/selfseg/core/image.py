@@ -30,7 +30,10 @@ class Image:
     source
         Where it came from, for messages and for `run.json`.
     valid
-        Boolean array over the spatial axes, False where a pixel must be ignored (transparent, NaN); None = all count.
+        Boolean array over the spatial axes, and T where there is one, in the order of `axes`: False where a pixel must
+        be ignored (transparent, no data, NaN); None = all count.
+    guessed_axes
+        True when nothing said what the axes are and `axes` could be wrong: to be shown to the user.
     """
 
     data: NDArray[Any]
@@ -41,6 +44,7 @@ class Image:
     name: str = "image"
     source: str = "array"
     valid: NDArray[np.bool_] | None = field(default=None, repr=False)
+    guessed_axes: bool = False
 
     def __post_init__(self) -> None:
         check_axes(self.axes, self.data.ndim)

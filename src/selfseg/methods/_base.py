@@ -4,7 +4,6 @@ import importlib
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, ClassVar
 
@@ -14,6 +13,9 @@ from torch.optim import Optimizer
 
 from selfseg.core.config import Config
 from selfseg.core.errors import UsageError, explain
+from selfseg.sample.stream import Batch
+
+__all__ = ["Batch", "Method", "MethodConfig", "build_config", "find_method", "method_names"]
 
 ENTRY_POINTS = "selfseg.methods"
 
@@ -30,30 +32,8 @@ class MethodConfig(Config):
     batch_size: int = Field(default=1, ge=1)
     """Images in one optimiser step. Images of different sizes are padded, and the padding is masked out of everything."""
 
-
-@dataclass(frozen=True)
-class Batch:
-    """Prepared training images of one step.
-
-    Attributes
-    ----------
-    images
-        ``[B C *S]`` float32.
-    valid
-        ``[B *S]`` bool, False = the pixel must not count (padding, mask, NaN); None = every pixel counts.
-    hints
-        ``[B *S]`` int64: class wanted by the user's scribble, -1 = no scribble; None = no hints at all.
-    indices
-        Which training images these are, 0-based.
-    ends_epoch
-        True for the batch after which every training image has been seen once more.
-    """
-
-    images: Tensor
-    valid: Tensor | None = None
-    hints: Tensor | None = None
-    indices: tuple[int, ...] = (0,)
-    ends_epoch: bool = True
+    accumulate: int = Field(default=1, ge=1)
+    """Parts into which each batch is split to save memory; their gradients are averaged."""
 
 
 class Method(nn.Module, ABC):

@@ -1,0 +1,96 @@
+"""Do the presets of feature clustering keep up with the paper's? Covering and PRI on BSDS500 val images, one model an image.
+
+    python benchmarks/quality/presets.py --data DATA --limit 20 --presets default,fast,paper -o presets.json
+
+`--data` is a folder with `bsds500/images/val/*.jpg` and `bsds500/groundTruth/val/*.npz` (one array `segmentations`,
+`[annotators Y X]`). Every segmentation is scored as it comes out, without a choice of scale: once with classes as segments, once
+with the connected components of the classes. Rows are written as they are made; a run that is cut off goes on where it was.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+from skimage.measure import label as components
+
+from selfseg import Segmenter
+from selfseg.core.files import write_json
+from selfseg.measure import covering, probabilistic_rand_index, variation_of_information
+
+
+def score(labels: np.ndarray, truths: np.ndarray) -> dict[str, float]:
+    """Covering, probabilistic Rand index and variation of information (bits), means over the annotators."""
+    return {
+        "covering": float(covering(labels, list(truths))),
+        "pri": float(probabilistic_rand_index(labels, list(truths))),
+        "vi": float(np.mean([sum_vi(variation_of_information(labels, truth)) for truth in truths])),
+    }
+
+
+def sum_vi(value: object) -> float:
+    """Total of the variation of information, whether it comes with its halves or not."""
+    return float(getattr(value, "total", value))  # type: ignore[arg-type]
+
+
+def run_one(photo: Path, method: str, preset: str, seed: int) -> dict[str, object]:
+    truths = np.load(photo.parents[2] / "groundTruth" / "val" / f"{photo.stem}.npz")["segmentations"]
+    begun = time.monotonic()
+    model = Segmenter(method, preset=preset, seed=seed).fit(photo)
+    result = model.predict(photo)
+    seconds = time.monotonic() - begun
+    parts = components(result.labels, background=0, connectivity=1)
+    return {
+        "image": photo.stem,
+        "method": method,
+        "preset": preset,
+        "seed": seed,
+        "seconds": round(seconds, 2),
+        "steps": model.facts_["steps"],
+        "classes": len(result.table),
+        "as classes": score(result.labels, truths),
+        "as components": score(parts, truths),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--limit", type=int, default=20)
+    parser.add_argument("--method", default="feature_clustering")
+    parser.add_argument("--presets", default="default,fast,paper")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("-o", "--out", type=Path, default=Path("presets.json"))
+    options = parser.parse_args()
+    photos = sorted((options.data / "bsds500" / "images" / "val").glob("*.jpg"))
+    photos = photos[:: max(1, len(photos) // options.limit)][: options.limit]
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    rows = json.loads(options.out.read_text())["rows"] if options.out.exists() else []
+    done = {(row["image"], row["method"], row["preset"], row["seed"]) for row in rows}
+    for photo in photos:
+        for preset in options.presets.split(","):
+            if (photo.stem, options.method, preset, options.seed) not in done:
+                rows.append(run_one(photo, options.method, preset, options.seed))
+                write_json(options.out, {"commit": commit, "machine": platform.platform(), "rows": rows})
+    table(rows)
+
+
+def table(rows: list[dict]) -> None:
+    """Print the means of each preset, over the images that all presets have."""
+    presets = sorted({(row["method"], row["preset"]) for row in rows})
+    shared = set.intersection(*({r["image"] for r in rows if (r["method"], r["preset"]) == p} for p in presets))
+    print(f"{len(shared)} images of BSDS500 val; one output an image, no choice of scale; c = classes as segments, p = their components")
+    print(f"{'method':20s}{'preset':10s}{'seconds':>9s}{'steps':>7s}{'classes':>9s}{'cov c':>8s}{'cov p':>8s}{'PRI c':>8s}{'PRI p':>8s}{'VI c':>8s}{'VI p':>8s}")
+    for method, preset in presets:
+        mine = [row for row in rows if (row["method"], row["preset"]) == (method, preset) and row["image"] in shared]
+        figures = [statistics.mean(row[key] for row in mine) for key in ("seconds", "steps", "classes")]
+        scores = [statistics.mean(row[kind][key] for row in mine) for key in ("covering", "pri", "vi") for kind in ("as classes", "as components")]
+        print(f"{method:20s}{preset:10s}{figures[0]:9.1f}{figures[1]:7.0f}{figures[2]:9.1f}" + "".join(f"{value:8.3f}" for value in scores))
+
+
+if __name__ == "__main__":
+    main()

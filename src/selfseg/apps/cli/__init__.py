@@ -1,0 +1,37 @@
+"""The command line: thin commands over the pipeline. Exit code 0 done, 1 some inputs failed, 2 bad usage."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; every foreseen error is one line on standard error."""
+    from cyclopts import CycloptsError
+
+    from selfseg.apps.cli.commands import app
+    from selfseg.core.errors import SelfsegError
+
+    tokens = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = app(tokens or ["--help"], exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        _complain(f"{' '.join(str(error).split())} See `selfseg --help`.")
+        return 2
+    except SelfsegError as error:
+        _complain(str(error))
+        return error.exit_code
+    except MemoryError:
+        _complain("out of memory: expected the images to fit; make them smaller, for example with --prepare size=1000")
+        return 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        _complain("stopped")
+        return 130
+    return code if isinstance(code, int) else 0
+
+
+def _complain(message: str) -> None:
+    sys.stderr.write(f"selfseg: {message}\n")

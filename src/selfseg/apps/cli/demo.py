@@ -1,0 +1,31 @@
+"""`selfseg demo`: a real photograph, learned and segmented, before the user has done anything."""
+
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+PHOTO = "coffee.png"
+
+
+def run_demo(out: Path, quiet: bool = False) -> int:
+    """Segment a photograph that is bundled with scikit-image, by learned features and by region merging; return 0."""
+    import skimage.data
+
+    from selfseg.apps.cli.bar import Bar
+    from selfseg.pipeline import Segmenter, predict
+
+    photo = Path(skimage.data.__file__).parent / PHOTO
+    console = Console(quiet=quiet, highlight=False)
+    for method, what in (("region_merging", "no learning, the instant preview"), ("feature_clustering", "features learned from this one photo")):
+        folder = out / method
+        console.print(f"[bold]{method}[/bold]: {what}")
+        begun = time.monotonic()
+        model = Segmenter(method, seed=0)
+        model.fit(photo, out=folder / "model", overwrite=True, progress=Bar(quiet))
+        predict(model, photo, folder, progress=Bar(quiet))
+        stem = photo.stem
+        console.print(f"  {len(model.table_)} classes in {time.monotonic() - begun:.1f} s")
+        console.print(f"  picture  {folder / 'overlay' / stem}.png\n  labels   {folder / 'labels' / stem}.tif\n  report   {folder / 'report.html'}", soft_wrap=True)
+    console.print(f"Your own pictures: selfseg segment PICTURES -o OUT    (photo: {PHOTO} of scikit-image)")
+    return 0

@@ -1,0 +1,91 @@
+"""`selfseg doctor`: is this machine ready, and what will pay on it?"""
+
+import importlib
+import os
+import platform
+import shutil
+import tempfile
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from rich.console import Console
+
+PACKAGES = ("numpy", "scipy", "torch", "numba", "scikit-image", "scikit-learn", "tifffile", "imagecodecs", "pillow", "pydantic")
+
+
+def examine() -> int:
+    """Print one line a check, with what to do where one fails; return 0 if all is well, else 1."""
+    console = Console(highlight=False)
+    checks = (_python, _packages, _device, _memory, _cache, _disk, _training)
+    bad = 0
+    for check in checks:
+        try:
+            good, line = check()
+        except Exception as error:  # noqa: BLE001 (a doctor reports whatever is wrong)
+            good, line = False, f"{check.__name__.strip('_')}: {type(error).__name__}: {error}"
+        bad += not good
+        console.print(f"{'[green]ok  [/green]' if good else '[red]BAD [/red]'} {line}", soft_wrap=True)
+    console.print("all is well" if not bad else f"{bad} check(s) failed")
+    return 1 if bad else 0
+
+
+def _python() -> tuple[bool, str]:
+    good = (3, 11) <= tuple(map(int, platform.python_version_tuple()[:2])) < (3, 14)
+    return good, f"Python {platform.python_version()} on {platform.system()} {platform.machine()}{'' if good else ': 3.11 to 3.13 is needed'}"
+
+
+def _packages() -> tuple[bool, str]:
+    found, missing = [], []
+    for name in PACKAGES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            missing.append(name)
+    hint = f"; missing: {', '.join(missing)}: pip install {' '.join(missing)}" if missing else ""
+    return not missing, ", ".join(found) + hint
+
+
+def _device() -> tuple[bool, str]:
+    from selfseg.core.threads import n_threads
+    from selfseg.train.precision import COMPILE_FROM_STEPS, choose_device, choose_precision
+
+    chosen = choose_precision(choose_device(), COMPILE_FROM_STEPS)
+    return True, f"works on {chosen.describe()}, with {n_threads()} threads for kernels"
+
+
+def _memory() -> tuple[bool, str]:
+    import psutil
+
+    free = psutil.virtual_memory().available / 2**30
+    return free > 1, f"{free:.1f} GiB of memory free{'' if free > 1 else ': at least 1 is needed; close other programs'}"
+
+
+def _cache() -> tuple[bool, str]:
+    importlib.import_module("numba")
+    folder = Path(os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).parent)
+    good = os.access(folder, os.W_OK)
+    hint = "" if good else ": kernels are compiled anew in every process; set NUMBA_CACHE_DIR to a writable folder"
+    return True, f"compiled kernels are kept{hint}" if good else f"compiled kernels{hint}"
+
+
+def _disk() -> tuple[bool, str]:
+    with tempfile.TemporaryDirectory() as folder:
+        free = shutil.disk_usage(folder).free / 2**30
+    return free > 0.5, f"{free:.1f} GiB of disk free for temporary files{'' if free > 0.5 else ': make some room'}"
+
+
+def _training() -> tuple[bool, str]:
+    import numpy as np
+
+    from selfseg.core.image import Image
+    from selfseg.pipeline import segment
+    from selfseg.pipeline.result import Result
+
+    picture = np.full((48, 64, 3), 40, np.uint8)
+    picture[:, 32:] = 200
+    begun = time.monotonic()
+    image = Image(picture, "YXC")
+    result = segment(image, "feature_clustering", n_classes=2, options={"iterations": 20, "n_features": 16, "n_classes": 16})
+    good = isinstance(result, Result) and {int(result.labels[24, 5]), int(result.labels[24, 60])} == {1, 2}
+    return good, f"learned two tones from a test picture in {time.monotonic() - begun:.1f} s (compilation of kernels included)"

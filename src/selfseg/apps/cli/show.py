@@ -1,0 +1,87 @@
+"""What `selfseg methods` prints: everything comes from the methods themselves."""
+
+import inspect
+import json
+
+from rich.console import Console
+from rich.table import Table
+
+from selfseg.methods._base import Method, MethodConfig, find_method, method_names
+
+
+def show_methods() -> None:
+    """Print one line a method: its name and what it is."""
+    table = Table("method", "what it is", "presets", box=None, pad_edge=False, header_style="bold")
+    for name in method_names():
+        method = find_method(name)
+        doc = inspect.getdoc(inspect.getmodule(method)) or ""
+        table.add_row(name, doc.partition("\n")[0], ", ".join(["default", *(p for p in method.presets if p != "default")]))
+    Console().print(table)
+
+
+def show_method(name: str) -> None:
+    """Print a method's description, options, presets and network."""
+    method = find_method(name)
+    console = Console()
+    console.print(f"[bold]{name}[/bold]\n{inspect.getdoc(inspect.getmodule(method))}\n", highlight=False)
+    console.print(_options(method))
+    console.print(_presets(method))
+    if method.deviations:
+        console.print("[bold]The paper preset differs from the paper in this:[/bold]")
+        for phrase in method.deviations:
+            console.print(f"  - {phrase}", highlight=False)
+        console.print()
+    console.print(_network(method))
+
+
+def _options(method: type[Method]) -> Table:
+    table = Table("option", "default", "meaning", title="Options (--set option=value)", title_justify="left", header_style="bold")
+    for field, info in method.Config.model_fields.items():
+        table.add_row(field, json.dumps(info.get_default(call_default_factory=True)), info.description or "")
+    return table
+
+
+def _presets(method: type[Method]) -> Table:
+    table = Table("preset", "changes", title="Presets (--preset)", title_justify="left", header_style="bold")
+    for preset, changes in {"default": {}, **method.presets}.items():
+        table.add_row(preset, ", ".join(f"{key}={value}" for key, value in changes.items()) or "nothing")
+    return table
+
+
+def _network(method: type[Method]) -> Table:
+    """Run one small image through the method, and list its layers with shapes and parameter counts."""
+    import torch
+
+    from selfseg.methods._store import count_parameters
+
+    config: MethodConfig = method.Config()
+    made = method(config, 3, 2)
+    title = f"Network, for a 3-channel image of 64 x 64: {count_parameters(made):,} parameters, context {made.context}"
+    table = Table("layer", "kind", "output", "parameters", title=title, title_justify="left", header_style="bold")
+    rows: list[tuple[str, str, str, str]] = []
+    hooks = []
+    for path, module in made.named_modules():
+        if not list(module.children()) and path:
+            hooks.append(module.register_forward_hook(_recorder(rows, path)))
+    with torch.no_grad():
+        made.train()
+        out = made.assign(torch.rand(1, 3, 64, 64))
+    for hook in hooks:
+        hook.remove()
+    listed = {row[0] for row in rows}
+    for path, module in made.named_modules():
+        own = sum(parameter.numel() for parameter in module.parameters(recurse=False))
+        if own and path not in listed:
+            rows.append((path, type(module).__name__, "", f"{own:,}"))
+    for row in rows:
+        table.add_row(*row)
+    table.add_row("", "assign", str(tuple(out.shape)), "")
+    return table
+
+
+def _recorder(rows: list[tuple[str, str, str, str]], path: str):  # noqa: ANN202
+    def record(module, inputs, output) -> None:  # noqa: ANN001
+        count = sum(parameter.numel() for parameter in module.parameters())
+        rows.append((path, type(module).__name__, str(tuple(output.shape)), f"{count:,}"))
+
+    return record

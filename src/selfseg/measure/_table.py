@@ -1,0 +1,220 @@
+"""The sparse contingency table that lies under all region measures: how many pixels each pair of regions shares."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from selfseg.core.errors import InputError, explain
+
+Labels = NDArray[np.integer[Any]]
+Counts = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+DENSE_BINS = 1 << 22
+"""A joint histogram of up to this many bins is counted densely, a larger one by sorting."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """The pairs of regions that share pixels, one entry a pair, sorted by row and then by column.
+
+    Rows are regions of the segmentation, columns are regions of the truth. Only regions with pixels are in it.
+
+    Attributes
+    ----------
+    rows, columns
+        ``[N]`` indices of the two regions of each entry.
+    counts
+        ``[N]`` pixels that the two regions share, at least 1.
+    row_labels, column_labels
+        ``[R]``, ``[C]`` label value of each row and column, ascending.
+    """
+
+    rows: NDArray[np.intp]
+    columns: NDArray[np.intp]
+    counts: Counts
+    row_labels: Counts
+    column_labels: Counts
+
+    @cached_property
+    def row_sums(self) -> Counts:
+        """Pixels of each region of the segmentation: ``[R]``."""
+        return _sum_by(self.rows, self.counts, len(self.row_labels))
+
+    @cached_property
+    def column_sums(self) -> Counts:
+        """Pixels of each region of the truth: ``[C]``."""
+        return _sum_by(self.columns, self.counts, len(self.column_labels))
+
+    @cached_property
+    def total(self) -> int:
+        """Pixels that were counted."""
+        return int(self.counts.sum())
+
+    @cached_property
+    def ious(self) -> Floats:
+        """Intersection over union of the two regions of each entry: ``[N]``."""
+        union = self.row_sums[self.rows] + self.column_sums[self.columns] - self.counts
+        return self.counts / union
+
+    def regrouped(self, group: NDArray[np.intp]) -> "Table":
+        """Return the table of a coarser segmentation, without looking at a pixel.
+
+        Parameters
+        ----------
+        group
+            ``[R]`` index of the region that each row becomes part of, 0 or more. The new row labels are these indices.
+        """
+        joint = group[self.rows].astype(np.int64) * len(self.column_labels) + self.columns
+        return _from_joint(joint, self.counts, int(group.max()) + 1, self.column_labels)
+
+
+def contingency(labels: ArrayLike, truth: ArrayLike, ignore: int | None = None) -> Table:
+    """Count how many pixels each region of `labels` shares with each region of `truth`.
+
+    Parameters
+    ----------
+    labels, truth
+        Integer arrays of the same shape, of any dimension. Label values may be any integers.
+    ignore
+        Pixels whose *truth* has this value are left out. None = every pixel counts. The value has no special meaning in
+        `labels`, so that a method gains nothing by abstaining.
+
+    Raises
+    ------
+    InputError
+        If an array is not of integers or is empty, the shapes differ, or every pixel is ignored.
+    """
+    return contingencies(labels, [np.asarray(truth)], ignore)[0]
+
+
+def contingencies(labels: ArrayLike, truths: ArrayLike | Sequence[ArrayLike], ignore: int | None = None) -> list[Table]:
+    """Count one segmentation against several annotators: one table each (see `contingency`).
+
+    Parameters
+    ----------
+    labels
+        Integer array ``[*S]``.
+    truths
+        One array ``[*S]``, or several: a sequence of such arrays, or an array ``[A *S]``.
+    ignore
+        Truth value to leave out.
+    """
+    segmentation = check_labels(labels, "labels")
+    flat = segmentation.ravel().astype(np.int64, copy=False)
+    low, high = int(flat.min()), int(flat.max())
+    tables = []
+    for truth in as_truths(truths, segmentation.shape):
+        column = truth.ravel().astype(np.int64, copy=False)
+        if ignore is None:
+            tables.append(_count(flat, column, (low, high)))
+            continue
+        keep = column != ignore
+        if not keep.any():
+            got = f"only {ignore} in the whole truth of shape {truth.shape}"
+            raise InputError(explain("truth", expected="a pixel that counts", got=got, fix="check the ignore label"))
+        tables.append(_count(flat[keep], column[keep], (low, high)))
+    return tables
+
+
+def pooled(tables: Sequence[Table]) -> Table:
+    """Return the sum of several tables by label value, for classes whose ids mean the same in every image."""
+    if not tables:
+        raise InputError(explain("tables", expected="at least one table", got="none", fix="give one for each image"))
+    row_labels, rows = _merge_labels([table.row_labels[table.rows] for table in tables])
+    column_labels, columns = _merge_labels([table.column_labels[table.columns] for table in tables])
+    counts = np.concatenate([table.counts for table in tables])
+    width = len(column_labels)
+    merged = _from_joint(rows.astype(np.int64) * width + columns, counts, len(row_labels), column_labels)
+    return Table(merged.rows, merged.columns, merged.counts, row_labels, column_labels)
+
+
+def check_labels(labels: ArrayLike, name: str) -> Labels:
+    """Return `labels` as an array if it is a non-empty array of integers or booleans, else raise `InputError`."""
+    array = np.asarray(labels)
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8)
+    if not np.issubdtype(array.dtype, np.integer):
+        got = f"{array.dtype} of shape {array.shape}"
+        raise InputError(
+            explain(name, expected="an array of integer labels", got=got, fix="convert it, as by .astype(int)")
+        )
+    if array.size == 0:
+        raise InputError(explain(name, expected="at least one pixel", got=f"shape {array.shape}", fix="check the file"))
+    return array
+
+
+def as_truths(truths: ArrayLike | Sequence[ArrayLike], shape: tuple[int, ...]) -> list[Labels]:
+    """Return the annotators' arrays, each checked to be of `shape`; one array of that shape is one annotator."""
+    annotators = _annotators(truths, len(shape))
+    if not annotators:
+        raise InputError(explain("truths", expected="at least one annotator", got="none", fix="give a truth"))
+    checked = [check_labels(truth, "truth") for truth in annotators]
+    for truth in checked:
+        if truth.shape != shape:
+            got = f"labels of shape {shape} and truth of shape {truth.shape}"
+            raise InputError(
+                explain("labels and truth", expected="equal shapes", got=got, fix="compare matching images")
+            )
+    return checked
+
+
+def _annotators(truths: Any, n_dims: int) -> list[Any]:
+    """Tell one array from several: a list of arrays is several, a list of numbers or of lists is one array."""
+    if isinstance(truths, np.ndarray):
+        return list(truths) if truths.ndim == n_dims + 1 else [truths]
+    if isinstance(truths, Sequence) and (
+        len(truths) == 0 or isinstance(truths[0], np.ndarray) or np.ndim(truths[0]) >= n_dims
+    ):
+        return list(truths)
+    return [truths]
+
+
+def _count(rows: Counts, columns: Counts, row_span: tuple[int, int]) -> Table:
+    """Build a table from flat arrays; `row_span` encloses the values of `rows`."""
+    column_span = int(columns.min()), int(columns.max())
+    n_rows, n_columns = row_span[1] - row_span[0] + 1, column_span[1] - column_span[0] + 1
+    if n_rows * n_columns <= DENSE_BINS:
+        joint = np.bincount((rows - row_span[0]) * n_columns + (columns - column_span[0]))
+        keys = np.flatnonzero(joint)
+        row_values, column_values = keys // n_columns + row_span[0], keys % n_columns + column_span[0]
+        return _from_values(row_values, column_values, joint[keys])
+    row_labels, row_index = np.unique(rows, return_inverse=True)
+    column_labels, column_index = np.unique(columns, return_inverse=True)
+    keys, counts = np.unique(row_index * len(column_labels) + column_index, return_counts=True)
+    width = len(column_labels)
+    return Table(keys // width, keys % width, counts.astype(np.int64), row_labels, column_labels)
+
+
+def _from_values(row_values: Counts, column_values: Counts, counts: Counts) -> Table:
+    row_labels, rows = np.unique(row_values, return_inverse=True)
+    column_labels, columns = np.unique(column_values, return_inverse=True)
+    return Table(rows, columns, counts.astype(np.int64), row_labels, column_labels)
+
+
+def _from_joint(joint: Counts, counts: Counts, n_rows: int, column_labels: Counts) -> Table:
+    """Sum `counts` over equal joint keys ``row * C + column``. Every row below `n_rows` must occur or be dropped."""
+    width = len(column_labels)
+    if n_rows * width <= max(DENSE_BINS >> 6, 4 * len(joint)):
+        dense = _sum_by(joint, counts, n_rows * width)
+        keys = np.flatnonzero(dense)
+        sums = dense[keys]
+    else:
+        keys, inverse = np.unique(joint, return_inverse=True)
+        sums = _sum_by(inverse, counts, len(keys))
+    row_labels, rows = np.unique(keys // width, return_inverse=True)
+    return Table(rows, keys % width, sums, row_labels, column_labels)
+
+
+def _merge_labels(values: Sequence[Counts]) -> tuple[Counts, NDArray[np.intp]]:
+    labels, index = np.unique(np.concatenate(values), return_inverse=True)
+    return labels, index
+
+
+def _sum_by(index: NDArray[np.intp], values: Counts, size: int) -> Counts:
+    # Weights of a bincount are floats: exact for sums below 2**53 pixels.
+    return np.bincount(index, weights=values, minlength=size).astype(np.int64)

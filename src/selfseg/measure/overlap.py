@@ -1,0 +1,220 @@
+"""Measures of overlap between regions or classes: Berkeley's covering, IoU and Dice, Kim's best-overlap mIoU."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from selfseg.core.errors import UsageError, explain
+from selfseg.measure._table import Counts, Floats, Labels, Table, as_truths, check_labels, contingencies
+
+
+class AreaSum(NamedTuple):
+    """A weighted sum and its weight. Add those of all images by part, then divide: that is the pooled score."""
+
+    sum: float
+    weight: float
+
+
+def best_ious(table: Table) -> Floats:
+    """Return, for each truth region, the largest IoU that a region of the segmentation has with it: ``[C]``."""
+    best = np.zeros(len(table.column_labels))
+    np.maximum.at(best, table.columns, table.ious)
+    return best
+
+
+def covering_sum(table: Table) -> AreaSum:
+    """Return the sum over truth regions of area x best IoU, and the area, of one annotator."""
+    return AreaSum(float((table.column_sums * best_ious(table)).sum()), float(table.total))
+
+
+def covering_sums(labels: ArrayLike, truths: ArrayLike | Sequence[ArrayLike], ignore: int | None = None) -> AreaSum:
+    """Return the covering of one image as a sum over all annotators and its area, in pixels, to be pooled over images.
+
+    Parameters
+    ----------
+    labels
+        Integer array ``[*S]``.
+    truths
+        One annotator ``[*S]``, or several: a sequence, or an array ``[A *S]``.
+    ignore
+        Truth value of pixels to leave out.
+    """
+    sums = [covering_sum(table) for table in contingencies(labels, truths, ignore)]
+    return AreaSum(sum(part.sum for part in sums), sum(part.weight for part in sums))
+
+
+def covering(labels: ArrayLike, truths: ArrayLike | Sequence[ArrayLike], ignore: int | None = None) -> float:
+    """Return the covering of the truth by the segmentation, pooled by area over annotators: 0-1, 1 = equal.
+
+    Each truth region takes the best IoU that a region of the segmentation has with it; the mean is weighted by area
+    (Arbelaez, Maire, Fowlkes & Malik 2011, eq. 10, direction and pooling as in the Berkeley bench). Many truth regions
+    may take the same region. See `covering_sums` for the arguments and for pooling over a dataset.
+    """
+    pooled = covering_sums(labels, truths, ignore)
+    return pooled.sum / pooled.weight
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """Scores of each truth class under one mapping of segmentation labels to truth classes.
+
+    Attributes
+    ----------
+    classes
+        ``[C]`` label values of the truth, ascending.
+    intersection, predicted, area
+        ``[C]`` pixels: right, given to the class, and of the class.
+    mapping
+        Truth class of each label of the segmentation that has one. A label without one is wrong everywhere.
+    """
+
+    classes: Counts
+    intersection: Counts
+    predicted: Counts
+    area: Counts
+    mapping: dict[int, int]
+
+    @cached_property
+    def iou(self) -> Floats:
+        """Intersection over union of each class: ``[C]``. 0 for a class that no label stands for."""
+        return self.intersection / (self.predicted + self.area - self.intersection)
+
+    @cached_property
+    def dice(self) -> Floats:
+        """Dice coefficient of each class: ``[C]``."""
+        return 2.0 * self.intersection / (self.predicted + self.area)
+
+    @property
+    def mean_iou(self) -> float:
+        """Mean IoU over the classes of the truth."""
+        return float(self.iou.mean())
+
+    @property
+    def mean_dice(self) -> float:
+        """Mean Dice coefficient over the classes of the truth."""
+        return float(self.dice.mean())
+
+    @property
+    def accuracy(self) -> float:
+        """Share of pixels whose mapped class is right."""
+        return float(self.intersection.sum() / self.area.sum())
+
+
+def same_class_scores(table: Table) -> ClassScores:
+    """Return the scores of each class where equal ids mean the same class: no matching (Dice of a mask, for one)."""
+    shared = {int(value): int(value) for value in np.intersect1d(table.row_labels, table.column_labels)}
+    return _class_scores(table, shared)
+
+
+def hungarian_class_scores(table: Table) -> ClassScores:
+    """Return class scores under the one-to-one matching of labels to classes that makes the summed IoU largest.
+
+    Where there are more labels than classes, the rest stand for no class; where fewer, some classes score 0. Matching
+    each image on its own is much kinder than one matching for a dataset: `pooled` tables give the latter.
+
+    Parameters
+    ----------
+    table
+        From `contingency`, or `pooled` over images.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    ious = np.zeros((len(table.row_labels), len(table.column_labels)))
+    ious[table.rows, table.columns] = table.ious
+    rows, columns = linear_sum_assignment(ious, maximize=True)
+    pairs = [(i, j) for i, j in zip(rows, columns, strict=True) if ious[i, j] > 0]
+    return _class_scores(table, {int(table.row_labels[i]): int(table.column_labels[j]) for i, j in pairs})
+
+
+def majority_class_scores(table: Table) -> ClassScores:
+    """Return class scores after giving each label to the truth class that most of its pixels have: many to one.
+
+    It rewards cutting up: with a label a pixel it is perfect. Compare only segmentations of equally many labels. The
+    lower class wins a tie.
+    """
+    order = np.lexsort((-table.columns, table.counts, table.rows))
+    last = order[np.flatnonzero(np.diff(table.rows[order], append=len(table.row_labels)))]
+    targets = table.column_labels[table.columns[last]]
+    return _class_scores(table, dict(zip(table.row_labels.tolist(), targets.tolist(), strict=True)))
+
+
+def _class_scores(table: Table, mapping: dict[int, int]) -> ClassScores:
+    column_of = {int(value): j for j, value in enumerate(table.column_labels)}
+    targets = [mapping.get(int(value)) for value in table.row_labels]
+    target = np.array([-1 if value is None else column_of[value] for value in targets], dtype=np.intp)
+    mapped = target >= 0
+    n = len(table.column_labels)
+    predicted = np.bincount(target[mapped], table.row_sums[mapped], n).astype(np.int64)
+    right = target[table.rows] == table.columns
+    intersection = np.bincount(table.columns[right], table.counts[right], n).astype(np.int64)
+    return ClassScores(table.column_labels, intersection, predicted, table.column_sums, mapping)
+
+
+Annotators = Literal["all", "fine", "coarse"]
+
+
+def best_overlap_sums(
+    labels: ArrayLike,
+    truths: ArrayLike | Sequence[ArrayLike],
+    annotators: Annotators = "all",
+    ignore: int | None = None,
+    components: bool = True,
+) -> AreaSum:
+    """Return the summed best IoU over truth segments of one image, and their number, to be pooled over images.
+
+    The protocol of Kim, Kanezaki & Tanaka 2020: the segmentation is split into connected components (4-connected in
+    2D), then each truth segment takes the component of largest IoU, many to one. Every truth segment of every image
+    weighs the same. The truth is not split. It rewards oversegmentation: report it for comparison only.
+
+    Parameters
+    ----------
+    labels
+        Integer array ``[*S]``.
+    truths
+        One annotator ``[*S]``, or several: a sequence, or an array ``[A *S]``.
+    annotators
+        ``"all"``; ``"fine"`` = only the annotator with most segments, ``"coarse"`` = with fewest (the first of equals).
+    ignore
+        Truth value of pixels to leave out. They split no component.
+    components
+        False where `labels` are components already.
+    """
+    segmentation = check_labels(labels, "labels")
+    chosen = _choose(as_truths(truths, segmentation.shape), annotators)
+    split = connected_components(segmentation) if components else segmentation
+    ious = [best_ious(table) for table in contingencies(split, chosen, ignore)]
+    return AreaSum(float(sum(part.sum() for part in ious)), float(sum(len(part) for part in ious)))
+
+
+def best_overlap_miou(
+    labels: ArrayLike,
+    truths: ArrayLike | Sequence[ArrayLike],
+    annotators: Annotators = "all",
+    ignore: int | None = None,
+) -> float:
+    """Return Kim et al.'s best-overlap mean IoU of one image. See `best_overlap_sums`, also for pooling."""
+    pooled = best_overlap_sums(labels, truths, annotators, ignore)
+    return pooled.sum / pooled.weight
+
+
+def connected_components(labels: Labels) -> NDArray[np.int64]:
+    """Return the face-connected components of equal label, of any dimension, numbered from 1."""
+    # Imported here: scikit-image is slow to import and most measures do without.
+    from skimage.measure import label
+
+    background = int(labels.min()) - 1
+    components: NDArray[np.int64] = label(labels.astype(np.int64), background=background, connectivity=1)  # type: ignore[no-untyped-call]
+    return components
+
+
+def _choose(truths: list[Labels], annotators: Annotators) -> list[Labels]:
+    if annotators == "all":
+        return truths
+    if annotators not in ("fine", "coarse"):
+        raise UsageError(explain("annotators", expected="all, fine or coarse", got=repr(annotators), fix="choose one"))
+    counts = [len(np.unique(truth)) for truth in truths]
+    return [truths[int(np.argmax(counts) if annotators == "fine" else np.argmin(counts))]]

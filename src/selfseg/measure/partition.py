@@ -1,0 +1,231 @@
+"""Measures of two partitions of the pixels: pairs of pixels (Rand and its kin) and information (entropies in bits)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from selfseg.measure._table import Counts, Table, contingencies, contingency
+
+
+@dataclass(frozen=True)
+class PairScores:
+    """What the pairs of pixels say.
+
+    Attributes
+    ----------
+    rand
+        Share of all pairs on which both agree (together in both, or apart in both). 1 for a single pixel.
+    adjusted_rand
+        Rand index corrected for chance: 0 = random, 1 = equal (Hubert & Arabie 1985).
+    precision
+        Of the pairs together in the segmentation, the share together in the truth. Wrong merges lower it.
+    recall
+        Of the pairs together in the truth, the share together in the segmentation. Wrong splits lower it.
+    fowlkes_mallows
+        Geometric mean of precision and recall.
+    """
+
+    rand: float
+    adjusted_rand: float
+    precision: float
+    recall: float
+    fowlkes_mallows: float
+
+
+@dataclass(frozen=True)
+class InformationScores:
+    """What the entropies of the two partitions say; S is the segmentation, T the truth.
+
+    Attributes
+    ----------
+    split, merge
+        H(S|T) and H(T|S) in bits: truth regions cut up, and truth regions run together.
+    homogeneity, completeness, v_measure
+        I/H(T), I/H(S) and their harmonic mean (Rosenberg & Hirschberg 2007).
+    entropy_labels, entropy_truth, mutual
+        H(S), H(T) and I(S;T) in bits.
+    """
+
+    split: float
+    merge: float
+    homogeneity: float
+    completeness: float
+    v_measure: float
+    entropy_labels: float
+    entropy_truth: float
+    mutual: float
+
+
+class AdaptedRand(NamedTuple):
+    """Adapted Rand error with its two parts: error = 1 - harmonic mean of precision and recall."""
+
+    error: float
+    precision: float
+    recall: float
+
+
+class VariationParts(NamedTuple):
+    """The two halves of the variation of information, in bits."""
+
+    split: float
+    merge: float
+
+
+def pair_scores(table: Table) -> PairScores:
+    """Return the pair-counting scores of a contingency table. Pairs are unordered and of two different pixels."""
+    together, in_labels, in_truth = (_pairs(counts) for counts in (table.counts, table.row_sums, table.column_sums))
+    everything = _pairs(np.array([table.total]))
+    merged, cut = in_labels - together, in_truth - together
+    apart = everything - together - merged - cut
+    chance = (together + merged) * (merged + apart) + (together + cut) * (cut + apart)
+    precision = together / in_labels if in_labels else 1.0
+    recall = together / in_truth if in_truth else 1.0
+    equal = merged == 0 and cut == 0
+    return PairScores(
+        rand=(together + apart) / everything if everything else 1.0,
+        adjusted_rand=1.0 if equal else 2.0 * (together * apart - merged * cut) / chance,
+        precision=precision,
+        recall=recall,
+        fowlkes_mallows=float(np.sqrt(precision * recall)),
+    )
+
+
+def information_scores(table: Table) -> InformationScores:
+    """Return the information scores of a contingency table, in bits. A partition of one region has entropy 0."""
+    n = float(table.total)
+    joint = _sum_n_log2_n(table.counts)
+    labels, truth = _sum_n_log2_n(table.row_sums), _sum_n_log2_n(table.column_sums)
+    whole = n * float(np.log2(n))
+    # Differences of sums of n log n: a rounding error may leave a tiny negative value where the answer is 0.
+    split, merge = max((truth - joint) / n, 0.0), max((labels - joint) / n, 0.0)
+    entropy_labels, entropy_truth = max((whole - labels) / n, 0.0), max((whole - truth) / n, 0.0)
+    mutual = max((whole + joint - labels - truth) / n, 0.0)
+    homogeneity = mutual / entropy_truth if len(table.column_sums) > 1 else 1.0
+    completeness = mutual / entropy_labels if len(table.row_sums) > 1 else 1.0
+    both = homogeneity + completeness
+    v_measure = 2.0 * homogeneity * completeness / both if both else 0.0
+    return InformationScores(split, merge, homogeneity, completeness, v_measure, entropy_labels, entropy_truth, mutual)
+
+
+def adjusted_mutual(table: Table) -> float:
+    """Return the mutual information corrected for chance, with the arithmetic mean of the entropies as its ceiling."""
+    # numba is slow to import and only this score needs it.
+    from selfseg.measure._expected import expected_mutual_information
+
+    if len(table.counts) == len(table.row_sums) == len(table.column_sums):
+        return 1.0
+    scores = information_scores(table)
+    chance = expected_mutual_information(table) / float(np.log(2.0))
+    ceiling = (scores.entropy_labels + scores.entropy_truth) / 2.0
+    smallest = float(np.finfo(np.float64).eps)
+    gap = ceiling - chance
+    return (scores.mutual - chance) / (min(gap, -smallest) if gap < 0 else max(gap, smallest))
+
+
+def adapted_rand(table: Table) -> AdaptedRand:
+    """Return the adapted Rand error of a contingency table (see `adapted_rand_error`)."""
+    together, in_labels, in_truth = (_squares(c) for c in (table.counts, table.row_sums, table.column_sums))
+    error = 1.0 - 2.0 * together / (in_labels + in_truth)
+    return AdaptedRand(error, together / in_labels, together / in_truth)
+
+
+def rand_index(labels: ArrayLike, truth: ArrayLike, ignore: int | None = None) -> float:
+    """Return the share of pixel pairs on which both partitions agree (Rand 1971). See `contingency`."""
+    return pair_scores(contingency(labels, truth, ignore)).rand
+
+
+def probabilistic_rand_index(
+    labels: ArrayLike, truths: ArrayLike | Sequence[ArrayLike], ignore: int | None = None
+) -> float:
+    """Return the mean Rand index over annotators (Unnikrishnan, Pantofaru & Hebert 2007, eq. 4).
+
+    Parameters
+    ----------
+    labels
+        Integer array ``[*S]``.
+    truths
+        One annotator ``[*S]``, or several: a sequence, or an array ``[A *S]``.
+    ignore
+        Truth value of pixels to leave out.
+    """
+    return float(np.mean([pair_scores(table).rand for table in contingencies(labels, truths, ignore)]))
+
+
+def adjusted_rand_index(labels: ArrayLike, truth: ArrayLike, ignore: int | None = None) -> float:
+    """Return the Rand index corrected for chance (Hubert & Arabie 1985). See `contingency` for the arguments."""
+    return pair_scores(contingency(labels, truth, ignore)).adjusted_rand
+
+
+def fowlkes_mallows(labels: ArrayLike, truth: ArrayLike, ignore: int | None = None) -> float:
+    """Return the geometric mean of pair precision and recall (Fowlkes & Mallows 1983)."""
+    return pair_scores(contingency(labels, truth, ignore)).fowlkes_mallows
+
+
+def adapted_rand_error(labels: ArrayLike, truth: ArrayLike, ignore: int | None = None) -> AdaptedRand:
+    """Return 1 - F of the pixel pairs, with precision and recall (Arganda-Carreras et al. 2015, 2.2).
+
+    Pairs are ordered and include a pixel with itself, as in that paper: sums of squares. Precision is lowered by wrong
+    merges, recall by wrong splits. SNEMI3D and CREMI leave out the truth's background: ``ignore=0``.
+    """
+    return adapted_rand(contingency(labels, truth, ignore))
+
+
+def variation_of_information(
+    labels: ArrayLike, truths: ArrayLike | Sequence[ArrayLike], ignore: int | None = None
+) -> float:
+    """Return H(labels|truth) + H(truth|labels) in bits (Meila 2005), the mean over annotators where there are several.
+
+    See `probabilistic_rand_index` for the arguments.
+    """
+    parts = variation_parts(labels, truths, ignore)
+    return parts.split + parts.merge
+
+
+def variation_parts(
+    labels: ArrayLike, truths: ArrayLike | Sequence[ArrayLike], ignore: int | None = None
+) -> VariationParts:
+    """Return the two halves of the variation of information in bits, as means over annotators.
+
+    `split` = H(labels|truth) grows where the segmentation cuts truth regions up, `merge` = H(truth|labels) where it
+    runs them together.
+    """
+    scores = [information_scores(table) for table in contingencies(labels, truths, ignore)]
+    split, merge = np.mean([(score.split, score.merge) for score in scores], axis=0)
+    return VariationParts(float(split), float(merge))
+
+
+def adjusted_mutual_information(labels: ArrayLike, truth: ArrayLike, ignore: int | None = None) -> float:
+    """Return the mutual information corrected for chance (Vinh, Epps & Bailey 2010), arithmetic normalisation."""
+    return adjusted_mutual(contingency(labels, truth, ignore))
+
+
+def homogeneity(labels: ArrayLike, truth: ArrayLike, ignore: int | None = None) -> float:
+    """Return I/H(truth): 1 if each region of `labels` lies in one truth region (Rosenberg & Hirschberg 2007)."""
+    return information_scores(contingency(labels, truth, ignore)).homogeneity
+
+
+def completeness(labels: ArrayLike, truth: ArrayLike, ignore: int | None = None) -> float:
+    """Return I/H(labels): 1 if each truth region lies in one region of `labels` (Rosenberg & Hirschberg 2007)."""
+    return information_scores(contingency(labels, truth, ignore)).completeness
+
+
+def v_measure(labels: ArrayLike, truth: ArrayLike, ignore: int | None = None) -> float:
+    """Return the harmonic mean of homogeneity and completeness: the mutual information over the mean entropy."""
+    return information_scores(contingency(labels, truth, ignore)).v_measure
+
+
+def _pairs(counts: Counts) -> float:
+    values = counts.astype(np.float64)
+    return float((values * (values - 1.0)).sum() / 2.0)
+
+
+def _squares(counts: Counts) -> float:
+    return float((counts.astype(np.float64) ** 2).sum())
+
+
+def _sum_n_log2_n(counts: Counts) -> float:
+    values = counts.astype(np.float64)
+    return float((values * np.log2(values)).sum())

@@ -1,0 +1,122 @@
+"""A model is a folder: ``config.json``, ``model.safetensors``, ``classes.json`` and a card to read. Loading never unpickles."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from selfseg.core.classes import ClassTable
+from selfseg.core.errors import ModelError, SelfsegError, explain
+from selfseg.core.files import write_json, write_text, writing
+from selfseg.methods._base import Method, find_method
+
+FORMAT = 1
+"""Version of the folder's layout; a folder of a newer one is refused."""
+
+CONFIG, WEIGHTS, CLASSES, CARD = "config.json", "model.safetensors", "classes.json", "README.md"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A model read from its folder.
+
+    Attributes
+    ----------
+    method
+        The fitted method, ready to predict.
+    name
+        The method's name.
+    table
+        The class table.
+    facts
+        Everything else in ``config.json``: preparation, seed, versions, hint values.
+    """
+
+    method: Method
+    name: str
+    table: ClassTable
+    facts: dict[str, Any]
+
+
+def save_method(folder: Path, method: Method, name: str, table: ClassTable, facts: dict[str, Any], card: str) -> None:
+    """Write a model folder. ``config.json`` comes last and names the hash of the weights, so that no half is taken for a whole."""
+    with writing(folder / WEIGHTS) as temporary:
+        save_file({key: value.detach().cpu().contiguous().clone() for key, value in method.state().items()}, temporary)
+        digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
+    write_json(folder / CLASSES, table.to_json())
+    write_text(folder / CARD, card)
+    fixed = {
+        "format": FORMAT,
+        "method": name,
+        "config": method.config.model_dump(),
+        "n_channels": method.n_channels,
+        "n_dims": method.n_dims,
+        "weights_sha256": digest,
+    }
+    write_json(folder / CONFIG, {**fixed, **facts})
+
+
+def load_method(folder: Path) -> Stored:
+    """Read a model folder.
+
+    Raises
+    ------
+    ModelError
+        If it is no model folder, its format is newer, a file is missing or damaged, or the weights do not fit.
+    """
+    facts = _read_json(folder / CONFIG, dict)
+    version = facts.get("format")
+    if not isinstance(version, int) or version > FORMAT:
+        got = f"format {version}, written by selfseg {facts.get('selfseg', 'of another version')}"
+        raise ModelError(explain(str(folder), expected=f"a model folder of format {FORMAT} or older", got=got, fix="update selfseg"))
+    digest = _digest(folder / WEIGHTS)
+    if digest != facts.get("weights_sha256"):
+        fix = "copy the folder again or train anew"
+        raise ModelError(explain(str(folder / WEIGHTS), expected="the weights that config.json names", got="other bytes", fix=fix))
+    try:
+        kind = find_method(facts["method"])
+        method = kind(kind.Config.build(facts["config"]), int(facts["n_channels"]), int(facts["n_dims"]))
+        method.restore(load_file(folder / WEIGHTS))
+        table = ClassTable.from_json(_read_json(folder / CLASSES, list))
+    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        fix = "copy the folder again or train anew"
+        raise ModelError(explain(str(folder), expected="a whole model", got=str(error)[:200], fix=fix)) from error
+    except ModelError:
+        raise
+    except SelfsegError as error:
+        raise ModelError(f"{folder}: {error}") from error
+    method.eval()
+    return Stored(method, facts["method"], table, facts)
+
+
+def _read_json(path: Path, kind: type) -> Any:
+    what = "a model folder written by selfseg" if path.name == CONFIG else "a whole file"
+    fix = "give the folder that `selfseg fit -o` wrote"
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(explain(str(path), expected=what, got=error.strerror or "no file", fix=fix)) from error
+    except ValueError as error:
+        raise ModelError(explain(str(path), expected=what, got="damaged JSON", fix=fix)) from error
+    if not isinstance(value, kind):
+        raise ModelError(explain(str(path), expected=what, got="other JSON", fix=fix))
+    return value
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        fix = "give the folder that `selfseg fit -o` wrote"
+        raise ModelError(explain(str(path), expected="the weights of a model", got=error.strerror or "no file", fix=fix)) from error
+
+
+def count_parameters(method: torch.nn.Module) -> int:
+    """Return the number of trained values."""
+    return sum(parameter.numel() for parameter in method.parameters())

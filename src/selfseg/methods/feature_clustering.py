@@ -1,0 +1,286 @@
+"""Differentiable feature clustering (Kim, Kanezaki & Tanaka, IEEE TIP 29, 2020, arXiv:2007.09990), on one or many images.
+
+A small network at full resolution gives every pixel a response to each of q clusters, normalised per cluster. It is
+trained on its own decision (similarity) and towards smooth responses (continuity); clusters die out as it learns, and
+those that survive are the classes. Scribbles, and bounds on the area of a class, steer it.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+from torch.optim import SGD, Optimizer
+
+from selfseg.losses.area import area_too_large, area_too_small
+from selfseg.losses.clustering import clustering_terms
+from selfseg.losses.scribble import scribble
+from selfseg.losses.similarity import similarity
+from selfseg.methods._base import Batch, Method, MethodConfig
+from selfseg.nets.pixel_cnn import PixelCNN
+
+AXES = {2: ("y", "x"), 3: ("z", "y", "x")}
+
+
+class FeatureClusteringConfig(MethodConfig):
+    """Options of differentiable feature clustering."""
+
+    n_features: int = Field(default=100, ge=1, le=4096)
+    """Channels of the feature maps (the paper's p)."""
+
+    n_classes: int = Field(default=100, ge=2, le=255)
+    """Clusters at the start (the paper's q). Training lets them die; the survivors are the classes."""
+
+    n_convolutions: int = Field(default=2, ge=1, le=16)
+    """Components of 3x3 convolution, ReLU and batch normalisation (the paper's M); each sees one pixel further."""
+
+    iterations: int = Field(default=100, ge=1)
+    """Optimiser steps (the paper's T), if `epochs` is empty."""
+
+    epochs: int | None = Field(default=None, ge=1)
+    """Passes over all training images; replaces `iterations`."""
+
+    min_classes: int = Field(default=3, ge=1)
+    """Training stops once no more clusters than this are left over all training images (the paper's minimum of labels)."""
+
+    learning_rate: float = Field(default=0.1, gt=0)
+    """Step size of stochastic gradient descent."""
+
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Momentum of stochastic gradient descent."""
+
+    similarity: float = Field(default=1.0, ge=0)
+    """Weight of the similarity loss: cross-entropy with the network's own decision. 0 switches it off."""
+
+    continuity: float = Field(default=1.0, ge=0)
+    """Weight of the continuity loss (the paper's mu): mean difference of neighbouring responses. 0 switches it off."""
+
+    nu_y: float = Field(default=1.0, ge=0)
+    """Share of the vertical differences in the continuity loss. 0 switches them off."""
+
+    nu_x: float = Field(default=1.0, ge=0)
+    """Share of the horizontal differences in the continuity loss. 0 switches them off."""
+
+    nu_z: float = Field(default=1.0, ge=0)
+    """Share of the differences between planes of a volume in the continuity loss. 0 switches them off."""
+
+    too_large: float = Field(default=0.0, ge=0)
+    """Weight of the loss on classes that take more than `max_area`. 0 switches it off."""
+
+    max_area: float = Field(default=0.6, gt=0, le=1)
+    """Largest share of a batch's pixels that a class may take without loss."""
+
+    too_small: float = Field(default=0.0, ge=0)
+    """Weight of the loss on living classes that take less than `min_area`. 0 switches it off."""
+
+    min_area: float = Field(default=0.01, gt=0, le=1)
+    """Smallest share of a batch's pixels that a living class may take without loss."""
+
+    scribble: float = Field(default=0.5, ge=0)
+    """Weight of the cross-entropy with the user's scribbles, where there are any. 0 switches it off."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "FeatureClusteringConfig":
+        if self.classes is not None and self.classes > self.n_classes:
+            raise ValueError(f"at most n_classes={self.n_classes} classes")
+        return self
+
+
+class FeatureClustering(Method):
+    """Differentiable feature clustering. See the module's docstring; `FeatureClusteringConfig` lists every option."""
+
+    Config = FeatureClusteringConfig
+    config: FeatureClusteringConfig
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "default": {},
+        "fast": {},
+        "paper": {"iterations": 1000, "continuity": 5.0},
+    }
+    deviations = (
+        "prediction uses the statistics of the training images, frozen; the authors' code normalises every image by its own",
+        "channels are in RGB order; the authors' code reads BGR, which changes nothing but the random start",
+    )
+
+    def __init__(self, config: FeatureClusteringConfig, n_channels: int, n_dims: int = 2) -> None:
+        super().__init__(config, n_channels, n_dims)
+        self.net = PixelCNN(n_channels, config.n_features, config.n_classes, config.n_convolutions, n_dims)
+        self.register_buffer("class_of", torch.arange(config.n_classes))  # cluster -> class, -1 = dead
+        self.register_buffer("areas", torch.zeros(config.n_classes, dtype=torch.int64))  # hard areas in this epoch
+        self.register_buffer("living", torch.ones(config.n_classes, dtype=torch.bool))  # of the last whole epoch
+        self.register_buffer("hinted", torch.zeros(config.n_classes, dtype=torch.bool))  # clusters with a scribble
+        if config.classes is not None:
+            for name, parameter in self.net.named_parameters():  # the last weights that had classes enough
+                self.register_buffer(_kept(name), parameter.detach().clone())
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes that `assign` returns: all clusters while training, the living or merged ones after."""
+        return self.config.n_classes if self.training else int(self.class_of.max()) + 1
+
+    @property
+    def context(self) -> int:
+        """One pixel for each 3x3 convolution."""
+        return self.config.n_convolutions
+
+    def n_steps(self, n_images: int) -> int:
+        """Return `iterations`, or `epochs` passes over the images."""
+        if self.config.epochs is None:
+            return self.config.iterations
+        return self.config.epochs * -(-n_images // min(self.config.batch_size, n_images))
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        """Return one: stochastic gradient descent with momentum over all weights."""
+        return {"net": SGD(self.net.parameters(), lr=self.config.learning_rate, momentum=self.config.momentum)}
+
+    def steps(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """Yield once: similarity, continuity, area and scribble terms of the batch, each with its weight (paper eq. 1)."""
+        config = self.config
+        response = self.net(batch.images, batch.valid)  # [B q *S]
+        similar, differences, labels = clustering_terms(response, batch.valid)
+        self._count(labels, batch)
+        terms: dict[str, Tensor] = {}
+        if config.similarity > 0:
+            terms["similarity"] = config.similarity * self._similar(response, similar, labels, batch)
+        shares = [getattr(config, f"nu_{axis}") for axis in AXES[self.n_dims]]
+        if config.continuity > 0 and any(shares):
+            weighted = [share * difference for share, difference in zip(shares, differences, strict=True)]
+            terms["continuity"] = config.continuity * torch.stack(weighted).sum()
+        if config.too_large > 0 or config.too_small > 0:
+            terms.update(self._area_terms(response.softmax(1), batch.valid))
+        if batch.hints is not None and config.scribble > 0:
+            terms["scribble"] = config.scribble * scribble(response, batch.hints)
+        yield "net", terms
+
+    def _similar(self, response: Tensor, similar: Tensor, labels: Tensor, batch: Batch) -> Tensor:
+        """Similarity on the pixels without a scribble only, where there are scribbles."""
+        if batch.hints is None:
+            return similar
+        free = batch.hints < 0 if batch.valid is None else batch.valid & (batch.hints < 0)
+        return similarity(response, labels, free)
+
+    def _area_terms(self, probabilities: Tensor, valid: Tensor | None) -> dict[str, Tensor]:
+        terms = {}
+        if self.config.too_large > 0:
+            terms["too_large"] = self.config.too_large * area_too_large(probabilities, self.config.max_area, valid)
+        if self.config.too_small > 0:
+            terms["too_small"] = self.config.too_small * area_too_small(probabilities, self.config.min_area, valid)
+        return terms
+
+    @torch.no_grad()
+    def _count(self, labels: Tensor, batch: Batch) -> None:
+        """Count the living clusters over whole epochs; keep the weights while there are at least as many as asked for."""
+        seen = labels if batch.valid is None else labels[batch.valid]
+        self.areas += torch.bincount(seen.reshape(-1), minlength=len(self.areas))
+        if batch.hints is not None:
+            self.hinted[batch.hints[batch.hints >= 0].unique()] = True
+        if not batch.ends_epoch:
+            return
+        self.living = self.areas > 0
+        self.areas.zero_()
+        if self.config.classes is not None and int(self.living.sum()) >= self.config.classes:
+            for name, parameter in self.net.named_parameters():
+                getattr(self, _kept(name)).copy_(parameter)
+
+    def status(self) -> dict[str, int]:
+        """Return the number of living clusters."""
+        return {"classes": int(self.living.sum())}
+
+    def stop_reason(self) -> str | None:
+        """Stop once the living clusters are down to `min_classes`, `classes` or the number of scribbled classes."""
+        floor = max(self.config.min_classes, self.config.classes or 0, int(self.hinted.sum()))
+        living = int(self.living.sum())
+        return f"{living} classes are left" if living <= floor else None
+
+    def finish(self, batches: Callable[[], Iterable[Batch]]) -> None:
+        """Freeze the statistics over the training images, drop dead clusters, merge the closest to `classes` if asked."""
+        areas, means = self._freeze(batches)
+        wanted = self.config.classes
+        if wanted is not None and int((areas > 0).sum()) < wanted:
+            for name, parameter in self.net.named_parameters():
+                parameter.data.copy_(getattr(self, _kept(name)))
+            areas, means = self._freeze(batches)
+        alive = areas > 0
+        if wanted is not None and int(alive.sum()) < wanted:  # an image with fewer distinct responses than that
+            alive[areas.argsort(descending=True, stable=True)[:wanted]] = True
+        clusters = alive.nonzero().flatten()
+        groups = merge_closest(means[clusters], areas[clusters].clamp(min=1), wanted or len(clusters), self.hinted[clusters])
+        self.class_of.fill_(-1)
+        self.class_of[clusters] = groups.to(self.class_of.device)
+
+    @torch.no_grad()
+    def _freeze(self, batches: Callable[[], Iterable[Batch]]) -> tuple[Tensor, Tensor]:
+        """Fix the normalisation; return the hard area [q] and the mean response [q q] of each cluster, in float64."""
+        self.net.calibrate(lambda: ((batch.images, batch.valid) for batch in batches()))
+        self.eval()
+        q = self.config.n_classes
+        areas = torch.zeros(q, dtype=torch.int64, device=self.class_of.device)
+        sums = torch.zeros(q, q, dtype=torch.float64, device=self.class_of.device)
+        for batch in batches():
+            response = self.net(batch.images).movedim(1, -1).reshape(-1, q)  # [N q]
+            if batch.valid is not None:
+                response = response[batch.valid.reshape(-1)]
+            labels = response.argmax(1)
+            areas += torch.bincount(labels, minlength=q)
+            sums += torch.zeros(q, q, device=sums.device).index_add_(0, labels, response.float()).double()
+        return areas, sums / areas.clamp(min=1)[:, None]
+
+    def assign(self, images: Tensor) -> Tensor:
+        """Return the softmax of the response over the living clusters, summed within merged classes: ``[B K *S]``."""
+        response = self.net(images).float()  # [B q *S]
+        if self.training:
+            return response.softmax(1)
+        living = (self.class_of >= 0).nonzero().flatten()
+        probabilities = response[:, living].softmax(1)
+        classes = self.class_of[living]
+        if len(living) == self.n_classes:
+            return probabilities[:, classes.argsort()]
+        merged = probabilities.new_zeros(len(images), self.n_classes, *probabilities.shape[2:])
+        return merged.index_add_(1, classes, probabilities)
+
+    def training_bytes(self, n_pixels: int) -> int:
+        """Estimate from the feature maps that a step keeps: those of the textbook form (`docs/benchmark.md`)."""
+        maps = 5 * self.config.n_convolutions + 6
+        return 4 * n_pixels * maps * max(self.config.n_features, self.config.n_classes)
+
+
+def _kept(name: str) -> str:
+    return "kept_" + name.replace(".", "_")
+
+
+def merge_closest(means: Tensor, sizes: Tensor, wanted: int, apart: Tensor) -> Tensor:
+    """Merge clusters to `wanted` groups: always the pair whose union adds least squared error (Ward 1963).
+
+    Parameters
+    ----------
+    means
+        ``[R D]``, mean of each cluster.
+    sizes
+        ``[R]``, positive sizes.
+    wanted
+        Number of groups, at most R.
+    apart
+        ``[R]`` bool; two clusters that both carry True are never merged (each has a scribble of its own), unless `wanted`
+        cannot be reached otherwise.
+
+    Returns
+    -------
+    Tensor
+        ``[R]`` int64, group 0..wanted-1 of each cluster, numbered by their first cluster.
+    """
+    means, sizes, apart = means.double().cpu().clone(), sizes.double().cpu().clone(), apart.cpu().clone()
+    group = torch.arange(len(means))
+    active = torch.ones(len(means), dtype=torch.bool)
+    for _ in range(len(means) - wanted):
+        cost = sizes[:, None] * sizes[None, :] / (sizes[:, None] + sizes[None, :]) * torch.cdist(means, means) ** 2
+        cost[~(active[:, None] & active[None, :])] = torch.inf
+        cost.fill_diagonal_(torch.inf)
+        held = cost.masked_fill(apart[:, None] & apart[None, :], torch.inf)
+        cost = held if torch.isfinite(held).any() else cost
+        first, second = sorted(divmod(int(cost.argmin()), len(means)))
+        total = sizes[first] + sizes[second]
+        means[first] = (sizes[first] * means[first] + sizes[second] * means[second]) / total
+        sizes[first], apart[first], active[second] = total, apart[first] | apart[second], False
+        group[group == second] = first
+    return torch.unique(group, return_inverse=True)[1]

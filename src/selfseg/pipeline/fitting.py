@@ -1,0 +1,227 @@
+"""Fitting: from inputs to a model whose classes are ordered, and to its folder if one was asked for."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+import torch
+
+from selfseg.core.classes import ClassTable, SegmentClass
+from selfseg.core.errors import InputError, UsageError, explain
+from selfseg.core.files import remove, write_json
+from selfseg.core.palette import class_colours
+from selfseg.core.progress import Progress, Silent
+from selfseg.core.seed import derive
+from selfseg.methods._base import Method, MethodConfig, find_method
+from selfseg.pipeline.training_set import TrainingSet, build_training_set
+from selfseg.read import find_hints, find_inputs
+from selfseg.sample.stream import Batch, Stream
+from selfseg.train.loop import Preview, Training
+from selfseg.train.precision import Precision, choose_device, choose_precision
+
+if TYPE_CHECKING:
+    from selfseg.pipeline.segmenter import Segmenter
+
+RUN, CHECKPOINT, JOURNAL, PREVIEWS = "training.json", "checkpoint.safetensors", "journal.jsonl", "previews"
+
+
+def fit_segmenter(
+    model: "Segmenter",
+    inputs: Any,
+    *,
+    scribbles: str | Path | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    axes: str | None = None,
+    limit: int | None = None,
+    compiled: bool | None = None,
+    checkpoint_every: float = 20.0,
+    preview_every: float = 10.0,
+    progress: Progress | None = None,
+) -> None:
+    """Fit a model in place, and write its folder if `out` is given.
+
+    Parameters
+    ----------
+    model
+        The model to fit.
+    inputs
+        Training images: a path, a folder, a glob, an array, an `Image`, or a list of any of these.
+    scribbles
+        Hints: a label image (255 = no scribble) for one image, or a folder with one for some of the images.
+    out
+        Folder of the model. While training it holds the checkpoint, the journal and previews.
+    resume
+        Go on from the checkpoint in `out`.
+    overwrite
+        Begin anew although `out` holds an unfinished run.
+    axes
+        Axes of the inputs, None = as the files say.
+    limit
+        Use only the first so many inputs.
+    compiled
+        Compile the networks: None = where it pays.
+    checkpoint_every, preview_every
+        Seconds between two checkpoints and two previews.
+    progress
+        Who watches.
+    """
+    progress = progress or Silent()
+    config, device = model.config(), choose_device(model.device)
+    sources = find_inputs(inputs, limit=limit)
+    hints = find_hints(scribbles, sources) if scribbles is not None else {}
+    data = build_training_set(sources, config.prepare, hints, axes, progress)
+    method = _build(model, config, data)
+    precision = choose_precision(device, method.n_steps(len(data.samples)), compiled)
+    _check_memory(method, data, config, device, progress)
+    folder = None if out is None else Path(out)
+    facts = _facts(model, config, data, precision)
+    if folder is not None:
+        resume = _open_run(folder, facts, resume, overwrite)
+    stream = Stream(data.samples, config.batch_size, derive(model.seed, "stream"))
+    training = Training(
+        method,
+        stream,
+        precision,
+        seed=derive(model.seed, "training"),
+        checkpoint=folder and folder / CHECKPOINT,
+        journal=folder and folder / JOURNAL,
+        checkpoint_every=checkpoint_every,
+        preview_every=preview_every,
+        preview=_preview(folder, method, data),
+        progress=progress,
+    )
+    progress.say(f"learning with {model.method} on {len(data.samples)} image(s): {precision.describe()}")
+    steps = training.run(resume)
+    method.finish(lambda: (batch.to(device) for batch in stream.once()))
+    method.eval()
+    model.method_, model.preparation_, model.failures_ = method, data.preparation, data.failures
+    model.table_ = order_classes(method, stream.once(), data.hint_values)
+    model.facts_ = {**facts, "steps": steps, "seconds": round(training.seconds, 3)}
+    if folder is not None:
+        model.save(folder)
+        write_json(folder / RUN, {**facts, "finished": True})
+
+
+def _build(model: "Segmenter", config: MethodConfig, data: TrainingSet) -> Method:
+    """Make the method, its start a function of the seed alone."""
+    if len(data.hint_values) > (wanted := config.classes or 255):
+        got = f"{len(data.hint_values)} scribble values"
+        raise UsageError(explain("scribbles", expected=f"at most {wanted} values", got=got, fix="raise --classes or use fewer values"))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(model.seed, "start"))
+        return find_method(model.method)(config, data.n_channels, data.n_dims)
+
+
+def _check_memory(method: Method, data: TrainingSet, config: MethodConfig, device: torch.device, progress: Progress) -> None:
+    """Say what a step will take before it is started, and refuse what cannot fit."""
+    largest = sorted((int(np.prod(s.array.shape[1:])) for s in data.samples), reverse=True)[: config.batch_size]
+    pixels = -(-largest[0] * len(largest) // config.accumulate)
+    needed = method.training_bytes(pixels)
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    estimate = f"a step on {pixels / 1e6:.2f} megapixels takes about {needed / 2**30:.1f} GiB of memory"
+    if needed > free:
+        fix = "shrink the images with a preparation, for example --prepare size=1000, or lower n_features, n_classes or batch_size"
+        raise InputError(explain(estimate, expected=f"at most the {free / 2**30:.1f} GiB that are free", got="more", fix=fix))
+    if needed > 0.25 * free:
+        progress.say(f"{estimate}, of {free / 2**30:.1f} GiB free")
+
+
+def _facts(model: "Segmenter", config: MethodConfig, data: TrainingSet, precision: Precision) -> dict[str, Any]:
+    return {
+        "method": model.method,
+        "preset": model.preset,
+        "seed": model.seed,
+        "config": config.model_dump(mode="json"),
+        "device": precision.describe(),
+        "n_images": len(data.samples),
+        "hint_values": list(data.hint_values),
+        "inputs": data.fingerprints,
+    }
+
+
+def _open_run(folder: Path, facts: Mapping[str, Any], resume: bool, overwrite: bool) -> bool:
+    """Prepare the folder; return whether there is something to resume.
+
+    Raises
+    ------
+    UsageError
+        If an unfinished run would be lost, or the run to resume had other settings or inputs.
+    """
+    before = _read_run(folder / RUN)
+    if before.get("finished") is False and not (resume or overwrite):
+        fix = "add --resume to go on with it, or --overwrite to begin anew"
+        raise UsageError(explain(str(folder), expected="no unfinished run", got="one", fix=fix))
+    if resume and (folder / CHECKPOINT).exists():
+        changed = [key for key in ("method", "seed", "config", "hint_values", "inputs") if before.get(key) != facts[key]]
+        if changed:
+            fix = "repeat the first command's options, or begin anew with --overwrite"
+            raise UsageError(explain(f"--resume {folder}", expected="the settings it began with", got=f"other {', '.join(changed)}", fix=fix))
+        return True
+    for name in (CHECKPOINT, JOURNAL):
+        remove(folder / name)
+    write_json(folder / RUN, {**facts, "finished": False})
+    return False
+
+
+def _read_run(path: Path) -> dict[str, Any]:
+    """Return what a run in this folder was begun with; empty if there is none to be read."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _preview(folder: Path | None, method: Method, data: TrainingSet) -> Preview | None:
+    if folder is None:
+        return None
+    from selfseg.pipeline.outputs import write_preview
+
+    return lambda step: write_preview(folder / PREVIEWS / f"step-{step:06d}.png", method, *data.first)
+
+
+@torch.no_grad()
+def order_classes(method: Method, batches: Iterable[Batch], hint_values: tuple[int, ...] = ()) -> ClassTable:
+    """Number the classes by their mean intensity on the training images, dark to bright; ties by the method's own order.
+
+    Parameters
+    ----------
+    method
+        The finished method.
+    batches
+        One pass over the training images.
+    hint_values
+        Scribble values; the class that took hint c is named after it.
+    """
+    areas = np.zeros(method.n_classes, np.int64)
+    sums = np.zeros(method.n_classes)
+    device = next((tensor.device for tensor in method.state().values()), torch.device("cpu"))
+    for batch in batches:
+        labels = method.assign(batch.images.to(device)).argmax(1).cpu()
+        chosen = torch.ones_like(labels, dtype=torch.bool) if batch.valid is None else batch.valid
+        flat = labels[chosen].numpy()
+        areas += np.bincount(flat, minlength=len(areas))
+        sums += np.bincount(flat, weights=batch.images.mean(1)[chosen].double().numpy(), minlength=len(areas))
+    intensity = np.divide(sums, areas, out=np.full(len(areas), np.inf), where=areas > 0)
+    colours = class_colours(len(areas))
+    names = _hint_names(method, hint_values)
+    rows = []
+    for label, source in enumerate(np.argsort(intensity, kind="stable").tolist(), 1):
+        share = float(areas[source] / max(1, areas.sum()))
+        value = float(intensity[source]) if areas[source] else 0.0
+        name = names.get(source, f"class {label}")
+        rows.append(SegmentClass(label, name, colours[label - 1], share, value, (source,)))
+    return ClassTable(tuple(rows))
+
+
+def _hint_names(method: Method, hint_values: tuple[int, ...]) -> dict[int, str]:
+    """Name the classes that scribbles asked for, where the method keeps a map from hints to classes."""
+    class_of = getattr(method, "class_of", None)
+    if class_of is None:
+        return {}
+    return {int(class_of[hint]): f"scribble {value}" for hint, value in enumerate(hint_values) if int(class_of[hint]) >= 0}

@@ -1,0 +1,155 @@
+"""From pixels to the one image type: axes told or guessed, values checked, what is not finite masked out."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfseg.core.axes import check_axes, spatial_axes
+from selfseg.core.errors import InputError, explain
+from selfseg.core.image import Image
+from selfseg.read._decoded import Decoded
+
+MAX_GUESSED_CHANNELS = 4
+
+
+def guess_axes(shape: tuple[int, ...]) -> tuple[str, bool]:
+    """Guess the axes of an array that comes without any.
+
+    Two axes are ``YX``. A last axis of up to 4 behind longer ones is C. Any other first axis is pages: Z, and T before
+    it.
+
+    Returns
+    -------
+    tuple
+        The axes, and whether they could be wrong (all but ``YX``, and ``YXC`` of 3 or 4 channels).
+
+    Raises
+    ------
+    InputError
+        If the array has fewer than two axes or too many for a guess.
+    """
+    colour = len(shape) > 2 and shape[-1] <= MAX_GUESSED_CHANNELS < min(shape[-3:-1])
+    known = {2: "YX", 3: "ZYX", 4: "TZYX"}.get(len(shape) - colour)
+    if known is None:
+        size = " x ".join(str(n) for n in shape) or "a single number"
+        fix = "give its axes, for example --axes TCZYX, or split it"
+        raise InputError(explain("array", expected="2 to 4 axes, and one of channels", got=size, fix=fix))
+    axes = known + "C" * colour
+    return axes, not (axes == "YX" or (axes == "YXC" and shape[-1] >= 3))
+
+
+def decode_array(array: NDArray[np.generic]) -> Decoded:
+    """Give an array of the user's own the axes that it most likely has."""
+    axes, guessed = guess_axes(array.shape)
+    return Decoded(array, axes, guessed)
+
+
+def decode_image(image: Image) -> Decoded:
+    """Return an image's content as that of a file, so that it goes through the same checks."""
+    spacing = dict(zip(spatial_axes(image.axes), image.spacing, strict=True))
+    return Decoded(image.data, image.axes, image.guessed_axes, spacing, image.unit, image.channels, image.valid)
+
+
+def split_frames(image: Image) -> list[Image]:
+    """Return the time points of an image as images of their own, named ``name_t000``; without T, the image alone."""
+    if "T" not in image.axes:
+        return [image]
+    where, rest = image.axes.index("T"), image.axes.replace("T", "")
+    frames = np.moveaxis(image.data, where, 0)
+    masks = None if image.valid is None else np.moveaxis(image.valid, image.axes.replace("C", "").index("T"), 0)
+    digits = max(3, len(str(len(frames) - 1)))
+    return [
+        image.with_data(frame, rest, name=f"{image.name}_t{i:0{digits}d}", valid=None if masks is None else masks[i])
+        for i, frame in enumerate(frames)
+    ]
+
+
+def make_image(decoded: Decoded, axes: str | None, name: str, source: str) -> Image:
+    """Make an image out of decoded pixels.
+
+    Parameters
+    ----------
+    decoded
+        The pixels and what the file says of them.
+    axes
+        What the user says that the axes are; None = believe the file, or the guess.
+    name, source
+        Output stem and origin, see `Image`.
+
+    Returns
+    -------
+    Image
+        `valid` is False where the file has nothing and where any channel is NaN or infinite; booleans are 0 and 255.
+
+    Raises
+    ------
+    UsageError
+        If `axes` is no axes string.
+    InputError
+        If `axes` does not fit the array, the values are no real numbers, there is no pixel, or none is finite.
+    """
+    data = decoded.data
+    if data.dtype.kind not in "buif":
+        raise InputError(
+            explain(source, expected="real numbers", got=f"values of type {data.dtype}", fix="convert them")
+        )
+    if data.size == 0:
+        size = " x ".join(str(n) for n in data.shape)
+        raise InputError(explain(source, expected="at least one pixel", got=f"an array of {size}", fix="leave it out"))
+    if data.dtype.kind == "b":
+        data = data.astype(np.uint8) * np.uint8(255)
+    chosen = _chosen_axes(decoded, axes, source)
+    valid = _valid(decoded, chosen)
+    counted = tuple(n for n, letter in zip(data.shape, chosen, strict=True) if letter != "C")
+    if valid is not None and valid.shape != counted:
+        expected, got = (" x ".join(str(n) for n in shape) for shape in (counted, valid.shape))
+        raise InputError(explain(f"mask of {source}", expected=expected, got=got, fix="make it of the image's size"))
+    if data.dtype.kind == "f":
+        finite = np.isfinite(data)
+        if not finite.any():
+            fix = "check how the file was written, or leave it out"
+            raise InputError(explain(source, expected="some finite values", got="only NaN or infinite ones", fix=fix))
+        if not finite.all():
+            where = finite.all(axis=chosen.index("C")) if "C" in chosen else finite
+            valid = where if valid is None else valid & where
+    return Image(
+        data,
+        chosen,
+        tuple(float(decoded.spacing.get(letter, 1.0)) for letter in spatial_axes(chosen)),
+        decoded.unit,
+        decoded.channels if "C" in chosen else (),
+        name,
+        source,
+        valid,
+        decoded.guessed and axes is None,
+    )
+
+
+def _chosen_axes(decoded: Decoded, axes: str | None, source: str) -> str:
+    if axes is None:
+        unknown = set(decoded.axes) - set("TCZYX")
+        if unknown or len(set(decoded.axes)) != len(decoded.axes):
+            size = " x ".join(str(n) for n in decoded.data.shape)
+            fix = f"give one letter for each of its {decoded.data.ndim} axes, for example --axes TZCYX"
+            raise InputError(
+                explain(source, expected="axes that can be told", got=f"{decoded.axes} of {size}", fix=fix)
+            )
+        return decoded.axes
+    axes = check_axes(axes)
+    if len(axes) != decoded.data.ndim:
+        size = " x ".join(str(n) for n in decoded.data.shape)
+        got = f"{decoded.data.ndim} axes of {size}, like {decoded.axes}"
+        raise InputError(
+            explain(source, expected=f"{len(axes)} axes ({axes})", got=got, fix="change or leave out --axes")
+        )
+    return axes
+
+
+def _valid(decoded: Decoded, axes: str) -> NDArray[np.bool_] | None:
+    """Return the file's mask over the axes other than C, also where the user calls another axis C than the file."""
+    mask = decoded.valid
+    if mask is None or axes.replace("C", "") == decoded.axes.replace("C", ""):
+        return mask
+    if "C" in decoded.axes:
+        where = decoded.axes.index("C")
+        mask = np.repeat(np.expand_dims(mask, where), decoded.data.shape[where], axis=where)
+    return np.asarray(mask.all(axis=axes.index("C"))) if "C" in axes else mask

@@ -1,0 +1,126 @@
+"""The formats that can be read, and the reading of one file of any of them.
+
+A new format is one file in this package and one row in `FORMATS`. The file has a function
+``decode(path, max_bytes, as_labels) -> Decoded`` and raises `InputError` for what it cannot decode.
+"""
+
+from importlib import import_module
+from pathlib import Path
+
+from selfseg.core.errors import InputError, explain
+from selfseg.core.image import Image
+from selfseg.read._decoded import Decoded
+from selfseg.read.arrays import make_image
+
+FORMATS = {
+    ".ome.tiff": "tiff",
+    ".ome.tif": "tiff",
+    ".tiff": "tiff",
+    ".tif": "tiff",
+    ".btf": "tiff",
+    ".png": "image",
+    ".jpg": "image",
+    ".jpeg": "image",
+    ".bmp": "image",
+    ".webp": "image",
+    ".gif": "image",
+}
+"""Module of this package that reads files of a suffix; long suffixes stand before the short ones that they end in."""
+
+SIGNATURES = {
+    b"II*\0": "tiff",
+    b"MM\0*": "tiff",
+    b"II+\0": "tiff",
+    b"MM\0+": "tiff",
+    b"\x89PNG": "image",
+    b"\xff\xd8\xff": "image",
+    b"GIF8": "image",
+}
+"""First bytes that tell the module better than a wrong suffix does."""
+
+
+def suffix_of(path: Path) -> str | None:
+    """Return the suffix by which a file would be read, in lower case, or None if no format has it."""
+    name = path.name.lower()
+    return next((suffix for suffix in FORMATS if name.endswith(suffix) and len(name) > len(suffix)), None)
+
+
+def stem_of(path: Path) -> str:
+    """Return a file's name without the suffix of its format: ``"a"`` of ``a.ome.tif``."""
+    suffix = suffix_of(path)
+    return path.name[: -len(suffix)] if suffix else path.stem
+
+
+def known_suffixes() -> str:
+    """Return the suffixes that can be read, for messages."""
+    return " ".join(sorted(FORMATS))
+
+
+def decode_file(path: Path, max_bytes: int | None = None, as_labels: bool = False) -> Decoded:
+    """Decode a file with the module that its first bytes, or else its suffix, ask for.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, it may not be read, its suffix is unknown, or its bytes are no image.
+    """
+    suffix = suffix_of(path)
+    try:
+        if path.is_dir():
+            fix = "give the folder where a folder is taken, or a file in it"
+            raise InputError(explain(str(path), expected="a file", got="a folder", fix=fix))
+        if not path.is_file():
+            got = "something that is no ordinary file" if path.exists() else "nothing: there is no such file"
+            raise InputError(explain(str(path), expected="an image file", got=got, fix="check the name and the folder"))
+        if suffix is None:
+            got = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
+            fix = "convert the file, to TIFF for example"
+            raise InputError(explain(str(path), expected=f"one of {known_suffixes()}", got=got, fix=fix))
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        fix = "check that you may read it"
+        raise InputError(explain(str(path), expected="a file that can be opened", got=reason, fix=fix)) from error
+    if not start:
+        fix = "copy or export the file again"
+        raise InputError(explain(str(path), expected="an image", got="an empty file of zero bytes", fix=fix))
+    name = next((module for signature, module in SIGNATURES.items() if start.startswith(signature)), FORMATS[suffix])
+    decoded: Decoded = import_module(f"selfseg.read.{name}").decode(path, max_bytes, as_labels)
+    return decoded
+
+
+def read_image(
+    path: Path | str, axes: str | None = None, name: str | None = None, max_bytes: int | None = None
+) -> Image:
+    """Read one image file of any known format.
+
+    Parameters
+    ----------
+    path
+        The file.
+    axes
+        What its axes are, one letter each (``"ZYX"``); None = as the file says, else as guessed: two axes are ``YX``,
+        a last axis of 3 or 4 is C, pages of unknown meaning are Z. `Image.guessed_axes` says so where the guess could
+        be wrong.
+    name
+        Output stem; None = the file's name without its suffix.
+    max_bytes
+        Pixel bytes allowed; None = three quarters of the memory that is free.
+
+    Returns
+    -------
+    Image
+        Integers keep their range. Palettes and CMYK are RGB, alpha has become `valid`, photos stand upright.
+
+    Raises
+    ------
+    InputError
+        One line that names the file: missing, a folder, not readable, unknown suffix, empty, no image, truncated,
+        damaged, too large, a false header, values that are all NaN, or `axes` of another number.
+    UsageError
+        If `axes` is no axes string.
+    """
+    path = Path(path)
+    decoded = decode_file(path, max_bytes)
+    return make_image(decoded, axes, stem_of(path) if name is None else name, str(path))

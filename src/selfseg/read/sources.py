@@ -1,0 +1,238 @@
+"""Inputs: files, folders, globs and arrays, found and named but not yet read."""
+
+import errno
+import hashlib
+import os
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfseg.core.errors import InputError, UsageError, explain
+from selfseg.core.image import Image
+from selfseg.read.arrays import decode_array, decode_image, make_image
+from selfseg.read.formats import known_suffixes, read_image, stem_of, suffix_of
+
+Inputs = str | Path | NDArray[Any] | Image | Sequence[str | Path | NDArray[Any] | Image]
+
+SCRIBBLE_ENDING = "_scribble"
+"""A file of this ending beside an image of the same stem is a hint for it, and no input of its own."""
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """One input that can be read when its turn comes.
+
+    Attributes
+    ----------
+    name
+        Stem for outputs, unique among the inputs, with ``/`` for sub-folders.
+    path
+        The file, or None for an array.
+    content
+        The array or image, or None for a file.
+    """
+
+    name: str
+    path: Path | None = None
+    content: NDArray[Any] | Image | None = None
+
+    def read(self, axes: str | None = None, max_bytes: int | None = None) -> Image:
+        """Return the image; see `read_image` for the arguments and the errors."""
+        if self.path is not None:
+            return read_image(self.path, axes, self.name, max_bytes)
+        if isinstance(self.content, Image):
+            return make_image(decode_image(self.content), axes, self.name, self.content.source)
+        return make_image(decode_array(np.asarray(self.content)), axes, self.name, f"array {self.name!r}")
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the file's bytes, or of the array's type, shape and bytes, in hexadecimal digits."""
+        if self.path is not None:
+            try:
+                if not self.path.is_file():  # opening a pipe would wait for ever
+                    raise FileNotFoundError(errno.ENOENT, "no ordinary file")
+                with self.path.open("rb") as file:
+                    return hashlib.file_digest(file, "sha256").hexdigest()
+            except OSError as error:
+                got, fix = error.strerror or str(error), "check that it is there and that you may read it"
+                message = explain(str(self.path), expected="a file that can be opened", got=got, fix=fix)
+                raise InputError(message) from error
+        array = self.content.data if isinstance(self.content, Image) else np.asarray(self.content)
+        digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+
+def find_inputs(inputs: Inputs, limit: int | None = None) -> list[Source]:
+    """Find everything that `inputs` stands for, in natural order (``img2`` before ``img10``), without reading it.
+
+    Parameters
+    ----------
+    inputs
+        A file, a folder (with its sub-folders), a glob such as ``"images/**/*.tif"``, an array, an `Image`, or a list
+        of any of these. In folders and globs, hidden files and unknown suffixes are passed over, and so is
+        ``x_scribble.png`` beside an image ``x``. A file that is named twice is taken once.
+    limit
+        Take only the first `limit` inputs.
+
+    Returns
+    -------
+    list of Source
+        With unique names: a file's path below the folder, or below the fixed part of the glob, without its suffix.
+        Equal names get their suffix (``"a_png"``), else the name of their folder, else a number.
+
+    Raises
+    ------
+    InputError
+        If a folder or a glob has no image, or no file of all the named ones is there. One missing file among others is
+        kept, and fails when it is read, so that the others are done.
+    UsageError
+        If `limit` is below 1, or an input is of another type.
+    """
+    if limit is not None and limit < 1:
+        raise UsageError(
+            explain("limit", expected="a number of at least 1", got=str(limit), fix="leave it out for all")
+        )
+    items = [inputs] if isinstance(inputs, str | Path | np.ndarray | Image) else list(inputs)
+    arrays = sum(isinstance(item, np.ndarray) for item in items)
+    found: list[Source] = []
+    for item in items:
+        if isinstance(item, Image):
+            found.append(Source(_clean(item.name), content=item))
+        elif isinstance(item, np.ndarray):
+            found.append(Source("image" if arrays == 1 else f"image_{len(found) + 1}", content=item))
+        elif isinstance(item, str | Path):
+            found.extend(Source(_clean(name), path) for path, name in list_files(item))
+        else:
+            expected = "a path, a folder, a glob, an array or an Image"
+            raise UsageError(explain("input", expected=expected, got=type(item).__name__, fix="convert it"))
+    found = _once(found)
+    missing = [source.path for source in found if source.path is not None and not source.path.exists()]
+    if len(missing) == len(found):
+        what = str(missing[0]) if missing else "inputs"
+        got = "nothing: there is no such file" if missing else "an empty list"
+        raise InputError(explain(what, expected="at least one image", got=got, fix="check the name and the folder"))
+    return _unique(found)[:limit]
+
+
+def list_files(where: str | Path, keep_scribbles: bool = False) -> list[tuple[Path, str]]:
+    """Return the files that a path, folder or glob stands for, in natural order, each with its name below that folder.
+
+    Raises
+    ------
+    InputError
+        If a folder or glob has no file of a known suffix, or a folder cannot be listed.
+    """
+    try:
+        return _listed(where, keep_scribbles)
+    except OSError as error:
+        got, fix = error.strerror or str(error), "check the name, and that you may open it"
+        what = str(error.filename or where)[:200]
+        raise InputError(explain(what, expected="a place that can be looked into", got=got, fix=fix)) from error
+
+
+def _listed(where: str | Path, keep_scribbles: bool) -> list[tuple[Path, str]]:
+    path = Path(where).expanduser()
+    if "\0" in str(where):
+        fix = "check the name"
+        raise InputError(explain(repr(str(where)), expected="the name of a file", got="a zero character", fix=fix))
+    if path.is_dir():
+        root, files, what = path, _walk(path), "folder"
+    elif re.search(r"[*?\[]", str(where)) and not path.exists():
+        root, files = _glob(path)
+        what = "glob"
+    else:
+        return [(path, stem_of(path))]
+    shown = (file for file in files if not any(part.startswith(".") for part in file.relative_to(root).parts))
+    known = sorted(
+        (file for file in shown if suffix_of(file) and file.is_file()), key=lambda file: _natural(file, root)
+    )
+    if not keep_scribbles:
+        stems = {file.parent / stem_of(file) for file in known}
+        known = [file for file in known if not _is_scribble(file, stems)]
+    if not known:
+        expected = f"images ({known_suffixes()})"
+        raise InputError(
+            explain(f"{what} {where}", expected=expected, got="none", fix="check the place and the suffixes")
+        )
+    return [(file, (file.relative_to(root).parent / stem_of(file)).as_posix()) for file in known]
+
+
+def _walk(folder: Path) -> list[Path]:
+    def refuse(error: OSError) -> None:
+        raise error
+
+    return [Path(at) / name for at, _, names in os.walk(folder, onerror=refuse) for name in names]
+
+
+def _glob(pattern: Path) -> tuple[Path, list[Path]]:
+    """Return the fixed part of a glob, and what matches it."""
+    parts = pattern.parts
+    first = next(i for i, part in enumerate(parts) if re.search(r"[*?\[]", part))
+    root = Path(*parts[:first])
+    try:
+        return root, list(root.glob(str(Path(*parts[first:]))))
+    except (ValueError, NotImplementedError) as error:
+        fix = "use * for any name and ** for any sub-folders"
+        raise InputError(explain(f"glob {pattern}", expected="a valid pattern", got=str(error), fix=fix)) from error
+
+
+def _natural(file: Path, root: Path) -> tuple[Any, ...]:
+    pieces = (re.split(r"(\d+)", part.casefold()) for part in file.relative_to(root).parts)
+    return (*([int(piece) if i % 2 else piece for i, piece in enumerate(part)] for part in pieces), [file.name])
+
+
+def _is_scribble(file: Path, stems: set[Path]) -> bool:
+    stem = stem_of(file)
+    return stem.endswith(SCRIBBLE_ENDING) and file.parent / stem.removesuffix(SCRIBBLE_ENDING) in stems
+
+
+def _clean(name: str) -> str:
+    """Return a name that cannot lead out of the output folder."""
+    return "/".join(part for part in re.split(r"[/\\]", name) if part not in ("", ".", "..")) or "image"
+
+
+def _once(sources: list[Source]) -> list[Source]:
+    seen: set[Path] = set()
+    kept = []
+    for source in sources:
+        resolved = None if source.path is None else source.path.resolve()
+        if resolved is None or resolved not in seen:
+            kept.append(source)
+        if resolved is not None:
+            seen.add(resolved)
+    return kept
+
+
+def _unique(sources: list[Source]) -> list[Source]:
+    """Give equal names their suffix, then their folder, then a number; upper and lower case count as equal."""
+    for longer in (_with_suffix, _with_folder):
+        clashes = defaultdict(list)
+        for i, source in enumerate(sources):
+            clashes[source.name.casefold()].append(i)
+        for members in clashes.values():
+            names = {longer(sources[i]).casefold() for i in members}
+            if len(members) > 1 and len(names) == len(members):
+                for i in members:
+                    sources[i] = replace(sources[i], name=longer(sources[i]))
+    taken: set[str] = set()
+    for i, source in enumerate(sources):
+        name, number = source.name, 2
+        while name.casefold() in taken:
+            name, number = f"{source.name}_{number}", number + 1
+        taken.add(name.casefold())
+        sources[i] = replace(source, name=name)
+    return sources
+
+
+def _with_suffix(source: Source) -> str:
+    return source.name if source.path is None else source.name + source.path.suffix.replace(".", "_")
+
+
+def _with_folder(source: Source) -> str:
+    return source.name if source.path is None else f"{source.path.resolve().parent.name}/{source.name}"

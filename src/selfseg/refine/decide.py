@@ -1,0 +1,38 @@
+"""From cluster probabilities to class probabilities, and from those to labels."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfseg.core.classes import IGNORE, ClassTable
+
+
+def class_probabilities(clusters: NDArray[np.float32], table: ClassTable) -> NDArray[np.float32]:
+    """Sum the probabilities of the clusters that make up each class.
+
+    Parameters
+    ----------
+    clusters
+        ``[R *S]``, the method's output.
+    table
+        Classes with their source clusters.
+
+    Returns
+    -------
+    ndarray
+        ``[K *S]``, in the order of the table: channel k belongs to label k + 1.
+    """
+    if all(len(item.sources) == 1 for item in table.classes):
+        return clusters[[item.sources[0] for item in table.classes]]
+    return np.stack([clusters[list(item.sources)].sum(0) for item in table.classes])
+
+
+def decide(probabilities: NDArray[np.float32], valid: NDArray[np.bool_] | None = None) -> NDArray[np.integer]:
+    """Return the label of the most likely class, 1..K, and 0 where a pixel is not valid; ties go to the smaller label.
+
+    The type is the smallest unsigned integer that holds K.
+    """
+    kind = np.min_scalar_type(len(probabilities))
+    labels = (probabilities.argmax(0) + 1).astype(kind)
+    if valid is not None:
+        labels[~valid] = IGNORE
+    return labels

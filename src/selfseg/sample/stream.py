@@ -1,0 +1,118 @@
+"""Batches of prepared images: a pure function of a seed and a step, so that a resumed run sees what a straight run sees."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from selfseg.core.seed import generator
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Prepared training images of one step.
+
+    Attributes
+    ----------
+    images
+        ``[B C *S]`` float32.
+    valid
+        ``[B *S]`` bool, False = the pixel must not count (padding, mask, NaN); None = every pixel counts.
+    hints
+        ``[B *S]`` int64: class wanted by the user's scribble, -1 = no scribble; None = no hints at all.
+    indices
+        Which training images these are, 0-based.
+    ends_epoch
+        True for the batch after which every training image has been seen once more.
+    """
+
+    images: Tensor
+    valid: Tensor | None = None
+    hints: Tensor | None = None
+    indices: tuple[int, ...] = (0,)
+    ends_epoch: bool = True
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on another device."""
+        valid = None if self.valid is None else self.valid.to(device)
+        hints = None if self.hints is None else self.hints.to(device)
+        return replace(self, images=self.images.to(device), valid=valid, hints=hints)
+
+    def split(self, parts: int) -> list["Batch"]:
+        """Cut the batch into at most `parts` smaller ones; only the last keeps `ends_epoch`."""
+        pieces = np.array_split(np.arange(len(self.images)), min(parts, len(self.images)))
+        return [
+            Batch(
+                images=self.images[piece[0] : piece[-1] + 1],
+                valid=None if self.valid is None else self.valid[piece[0] : piece[-1] + 1],
+                hints=None if self.hints is None else self.hints[piece[0] : piece[-1] + 1],
+                indices=tuple(self.indices[i] for i in piece),
+                ends_epoch=self.ends_epoch and piece is pieces[-1],
+            )
+            for piece in pieces
+        ]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One prepared training image: ``array`` float32 ``[C *s]``, ``valid`` bool ``[*s]`` or None, ``hints`` int ``[*s]`` or None."""
+
+    array: NDArray[np.float32]
+    valid: NDArray[np.bool_] | None = None
+    hints: NDArray[np.int64] | None = None
+
+
+class Stream:
+    """Batches over a fixed list of samples, shuffled anew in every epoch; the last, smaller batch of an epoch is kept.
+
+    Samples of one batch that differ in size are padded with zeros at the end of each axis to the largest of them, and the
+    padding is marked as not valid.
+
+    Parameters
+    ----------
+    samples
+        Prepared training images, all with the same number of channels and of spatial axes.
+    batch_size
+        Images in a batch.
+    seed
+        Decides the order of the images.
+    """
+
+    def __init__(self, samples: Sequence[Sample], batch_size: int, seed: int) -> None:
+        self.samples = samples
+        self.batch_size = min(batch_size, len(samples))
+        self.seed = seed
+        self.steps_per_epoch = -(-len(samples) // self.batch_size)
+
+    def batch(self, step: int) -> Batch:
+        """Return the batch of step 0, 1, 2, ..."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        order = generator(self.seed, "epoch", epoch).permutation(len(self.samples))
+        chosen = order[position * self.batch_size : (position + 1) * self.batch_size]
+        return self._collate([int(i) for i in chosen], ends_epoch=position == self.steps_per_epoch - 1)
+
+    def once(self) -> Iterator[Batch]:
+        """Iterate over every sample alone, in order."""
+        for index in range(len(self.samples)):
+            yield self._collate([index], ends_epoch=index == len(self.samples) - 1)
+
+    def _collate(self, indices: list[int], ends_epoch: bool) -> Batch:
+        chosen = [self.samples[i] for i in indices]
+        shapes = [sample.array.shape[1:] for sample in chosen]
+        shape = tuple(max(sizes) for sizes in zip(*shapes, strict=True))
+        images = torch.zeros(len(chosen), chosen[0].array.shape[0], *shape)
+        ragged = any(s != shape for s in shapes)
+        valid = torch.zeros(len(chosen), *shape, dtype=torch.bool) if ragged or any(s.valid is not None for s in chosen) else None
+        hinted = any(s.hints is not None for s in chosen)
+        hints = torch.full((len(chosen), *shape), -1, dtype=torch.int64) if hinted else None
+        for b, sample in enumerate(chosen):
+            where = tuple(slice(0, n) for n in sample.array.shape[1:])
+            images[(b, slice(None), *where)] = torch.from_numpy(sample.array)
+            if valid is not None:
+                valid[(b, *where)] = True if sample.valid is None else torch.from_numpy(sample.valid)
+            if hints is not None and sample.hints is not None:
+                hints[(b, *where)] = torch.from_numpy(sample.hints)
+        return Batch(images, valid, hints, tuple(indices), ends_epoch)

@@ -1,0 +1,119 @@
+"""Checkpoints: one safetensors file with the method's state, the optimisers' state and the step; never a pickled object."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.optim import Optimizer
+
+from selfseg.core.errors import ModelError, explain
+from selfseg.core.files import writing
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint file holds.
+
+    Attributes
+    ----------
+    step
+        Number of finished steps.
+    seconds
+        Training time so far.
+    method
+        The method's tensors.
+    optimizers
+        For each optimiser its tensors, ``{"net": {"0.momentum_buffer": ...}}``.
+    settings
+        For each optimiser the plain values of its parameter groups.
+    """
+
+    step: int
+    seconds: float
+    method: dict[str, Tensor]
+    optimizers: dict[str, dict[str, Tensor]]
+    settings: dict[str, Any]
+
+
+def save_checkpoint(path: Path, step: int, seconds: float, state: Mapping[str, Tensor], optimizers: Mapping[str, Optimizer]) -> None:
+    """Write a checkpoint, whole or not at all, over the one before.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written; the checkpoint before it stays as it was.
+    """
+    tensors = {f"method/{name}": _plain(tensor) for name, tensor in state.items()}
+    settings: dict[str, Any] = {}
+    for name, optimizer in optimizers.items():
+        packed = optimizer.state_dict()
+        settings[name] = {"groups": packed["param_groups"], "scalars": {}}
+        for index, values in packed["state"].items():
+            for key, value in values.items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer/{name}/{index}.{key}"] = _plain(value)
+                elif value is not None:
+                    settings[name]["scalars"][f"{index}.{key}"] = value
+    facts = {"version": str(VERSION), "step": str(step), "seconds": repr(seconds), "settings": json.dumps(settings)}
+    with writing(path) as temporary:
+        save_file(tensors, temporary, metadata=facts)
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu").contiguous().clone()
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, damaged, or of a newer version.
+    """
+    if not path.exists():
+        raise ModelError(explain(str(path), expected="a checkpoint to resume from", got="no such file", fix="start without --resume"))
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(explain(str(path), expected="a whole checkpoint", got=str(error), fix="start without --resume")) from error
+    if int(facts.get("version", "0")) != VERSION:
+        got = f"version {facts.get('version', 'none')}"
+        raise ModelError(explain(str(path), expected=f"a checkpoint of version {VERSION}", got=got, fix="use the selfseg that wrote it"))
+    method, optimizers = {}, {}
+    for name, tensor in tensors.items():
+        kind, _, rest = name.partition("/")
+        if kind == "method":
+            method[rest] = tensor
+        else:
+            optimizer, _, key = rest.partition("/")
+            optimizers.setdefault(optimizer, {})[key] = tensor
+    return Checkpoint(int(facts["step"]), float(facts["seconds"]), method, optimizers, json.loads(facts["settings"]))
+
+
+def restore_optimizer(optimizer: Optimizer, name: str, checkpoint: Checkpoint) -> None:
+    """Put an optimiser back to where the checkpoint has it; nothing to do if it had taken no step."""
+    settings = checkpoint.settings[name]
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in [*checkpoint.optimizers.get(name, {}).items(), *settings["scalars"].items()]:
+        index, _, field = key.partition(".")
+        state.setdefault(int(index), {})[field] = value
+    optimizer.load_state_dict({"state": state, "param_groups": settings["groups"]})
+
+
+def move_optimizer(optimizer: Optimizer, device: torch.device) -> None:
+    """Move an optimiser's tensors to a device."""
+    for values in optimizer.state.values():
+        for key, value in values.items():
+            if isinstance(value, Tensor) and value.ndim > 0:
+                values[key] = value.to(device)

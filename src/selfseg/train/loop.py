@@ -1,0 +1,208 @@
+"""The loop: it drains a method's generator, steps its optimisers, and keeps what was learned. It knows no method."""
+
+import contextlib
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+import torch
+from torch.optim import Optimizer
+
+from selfseg.core.errors import Interrupted, TrainingError
+from selfseg.core.memory import reusing_memory
+from selfseg.core.progress import Progress, Silent
+from selfseg.core.seed import derive
+from selfseg.methods._base import Batch, Method
+from selfseg.sample.stream import Stream
+from selfseg.train.checkpoint import load_checkpoint, move_optimizer, restore_optimizer, save_checkpoint
+from selfseg.train.journal import Journal
+from selfseg.train.precision import Precision
+
+Preview = Callable[[int], None]
+
+
+@dataclass
+class Training:
+    """A training run: what to train, on what, and where to keep it.
+
+    Attributes
+    ----------
+    method, stream, precision
+        The method, its batches, and how steps are run.
+    seed
+        Seed of every random choice inside a step.
+    checkpoint
+        File of the checkpoint, None = keep none.
+    journal
+        File of the journal, None = keep none.
+    checkpoint_every, preview_every
+        Seconds between two checkpoints and between two previews; 0 = after every step.
+    preview
+        Called with the number of finished steps.
+    progress
+        Who watches.
+    """
+
+    method: Method
+    stream: Stream
+    precision: Precision
+    seed: int = 0
+    checkpoint: Path | None = None
+    journal: Path | None = None
+    checkpoint_every: float = 20.0
+    preview_every: float = 10.0
+    preview: Preview | None = None
+    progress: Progress = field(default_factory=Silent)
+    _earlier: float = 0.0
+    _begun: float = 0.0
+    _seconds_taken: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Training time of the whole run, earlier parts of a resumed run included."""
+        return self._seconds_taken
+
+    def run(self, resume: bool = False) -> int:
+        """Train from the start, or from the checkpoint; return the number of finished steps.
+
+        Raises
+        ------
+        Interrupted
+            After Ctrl-C or SIGTERM, once the checkpoint is written.
+        TrainingError
+            If a loss is not finite; the last checkpoint stays.
+        """
+        self.precision.place(self.method)
+        optimizers = self.method.optimizers()
+        done, self._earlier = self._restore(optimizers) if resume else (0, 0.0)
+        self._begun = time.monotonic()
+        total = self.method.n_steps(len(self.stream.samples))
+        self.progress.start("learning", total, done)
+        try:
+            with _stop_signals() as stop, reusing_memory(), self._open_journal(done) as journal:
+                return self._steps(done, total, optimizers, journal, stop)
+        finally:
+            self.precision.release(self.method)
+            self.progress.finish()
+
+    def _steps(self, done: int, total: int, optimizers: dict[str, Optimizer], journal: Journal | None, stop: "_Stop") -> int:
+        saved = shown = time.monotonic()
+        self.method.train()
+        while done < total and self.method.stop_reason() is None:
+            values = self._step(done, optimizers)
+            done += 1
+            status = self.method.status()
+            self.progress.update(done, {**values, **status})
+            if journal is not None:
+                journal.write(done, {"seconds": round(self._seconds(), 3), **values, **status})
+            now = time.monotonic()
+            if self.preview is not None and now - shown >= self.preview_every:
+                self.preview(done)
+                shown = now
+            if stop.signal is not None or now - saved >= self.checkpoint_every:
+                self._save(done, optimizers)
+                saved = now
+            if stop.signal is not None:
+                raise self._interruption(done, total, stop.signal)
+        if self.method.stop_reason() is not None and done < total:
+            self.progress.say(f"stopped after {done} of {total} steps: {self.method.stop_reason()}")
+        self._save(done, optimizers)
+        return done
+
+    def _step(self, done: int, optimizers: dict[str, Optimizer]) -> dict[str, float]:
+        """Run one batch: all yields of all its micro-batches, in lock-step."""
+        torch.manual_seed(derive(self.seed, "step", done))
+        parts = self.stream.batch(done).split(self.method.config.accumulate)
+        parts = [self._placed(part) for part in parts]
+        generators = [self.method.steps(part) for part in parts]
+        values: dict[str, float] = {}
+        while True:
+            name = None
+            for generator in generators:
+                with self.precision.autocast():
+                    item = next(generator, None)
+                if item is None:
+                    continue
+                if name is None:
+                    name = item[0]
+                    optimizers[name].zero_grad(set_to_none=True)
+                self._backward(item[1], len(parts), done, values)
+            if name is None:
+                return values
+            optimizers[name].step()
+
+    def _backward(self, terms: dict[str, torch.Tensor], n_parts: int, done: int, values: dict[str, float]) -> None:
+        loss = torch.stack([term.float() for term in terms.values()]).sum() / n_parts
+        loss.backward()
+        for term, value in terms.items():
+            number = float(value.detach())
+            if not math.isfinite(number):
+                fix = "lower learning_rate, or look at the images for extreme values"
+                raise TrainingError(f"loss {term!r}: expected a finite number, got {number} at step {done + 1}; {fix}")
+            values[term] = values.get(term, 0.0) + number / n_parts
+
+    def _placed(self, batch: Batch) -> Batch:
+        batch = batch.to(self.precision.device)
+        if self.precision.channels_last and batch.images.ndim == 4:
+            batch = Batch(batch.images.contiguous(memory_format=torch.channels_last), batch.valid, batch.hints, batch.indices, batch.ends_epoch)
+        return batch
+
+    def _seconds(self) -> float:
+        self._seconds_taken = self._earlier + time.monotonic() - self._begun
+        return self._seconds_taken
+
+    def _open_journal(self, done: int) -> contextlib.AbstractContextManager[Journal | None]:
+        return contextlib.nullcontext() if self.journal is None else Journal(self.journal, keep_until=done)
+
+    def _save(self, done: int, optimizers: dict[str, Optimizer]) -> None:
+        if self.checkpoint is not None:
+            save_checkpoint(self.checkpoint, done, self._seconds(), self.method.state(), optimizers)
+
+    def _restore(self, optimizers: dict[str, Optimizer]) -> tuple[int, float]:
+        if self.checkpoint is None:
+            return 0, 0.0
+        checkpoint = load_checkpoint(self.checkpoint)
+        self.method.restore(checkpoint.method)
+        for name, optimizer in optimizers.items():
+            restore_optimizer(optimizer, name, checkpoint)
+            move_optimizer(optimizer, self.precision.device)
+        return checkpoint.step, checkpoint.seconds
+
+    def _interruption(self, done: int, total: int, number: int) -> Interrupted:
+        saved = "nothing is kept, as no output folder was given" if self.checkpoint is None else "all is saved; the same command with --resume goes on"
+        error = Interrupted(f"stopped by {signal.Signals(number).name} after {done} of {total} steps: {saved}")
+        error.exit_code = 75 if number == signal.SIGTERM else 130
+        return error
+
+
+@dataclass
+class _Stop:
+    signal: int | None = None
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[_Stop]:
+    """Turn the first SIGINT or SIGTERM into a flag, so that a step is never cut in the middle; the second acts at once."""
+    stop = _Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        stop.signal = number
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

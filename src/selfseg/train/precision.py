@@ -1,0 +1,106 @@
+"""Precision and layout: what pays on this device. Decided once, printed, stored with the run."""
+
+import contextlib
+import os
+import shutil
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from selfseg.core.errors import UsageError, explain
+
+COMPILE_FROM_STEPS = 500
+"""Shortest schedule for which compilation is switched on: it costs tens of seconds, then saves a part of each step."""
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How the loop runs a step.
+
+    Attributes
+    ----------
+    device
+        Where tensors live.
+    bf16
+        Matrix work in bfloat16 under autocast; parameters and optimiser stay float32.
+    channels_last
+        Memory order of images and convolution weights.
+    compiled
+        Whether the method's networks are compiled with ``torch.compile``.
+    """
+
+    device: torch.device
+    bf16: bool
+    channels_last: bool
+    compiled: bool
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Return the context in which losses are computed."""
+        if not self.bf16:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    def place(self, method: nn.Module) -> None:
+        """Move a method to the device, in the memory order, and compile its networks if that was chosen."""
+        method.to(self.device)
+        for network in method.children():
+            if self.channels_last:
+                for parameter in network.parameters():
+                    if parameter.ndim == 4:
+                        parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+            if self.compiled:
+                network.compile()
+
+    def release(self, method: nn.Module) -> None:
+        """Put weights back into the plain memory order, so that a model computes the same before and after storing."""
+        for parameter in method.parameters():
+            parameter.data = parameter.data.contiguous()
+
+    def describe(self) -> str:
+        """Return one phrase for the user."""
+        kind = "bfloat16 autocast" if self.bf16 else "float32"
+        return f"{self.device}, {kind}{', channels last' if self.channels_last else ''}{', compiled' if self.compiled else ''}"
+
+
+def choose_device(asked: str = "auto") -> torch.device:
+    """Return the device to work on: ``auto`` takes a CUDA GPU where there is one, else the CPU.
+
+    Raises
+    ------
+    UsageError
+        If the device asked for does not exist on this machine.
+    """
+    if asked == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(asked)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise UsageError(explain("device", expected="auto, cpu, cuda, cuda:N or mps, present here", got=repr(asked), fix="try --device cpu")) from None
+    return device
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Return whether matrix products in bfloat16 run in hardware (AVX512-BF16, AMX, a GPU), not in emulation."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return any(bool(getattr(torch.cpu, check)()) for check in checks if hasattr(torch.cpu, check))
+    return False
+
+
+def choose_precision(device: torch.device, n_steps: int, compiled: bool | None = None) -> Precision:
+    """Return what pays on `device` for a schedule of `n_steps`.
+
+    On a CPU without bfloat16 hardware, bfloat16 is several times slower than float32, and our own float32 kernels are
+    faster than compiled code (`docs/benchmark.md`). On a GPU compilation is switched on from `COMPILE_FROM_STEPS` steps.
+    ``SELFSEG_BF16=0`` switches bfloat16 off everywhere.
+    """
+    bf16 = has_fast_bf16(device) and os.environ.get("SELFSEG_BF16", "1") != "0"
+    if compiled is None:
+        can = device.type == "cuda" and shutil.which("cc") is not None
+        compiled = can and n_steps >= COMPILE_FROM_STEPS
+    return Precision(device, bf16, channels_last=device.type in ("cpu", "cuda"), compiled=compiled)
