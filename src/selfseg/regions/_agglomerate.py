@@ -115,9 +115,8 @@ def agglomerate(edges, lengths, totals, leaf_sizes, leaf_features, powers):
             following[2 * edge + side] = head[ends[edge, side]]
             head[ends[edge, side]] = 2 * edge + side
         cost[edge] = _cost(ends[edge, 0], ends[edge, 1], sizes, features, length[edge], total[edge], powers)
-    for at in range(n_edges // 2, -1, -1):
-        if at < n_edges:
-            _settle(heap, place, cost, n_edges, at)
+    for at in range(n_edges):
+        _settle(heap, place, cost, at + 1, at)
     pairs, costs = np.empty((leaves - 1, 2), np.int32), np.zeros(leaves - 1)
     count, made, highest = n_edges, 0, 0.0
     while count > 0:

@@ -65,7 +65,7 @@ def rgb_to_lab(rgb: NDArray) -> NDArray[np.float32]:
     """
     if rgb.ndim < 1 or rgb.shape[-1] != 3:
         raise UsageError(explain("colours", expected="[*S 3]", got=str(list(rgb.shape)), fix="put the channels last"))
-    flat = np.ascontiguousarray(np.nan_to_num(rgb.reshape(-1, 3), copy=False), np.float32)
+    flat = np.ascontiguousarray(np.nan_to_num(rgb.reshape(-1, 3)), np.float32)
     lab = np.empty_like(flat)
     if len(flat):
         run_shared(_convert, len(flat), flat, *_tables(), lab)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from selfseg.core.errors import UsageError, explain
 from selfseg.core.threads import run_shared
 from selfseg.regions.connect import connected_components, merge_small
+from selfseg.regions.grid import grid_cells, grid_counts
 
 GROUP = 3
 """Channels that the kernel takes at once; a Lab image is one group. Missing channels are zeros, which add nothing."""
@@ -80,18 +81,6 @@ def _sums(start, stop, planes, shape, valid, labels, n_centres):
                 mine[n_planes + 2] += x
                 mine[n_planes + 3] += 1
     return sums
-
-
-def _grid(shape: Sequence[int], n_segments: int, spacing: NDArray) -> tuple[NDArray[np.int32], NDArray]:
-    """Return the labels of a regular grid of about `n_segments` cells, flat, and the cell size in pixels by axis."""
-    extent = np.asarray(shape) * spacing
-    free = np.asarray(shape) > 1
-    step = (np.prod(extent[free]) / n_segments) ** (1 / max(1, free.sum()))
-    counts = np.where(free, np.clip(np.round(extent / step), 1, shape), 1).astype(int)
-    cells = [np.arange(n) * g // n for n, g in zip(shape, counts, strict=True)]
-    z, y, x = np.ix_(*cells)
-    labels = (z * counts[1] + y) * counts[2] + x
-    return labels.astype(np.int32).ravel(), np.asarray(shape) / counts
 
 
 def _centres(sums: NDArray, previous: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -164,11 +153,12 @@ def slic(
     units = np.array((1.0,) * (3 - len(space)) + tuple(spacing or (1.0,) * len(space)))
     planes = _planes(image)
     valid = np.ones(planes.shape[1], np.bool_) if mask is None else np.ascontiguousarray(mask, np.bool_).ravel()
-    labels, cell = _grid(shape, n_segments, units)
-    reach = np.maximum(cell, 1).astype(np.float32)
-    # S is the mean physical cell size over the axes that are not flat.
-    axes = np.array(shape) > 1
-    step = float(np.prod((cell * units)[axes]) ** (1 / max(1, axes.sum())))
+    counts = np.array(grid_counts(shape, n_segments, units.tolist()))
+    labels = grid_cells(shape, counts.tolist()).ravel()
+    reach = (np.array(shape) / counts).astype(np.float32)
+    # S is the mean physical side of a cell over the axes that are cut.
+    cut = counts > 1
+    step = float(np.prod((reach * units)[cut]) ** (1 / max(1, cut.sum())))
     weights = ((compactness / step) ** 2 * units**2).astype(np.float32)
     distance = np.empty(planes.shape[1], np.float32)
     n_rows, n_cells = shape[0] * shape[1], int(labels[-1]) + 1
