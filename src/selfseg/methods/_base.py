@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from selfseg.core.config import Config
 from selfseg.core.errors import UsageError, explain
+from selfseg.regions.merge_tree import MergeTree
 
 ENTRY_POINTS = "selfseg.methods"
 
@@ -115,6 +118,13 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def assign(self, images: Tensor) -> Tensor:
         """Return class probabilities ``[B K *S]``, summing to 1 over K, of prepared images ``[B C *S]``."""
+
+    def hierarchy(self, image: Tensor) -> tuple[NDArray[np.int32], MergeTree] | None:
+        """Return superpixels ``[*S]`` and the merge tree over them of a prepared image ``[C *S]``, if the method has its own.
+
+        None = the tree is made from the probabilities.
+        """
+        return None
 
     def finish(self, batches: Callable[[], Iterable[Batch]]) -> None:
         """Complete the model after the last step; `batches()` gives one pass over the training images, each time it is called."""

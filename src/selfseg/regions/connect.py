@@ -6,7 +6,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components as graph_components
 from skimage.measure import label as label_equal
 
-from selfseg.regions.graph import adjacency, region_means
+from selfseg.regions.graph import adjacency, check_labels, region_means
 
 
 def connected_components(labels: NDArray[np.integer]) -> NDArray[np.int32]:
@@ -21,8 +21,16 @@ def connected_components(labels: NDArray[np.integer]) -> NDArray[np.int32]:
     -------
     ndarray
         ``[*S]`` int32, 0..R-1 in the order of the first pixels, -1 outside.
+
+    Raises
+    ------
+    UsageError
+        If labels are not integers.
     """
-    parts = label_equal(np.maximum(labels, -1), background=-1, connectivity=1)
+    check_labels(labels)
+    # Unsigned labels have no -1; a copy in a signed type has.
+    signed = labels.astype(np.int64) if labels.dtype.kind in "ub" else np.maximum(labels, -1)
+    parts = label_equal(signed, background=-1, connectivity=1)
     return np.asarray(parts, np.int32) - np.int32(1)
 
 
@@ -47,7 +55,9 @@ def number_by_first_pixel(labels: NDArray[np.int32], n_labels: int) -> NDArray[n
     return number[labels]
 
 
-def merge_small(labels: NDArray[np.int32], features: NDArray, min_size: float) -> NDArray[np.int32]:
+def merge_small(
+    labels: NDArray[np.int32], features: NDArray, min_size: float, groups: NDArray[np.integer] | None = None
+) -> NDArray[np.int32]:
     """Merge regions of fewer than `min_size` pixels, each into the neighbour of nearest mean feature, until none is left.
 
     Parameters
@@ -58,6 +68,8 @@ def merge_small(labels: NDArray[np.int32], features: NDArray, min_size: float) -
         ``[*S C]``, what similarity is judged by (squared Euclidean distance of means).
     min_size
         Pixels. A small region without neighbours stays.
+    groups
+        ``[*S]`` integers, the same over each region: only regions of one group merge.
 
     Returns
     -------
@@ -69,6 +81,10 @@ def merge_small(labels: NDArray[np.int32], features: NDArray, min_size: float) -
     means = region_means(labels, features, n_regions)
     sizes = graph.sizes.astype(np.float64)
     edges, belongs = graph.edges, np.arange(n_regions)
+    if groups is not None:
+        group = np.zeros(n_regions, groups.dtype)
+        group[labels[labels >= 0]] = groups[labels >= 0]
+        edges = edges[group[edges[:, 0]] == group[edges[:, 1]]]
     while len(edges) and (sizes[edges].min() < min_size):
         gap = ((means[edges[:, 0]] - means[edges[:, 1]]) ** 2).sum(-1)
         source, target = np.concatenate([edges, edges[:, ::-1]]).T

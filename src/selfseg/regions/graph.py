@@ -36,7 +36,8 @@ class RegionGraph:
         return len(self.sizes)
 
 
-def _check_labels(labels: NDArray) -> None:
+def check_labels(labels: NDArray) -> None:
+    """Raise `UsageError` unless labels are integers."""
     if not np.issubdtype(labels.dtype, np.integer):
         raise UsageError(explain("labels", expected="integers", got=str(labels.dtype), fix="convert them with astype(int)"))
 
@@ -78,7 +79,7 @@ def adjacency(
     UsageError
         If labels are not integers, or `strength` or `spacing` does not fit them.
     """
-    _check_labels(labels)
+    check_labels(labels)
     if strength is not None and strength.shape != labels.shape:
         raise UsageError(explain("strength", expected=str(list(labels.shape)), got=str(list(strength.shape)), fix="one value a pixel"))
     count = int(labels.max(initial=-1)) + 1 if n_regions is None else n_regions
@@ -126,7 +127,7 @@ def region_sums(labels: NDArray[np.integer], features: NDArray, n_regions: int |
     UsageError
         If labels are not integers or the shapes differ.
     """
-    _check_labels(labels)
+    check_labels(labels)
     if features.shape[:-1] != labels.shape:
         raise UsageError(explain("features", expected=f"{list(labels.shape)} + [C]", got=str(list(features.shape)), fix="put channels last"))
     count = int(labels.max(initial=-1)) + 1 if n_regions is None else n_regions
