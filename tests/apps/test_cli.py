@@ -43,7 +43,13 @@ def test_segment_leaves_everything_the_readme_names(photos, tmp_path):
     assert facts["seed"] == 0 and len(facts["images"]) == 3 and facts["peak_memory_bytes"] > 0
     assert all(len(row["sha256"]) == 64 for row in facts["images"])
     assert (out / "report.html").stat().st_size > 1000
-    assert {path.name for path in (out / "model").iterdir()} >= {"config.json", "model.safetensors", "classes.json", "README.md", "journal.jsonl"}
+    assert {path.name for path in (out / "model").iterdir()} >= {
+        "config.json",
+        "model.safetensors",
+        "classes.json",
+        "README.md",
+        "journal.jsonl",
+    }
     assert not [path for path in out.rglob(".*") if path.is_file()]
 
 
@@ -81,7 +87,17 @@ def test_scribbles_name_their_classes(photos, tmp_path):
     marks = np.full((40, 52), 255, np.uint8)
     marks[2:5, 2:20], marks[18:22, 24:28] = 0, 7
     Pillow.fromarray(marks).save(tmp_path / "img2_scribble.png")
-    words = ("--set", "iterations=30", "--set", "n_features=8", "--set", "n_classes=8", "--quiet", "--scribbles", tmp_path / "img2_scribble.png")
+    words = (
+        "--set",
+        "iterations=30",
+        "--set",
+        "n_features=8",
+        "--set",
+        "n_classes=8",
+        "--quiet",
+        "--scribbles",
+        tmp_path / "img2_scribble.png",
+    )
     assert run("segment", photos / "img2.png", "-o", tmp_path / "out", *words) == 0
     names = {row["name"]: row["id"] for row in json.loads((tmp_path / "out" / "classes.json").read_text())}
     labels = tifffile.imread(tmp_path / "out" / "labels" / "img2.tif")
@@ -148,7 +164,9 @@ def test_predict_names_failures_and_does_the_rest(photos, tmp_path):
     Pillow.fromarray(blobs(channels=1)[..., 0]).save(photos / "grey.png")
     (photos / "zero.png").write_bytes(b"")
     assert run("predict", tmp_path / "m", photos, "-o", tmp_path / "out", "--quiet") == 1
-    failures = {row["name"]: row["error"] for row in json.loads((tmp_path / "out" / "run.json").read_text())["failures"]}
+    failures = {
+        row["name"]: row["error"] for row in json.loads((tmp_path / "out" / "run.json").read_text())["failures"]
+    }
     assert set(failures) == {"grey", "zero"}
     assert "expected 3 channel(s)" in failures["grey"]
     assert len(list((tmp_path / "out" / "labels").rglob("*.tif"))) == 3
@@ -157,7 +175,9 @@ def test_predict_names_failures_and_does_the_rest(photos, tmp_path):
 def test_mixed_channels_in_training_are_named(photos, tmp_path, capfd):
     Pillow.fromarray(blobs(channels=1)[..., 0]).save(photos / "grey.png")
     assert run("fit", photos, "-o", tmp_path / "m", *QUICK) == 1
-    assert "grey: expected 3 channel(s), 2D, as most training images have, got 1 channel(s), 2D" in capfd.readouterr().err
+    assert (
+        "grey: expected 3 channel(s), 2D, as most training images have, got 1 channel(s), 2D" in capfd.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(

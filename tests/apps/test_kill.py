@@ -11,11 +11,36 @@ from pathlib import Path
 from conftest import blobs
 from PIL import Image as Pillow
 
-OPTIONS = ["--set", "iterations=60", "--set", "n_features=16", "--set", "n_classes=16", "--set", "min_classes=1", "--set", "batch_size=2"]
+OPTIONS = [
+    "--set",
+    "iterations=60",
+    "--set",
+    "n_features=16",
+    "--set",
+    "n_classes=16",
+    "--set",
+    "min_classes=1",
+    "--set",
+    "batch_size=2",
+]
 
 
 def words(inputs: Path, out: Path, *more: str) -> list[str]:
-    return [sys.executable, "-m", "selfseg", "fit", str(inputs), "-o", str(out), *OPTIONS, "--checkpoint-every", "0", "--preview-every", "0", *more]
+    return [
+        sys.executable,
+        "-m",
+        "selfseg",
+        "fit",
+        str(inputs),
+        "-o",
+        str(out),
+        *OPTIONS,
+        "--checkpoint-every",
+        "0",
+        "--preview-every",
+        "0",
+        *more,
+    ]
 
 
 def test_killed_and_resumed_equals_undisturbed(tmp_path):

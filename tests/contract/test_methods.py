@@ -145,7 +145,10 @@ def test_any_number_of_channels(name, channels):
 @every_method
 def test_same_seed_same_labels(name):
     pictures = [blobs(seed=1), blobs(seed=2)]
-    runs = [[r.labels for r in Segmenter(name, seed=4, options=quick(name)).fit(pictures).predict(pictures)] for _ in range(2)]
+    runs = [
+        [r.labels for r in Segmenter(name, seed=4, options=quick(name)).fit(pictures).predict(pictures)]
+        for _ in range(2)
+    ]
     for one, other in zip(*runs, strict=True):
         assert one.tobytes() == other.tobytes()
 

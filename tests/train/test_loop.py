@@ -115,7 +115,9 @@ def test_ctrl_c_saves_and_the_resumed_run_equals_the_straight_one(tmp_path):
 
 def test_sigterm_has_its_own_exit_code(tmp_path):
     with pytest.raises(Interrupted) as caught:
-        Training(make(), stream(), CPU, preview=lambda step: os.kill(os.getpid(), signal.SIGTERM), preview_every=0.0).run()
+        Training(
+            make(), stream(), CPU, preview=lambda step: os.kill(os.getpid(), signal.SIGTERM), preview_every=0.0
+        ).run()
     assert caught.value.exit_code == 75
 
 
@@ -153,7 +155,10 @@ def test_a_journal_line_cut_off_by_a_crash_is_left_out(tmp_path):
     assert [row["step"] for row in read_journal(path)] == [1, 2]
     with Journal(path, keep_until=1) as journal:
         journal.write(2, {"a": 0.2})
-    assert [json.loads(line) for line in path.read_text().splitlines()] == [{"step": 1, "a": 0.5}, {"step": 2, "a": 0.2}]
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [
+        {"step": 1, "a": 0.5},
+        {"step": 2, "a": 0.2},
+    ]
 
 
 def test_precision_of_a_cpu_follows_its_hardware():

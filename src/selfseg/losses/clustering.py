@@ -5,6 +5,7 @@ from torch import Tensor
 
 from selfseg.core.errors import UsageError, explain
 from selfseg.losses.continuity import continuity
+from selfseg.losses.fused_clustering import fused_terms, fused_terms_pay
 from selfseg.losses.similarity import similarity
 
 
@@ -39,6 +40,8 @@ def clustering_terms(
         If `valid` or `live` has the wrong shape, or no cluster is live.
     """
     check_live(live, response)
+    if valid is None and live is None and fused_terms_pay(response):
+        return fused_terms(response)
     scores = response.detach()
     if live is not None:
         column = live.reshape(1, -1, *(1,) * (response.ndim - 2))

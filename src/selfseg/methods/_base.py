@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from selfseg.core.config import Config
 from selfseg.core.errors import UsageError, explain
+from selfseg.regions.merge_tree import MergeTree
 from selfseg.sample.stream import Batch
 
 __all__ = ["Batch", "Method", "MethodConfig", "build_config", "find_method", "method_names"]
@@ -96,6 +99,13 @@ class Method(nn.Module, ABC):
     def assign(self, images: Tensor) -> Tensor:
         """Return class probabilities ``[B K *S]``, summing to 1 over K, of prepared images ``[B C *S]``."""
 
+    def hierarchy(self, image: Tensor) -> tuple[NDArray[np.int32], MergeTree] | None:
+        """Return superpixels ``[*S]`` and the merge tree over them of a prepared image ``[C *S]``, if the method has its own.
+
+        None = the tree is made from the probabilities.
+        """
+        return None
+
     def finish(self, batches: Callable[[], Iterable[Batch]]) -> None:
         """Complete the model after the last step; `batches()` gives one pass over the training images, each time it is called."""
 
@@ -142,7 +152,11 @@ def find_method(name: str) -> type[Method]:
         If there is no such method, or its file defines no subclass of `Method`.
     """
     if name not in method_names():
-        raise UsageError(explain("method", expected=f"one of {', '.join(method_names())}", got=repr(name), fix="see `selfseg methods`"))
+        raise UsageError(
+            explain(
+                "method", expected=f"one of {', '.join(method_names())}", got=repr(name), fix="see `selfseg methods`"
+            )
+        )
     for point in entry_points(group=ENTRY_POINTS):
         if point.name == name:
             found: type[Method] = point.load()
@@ -151,7 +165,9 @@ def find_method(name: str) -> type[Method]:
     for value in vars(module).values():
         if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__:
             return value
-    raise UsageError(explain(f"method {name}", expected="a subclass of Method in its file", got="none", fix="see CONTRIBUTING.md"))
+    raise UsageError(
+        explain(f"method {name}", expected="a subclass of Method in its file", got="none", fix="see CONTRIBUTING.md")
+    )
 
 
 def build_config(name: str, preset: str = "default", **changes: Any) -> MethodConfig:
@@ -159,5 +175,12 @@ def build_config(name: str, preset: str = "default", **changes: Any) -> MethodCo
     method = find_method(name)
     presets = {"default": {}, **method.presets}
     if preset not in presets:
-        raise UsageError(explain("preset", expected=f"one of {', '.join(sorted(presets))}", got=repr(preset), fix=f"see `selfseg methods {name}`"))
+        raise UsageError(
+            explain(
+                "preset",
+                expected=f"one of {', '.join(sorted(presets))}",
+                got=repr(preset),
+                fix=f"see `selfseg methods {name}`",
+            )
+        )
     return method.Config.build({**presets[preset], **changes}, what=f"{name} option")

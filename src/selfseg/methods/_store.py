@@ -73,11 +73,15 @@ def load_method(folder: Path) -> Stored:
     version = facts.get("format")
     if not isinstance(version, int) or version > FORMAT:
         got = f"format {version}, written by selfseg {facts.get('selfseg', 'of another version')}"
-        raise ModelError(explain(str(folder), expected=f"a model folder of format {FORMAT} or older", got=got, fix="update selfseg"))
+        raise ModelError(
+            explain(str(folder), expected=f"a model folder of format {FORMAT} or older", got=got, fix="update selfseg")
+        )
     digest = _digest(folder / WEIGHTS)
     if digest != facts.get("weights_sha256"):
         fix = "copy the folder again or train anew"
-        raise ModelError(explain(str(folder / WEIGHTS), expected="the weights that config.json names", got="other bytes", fix=fix))
+        raise ModelError(
+            explain(str(folder / WEIGHTS), expected="the weights that config.json names", got="other bytes", fix=fix)
+        )
     try:
         kind = find_method(facts["method"])
         method = kind(kind.Config.build(facts["config"]), int(facts["n_channels"]), int(facts["n_dims"]))
@@ -114,7 +118,9 @@ def _digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         fix = "give the folder that `selfseg fit -o` wrote"
-        raise ModelError(explain(str(path), expected="the weights of a model", got=error.strerror or "no file", fix=fix)) from error
+        raise ModelError(
+            explain(str(path), expected="the weights of a model", got=error.strerror or "no file", fix=fix)
+        ) from error
 
 
 def count_parameters(method: torch.nn.Module) -> int:

@@ -205,7 +205,9 @@ class FeatureClustering(Method):
         if wanted is not None and int(alive.sum()) < wanted:  # an image with fewer distinct responses than that
             alive[areas.argsort(descending=True, stable=True)[:wanted]] = True
         clusters = alive.nonzero().flatten()
-        groups = merge_closest(means[clusters], areas[clusters].clamp(min=1), wanted or len(clusters), self.hinted[clusters])
+        groups = merge_closest(
+            means[clusters], areas[clusters].clamp(min=1), wanted or len(clusters), self.hinted[clusters]
+        )
         self.class_of.fill_(-1)
         self.class_of[clusters] = groups.to(self.class_of.device)
 

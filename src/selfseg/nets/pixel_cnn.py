@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from selfseg.nets.conv3x3 import conv3x3
 from selfseg.nets.pixel_norm import PixelNorm
 
 Batches = Iterable[tuple[Tensor, Tensor | None]]
@@ -48,7 +49,7 @@ class PixelCNN(nn.Module):
         conv = {2: nn.Conv2d, 3: nn.Conv3d}[n_dims]
         widths = [in_channels, *[n_features] * n_convolutions]
         self.convs = nn.ModuleList(conv(a, b, 3, padding=1) for a, b in pairwise(widths))
-        self.norms = nn.ModuleList(PixelNorm(n_features) for _ in self.convs)
+        self.norms = nn.ModuleList(PixelNorm(n_features, rectify=True) for _ in self.convs)
         self.head = conv(widths[-1], n_out, 1)
         self.head_norm = PixelNorm(n_out)
         self.n_dims = n_dims
@@ -74,18 +75,20 @@ class PixelCNN(nn.Module):
         if not self.training:
             return self._frozen_response(x, valid)
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = norm(F.relu(conv(x), inplace=True), valid)
+            x = norm(_convolve(conv, x), valid)
         response: Tensor = self.head_norm(self.head(x), valid)
         return response
 
     def _frozen_response(self, x: Tensor, valid: Tensor | None) -> Tensor:
         for conv, norm in zip(self.convs[:-1], self.norms[:-1], strict=True):
             # This norm cannot be folded into the next convolution: its shift stops at the border, padded by zeros.
-            x = norm(F.relu(conv(x), inplace=True), valid)
+            x = norm(_convolve(conv, x), valid)
         weight, bias = self._folded_head()
         shape = (*weight.shape, *(1,) * self.n_dims)
         convolve = F.conv2d if self.n_dims == 2 else F.conv3d
-        return _zero_invalid(convolve(F.relu(self.convs[-1](x), inplace=True), weight.reshape(shape), bias), valid)
+        return _zero_invalid(
+            convolve(F.relu(_convolve(self.convs[-1], x), inplace=True), weight.reshape(shape), bias), valid
+        )
 
     def _folded_head(self) -> tuple[Tensor, Tensor]:
         """Return weight ``[K p]`` and bias ``[K]`` of last hidden norm, head and last norm as one 1x1 convolution."""
@@ -116,13 +119,17 @@ class PixelCNN(nn.Module):
         for x, valid in batches:
             x = _zero_invalid(x, valid)
             for conv, norm in zip(self.convs[:depth], self.norms[:depth], strict=True):
-                x = norm(F.relu(conv(x), inplace=True), valid)
-            yield (F.relu(self.convs[depth](x)) if depth < len(self.convs) else self.head(x)), valid
+                x = norm(_convolve(conv, x), valid)
+            yield (_convolve(self.convs[depth], x) if depth < len(self.convs) else self.head(x)), valid
 
 
 def _as_norm(module: nn.Module) -> PixelNorm:
     """Give a member of a `ModuleList` its type."""
     return cast(PixelNorm, module)
+
+
+def _convolve(conv: nn.Module, x: Tensor) -> Tensor:
+    return conv3x3(x, conv.weight, conv.bias) if isinstance(conv, nn.Conv2d) else conv(x)
 
 
 def _zero_invalid(x: Tensor, valid: Tensor | None) -> Tensor:

@@ -3,7 +3,10 @@
 from collections.abc import Iterable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from selfseg.nets.fused_norm import fused_norm, fused_norm_pays
 
 EPS = 1e-5
 """Added to the variance, as in `torch.nn.BatchNorm2d`."""
@@ -19,13 +22,16 @@ class PixelNorm(nn.Module):
     ----------
     n_channels
         Channels C of the input ``[B C *S]``.
+    rectify
+        Apply a ReLU before normalising (the order of the paper: convolution, ReLU, normalisation).
     """
 
     mean: Tensor
     variance: Tensor
 
-    def __init__(self, n_channels: int) -> None:
+    def __init__(self, n_channels: int, rectify: bool = False) -> None:
         super().__init__()
+        self.rectify = rectify
         self.weight = nn.Parameter(torch.ones(n_channels))
         self.bias = nn.Parameter(torch.zeros(n_channels))
         self.register_buffer("mean", torch.zeros(n_channels))
@@ -33,6 +39,9 @@ class PixelNorm(nn.Module):
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """Return ``[B C *S]``, 0 where `valid` ``[B *S]`` is False."""
+        if valid is None and self.training and fused_norm_pays(x):
+            return fused_norm(x, self.weight, self.bias, self.rectify, EPS)
+        x = F.relu(x) if self.rectify else x
         if valid is None and self.training:
             # Not F.batch_norm: that refuses a batch of a single pixel, which here gives the bias.
             return torch.batch_norm(x, self.weight, self.bias, None, None, True, 0.0, EPS, torch.backends.cudnn.enabled)
@@ -54,6 +63,7 @@ class PixelNorm(nn.Module):
         """
         count, mean, deviation = 0, torch.zeros(()), torch.zeros(())
         for x, valid in parts:
+            x = F.relu(x) if self.rectify else x
             rows = x.movedim(1, -1)
             rows = (rows[valid] if valid is not None else rows.reshape(-1, x.shape[1])).double()  # [N C]
             if len(rows) == 0:

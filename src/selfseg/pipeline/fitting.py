@@ -111,13 +111,19 @@ def _build(model: "Segmenter", config: MethodConfig, data: TrainingSet) -> Metho
     """Make the method, its start a function of the seed alone."""
     if len(data.hint_values) > (wanted := config.classes or 255):
         got = f"{len(data.hint_values)} scribble values"
-        raise UsageError(explain("scribbles", expected=f"at most {wanted} values", got=got, fix="raise --classes or use fewer values"))
+        raise UsageError(
+            explain(
+                "scribbles", expected=f"at most {wanted} values", got=got, fix="raise --classes or use fewer values"
+            )
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(model.seed, "start"))
         return find_method(model.method)(config, data.n_channels, data.n_dims)
 
 
-def _check_memory(method: Method, data: TrainingSet, config: MethodConfig, device: torch.device, progress: Progress) -> None:
+def _check_memory(
+    method: Method, data: TrainingSet, config: MethodConfig, device: torch.device, progress: Progress
+) -> None:
     """Say what a step will take before it is started, and refuse what cannot fit."""
     largest = sorted((int(np.prod(s.array.shape[1:])) for s in data.samples), reverse=True)[: config.batch_size]
     pixels = -(-largest[0] * len(largest) // config.accumulate)
@@ -126,7 +132,9 @@ def _check_memory(method: Method, data: TrainingSet, config: MethodConfig, devic
     estimate = f"a step on {pixels / 1e6:.2f} megapixels takes about {needed / 2**30:.1f} GiB of memory"
     if needed > free:
         fix = "shrink the images with a preparation, for example --prepare size=1000, or lower n_features, n_classes or batch_size"
-        raise InputError(explain(estimate, expected=f"at most the {free / 2**30:.1f} GiB that are free", got="more", fix=fix))
+        raise InputError(
+            explain(estimate, expected=f"at most the {free / 2**30:.1f} GiB that are free", got="more", fix=fix)
+        )
     if needed > 0.25 * free:
         progress.say(f"{estimate}, of {free / 2**30:.1f} GiB free")
 
@@ -157,10 +165,19 @@ def _open_run(folder: Path, facts: Mapping[str, Any], resume: bool, overwrite: b
         fix = "add --resume to go on with it, or --overwrite to begin anew"
         raise UsageError(explain(str(folder), expected="no unfinished run", got="one", fix=fix))
     if resume and (folder / CHECKPOINT).exists():
-        changed = [key for key in ("method", "seed", "config", "hint_values", "inputs") if before.get(key) != facts[key]]
+        changed = [
+            key for key in ("method", "seed", "config", "hint_values", "inputs") if before.get(key) != facts[key]
+        ]
         if changed:
             fix = "repeat the first command's options, or begin anew with --overwrite"
-            raise UsageError(explain(f"--resume {folder}", expected="the settings it began with", got=f"other {', '.join(changed)}", fix=fix))
+            raise UsageError(
+                explain(
+                    f"--resume {folder}",
+                    expected="the settings it began with",
+                    got=f"other {', '.join(changed)}",
+                    fix=fix,
+                )
+            )
         return True
     for name in (CHECKPOINT, JOURNAL):
         remove(folder / name)
@@ -224,4 +241,6 @@ def _hint_names(method: Method, hint_values: tuple[int, ...]) -> dict[int, str]:
     class_of = getattr(method, "class_of", None)
     if class_of is None:
         return {}
-    return {int(class_of[hint]): f"scribble {value}" for hint, value in enumerate(hint_values) if int(class_of[hint]) >= 0}
+    return {
+        int(class_of[hint]): f"scribble {value}" for hint, value in enumerate(hint_values) if int(class_of[hint]) >= 0
+    }

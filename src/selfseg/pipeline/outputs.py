@@ -38,14 +38,18 @@ PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "scikit-learn", "numba", 
 def save_result(result: Result, out: Path) -> None:
     """Write one result: ``labels/NAME.tif``, ``overlay/NAME.png``, ``classes.json``."""
     _write_label_file(result, out)
-    write_picture(out / "overlay" / f"{result.name}.png", overlay(_shown(result.image), _shown_labels(result), result.table))
+    write_picture(
+        out / "overlay" / f"{result.name}.png", overlay(_shown(result.image), _shown_labels(result), result.table)
+    )
     write_classes(out / "classes.json", result.table)
 
 
 def _write_label_file(result: Result, out: Path) -> None:
     image = result.image
     axes = image.axes.replace("C", "")
-    write_labels(out / "labels" / f"{result.name}.tif", result.labels, spacing=image.spacing, unit=image.unit, axes=axes)
+    write_labels(
+        out / "labels" / f"{result.name}.tif", result.labels, spacing=image.spacing, unit=image.unit, axes=axes
+    )
 
 
 def _shown(image: Image) -> Image:
@@ -53,7 +57,9 @@ def _shown(image: Image) -> Image:
     if "T" not in image.axes:
         return image
     axis = image.axes.index("T")
-    return image.with_data(np.take(image.data, image.data.shape[axis] // 2, axis), image.axes.replace("T", ""), valid=None)
+    return image.with_data(
+        np.take(image.data, image.data.shape[axis] // 2, axis), image.axes.replace("T", ""), valid=None
+    )
 
 
 def _shown_labels(result: Result) -> np.ndarray[Any, np.dtype[np.integer[Any]]]:
@@ -86,7 +92,9 @@ class OutputFolder:
         pixel = float(np.prod(result.image.spacing))
         self.areas.append((result.name, counts, pixel, result.image.unit))
         digest = source.fingerprint()
-        self.rows.append({"name": result.name, "source": result.image.source, "sha256": digest, "seconds": round(result.seconds, 3)})
+        self.rows.append(
+            {"name": result.name, "source": result.image.source, "sha256": digest, "seconds": round(result.seconds, 3)}
+        )
         total = max(1, sum(counts.values()))
         shares = {label: count / total for label, count in counts.items()}
         image, labels = _shown(result.image), _shown_labels(result)
@@ -118,7 +126,11 @@ class OutputFolder:
             "seconds": round(time.monotonic() - self.begun, 3),
             "peak_memory_bytes": peak_memory(),
             "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
-            "machine": {"system": platform.platform(), "processor": platform.machine(), "threads": torch.get_num_threads()},
+            "machine": {
+                "system": platform.platform(),
+                "processor": platform.machine(),
+                "threads": torch.get_num_threads(),
+            },
         }
 
     def _report(self, facts: dict[str, Any], failures: Sequence[Failure]) -> Report:

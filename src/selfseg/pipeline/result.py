@@ -59,7 +59,9 @@ class Result:
             For a series (axis T): ask for the tree of single frames.
         """
         if self._tree is None:
-            raise ValueError("hierarchy: expected a single image or volume, got a series; predict its frames one by one")
+            raise ValueError(
+                "hierarchy: expected a single image or volume, got a series; predict its frames one by one"
+            )
         return self._tree()
 
     def areas(self) -> dict[int, int]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from selfseg.core.classes import ClassTable
@@ -106,7 +107,14 @@ class Segmenter:
         """Change constructor arguments."""
         for name, value in params.items():
             if name not in self.get_params():
-                raise UsageError(explain("parameter", expected=f"one of {', '.join(self.get_params())}", got=repr(name), fix="check the name"))
+                raise UsageError(
+                    explain(
+                        "parameter",
+                        expected=f"one of {', '.join(self.get_params())}",
+                        got=repr(name),
+                        fix="check the name",
+                    )
+                )
             setattr(self, name, value)
         return self
 
@@ -156,7 +164,9 @@ class Segmenter:
                     outcome = error
                 except MemoryError:
                     fix = "use a smaller image, or a preparation with size=N"
-                    outcome = InputError(explain(source.name, expected="an image that fits in memory", got="out of memory", fix=fix))
+                    outcome = InputError(
+                        explain(source.name, expected="an image that fits in memory", got="out of memory", fix=fix)
+                    )
                 yield source, outcome
                 progress.update(done, {})
         finally:
@@ -178,23 +188,28 @@ class Segmenter:
         clusters = predict_probabilities(self.method_, prepared.array)
         probabilities = prepared.restore(class_probabilities(clusters, self.table_))  # [K *S]
         labels = decide(probabilities, prepared.inside)
-        return labels, probabilities, partial(self._hierarchy, frame, prepared, probabilities)
+        return labels, probabilities, partial(self._hierarchy, prepared, probabilities)
 
-    def _hierarchy(self, frame: Image, prepared: Prepared, probabilities: NDArray[np.float32]) -> Hierarchy:
-        own = self.method_.hierarchy(prepared.array)
-        if own is not None:
-            superpixels, tree = own
-            return Hierarchy(prepared.restore_labels(superpixels), tree)
-        return hierarchy(probabilities)
+    def _hierarchy(self, prepared: Prepared, probabilities: NDArray[np.float32]) -> Hierarchy:
+        """The method's own merge tree where it has one, else that of its probabilities, at the image's own size."""
+        own = self.method_.hierarchy(torch.from_numpy(prepared.array))
+        if own is None:
+            return hierarchy(probabilities, prepared.restore(prepared.array), mask=prepared.inside)
+        superpixels, tree = own
+        return Hierarchy(prepared.restore_labels(superpixels, fill=-1), tree)
 
     def _check_fitted(self, image: Image) -> None:
         if not hasattr(self, "method_"):
-            raise UsageError("model: expected a fitted model, got an unfitted one; call fit first, or selfseg.load a folder")
+            raise UsageError(
+                "model: expected a fitted model, got an unfitted one; call fit first, or selfseg.load a folder"
+            )
         wanted = (self.method_.n_channels, self.method_.n_dims)
         if (image.n_channels, len(image.spatial_shape)) != wanted:
             expected = "{} channel(s) in {}D, as in training".format(*wanted)
             got = f"{image.n_channels} channel(s), axes {image.axes}"
-            raise InputError(explain(image.name, expected=expected, got=got, fix="convert it, or name its axes with --axes"))
+            raise InputError(
+                explain(image.name, expected=expected, got=got, fix="convert it, or name its axes with --axes")
+            )
 
     def save(self, folder: Path | str) -> None:
         """Write the model folder: weights, configuration, class table, card."""

@@ -70,7 +70,9 @@ def read_all(sources: Sequence[Source], axes: str | None, progress: Progress) ->
             first_error = first_error or error
             continue
         if images[source.name].guessed_axes:
-            progress.say(f"{source.name}: the file does not name its axes; read as {images[source.name].axes} (--axes overrides)")
+            progress.say(
+                f"{source.name}: the file does not name its axes; read as {images[source.name].axes} (--axes overrides)"
+            )
     if not images and first_error is not None:
         raise first_error
     return images, failures
@@ -145,7 +147,14 @@ def _read_all_hints(
         if name not in images:
             continue
         if "T" in images[name].axes:
-            raise UsageError(explain(str(path), expected="scribbles on single images", got=f"a series in {name}", fix="give the frame as a file of its own"))
+            raise UsageError(
+                explain(
+                    str(path),
+                    expected="scribbles on single images",
+                    got=f"a series in {name}",
+                    fix="give the frame as a file of its own",
+                )
+            )
         arrays[name] = read_hints(path, images[name].spatial_shape)
     found = [np.unique(array[array >= 0]) for array in arrays.values()]
     values = tuple(int(value) for value in np.unique(np.concatenate(found))) if found else ()

@@ -1,0 +1,249 @@
+"""Region merging: superpixels, a merge tree over their colour and texture, and a codebook of what regions look like.
+
+No network and no gradient: the honest baseline, and an instant preview.
+
+1. A prepared image becomes feature channels: Lab colour (three channels) or the channels themselves, and texture energy.
+2. SLIC cuts it into superpixels; neighbours merge, cheapest first. The cost is a product of size, difference of the
+   mean features, and strength of the boundary between the two (`regions.merge_tree.merge`).
+3. The tree is cut at one level, the same for every image. It was chosen once, on training photographs.
+4. What the regions of all training images look like is clustered (Ward, then k-means). The clusters are the classes.
+   A region belongs to each class by the distance between its mean features and the class centre.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from sklearn.cluster import KMeans
+from torch import Tensor
+
+from selfseg.methods._base import Batch, Method, MethodConfig
+from selfseg.regions.boundaries import gradient_strength
+from selfseg.regions.graph import adjacency, region_means
+from selfseg.regions.lab import rgb_to_lab
+from selfseg.regions.merge_tree import MergeTree, complete_graph, merge, ward
+from selfseg.regions.slic import slic
+from selfseg.regions.texture import BANDS, band_energy
+
+LIGHTNESS = 100.0
+"""Lab's L of white. Channels that are not colours are put on this scale, so that one level serves both."""
+
+CODEBOOK_START = 256
+"""Regions are reduced to at most this many by k-means before Ward's method, whose graph is complete."""
+
+NOWHERE = 1e6
+"""Coordinate of a class for which there was no region: so far away that nothing is ever assigned to it."""
+
+
+class RegionMergingConfig(MethodConfig):
+    """Options of region merging."""
+
+    superpixel_size: float = Field(default=200.0, gt=0)
+    """Mean size of a superpixel, in pixels (voxels). Smaller ones follow finer detail and take longer."""
+
+    compactness: float = Field(default=8.0, ge=0)
+    """How round superpixels are, in units of Lab (SLIC's m)."""
+
+    level: float = Field(default=11.0, ge=0)
+    """Where the merge tree is cut: pairs of regions whose merging costs at most this are merged. Larger = fewer regions."""
+
+    lightness: float = Field(default=0.5, ge=0)
+    """Weight of lightness (and of channels that are not colours) against a and b: shading changes lightness most."""
+
+    texture: float = Field(default=20.0, ge=0)
+    """Weight of texture against colour; 0 = colour alone."""
+
+    boundary_sigma: float = Field(default=2.5, ge=0)
+    """Smoothing before boundaries are measured, in pixels."""
+
+    size_power: float = Field(default=0.4, ge=0)
+    """Exponent of size in the cost of a merge: 1 as in Ward's method, 0 = small regions are treated like large ones."""
+
+    strength_power: float = Field(default=1.0, ge=0)
+    """Exponent of boundary strength in the cost of a merge; 0 = boundaries do not count."""
+
+    explained: float = Field(default=0.95, gt=0, le=1)
+    """Without a fixed number of classes: the fewest classes whose centres explain this share of the variance of regions."""
+
+    max_classes: int = Field(default=24, ge=1, le=255)
+    """Without a fixed number of classes: never more than this."""
+
+    softness: float = Field(default=4.0, gt=0)
+    """Distance (units of Lab) at which a region's membership of a class has faded: the standard deviation of a Gaussian."""
+
+    spacing: tuple[float, ...] = ()
+    """Relative size of a pixel along each spatial axis, for example 5,1,1; empty = the same along all."""
+
+
+class RegionMerging(Method):
+    """Superpixels, their merge tree, and classes from a codebook. See the module's text."""
+
+    Config = RegionMergingConfig
+    presets = {
+        "fast": {"superpixel_size": 600.0},
+        "fine": {"superpixel_size": 100.0, "level": 5.0},
+        "coarse": {"level": 22.0},
+        "ward": {"size_power": 1.0, "strength_power": 0.0, "lightness": 1.0, "texture": 0.0, "level": 4.0},
+    }
+    config: RegionMergingConfig
+
+    def __init__(self, config: RegionMergingConfig, n_channels: int, n_dims: int = 2) -> None:
+        super().__init__(config, n_channels, n_dims)
+        width = (3 if n_channels == 3 else n_channels) + len(BANDS) - 1
+        self.register_buffer("centres", torch.full((config.classes or 1, width), NOWHERE, dtype=torch.float64))
+        # One row a region of the training images: its share of its image, then its mean features.
+        self.register_buffer("pool", torch.zeros((0, 1 + width), dtype=torch.float64))
+
+    @property
+    def n_classes(self) -> int:
+        """Number of entries of the codebook."""
+        return len(self.centres)
+
+    def n_steps(self, n_images: int) -> int:
+        """One pass over the training images."""
+        return -(-n_images // self.config.batch_size)
+
+    def steps(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """Add the regions of each image to the pool. There is no loss, so nothing is yielded."""
+        self._gather(batch)
+        yield from ()
+
+    def finish(self, batches: Callable[[], Iterable[Batch]]) -> None:
+        """Make the codebook out of the pool, and empty the pool."""
+        if not len(self.pool):
+            for batch in batches():
+                self._gather(batch)
+        pool = self.pool.cpu().numpy()
+        centres = _codebook(pool[:, 1:], pool[:, 0], self.config)
+        # Dark to bright, as class ids are ordered everywhere.
+        centres = centres[np.lexsort(centres.T[::-1])]
+        wanted = self.config.classes or max(1, len(centres))
+        self.centres = torch.full(
+            (wanted, self.centres.shape[1]), NOWHERE, dtype=torch.float64, device=self.pool.device
+        )
+        self.centres[: len(centres)] = torch.from_numpy(centres)
+        self.pool = self.pool[:0]
+
+    def assign(self, images: Tensor) -> Tensor:
+        """Return the memberships of each pixel's region, ``[B K *S]`` float32, of prepared images ``[B C *S]``."""
+        return torch.stack([self._assign_one(image) for image in images])
+
+    def segments(self, image: Tensor, valid: Tensor | None = None) -> tuple[NDArray[np.int32], MergeTree]:
+        """Return superpixels ``[*S]`` int32 (-1 where `valid` is False) and their merge tree, of an image ``[C *S]``."""
+        superpixels, tree, _ = self._segment(image, valid)
+        return superpixels, tree
+
+    def hierarchy(self, image: Tensor) -> tuple[NDArray[np.int32], MergeTree]:
+        """Return the method's own tree (see `segments`)."""
+        return self.segments(image)
+
+    def status(self) -> dict[str, int]:
+        """Return the number of regions in the pool and of classes."""
+        return {"regions": len(self.pool), "classes": self.n_classes}
+
+    def training_bytes(self, n_pixels: int) -> int:
+        """Return the memory of the float32 channels and the labels of one image, twice for what is under way."""
+        return 2 * 4 * n_pixels * (2 * self.centres.shape[1] + 6)
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take over a state. The codebook and the pool have as many rows as the training images gave."""
+        for name, columns in (("centres", self.centres.shape[1]), ("pool", self.pool.shape[1])):
+            tensor = state[name]
+            if tensor.ndim != 2 or tensor.shape[1] != columns:
+                raise RuntimeError(f"{name}: expected [any {columns}], got {list(tensor.shape)}")
+            setattr(self, name, tensor.detach().clone().to(self.pool.device, torch.float64))
+
+    def _features(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return ``[*S D]``: weighted colour or channels, then weighted texture."""
+        config = self.config
+        last = np.nan_to_num(np.moveaxis(image, 0, -1), posinf=0, neginf=0)
+        if self.n_channels == 3:
+            colour = rgb_to_lab(last)
+            light = colour[..., 0].copy()
+            colour[..., 0] *= config.lightness
+        else:
+            light = last.mean(-1) * LIGHTNESS
+            colour = last * (config.lightness * LIGHTNESS / np.sqrt(self.n_channels))
+        texture = band_energy(light, spacing=self._spacing) * config.texture
+        return np.concatenate([colour, texture], -1).astype(np.float32)
+
+    @property
+    def _spacing(self) -> tuple[float, ...]:
+        return self.config.spacing or (1.0,) * self.n_dims
+
+    def _segment(self, image: Tensor, valid: Tensor | None) -> tuple[NDArray[np.int32], MergeTree, NDArray[np.float64]]:
+        """Return superpixels ``[*S]``, their tree and their mean features ``[R D]``."""
+        config = self.config
+        features = self._features(image.detach().float().cpu().numpy())
+        mask = None if valid is None else valid.cpu().numpy().astype(bool)
+        colour = features[..., : 1 - len(BANDS)]
+        n_pixels = colour[..., 0].size if mask is None else int(mask.sum())
+        n_segments = max(1, round(n_pixels / config.superpixel_size))
+        superpixels = slic(colour, n_segments, config.compactness, self._spacing, mask=mask)
+        strength = gradient_strength(colour, config.boundary_sigma, self._spacing)
+        graph = adjacency(superpixels, strength, self._spacing)
+        means = region_means(superpixels, features)
+        powers = {"size_power": config.size_power, "strength_power": config.strength_power}
+        # Ward's method squares the difference; with a boundary strength in the product its root serves better.
+        return superpixels, merge(graph, means, feature_power=0.5 if config.strength_power else 1.0, **powers), means
+
+    def _regions(self, image: Tensor, valid: Tensor | None, at_least: int) -> tuple[NDArray, NDArray, NDArray]:
+        """Cut the tree: return the region of each pixel ``[*S]``, mean features ``[R D]`` and shares of the image ``[R]``."""
+        superpixels, tree, means = self._segment(image, valid)
+        leaf = tree.cut(level=self.config.level)
+        if leaf.max() + 1 < at_least:
+            leaf = tree.cut(n_regions=at_least)
+        weights = tree.sizes[: tree.n_leaves]
+        share = np.bincount(leaf, weights)
+        mean = np.stack([np.bincount(leaf, weights * column) for column in means.T], -1) / share[:, None]
+        return np.append(leaf, -1)[superpixels], mean, share / share.sum()
+
+    def _gather(self, batch: Batch) -> None:
+        for b, image in enumerate(batch.images):
+            valid = None if batch.valid is None else batch.valid[b]
+            if valid is not None:
+                if not valid.any():
+                    continue
+                # Padding is cut off, not just masked: smoothing would carry its edge into the image.
+                box = [slice(int(i.min()), int(i.max()) + 1) for i in torch.nonzero(valid, as_tuple=True)]
+                image, valid = image[(slice(None), *box)], valid[tuple(box)]
+            _, mean, share = self._regions(image, valid, self.config.classes or 1)
+            rows = torch.from_numpy(np.concatenate([share[:, None], mean], 1))
+            self.pool = torch.cat([self.pool, rows.to(self.pool.device)])
+
+    def _assign_one(self, image: Tensor) -> Tensor:
+        regions, mean, _ = self._regions(image, None, 1)
+        centres = self.centres.cpu().numpy()
+        gap = ((mean[:, None] - centres[None]) ** 2).sum(-1) / (2 * self.config.softness**2)
+        membership = np.exp(gap.min(1, keepdims=True) - gap)
+        membership /= membership.sum(1, keepdims=True)
+        return torch.from_numpy(membership.T[:, regions].astype(np.float32)).to(image.device)
+
+
+def _codebook(rows: NDArray, weights: NDArray, config: RegionMergingConfig) -> NDArray[np.float64]:
+    """Cluster regions ``[M D]`` of weights ``[M]``: Ward's tree gives number and start, k-means the centres ``[K D]``."""
+    rows, inverse = np.unique(np.round(rows, 6), axis=0, return_inverse=True)
+    weights = np.bincount(inverse.ravel(), weights, len(rows)) if len(rows) else weights
+    if len(rows) <= 1:
+        return rows
+    start, mass = rows, weights
+    if len(rows) > CODEBOOK_START:
+        rough = KMeans(CODEBOOK_START, n_init=1, random_state=0).fit(rows, sample_weight=weights)
+        start, mass = rough.cluster_centers_, np.bincount(rough.labels_, weights, CODEBOOK_START)
+        start, mass = start[mass > 0], mass[mass > 0]
+    tree = ward(complete_graph(mass), start, mass)
+    count = min(config.classes, len(start)) if config.classes else _explaining(tree, config)
+    cut = tree.cut(n_regions=count)
+    first = np.stack([np.bincount(cut, mass * column) for column in start.T], -1) / np.bincount(cut, mass)[:, None]
+    centres = KMeans(count, init=first, n_init=1).fit(rows, sample_weight=weights).cluster_centers_
+    return np.asarray(centres, np.float64)
+
+
+def _explaining(tree: MergeTree, config: RegionMergingConfig) -> int:
+    """Return the least number of classes that explains the wanted share of the variance: the merges sum to all of it."""
+    merges = tree.altitudes[tree.n_leaves :]
+    lost = np.cumsum(merges) / max(merges.sum(), 1e-300)
+    done = int(np.searchsorted(lost, 1 - config.explained, side="right"))
+    return min(tree.n_leaves - done, config.max_classes)

@@ -1,0 +1,50 @@
+"""Boundary strength of each pixel. So far one cue: the gradient of smoothed channels."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from selfseg.core.errors import UsageError, explain
+
+
+def gradient_strength(
+    image: NDArray, sigma: float = 2.0, spacing: Sequence[float] | None = None
+) -> NDArray[np.float32]:
+    """Return the length of the gradient of all channels together, after Gaussian smoothing.
+
+    Parameters
+    ----------
+    image
+        ``[*S C]``, any number of dimensions and channels. NaN and inf count as 0.
+    sigma
+        Standard deviation of the Gaussian, in the unit of the spacing; 0 = no smoothing.
+    spacing
+        Size of a pixel along each spatial axis; all 1 if not given.
+
+    Returns
+    -------
+    ndarray
+        ``[*S]`` float32, units of the channels per unit of the spacing: sqrt(sum over channels and axes of (df/dx)^2),
+        central differences, one-sided at the borders, 0 along an axis that is one pixel long.
+
+    Raises
+    ------
+    UsageError
+        If `spacing` does not fit the image.
+    """
+    n_dims = image.ndim - 1
+    units = (1.0,) * n_dims if spacing is None else tuple(spacing)
+    if len(units) != n_dims or min(units, default=1.0) <= 0:
+        raise UsageError(
+            explain("spacing", expected=f"{n_dims} positive numbers", got=str(spacing), fix="one number an axis")
+        )
+    squared = np.zeros(image.shape[:-1], np.float32)
+    for c in range(image.shape[-1]):
+        channel = np.nan_to_num(image[..., c].astype(np.float32), posinf=0, neginf=0)
+        smooth = gaussian_filter(channel, [sigma / unit for unit in units], mode="nearest") if sigma > 0 else channel
+        for axis, unit in enumerate(units):
+            if image.shape[axis] > 1:
+                squared += np.gradient(smooth, unit, axis=axis) ** 2
+    return np.sqrt(squared)

@@ -1,0 +1,170 @@
+"""The region adjacency graph as sorted edge arrays, and statistics of regions. Any number of dimensions, O(pixels)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfseg.core.errors import UsageError, explain
+
+
+@dataclass(frozen=True)
+class RegionGraph:
+    """Which regions touch, and how.
+
+    Attributes
+    ----------
+    edges
+        ``[E 2]`` int32, i < j, sorted by i, then j.
+    length
+        ``[E]`` float64: pixel faces that the two regions share; their area when a spacing was given.
+    strength
+        ``[E]`` float64: mean boundary strength over those faces; 0 when no strength was given.
+    sizes
+        ``[R]`` int64: pixels of each region.
+    """
+
+    edges: NDArray[np.int32]
+    length: NDArray[np.float64]
+    strength: NDArray[np.float64]
+    sizes: NDArray[np.int64]
+
+    @property
+    def n_regions(self) -> int:
+        """Number of regions R."""
+        return len(self.sizes)
+
+
+def check_labels(labels: NDArray) -> None:
+    """Raise `UsageError` unless labels are integers."""
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise UsageError(
+            explain("labels", expected="integers", got=str(labels.dtype), fix="convert them with astype(int)")
+        )
+
+
+def _face_areas(n_dims: int, spacing: Sequence[float] | None) -> list[float]:
+    """Return the area of a pixel face across each axis: the product of the other spacings."""
+    if spacing is None:
+        return [1.0] * n_dims
+    if len(spacing) != n_dims or min(spacing) <= 0:
+        raise UsageError(
+            explain("spacing", expected=f"{n_dims} positive numbers", got=str(spacing), fix="one number an axis")
+        )
+    return [float(np.prod([s for i, s in enumerate(spacing) if i != axis])) for axis in range(n_dims)]
+
+
+def adjacency(
+    labels: NDArray[np.integer],
+    strength: NDArray | None = None,
+    spacing: Sequence[float] | None = None,
+    n_regions: int | None = None,
+) -> RegionGraph:
+    """Find the regions that touch by a pixel face.
+
+    Parameters
+    ----------
+    labels
+        ``[*S]`` integers 0..R-1; negative pixels are outside and touch nothing.
+    strength
+        ``[*S]`` boundary strength of each pixel. A face has the mean of its two pixels.
+    spacing
+        Size of a pixel along each axis: faces then count by their area in physical units.
+    n_regions
+        R, when the last labels may be unused.
+
+    Returns
+    -------
+    RegionGraph
+
+    Raises
+    ------
+    UsageError
+        If labels are not integers, or `strength` or `spacing` does not fit them.
+    """
+    check_labels(labels)
+    if strength is not None and strength.shape != labels.shape:
+        raise UsageError(
+            explain(
+                "strength", expected=str(list(labels.shape)), got=str(list(strength.shape)), fix="one value a pixel"
+            )
+        )
+    count = int(labels.max(initial=-1)) + 1 if n_regions is None else n_regions
+    flat = np.ascontiguousarray(labels).ravel()
+    value = None if strength is None else np.ascontiguousarray(strength, np.float64).ravel()
+    keys, areas, values = [], [], []
+    for axis, area in enumerate(_face_areas(labels.ndim, spacing)):
+        stride = int(np.prod(labels.shape[axis + 1 :]))
+        here, there = np.moveaxis(labels, axis, 0)[:-1], np.moveaxis(labels, axis, 0)[1:]
+        differs = np.moveaxis((here != there) & (here >= 0) & (there >= 0), 0, axis)
+        # Pixel numbers in the cut array are turned into those of the whole one.
+        place = np.nonzero(differs)
+        left = np.ravel_multi_index(place, labels.shape)
+        a, b = flat[left].astype(np.int64), flat[left + stride].astype(np.int64)
+        keys.append(np.minimum(a, b) * count + np.maximum(a, b))
+        areas.append(np.full(len(left), area))
+        values.append(np.zeros(len(left)) if value is None else (value[left] + value[left + stride]) * (area / 2))
+    unique, inverse = np.unique(np.concatenate(keys), return_inverse=True)
+    length = np.bincount(inverse, np.concatenate(areas), len(unique))
+    total = np.bincount(inverse, np.concatenate(values), len(unique))
+    edges = np.stack([unique // max(count, 1), unique % max(count, 1)], -1).astype(np.int32)
+    inside = flat if flat.min(initial=0) >= 0 else flat[flat >= 0]
+    return RegionGraph(edges, length, total / np.maximum(length, 1e-300), np.bincount(inside, minlength=count))
+
+
+def region_sums(labels: NDArray[np.integer], features: NDArray, n_regions: int | None = None) -> NDArray[np.float64]:
+    """Add up features over each region.
+
+    Parameters
+    ----------
+    labels
+        ``[*S]`` integers 0..R-1, negative = outside.
+    features
+        ``[*S C]``.
+    n_regions
+        R, when the last labels may be unused.
+
+    Returns
+    -------
+    ndarray
+        ``[R C]`` float64.
+
+    Raises
+    ------
+    UsageError
+        If labels are not integers or the shapes differ.
+    """
+    check_labels(labels)
+    if features.shape[:-1] != labels.shape:
+        raise UsageError(
+            explain(
+                "features",
+                expected=f"{list(labels.shape)} + [C]",
+                got=str(list(features.shape)),
+                fix="put channels last",
+            )
+        )
+    count = int(labels.max(initial=-1)) + 1 if n_regions is None else n_regions
+    flat, values = labels.ravel(), features.reshape(labels.size, features.shape[-1])
+    if flat.min(initial=0) < 0:
+        values, flat = values[flat >= 0], flat[flat >= 0]
+    sums = [np.bincount(flat, values[:, c], count) for c in range(values.shape[1])]
+    return np.stack(sums, -1) if sums else np.zeros((count, 0))
+
+
+def region_means(labels: NDArray[np.integer], features: NDArray, n_regions: int | None = None) -> NDArray[np.float64]:
+    """Return the mean of ``features [*S C]`` over each region, ``[R C]``; 0 for an unused label. See `region_sums`."""
+    sums = region_sums(labels, features, n_regions)
+    inside = labels[labels >= 0]
+    return sums / np.maximum(np.bincount(inside, minlength=len(sums)), 1)[:, None]
+
+
+def region_variances(
+    labels: NDArray[np.integer], features: NDArray, n_regions: int | None = None
+) -> NDArray[np.float64]:
+    """Return the variance of ``features [*S C]`` within each region (divided by its size), ``[R C]``."""
+    means = region_means(labels, features, n_regions)
+    # From the deviations and not from the squares: those cancel when the mean is large.
+    deviation = features - means[np.where(labels >= 0, labels, 0)] if len(means) else features
+    return region_means(labels, deviation**2, n_regions)

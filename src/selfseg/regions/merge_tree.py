@@ -1,0 +1,205 @@
+"""The merge tree: regions merged two by two, from superpixels to one region, and cut wherever the user likes.
+
+A tree over R superpixels has 2R-1 nodes: the leaves 0..R-1 are the superpixels, node R+s is the s-th merge, the last node
+is the root. Its altitudes never fall from a child to its parent nor from a merge to the next one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfseg.core.errors import UsageError, explain
+from selfseg.regions._agglomerate import agglomerate
+from selfseg.regions.graph import RegionGraph
+
+
+@dataclass(frozen=True)
+class MergeTree:
+    """A binary tree of merges.
+
+    Attributes
+    ----------
+    parents
+        ``[2R-1]`` int32, the parent of each node; the root is its own parent.
+    altitudes
+        ``[2R-1]`` float64, the cost at which a node was made, 0 for leaves, ascending; the unit is the builder's.
+    sizes
+        ``[2R-1]`` float64, pixels of each node.
+    """
+
+    parents: NDArray[np.int32]
+    altitudes: NDArray[np.float64]
+    sizes: NDArray[np.float64]
+
+    @property
+    def n_leaves(self) -> int:
+        """Number of superpixels R."""
+        return (len(self.parents) + 1) // 2
+
+    @property
+    def levels(self) -> NDArray[np.float64]:
+        """Altitudes of the merges, ascending, each once: between two of them a cut does not change."""
+        return np.unique(self.altitudes[self.n_leaves :])
+
+    def cut(self, n_regions: int | None = None, level: float | None = None) -> NDArray[np.int32]:
+        """Cut the tree into regions.
+
+        Parameters
+        ----------
+        n_regions
+            Regions wanted, 1 or more; more than there are leaves gives the leaves.
+        level
+            Every merge whose altitude is at most this is done.
+
+        Returns
+        -------
+        ndarray
+            ``[R]`` int32, the region 0..K-1 of each leaf, numbered by the first leaf of each.
+
+        Raises
+        ------
+        UsageError
+            Unless exactly one of the two is given and `n_regions` is at least 1.
+        """
+        if (n_regions is None) == (level is None) or (n_regions is not None and n_regions < 1):
+            got = f"n_regions={n_regions}, level={level}"
+            raise UsageError(
+                explain("cut", expected="either n_regions (1 or more) or level", got=got, fix="give one of them")
+            )
+        leaves = self.n_leaves
+        if n_regions is not None:
+            last = leaves + max(0, leaves - n_regions)
+        else:
+            last = leaves + int(np.searchsorted(self.altitudes[leaves:], level, side="right"))
+        # Each node looks up to its parent while that merge is done; doubling the look reaches the top in log(depth) turns.
+        nodes = np.arange(len(self.parents))
+        top = np.where(self.parents < last, self.parents, nodes)
+        while not np.array_equal(top, higher := top[top]):
+            top = higher
+        _, first, inverse = np.unique(top[:leaves], return_index=True, return_inverse=True)
+        rank = np.empty(len(first), np.int32)
+        rank[np.argsort(first)] = np.arange(len(first), dtype=np.int32)
+        return rank[inverse]
+
+    def labels(
+        self, superpixels: NDArray[np.integer], n_regions: int | None = None, level: float | None = None
+    ) -> NDArray[np.int32]:
+        """Return the label image ``[*S]`` int32 of a cut, given ``superpixels [*S]``; pixels at -1 stay -1. See `cut`."""
+        regions = np.append(self.cut(n_regions, level), -1).astype(np.int32)
+        return regions[np.maximum(superpixels, -1)]
+
+
+def _in_order(n_leaves: int, pairs: NDArray[np.int32], costs: NDArray, sizes: NDArray) -> MergeTree:
+    """Build the tree of merges given as pairs of nodes: altitudes made monotone, nodes sorted by altitude."""
+    altitudes = np.concatenate([np.zeros(n_leaves), costs])
+    for s, (a, b) in enumerate(pairs.tolist()):
+        # A merge can be cheaper than one that it contains (an inversion); its altitude is then that of the latter.
+        altitudes[n_leaves + s] = max(altitudes[n_leaves + s], altitudes[a], altitudes[b])
+    order = np.argsort(altitudes[n_leaves:], kind="stable")
+    number = np.arange(len(altitudes), dtype=np.int32)
+    number[n_leaves + order] = np.arange(n_leaves, len(altitudes))
+    parents = np.arange(len(altitudes), dtype=np.int32)
+    parents[number[pairs.ravel()]] = np.repeat(number[n_leaves:], 2)
+    total = np.concatenate([sizes, np.zeros(len(pairs))])
+    for s, (a, b) in enumerate(pairs.tolist()):
+        total[n_leaves + s] = total[a] + total[b]
+    ranked = np.argsort(number, kind="stable")
+    return MergeTree(parents, altitudes[ranked], total[ranked])
+
+
+def _check(graph: RegionGraph, means: NDArray, sizes: NDArray) -> None:
+    if graph.n_regions < 1:
+        raise UsageError(explain("graph", expected="at least one region", got="none", fix="check the mask"))
+    if means.ndim != 2 or len(means) != graph.n_regions or len(sizes) != graph.n_regions:
+        got = f"means {list(means.shape)}, {len(sizes)} sizes"
+        raise UsageError(
+            explain(
+                "graph", expected=f"{graph.n_regions} regions in all arguments", got=got, fix="use one superpixel image"
+            )
+        )
+
+
+def merge(
+    graph: RegionGraph,
+    means: NDArray | None = None,
+    sizes: NDArray | Sequence[float] | None = None,
+    *,
+    size_power: float = 1.0,
+    feature_power: float = 1.0,
+    strength_power: float = 0.0,
+) -> MergeTree:
+    """Merge the cheapest pair of neighbours until one region is left, with costs brought up to date after each merge.
+
+    The cost of merging a and b, with N the sum of all sizes, is
+
+        (n_a n_b / ((n_a + n_b) N)) ^ size_power  *  (|m_a - m_b|^2) ^ feature_power  *  g_ab ^ strength_power
+
+    where m are mean features, and g is the mean boundary strength over all faces between the two regions. Since sizes
+    count as shares of the image, one level means the same in images of any size.
+
+    Parameters
+    ----------
+    graph
+        Neighbours. Parts that no edge connects are joined last, at the largest altitude.
+    means
+        ``[R C]`` mean features; needed unless `feature_power` is 0.
+    sizes
+        ``[R]`` weight of each region, positive; the graph's pixel counts if not given.
+    size_power, feature_power, strength_power
+        The exponents above, 0 or more.
+
+    Returns
+    -------
+    MergeTree
+        Altitudes are costs.
+
+    Raises
+    ------
+    UsageError
+        If the arguments are of different lengths, or there is no region.
+    """
+    weights = np.asarray(graph.sizes if sizes is None else sizes, np.float64)
+    features = np.zeros((graph.n_regions, 0)) if means is None else np.asarray(means, np.float64)
+    _check(graph, features, weights)
+    powers = np.array([size_power, feature_power, strength_power], np.float64)
+    pairs, costs = agglomerate(
+        graph.edges, graph.length, graph.strength * graph.length, weights / max(weights.sum(), 1e-300), features, powers
+    )
+    return _in_order(graph.n_regions, pairs, costs, weights)
+
+
+def ward(graph: RegionGraph, means: NDArray, sizes: NDArray | None = None) -> MergeTree:
+    """Ward linkage along the edges of a graph: each merge adds the least squared error.
+
+    Altitude: increase of the mean squared error over the whole image, n_a n_b / ((n_a + n_b) N) |m_a - m_b|^2, in squared
+    units of the features. The altitudes of a tree without inversions sum to the variance between the leaves.
+    Also for any other graph, for example the complete one over cluster centres (see `complete_graph`).
+
+    Parameters
+    ----------
+    graph, means, sizes
+        As in `merge`.
+
+    Notes
+    -----
+    Ward, "Hierarchical grouping to optimize an objective function", JASA 58, 1963.
+    """
+    return merge(graph, means, sizes)
+
+
+def average_linkage(graph: RegionGraph) -> MergeTree:
+    """Merge over the weakest boundary first; strengths are averaged over all faces between two regions at every merge.
+
+    Altitude: mean strength of the boundary that the merge removes, in the unit of the strength (Arbelaez et al., PAMI 2011,
+    section 4.2: the ultrametric contour map).
+    """
+    return merge(graph, size_power=0.0, feature_power=0.0, strength_power=1.0)
+
+
+def complete_graph(sizes: NDArray | Sequence[float]) -> RegionGraph:
+    """Return the graph in which every pair of R regions of the given sizes is joined, with length and strength 1."""
+    count = np.asarray(sizes)
+    edges = np.stack(np.triu_indices(len(count), 1), -1).astype(np.int32)
+    return RegionGraph(edges, np.ones(len(edges)), np.ones(len(edges)), count)
