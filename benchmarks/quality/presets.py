@@ -83,13 +83,24 @@ def table(rows: list[dict]) -> None:
     """Print the means of each preset, over the images that all presets have."""
     presets = sorted({(row["method"], row["preset"]) for row in rows})
     shared = set.intersection(*({r["image"] for r in rows if (r["method"], r["preset"]) == p} for p in presets))
-    print(f"{len(shared)} images of BSDS500 val; one output an image, no choice of scale; c = classes as segments, p = their components")
-    print(f"{'method':20s}{'preset':10s}{'seconds':>9s}{'steps':>7s}{'classes':>9s}{'cov c':>8s}{'cov p':>8s}{'PRI c':>8s}{'PRI p':>8s}{'VI c':>8s}{'VI p':>8s}")
+    print(
+        f"{len(shared)} images of BSDS500 val; one output an image, no choice of scale; c = classes as segments, p = their components"
+    )
+    print(
+        f"{'method':20s}{'preset':10s}{'seconds':>9s}{'steps':>7s}{'classes':>9s}{'cov c':>8s}{'cov p':>8s}{'PRI c':>8s}{'PRI p':>8s}{'VI c':>8s}{'VI p':>8s}"
+    )
     for method, preset in presets:
         mine = [row for row in rows if (row["method"], row["preset"]) == (method, preset) and row["image"] in shared]
         figures = [statistics.mean(row[key] for row in mine) for key in ("seconds", "steps", "classes")]
-        scores = [statistics.mean(row[kind][key] for row in mine) for key in ("covering", "pri", "vi") for kind in ("as classes", "as components")]
-        print(f"{method:20s}{preset:10s}{figures[0]:9.1f}{figures[1]:7.0f}{figures[2]:9.1f}" + "".join(f"{value:8.3f}" for value in scores))
+        scores = [
+            statistics.mean(row[kind][key] for row in mine)
+            for key in ("covering", "pri", "vi")
+            for kind in ("as classes", "as components")
+        ]
+        print(
+            f"{method:20s}{preset:10s}{figures[0]:9.1f}{figures[1]:7.0f}{figures[2]:9.1f}"
+            + "".join(f"{value:8.3f}" for value in scores)
+        )
 
 
 if __name__ == "__main__":

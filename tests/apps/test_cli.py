@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from conftest import blobs
 from PIL import Image as Pillow
 
+from conftest import blobs
 from selfseg.apps.cli import main
 
 QUICK = ["--set", "iterations=5", "--set", "n_features=8", "--set", "n_classes=8", "--quiet"]

@@ -8,8 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-from conftest import blobs
 from PIL import Image as Pillow
+
+from conftest import blobs
 
 OPTIONS = [
     "--set",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from conftest import blobs
 from selfseg.core.image import Image
 from selfseg.methods._base import Method, build_config, find_method, method_names
 from selfseg.methods._store import load_method, save_method
@@ -15,7 +16,6 @@ from selfseg.predict.whole import predict
 from selfseg.sample.stream import Sample, Stream
 from selfseg.train.loop import Training
 from selfseg.train.precision import Precision
-from conftest import blobs
 
 CPU = Precision(torch.device("cpu"), bf16=False, channels_last=True, compiled=False)
 SMALL = {"iterations": 6, "n_features": 12, "n_classes": 10, "n_superpixels": 40}

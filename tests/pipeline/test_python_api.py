@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from conftest import blobs
 from PIL import Image as Pillow
 
 import selfseg
+from conftest import blobs
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
 

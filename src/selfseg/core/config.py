@@ -29,7 +29,9 @@ class Config(BaseModel):
             name = ".".join(str(part) for part in first["loc"]) or "configuration"
             if first["type"] == "extra_forbidden":
                 known = ", ".join(cls.model_fields)
-                raise UsageError(explain(f"{what} {name!r}", expected=f"one of: {known}", got=name, fix="check the name")) from None
+                raise UsageError(
+                    explain(f"{what} {name!r}", expected=f"one of: {known}", got=name, fix="check the name")
+                ) from None
             message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
             fix = "see `selfseg methods NAME` for every option"
             raise UsageError(explain(f"{what} {name!r}", expected=message, got=repr(first["input"]), fix=fix)) from None

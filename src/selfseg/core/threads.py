@@ -1,5 +1,6 @@
 """Threads for kernels that release the interpreter lock: contiguous shares of rows, the same ones every time."""
 
+import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,7 @@ def share(n: int, parts: int) -> list[tuple[int, int]]:
     """Cut ``range(n)`` into at most `parts` contiguous, nearly equal, non-empty ranges ``(start, stop)``."""
     parts = max(1, min(parts, n))
     bounds = [n * i // parts for i in range(parts + 1)]
-    return list(zip(bounds[:-1], bounds[1:], strict=True))
+    return list(itertools.pairwise(bounds))
 
 
 def run_shared(kernel: Callable[..., Any], n: int, *args: Any, parts: int | None = None) -> list[Any]:

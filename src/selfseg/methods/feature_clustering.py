@@ -92,6 +92,10 @@ class FeatureClustering(Method):
 
     Config = FeatureClusteringConfig
     config: FeatureClusteringConfig
+    class_of: Tensor
+    areas: Tensor
+    living: Tensor
+    hinted: Tensor
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "default": {},

@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import psutil
@@ -16,41 +18,36 @@ from selfseg.core.palette import class_colours
 from selfseg.core.progress import Progress, Silent
 from selfseg.core.seed import derive
 from selfseg.methods._base import Method, MethodConfig, find_method
-from selfseg.pipeline.training_set import TrainingSet, build_training_set
+from selfseg.pipeline.preview import write_preview
+from selfseg.pipeline.training_set import Failure, TrainingSet, build_training_set
 from selfseg.read import find_hints, find_inputs
+from selfseg.sample.prepare import Preparation
 from selfseg.sample.stream import Batch, Stream
-from selfseg.train.loop import Preview, Training
+from selfseg.train.loop import Training
 from selfseg.train.precision import Precision, choose_device, choose_precision
-
-if TYPE_CHECKING:
-    from selfseg.pipeline.segmenter import Segmenter
 
 RUN, CHECKPOINT, JOURNAL, PREVIEWS = "training.json", "checkpoint.safetensors", "journal.jsonl", "previews"
 
 
-def fit_segmenter(
-    model: "Segmenter",
-    inputs: Any,
-    *,
-    scribbles: str | Path | None = None,
-    out: str | Path | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-    axes: str | None = None,
-    limit: int | None = None,
-    compiled: bool | None = None,
-    checkpoint_every: float = 20.0,
-    preview_every: float = 10.0,
-    progress: Progress | None = None,
-) -> None:
-    """Fit a model in place, and write its folder if `out` is given.
+@dataclass
+class Fitted:
+    """What fitting gives: the method, the preparation and classes that go with it, where they came from, what failed."""
 
-    Parameters
+    method: Method
+    table: ClassTable
+    preparation: Preparation
+    facts: dict[str, Any]
+    failures: list[Failure]
+
+
+@dataclass
+class Fitting:
+    """One fitting of one method.
+
+    Attributes
     ----------
-    model
-        The model to fit.
-    inputs
-        Training images: a path, a folder, a glob, an array, an `Image`, or a list of any of these.
+    name, config, preset, seed, device
+        The method, its options, the preset they came from, the seed and where to compute.
     scribbles
         Hints: a label image (255 = no scribble) for one image, or a folder with one for some of the images.
     out
@@ -70,61 +67,139 @@ def fit_segmenter(
     progress
         Who watches.
     """
-    progress = progress or Silent()
-    config, device = model.config(), choose_device(model.device)
-    sources = find_inputs(inputs, limit=limit)
-    hints = find_hints(scribbles, sources) if scribbles is not None else {}
-    data = build_training_set(sources, config.prepare, hints, axes, progress)
-    method = _build(model, config, data)
-    precision = choose_precision(device, method.n_steps(len(data.samples)), compiled)
-    _check_memory(method, data, config, device, progress)
-    folder = None if out is None else Path(out)
-    facts = _facts(model, config, data, precision)
-    if folder is not None:
-        resume = _open_run(folder, facts, resume, overwrite)
-    stream = Stream(data.samples, config.batch_size, derive(model.seed, "stream"))
-    training = Training(
-        method,
-        stream,
-        precision,
-        seed=derive(model.seed, "training"),
-        checkpoint=folder and folder / CHECKPOINT,
-        journal=folder and folder / JOURNAL,
-        checkpoint_every=checkpoint_every,
-        preview_every=preview_every,
-        preview=_preview(folder, method, data),
-        progress=progress,
-    )
-    progress.say(f"learning with {model.method} on {len(data.samples)} image(s): {precision.describe()}")
-    steps = training.run(resume)
-    method.finish(lambda: (batch.to(device) for batch in stream.once()))
-    method.eval()
-    model.method_, model.preparation_, model.failures_ = method, data.preparation, data.failures
-    model.table_ = order_classes(method, stream.once(), data.hint_values)
-    model.facts_ = {**facts, "steps": steps, "seconds": round(training.seconds, 3)}
-    if folder is not None:
-        model.save(folder)
-        write_json(folder / RUN, {**facts, "finished": True})
 
+    name: str
+    config: MethodConfig
+    preset: str = "default"
+    seed: int = 0
+    device: str = "auto"
+    scribbles: str | Path | None = None
+    out: str | Path | None = None
+    resume: bool = False
+    overwrite: bool = False
+    axes: str | None = None
+    limit: int | None = None
+    compiled: bool | None = None
+    checkpoint_every: float = 20.0
+    preview_every: float = 10.0
+    progress: Progress | None = None
 
-def _build(model: "Segmenter", config: MethodConfig, data: TrainingSet) -> Method:
-    """Make the method, its start a function of the seed alone."""
-    if len(data.hint_values) > (wanted := config.classes or 255):
-        got = f"{len(data.hint_values)} scribble values"
-        raise UsageError(
-            explain(
-                "scribbles", expected=f"at most {wanted} values", got=got, fix="raise --classes or use fewer values"
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the model, if one was asked for."""
+        return None if self.out is None else Path(self.out)
+
+    def run(self, inputs: Any) -> Fitted:
+        """Read, train, finish, order the classes."""
+        progress, device = self.progress or Silent(), choose_device(self.device)
+        sources = find_inputs(inputs, limit=self.limit)
+        hints = find_hints(self.scribbles, sources) if self.scribbles is not None else {}
+        data = build_training_set(sources, self.config.prepare, hints, self.axes, progress)
+        method = self._build(data)
+        precision = choose_precision(device, method.n_steps(len(data.samples)), self.compiled)
+        _check_memory(method, data, device, progress)
+        facts = self._facts(data, precision)
+        resume = self.folder is not None and self._open(self.folder, facts)
+        stream = Stream(data.samples, self.config.batch_size, derive(self.seed, "stream"))
+        training = self._training(method, stream, precision, data, progress)
+        progress.say(f"learning with {self.name} on {len(data.samples)} image(s): {precision.describe()}")
+        steps = training.run(resume)
+        method.finish(lambda: (batch.to(device) for batch in stream.once()))
+        method.eval()
+        table = order_classes(method, stream.once(), data.hint_values)
+        facts |= {"steps": steps, "seconds": round(training.seconds, 3)}
+        return Fitted(method, table, data.preparation, facts, data.failures)
+
+    def close(self, fitted: Fitted) -> None:
+        """Note in the folder that the run is finished, once the model is stored."""
+        if self.folder is not None:
+            write_json(self.folder / RUN, {**fitted.facts, "finished": True})
+
+    def _build(self, data: TrainingSet) -> Method:
+        """Make the method, its start a function of the seed alone."""
+        if len(data.hint_values) > (wanted := self.config.classes or 255):
+            got = f"{len(data.hint_values)} scribble values"
+            raise UsageError(
+                explain(
+                    "scribbles", expected=f"at most {wanted} values", got=got, fix="raise --classes or use fewer values"
+                )
             )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(self.seed, "start"))
+            return find_method(self.name)(self.config, data.n_channels, data.n_dims)
+
+    def _training(
+        self, method: Method, stream: Stream, precision: Precision, data: TrainingSet, progress: Progress
+    ) -> Training:
+        folder = self.folder
+        return Training(
+            method,
+            stream,
+            precision,
+            seed=derive(self.seed, "training"),
+            checkpoint=None if folder is None else folder / CHECKPOINT,
+            journal=None if folder is None else folder / JOURNAL,
+            checkpoint_every=self.checkpoint_every,
+            preview_every=self.preview_every,
+            preview=None if folder is None else partial(_write_preview, folder, method, data),
+            progress=progress,
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(model.seed, "start"))
-        return find_method(model.method)(config, data.n_channels, data.n_dims)
+
+    def _facts(self, data: TrainingSet, precision: Precision) -> dict[str, Any]:
+        return {
+            "method": self.name,
+            "preset": self.preset,
+            "seed": self.seed,
+            "config": self.config.model_dump(mode="json"),
+            "device": precision.describe(),
+            "n_images": len(data.samples),
+            "hint_values": list(data.hint_values),
+            "inputs": data.fingerprints,
+        }
+
+    def _open(self, folder: Path, facts: Mapping[str, Any]) -> bool:
+        """Prepare the folder; return whether there is something to resume.
+
+        Raises
+        ------
+        UsageError
+            If an unfinished run would be lost, or the run to resume had other settings or inputs.
+        """
+        before = _read_run(folder / RUN)
+        if before.get("finished") is False and not (self.resume or self.overwrite):
+            fix = "add --resume to go on with it, or --overwrite to begin anew"
+            raise UsageError(explain(str(folder), expected="no unfinished run", got="one", fix=fix))
+        if self.resume and (folder / CHECKPOINT).exists():
+            changed = [
+                key for key in ("method", "seed", "config", "hint_values", "inputs") if before.get(key) != facts[key]
+            ]
+            if changed:
+                what, got = f"--resume {folder}", f"other {', '.join(changed)}"
+                fix = "repeat the first command's options, or begin anew with --overwrite"
+                raise UsageError(explain(what, expected="the settings it began with", got=got, fix=fix))
+            return True
+        for name in (CHECKPOINT, JOURNAL):
+            remove(folder / name)
+        write_json(folder / RUN, {**facts, "finished": False})
+        return False
 
 
-def _check_memory(
-    method: Method, data: TrainingSet, config: MethodConfig, device: torch.device, progress: Progress
-) -> None:
+def _write_preview(folder: Path, method: Method, data: TrainingSet, step: int) -> None:
+    write_preview(folder / PREVIEWS / f"step-{step:06d}.png", method, *data.first)
+
+
+def _read_run(path: Path) -> dict[str, Any]:
+    """Return what a run in this folder was begun with; empty if there is none to be read."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _check_memory(method: Method, data: TrainingSet, device: torch.device, progress: Progress) -> None:
     """Say what a step will take before it is started, and refuse what cannot fit."""
+    config = method.config
     largest = sorted((int(np.prod(s.array.shape[1:])) for s in data.samples), reverse=True)[: config.batch_size]
     pixels = -(-largest[0] * len(largest) // config.accumulate)
     needed = method.training_bytes(pixels)
@@ -137,69 +212,6 @@ def _check_memory(
         )
     if needed > 0.25 * free:
         progress.say(f"{estimate}, of {free / 2**30:.1f} GiB free")
-
-
-def _facts(model: "Segmenter", config: MethodConfig, data: TrainingSet, precision: Precision) -> dict[str, Any]:
-    return {
-        "method": model.method,
-        "preset": model.preset,
-        "seed": model.seed,
-        "config": config.model_dump(mode="json"),
-        "device": precision.describe(),
-        "n_images": len(data.samples),
-        "hint_values": list(data.hint_values),
-        "inputs": data.fingerprints,
-    }
-
-
-def _open_run(folder: Path, facts: Mapping[str, Any], resume: bool, overwrite: bool) -> bool:
-    """Prepare the folder; return whether there is something to resume.
-
-    Raises
-    ------
-    UsageError
-        If an unfinished run would be lost, or the run to resume had other settings or inputs.
-    """
-    before = _read_run(folder / RUN)
-    if before.get("finished") is False and not (resume or overwrite):
-        fix = "add --resume to go on with it, or --overwrite to begin anew"
-        raise UsageError(explain(str(folder), expected="no unfinished run", got="one", fix=fix))
-    if resume and (folder / CHECKPOINT).exists():
-        changed = [
-            key for key in ("method", "seed", "config", "hint_values", "inputs") if before.get(key) != facts[key]
-        ]
-        if changed:
-            fix = "repeat the first command's options, or begin anew with --overwrite"
-            raise UsageError(
-                explain(
-                    f"--resume {folder}",
-                    expected="the settings it began with",
-                    got=f"other {', '.join(changed)}",
-                    fix=fix,
-                )
-            )
-        return True
-    for name in (CHECKPOINT, JOURNAL):
-        remove(folder / name)
-    write_json(folder / RUN, {**facts, "finished": False})
-    return False
-
-
-def _read_run(path: Path) -> dict[str, Any]:
-    """Return what a run in this folder was begun with; empty if there is none to be read."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _preview(folder: Path | None, method: Method, data: TrainingSet) -> Preview | None:
-    if folder is None:
-        return None
-    from selfseg.pipeline.outputs import write_preview
-
-    return lambda step: write_preview(folder / PREVIEWS / f"step-{step:06d}.png", method, *data.first)
 
 
 @torch.no_grad()

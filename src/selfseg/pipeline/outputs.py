@@ -6,64 +6,25 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
-from selfseg.core.classes import ClassTable, SegmentClass
 from selfseg.core.files import write_json
-from selfseg.core.image import Image
 from selfseg.core.memory import peak_memory
-from selfseg.core.palette import class_colours
 from selfseg.export.classes import write_areas, write_classes
-from selfseg.export.labels import write_labels
-from selfseg.export.overlay import label_picture, overlay, photo, write_picture
+from selfseg.export.overlay import label_picture, overlay, photo
 from selfseg.export.report import Report, ReportImage, thumbnail, write_report
-from selfseg.methods._base import Method, build_config
+from selfseg.methods._base import build_config
 from selfseg.pipeline.card import selfseg_version
 from selfseg.pipeline.result import Result
+from selfseg.pipeline.segmenter import Segmenter
 from selfseg.pipeline.training_set import Failure
 from selfseg.read import Source
-from selfseg.refine.decide import decide
-from selfseg.sample.prepare import Prepared
 from selfseg.train.journal import read_journal
 
-if TYPE_CHECKING:
-    from selfseg.pipeline.segmenter import Segmenter
-
 PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "scikit-learn", "numba", "tifffile", "pillow")
-
-
-def save_result(result: Result, out: Path) -> None:
-    """Write one result: ``labels/NAME.tif``, ``overlay/NAME.png``, ``classes.json``."""
-    _write_label_file(result, out)
-    write_picture(
-        out / "overlay" / f"{result.name}.png", overlay(_shown(result.image), _shown_labels(result), result.table)
-    )
-    write_classes(out / "classes.json", result.table)
-
-
-def _write_label_file(result: Result, out: Path) -> None:
-    image = result.image
-    axes = image.axes.replace("C", "")
-    write_labels(
-        out / "labels" / f"{result.name}.tif", result.labels, spacing=image.spacing, unit=image.unit, axes=axes
-    )
-
-
-def _shown(image: Image) -> Image:
-    """The image itself, or the middle frame of a series."""
-    if "T" not in image.axes:
-        return image
-    axis = image.axes.index("T")
-    return image.with_data(
-        np.take(image.data, image.data.shape[axis] // 2, axis), image.axes.replace("T", ""), valid=None
-    )
-
-
-def _shown_labels(result: Result) -> np.ndarray[Any, np.dtype[np.integer[Any]]]:
-    return result.labels[len(result.labels) // 2] if "T" in result.image.axes else result.labels
 
 
 class OutputFolder:
@@ -77,7 +38,7 @@ class OutputFolder:
         The model that predicts.
     """
 
-    def __init__(self, out: Path, model: "Segmenter") -> None:
+    def __init__(self, out: Path, model: Segmenter) -> None:
         self.out = out
         self.model = model
         self.begun = time.monotonic()
@@ -87,7 +48,7 @@ class OutputFolder:
 
     def add(self, result: Result, source: Source) -> None:
         """Write the files of one result, and keep what the report needs of it."""
-        save_result(result, self.out)
+        result.save(self.out)
         counts = result.areas()
         pixel = float(np.prod(result.image.spacing))
         self.areas.append((result.name, counts, pixel, result.image.unit))
@@ -97,7 +58,7 @@ class OutputFolder:
         )
         total = max(1, sum(counts.values()))
         shares = {label: count / total for label, count in counts.items()}
-        image, labels = _shown(result.image), _shown_labels(result)
+        image, labels = result.shown()
         pictures = (photo(image), overlay(image, labels, result.table), label_picture(labels, result.table))
         small = [thumbnail(picture, 900) for picture in pictures]
         self.pictures.append(ReportImage(result.name, small[0], small[1], small[2], shares, result.seconds))
@@ -176,16 +137,3 @@ def read_curves(journal: Path) -> dict[str, list[tuple[int, float]]]:
             if name not in ("step", "seconds"):
                 curves.setdefault(name, []).append((row["step"], float(value)))
     return curves
-
-
-@torch.no_grad()
-def write_preview(path: Path, method: Method, image: Image, prepared: Prepared) -> None:
-    """Write an overlay of what the method shows now, with colours by cluster, since classes are not ordered yet."""
-    device = next((tensor.device for tensor in method.state().values()), torch.device("cpu"))
-    probabilities = method.assign(torch.from_numpy(prepared.array)[None].to(device))[0].float().cpu().numpy()
-    labels = prepared.restore_labels(decide(probabilities))
-    found, labels = np.unique(labels, return_inverse=True)
-    labels = labels.reshape(image.spatial_shape) + 1
-    colours = class_colours(len(found))
-    classes = [SegmentClass(i + 1, f"cluster {c}", colours[i], 0.0, 0.0, (int(c) - 1,)) for i, c in enumerate(found)]
-    write_picture(path, overlay(image, labels, ClassTable(tuple(classes))))

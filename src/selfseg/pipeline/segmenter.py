@@ -16,7 +16,8 @@ from selfseg.core.image import Image
 from selfseg.core.progress import Progress, Silent
 from selfseg.methods._base import Method, MethodConfig, build_config
 from selfseg.methods._store import load_method, save_method
-from selfseg.pipeline.card import model_card, stored_facts
+from selfseg.pipeline.card import model_card, selfseg_version
+from selfseg.pipeline.fitting import Fitting
 from selfseg.pipeline.result import Result
 from selfseg.pipeline.training_set import Failure
 from selfseg.predict.whole import predict as predict_probabilities
@@ -24,6 +25,7 @@ from selfseg.read import Source, find_inputs, split_frames
 from selfseg.refine.decide import class_probabilities, decide
 from selfseg.refine.hierarchy import Hierarchy, hierarchy
 from selfseg.sample.prepare import Preparation, Prepared
+from selfseg.train.precision import choose_device
 
 
 class Segmenter:
@@ -128,11 +130,15 @@ class Segmenter:
         y
             Not used; there for scikit-learn.
         **how
-            Keyword arguments of `selfseg.pipeline.fitting.fit_segmenter`: ``scribbles``, ``out``, ``resume``, ``axes``, ...
+            Fields of `selfseg.pipeline.fitting.Fitting`: ``scribbles``, ``out``, ``resume``, ``axes``, ``progress``, ...
         """
-        from selfseg.pipeline.fitting import fit_segmenter
-
-        fit_segmenter(self, inputs, **how)
+        fitting = Fitting(self.method, self.config(), self.preset, self.seed, self.device, **how)
+        fitted = fitting.run(inputs)
+        self.method_, self.table_, self.preparation_ = fitted.method, fitted.table, fitted.preparation
+        self.facts_, self.failures_ = fitted.facts, fitted.failures
+        if fitting.folder is not None:
+            self.save(fitting.folder)
+            fitting.close(fitted)
         return self
 
     def predict(self, inputs: Any, axes: str | None = None, progress: Progress | None = None) -> Result | list[Result]:
@@ -213,14 +219,22 @@ class Segmenter:
 
     def save(self, folder: Path | str) -> None:
         """Write the model folder: weights, configuration, class table, card."""
-        facts = stored_facts(self)
-        save_method(Path(folder), self.method_, self.method, self.table_, facts, model_card(self))
+        params = {key: value for key, value in self.get_params().items() if key not in ("method", "device")}
+        params["options"] = dict(params["options"] or {})
+        stored = {
+            "selfseg": selfseg_version(),
+            "params": params,
+            "preparation": self.preparation_.to_json(),
+            "training": self.facts_,
+        }
+        card = model_card(
+            self.method, self.preset, self.seed, self.method_, self.table_, str(self.preparation_), self.facts_
+        )
+        save_method(Path(folder), self.method_, self.method, self.table_, stored, card)
 
     @classmethod
     def load(cls, folder: Path | str, device: str = "auto") -> "Segmenter":
         """Read a model folder (see `selfseg.load`)."""
-        from selfseg.train.precision import choose_device
-
         stored = load_method(Path(folder))
         params = stored.facts.get("params", {})
         model = cls(**{**params, "method": stored.name, "device": device})

@@ -43,7 +43,9 @@ class Checkpoint:
     settings: dict[str, Any]
 
 
-def save_checkpoint(path: Path, step: int, seconds: float, state: Mapping[str, Tensor], optimizers: Mapping[str, Optimizer]) -> None:
+def save_checkpoint(
+    path: Path, step: int, seconds: float, state: Mapping[str, Tensor], optimizers: Mapping[str, Optimizer]
+) -> None:
     """Write a checkpoint, whole or not at all, over the one before.
 
     Raises
@@ -80,16 +82,24 @@ def load_checkpoint(path: Path) -> Checkpoint:
         If the file is missing, damaged, or of a newer version.
     """
     if not path.exists():
-        raise ModelError(explain(str(path), expected="a checkpoint to resume from", got="no such file", fix="start without --resume"))
+        raise ModelError(
+            explain(str(path), expected="a checkpoint to resume from", got="no such file", fix="start without --resume")
+        )
     try:
         with safe_open(path, framework="pt") as file:
             facts = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
-        raise ModelError(explain(str(path), expected="a whole checkpoint", got=str(error), fix="start without --resume")) from error
+        raise ModelError(
+            explain(str(path), expected="a whole checkpoint", got=str(error), fix="start without --resume")
+        ) from error
     if int(facts.get("version", "0")) != VERSION:
         got = f"version {facts.get('version', 'none')}"
-        raise ModelError(explain(str(path), expected=f"a checkpoint of version {VERSION}", got=got, fix="use the selfseg that wrote it"))
+        raise ModelError(
+            explain(
+                str(path), expected=f"a checkpoint of version {VERSION}", got=got, fix="use the selfseg that wrote it"
+            )
+        )
     method, optimizers = {}, {}
     for name, tensor in tensors.items():
         kind, _, rest = name.partition("/")

@@ -90,7 +90,9 @@ class Training:
             self.precision.release(self.method)
             self.progress.finish()
 
-    def _steps(self, done: int, total: int, optimizers: dict[str, Optimizer], journal: Journal | None, stop: "_Stop") -> int:
+    def _steps(
+        self, done: int, total: int, optimizers: dict[str, Optimizer], journal: Journal | None, stop: "_Stop"
+    ) -> int:
         saved = shown = time.monotonic()
         self.method.train()
         while done < total and self.method.stop_reason() is None:
@@ -149,7 +151,13 @@ class Training:
     def _placed(self, batch: Batch) -> Batch:
         batch = batch.to(self.precision.device)
         if self.precision.channels_last and batch.images.ndim == 4:
-            batch = Batch(batch.images.contiguous(memory_format=torch.channels_last), batch.valid, batch.hints, batch.indices, batch.ends_epoch)
+            batch = Batch(
+                batch.images.contiguous(memory_format=torch.channels_last),
+                batch.valid,
+                batch.hints,
+                batch.indices,
+                batch.ends_epoch,
+            )
         return batch
 
     def _seconds(self) -> float:
@@ -174,7 +182,11 @@ class Training:
         return checkpoint.step, checkpoint.seconds
 
     def _interruption(self, done: int, total: int, number: int) -> Interrupted:
-        saved = "nothing is kept, as no output folder was given" if self.checkpoint is None else "all is saved; the same command with --resume goes on"
+        saved = (
+            "nothing is kept, as no output folder was given"
+            if self.checkpoint is None
+            else "all is saved; the same command with --resume goes on"
+        )
         error = Interrupted(f"stopped by {signal.Signals(number).name} after {done} of {total} steps: {saved}")
         error.exit_code = 75 if number == signal.SIGTERM else 130
         return error

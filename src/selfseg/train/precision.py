@@ -78,7 +78,14 @@ def choose_device(asked: str = "auto") -> torch.device:
         device = torch.device(asked)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError):
-        raise UsageError(explain("device", expected="auto, cpu, cuda, cuda:N or mps, present here", got=repr(asked), fix="try --device cpu")) from None
+        raise UsageError(
+            explain(
+                "device",
+                expected="auto, cpu, cuda, cuda:N or mps, present here",
+                got=repr(asked),
+                fix="try --device cpu",
+            )
+        ) from None
     return device
 
 

@@ -19,34 +19,63 @@ MethodName = Annotated[str, Parameter(help="Method; `selfseg methods` lists them
 Classes = Annotated[str, Parameter(help="Exact number of classes, or auto: as many as the method finds.")]
 Preset = Annotated[str, Parameter(help="Named options of the method: default, fast, paper, ...")]
 Seed = Annotated[int, Parameter(help="Seed of every random choice; the same seed gives the same labels.")]
-Axes = Annotated[str | None, Parameter(help="Axes of the inputs, such as YXC or TYX, where files do not say or say wrong.")]
-Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1 or mps.")]
-Prepare = Annotated[str | None, Parameter(help="Preparation steps, such as rescale=0.33,unsharp=5:1; kept with the model.")]
-Settings = Annotated[
-    list[str], Parameter(name="--set", negative="", help="Any option of the method, as key=value; may be repeated. `selfseg methods NAME` lists them.")
+Axes = Annotated[
+    str | None, Parameter(help="Axes of the inputs, such as YXC or TYX, where files do not say or say wrong.")
 ]
-Scribbles = Annotated[Path | None, Parameter(help="Hints: a label image (255 = no scribble), or a folder of IMAGE_scribble.png files.")]
+Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1 or mps.")]
+Prepare = Annotated[
+    str | None, Parameter(help="Preparation steps, such as rescale=0.33,unsharp=5:1; kept with the model.")
+]
+Settings = Annotated[
+    list[str],
+    Parameter(
+        name="--set",
+        negative="",
+        help="Any option of the method, as key=value; may be repeated. `selfseg methods NAME` lists them.",
+    ),
+]
+Scribbles = Annotated[
+    Path | None, Parameter(help="Hints: a label image (255 = no scribble), or a folder of IMAGE_scribble.png files.")
+]
 Resume = Annotated[bool, Parameter(negative="", help="Go on with an interrupted run.")]
 Overwrite = Annotated[bool, Parameter(negative="", help="Begin anew although the folder holds an unfinished run.")]
 Limit = Annotated[int | None, Parameter(help="Use only the first so many inputs.")]
 Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative="", help="Show errors only.")]
 Compile = Annotated[bool | None, Parameter(help="Compile the networks; without it, where it pays.")]
-Every = Annotated[float, Parameter(help="Seconds between two previews (and half of it between two checkpoints at least).")]
+Every = Annotated[
+    float, Parameter(help="Seconds between two previews (and half of it between two checkpoints at least).")
+]
 
 
-def _options(method: str, classes: str, preset: str, seed: int, prepare: str | None, device: str, settings: list[str]) -> dict[str, Any]:
+def _options(
+    method: str, classes: str, preset: str, seed: int, prepare: str | None, device: str, settings: list[str]
+) -> dict[str, Any]:
     import yaml
 
     options = {}
     for item in settings:
         key, sign, value = item.partition("=")
         if not sign:
-            raise UsageError(explain("--set", expected="key=value", got=repr(item), fix="write for example --set momentum=0.5"))
+            raise UsageError(
+                explain("--set", expected="key=value", got=repr(item), fix="write for example --set momentum=0.5")
+            )
         options[key.strip().replace("-", "_")] = yaml.safe_load(value)
     if classes != "auto" and not classes.isdigit():
-        raise UsageError(explain("--classes", expected="a whole number from 1 to 255, or auto", got=repr(classes), fix="check the number"))
+        raise UsageError(
+            explain(
+                "--classes", expected="a whole number from 1 to 255, or auto", got=repr(classes), fix="check the number"
+            )
+        )
     n_classes = None if classes == "auto" else int(classes)
-    return {"method": method, "n_classes": n_classes, "preset": preset, "seed": seed, "prepare": prepare, "device": device, "options": options}
+    return {
+        "method": method,
+        "n_classes": n_classes,
+        "preset": preset,
+        "seed": seed,
+        "prepare": prepare,
+        "device": device,
+        "options": options,
+    }
 
 
 @app.command
@@ -59,7 +88,10 @@ def segment(
     classes: Classes = "auto",
     preset: Preset = "default",
     seed: Seed = 0,
-    reference: Annotated[list[str] | None, Parameter(negative="", help="Learn from these images, then segment INPUT with what was learned.")] = None,
+    reference: Annotated[
+        list[str] | None,
+        Parameter(negative="", help="Learn from these images, then segment INPUT with what was learned."),
+    ] = None,
     scribbles: Scribbles = None,
     prepare: Prepare = None,
     axes: Axes = None,
@@ -68,7 +100,9 @@ def segment(
     limit: Limit = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
-    compile_: Annotated[bool | None, Parameter(name="--compile", help="Compile the networks; without it, where it pays.")] = None,
+    compile_: Annotated[
+        bool | None, Parameter(name="--compile", help="Compile the networks; without it, where it pays.")
+    ] = None,
     quiet: Quiet = False,
 ) -> int:
     """Learn from images and segment them, in one go."""
@@ -77,7 +111,14 @@ def segment(
 
     bar = Bar(quiet)
     model = Segmenter(**_options(method, classes, preset, seed, prepare, device, set_))
-    how = {"scribbles": scribbles, "resume": resume, "overwrite": overwrite, "axes": axes, "compiled": compile_, "progress": bar}
+    how: dict[str, Any] = {
+        "scribbles": scribbles,
+        "resume": resume,
+        "overwrite": overwrite,
+        "axes": axes,
+        "compiled": compile_,
+        "progress": bar,
+    }
     model.fit(reference or inputs, out=out / "model", limit=None if reference else limit, **how)
     failures = predict(model, inputs, out, axes=axes, limit=limit, failures=model.failures_, progress=bar)
     bar.say(f"{len(model.table_)} classes; labels, overlays and {out / 'report.html'} are written")
@@ -102,7 +143,9 @@ def fit(
     limit: Limit = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
-    compile_: Annotated[bool | None, Parameter(name="--compile", help="Compile the networks; without it, where it pays.")] = None,
+    compile_: Annotated[
+        bool | None, Parameter(name="--compile", help="Compile the networks; without it, where it pays.")
+    ] = None,
     checkpoint_every: Annotated[float, Parameter(help="Seconds between two checkpoints.")] = 20.0,
     preview_every: Annotated[float, Parameter(help="Seconds between two preview pictures.")] = 10.0,
     quiet: Quiet = False,
@@ -113,7 +156,14 @@ def fit(
 
     bar = Bar(quiet)
     model = Segmenter(**_options(method, classes, preset, seed, prepare, device, set_))
-    how = {"scribbles": scribbles, "resume": resume, "overwrite": overwrite, "axes": axes, "limit": limit, "compiled": compile_}
+    how: dict[str, Any] = {
+        "scribbles": scribbles,
+        "resume": resume,
+        "overwrite": overwrite,
+        "axes": axes,
+        "limit": limit,
+        "compiled": compile_,
+    }
     model.fit(inputs, out=out, checkpoint_every=checkpoint_every, preview_every=preview_every, progress=bar, **how)
     for _, message in model.failures_:
         bar.say(message)

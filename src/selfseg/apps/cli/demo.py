@@ -17,7 +17,10 @@ def run_demo(out: Path, quiet: bool = False) -> int:
 
     photo = Path(skimage.data.__file__).parent / PHOTO
     console = Console(quiet=quiet, highlight=False)
-    for method, what in (("region_merging", "no learning, the instant preview"), ("feature_clustering", "features learned from this one photo")):
+    for method, what in (
+        ("region_merging", "no learning, the instant preview"),
+        ("feature_clustering", "features learned from this one photo"),
+    ):
         folder = out / method
         console.print(f"[bold]{method}[/bold]: {what}")
         begun = time.monotonic()
@@ -26,6 +29,9 @@ def run_demo(out: Path, quiet: bool = False) -> int:
         predict(model, photo, folder, progress=Bar(quiet))
         stem = photo.stem
         console.print(f"  {len(model.table_)} classes in {time.monotonic() - begun:.1f} s")
-        console.print(f"  picture  {folder / 'overlay' / stem}.png\n  labels   {folder / 'labels' / stem}.tif\n  report   {folder / 'report.html'}", soft_wrap=True)
+        console.print(
+            f"  picture  {folder / 'overlay' / stem}.png\n  labels   {folder / 'labels' / stem}.tif\n  report   {folder / 'report.html'}",
+            soft_wrap=True,
+        )
     console.print(f"Your own pictures: selfseg segment PICTURES -o OUT    (photo: {PHOTO} of scikit-image)")
     return 0

@@ -11,7 +11,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-PACKAGES = ("numpy", "scipy", "torch", "numba", "scikit-image", "scikit-learn", "tifffile", "imagecodecs", "pillow", "pydantic")
+PACKAGES = (
+    "numpy",
+    "scipy",
+    "torch",
+    "numba",
+    "scikit-image",
+    "scikit-learn",
+    "tifffile",
+    "imagecodecs",
+    "pillow",
+    "pydantic",
+)
 
 
 def examine() -> int:
@@ -32,7 +43,10 @@ def examine() -> int:
 
 def _python() -> tuple[bool, str]:
     good = (3, 11) <= tuple(map(int, platform.python_version_tuple()[:2])) < (3, 14)
-    return good, f"Python {platform.python_version()} on {platform.system()} {platform.machine()}{'' if good else ': 3.11 to 3.13 is needed'}"
+    return (
+        good,
+        f"Python {platform.python_version()} on {platform.system()} {platform.machine()}{'' if good else ': 3.11 to 3.13 is needed'}",
+    )
 
 
 def _packages() -> tuple[bool, str]:
@@ -58,7 +72,10 @@ def _memory() -> tuple[bool, str]:
     import psutil
 
     free = psutil.virtual_memory().available / 2**30
-    return free > 1, f"{free:.1f} GiB of memory free{'' if free > 1 else ': at least 1 is needed; close other programs'}"
+    return (
+        free > 1,
+        f"{free:.1f} GiB of memory free{'' if free > 1 else ': at least 1 is needed; close other programs'}",
+    )
 
 
 def _cache() -> tuple[bool, str]:
@@ -86,6 +103,11 @@ def _training() -> tuple[bool, str]:
     picture[:, 32:] = 200
     begun = time.monotonic()
     image = Image(picture, "YXC")
-    result = segment(image, "feature_clustering", n_classes=2, options={"iterations": 20, "n_features": 16, "n_classes": 16})
+    result = segment(
+        image, "feature_clustering", n_classes=2, options={"iterations": 20, "n_features": 16, "n_classes": 16}
+    )
     good = isinstance(result, Result) and {int(result.labels[24, 5]), int(result.labels[24, 60])} == {1, 2}
-    return good, f"learned two tones from a test picture in {time.monotonic() - begun:.1f} s (compilation of kernels included)"
+    return (
+        good,
+        f"learned two tones from a test picture in {time.monotonic() - begun:.1f} s (compilation of kernels included)",
+    )

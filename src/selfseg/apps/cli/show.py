@@ -15,7 +15,9 @@ def show_methods() -> None:
     for name in method_names():
         method = find_method(name)
         doc = inspect.getdoc(inspect.getmodule(method)) or ""
-        table.add_row(name, doc.partition("\n")[0], ", ".join(["default", *(p for p in method.presets if p != "default")]))
+        table.add_row(
+            name, doc.partition("\n")[0], ", ".join(["default", *(p for p in method.presets if p != "default")])
+        )
     Console().print(table)
 
 
@@ -35,7 +37,9 @@ def show_method(name: str) -> None:
 
 
 def _options(method: type[Method]) -> Table:
-    table = Table("option", "default", "meaning", title="Options (--set option=value)", title_justify="left", header_style="bold")
+    table = Table(
+        "option", "default", "meaning", title="Options (--set option=value)", title_justify="left", header_style="bold"
+    )
     for field, info in method.Config.model_fields.items():
         table.add_row(field, json.dumps(info.get_default(call_default_factory=True)), info.description or "")
     return table
@@ -79,8 +83,8 @@ def _network(method: type[Method]) -> Table:
     return table
 
 
-def _recorder(rows: list[tuple[str, str, str, str]], path: str):  # noqa: ANN202
-    def record(module, inputs, output) -> None:  # noqa: ANN001
+def _recorder(rows: list[tuple[str, str, str, str]], path: str):
+    def record(module, inputs, output) -> None:
         count = sum(parameter.numel() for parameter in module.parameters())
         rows.append((path, type(module).__name__, str(tuple(output.shape)), f"{count:,}"))
 
