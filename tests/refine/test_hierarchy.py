@@ -78,7 +78,11 @@ def test_one_pixel_one_class_and_nan():
 
 def test_wrong_input_is_named():
     p = blobs()
-    for bad in ({"image": np.zeros((3, 4, 4))}, {"superpixels": np.zeros((4, 4), int)}, {"mask": np.zeros((48, 64), bool)}):
+    for bad in (
+        {"image": np.zeros((3, 4, 4))},
+        {"superpixels": np.zeros((4, 4), int)},
+        {"mask": np.zeros((48, 64), bool)},
+    ):
         with pytest.raises(UsageError, match="expected"):
             hierarchy(p, **bad)
     with pytest.raises(UsageError, match="classes first"):

@@ -13,7 +13,11 @@ def loop_adjacency(labels, strength, spacing):
     for place in itertools.product(*map(range, labels.shape)):
         for axis in range(labels.ndim):
             other = tuple(p + (i == axis) for i, p in enumerate(place))
-            if other[axis] == labels.shape[axis] or labels[place] == labels[other] or min(labels[place], labels[other]) < 0:
+            if (
+                other[axis] == labels.shape[axis]
+                or labels[place] == labels[other]
+                or min(labels[place], labels[other]) < 0
+            ):
                 continue
             area = np.prod([s for i, s in enumerate(spacing) if i != axis])
             key = tuple(sorted((int(labels[place]), int(labels[other]))))
@@ -23,7 +27,9 @@ def loop_adjacency(labels, strength, spacing):
     return keys, [length[k] for k in keys], [total[k] / length[k] for k in keys]
 
 
-@pytest.mark.parametrize(("shape", "spacing"), [((9, 7), (1, 1)), ((9, 7), (2, 0.5)), ((4, 5, 6), (3, 1, 0.5)), ((12,), (2,))])
+@pytest.mark.parametrize(
+    ("shape", "spacing"), [((9, 7), (1, 1)), ((9, 7), (2, 0.5)), ((4, 5, 6), (3, 1, 0.5)), ((12,), (2,))]
+)
 @pytest.mark.parametrize("lowest", [0, -1])
 def test_equals_a_loop_over_faces(shape, spacing, lowest):
     rng = np.random.default_rng(3)

@@ -157,7 +157,9 @@ def test_the_order_of_regions_does_not_matter():
     other = adjacency(names[labels])
     tree, renamed = ward(graph, region_means(labels, image)), ward(other, region_means(names[labels], image))
     for k in (2, 5, 9):
-        pairs = set(zip(tree.cut(n_regions=k)[labels].ravel(), renamed.cut(n_regions=k)[names[labels]].ravel(), strict=True))
+        pairs = set(
+            zip(tree.cut(n_regions=k)[labels].ravel(), renamed.cut(n_regions=k)[names[labels]].ravel(), strict=True)
+        )
         assert len(pairs) == k
 
 

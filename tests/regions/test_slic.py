@@ -50,7 +50,9 @@ def test_equals_the_loop_of_the_paper_where_nothing_is_cleaned_up(channels):
     assert len(agree) == 24 or (len(agree) <= 28 and mine.max() == 23)  # float32 may tip single pixels
 
 
-@pytest.mark.parametrize("shape", [(40, 60, 3), (40, 60, 1), (12, 20, 24, 2), (1, 30, 30, 1), (1, 50, 3), (7, 1, 3), (1, 1, 3)])
+@pytest.mark.parametrize(
+    "shape", [(40, 60, 3), (40, 60, 1), (12, 20, 24, 2), (1, 30, 30, 1), (1, 50, 3), (7, 1, 3), (1, 1, 3)]
+)
 def test_labels_are_whole_for_noise_of_any_shape(shape):
     image = np.random.default_rng(0).random(shape) * 100
     assert_whole(slic(image, 30, compactness=5))

@@ -1,6 +1,7 @@
 """Boundary strength of each pixel. So far one cue: the gradient of smoothed channels."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,9 @@ from scipy.ndimage import gaussian_filter
 from selfseg.core.errors import UsageError, explain
 
 
-def gradient_strength(image: NDArray, sigma: float = 2.0, spacing: Sequence[float] | None = None) -> NDArray[np.float32]:
+def gradient_strength(
+    image: NDArray[Any], sigma: float = 2.0, spacing: Sequence[float] | None = None
+) -> NDArray[np.float32]:
     """Return the length of the gradient of all channels together, after Gaussian smoothing.
 
     Parameters
@@ -35,7 +38,9 @@ def gradient_strength(image: NDArray, sigma: float = 2.0, spacing: Sequence[floa
     n_dims = image.ndim - 1
     units = (1.0,) * n_dims if spacing is None else tuple(spacing)
     if len(units) != n_dims or min(units, default=1.0) <= 0:
-        raise UsageError(explain("spacing", expected=f"{n_dims} positive numbers", got=str(spacing), fix="one number an axis"))
+        raise UsageError(
+            explain("spacing", expected=f"{n_dims} positive numbers", got=str(spacing), fix="one number an axis")
+        )
     squared = np.zeros(image.shape[:-1], np.float32)
     for c in range(image.shape[-1]):
         channel = np.nan_to_num(image[..., c].astype(np.float32), posinf=0, neginf=0)

@@ -1,6 +1,7 @@
 """Texture as the local energy of a few frequency bands."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +11,14 @@ BANDS = (0.0, 1.0, 2.0, 4.0)
 """Standard deviations between which the bands lie: 0-1, 1-2 and 2-4."""
 
 
-def band_energy(channel: NDArray, window: float = 3.0, spacing: Sequence[float] | None = None) -> NDArray[np.float32]:
+def band_energy(
+    channel: NDArray[Any], window: float = 3.0, spacing: Sequence[float] | None = None
+) -> NDArray[np.float32]:
     """Return how much fine, middle and coarse texture there is around each pixel.
 
-    A band is the difference of two Gaussian-smoothed copies of the channel (a Laplacian pyramid without decimation). Its
-    energy is the mean of sqrt(|difference|) under a Gaussian window: the root keeps one strong edge from looking like
-    texture.
+    A band is the difference of two Gaussian-smoothed copies of the channel (a Laplacian pyramid without decimation).
+    Its energy is the mean of sqrt(|difference|) under a Gaussian window: the root keeps one strong edge from looking
+    like texture.
 
     Parameters
     ----------
@@ -37,6 +40,8 @@ def band_energy(channel: NDArray, window: float = 3.0, spacing: Sequence[float] 
     for band, sigma in enumerate(BANDS[1:]):
         # Smoothing adds up in squares, so that each copy is made from the one before with a narrower kernel.
         coarser = gaussian_filter(finer, np.sqrt(sigma**2 - BANDS[band] ** 2) / units, mode="nearest")
-        energy[..., band] = gaussian_filter(np.sqrt(np.abs(finer - coarser)), window / units, mode="nearest", truncate=3)
+        energy[..., band] = gaussian_filter(
+            np.sqrt(np.abs(finer - coarser)), window / units, mode="nearest", truncate=3
+        )
         finer = coarser
     return energy
