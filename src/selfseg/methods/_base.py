@@ -100,7 +100,7 @@ class Method(nn.Module, ABC):
         """Return class probabilities ``[B K *S]``, summing to 1 over K, of prepared images ``[B C *S]``."""
 
     def hierarchy(self, image: Tensor) -> tuple[NDArray[np.int32], MergeTree] | None:
-        """Return superpixels ``[*S]`` and the merge tree over them of a prepared image ``[C *S]``, if the method has its own.
+        """Return superpixels ``[*S]`` and their merge tree of a prepared image ``[C *S]``, if the method has its own.
 
         None = the tree is made from the probabilities.
         """

@@ -2,7 +2,7 @@
 
 No network and no gradient: the honest baseline, and an instant preview.
 
-1. A prepared image becomes feature channels: Lab colour (three channels) or the channels themselves, and texture energy.
+1. A prepared image becomes feature channels: Lab colour (three channels) or the channels themselves, and texture.
 2. SLIC cuts it into superpixels; neighbours merge, cheapest first. The cost is a product of size, difference of the
    mean features, and strength of the boundary between the two (`regions.merge_tree.merge`).
 3. The tree is cut at one level, the same for every image. It was chosen once, on training photographs.
@@ -11,6 +11,7 @@ No network and no gradient: the honest baseline, and an instant preview.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from pydantic import Field
 from sklearn.cluster import KMeans
 from torch import Tensor
 
+from selfseg.core.errors import UsageError, explain
 from selfseg.methods._base import Batch, Method, MethodConfig
 from selfseg.regions.boundaries import gradient_strength
 from selfseg.regions.graph import adjacency, region_means
@@ -46,8 +48,8 @@ class RegionMergingConfig(MethodConfig):
     compactness: float = Field(default=8.0, ge=0)
     """How round superpixels are, in units of Lab (SLIC's m)."""
 
-    level: float = Field(default=11.0, ge=0)
-    """Where the merge tree is cut: pairs of regions whose merging costs at most this are merged. Larger = fewer regions."""
+    level: float = Field(default=9.0, ge=0)
+    """Where the merge tree is cut: merges that cost at most this are done. Larger = fewer regions."""
 
     lightness: float = Field(default=0.5, ge=0)
     """Weight of lightness (and of channels that are not colours) against a and b: shading changes lightness most."""
@@ -64,14 +66,14 @@ class RegionMergingConfig(MethodConfig):
     strength_power: float = Field(default=1.0, ge=0)
     """Exponent of boundary strength in the cost of a merge; 0 = boundaries do not count."""
 
-    explained: float = Field(default=0.95, gt=0, le=1)
-    """Without a fixed number of classes: the fewest classes whose centres explain this share of the variance of regions."""
+    explained: float = Field(default=0.98, gt=0, le=1)
+    """Without a fixed number of classes: the fewest that explain this share of the variance between regions."""
 
     max_classes: int = Field(default=24, ge=1, le=255)
     """Without a fixed number of classes: never more than this."""
 
     softness: float = Field(default=4.0, gt=0)
-    """Distance (units of Lab) at which a region's membership of a class has faded: the standard deviation of a Gaussian."""
+    """Standard deviation of a region's membership of a class, a Gaussian of their distance, in units of Lab."""
 
     spacing: tuple[float, ...] = ()
     """Relative size of a pixel along each spatial axis, for example 5,1,1; empty = the same along all."""
@@ -81,16 +83,23 @@ class RegionMerging(Method):
     """Superpixels, their merge tree, and classes from a codebook. See the module's text."""
 
     Config = RegionMergingConfig
-    presets = {
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "fast": {"superpixel_size": 600.0},
-        "fine": {"superpixel_size": 100.0, "level": 5.0},
-        "coarse": {"level": 22.0},
-        "ward": {"size_power": 1.0, "strength_power": 0.0, "lightness": 1.0, "texture": 0.0, "level": 4.0},
+        "fine": {"superpixel_size": 100.0, "level": 4.5},
+        "coarse": {"level": 18.0},
+        "ward": {"size_power": 1.0, "strength_power": 0.0, "lightness": 1.0, "texture": 0.0, "level": 10.0},
     }
     config: RegionMergingConfig
+    centres: Tensor
+    pool: Tensor
 
     def __init__(self, config: RegionMergingConfig, n_channels: int, n_dims: int = 2) -> None:
         super().__init__(config, n_channels, n_dims)
+        if config.spacing and (len(config.spacing) != n_dims or min(config.spacing) <= 0):
+            fix = "give one number for each spatial axis, or none"
+            raise UsageError(
+                explain("spacing", expected=f"{n_dims} positive numbers", got=str(config.spacing), fix=fix)
+            )
         width = (3 if n_channels == 3 else n_channels) + len(BANDS) - 1
         self.register_buffer("centres", torch.full((config.classes or 1, width), NOWHERE, dtype=torch.float64))
         # One row a region of the training images: its share of its image, then its mean features.
@@ -131,7 +140,7 @@ class RegionMerging(Method):
         return torch.stack([self._assign_one(image) for image in images])
 
     def segments(self, image: Tensor, valid: Tensor | None = None) -> tuple[NDArray[np.int32], MergeTree]:
-        """Return superpixels ``[*S]`` int32 (-1 where `valid` is False) and their merge tree, of an image ``[C *S]``."""
+        """Return superpixels ``[*S]`` int32 (-1 where `valid` is False) and their merge tree, of ``[C *S]``."""
         superpixels, tree, _ = self._segment(image, valid)
         return superpixels, tree
 
@@ -185,12 +194,20 @@ class RegionMerging(Method):
         strength = gradient_strength(colour, config.boundary_sigma, self._spacing)
         graph = adjacency(superpixels, strength, self._spacing)
         means = region_means(superpixels, features)
-        powers = {"size_power": config.size_power, "strength_power": config.strength_power}
         # Ward's method squares the difference; with a boundary strength in the product its root serves better.
-        return superpixels, merge(graph, means, feature_power=0.5 if config.strength_power else 1.0, **powers), means
+        tree = merge(
+            graph,
+            means,
+            size_power=config.size_power,
+            feature_power=0.5 if config.strength_power else 1.0,
+            strength_power=config.strength_power,
+        )
+        return superpixels, tree, means
 
-    def _regions(self, image: Tensor, valid: Tensor | None, at_least: int) -> tuple[NDArray, NDArray, NDArray]:
-        """Cut the tree: return the region of each pixel ``[*S]``, mean features ``[R D]`` and shares of the image ``[R]``."""
+    def _regions(
+        self, image: Tensor, valid: Tensor | None, at_least: int
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Cut the tree: return the region of each pixel ``[*S]``, mean features ``[R D]`` and shares ``[R]``."""
         superpixels, tree, means = self._segment(image, valid)
         leaf = tree.cut(level=self.config.level)
         if leaf.max() + 1 < at_least:
@@ -222,8 +239,8 @@ class RegionMerging(Method):
         return torch.from_numpy(membership.T[:, regions].astype(np.float32)).to(image.device)
 
 
-def _codebook(rows: NDArray, weights: NDArray, config: RegionMergingConfig) -> NDArray[np.float64]:
-    """Cluster regions ``[M D]`` of weights ``[M]``: Ward's tree gives number and start, k-means the centres ``[K D]``."""
+def _codebook(rows: NDArray[Any], weights: NDArray[Any], config: RegionMergingConfig) -> NDArray[np.float64]:
+    """Cluster regions ``[M D]`` of weights ``[M]``: Ward's tree gives number and start, k-means the ``[K D]``."""
     rows, inverse = np.unique(np.round(rows, 6), axis=0, return_inverse=True)
     weights = np.bincount(inverse.ravel(), weights, len(rows)) if len(rows) else weights
     if len(rows) <= 1:
@@ -242,7 +259,7 @@ def _codebook(rows: NDArray, weights: NDArray, config: RegionMergingConfig) -> N
 
 
 def _explaining(tree: MergeTree, config: RegionMergingConfig) -> int:
-    """Return the least number of classes that explains the wanted share of the variance: the merges sum to all of it."""
+    """Return the fewest classes that explain the wanted share of the variance. The merges sum to all of it."""
     merges = tree.altitudes[tree.n_leaves :]
     lost = np.cumsum(merges) / max(merges.sum(), 1e-300)
     done = int(np.searchsorted(lost, 1 - config.explained, side="right"))

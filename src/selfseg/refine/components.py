@@ -1,9 +1,12 @@
 """Clean label images: small components and small holes are given to what surrounds them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components as graph_components
 
 from selfseg.core.errors import UsageError, explain
 from selfseg.regions.connect import connected_components
@@ -18,8 +21,8 @@ def remove_small(
 ) -> NDArray[np.integer]:
     """Give every small connected component to the neighbour with which it shares most boundary.
 
-    A hole is a component too: one call fills small holes and removes small specks. The smallest goes first, and what has
-    grown by taking in others is judged by its new size.
+    A hole is a component too: one call fills small holes and removes small specks. This goes in rounds: small ones that
+    joined each other are judged by their new size in the next round, until none is left.
 
     Parameters
     ----------
@@ -44,53 +47,36 @@ def remove_small(
     """
     if min_size < 0:
         raise UsageError(explain("min_size", expected="0 or more", got=str(min_size), fix="give a size in pixels"))
-    parts = connected_components(labels)
-    graph = adjacency(parts, spacing=spacing)
-    unit = float(np.prod(spacing)) if spacing is not None else 1.0
-    value = np.zeros(graph.n_regions, labels.dtype)
-    value[parts[parts >= 0]] = labels[parts >= 0]
-    movable = np.ones(graph.n_regions, bool) if only is None else np.isin(value, list(only))
-    target = _absorb(graph.edges, graph.length, graph.sizes * unit, value, movable, min_size)
     cleaned = labels.copy()
-    cleaned[parts >= 0] = value[target][parts[parts >= 0]]
+    while _absorb(cleaned, min_size, spacing, only):
+        pass
     return cleaned
 
 
-def _absorb(
-    edges: NDArray, length: NDArray, sizes: NDArray, value: NDArray, movable: NDArray[np.bool_], min_size: float
-) -> NDArray[np.int64]:
-    """Return for each component the one whose label it takes. Few components are small, so a plain loop serves."""
-    touching: list[dict[int, float]] = [{} for _ in sizes]
-    for (i, j), shared in zip(edges.tolist(), length.tolist(), strict=True):
-        touching[i][j] = touching[j][i] = shared
-    target, size = np.arange(len(sizes)), sizes.astype(float).tolist()
-    for small in np.argsort(sizes, kind="stable").tolist():
-        if sizes[small] >= min_size:
-            break
-        if not movable[small] or size[small] >= min_size or not touching[small]:
-            continue
-        # The longest shared boundary wins, then the larger size, then the lower number.
-        into = max(touching[small], key=lambda n: (touching[small][n], size[n], -n))
-        target[small] = into
-        _unite(small, into, touching, size, value)
-        # Neighbours of the label that `small` takes on are now one component with it.
-        for other in [n for n in touching[into] if value[n] == value[into]]:
-            target[other] = into
-            _unite(other, into, touching, size, value)
-    while not np.array_equal(target, further := target[target]):
-        target = further
-    return target
-
-
-def _unite(one: int, into: int, touching: list[dict[int, float]], size: list[float], value: NDArray) -> None:
-    """Hand the boundaries and the size of a component to another."""
-    for other, shared in touching[one].items():
-        del touching[other][one]
-        if other != into:
-            touching[into][other] = touching[other][into] = touching[into].get(other, 0.0) + shared
-    touching[one] = {}
-    size[into] += size[one]
-    size[one] = float("inf")
+def _absorb(labels: NDArray[Any], min_size: float, spacing: Sequence[float] | None, only: Sequence[int] | None) -> bool:
+    """Do one round in place: each small component joins one neighbour. Return whether anything has changed."""
+    parts = connected_components(labels)
+    inside = parts >= 0
+    graph = adjacency(parts, spacing=spacing)
+    value = np.zeros(graph.n_regions, labels.dtype)
+    value[parts[inside]] = labels[inside]
+    sizes = graph.sizes * (1.0 if spacing is None else float(np.prod(spacing)))
+    small = sizes < min_size if only is None else (sizes < min_size) & np.isin(value, list(only))
+    source, target = np.concatenate([graph.edges, graph.edges[:, ::-1]]).T
+    # The longest shared boundary wins, then the larger neighbour, then the lower number.
+    order = np.lexsort((target, -sizes[target], -np.tile(graph.length, 2), source))
+    order = order[small[source[order]]]
+    moving, first = np.unique(source[order], return_index=True)
+    if not len(moving):
+        return False
+    links = coo_array((np.ones(len(moving)), (moving, target[order[first]])), shape=(graph.n_regions,) * 2)
+    count, joined = graph_components(links, directed=False)
+    # What has joined takes the label of its one member that did not move, or else of its largest.
+    rank = np.lexsort((-np.arange(len(sizes)), sizes, ~np.isin(np.arange(len(sizes)), moving)))
+    winner = np.empty(count, np.int64)
+    winner[joined[rank]] = rank
+    labels[inside] = value[winner[joined]][parts[inside]]
+    return True
 
 
 def keep_largest(labels: NDArray[np.integer], background: int = 0) -> NDArray[np.integer]:

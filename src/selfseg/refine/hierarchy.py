@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,8 +75,8 @@ class Hierarchy:
 
 
 def hierarchy(
-    probabilities: NDArray,
-    image: NDArray | None = None,
+    probabilities: NDArray[Any],
+    image: NDArray[Any] | None = None,
     superpixels: NDArray[np.integer] | None = None,
     spacing: Sequence[float] | None = None,
     mask: NDArray[np.bool_] | None = None,
@@ -84,8 +85,8 @@ def hierarchy(
 ) -> Hierarchy:
     """Build the merge tree of class probabilities.
 
-    Superpixels are the connected parts of the class map, the large ones split by SLIC: the finest cut has every boundary
-    of the class map. Neighbours then merge in the order of
+    Superpixels are the connected parts of the class map, the large ones split by SLIC: the finest cut has every
+    boundary of the class map. Neighbours then merge in the order of
 
         (n_a n_b / ((n_a + n_b) N)) ^ 0.4  *  |m_a - m_b|  *  mean boundary strength between a and b
 
@@ -140,16 +141,16 @@ def hierarchy(
     return Hierarchy(leaves, tree)
 
 
-def _colour(image: NDArray) -> NDArray[np.float32]:
+def _colour(image: NDArray[Any]) -> NDArray[np.float32]:
     """Return ``[*S C]`` on a scale where black and white are 1 apart: Lab of three channels, others as they are."""
     last = np.nan_to_num(np.moveaxis(image, 0, -1), posinf=0, neginf=0).astype(np.float32)
     if last.shape[-1] == 3:
         return rgb_to_lab(last) / np.float32(COLOUR_UNIT)
-    return last / np.float32(np.sqrt(last.shape[-1]))
+    return np.asarray(last / np.sqrt(last.shape[-1]), np.float32)
 
 
 def _superpixels(
-    classes: NDArray[np.integer], guide: NDArray, size: float, spacing: Sequence[float] | None
+    classes: NDArray[np.integer], guide: NDArray[Any], size: float, spacing: Sequence[float] | None
 ) -> NDArray[np.int32]:
     """Split the class map ``[*S]`` by SLIC of the guide ``[*S C]``; fragments join others of the same class only."""
     inside = classes >= 0
@@ -161,7 +162,9 @@ def _superpixels(
     return merge_small(parts, guide, SMALLEST * size, groups=classes)
 
 
-def _check(probabilities: NDArray, image: NDArray | None, superpixels: NDArray | None, mask: NDArray | None) -> None:
+def _check(
+    probabilities: NDArray[Any], image: NDArray[Any] | None, superpixels: NDArray[Any] | None, mask: NDArray[Any] | None
+) -> None:
     if probabilities.ndim not in (3, 4) or probabilities.size == 0:
         got = str(list(probabilities.shape))
         raise UsageError(

@@ -63,7 +63,7 @@ def _cost(a, b, sizes, features, length, total, powers):
 
 @njit(cache=True, nogil=True)
 def _adopt(child, node, ends, head, following, mark, length, total, heap, place, cost, count):
-    """Hand the living edges of `child` to `node`; an edge to a neighbour that `node` has already joins the older one."""
+    """Hand the living edges of `child` to `node`; one to a neighbour that `node` has already joins the older."""
     half = head[child]
     while half >= 0:
         after, edge = following[half], half // 2

@@ -1,6 +1,7 @@
 """Boundary strength of each pixel. So far one cue: the gradient of smoothed channels."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from selfseg.core.errors import UsageError, explain
 
 
 def gradient_strength(
-    image: NDArray, sigma: float = 2.0, spacing: Sequence[float] | None = None
+    image: NDArray[Any], sigma: float = 2.0, spacing: Sequence[float] | None = None
 ) -> NDArray[np.float32]:
     """Return the length of the gradient of all channels together, after Gaussian smoothing.
 

@@ -1,5 +1,7 @@
 """Connected regions: components of equal labels, and small regions merged into the neighbour most like them."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
@@ -56,9 +58,9 @@ def number_by_first_pixel(labels: NDArray[np.int32], n_labels: int) -> NDArray[n
 
 
 def merge_small(
-    labels: NDArray[np.int32], features: NDArray, min_size: float, groups: NDArray[np.integer] | None = None
+    labels: NDArray[np.int32], features: NDArray[Any], min_size: float, groups: NDArray[np.integer] | None = None
 ) -> NDArray[np.int32]:
-    """Merge regions of fewer than `min_size` pixels, each into the neighbour of nearest mean feature, until none is left.
+    """Merge regions of fewer than `min_size` pixels into the neighbour of nearest mean feature, until none is left.
 
     Parameters
     ----------
@@ -80,25 +82,26 @@ def merge_small(
     graph = adjacency(labels, n_regions=n_regions)
     means = region_means(labels, features, n_regions)
     sizes = graph.sizes.astype(np.float64)
-    edges, belongs = graph.edges, np.arange(n_regions)
+    edges: NDArray[np.integer] = graph.edges
+    belongs: NDArray[np.integer] = np.arange(n_regions)
     if groups is not None:
         group = np.zeros(n_regions, groups.dtype)
         group[labels[labels >= 0]] = groups[labels >= 0]
         edges = edges[group[edges[:, 0]] == group[edges[:, 1]]]
     while len(edges) and (sizes[edges].min() < min_size):
-        gap = ((means[edges[:, 0]] - means[edges[:, 1]]) ** 2).sum(-1)
         source, target = np.concatenate([edges, edges[:, ::-1]]).T
+        source, target = source[sizes[source] < min_size], target[sizes[source] < min_size]
+        gap = ((means[source] - means[target]) ** 2).sum(-1)
         # Each small region takes one step towards its nearest neighbour, so that no two large ones can meet in it.
-        order = np.lexsort((target, np.tile(gap, 2), source))
-        order = order[sizes[source[order]] < min_size]
+        order = np.lexsort((target, gap, source))
         small, first = np.unique(source[order], return_index=True)
         links = coo_array((np.ones(len(small)), (small, target[order[first]])), shape=(len(sizes),) * 2)
         n_left, joined = graph_components(links, directed=False)
         totals = np.zeros((n_left, means.shape[1]))
         np.add.at(totals, joined, means * sizes[:, None])
-        sizes = np.bincount(joined, sizes, n_left)
+        sizes = np.asarray(np.bincount(joined, sizes, n_left), np.float64)
         means = totals / np.maximum(sizes, 1)[:, None]
-        belongs = joined[belongs]
+        belongs = np.asarray(joined[belongs])
         edges = joined[edges]
         edges = edges[edges[:, 0] != edges[:, 1]]
     merged = np.append(belongs, -1).astype(np.int32)[labels]

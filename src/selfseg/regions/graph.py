@@ -1,10 +1,13 @@
 """The region adjacency graph as sorted edge arrays, and statistics of regions. Any number of dimensions, O(pixels)."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
 
 from selfseg.core.errors import UsageError, explain
 
@@ -36,7 +39,7 @@ class RegionGraph:
         return len(self.sizes)
 
 
-def check_labels(labels: NDArray) -> None:
+def check_labels(labels: NDArray[Any]) -> None:
     """Raise `UsageError` unless labels are integers."""
     if not np.issubdtype(labels.dtype, np.integer):
         raise UsageError(
@@ -55,9 +58,19 @@ def _face_areas(n_dims: int, spacing: Sequence[float] | None) -> list[float]:
     return [float(np.prod([s for i, s in enumerate(spacing) if i != axis])) for axis in range(n_dims)]
 
 
+def _faces(flat: NDArray[Any], shape: tuple[int, ...], axis: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the flat pixel numbers on both sides of each face across one axis where two regions meet."""
+    stride = math.prod(shape[axis + 1 :])
+    left = np.flatnonzero(flat[: flat.size - stride] != flat[stride:]) if shape[axis] > 1 else np.zeros(0, np.intp)
+    # The last slice along the axis has no next one: what stands a stride further is the start of another line.
+    left = left[(left // stride) % shape[axis] != shape[axis] - 1]
+    left = left[(flat[left] >= 0) & (flat[left + stride] >= 0)]
+    return left, left + stride
+
+
 def adjacency(
     labels: NDArray[np.integer],
-    strength: NDArray | None = None,
+    strength: NDArray[Any] | None = None,
     spacing: Sequence[float] | None = None,
     n_regions: int | None = None,
 ) -> RegionGraph:
@@ -93,27 +106,30 @@ def adjacency(
     count = int(labels.max(initial=-1)) + 1 if n_regions is None else n_regions
     flat = np.ascontiguousarray(labels).ravel()
     value = None if strength is None else np.ascontiguousarray(strength, np.float64).ravel()
-    keys, areas, values = [], [], []
+    rows, columns, areas, values = [], [], [], []
     for axis, area in enumerate(_face_areas(labels.ndim, spacing)):
-        stride = int(np.prod(labels.shape[axis + 1 :]))
-        here, there = np.moveaxis(labels, axis, 0)[:-1], np.moveaxis(labels, axis, 0)[1:]
-        differs = np.moveaxis((here != there) & (here >= 0) & (there >= 0), 0, axis)
-        # Pixel numbers in the cut array are turned into those of the whole one.
-        place = np.nonzero(differs)
-        left = np.ravel_multi_index(place, labels.shape)
-        a, b = flat[left].astype(np.int64), flat[left + stride].astype(np.int64)
-        keys.append(np.minimum(a, b) * count + np.maximum(a, b))
+        left, right = _faces(flat, labels.shape, axis)
+        a, b = flat[left], flat[right]
+        rows.append(np.minimum(a, b))
+        columns.append(np.maximum(a, b))
         areas.append(np.full(len(left), area))
-        values.append(np.zeros(len(left)) if value is None else (value[left] + value[left + stride]) * (area / 2))
-    unique, inverse = np.unique(np.concatenate(keys), return_inverse=True)
-    length = np.bincount(inverse, np.concatenate(areas), len(unique))
-    total = np.bincount(inverse, np.concatenate(values), len(unique))
-    edges = np.stack([unique // max(count, 1), unique % max(count, 1)], -1).astype(np.int32)
+        values.append(np.zeros(len(left)) if value is None else (value[left] + value[right]) * (area / 2))
+    # Compressed rows are made by counting, not by sorting, and add up what stands in the same place.
+    place, shape = (np.concatenate(rows), np.concatenate(columns)), (count, count)
+    length = coo_array((np.concatenate(areas), place), shape).tocsr()
+    total = coo_array((np.concatenate(values), place), shape).tocsr()
+    length.sort_indices()
+    total.sort_indices()
+    i = np.repeat(np.arange(count, dtype=np.int32), np.diff(length.indptr))
+    edges = np.stack([i, length.indices.astype(np.int32)], -1)
     inside = flat if flat.min(initial=0) >= 0 else flat[flat >= 0]
-    return RegionGraph(edges, length, total / np.maximum(length, 1e-300), np.bincount(inside, minlength=count))
+    sizes = np.bincount(inside, minlength=count).astype(np.int64)
+    return RegionGraph(edges, length.data, total.data / np.maximum(length.data, 1e-300), sizes)
 
 
-def region_sums(labels: NDArray[np.integer], features: NDArray, n_regions: int | None = None) -> NDArray[np.float64]:
+def region_sums(
+    labels: NDArray[np.integer], features: NDArray[Any], n_regions: int | None = None
+) -> NDArray[np.float64]:
     """Add up features over each region.
 
     Parameters
@@ -153,7 +169,9 @@ def region_sums(labels: NDArray[np.integer], features: NDArray, n_regions: int |
     return np.stack(sums, -1) if sums else np.zeros((count, 0))
 
 
-def region_means(labels: NDArray[np.integer], features: NDArray, n_regions: int | None = None) -> NDArray[np.float64]:
+def region_means(
+    labels: NDArray[np.integer], features: NDArray[Any], n_regions: int | None = None
+) -> NDArray[np.float64]:
     """Return the mean of ``features [*S C]`` over each region, ``[R C]``; 0 for an unused label. See `region_sums`."""
     sums = region_sums(labels, features, n_regions)
     inside = labels[labels >= 0]
@@ -161,7 +179,7 @@ def region_means(labels: NDArray[np.integer], features: NDArray, n_regions: int 
 
 
 def region_variances(
-    labels: NDArray[np.integer], features: NDArray, n_regions: int | None = None
+    labels: NDArray[np.integer], features: NDArray[Any], n_regions: int | None = None
 ) -> NDArray[np.float64]:
     """Return the variance of ``features [*S C]`` within each region (divided by its size), ``[R C]``."""
     means = region_means(labels, features, n_regions)

@@ -1,6 +1,7 @@
 """sRGB to CIE Lab (D65, 2 degrees), quick enough to run before superpixels: both curves come from tables."""
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -45,7 +46,7 @@ def _convert(start, stop, rgb, linear, root, matrix, lab):
         lab[i, 2] = np.float32(200) * (y - z)
 
 
-def rgb_to_lab(rgb: NDArray) -> NDArray[np.float32]:
+def rgb_to_lab(rgb: NDArray[Any]) -> NDArray[np.float32]:
     """Convert sRGB colours to CIE Lab under D65.
 
     Parameters

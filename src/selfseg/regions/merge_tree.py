@@ -1,11 +1,12 @@
 """The merge tree: regions merged two by two, from superpixels to one region, and cut wherever the user likes.
 
-A tree over R superpixels has 2R-1 nodes: the leaves 0..R-1 are the superpixels, node R+s is the s-th merge, the last node
-is the root. Its altitudes never fall from a child to its parent nor from a merge to the next one.
+A tree over R superpixels has 2R-1 nodes: the leaves 0..R-1 are the superpixels, node R+s is the s-th merge, the last
+node is the root. Its altitudes never fall from a child to its parent nor from a merge to the next one.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,11 +70,11 @@ class MergeTree:
                 explain("cut", expected="either n_regions (1 or more) or level", got=got, fix="give one of them")
             )
         leaves = self.n_leaves
-        if n_regions is not None:
-            last = leaves + max(0, leaves - n_regions)
-        else:
+        if level is not None:
             last = leaves + int(np.searchsorted(self.altitudes[leaves:], level, side="right"))
-        # Each node looks up to its parent while that merge is done; doubling the look reaches the top in log(depth) turns.
+        else:
+            last = leaves + max(0, leaves - (n_regions or 1))
+        # Each node looks up to its parent while that merge is done; doubling the look takes log(depth) turns.
         nodes = np.arange(len(self.parents))
         top = np.where(self.parents < last, self.parents, nodes)
         while not np.array_equal(top, higher := top[top]):
@@ -86,12 +87,12 @@ class MergeTree:
     def labels(
         self, superpixels: NDArray[np.integer], n_regions: int | None = None, level: float | None = None
     ) -> NDArray[np.int32]:
-        """Return the label image ``[*S]`` int32 of a cut, given ``superpixels [*S]``; pixels at -1 stay -1. See `cut`."""
+        """Return the label image ``[*S]`` int32 of a cut of ``superpixels [*S]``; pixels at -1 stay -1. See `cut`."""
         regions = np.append(self.cut(n_regions, level), -1).astype(np.int32)
-        return regions[np.maximum(superpixels, -1)]
+        return np.asarray(regions[np.maximum(superpixels, -1)])
 
 
-def _in_order(n_leaves: int, pairs: NDArray[np.int32], costs: NDArray, sizes: NDArray) -> MergeTree:
+def _in_order(n_leaves: int, pairs: NDArray[np.int32], costs: NDArray[Any], sizes: NDArray[Any]) -> MergeTree:
     """Build the tree of merges given as pairs of nodes: altitudes made monotone, nodes sorted by altitude."""
     altitudes = np.concatenate([np.zeros(n_leaves), costs])
     for s, (a, b) in enumerate(pairs.tolist()):
@@ -109,7 +110,7 @@ def _in_order(n_leaves: int, pairs: NDArray[np.int32], costs: NDArray, sizes: ND
     return MergeTree(parents, altitudes[ranked], total[ranked])
 
 
-def _check(graph: RegionGraph, means: NDArray, sizes: NDArray) -> None:
+def _check(graph: RegionGraph, means: NDArray[Any], sizes: NDArray[Any]) -> None:
     if graph.n_regions < 1:
         raise UsageError(explain("graph", expected="at least one region", got="none", fix="check the mask"))
     if means.ndim != 2 or len(means) != graph.n_regions or len(sizes) != graph.n_regions:
@@ -123,8 +124,8 @@ def _check(graph: RegionGraph, means: NDArray, sizes: NDArray) -> None:
 
 def merge(
     graph: RegionGraph,
-    means: NDArray | None = None,
-    sizes: NDArray | Sequence[float] | None = None,
+    means: NDArray[Any] | None = None,
+    sizes: NDArray[Any] | Sequence[float] | None = None,
     *,
     size_power: float = 1.0,
     feature_power: float = 1.0,
@@ -170,11 +171,11 @@ def merge(
     return _in_order(graph.n_regions, pairs, costs, weights)
 
 
-def ward(graph: RegionGraph, means: NDArray, sizes: NDArray | None = None) -> MergeTree:
+def ward(graph: RegionGraph, means: NDArray[Any], sizes: NDArray[Any] | None = None) -> MergeTree:
     """Ward linkage along the edges of a graph: each merge adds the least squared error.
 
-    Altitude: increase of the mean squared error over the whole image, n_a n_b / ((n_a + n_b) N) |m_a - m_b|^2, in squared
-    units of the features. The altitudes of a tree without inversions sum to the variance between the leaves.
+    Altitude: increase of the mean squared error over the whole image, n_a n_b / ((n_a + n_b) N) |m_a - m_b|^2, in
+    squared units of the features. The altitudes of a tree without inversions sum to the variance between the leaves.
     Also for any other graph, for example the complete one over cluster centres (see `complete_graph`).
 
     Parameters
@@ -192,13 +193,13 @@ def ward(graph: RegionGraph, means: NDArray, sizes: NDArray | None = None) -> Me
 def average_linkage(graph: RegionGraph) -> MergeTree:
     """Merge over the weakest boundary first; strengths are averaged over all faces between two regions at every merge.
 
-    Altitude: mean strength of the boundary that the merge removes, in the unit of the strength (Arbelaez et al., PAMI 2011,
-    section 4.2: the ultrametric contour map).
+    Altitude: mean strength of the boundary that the merge removes, in the unit of the strength (Arbelaez et al., PAMI
+    2011, section 4.2: the ultrametric contour map).
     """
     return merge(graph, size_power=0.0, feature_power=0.0, strength_power=1.0)
 
 
-def complete_graph(sizes: NDArray | Sequence[float]) -> RegionGraph:
+def complete_graph(sizes: NDArray[Any] | Sequence[float]) -> RegionGraph:
     """Return the graph in which every pair of R regions of the given sizes is joined, with length and strength 1."""
     count = np.asarray(sizes)
     edges = np.stack(np.triu_indices(len(count), 1), -1).astype(np.int32)

@@ -10,6 +10,7 @@ window of 2S on each axis only. What is left unconnected joins the neighbour who
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -83,13 +84,13 @@ def _sums(start, stop, planes, shape, valid, labels, n_centres):
     return sums
 
 
-def _centres(sums: NDArray, previous: NDArray[np.float32]) -> NDArray[np.float32]:
+def _centres(sums: NDArray[Any], previous: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the mean of each label; an empty one stays where it was."""
     count = sums[:, -1:]
     return np.where(count > 0, sums[:, :-1] / np.maximum(count, 1), previous).astype(np.float32)
 
 
-def _planes(image: NDArray) -> NDArray[np.float32]:
+def _planes(image: NDArray[Any]) -> NDArray[np.float32]:
     """Return the channels as planes ``[P N]``, P the next multiple of `GROUP`; NaN and inf count as 0."""
     channels = image.shape[-1]
     planes = np.zeros((-(-channels // GROUP) * GROUP, image.size // channels), np.float32)
@@ -97,7 +98,7 @@ def _planes(image: NDArray) -> NDArray[np.float32]:
     return np.nan_to_num(planes, copy=False, posinf=0, neginf=0)
 
 
-def _check(image: NDArray, n_segments: int, spacing: Sequence[float] | None, mask: NDArray | None) -> None:
+def _check(image: NDArray[Any], n_segments: int, spacing: Sequence[float] | None, mask: NDArray[Any] | None) -> None:
     if image.ndim not in (3, 4) or image.size == 0:
         raise UsageError(
             explain("image", expected="[Y X C] or [Z Y X C]", got=str(list(image.shape)), fix="add a channel axis")
@@ -117,7 +118,7 @@ def _check(image: NDArray, n_segments: int, spacing: Sequence[float] | None, mas
 
 
 def slic(
-    image: NDArray,
+    image: NDArray[Any],
     n_segments: int = 600,
     compactness: float = 10.0,
     spacing: Sequence[float] | None = None,
@@ -144,7 +145,7 @@ def slic(
     Returns
     -------
     ndarray
-        ``[*S]`` int32, 0..R-1 without gaps, each connected by faces, in the order of their first pixels; -1 outside the mask.
+        ``[*S]`` int32, 0..R-1 without gaps, each connected by faces, in the order of their first pixels; -1 outside.
 
     Raises
     ------

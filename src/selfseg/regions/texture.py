@@ -1,6 +1,7 @@
 """Texture as the local energy of a few frequency bands."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +11,14 @@ BANDS = (0.0, 1.0, 2.0, 4.0)
 """Standard deviations between which the bands lie: 0-1, 1-2 and 2-4."""
 
 
-def band_energy(channel: NDArray, window: float = 3.0, spacing: Sequence[float] | None = None) -> NDArray[np.float32]:
+def band_energy(
+    channel: NDArray[Any], window: float = 3.0, spacing: Sequence[float] | None = None
+) -> NDArray[np.float32]:
     """Return how much fine, middle and coarse texture there is around each pixel.
 
-    A band is the difference of two Gaussian-smoothed copies of the channel (a Laplacian pyramid without decimation). Its
-    energy is the mean of sqrt(|difference|) under a Gaussian window: the root keeps one strong edge from looking like
-    texture.
+    A band is the difference of two Gaussian-smoothed copies of the channel (a Laplacian pyramid without decimation).
+    Its energy is the mean of sqrt(|difference|) under a Gaussian window: the root keeps one strong edge from looking
+    like texture.
 
     Parameters
     ----------

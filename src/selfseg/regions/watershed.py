@@ -1,6 +1,7 @@
-"""Watershed superpixels: catchment basins of a boundary map, from the local minima or from a regular grid of markers."""
+"""Watershed superpixels: basins of a boundary map, from its local minima or from a regular grid of markers."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,9 @@ from selfseg.regions.connect import connected_components, number_by_first_pixel
 from selfseg.regions.grid import grid_cells, grid_counts
 
 
-def _grid_markers(boundary: NDArray, n_segments: int, units: NDArray, inside: NDArray[np.bool_]) -> NDArray[np.int32]:
+def _grid_markers(
+    boundary: NDArray[Any], n_segments: int, units: NDArray[Any], inside: NDArray[np.bool_]
+) -> NDArray[np.int32]:
     """Mark the weakest pixel of each cell of a regular grid of about `n_segments` cells, 1..R."""
     cell = grid_cells(boundary.shape, grid_counts(boundary.shape, n_segments, units.tolist())).ravel()
     height = np.where(inside, boundary, np.inf).ravel()
@@ -25,7 +28,7 @@ def _grid_markers(boundary: NDArray, n_segments: int, units: NDArray, inside: ND
 
 
 def watershed(
-    boundary: NDArray,
+    boundary: NDArray[Any],
     n_segments: int | None = None,
     compactness: float = 0.0,
     spacing: Sequence[float] | None = None,
@@ -51,7 +54,7 @@ def watershed(
     Returns
     -------
     ndarray
-        ``[*S]`` int32, 0..R-1 without gaps, connected by faces, in the order of their first pixels; -1 outside the mask.
+        ``[*S]`` int32, 0..R-1 without gaps, connected by faces, in the order of their first pixels; -1 outside.
 
     Raises
     ------
