@@ -88,6 +88,14 @@ def test_annotators_may_be_a_list_or_an_array():
     assert len(measure.contingencies([[1, 2], [1, 1]], [[1, 2], [3, 3]])) == 1
 
 
+def test_labels_beyond_the_largest_integer_are_refused():
+    labels = np.array([1, 2**63 + 5], np.uint64)
+    with pytest.raises(InputError, match=r"2\*\*63"):
+        measure.rand_index(labels, labels)
+    extremes = np.array([-(2**63), 2**63 - 1, 2**63 - 1])
+    assert entries(measure.contingency(extremes, extremes)) == counted_by_loop(extremes, extremes)
+
+
 def one_line(error):
     message = str(error.value)
     assert "\n" not in message

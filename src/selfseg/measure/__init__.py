@@ -33,6 +33,22 @@ _HOMES = {
         "majority_class_scores",
         "same_class_scores",
     ],
+    "best_scale": ["BestScale", "OdsOis", "ods_ois"],
+    "boundary": ["BoundaryCounts", "boundary_counts", "boundary_f", "boundary_map"],
+    "foreground": ["ForegroundScores", "foreground_scores", "thin_borders"],
+    "instances": ["InstanceScores", "LesionCounts", "instance_scores", "lesion_counts", "panoptic_quality"],
+    "label_free": [
+        "ClusterValidity",
+        "borsotti_q",
+        "boundary_edge_agreement",
+        "cluster_validity",
+        "description_length",
+        "liu_yang",
+        "stability",
+        "zeboudj",
+        "zhang_entropy",
+    ],
+    "scales": ["ScaleScores", "list_scores", "tree_scores"],
     "scores": ["region_scores"],
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -105,19 +105,18 @@ def contingencies(labels: ArrayLike, truths: ArrayLike | Sequence[ArrayLike], ig
         Truth value to leave out.
     """
     segmentation = check_labels(labels, "labels")
-    flat = segmentation.ravel().astype(np.int64, copy=False)
-    low, high = int(flat.min()), int(flat.max())
+    flat = segmentation.ravel()
     tables = []
     for truth in as_truths(truths, segmentation.shape):
-        column = truth.ravel().astype(np.int64, copy=False)
+        column = truth.ravel()
         if ignore is None:
-            tables.append(_count(flat, column, (low, high)))
+            tables.append(_count(flat, column))
             continue
         keep = column != ignore
         if not keep.any():
             got = f"only {ignore} in the whole truth of shape {truth.shape}"
             raise InputError(explain("truth", expected="a pixel that counts", got=got, fix="check the ignore label"))
-        tables.append(_count(flat[keep], column[keep], (low, high)))
+        tables.append(_count(flat[keep], column[keep]))
     return tables
 
 
@@ -138,6 +137,11 @@ def check_labels(labels: ArrayLike, name: str) -> Labels:
     array = np.asarray(labels)
     if array.dtype == np.bool_:
         array = array.astype(np.uint8)
+    if array.dtype == np.uint64 and array.size:
+        largest = int(array.max())
+        if largest > np.iinfo(np.int64).max:
+            raise InputError(explain(name, expected="labels below 2**63", got=str(largest), fix="renumber the labels"))
+        array = array.astype(np.int64)
     if not np.issubdtype(array.dtype, np.integer):
         got = f"{array.dtype} of shape {array.shape}"
         raise InputError(
@@ -174,20 +178,26 @@ def _annotators(truths: Any, n_dims: int) -> list[Any]:
     return [truths]
 
 
-def _count(rows: Counts, columns: Counts, row_span: tuple[int, int]) -> Table:
-    """Build a table from flat arrays; `row_span` encloses the values of `rows`."""
-    column_span = int(columns.min()), int(columns.max())
-    n_rows, n_columns = row_span[1] - row_span[0] + 1, column_span[1] - column_span[0] + 1
+def _count(rows: Labels, columns: Labels) -> Table:
+    """Build a table from flat arrays."""
+    row_low, column_low = int(rows.min()), int(columns.min())
+    n_rows, n_columns = int(rows.max()) - row_low + 1, int(columns.max()) - column_low + 1
     if n_rows * n_columns <= DENSE_BINS:
-        joint = np.bincount((rows - row_span[0]) * n_columns + (columns - column_span[0]))
-        keys = np.flatnonzero(joint)
-        row_values, column_values = keys // n_columns + row_span[0], keys % n_columns + column_span[0]
-        return _from_values(row_values, column_values, joint[keys])
+        # In place: at this size the time goes into passes over memory.
+        joint = rows.astype(np.int64)
+        joint -= row_low
+        joint *= n_columns
+        joint += columns
+        joint -= column_low
+        bins = np.bincount(joint)
+        keys = np.flatnonzero(bins)
+        return _from_values(keys // n_columns + row_low, keys % n_columns + column_low, bins[keys])
     row_labels, row_index = np.unique(rows, return_inverse=True)
     column_labels, column_index = np.unique(columns, return_inverse=True)
     keys, counts = np.unique(row_index * len(column_labels) + column_index, return_counts=True)
     width = len(column_labels)
-    return Table(keys // width, keys % width, counts.astype(np.int64), row_labels, column_labels)
+    parts = row_labels.astype(np.int64), column_labels.astype(np.int64)
+    return Table(keys // width, keys % width, counts.astype(np.int64), *parts)
 
 
 def _from_values(row_values: Counts, column_values: Counts, counts: Counts) -> Table:

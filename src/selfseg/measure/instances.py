@@ -1,0 +1,204 @@
+"""Measures of instances: average precision over IoU, panoptic quality, and lesions found and missed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from selfseg.core.errors import InputError, explain
+from selfseg.measure._table import Counts, Floats, as_truths, check_labels, contingency
+
+THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
+
+
+@dataclass(frozen=True)
+class InstanceScores:
+    """Matched and unmatched instances at several IoU thresholds; those of several images are added.
+
+    Attributes
+    ----------
+    thresholds
+        ``[T]`` IoU that a match exceeds.
+    true, false, missed
+        ``[T]`` matched pairs, predicted instances without a match, true instances without a match.
+    matched_iou
+        ``[T]`` summed IoU of the matched pairs.
+    """
+
+    thresholds: Floats
+    true: Counts
+    false: Counts
+    missed: Counts
+    matched_iou: Floats
+
+    def __add__(self, other: "InstanceScores") -> "InstanceScores":
+        if not np.array_equal(self.thresholds, other.thresholds):
+            got = f"{self.thresholds.tolist()} and {other.thresholds.tolist()}"
+            raise InputError(explain("instance scores", expected="equal thresholds", got=got, fix="score both alike"))
+        true, false, missed = self.true + other.true, self.false + other.false, self.missed + other.missed
+        return InstanceScores(self.thresholds, true, false, missed, self.matched_iou + other.matched_iou)
+
+    @cached_property
+    def average_precision(self) -> Floats:
+        """TP / (TP + FP + FN) at each threshold, as in the Data Science Bowl 2018: ``[T]``. 1 without any instance."""
+        return _ratio(self.true, self.true + self.false + self.missed)
+
+    @cached_property
+    def precision(self) -> Floats:
+        """TP / (TP + FP): ``[T]``."""
+        return _ratio(self.true, self.true + self.false)
+
+    @cached_property
+    def recall(self) -> Floats:
+        """TP / (TP + FN): ``[T]``."""
+        return _ratio(self.true, self.true + self.missed)
+
+    @cached_property
+    def f1(self) -> Floats:
+        """2 TP / (2 TP + FP + FN): ``[T]``."""
+        return _ratio(2 * self.true, 2 * self.true + self.false + self.missed)
+
+    @cached_property
+    def panoptic_quality(self) -> Floats:
+        """Summed IoU of matches over TP + FP/2 + FN/2 (Kirillov et al. 2019, eq. 1): ``[T]``, published at 0.5."""
+        return _ratio(2.0 * self.matched_iou, 2 * self.true + self.false + self.missed)
+
+    @property
+    def mean_average_precision(self) -> float:
+        """Mean of `average_precision` over the thresholds."""
+        return float(self.average_precision.mean())
+
+
+def instance_scores(
+    labels: ArrayLike,
+    truth: ArrayLike,
+    thresholds: Sequence[float] = THRESHOLDS,
+    background: int = 0,
+    ignore: int | None = None,
+) -> InstanceScores:
+    """Match predicted with true instances one-to-one at each IoU threshold.
+
+    A pair may match if its IoU is above the threshold (strictly, as in the Data Science Bowl and in panoptic quality).
+    From 0.5 up each instance has at most one such partner. Below, the matching with most pairs is taken, and of those
+    the one with the largest summed IoU.
+
+    Parameters
+    ----------
+    labels, truth
+        Integer arrays of equal shape: one value an instance.
+    thresholds
+        IoU values in 0-1.
+    background
+        Value of pixels of no instance, in both.
+    ignore
+        Truth value of pixels to leave out.
+    """
+    table = contingency(labels, truth, ignore)
+    is_row, is_column = table.row_labels != background, table.column_labels != background
+    keep = is_row[table.rows] & is_column[table.columns]
+    rows, columns, ious = table.rows[keep], table.columns[keep], table.ious[keep]
+    levels = np.asarray(thresholds, np.float64)
+    true, quality = np.zeros(len(levels), np.int64), np.zeros(len(levels))
+    for k, level in enumerate(levels):
+        close = ious > level
+        chosen = ious[close] if level >= 0.5 else _best_pairs(rows[close], columns[close], ious[close])
+        true[k], quality[k] = len(chosen), chosen.sum()
+    return InstanceScores(levels, true, int(is_row.sum()) - true, int(is_column.sum()) - true, quality)
+
+
+def panoptic_quality(labels: ArrayLike, truth: ArrayLike, background: int = 0, ignore: int | None = None) -> float:
+    """Return the panoptic quality of one class of instances (Kirillov et al. 2019). See `instance_scores`."""
+    return float(instance_scores(labels, truth, (0.5,), background, ignore).panoptic_quality[0])
+
+
+class LesionCounts(NamedTuple):
+    """Lesions, counted as connected components. Add the parts over all images, then take the scores.
+
+    Attributes
+    ----------
+    found, lesions
+        True lesions that were found, and all.
+    right, predicted
+        Predicted components that touch a true lesion, and all.
+    """
+
+    found: int
+    lesions: int
+    right: int
+    predicted: int
+
+    @property
+    def recall(self) -> float:
+        """Share of lesions found; 1 if there are none."""
+        return self.found / self.lesions if self.lesions else 1.0
+
+    @property
+    def precision(self) -> float:
+        """Share of predicted components that are right; 1 if there are none."""
+        return self.right / self.predicted if self.predicted else 1.0
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of lesion-wise precision and recall."""
+        both = self.precision + self.recall
+        return 2.0 * self.precision * self.recall / both if both else 0.0
+
+
+def lesion_counts(
+    labels: ArrayLike, truth: ArrayLike, background: int = 0, ignore: int | None = None, min_pixels: int = 1
+) -> LesionCounts:
+    """Count lesions found and missed. Both masks are split into components (edges and corners connect).
+
+    A lesion is found if one component covers at least `min_pixels` of it, and a predicted component is right if it
+    covers so many of one lesion. Sizes do not matter: give the voxel-wise Dice beside it.
+
+    Parameters
+    ----------
+    labels, truth
+        Integer or boolean arrays of equal shape; everything but `background` is lesion.
+    background
+        Value of healthy pixels, in both.
+    ignore
+        Truth value of pixels to leave out.
+    min_pixels
+        Least overlap, in pixels.
+    """
+    from skimage.measure import label
+
+    mask = check_labels(labels, "labels")
+    target = as_truths([np.asarray(truth)], mask.shape)[0]
+    counts = np.ones(mask.shape, bool) if ignore is None else target != ignore
+    components = [label((a != background) & counts, connectivity=a.ndim) for a in (mask, target)]  # type: ignore[no-untyped-call]
+    if not counts.any():
+        got = f"only {ignore} in the whole truth of shape {target.shape}"
+        raise InputError(explain("truth", expected="a pixel that counts", got=got, fix="check the ignore label"))
+    table = contingency(components[0][counts], components[1][counts])
+    touching = (table.row_labels[table.rows] > 0) & (table.column_labels[table.columns] > 0)
+    touching &= table.counts >= min_pixels
+    found, right = len(np.unique(table.columns[touching])), len(np.unique(table.rows[touching]))
+    return LesionCounts(found, int((table.column_labels > 0).sum()), right, int((table.row_labels > 0).sum()))
+
+
+def _best_pairs(rows: NDArray[np.intp], columns: NDArray[np.intp], ious: Floats) -> Floats:
+    """Return the IoUs of the one-to-one matching with most pairs, and of those with the largest sum."""
+    from scipy.optimize import linear_sum_assignment
+
+    if len(ious) == 0:
+        return ious
+    _, i = np.unique(rows, return_inverse=True)
+    _, j = np.unique(columns, return_inverse=True)
+    shape = int(i.max()) + 1, int(j.max()) + 1
+    gain = np.zeros(shape)
+    # One more pair outweighs any sum of IoUs.
+    gain[i, j] = ious + min(shape) + 1.0
+    value = np.zeros(shape)
+    value[i, j] = ious
+    chosen = value[linear_sum_assignment(gain, maximize=True)]
+    return chosen[chosen > 0]
+
+
+def _ratio(part: NDArray[np.int64] | Floats, whole: NDArray[np.int64]) -> Floats:
+    return np.where(whole > 0, part / np.maximum(whole, 1), 1.0)

@@ -1,0 +1,223 @@
+"""Scores over scales: every level of a merge tree, or of a list of segmentations."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from selfseg.core.errors import InputError, explain
+from selfseg.measure._table import Counts, Floats, Labels, Table, check_labels, contingencies
+from selfseg.measure.boundary import BoundaryCounts, boundary_counts
+from selfseg.measure.overlap import best_ious
+from selfseg.measure.partition import information_scores, pair_scores
+
+
+@dataclass(frozen=True)
+class ScaleScores:
+    """Scores of one image at every level.
+
+    Attributes
+    ----------
+    levels
+        ``[L]`` the levels as they were given.
+    n_regions
+        ``[L]`` regions with pixels that count.
+    rand, variation
+        ``[L]`` probabilistic Rand index, and variation of information in bits: means over annotators.
+    covered
+        ``[L]`` sum over all truth regions of area x best IoU.
+    covered_best
+        The same sum where each truth region takes its best level.
+    area
+        Pixels times annotators: `covered` over `area` is the covering.
+    boundaries
+        Boundary counts of each level; empty where they were not asked for.
+    """
+
+    levels: Floats
+    n_regions: Counts
+    rand: Floats
+    variation: Floats
+    covered: Floats
+    covered_best: float
+    area: float
+    boundaries: tuple[BoundaryCounts, ...] = ()
+
+    @property
+    def covering(self) -> Floats:
+        """Covering at each level: ``[L]``."""
+        return self.covered / self.area
+
+
+def tree_scores(
+    superpixels: ArrayLike,
+    parents: ArrayLike,
+    altitudes: ArrayLike,
+    truths: ArrayLike | Sequence[ArrayLike],
+    levels: ArrayLike,
+    by: Literal["altitude", "regions"] = "altitude",
+    ignore: int | None = None,
+    boundaries: bool = False,
+) -> ScaleScores:
+    """Score every level of a merge tree. Pixels are counted once: tables of coarser levels are sums of finer ones.
+
+    Parameters
+    ----------
+    superpixels
+        ``[*S]`` integers 0..R-1; pixels at -1 lie outside the tree and are one region of their own at every level.
+    parents
+        ``[2R-1]`` parent of each node, above the node's own index; the root, the last, is its own. Leaves come first.
+    altitudes
+        ``[2R-1]``, not falling from a node to its parent.
+    truths
+        One annotator ``[*S]``, or several: a sequence, or an array ``[A *S]``.
+    levels
+        ``[L]`` altitudes at or below which everything is merged, or numbers of regions (see `by`).
+    by
+        ``"altitude"``, or ``"regions"``: the lowest merges are done until so many regions are left (at most R).
+    ignore
+        Truth value of pixels to leave out.
+    boundaries
+        Match boundaries too. That looks at the pixels of every level, and is much slower.
+
+    Raises
+    ------
+    InputError
+        As in `contingency`; also if the tree does not fit the superpixels or is not a tree.
+    """
+    pixels = check_labels(superpixels, "superpixels")
+    up, heights = _check_tree(pixels, np.asarray(parents), np.asarray(altitudes))
+    asked = np.atleast_1d(np.asarray(levels, np.float64))
+    finest_first = np.argsort(asked if by == "altitude" else -asked, kind="stable")
+    tables = contingencies(pixels, truths, ignore)
+    gather = _Gather(tables, asked)
+    for k in finest_first:
+        # The last entry, which -1 finds, is the region outside the tree.
+        top = np.append(_tops(up, _merged(heights, asked[k], by)), len(up))
+        tables = [table.regrouped(top[table.row_labels]) for table in tables]
+        gather.add(int(k), tables)
+        if boundaries:
+            gather.boundaries[int(k)] = boundary_counts(top[pixels], truths, ignore=ignore)
+    return gather.scores()
+
+
+def list_scores(
+    segmentations: Iterable[ArrayLike],
+    truths: ArrayLike | Sequence[ArrayLike],
+    levels: ArrayLike | None = None,
+    ignore: int | None = None,
+    boundaries: bool = False,
+) -> ScaleScores:
+    """Score a list of segmentations of one image, for example the same method at several scales.
+
+    Parameters
+    ----------
+    segmentations
+        Integer arrays ``[*S]``, in the same order for every image. They may come one by one from a generator.
+    truths
+        One annotator ``[*S]``, or several.
+    levels
+        ``[L]`` what to call the segmentations; None = 0, 1, ...
+    ignore
+        Truth value of pixels to leave out.
+    boundaries
+        Match boundaries too.
+    """
+    gather: _Gather | None = None
+    for k, labels in enumerate(segmentations):
+        tables = contingencies(labels, truths, ignore)
+        gather = gather or _Gather(tables, np.zeros(0))
+        gather.add(k, tables)
+        if boundaries:
+            gather.boundaries[k] = boundary_counts(labels, truths, ignore=ignore)
+    if gather is None:
+        raise InputError(
+            explain("segmentations", expected="at least one", got="none", fix="give a list of label arrays")
+        )
+    n = len(gather.rows)
+    gather.levels = np.arange(n, dtype=np.float64) if levels is None else np.asarray(levels, np.float64)
+    if gather.levels.shape != (n,):
+        got = f"levels of shape {gather.levels.shape} and {n} segmentations"
+        raise InputError(
+            explain("levels", expected="one for each segmentation", got=got, fix="leave them out or match them")
+        )
+    return gather.scores()
+
+
+class _Gather:
+    """Collect the scores of the levels of one image, in whatever order they come."""
+
+    def __init__(self, tables: Sequence[Table], levels: Floats) -> None:
+        self.levels = levels
+        self.rows: dict[int, tuple[float, float, float, float]] = {}
+        self.boundaries: dict[int, BoundaryCounts] = {}
+        self.areas = [table.column_sums for table in tables]
+        self.best = [np.zeros(len(area)) for area in self.areas]
+
+    def add(self, index: int, tables: Sequence[Table]) -> None:
+        """Score one level: one table an annotator."""
+        ious = [best_ious(table) for table in tables]
+        self.best = [np.maximum(old, new) for old, new in zip(self.best, ious, strict=True)]
+        covered = sum(float(area @ iou) for area, iou in zip(self.areas, ious, strict=True))
+        rand = np.mean([pair_scores(table).rand for table in tables])
+        bits = [information_scores(table) for table in tables]
+        variation = np.mean([score.split + score.merge for score in bits])
+        n_regions = max(len(table.row_labels) for table in tables)
+        self.rows[index] = (n_regions, float(rand), float(variation), covered)
+
+    def scores(self) -> ScaleScores:
+        """Return what was collected, in the order of the levels."""
+        n, rand, variation, covered = np.array([self.rows[k] for k in sorted(self.rows)]).reshape(-1, 4).T
+        best = sum(float(area @ iou) for area, iou in zip(self.areas, self.best, strict=True))
+        boundaries = tuple(self.boundaries[k] for k in sorted(self.boundaries))
+        area = float(sum(areas.sum() for areas in self.areas))
+        return ScaleScores(self.levels, n.astype(np.int64), rand, variation, covered, best, area, boundaries)
+
+
+def _check_tree(
+    superpixels: Labels, parents: NDArray[np.integer], altitudes: NDArray[np.floating]
+) -> tuple[NDArray[np.intp], Floats]:
+    """Return parents and altitudes as arrays of one type if they are a tree over the superpixels, else raise."""
+    n = len(parents)
+    if parents.ndim != 1 or altitudes.shape != parents.shape or n % 2 == 0:
+        got = f"shapes {parents.shape} and {altitudes.shape}"
+        raise InputError(explain("parents and altitudes", expected="2R-1 values each", got=got, fix="check the tree"))
+    leaves = (n + 1) // 2
+    low, high = int(superpixels.min()), int(superpixels.max())
+    if low < -1 or high >= leaves:
+        got = f"values from {low} to {high}"
+        raise InputError(
+            explain("superpixels", expected=f"values up to {leaves - 1}, as in the tree", got=got, fix="relabel")
+        )
+    nodes = np.arange(n)
+    if parents[-1] != n - 1 or (parents[:-1] <= nodes[:-1]).any() or (parents >= n).any():
+        got = "a parent that does not lie above its child"
+        raise InputError(explain("parents", expected="larger indices than the node's", got=got, fix="sort the nodes"))
+    if not (altitudes[parents] >= altitudes).all():
+        got = "a parent below its child"
+        raise InputError(explain("altitudes", expected="no fall towards the root", got=got, fix="make them monotone"))
+    return parents.astype(np.intp), altitudes.astype(np.float64)
+
+
+def _merged(altitudes: Floats, level: float, by: str) -> NDArray[np.bool_]:
+    """Return which nodes are merged at a level: ``[2R-1]``, False for leaves."""
+    leaves = (len(altitudes) + 1) // 2
+    merged = np.zeros(len(altitudes), bool)
+    if by == "altitude":
+        merged[leaves:] = altitudes[leaves:] <= level
+        return merged
+    order = leaves + np.argsort(altitudes[leaves:], kind="stable")
+    merged[order[: leaves - max(1, int(level))]] = True
+    return merged
+
+
+def _tops(parents: NDArray[np.intp], merged: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Return, for each node, the highest merged node above it (or itself), by doubling jumps: ``[2R-1]``."""
+    jump = np.where(merged[parents], parents, np.arange(len(parents)))
+    while True:
+        further = jump[jump]
+        if np.array_equal(further, jump):
+            return jump
+        jump = further
