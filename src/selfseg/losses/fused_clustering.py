@@ -24,7 +24,7 @@ def fused_terms_pay(response: Tensor) -> bool:
 
 def fused_terms(response: Tensor) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
     """Return similarity, (continuity in y, in x), labels ``[B Y X]`` of ``response [B K Y X]``; see `clustering_terms`."""
-    similarity, down, right, labels = _FusedTerms.apply(response)
+    similarity, down, right, labels = _FusedTerms.apply(response)  # type: ignore[no-untyped-call]
     return similarity, (down, right), labels
 
 

@@ -231,7 +231,7 @@ class RegionMerging(Method):
             self.pool = torch.cat([self.pool, rows.to(self.pool.device)])
 
     def _assign_one(self, image: Tensor) -> Tensor:
-        regions, mean, _ = self._regions(image, None, 1)
+        regions, mean, _ = self._regions(image, None, self.config.classes or 1)
         centres = self.centres.cpu().numpy()
         gap = ((mean[:, None] - centres[None]) ** 2).sum(-1) / (2 * self.config.softness**2)
         membership = np.exp(gap.min(1, keepdims=True) - gap)

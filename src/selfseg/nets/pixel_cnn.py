@@ -1,6 +1,7 @@
 """The network of differentiable feature clustering: M x (conv 3 -> ReLU -> norm), then conv 1 -> norm. No pooling."""
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import cast
 from itertools import pairwise
 from typing import cast
 
@@ -92,7 +93,7 @@ class PixelCNN(nn.Module):
 
     def _folded_head(self) -> tuple[Tensor, Tensor]:
         """Return weight ``[K p]`` and bias ``[K]`` of last hidden norm, head and last norm as one 1x1 convolution."""
-        weight, bias = self.head.weight.flatten(1), self.head.bias
+        weight, bias = self.head.weight.flatten(1), cast(Tensor, self.head.bias)
         in_scale, in_shift = _as_norm(self.norms[-1]).frozen_scale_shift()
         out_scale, out_shift = self.head_norm.frozen_scale_shift()
         bias = (bias + weight @ in_shift) * out_scale + out_shift
@@ -129,7 +130,7 @@ def _as_norm(module: nn.Module) -> PixelNorm:
 
 
 def _convolve(conv: nn.Module, x: Tensor) -> Tensor:
-    return conv3x3(x, conv.weight, conv.bias) if isinstance(conv, nn.Conv2d) else conv(x)
+    return conv3x3(x, conv.weight, cast(Tensor, conv.bias)) if isinstance(conv, nn.Conv2d) else conv(x)
 
 
 def _zero_invalid(x: Tensor, valid: Tensor | None) -> Tensor:

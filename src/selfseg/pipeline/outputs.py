@@ -99,7 +99,8 @@ class OutputFolder:
         shown = {
             "images": f"{len(self.rows)} segmented, {len(failures)} failed",
             "classes": str(len(model.table_)),
-            "learned from": f"{training.get('n_images', '?')} image(s), {training.get('steps', '?')} steps, {training.get('seconds', 0):.1f} s",
+            "learned from": f"{training.get('n_images', '?')} image(s), in {training.get('steps', '?')} steps",
+            "learned in": f"{training.get('seconds', 0):.1f} s",
             "segmented in": f"{facts['seconds']:.1f} s",
             "device": str(training.get("device", "unknown")),
             "seed": str(model.seed),

@@ -44,7 +44,9 @@ def tile_plan(shape: Sequence[int], halo: int, max_pixels: int) -> Iterator[Tile
         axis = sizes.index(max(sizes))
         counts[axis] *= 2
         sizes[axis] = -(-shape[axis] // counts[axis])
-    ranges = [[(start, min(start + size, n)) for start in range(0, n, size)] for n, size in zip(shape, sizes, strict=True)]
+    ranges = [
+        [(start, min(start + size, n)) for start in range(0, n, size)] for n, size in zip(shape, sizes, strict=True)
+    ]
     for bounds in itertools.product(*ranges):
         outer = [(max(0, a - halo), min(n, b + halo)) for (a, b), n in zip(bounds, shape, strict=True)]
         yield Tile(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -105,14 +106,18 @@ class Stream:
         shape = tuple(max(sizes) for sizes in zip(*shapes, strict=True))
         images = torch.zeros(len(chosen), chosen[0].array.shape[0], *shape)
         ragged = any(s != shape for s in shapes)
-        valid = torch.zeros(len(chosen), *shape, dtype=torch.bool) if ragged or any(s.valid is not None for s in chosen) else None
+        valid = (
+            torch.zeros(len(chosen), *shape, dtype=torch.bool)
+            if ragged or any(s.valid is not None for s in chosen)
+            else None
+        )
         hinted = any(s.hints is not None for s in chosen)
         hints = torch.full((len(chosen), *shape), -1, dtype=torch.int64) if hinted else None
         for b, sample in enumerate(chosen):
-            where = tuple(slice(0, n) for n in sample.array.shape[1:])
-            images[(b, slice(None), *where)] = torch.from_numpy(sample.array)
+            inside: Any = (..., *(slice(0, n) for n in sample.array.shape[1:]))
+            images[b][inside] = torch.from_numpy(sample.array)
             if valid is not None:
-                valid[(b, *where)] = True if sample.valid is None else torch.from_numpy(sample.valid)
+                valid[b][inside] = True if sample.valid is None else torch.from_numpy(sample.valid)
             if hints is not None and sample.hints is not None:
-                hints[(b, *where)] = torch.from_numpy(sample.hints)
+                hints[b][inside] = torch.from_numpy(sample.hints)
         return Batch(images, valid, hints, tuple(indices), ends_epoch)

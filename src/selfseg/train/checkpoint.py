@@ -100,7 +100,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
                 str(path), expected=f"a checkpoint of version {VERSION}", got=got, fix="use the selfseg that wrote it"
             )
         )
-    method, optimizers = {}, {}
+    method: dict[str, Tensor] = {}
+    optimizers: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         kind, _, rest = name.partition("/")
         if kind == "method":
