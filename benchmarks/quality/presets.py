@@ -24,17 +24,13 @@ from selfseg.measure import covering, probabilistic_rand_index, variation_of_inf
 
 
 def score(labels: np.ndarray, truths: np.ndarray) -> dict[str, float]:
-    """Covering, probabilistic Rand index and variation of information (bits), means over the annotators."""
+    """Covering, probabilistic Rand index and variation of information (bits), over all annotators."""
+    views = list(truths)
     return {
-        "covering": float(covering(labels, list(truths))),
-        "pri": float(probabilistic_rand_index(labels, list(truths))),
-        "vi": float(np.mean([sum_vi(variation_of_information(labels, truth)) for truth in truths])),
+        "covering": covering(labels, views),
+        "pri": probabilistic_rand_index(labels, views),
+        "vi": statistics.mean(variation_of_information(labels, truth) for truth in views),
     }
-
-
-def sum_vi(value: object) -> float:
-    """Total of the variation of information, whether it comes with its halves or not."""
-    return float(getattr(value, "total", value))  # type: ignore[arg-type]
 
 
 def run_one(photo: Path, method: str, preset: str, seed: int) -> dict[str, object]:
@@ -79,28 +75,22 @@ def main() -> None:
     table(rows)
 
 
+HEAD = ("method", "preset", "seconds", "steps", "classes", "cov c", "cov p", "PRI c", "PRI p", "VI c", "VI p")
+
+
 def table(rows: list[dict]) -> None:
     """Print the means of each preset, over the images that all presets have."""
     presets = sorted({(row["method"], row["preset"]) for row in rows})
     shared = set.intersection(*({r["image"] for r in rows if (r["method"], r["preset"]) == p} for p in presets))
-    print(
-        f"{len(shared)} images of BSDS500 val; one output an image, no choice of scale; c = classes as segments, p = their components"
-    )
-    print(
-        f"{'method':20s}{'preset':10s}{'seconds':>9s}{'steps':>7s}{'classes':>9s}{'cov c':>8s}{'cov p':>8s}{'PRI c':>8s}{'PRI p':>8s}{'VI c':>8s}{'VI p':>8s}"
-    )
+    print(f"{len(shared)} images of BSDS500 val, one output each; c = classes as segments, p = their components")
+    print("".join(f"{word:20s}" if word == "method" else f"{word:>9s}" for word in HEAD))
     for method, preset in presets:
         mine = [row for row in rows if (row["method"], row["preset"]) == (method, preset) and row["image"] in shared]
         figures = [statistics.mean(row[key] for row in mine) for key in ("seconds", "steps", "classes")]
-        scores = [
-            statistics.mean(row[kind][key] for row in mine)
-            for key in ("covering", "pri", "vi")
-            for kind in ("as classes", "as components")
-        ]
-        print(
-            f"{method:20s}{preset:10s}{figures[0]:9.1f}{figures[1]:7.0f}{figures[2]:9.1f}"
-            + "".join(f"{value:8.3f}" for value in scores)
-        )
+        for key in ("covering", "pri", "vi"):
+            figures += [statistics.mean(row[kind][key] for row in mine) for kind in ("as classes", "as components")]
+        shown = "".join(f"{value:9.1f}" for value in figures[:3]) + "".join(f"{value:9.3f}" for value in figures[3:])
+        print(f"{method:20s}{preset:>9s}{shown}")
 
 
 if __name__ == "__main__":
