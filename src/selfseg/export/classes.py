@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.classes import IGNORE, ClassTable
+from selfseg.core.classes import IGNORE, ClassTable, SegmentClass
 from selfseg.core.errors import ModelError, explain
 from selfseg.core.files import write_json, writing
 
@@ -105,11 +105,8 @@ def class_areas(
     total = int(counts.sum() - counts[IGNORE])
     size = math.prod(steps)
     power = f"{unit}{POWERS.get(len(steps), f'^{len(steps)}')}"
-    return [
-        ClassArea(image, item.id, item.name, int(n), int(n) / total if total else 0.0, int(n) * size, power)
-        for item in table.classes
-        for n in counts[item.id : item.id + 1]
-    ]
+    return [_area(image, item, int(counts[item.id]), total, size, power) for item in table.classes]
+
 
 
 def write_areas(path: Path | str, areas: Iterable[ClassArea]) -> None:
@@ -125,6 +122,10 @@ def write_areas(path: Path | str, areas: Iterable[ClassArea]) -> None:
         rows.writerow(COLUMNS)
         for item in areas:
             rows.writerow((item.image, item.id, item.name, item.pixels, f"{item.share:.6f}", f"{item.area:.9g}", item.unit))
+
+
+def _area(image: str, item: SegmentClass, pixels: int, total: int, size: float, unit: str) -> ClassArea:
+    return ClassArea(image, item.id, item.name, pixels, pixels / total if total else 0.0, pixels * size, unit)
 
 
 def _sound(item: Any) -> bool:
