@@ -1,4 +1,4 @@
-"""Colours of classes: the same id has the same colour everywhere, and people with colour-blindness can tell them apart."""
+"""Colours of classes: an id has one colour everywhere, and colour-blind people can tell them apart."""
 
 from functools import lru_cache
 
@@ -31,7 +31,9 @@ GRID = 8
 COLOUR_BLIND_WEIGHT = 2.0
 """Distances seen without M or L cones count this much: with 1, the further colours would be blues and greens alone."""
 
-_TO_XYZ = np.array(((0.4124564, 0.3575761, 0.1804375), (0.2126729, 0.7151522, 0.0721750), (0.0193339, 0.1191920, 0.9503041)))
+_TO_XYZ = np.array(
+    ((0.4124564, 0.3575761, 0.1804375), (0.2126729, 0.7151522, 0.0721750), (0.0193339, 0.1191920, 0.9503041))
+)
 _WHITE = np.array((0.95047, 1.0, 1.08883))
 
 
@@ -58,7 +60,9 @@ def class_colours(n: int) -> tuple[tuple[int, int, int, int], ...]:
         If `n` is out of range.
     """
     if not 0 <= n <= MOST:
-        raise UsageError(explain("number of colours", expected=f"0 to {MOST}", got=str(n), fix="merge some classes first"))
+        raise UsageError(
+            explain("number of colours", expected=f"0 to {MOST}", got=str(n), fix="merge some classes first")
+        )
     colours = _safe() if n <= len(SAFE) else _extended()
     return tuple((int(red), int(green), int(blue), 255) for red, green, blue in colours[:n])
 

@@ -15,6 +15,10 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 12, 10, 34
 MOST_POINTS = 400
 """Points drawn in a panel; longer curves keep the least and the largest value of each stretch."""
 
+EXPLAINED = (
+    "Each panel has its own scale. Thin line: each recorded step; thick line: running mean of about 1/25 of the steps."
+)
+
 SMOOTH_FROM = 60
 """Curves of so many values or more get a running mean drawn over them."""
 
@@ -40,12 +44,14 @@ def curve_section(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     panels = "".join(_panel(name, points) for name, points in curves.items() if len(points))
     if not panels:
         return ""
-    explained = '<p class="quiet">Each panel has its own scale. Thin line: each recorded step; thick line: running mean of about 1/25 of the steps.</p>'
-    return f'<section id="training">\n<h2>Training</h2>\n<div class="curves">\n{panels}</div>\n{explained}\n</section>\n'
+    explained = f'<p class="quiet">{EXPLAINED}</p>'
+    return (
+        f'<section id="training">\n<h2>Training</h2>\n<div class="curves">\n{panels}</div>\n{explained}\n</section>\n'
+    )
 
 
 def ticks(low: float, high: float, wanted: int = 4, whole: bool = False) -> list[float]:
-    """Return round values (1, 2 or 5 times a power of ten apart) that lie in ``[low, high]``, about `wanted` of them."""
+    """Return round values (1, 2 or 5 times a power of ten apart) that lie in ``[low, high]``, about `wanted`."""
     if not high > low:
         return [low]
     rough = (high - low) / wanted
@@ -61,16 +67,18 @@ def _panel(name: str, points: Sequence[tuple[float, float]]) -> str:
     finite = np.isfinite(values)
     values = np.where(finite, values, np.nan)
     if not finite.any():
-        return f'<figure class="curve"><figcaption><h3>{escape(name)}</h3>no finite value in {len(points)} steps</figcaption></figure>\n'
-    last = values[finite][-1]
+        return _figure(name, f"no finite value in {len(points)} steps", "")
+    first, last = values[finite][[0, -1]]
     whole = bool(np.all(values[finite] == np.round(values[finite])))
     missing = "" if finite.all() else f", {int((~finite).sum())} not finite"
-    words = f"{name} over {len(points)} steps, from {values[finite][0]:.4g} to {last:.4g}"
-    return (
-        f'<figure class="curve"><figcaption><h3>{escape(name)}</h3><span class="quiet">{last:.4g} at the end{missing}</span></figcaption>\n'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(words)}">\n'
-        f"{_drawn(steps, values, whole)}</svg></figure>\n"
-    )
+    words = escape(f"{name} over {len(points)} steps, from {first:.4g} to {last:.4g}")
+    svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{words}">\n{_drawn(steps, values, whole)}</svg>'
+    return _figure(name, f"{last:.4g} at the end{missing}".replace("-", "−"), svg)
+
+
+def _figure(name: str, remark: str, svg: str) -> str:
+    caption = f'<figcaption><h3>{escape(name)}</h3><span class="quiet">{remark}</span></figcaption>'
+    return f'<figure class="curve">{caption}\n{svg}</figure>\n'
 
 
 def _drawn(steps: NDArray[np.float64], values: NDArray[np.float64], whole: bool) -> str:
@@ -141,7 +149,9 @@ def _running_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return mean
 
 
-def _thinned(steps: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _thinned(
+    steps: NDArray[np.float64], values: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return at most `MOST_POINTS` points: the first, the last, and the extremes of each stretch."""
     if len(values) <= MOST_POINTS:
         return steps, values
@@ -157,7 +167,7 @@ def _number(value: float, marks: Sequence[float]) -> str:
     """Return a tick value with as many digits as its neighbours need."""
     largest = max(abs(mark) for mark in marks)
     if largest >= 1e6 or 0 < largest < 1e-3:
-        return f"{value:.2g}" if value else "0"
+        return f"{value:.2g}".replace("-", "−") if value else "0"
     step = abs(marks[1] - marks[0]) if len(marks) > 1 else abs(value) or 1.0
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
-    return f"{value:,.{digits}f}"
+    return f"{value:,.{digits}f}".replace("-", "−") if abs(value) > step / 2 else "0"

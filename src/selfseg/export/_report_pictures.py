@@ -19,7 +19,7 @@ from selfseg.export.colour_table import colour_table
 LARGEST_SIDE = 1200
 """Longer side of an embedded picture, in pixels, when there are few."""
 
-PIXEL_BUDGET = 12_000_000
+PIXEL_BUDGET = 20_000_000
 """Pixels embedded in one report, all pictures together: some megabytes of file."""
 
 MOST_SHOWN = 200
@@ -79,9 +79,11 @@ def embedded_side(shown: Sequence[ReportImage]) -> int:
 
 
 def data_uri(picture: NDArray[np.uint8], labels: bool = False) -> str:
-    """Return a picture as a ``data:`` address: JPEG for photographs, a palette PNG with the exact colours for labels."""
+    """Return a picture as a ``data:`` address: JPEG for photographs, PNG with the exact colours for labels."""
     if not labels:
-        return _encoded(Picture.fromarray(np.ascontiguousarray(picture[..., :3] if picture.ndim == 3 else picture)), "jpeg")
+        return _encoded(
+            Picture.fromarray(np.ascontiguousarray(picture[..., :3] if picture.ndim == 3 else picture)), "jpeg"
+        )
     alpha = np.full((*picture.shape[:2], 1), 255, np.uint8)
     rgba = np.ascontiguousarray(picture if picture.shape[-1] == 4 else np.concatenate([picture, alpha], axis=-1))
     colours, index = np.unique(rgba.view(np.uint32)[..., 0], return_inverse=True)
@@ -97,7 +99,9 @@ def data_uri(picture: NDArray[np.uint8], labels: bool = False) -> str:
 def _encoded(picture: Picture.Image, kind: str) -> str:
     buffer = io.BytesIO()
     if kind == "jpeg":
-        picture.save(buffer, format="JPEG", quality=86, subsampling=0)  # thin coloured lines need full colour resolution
+        picture.save(
+            buffer, format="JPEG", quality=86, subsampling=0
+        )  # thin coloured lines need full colour resolution
     else:
         picture.save(buffer, format="PNG", optimize=True)
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
@@ -109,15 +113,22 @@ def _figure(item: ReportImage, table: ClassTable, side: int, legend: bool) -> st
     link = f'<a href="{quote(item.link)}">full size</a>' if item.link else ""
     note = f'<p class="note">{escape(item.note)}</p>' if item.note else ""
     kinds = (("photo", "Photo", item.image), ("overlay", "Overlay", item.overlay), ("labels", "Labels", item.labels))
-    panels = "".join(_panel(kind, caption, array, item.name, side) for kind, caption, array in kinds if array is not None)
+    panels = "".join(
+        _panel(kind, caption, array, item.name, side) for kind, caption, array in kinds if array is not None
+    )
     bar = _share_bar(item.shares, table, legend)
-    return f'<figure>\n<figcaption><h3>{name}</h3>{seconds}{link}</figcaption>{note}\n<div class="panels">{panels}</div>\n{bar}</figure>'
+    caption = f"<figcaption><h3>{name}</h3>{seconds}{link}</figcaption>{note}"
+    return f'<figure>\n{caption}\n<div class="panels">{panels}</div>\n{bar}</figure>'
 
 
 def _panel(kind: str, caption: str, array: NDArray[np.uint8], name: str, side: int) -> str:
     small = thumbnail(array, side, labels=kind == "labels")
     height, width = small.shape[:2]
-    words = {"photo": "the image", "overlay": "class colours and boundaries over the image", "labels": "class colours alone"}
+    words = {
+        "photo": "the image",
+        "overlay": "class colours and boundaries over the image",
+        "labels": "class colours alone",
+    }
     image = (
         f'<img src="{data_uri(small, labels=kind == "labels")}" width="{width}" height="{height}" '
         f'alt="{escape(f"{name}: {words[kind]}")}" loading="lazy">'
@@ -138,25 +149,32 @@ def _share_bar(shares: Mapping[int, float], table: ClassTable, legend: bool) -> 
         for share, label in in_order
     )
     spoken = ", ".join(f"{names.get(label, f'class {label}')} {percent(share)}" for share, label in present)
-    bar = f'<div class="shares" role="img" aria-label="{escape("Area shares: " + spoken)}" title="{escape(spoken)}">{pieces}</div>\n'
+    spoken = escape(f"Area shares: {spoken}")
+    bar = f'<div class="shares" role="img" aria-label="{spoken}" title="{spoken}">{pieces}</div>\n'
     if not legend:
         return bar
     chips = "".join(
-        f"<li>{swatch(label, colours[label].tolist())}{escape(names.get(label, f'class {label}'))} <b>{percent(share)}</b></li>"
+        f"<li>{swatch(label, colours[label].tolist())}"
+        f"{escape(names.get(label, f'class {label}'))} <b>{percent(share)}</b></li>"
         for share, label in present[:LEGEND]
     )
     rest = len(present) - LEGEND
-    more = f'<li class="quiet">and {rest} more, {percent(sum(share for share, _ in present[LEGEND:]))}</li>' if rest > 0 else ""
+    more = (
+        f'<li class="quiet">and {rest} more, {percent(sum(share for share, _ in present[LEGEND:]))}</li>'
+        if rest > 0
+        else ""
+    )
     return f'{bar}<ul class="legend">{chips}{more}</ul>\n'
 
 
 def _links(listed: Sequence[ReportImage], after_pictures: bool) -> str:
     if not listed:
         return ""
-    rows = "".join(
-        f'<li>{f"""<a href="{quote(item.link)}">{escape(item.name)}</a>""" if item.link else escape(item.name)}'
-        f"{f' <span class=quiet>{escape(item.note)}</span>' if item.note else ''}</li>"
-        for item in listed
-    )
+    rows = "".join(f"<li>{_linked(item)}</li>" for item in listed)
     heading = f"<h3>{len(listed)} more, without a picture here</h3>" if after_pictures else ""
     return f'{heading}<ul class="links">{rows}</ul>\n'
+
+
+def _linked(item: ReportImage) -> str:
+    name = f'<a href="{quote(item.link)}">{escape(item.name)}</a>' if item.link else escape(item.name)
+    return f'{name} <span class="quiet">{escape(item.note)}</span>' if item.note else name

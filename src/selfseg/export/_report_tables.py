@@ -16,7 +16,9 @@ NOTHING = object()
 
 def headline(facts: Mapping[str, str]) -> str:
     """Return the headline facts as a row of short pairs."""
-    pairs = "".join(f"<div><dt>{escape(str(key))}</dt><dd>{escape(str(value))}</dd></div>" for key, value in facts.items())
+    pairs = "".join(
+        f"<div><dt>{escape(str(key))}</dt><dd>{escape(str(value))}</dd></div>" for key, value in facts.items()
+    )
     return f'<dl class="facts">{pairs}</dl>\n' if pairs else ""
 
 
@@ -36,7 +38,8 @@ def class_section(table: ClassTable) -> str:
     largest = max(item.area_share for item in table.classes) or 1.0
     rows = "".join(
         f"<tr><td>{swatch(item.id, item.rgba)}</td><th scope=row>{escape(item.name)}</th>"
-        f'<td class="share"><span><i style="width:{100 * item.area_share / largest:.2f}%;background:{_css(item.rgba)}"></i></span></td>'
+        f'<td class="share"><span><i style="width:{100 * item.area_share / largest:.2f}%;'
+        f'background:{_css(item.rgba)}"></i></span></td>'
         f'<td class="number">{percent(item.area_share)}</td><td class="number">{item.intensity:.3g}</td></tr>\n'
         for item in table.classes
     )
@@ -44,7 +47,9 @@ def class_section(table: ClassTable) -> str:
         "<tr><th scope=col>id</th><th scope=col>name</th><th scope=col colspan=2>share of the training pixels</th>"
         "<th scope=col class=number>mean intensity</th></tr>"
     )
-    explained = '<p class="quiet">Ids go from dark to bright; intensity is that of the prepared images. 0 means ignored.</p>'
+    explained = (
+        '<p class="quiet">Ids go from dark to bright; intensity is that of the prepared images. 0 means ignored.</p>'
+    )
     body = f'<div class="wide"><table class="classes"><thead>{head}</thead><tbody>\n{rows}</tbody></table></div>'
     return f'<section id="classes">\n<h2>Classes</h2>\n{body}\n{explained}\n</section>\n'
 
@@ -61,12 +66,15 @@ def config_section(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> st
         n_changed += changed
         mark = '<span class="mark">changed</span>' if changed else ""
         rows.append(
-            f'<tr{" class=changed" if changed else ""}><th scope=row>{escape(name)}</th><td>{_written(value)} {mark}</td>'
+            f"<tr{' class=changed' if changed else ''}><th scope=row>{escape(name)}</th>"
+            f"<td>{_written(value)} {mark}</td>"
             f"<td class=quiet>{_written(known) if known is not NOTHING else ''}</td></tr>\n"
         )
     count = f"{n_changed} of {len(rows)} options differ from the default." if defaults else f"{len(rows)} options."
     head = "<tr><th scope=col>option</th><th scope=col>value</th><th scope=col>default</th></tr>"
-    body = f'<div class="wide"><table class="config"><thead>{head}</thead><tbody>\n{"".join(rows)}</tbody></table></div>'
+    body = (
+        f'<div class="wide"><table class="config"><thead>{head}</thead><tbody>\n{"".join(rows)}</tbody></table></div>'
+    )
     return f'<section id="config">\n<h2>Configuration</h2>\n<p class="quiet">{count}</p>\n{body}\n</section>\n'
 
 
@@ -74,8 +82,11 @@ def run_section(run: Mapping[str, str]) -> str:
     """Return the facts of the run as a table of two columns."""
     if not run:
         return ""
-    rows = "".join(f"<tr><th scope=row>{escape(str(key))}</th><td>{escape(str(value))}</td></tr>\n" for key, value in run.items())
-    return f'<section id="run">\n<h2>Run</h2>\n<div class="wide"><table class="run"><tbody>\n{rows}</tbody></table></div>\n</section>\n'
+    rows = "".join(
+        f"<tr><th scope=row>{escape(str(key))}</th><td>{escape(str(value))}</td></tr>\n" for key, value in run.items()
+    )
+    body = f'<div class="wide"><table class="run"><tbody>\n{rows}</tbody></table></div>'
+    return f'<section id="run">\n<h2>Run</h2>\n{body}\n</section>\n'
 
 
 def swatch(label: int, rgba: Sequence[int]) -> str:

@@ -75,7 +75,9 @@ def read_classes(path: Path | str) -> ClassTable:
         sound = [_sound(item) for item in table.classes]
     except (OSError, ValueError, TypeError, KeyError) as error:
         fix = "restore the file, or segment again"
-        raise ModelError(explain(str(path), expected="a class table", got=f"{type(error).__name__}: {error}", fix=fix)) from error
+        raise ModelError(
+            explain(str(path), expected="a class table", got=f"{type(error).__name__}: {error}", fix=fix)
+        ) from error
     if not all(sound) or len({item.id for item in table.classes}) != len(table):
         fix = "give each class its own id of 1 or more, a name and four colour values 0-255"
         raise ModelError(explain(str(path), expected="distinct, complete classes", got="others", fix=fix))
@@ -108,7 +110,6 @@ def class_areas(
     return [_area(image, item, int(counts[item.id]), total, size, power) for item in table.classes]
 
 
-
 def write_areas(path: Path | str, areas: Iterable[ClassArea]) -> None:
     """Write one line for each image and class as CSV in UTF-8, with the columns of `COLUMNS`.
 
@@ -121,7 +122,9 @@ def write_areas(path: Path | str, areas: Iterable[ClassArea]) -> None:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(COLUMNS)
         for item in areas:
-            rows.writerow((item.image, item.id, item.name, item.pixels, f"{item.share:.6f}", f"{item.area:.9g}", item.unit))
+            rows.writerow(
+                (item.image, item.id, item.name, item.pixels, f"{item.share:.6f}", f"{item.area:.9g}", item.unit)
+            )
 
 
 def _area(image: str, item: SegmentClass, pixels: int, total: int, size: float, unit: str) -> ClassArea:
@@ -129,5 +132,9 @@ def _area(image: str, item: SegmentClass, pixels: int, total: int, size: float, 
 
 
 def _sound(item: Any) -> bool:
-    colours = isinstance(item.rgba, tuple) and len(item.rgba) == 4 and all(type(v) is int and 0 <= v <= 255 for v in item.rgba)
+    colours = (
+        isinstance(item.rgba, tuple)
+        and len(item.rgba) == 4
+        and all(type(v) is int and 0 <= v <= 255 for v in item.rgba)
+    )
     return colours and type(item.id) is int and item.id >= 1 and isinstance(item.name, str)

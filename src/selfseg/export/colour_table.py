@@ -51,4 +51,5 @@ def labels_picture(labels: NDArray[Any], table: ClassTable | None = None) -> NDA
     NDArray
         ``[*S 4]`` uint8: red, green, blue, alpha. Ignored pixels are transparent.
     """
-    return colour_table(table, int(labels.max(initial=0)))[labels]
+    picture: NDArray[np.uint8] = colour_table(table, int(labels.max(initial=0)))[labels]
+    return picture

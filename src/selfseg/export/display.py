@@ -1,4 +1,4 @@
-"""Any image as something to look at: planes of 8-bit RGB, stretched only where the numbers are not a picture already."""
+"""Any image as something to look at: planes of 8-bit RGB, stretched where the numbers are not a picture yet."""
 
 from typing import Any
 
@@ -35,16 +35,23 @@ def label_planes(labels: NDArray[Any], image: Image, planes: list[int]) -> NDArr
     Raises
     ------
     UsageError
-        If the labels are not of the image's size.
+        If the labels are not integers of 0 or more, or not of the image's size.
     """
+    if labels.dtype.kind not in "biu" or labels.min(initial=0) < 0:
+        fix = "0 is ignore, classes are 1..K"
+        raise UsageError(
+            explain(f"labels of {image.name}", expected="ids of 0 or more", got=str(labels.dtype), fix=fix)
+        )
     axes = image.axes.replace("C", "")
     shape = tuple(size for size, letter in zip(image.data.shape, image.axes, strict=True) if letter != "C")
     if labels.shape != shape:
         fix = "use the labels of this image"
-        raise UsageError(explain(f"labels of {image.name}", expected=f"shape {shape} ({axes})", got=str(labels.shape), fix=fix))
+        raise UsageError(
+            explain(f"labels of {image.name}", expected=f"shape {shape} ({axes})", got=str(labels.shape), fix=fix)
+        )
     ordered = labels.transpose([axes.index(letter) for letter in "TZYX" if letter in axes])
     flat: NDArray[Any] = ordered.reshape(-1, *ordered.shape[-2:])[planes]
-    return flat
+    return flat.astype(np.uint8) if flat.dtype.kind == "b" else flat
 
 
 def displayed(image: Image, planes: list[int]) -> NDArray[np.uint8]:
@@ -89,7 +96,7 @@ def _valid_values(image: Image, letters: list[str]) -> NDArray[np.bool_] | None:
 
 
 def _stretched(channel: NDArray[Any], planes: NDArray[Any], valid: NDArray[np.bool_] | None) -> NDArray[np.float32]:
-    """Return `planes` between 0 and 1 by the percentiles of `channel`; one colour alone, or nothing finite, is mid-grey."""
+    """Return `planes` between 0 and 1 by the percentiles of `channel`; one value alone is mid-grey."""
     step = max(1, round((channel.size / SAMPLE) ** (1 / 3)))
     thin = (slice(None, None, step),) * 3 if len(channel) >= step else (slice(None), *(slice(None, None, step),) * 2)
     values = channel[thin].astype(np.float64)

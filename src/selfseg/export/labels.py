@@ -1,4 +1,4 @@
-"""Label images and probabilities as TIFF: integers with axes, spacing and class names, the same bytes for the same input."""
+"""Label images and probabilities as TIFF: integers with axes, spacing and class names; equal input, equal bytes."""
 
 import hashlib
 import math
@@ -23,10 +23,26 @@ FILE_AXES = "TZCYX"
 LARGEST_IMAGEJ = 2**31
 """Bytes of pixels above which a file is written as OME-BigTIFF: ImageJ's own format ends at 4 GiB."""
 
-IMAGEJ_UNITS = {"micrometer": "micron", "um": "micron", "µm": "micron", "μm": "micron", "nanometer": "nm", "millimeter": "mm"}
+IMAGEJ_UNITS = {
+    "micrometer": "micron",
+    "um": "micron",
+    "µm": "micron",
+    "μm": "micron",
+    "nanometer": "nm",
+    "millimeter": "mm",
+}
 """ImageJ's own, ASCII, spelling of units."""
 
-OME_UNITS = {"micrometer": "µm", "micron": "µm", "um": "µm", "μm": "µm", "nanometer": "nm", "millimeter": "mm", "centimeter": "cm", "meter": "m"}
+OME_UNITS = {
+    "micrometer": "µm",
+    "micron": "µm",
+    "um": "µm",
+    "μm": "µm",
+    "nanometer": "nm",
+    "millimeter": "mm",
+    "centimeter": "cm",
+    "meter": "m",
+}
 """OME's spelling of units."""
 
 
@@ -109,7 +125,7 @@ def write_probabilities(
     axes
         Letters of the spatial axes, without the class axis. The file's order is that of TZCYX.
     half
-        Store float16 (half the size, steps of 0.0005 near 1) in a plain TIFF; Fiji reads only the float32 of the default.
+        Store float16 (half the size, steps of 0.0005 near 1) in a plain TIFF, which Fiji cannot read.
 
     Raises
     ------
@@ -121,7 +137,9 @@ def write_probabilities(
     values = np.asarray(probabilities)
     axes = check_axes("C" + axes, values.ndim)
     if values.dtype.kind != "f":
-        raise UsageError(explain("probabilities", expected="floating values", got=str(values.dtype), fix="use write_labels for ids"))
+        raise UsageError(
+            explain("probabilities", expected="floating values", got=str(values.dtype), fix="use write_labels for ids")
+        )
     data, order, steps = _in_file_order(values.astype(np.float16 if half else np.float32), axes, spacing)
     if half:
         plain = {"axes": order, "spacing": list(steps.values()), "unit": unit or "pixel"}
@@ -135,21 +153,29 @@ def write_probabilities(
 
 def _smallest(labels: NDArray[Any], table: ClassTable | None) -> NDArray[Any]:
     if labels.dtype.kind not in "biu":
-        raise UsageError(explain("labels", expected="integers", got=str(labels.dtype), fix="round and convert them first"))
+        raise UsageError(
+            explain("labels", expected="integers", got=str(labels.dtype), fix="round and convert them first")
+        )
     low, high = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
     if low < 0 or high >= 2**32:
-        raise UsageError(explain("labels", expected="0 to 4294967295", got=f"{low} to {high}", fix="0 is ignore, classes are 1..K"))
+        raise UsageError(
+            explain("labels", expected="0 to 4294967295", got=f"{low} to {high}", fix="0 is ignore, classes are 1..K")
+        )
     largest = max([high, *(item.id for item in table.classes)] if table is not None else [high])
     return labels.astype(np.min_scalar_type(largest) if largest < 2**32 else np.uint32, copy=False)
 
 
-def _in_file_order(data: NDArray[Any], axes: str, spacing: Sequence[float] | None) -> tuple[NDArray[Any], str, dict[str, float]]:
+def _in_file_order(
+    data: NDArray[Any], axes: str, spacing: Sequence[float] | None
+) -> tuple[NDArray[Any], str, dict[str, float]]:
     """Return the data in the order of `FILE_AXES`, its axes, and the spacing by letter in the same order."""
     letters = spatial_axes(axes)
     steps = tuple(spacing) if spacing is not None else (1.0,) * len(letters)
     if len(steps) != len(letters) or not all(math.isfinite(step) and step > 0 for step in steps):
         fix = "give one size for each spatial axis"
-        raise UsageError(explain("spacing", expected=f"{len(letters)} positive sizes for {letters}", got=str(steps), fix=fix))
+        raise UsageError(
+            explain("spacing", expected=f"{len(letters)} positive sizes for {letters}", got=str(steps), fix=fix)
+        )
     order = "".join(letter for letter in FILE_AXES if letter in axes)
     by_letter = dict(zip(letters, steps, strict=True))
     ordered = np.ascontiguousarray(data.transpose([axes.index(letter) for letter in order]))
@@ -167,7 +193,9 @@ def _imagej_metadata(order: str, steps: Mapping[str, float], unit: str | None) -
 
 def _ome_metadata(data: NDArray[Any], order: str, steps: Mapping[str, float], unit: str | None) -> dict[str, Any]:
     name = OME_UNITS.get(unit or "pixel", unit or "pixel")
-    content = hashlib.blake2b(data, digest_size=16).digest()  # in place of tifffile's random number: equal bytes each time
+    content = hashlib.blake2b(
+        data.data, digest_size=16
+    ).digest()  # in place of tifffile's random number: equal bytes each time
     metadata: dict[str, Any] = {"axes": order, "UUID": UUID(bytes=content).urn, "Creator": "selfseg"}
     for letter, step in steps.items():
         metadata[f"PhysicalSize{letter}"] = step
@@ -186,4 +214,6 @@ def _one_line(text: str) -> str:
 def _write(path: Path | str, data: NDArray[Any], **options: Any) -> None:
     big = data.nbytes > LARGEST_IMAGEJ
     with writing(path) as temporary:
-        tifffile.imwrite(temporary, data, bigtiff=big, photometric="minisblack", compression="zlib", software="selfseg", **options)
+        tifffile.imwrite(
+            temporary, data, bigtiff=big, photometric="minisblack", compression="zlib", software="selfseg", **options
+        )

@@ -1,12 +1,13 @@
 """Where regions end: boundary masks in any number of dimensions, and polygons along the edges of pixels.
 
-Polygons live in the frame of pixel edges: pixel (r, c) covers the square from (r, c) to (r + 1, c + 1), so that vertices
-are whole numbers and the centre of the first pixel is at (0.5, 0.5). Neighbouring regions run along exactly the same edges.
+Polygons live in the frame of pixel edges: pixel (r, c) covers the square from (r, c) to (r + 1, c + 1). Vertices are
+whole numbers, the centre of the first pixel is at (0.5, 0.5), and neighbours run along the same edges exactly.
 """
 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +92,10 @@ def outlines(labels: NDArray[Any], least_area: int = 1) -> list[Outline]:
         If `labels` are not two-dimensional.
     """
     if labels.ndim != 2:
-        raise UsageError(explain("labels", expected="axes YX", got=f"{labels.ndim} axes", fix="give one plane at a time"))
-    regions = connected_regions(labels, background=IGNORE, connectivity=1)
+        raise UsageError(
+            explain("labels", expected="axes YX", got=f"{labels.ndim} axes", fix="give one plane at a time")
+        )
+    regions: NDArray[Any] = connected_regions(labels, background=IGNORE, connectivity=1)
     areas = np.bincount(regions.ravel())
     exteriors: dict[int, NDArray[np.int64]] = {}
     holes: dict[int, list[NDArray[np.int64]]] = {}
@@ -156,7 +159,11 @@ def _feature(item: Outline, name: str, colour: list[int], where: dict[str, int])
     return {
         "type": "Feature",
         "geometry": {"type": "Polygon", "coordinates": rings, "plane": where},
-        "properties": {"objectType": "annotation", "classification": {"name": name, "color": colour}, "label": item.label},
+        "properties": {
+            "objectType": "annotation",
+            "classification": {"name": name, "color": colour},
+            "label": item.label,
+        },
     }
 
 
@@ -173,14 +180,14 @@ def _rings(regions: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.int64]]]:
     side, row, column = sides[order].T
     corners = np.stack([row, column], axis=1) - 1 + START[side]
     owner = regions[row - 1, column - 1]
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, stop in pairwise(bounds.tolist()):
         directions = side[start:stop]
         turns = directions != np.roll(directions, 1)
         yield int(owner[start]), corners[start:stop][turns]
 
 
 def _sides(padded: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return every side of a region's pixel beyond which is another: (side, row, column) ``[N 3]``, and its successor ``[N]``."""
+    """Return every pixel side at the edge of a region, as (side, row, column) ``[N 3]``, and its successor ``[N]``."""
     inside = padded != IGNORE
     found = []
     for side, (dy, dx) in enumerate(AHEAD[[3, 0, 1, 2]]):  # the pixel beyond the top is the one ahead of the left side

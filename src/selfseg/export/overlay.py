@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 from PIL import ImageDraw, ImageFont
 from scipy import ndimage
+from skimage.measure import label as connected_regions
 
 from selfseg.core.classes import IGNORE, ClassTable
 from selfseg.core.errors import UsageError, explain
@@ -21,7 +22,7 @@ LINE_STRENGTH = 0.8
 """Opacity of the boundary lines."""
 
 LINE_PER = 1000
-"""Boundary lines are one pixel wide for each so many pixels of the longer side, as large pictures are looked at from afar."""
+"""Boundary lines are one pixel wide for so many pixels of the longer side: large pictures are seen from afar."""
 
 GREY_RANGE = (56.0, 236.0)
 """Grey levels that black and white of the image become under the colours: in the dark all colours look alike."""
@@ -97,7 +98,7 @@ def write_overlay(
 def write_labels_picture(
     path: Path | str, image: Image, labels: NDArray[Any], table: ClassTable | None = None, planes: int = 1
 ) -> None:
-    """Write the class colours alone as a PNG in which ignored pixels are transparent (see `overlay` for the arguments)."""
+    """Write the class colours alone as a PNG in which ignored pixels are transparent."""
     shown = middle_planes(plane_shape(image)[0], planes)
     write_picture(path, montage(list(labels_picture(label_planes(np.asarray(labels), image, shown), table))))
 
@@ -138,7 +139,8 @@ def _painted(
         base = np.repeat((low + light * (high - low) / 255)[..., None], 3, axis=-1)
     share = opacity * colours[..., 3:].astype(np.float32) / 255  # ignored ids are transparent
     mixed = base * (1 - share[ids]) + (colours[..., :3] * share)[ids]
-    return (mixed + 0.5).astype(np.uint8)
+    painted: NDArray[np.uint8] = (mixed + 0.5).astype(np.uint8)
+    return painted
 
 
 def _draw_lines(tile: NDArray[np.uint8], ids: NDArray[Any]) -> None:
@@ -158,7 +160,15 @@ def _numbered(tile: NDArray[np.uint8], ids: NDArray[Any]) -> NDArray[np.uint8]:
     picture = Picture.fromarray(tile)
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size)
     for label, y, x in number_places(ids):
-        draw.text((x, y), str(label), fill="white", stroke_fill="black", stroke_width=max(1, size // 8), font=font, anchor="mm")
+        draw.text(
+            (x, y),
+            str(label),
+            fill="white",
+            stroke_fill="black",
+            stroke_width=max(1, size // 8),
+            font=font,
+            anchor="mm",
+        )
     return np.array(picture)
 
 
@@ -178,16 +188,16 @@ def number_places(ids: NDArray[Any], least_share: float = NUMBERED_SHARE) -> lis
         Id, row and column: the centroid of each region, or, where that lies outside, the pixel deepest inside.
     """
     places: list[tuple[int, float, float]] = []
-    for label in np.unique(ids[ids != IGNORE]).tolist():
-        regions, n_regions = ndimage.label(ids == label)
-        areas = np.bincount(regions.ravel(), minlength=n_regions + 1)
-        boxes = ndimage.find_objects(regions)
-        for region in (np.flatnonzero(areas[1:] >= least_share * ids.size) + 1).tolist():
-            box = boxes[region - 1]
-            inside = regions[box] == region
-            y, x = ndimage.center_of_mass(inside)
-            if not inside[round(y), round(x)]:
-                depth = ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
-                y, x = np.unravel_index(int(np.argmax(depth)), depth.shape)
-            places.append((int(label), float(y) + box[0].start, float(x) + box[1].start))
+    regions: NDArray[Any] = connected_regions(ids, background=IGNORE, connectivity=1)
+    areas = np.bincount(regions.ravel())
+    for region, box in enumerate(ndimage.find_objects(regions), start=1):
+        if areas[region] < least_share * ids.size:
+            continue
+        inside = regions[box] == region
+        y, x = ndimage.center_of_mass(inside)
+        if not inside[round(y), round(x)]:
+            depth = ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
+            y, x = divmod(int(np.argmax(depth)), depth.shape[1])
+        label = ids[box][inside][0]
+        places.append((int(label), float(y) + box[0].start, float(x) + box[1].start))
     return places

@@ -38,7 +38,10 @@ PAGE = """<!DOCTYPE html>
 </html>
 """
 
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
+    "base-uri 'none'; form-action 'none'"
+)
 """What the browser may load: nothing from anywhere. The one script it may run is ours, named by its hash."""
 
 
