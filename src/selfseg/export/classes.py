@@ -1,0 +1,140 @@
+"""The class table as ``classes.json``, and what each class covers in each image as ``classes.csv``."""
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfseg.core.classes import IGNORE, ClassTable, SegmentClass
+from selfseg.core.errors import ModelError, explain
+from selfseg.core.files import write_json, writing
+
+COLUMNS = ("image", "class", "name", "pixels", "share", "area", "unit")
+"""First line of ``classes.csv``."""
+
+POWERS = {1: "", 2: "²", 3: "³"}
+
+
+@dataclass(frozen=True)
+class ClassArea:
+    """What one class covers in one image.
+
+    Attributes
+    ----------
+    image
+        Name of the image.
+    id, name
+        The class.
+    pixels
+        Number of its pixels (voxels; over all time points).
+    share
+        `pixels` over the number of pixels of all classes, 0-1; 0 where every pixel is ignored.
+    area
+        `pixels` times the size of a pixel: an area in 2D, a volume in 3D.
+    unit
+        Unit of `area`: ``"µm²"``, ``"pixel²"``, ``"mm³"``.
+    """
+
+    image: str
+    id: int
+    name: str
+    pixels: int
+    share: float
+    area: float
+    unit: str
+
+
+def write_classes(path: Path | str, table: ClassTable) -> None:
+    """Write the class table as JSON: one object a class, with id, name, rgba, area_share, intensity and sources.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    write_json(path, table.to_json())
+
+
+def read_classes(path: Path | str) -> ClassTable:
+    """Read a class table that `write_classes` wrote, perhaps with names and colours changed by hand.
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be read or is not such a table.
+    """
+    try:
+        rows = json.loads(Path(path).read_text(encoding="utf-8"))
+        table = ClassTable.from_json(rows)
+        sound = [_sound(item) for item in table.classes]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        fix = "restore the file, or segment again"
+        raise ModelError(
+            explain(str(path), expected="a class table", got=f"{type(error).__name__}: {error}", fix=fix)
+        ) from error
+    if not all(sound) or len({item.id for item in table.classes}) != len(table):
+        fix = "give each class its own id of 1 or more, a name and four colour values 0-255"
+        raise ModelError(explain(str(path), expected="distinct, complete classes", got="others", fix=fix))
+    return table
+
+
+def class_areas(
+    image: str, labels: NDArray[Any], table: ClassTable, spacing: Sequence[float] | None = None, unit: str = "pixel"
+) -> list[ClassArea]:
+    """Count what each class of `table` covers in one image, in the table's order; classes that are absent cover 0.
+
+    Parameters
+    ----------
+    image
+        Name of the image.
+    labels
+        Ids ``[*S]``; 0 (ignore) is not counted.
+    table
+        The classes.
+    spacing
+        Size of a pixel along each spatial axis; None = 1 along each axis of `labels`.
+    unit
+        Unit of `spacing`.
+    """
+    steps = tuple(spacing) if spacing is not None else (1.0,) * labels.ndim
+    counts = np.bincount(labels.ravel(), minlength=1 + max((item.id for item in table.classes), default=0))
+    total = int(counts.sum() - counts[IGNORE])
+    size = math.prod(steps)
+    power = f"{unit}{POWERS.get(len(steps), f'^{len(steps)}')}"
+    return [_area(image, item, int(counts[item.id]), total, size, power) for item in table.classes]
+
+
+def write_areas(path: Path | str, areas: Iterable[ClassArea]) -> None:
+    """Write one line for each image and class as CSV in UTF-8, with the columns of `COLUMNS`.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    with writing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(COLUMNS)
+        for item in areas:
+            rows.writerow(
+                (item.image, item.id, item.name, item.pixels, f"{item.share:.6f}", f"{item.area:.9g}", item.unit)
+            )
+
+
+def _area(image: str, item: SegmentClass, pixels: int, total: int, size: float, unit: str) -> ClassArea:
+    return ClassArea(image, item.id, item.name, pixels, pixels / total if total else 0.0, pixels * size, unit)
+
+
+def _sound(item: Any) -> bool:
+    colours = (
+        isinstance(item.rgba, tuple)
+        and len(item.rgba) == 4
+        and all(type(v) is int and 0 <= v <= 255 for v in item.rgba)
+    )
+    return colours and type(item.id) is int and item.id >= 1 and isinstance(item.name, str)

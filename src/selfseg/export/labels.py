@@ -1,0 +1,219 @@
+"""Label images and probabilities as TIFF: integers with axes, spacing and class names; equal input, equal bytes."""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from selfseg.core.axes import check_axes, spatial_axes
+from selfseg.core.classes import ClassTable
+from selfseg.core.errors import UsageError, explain
+from selfseg.core.files import writing
+from selfseg.export.colour_table import colour_table
+
+FILE_AXES = "TZCYX"
+"""The one order of axes in files: that of ImageJ."""
+
+LARGEST_IMAGEJ = 2**31
+"""Bytes of pixels above which a file is written as OME-BigTIFF: ImageJ's own format ends at 4 GiB."""
+
+IMAGEJ_UNITS = {
+    "micrometer": "micron",
+    "um": "micron",
+    "µm": "micron",
+    "μm": "micron",
+    "nanometer": "nm",
+    "millimeter": "mm",
+}
+"""ImageJ's own, ASCII, spelling of units."""
+
+OME_UNITS = {
+    "micrometer": "µm",
+    "micron": "µm",
+    "um": "µm",
+    "μm": "µm",
+    "nanometer": "nm",
+    "millimeter": "mm",
+    "centimeter": "cm",
+    "meter": "m",
+}
+"""OME's spelling of units."""
+
+
+def write_labels(
+    path: Path | str,
+    labels: NDArray[Any],
+    table: ClassTable | None = None,
+    spacing: Sequence[float] | None = None,
+    unit: str | None = None,
+    axes: str = "YX",
+) -> None:
+    """Write a label image as a TIFF that Fiji, napari, QuPath, tifffile and scikit-image read as plain integers.
+
+    The pixels are uint8, uint16 or uint32, the smallest that holds the largest id of `labels` and of `table`, deflated.
+    8 and 16 bit go into ImageJ's TIFF, with the class names in its "Info" and, for 8 bit, the class colours as a lookup
+    table, so that Fiji opens the file in the colours of the classes. 32 bit, which ImageJ does not know, and files of
+    more than 2 GiB go into OME-TIFF. No time or random number is written: equal input gives equal bytes.
+
+    Parameters
+    ----------
+    path
+        File to write; its folder is made.
+    labels
+        Ids, 0 = ignore, with the axes `axes`.
+    table
+        Names and colours of the classes; None = regions without a meaning.
+    spacing
+        Size of a pixel along each spatial axis, in the order of `axes`; None = unknown.
+    unit
+        Unit of `spacing`; None = pixel.
+    axes
+        Letters out of T Z Y X. The file's order is always that of TZYX; `labels` in another order are transposed.
+
+    Raises
+    ------
+    UsageError
+        If `labels` are not integers from 0 to 2**32 - 1, or do not fit `axes` or `spacing`.
+    OutputError
+        If the file cannot be written.
+    """
+    axes = check_axes(axes, np.ndim(labels))
+    if "C" in axes:
+        raise UsageError(explain("labels", expected="axes out of TZYX", got=axes, fix="labels have no channel axis"))
+    whole = _smallest(np.asarray(labels), table)
+    data, order, steps = _in_file_order(whole, axes, spacing)
+    if whole.dtype == np.uint32 or whole.nbytes > LARGEST_IMAGEJ:
+        _write(path, data, ome=True, metadata=_ome_metadata(data, order, steps, unit))
+        return
+    metadata = _imagej_metadata(order, steps, unit)
+    if table is not None:
+        metadata["Info"] = "".join(f"{item.id} = {_one_line(item.name)}\n" for item in table.classes)
+    if whole.dtype == np.uint8:
+        colours = np.zeros((256, 4), np.uint8)
+        known = colour_table(table, int(data.max(initial=0)))
+        colours[: len(known)] = known
+        metadata.update(LUTs=[np.ascontiguousarray(colours[:, :3].T)], Ranges=(0.0, 255.0))
+    else:
+        metadata.update(min=0.0, max=float(max(1, data.max(initial=0))))
+    _write(path, data, imagej=True, metadata=metadata, **_resolution(steps))
+
+
+def write_probabilities(
+    path: Path | str,
+    probabilities: NDArray[Any],
+    spacing: Sequence[float] | None = None,
+    unit: str | None = None,
+    axes: str = "YX",
+    half: bool = False,
+) -> None:
+    """Write class probabilities as a float TIFF whose channel k is class k + 1.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    probabilities
+        ``[K *S]``, 0-1.
+    spacing, unit
+        As in `write_labels`.
+    axes
+        Letters of the spatial axes, without the class axis. The file's order is that of TZCYX.
+    half
+        Store float16 (half the size, steps of 0.0005 near 1) in a plain TIFF, which Fiji cannot read.
+
+    Raises
+    ------
+    UsageError
+        If the array is not floating, or does not fit `axes` or `spacing`.
+    OutputError
+        If the file cannot be written.
+    """
+    values = np.asarray(probabilities)
+    axes = check_axes("C" + axes, values.ndim)
+    if values.dtype.kind != "f":
+        raise UsageError(
+            explain("probabilities", expected="floating values", got=str(values.dtype), fix="use write_labels for ids")
+        )
+    data, order, steps = _in_file_order(values.astype(np.float16 if half else np.float32), axes, spacing)
+    if half:
+        plain = {"axes": order, "spacing": list(steps.values()), "unit": unit or "pixel"}
+        _write(path, data, metadata=plain, **_resolution(steps))
+    elif data.nbytes > LARGEST_IMAGEJ:
+        _write(path, data, ome=True, metadata=_ome_metadata(data, order, steps, unit))
+    else:
+        metadata = {**_imagej_metadata(order, steps, unit), "min": 0.0, "max": 1.0}
+        _write(path, data, imagej=True, metadata=metadata, **_resolution(steps))
+
+
+def _smallest(labels: NDArray[Any], table: ClassTable | None) -> NDArray[Any]:
+    if labels.dtype.kind not in "biu":
+        raise UsageError(
+            explain("labels", expected="integers", got=str(labels.dtype), fix="round and convert them first")
+        )
+    low, high = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
+    if low < 0 or high >= 2**32:
+        raise UsageError(
+            explain("labels", expected="0 to 4294967295", got=f"{low} to {high}", fix="0 is ignore, classes are 1..K")
+        )
+    largest = max([high, *(item.id for item in table.classes)] if table is not None else [high])
+    return labels.astype(np.min_scalar_type(largest) if largest < 2**32 else np.uint32, copy=False)
+
+
+def _in_file_order(
+    data: NDArray[Any], axes: str, spacing: Sequence[float] | None
+) -> tuple[NDArray[Any], str, dict[str, float]]:
+    """Return the data in the order of `FILE_AXES`, its axes, and the spacing by letter in the same order."""
+    letters = spatial_axes(axes)
+    steps = tuple(spacing) if spacing is not None else (1.0,) * len(letters)
+    if len(steps) != len(letters) or not all(math.isfinite(step) and step > 0 for step in steps):
+        fix = "give one size for each spatial axis"
+        raise UsageError(
+            explain("spacing", expected=f"{len(letters)} positive sizes for {letters}", got=str(steps), fix=fix)
+        )
+    order = "".join(letter for letter in FILE_AXES if letter in axes)
+    by_letter = dict(zip(letters, steps, strict=True))
+    ordered = np.ascontiguousarray(data.transpose([axes.index(letter) for letter in order]))
+    return ordered, order, {letter: float(by_letter[letter]) for letter in order if letter in by_letter}
+
+
+def _imagej_metadata(order: str, steps: Mapping[str, float], unit: str | None) -> dict[str, Any]:
+    name = IMAGEJ_UNITS.get(unit or "pixel", unit or "pixel")
+    ascii_name = name.encode("ascii", "backslashreplace").decode("ascii")
+    metadata: dict[str, Any] = {"axes": order, "unit": _one_line(ascii_name)}
+    if "Z" in steps:
+        metadata["spacing"] = steps["Z"]
+    return metadata
+
+
+def _ome_metadata(data: NDArray[Any], order: str, steps: Mapping[str, float], unit: str | None) -> dict[str, Any]:
+    name = OME_UNITS.get(unit or "pixel", unit or "pixel")
+    content = hashlib.blake2b(
+        data.data, digest_size=16
+    ).digest()  # in place of tifffile's random number: equal bytes each time
+    metadata: dict[str, Any] = {"axes": order, "UUID": UUID(bytes=content).urn, "Creator": "selfseg"}
+    for letter, step in steps.items():
+        metadata[f"PhysicalSize{letter}"] = step
+        metadata[f"PhysicalSize{letter}Unit"] = name
+    return metadata
+
+
+def _resolution(steps: Mapping[str, float]) -> dict[str, Any]:
+    return {"resolution": (1 / steps["X"], 1 / steps["Y"]), "resolutionunit": "NONE"}
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _write(path: Path | str, data: NDArray[Any], **options: Any) -> None:
+    big = data.nbytes > LARGEST_IMAGEJ
+    with writing(path) as temporary:
+        tifffile.imwrite(
+            temporary, data, bigtiff=big, photometric="minisblack", compression="zlib", software="selfseg", **options
+        )

@@ -1,0 +1,242 @@
+"""Where regions end: boundary masks in any number of dimensions, and polygons along the edges of pixels.
+
+Polygons live in the frame of pixel edges: pixel (r, c) covers the square from (r, c) to (r + 1, c + 1). Vertices are
+whole numbers, the centre of the first pixel is at (0.5, 0.5), and neighbours run along the same edges exactly.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.measure import label as connected_regions
+
+from selfseg.core.classes import IGNORE, ClassTable
+from selfseg.core.errors import UsageError, explain
+from selfseg.core.files import write_text
+from selfseg.export.colour_table import colour_table
+
+# The sides of a pixel, clockwise, so that the region lies on the right hand: top (going east), right (south),
+# bottom (west), left (north). Each row: step to the pixel ahead, corner at which the side starts.
+AHEAD = np.array([(0, 1), (1, 0), (0, -1), (-1, 0)])
+START = np.array([(0, 0), (0, 1), (1, 1), (1, 0)])
+
+
+@dataclass(frozen=True)
+class Outline:
+    """One connected region (4 neighbours) of a class as a polygon.
+
+    Attributes
+    ----------
+    label
+        Its id.
+    exterior
+        Corners ``[N 2]`` int, (Y, X) at pixel edges, clockwise as seen, not repeated at the end.
+    holes
+        The same for each hole, counter-clockwise.
+    """
+
+    label: int
+    exterior: NDArray[np.int64]
+    holes: tuple[NDArray[np.int64], ...] = ()
+
+
+def boundaries(labels: NDArray[Any], thick: bool = False) -> NDArray[np.bool_]:
+    """Return where the label changes.
+
+    Parameters
+    ----------
+    labels
+        Ids ``[*S]``.
+    thick
+        Mark the pixels on both sides of a change; else only the one before it (the upper, or the left).
+
+    Returns
+    -------
+    NDArray
+        ``[*S]`` bool: True where a pixel differs from the next one along some axis.
+    """
+    marked = np.zeros(labels.shape, bool)
+    for axis in range(labels.ndim):
+        before = tuple(slice(None, -1) if i == axis else slice(None) for i in range(labels.ndim))
+        after = tuple(slice(1, None) if i == axis else slice(None) for i in range(labels.ndim))
+        changes = labels[before] != labels[after]
+        marked[before] |= changes
+        if thick:
+            marked[after] |= changes
+    return marked
+
+
+def outlines(labels: NDArray[Any], least_area: int = 1) -> list[Outline]:
+    """Return the polygons of all connected regions but those of id 0.
+
+    Parameters
+    ----------
+    labels
+        Ids ``[Y X]``.
+    least_area
+        Leave out regions of fewer pixels. Holes are kept at any size, since another region fills them.
+
+    Returns
+    -------
+    list of Outline
+        In the order of the regions' first pixels, row by row.
+
+    Raises
+    ------
+    UsageError
+        If `labels` are not two-dimensional.
+    """
+    if labels.ndim != 2:
+        raise UsageError(
+            explain("labels", expected="axes YX", got=f"{labels.ndim} axes", fix="give one plane at a time")
+        )
+    regions: NDArray[Any] = connected_regions(labels, background=IGNORE, connectivity=1)
+    areas = np.bincount(regions.ravel())
+    exteriors: dict[int, NDArray[np.int64]] = {}
+    holes: dict[int, list[NDArray[np.int64]]] = {}
+    for region, ring in _rings(regions):
+        if _signed_area(ring) > 0:
+            exteriors[region] = ring
+        else:
+            holes.setdefault(region, []).append(ring)
+    flat_regions, first = np.unique(regions, return_index=True)
+    ids = dict(zip(flat_regions.tolist(), labels.ravel()[first].tolist(), strict=True))
+    return [
+        Outline(int(ids[region]), exteriors[region], tuple(holes.get(region, ())))
+        for region in sorted(exteriors)
+        if areas[region] >= least_area
+    ]
+
+
+def write_geojson(
+    path: Path | str, labels: NDArray[Any], table: ClassTable | None = None, axes: str = "YX", least_area: int = 1
+) -> None:
+    """Write the polygons of all regions as GeoJSON that QuPath imports as annotations with class names and colours.
+
+    Coordinates are (x, y) in pixels, in QuPath's frame: (0, 0) is the outer corner of the first pixel.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    labels
+        Ids with the axes `axes`: ``"YX"``, ``"ZYX"`` or ``"TYX"``; planes are numbered from 0 along Z or T.
+    table
+        Names and colours; ids without a class are called "class ID".
+    least_area
+        Leave out regions of fewer pixels.
+
+    Raises
+    ------
+    UsageError
+        If the axes are others.
+    OutputError
+        If the file cannot be written.
+    """
+    if axes not in ("YX", "ZYX", "TYX") or labels.ndim != len(axes):
+        fix = "transpose the labels, or write one plane at a time"
+        raise UsageError(explain("labels", expected="axes YX, ZYX or TYX", got=f"{axes}, {labels.ndim} axes", fix=fix))
+    names = {item.id: item.name for item in table.classes} if table is not None else {}
+    colours = colour_table(table, int(labels.max(initial=0)))
+    features = []
+    for place, plane in enumerate(labels if labels.ndim == 3 else labels[None]):
+        where = {"c": -1, "z": place if axes[0] == "Z" else 0, "t": place if axes[0] == "T" else 0}
+        for item in outlines(plane, least_area):
+            name = names.get(item.label, f"class {item.label}")
+            features.append(_feature(item, name, colours[item.label, :3].tolist(), where))
+    # one feature a line: small, and still readable and comparable
+    lines = ",\n".join(json.dumps(feature, ensure_ascii=False, separators=(",", ":")) for feature in features)
+    write_text(path, f'{{"type":"FeatureCollection","features":[\n{lines}\n]}}\n')
+
+
+def _feature(item: Outline, name: str, colour: list[int], where: dict[str, int]) -> dict[str, Any]:
+    rings = [np.concatenate([ring, ring[:1]])[:, ::-1].tolist() for ring in (item.exterior, *item.holes)]
+    return {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": rings, "plane": where},
+        "properties": {
+            "objectType": "annotation",
+            "classification": {"name": name, "color": colour},
+            "label": item.label,
+        },
+    }
+
+
+def _rings(regions: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Yield each closed run of pixel sides of a region: the region, and its corners without those on a straight line.
+
+    Every side knows its successor, from three look-ups: the pixel ahead and the one ahead on the left. This is a
+    permutation of all sides, whose cycles are the rings.
+    """
+    sides, successor = _sides(np.pad(regions, 1))
+    if not len(sides):
+        return
+    order, bounds = _cycles(successor)
+    side, row, column = sides[order].T
+    corners = np.stack([row, column], axis=1) - 1 + START[side]
+    owner = regions[row - 1, column - 1]
+    for start, stop in pairwise(bounds.tolist()):
+        directions = side[start:stop]
+        turns = directions != np.roll(directions, 1)
+        yield int(owner[start]), corners[start:stop][turns]
+
+
+def _sides(padded: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return every pixel side at the edge of a region, as (side, row, column) ``[N 3]``, and its successor ``[N]``."""
+    inside = padded != IGNORE
+    found = []
+    for side, (dy, dx) in enumerate(AHEAD[[3, 0, 1, 2]]):  # the pixel beyond the top is the one ahead of the left side
+        beyond = np.roll(padded, (-dy, -dx), axis=(0, 1))
+        rows, columns = np.nonzero(inside & (beyond != padded))
+        found.append(np.stack([np.full_like(rows, side), rows, columns], axis=1))
+    sides = np.concatenate(found)
+    side, row, column = sides.T
+    ahead_row, ahead_column = row + AHEAD[side, 0], column + AHEAD[side, 1]
+    left = AHEAD[(side + 3) % 4]
+    left_row, left_column = ahead_row + left[:, 0], ahead_column + left[:, 1]
+    own = padded[row, column]
+    straight = padded[ahead_row, ahead_column] == own
+    turns_left = straight & (padded[left_row, left_column] == own)
+    next_side = np.where(turns_left, (side + 3) % 4, np.where(straight, side, (side + 1) % 4))
+    next_row = np.where(turns_left, left_row, np.where(straight, ahead_row, row))
+    next_column = np.where(turns_left, left_column, np.where(straight, ahead_column, column))
+    codes, next_codes = (
+        np.ravel_multi_index(place, (4, *padded.shape))
+        for place in ((side, row, column), (next_side, next_row, next_column))
+    )
+    return sides, np.searchsorted(codes, next_codes)  # `codes` rise, as nonzero goes row by row
+
+
+def _cycles(successor: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the elements of a permutation cycle by cycle, each from its smallest, and the bounds of the cycles.
+
+    Pointer doubling: after k rounds each element knows the smallest of the 2**k elements from it on; then, with the
+    cycles cut before their smallest, how far it is to the end.
+    """
+    n = len(successor)
+    smallest, jump = np.arange(n), successor.copy()
+    while True:
+        better = np.minimum(smallest, smallest[jump])
+        if np.array_equal(better, smallest):
+            break
+        smallest, jump = better, jump[jump]
+    last = smallest == successor
+    following = np.where(last, np.arange(n), successor)
+    to_end = np.where(last, 0, 1)
+    while not last[following].all():
+        to_end = to_end + to_end[following]
+        following = following[following]
+    order = np.lexsort((-to_end, smallest))
+    bounds = np.flatnonzero(np.diff(smallest[order], prepend=-1))
+    return order, np.append(bounds, n)
+
+
+def _signed_area(ring: NDArray[np.int64]) -> float:
+    """Return the enclosed area in pixels, positive if clockwise as seen (Y down)."""
+    y, x = ring.T
+    return float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y)) / 2

@@ -1,0 +1,203 @@
+"""The photograph under the colours of its classes, with thin boundaries and, if wanted, class numbers."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Picture
+from PIL import ImageDraw, ImageFont
+from scipy import ndimage
+from skimage.measure import label as connected_regions
+
+from selfseg.core.classes import IGNORE, ClassTable
+from selfseg.core.errors import UsageError, explain
+from selfseg.core.files import writing
+from selfseg.core.image import Image
+from selfseg.export.colour_table import colour_table, labels_picture
+from selfseg.export.display import displayed, label_planes, middle_planes, plane_shape
+from selfseg.export.outlines import boundaries as boundary_mask
+
+LINE_STRENGTH = 0.8
+"""Opacity of the boundary lines."""
+
+LINE_PER = 1000
+"""Boundary lines are one pixel wide for so many pixels of the longer side: large pictures are seen from afar."""
+
+GREY_RANGE = (56.0, 236.0)
+"""Grey levels that black and white of the image become under the colours: in the dark all colours look alike."""
+
+NUMBERED_SHARE = 1 / 500
+"""Regions smaller than this share of a plane carry no number."""
+
+
+def overlay(
+    image: Image,
+    labels: NDArray[Any],
+    table: ClassTable | None = None,
+    opacity: float = 0.45,
+    boundaries: bool = True,
+    numbers: bool = False,
+    planes: int = 1,
+    grey: bool = True,
+) -> NDArray[np.uint8]:
+    """Return the image under the colours of its classes.
+
+    Parameters
+    ----------
+    image
+        Image with any axes; display is stretched as `export.display.displayed` says.
+    labels
+        Ids with the axes of `image` without C; 0 (ignore) stays uncoloured.
+    table
+        Colours of the ids; None = the palette.
+    opacity
+        Share of the class colours, 0-1.
+    boundaries
+        Draw a light line with a dark one beside it, visible on any ground, between regions of different ids.
+    numbers
+        Write the id into each connected region that is not too small.
+    planes
+        Slices (or time points) of a volume, evenly spread, side by side; 1 = the middle one.
+    grey
+        Show the image itself in grey, so that colours mean classes alone.
+
+    Returns
+    -------
+    NDArray
+        ``[H W 3]`` uint8: one plane, or a montage.
+
+    Raises
+    ------
+    UsageError
+        If `labels` do not fit `image`, or `opacity` or `planes` are out of range.
+    """
+    if not 0 <= opacity <= 1:
+        raise UsageError(explain("opacity", expected="0 to 1", got=str(opacity), fix="use for example 0.45"))
+    if planes < 1:
+        raise UsageError(explain("planes", expected="1 or more", got=str(planes), fix="1 shows the middle slice"))
+    shown = middle_planes(plane_shape(image)[0], planes)
+    ground, ids = displayed(image, shown), label_planes(np.asarray(labels), image, shown)
+    colours = colour_table(table, int(ids.max(initial=0)))
+    tiles = [_painted(plane, plane_ids, colours, opacity, grey) for plane, plane_ids in zip(ground, ids, strict=True)]
+    if boundaries:
+        for tile, plane_ids in zip(tiles, ids, strict=True):
+            _draw_lines(tile, plane_ids)
+    if numbers:
+        tiles = [_numbered(tile, plane_ids) for tile, plane_ids in zip(tiles, ids, strict=True)]
+    return montage(tiles)
+
+
+def write_overlay(
+    path: Path | str, image: Image, labels: NDArray[Any], table: ClassTable | None = None, **options: Any
+) -> None:
+    """Write `overlay` (which takes the same options) as a PNG."""
+    write_picture(path, overlay(image, labels, table, **options))
+
+
+def write_labels_picture(
+    path: Path | str, image: Image, labels: NDArray[Any], table: ClassTable | None = None, planes: int = 1
+) -> None:
+    """Write the class colours alone as a PNG in which ignored pixels are transparent."""
+    shown = middle_planes(plane_shape(image)[0], planes)
+    write_picture(path, montage(list(labels_picture(label_planes(np.asarray(labels), image, shown), table))))
+
+
+def write_picture(path: Path | str, picture: NDArray[np.uint8]) -> None:
+    """Write ``[H W 3]``, ``[H W 4]`` or ``[H W]`` uint8 as a PNG.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    with writing(path) as temporary:
+        Picture.fromarray(np.ascontiguousarray(picture)).save(temporary, format="PNG")
+
+
+def montage(tiles: list[NDArray[np.uint8]], gap: int = 4) -> NDArray[np.uint8]:
+    """Return pictures of one size ``[H W C]`` in a nearly square grid, row by row, on white, `gap` pixels apart."""
+    if len(tiles) == 1:
+        return tiles[0]
+    height, width, n_channels = tiles[0].shape
+    n_columns = min(len(tiles), max(1, round((len(tiles) * height / width) ** 0.5)))
+    n_rows = -(-len(tiles) // n_columns)
+    sheet = np.full((n_rows * (height + gap) - gap, n_columns * (width + gap) - gap, n_channels), 255, np.uint8)
+    for place, tile in enumerate(tiles):
+        top, left = place // n_columns * (height + gap), place % n_columns * (width + gap)
+        sheet[top : top + height, left : left + width] = tile
+    return sheet
+
+
+def _painted(
+    ground: NDArray[np.uint8], ids: NDArray[Any], colours: NDArray[np.uint8], opacity: float, grey: bool
+) -> NDArray[np.uint8]:
+    base = ground.astype(np.float32)
+    if grey:
+        light = base @ np.array([0.2126, 0.7152, 0.0722], np.float32)
+        low, high = GREY_RANGE
+        base = np.repeat((low + light * (high - low) / 255)[..., None], 3, axis=-1)
+    share = opacity * colours[..., 3:].astype(np.float32) / 255  # ignored ids are transparent
+    mixed = base * (1 - share[ids]) + (colours[..., :3] * share)[ids]
+    painted: NDArray[np.uint8] = (mixed + 0.5).astype(np.uint8)
+    return painted
+
+
+def _draw_lines(tile: NDArray[np.uint8], ids: NDArray[Any]) -> None:
+    """Draw a light line where the next pixel differs, and a dark one on the other side of it, in place."""
+    width = max(1, round(max(ids.shape) / LINE_PER))
+    light = boundary_mask(ids)
+    if width > 1:
+        light = ndimage.binary_dilation(light, iterations=width // 2)
+    dark = ndimage.binary_dilation(light, iterations=width) & ~light
+    for mask, value in ((dark, 0.0), (light, 255.0)):
+        strength = LINE_STRENGTH if value else LINE_STRENGTH / 2
+        tile[mask] = (tile[mask] * (1 - strength) + value * strength + 0.5).astype(np.uint8)
+
+
+def _numbered(tile: NDArray[np.uint8], ids: NDArray[Any]) -> NDArray[np.uint8]:
+    size = max(11, min(28, round(max(ids.shape) / 36)))
+    picture = Picture.fromarray(tile)
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size)
+    for label, y, x in number_places(ids):
+        draw.text(
+            (x, y),
+            str(label),
+            fill="white",
+            stroke_fill="black",
+            stroke_width=max(1, size // 8),
+            font=font,
+            anchor="mm",
+        )
+    return np.array(picture)
+
+
+def number_places(ids: NDArray[Any], least_share: float = NUMBERED_SHARE) -> list[tuple[int, float, float]]:
+    """Return where to write the ids of a plane.
+
+    Parameters
+    ----------
+    ids
+        ``[Y X]``, 0 = ignore.
+    least_share
+        Connected regions (4 neighbours) below this share of the plane are left out.
+
+    Returns
+    -------
+    list
+        Id, row and column: the centroid of each region, or, where that lies outside, the pixel deepest inside.
+    """
+    places: list[tuple[int, float, float]] = []
+    regions: NDArray[Any] = connected_regions(ids, background=IGNORE, connectivity=1)
+    areas = np.bincount(regions.ravel())
+    for region, box in enumerate(ndimage.find_objects(regions), start=1):
+        if areas[region] < least_share * ids.size:
+            continue
+        inside = regions[box] == region
+        y, x = ndimage.center_of_mass(inside)
+        if not inside[round(y), round(x)]:
+            depth = ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
+            y, x = divmod(int(np.argmax(depth)), depth.shape[1])
+        label = ids[box][inside][0]
+        places.append((int(label), float(y) + box[0].start, float(x) + box[1].start))
+    return places
