@@ -87,6 +87,7 @@ class RegionMerging(Method):
         "fast": {"superpixel_size": 600.0},
         "fine": {"superpixel_size": 100.0, "level": 4.5},
         "coarse": {"level": 18.0},
+        "cells": {"superpixel_size": 30.0, "level": 0.5, "texture": 5.0, "boundary_sigma": 1.0},
         "ward": {"size_power": 1.0, "strength_power": 0.0, "lightness": 1.0, "texture": 0.0, "level": 10.0},
     }
     config: RegionMergingConfig
