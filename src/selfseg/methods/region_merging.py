@@ -82,8 +82,8 @@ class RegionMergingConfig(MethodConfig):
 class RegionMerging(Method):
     """Superpixels, their merge tree, and classes from a codebook. See the module's text.
 
-    The default level suits photographs of a few large objects. Images of many small ones (nuclei, membranes), whose tree
-    has no level at which all of them are whole, want the preset ``cells``: fine regions, and few classes over them.
+    The default level suits photographs of a few large objects. Images of many small ones (nuclei, membranes), whose
+    tree has no level at which all of them are whole, want the preset ``cells``: fine regions, few classes over them.
     """
 
     Config = RegionMergingConfig
