@@ -6,6 +6,7 @@ stale copy behind: the heap never grows, and needs no clean-up.
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 
 @njit(cache=True, nogil=True)
@@ -84,8 +85,47 @@ def _adopt(child, node, ends, head, following, mark, length, total, heap, place,
 
 
 @njit(cache=True, nogil=True)
-def agglomerate(edges, lengths, totals, leaf_sizes, leaf_features, powers):
-    """Merge along the cheapest edge until one node is left.
+def _merge_all(ends, length, total, cost, sizes, features, powers, head, following, mark, heap, place, pairs, costs):
+    """Fill `pairs` and `costs` until no edge is left; return the number of the first node that was not made."""
+    for edge in range(len(ends)):
+        for side in range(2):
+            following[2 * edge + side] = head[ends[edge, side]]
+            head[ends[edge, side]] = 2 * edge + side
+        cost[edge] = _cost(ends[edge, 0], ends[edge, 1], sizes, features, length[edge], total[edge], powers)
+        heap[edge] = edge
+        _settle(heap, place, cost, edge + 1, edge)
+    leaves = len(pairs) + 1
+    count, node = len(ends), leaves
+    while count > 0:
+        edge = heap[0]
+        a, b, row = ends[edge, 0], ends[edge, 1], node - leaves
+        pairs[row, 0], pairs[row, 1], costs[row] = min(a, b), max(a, b), cost[edge]
+        count = _remove(heap, place, cost, count, edge)
+        sizes[node] = sizes[a] + sizes[b]
+        for c in range(features.shape[1]):
+            features[node, c] = (sizes[a] * features[a, c] + sizes[b] * features[b, c]) / max(sizes[node], 1e-300)
+        for child in (a, b):
+            count = _adopt(child, node, ends, head, following, mark, length, total, heap, place, cost, count)
+        half = head[node]
+        while half >= 0:
+            kept, other = half // 2, ends[half // 2, 1 - half % 2]
+            mark[other] = -1
+            cost[kept] = _cost(node, other, sizes, features, length[kept], total[kept], powers)
+            _settle(heap, place, cost, count, place[kept])
+            half = following[half]
+        node += 1
+    return node
+
+
+def agglomerate(
+    edges: NDArray[np.int32],
+    lengths: NDArray[np.float64],
+    totals: NDArray[np.float64],
+    leaf_sizes: NDArray[np.float64],
+    leaf_features: NDArray[np.float64],
+    powers: NDArray[np.float64],
+) -> tuple[NDArray[np.int32], NDArray[np.float64], int]:
+    """Merge along the cheapest edge until no edge is left.
 
     Parameters
     ----------
@@ -98,54 +138,20 @@ def agglomerate(edges, lengths, totals, leaf_sizes, leaf_features, powers):
 
     Returns
     -------
-    pairs, costs
-        ``[R-1 2]`` int32, the two nodes of each merge; ``[R-1]`` its cost, which may fall from one merge to the next.
+    pairs, costs, made
+        ``[R-1 2]`` int32, the two nodes of each merge; ``[R-1]`` its cost, which may fall from one merge to the next;
+        and how many of these rows were filled: fewer than R-1 if the graph is in several parts.
     """
-    leaves, n_edges, n_features = len(leaf_sizes), len(edges), leaf_features.shape[1]
+    leaves, n_edges = len(leaf_sizes), len(edges)
     nodes = 2 * leaves - 1
-    sizes, features = np.zeros(nodes), np.zeros((nodes, n_features))
+    # Memory is made here: every kind of NumPy call inside a kernel adds to the time that it takes to compile.
+    sizes, features = np.zeros(nodes), np.zeros((nodes, leaf_features.shape[1]))
     sizes[:leaves], features[:leaves] = leaf_sizes, leaf_features
-    ends, length, total, cost = edges.copy(), lengths.copy(), totals.copy(), np.empty(n_edges)
-    head, following = np.full(nodes, -1), np.full(2 * n_edges, -1)
-    mark, alive = np.full(nodes, -1), np.zeros(nodes, np.bool_)
-    alive[:leaves] = True
-    heap, place = np.arange(n_edges), np.arange(n_edges)
-    for edge in range(n_edges):
-        for side in range(2):
-            following[2 * edge + side] = head[ends[edge, side]]
-            head[ends[edge, side]] = 2 * edge + side
-        cost[edge] = _cost(ends[edge, 0], ends[edge, 1], sizes, features, length[edge], total[edge], powers)
-    for at in range(n_edges):
-        _settle(heap, place, cost, at + 1, at)
-    pairs, costs = np.empty((leaves - 1, 2), np.int32), np.zeros(leaves - 1)
-    count, made, highest = n_edges, 0, 0.0
-    while count > 0:
-        edge = heap[0]
-        a, b, node = ends[edge, 0], ends[edge, 1], leaves + made
-        pairs[made, 0], pairs[made, 1], costs[made] = min(a, b), max(a, b), cost[edge]
-        highest = max(highest, cost[edge])
-        count = _remove(heap, place, cost, count, edge)
-        sizes[node] = sizes[a] + sizes[b]
-        for c in range(n_features):
-            features[node, c] = (sizes[a] * features[a, c] + sizes[b] * features[b, c]) / max(sizes[node], 1e-300)
-        alive[a], alive[b], alive[node] = False, False, True
-        count = _adopt(a, node, ends, head, following, mark, length, total, heap, place, cost, count)
-        count = _adopt(b, node, ends, head, following, mark, length, total, heap, place, cost, count)
-        half = head[node]
-        while half >= 0:
-            kept, other = half // 2, ends[half // 2, 1 - half % 2]
-            mark[other] = -1
-            cost[kept] = _cost(node, other, sizes, features, length[kept], total[kept], powers)
-            _settle(heap, place, cost, count, place[kept])
-            half = following[half]
-        made += 1
-    last = -1
-    for node in range(leaves + made):
-        if alive[node]:
-            if last >= 0:
-                pairs[made, 0], pairs[made, 1], costs[made] = min(last, node), max(last, node), highest
-                last = leaves + made
-                made += 1
-            else:
-                last = node
-    return pairs, costs
+    ends, length, total = np.array(edges, np.int64), np.array(lengths, np.float64), np.array(totals, np.float64)
+    head, following, mark = np.full(nodes, -1), np.full(2 * n_edges, -1), np.full(nodes, -1)
+    heap, place = np.zeros(n_edges, np.int64), np.zeros(n_edges, np.int64)
+    pairs, costs, cost = np.zeros((leaves - 1, 2), np.int32), np.zeros(leaves - 1), np.zeros(n_edges)
+    node = _merge_all(
+        ends, length, total, cost, sizes, features, powers, head, following, mark, heap, place, pairs, costs
+    )
+    return pairs, costs, node - leaves

@@ -110,6 +110,14 @@ def _in_order(n_leaves: int, pairs: NDArray[np.int32], costs: NDArray[Any], size
     return MergeTree(parents, altitudes[ranked], total[ranked])
 
 
+def _join_parts(n_leaves: int, pairs: NDArray[np.int32], costs: NDArray[Any], made: int) -> None:
+    """Join what no edge connects, one part after the other, at the largest cost so far."""
+    whole = np.setdiff1d(np.arange(n_leaves + made), pairs[:made])
+    costs[made:] = costs[:made].max(initial=0)
+    for s, part in enumerate(whole[1:].tolist(), start=made):
+        pairs[s] = (whole[0] if s == made else n_leaves + s - 1), part
+
+
 def _check(graph: RegionGraph, means: NDArray[Any], sizes: NDArray[Any]) -> None:
     if graph.n_regions < 1:
         raise UsageError(explain("graph", expected="at least one region", got="none", fix="check the mask"))
@@ -165,9 +173,10 @@ def merge(
     features = np.zeros((graph.n_regions, 0)) if means is None else np.asarray(means, np.float64)
     _check(graph, features, weights)
     powers = np.array([size_power, feature_power, strength_power], np.float64)
-    pairs, costs = agglomerate(
+    pairs, costs, made = agglomerate(
         graph.edges, graph.length, graph.strength * graph.length, weights / max(weights.sum(), 1e-300), features, powers
     )
+    _join_parts(graph.n_regions, pairs, costs, made)
     return _in_order(graph.n_regions, pairs, costs, weights)
 
 
