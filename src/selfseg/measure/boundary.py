@@ -72,7 +72,7 @@ def boundary_map(labels: ArrayLike) -> NDArray[np.bool_]:
     # Imported here: scikit-image is slow to import and most measures do without.
     from skimage.morphology import thin
 
-    thinned: NDArray[np.bool_] = thin(edge)  # type: ignore[no-untyped-call]
+    thinned: NDArray[np.bool_] = thin(edge)
     return thinned
 
 

@@ -88,7 +88,7 @@ def thin_borders(labels: ArrayLike, background: int = 0) -> NDArray[np.int64]:
     values, markers = np.unique(array[~border], return_inverse=True)
     seeds = np.zeros(array.shape, np.int64)
     seeds[~border] = markers + 1
-    grown = watershed(distance_transform_edt(border), seeds, watershed_line=True)  # type: ignore[no-untyped-call]
+    grown = watershed(distance_transform_edt(border), seeds, watershed_line=True)
     thinned: NDArray[np.int64] = np.concatenate([[background], values])[grown]
     return thinned
 

@@ -171,7 +171,7 @@ def lesion_counts(
     mask = check_labels(labels, "labels")
     target = as_truths([np.asarray(truth)], mask.shape)[0]
     counts = np.ones(mask.shape, bool) if ignore is None else target != ignore
-    components = [label((a != background) & counts, connectivity=a.ndim) for a in (mask, target)]  # type: ignore[no-untyped-call]
+    components = [label((a != background) & counts, connectivity=a.ndim) for a in (mask, target)]
     if not counts.any():
         got = f"only {ignore} in the whole truth of shape {target.shape}"
         raise InputError(explain("truth", expected="a pixel that counts", got=got, fix="check the ignore label"))

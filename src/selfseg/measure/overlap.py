@@ -207,7 +207,7 @@ def connected_components(labels: Labels) -> NDArray[np.int64]:
     from skimage.measure import label
 
     background = int(labels.min()) - 1
-    components: NDArray[np.int64] = label(labels.astype(np.int64), background=background, connectivity=1)  # type: ignore[no-untyped-call]
+    components: NDArray[np.int64] = label(labels.astype(np.int64), background=background, connectivity=1)
     return components
 
 

@@ -1,7 +1,6 @@
 """The network of differentiable feature clustering: M x (conv 3 -> ReLU -> norm), then conv 1 -> norm. No pooling."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import cast
 from itertools import pairwise
 from typing import cast
 

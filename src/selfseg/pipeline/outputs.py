@@ -8,13 +8,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from selfseg.core.files import write_json
 from selfseg.core.memory import peak_memory
-from selfseg.export.classes import write_areas, write_classes
-from selfseg.export.overlay import label_picture, overlay, photo
+from selfseg.export.classes import ClassArea, class_areas, write_areas, write_classes
+from selfseg.export.colour_table import labels_picture
+from selfseg.export.display import displayed, label_planes, middle_planes, plane_shape
+from selfseg.export.overlay import overlay
 from selfseg.export.report import Report, ReportImage, thumbnail, write_report
 from selfseg.methods._base import build_config
 from selfseg.pipeline.card import selfseg_version
@@ -25,6 +26,12 @@ from selfseg.read import Source
 from selfseg.train.journal import read_journal
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "scikit-learn", "numba", "tifffile", "pillow")
+
+PICTURE_SIDE = 900
+"""Longer side of a picture in the report, in pixels."""
+
+MOST_PICTURES = 60
+"""Images with pictures in the report; of further ones it keeps shares and links, so that it stays light."""
 
 
 class OutputFolder:
@@ -44,29 +51,28 @@ class OutputFolder:
         self.begun = time.monotonic()
         self.rows: list[dict[str, Any]] = []
         self.pictures: list[ReportImage] = []
-        self.areas: list[tuple[str, dict[int, int], float, str]] = []
+        self.areas: list[ClassArea] = []
 
     def add(self, result: Result, source: Source) -> None:
         """Write the files of one result, and keep what the report needs of it."""
         result.save(self.out)
-        counts = result.areas()
-        pixel = float(np.prod(result.image.spacing))
-        self.areas.append((result.name, counts, pixel, result.image.unit))
-        digest = source.fingerprint()
-        self.rows.append(
-            {"name": result.name, "source": result.image.source, "sha256": digest, "seconds": round(result.seconds, 3)}
-        )
-        total = max(1, sum(counts.values()))
-        shares = {label: count / total for label, count in counts.items()}
-        image, labels = result.shown()
-        pictures = (photo(image), overlay(image, labels, result.table), label_picture(labels, result.table))
-        small = [thumbnail(picture, 900) for picture in pictures]
-        self.pictures.append(ReportImage(result.name, small[0], small[1], small[2], shares, result.seconds))
+        image, name = result.image, result.name
+        areas = class_areas(name, result.labels, result.table, image.spacing, image.unit)
+        self.areas += areas
+        row = {
+            "name": name,
+            "source": image.source,
+            "sha256": source.fingerprint(),
+            "seconds": round(result.seconds, 3),
+        }
+        self.rows.append(row)
+        shares = {item.id: item.share for item in areas}
+        self.pictures.append(_report_image(result, shares, full=len(self.pictures) < MOST_PICTURES))
 
     def close(self, failures: Sequence[Failure]) -> None:
         """Write ``classes.json``, ``classes.csv``, ``run.json`` and ``report.html``."""
         write_classes(self.out / "classes.json", self.model.table_)
-        write_areas(self.out / "classes.csv", self.areas, self.model.table_)
+        write_areas(self.out / "classes.csv", self.areas)
         facts = self._facts(failures)
         write_json(self.out / "run.json", facts)
         write_report(self.out / "report.html", self._report(facts, failures))
@@ -96,31 +102,48 @@ class OutputFolder:
 
     def _report(self, facts: dict[str, Any], failures: Sequence[Failure]) -> Report:
         model, training = self.model, facts["training"]
-        shown = {
-            "images": f"{len(self.rows)} segmented, {len(failures)} failed",
+        done = f"{len(self.rows)} segmented" + (f", {len(failures)} failed" if failures else "")
+        headline = {
+            "images": done,
             "classes": str(len(model.table_)),
             "learned from": f"{training.get('n_images', '?')} image(s), in {training.get('steps', '?')} steps",
             "learned in": f"{training.get('seconds', 0):.1f} s",
             "segmented in": f"{facts['seconds']:.1f} s",
-            "device": str(training.get("device", "unknown")),
-            "seed": str(model.seed),
-            "preparation": facts["preparation"],
-            "peak memory": f"{facts['peak_memory_bytes'] / 2**30:.2f} GiB",
-            "selfseg": facts["selfseg"],
-            "torch": facts["versions"]["torch"],
             "date": facts["date"],
         }
-        shown |= {f"input {row['name']}": f"sha256 {row['sha256'][:12]}" for row in self.rows[:50]}
+        run = {
+            "preparation": facts["preparation"],
+            "seed": str(model.seed),
+            "device": str(training.get("device", "unknown")),
+            "peak memory": f"{facts['peak_memory_bytes'] / 2**30:.2f} GiB",
+            "selfseg": facts["selfseg"],
+            **facts["versions"],
+            **{f"sha256 of {row['name']}": row["sha256"][:12] for row in self.rows[:MOST_PICTURES]},
+        }
         return Report(
             title=f"{model.method}, preset {model.preset}",
-            facts=shown,
+            facts=headline,
             images=self.pictures,
             table=model.table_,
             curves=read_curves(self.out / "model" / "journal.jsonl"),
             config=facts["config"],
             defaults=build_config(model.method).model_dump(mode="json"),
+            run=run,
             failures=list(failures),
         )
+
+
+def _report_image(result: Result, shares: dict[int, float], full: bool) -> ReportImage:
+    """Return what the report shows of a result: pictures, or only shares and a link, where there are many already."""
+    link = f"overlay/{result.name}.png"
+    if not full:
+        return ReportImage(result.name, shares=shares, seconds=result.seconds, link=link)
+    image, labels, table = result.image, result.labels, result.table
+    planes = middle_planes(plane_shape(image)[0], 1)
+    ground = thumbnail(displayed(image, planes)[0], PICTURE_SIDE)
+    painted = thumbnail(overlay(image, labels, table), PICTURE_SIDE)
+    classes = thumbnail(labels_picture(label_planes(labels, image, planes), table)[0], PICTURE_SIDE, labels=True)
+    return ReportImage(result.name, ground, painted, classes, shares, result.seconds, link=link)
 
 
 def _version(name: str) -> str:

@@ -12,7 +12,7 @@ from selfseg.core.classes import ClassTable
 from selfseg.core.image import Image
 from selfseg.export.classes import write_classes
 from selfseg.export.labels import write_labels
-from selfseg.export.overlay import overlay, write_picture
+from selfseg.export.overlay import write_overlay
 from selfseg.refine.hierarchy import Hierarchy
 
 
@@ -67,26 +67,10 @@ class Result:
             )
         return self._tree()
 
-    def areas(self) -> dict[int, int]:
-        """Return the number of pixels of each class of the table, and of 0 where it occurs."""
-        counts = np.bincount(self.labels.ravel(), minlength=len(self.table) + 1)
-        return {label: int(count) for label, count in enumerate(counts) if label > 0 or count > 0}
-
-    def shown(self) -> tuple[Image, NDArray[np.integer]]:
-        """Return image and labels for a picture: themselves, or the middle frame of a series."""
-        image = self.image
-        if "T" not in image.axes:
-            return image, self.labels
-        axis, middle = image.axes.index("T"), len(self.labels) // 2
-        frame = image.with_data(np.take(image.data, middle, axis), image.axes.replace("T", ""), valid=None)
-        return frame, self.labels[middle]
-
     def save(self, out: Path | str) -> None:
         """Write ``labels/NAME.tif``, ``overlay/NAME.png`` and ``classes.json`` into the folder `out`."""
         out, image = Path(out), self.image
         axes = image.axes.replace("C", "")
-        write_labels(
-            out / "labels" / f"{self.name}.tif", self.labels, spacing=image.spacing, unit=image.unit, axes=axes
-        )
-        write_picture(out / "overlay" / f"{self.name}.png", overlay(*self.shown(), self.table))
+        write_labels(out / "labels" / f"{self.name}.tif", self.labels, self.table, image.spacing, image.unit, axes)
+        write_overlay(out / "overlay" / f"{self.name}.png", image, self.labels, self.table)
         write_classes(out / "classes.json", self.table)
