@@ -1,1 +1,5 @@
-"""Exports: label files, overlays, outlines and the report."""
+"""Exports, a file each.
+
+``labels`` (label and probability TIFFs), ``overlay`` (PNG), ``outlines`` (boundaries, polygons, GeoJSON), ``classes``
+(``classes.json``, ``classes.csv``), ``report`` (``report.html``).
+"""

@@ -11,6 +11,9 @@ from selfseg.core.image import Image
 LOW, HIGH = 0.5, 99.5
 """Percentiles that become black and white."""
 
+BAND = 128
+"""Rows that are stretched at a time, so that a large image takes little memory."""
+
 SAMPLE = 1_000_000
 """Values of a channel from which the percentiles are taken."""
 
@@ -83,8 +86,7 @@ def displayed(image: Image, planes: list[int]) -> NDArray[np.uint8]:
         return kept
     valid = _valid_values(image, letters)
     channels = [_stretched(stack[..., i], stack[planes, :, :, i], valid) for i in range(stack.shape[-1])]
-    rgb = np.stack(_three(channels), axis=-1)
-    return (rgb * 255 + 0.5).astype(np.uint8)
+    return np.stack(_three(channels), axis=-1)
 
 
 def _valid_values(image: Image, letters: list[str]) -> NDArray[np.bool_] | None:
@@ -95,8 +97,8 @@ def _valid_values(image: Image, letters: list[str]) -> NDArray[np.bool_] | None:
     return image.valid.transpose([axes.index(letter) for letter in letters]).reshape(-1, *image.valid.shape[-2:])
 
 
-def _stretched(channel: NDArray[Any], planes: NDArray[Any], valid: NDArray[np.bool_] | None) -> NDArray[np.float32]:
-    """Return `planes` between 0 and 1 by the percentiles of `channel`; one value alone is mid-grey."""
+def _stretched(channel: NDArray[Any], planes: NDArray[Any], valid: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
+    """Return `planes` between 0 and 255 by the percentiles of `channel`; one value alone is mid-grey."""
     step = max(1, round((channel.size / SAMPLE) ** (1 / 3)))
     thin = (slice(None, None, step),) * 3 if len(channel) >= step else (slice(None), *(slice(None, None, step),) * 2)
     values = channel[thin].astype(np.float64)
@@ -106,15 +108,20 @@ def _stretched(channel: NDArray[Any], planes: NDArray[Any], valid: NDArray[np.bo
     if low == high and values.size:  # a few bright points on a flat ground
         low, high = values.min(), values.max()
     if low == high:
-        return np.full(planes.shape, 0.5, np.float32)
-    share = (planes.astype(np.float64) - low) / (high - low)
-    return np.clip(np.nan_to_num(share, nan=0.0, posinf=1.0, neginf=0.0), 0, 1).astype(np.float32)
+        return np.full(planes.shape, 128, np.uint8)
+    stretched = np.empty(planes.shape, np.uint8)
+    for top in range(0, planes.shape[1], BAND):
+        share = (planes[:, top : top + BAND].astype(np.float64) - low) / (high - low)
+        level = np.clip(np.nan_to_num(share, nan=0.0, posinf=1.0, neginf=0.0), 0, 1)
+        stretched[:, top : top + BAND] = level * 255 + 0.5
+    return stretched
 
 
-def _three(channels: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+def _three(channels: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
     if len(channels) == 1:
         return channels * 3
     if len(channels) == 2:
         return [channels[0], channels[1], channels[0]]
     runs = np.array_split(np.arange(len(channels)), 3)
-    return [np.mean([channels[i] for i in run], axis=0, dtype=np.float32) for run in runs]
+    means = (np.mean([channels[i] for i in run], axis=0, dtype=np.float32) for run in runs)
+    return [np.asarray(mean.round(), np.uint8) for mean in means]

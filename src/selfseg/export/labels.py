@@ -193,9 +193,8 @@ def _imagej_metadata(order: str, steps: Mapping[str, float], unit: str | None) -
 
 def _ome_metadata(data: NDArray[Any], order: str, steps: Mapping[str, float], unit: str | None) -> dict[str, Any]:
     name = OME_UNITS.get(unit or "pixel", unit or "pixel")
-    content = hashlib.blake2b(
-        data.data, digest_size=16
-    ).digest()  # in place of tifffile's random number: equal bytes each time
+    # a hash in place of tifffile's random number: equal bytes each time
+    content = hashlib.blake2b(data.data, digest_size=16).digest()
     metadata: dict[str, Any] = {"axes": order, "UUID": UUID(bytes=content).urn, "Creator": "selfseg"}
     for letter, step in steps.items():
         metadata[f"PhysicalSize{letter}"] = step

@@ -104,8 +104,8 @@ def outlines(labels: NDArray[Any], least_area: int = 1) -> list[Outline]:
             exteriors[region] = ring
         else:
             holes.setdefault(region, []).append(ring)
-    flat_regions, first = np.unique(regions, return_index=True)
-    ids = dict(zip(flat_regions.tolist(), labels.ravel()[first].tolist(), strict=True))
+    ids = np.zeros(len(areas), labels.dtype)
+    ids[regions.ravel()] = labels.ravel()  # all pixels of a region write the same
     return [
         Outline(int(ids[region]), exteriors[region], tuple(holes.get(region, ())))
         for region in sorted(exteriors)

@@ -27,6 +27,11 @@ LINE_PER = 1000
 GREY_RANGE = (56.0, 236.0)
 """Grey levels that black and white of the image become under the colours: in the dark all colours look alike."""
 
+LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
+
+BAND = 128
+"""Rows that are mixed at a time, so that a large picture takes little memory."""
+
 NUMBERED_SHARE = 1 / 500
 """Regions smaller than this share of a plane carry no number."""
 
@@ -132,27 +137,32 @@ def montage(tiles: list[NDArray[np.uint8]], gap: int = 4) -> NDArray[np.uint8]:
 def _painted(
     ground: NDArray[np.uint8], ids: NDArray[Any], colours: NDArray[np.uint8], opacity: float, grey: bool
 ) -> NDArray[np.uint8]:
-    base = ground.astype(np.float32)
-    if grey:
-        light = base @ np.array([0.2126, 0.7152, 0.0722], np.float32)
-        low, high = GREY_RANGE
-        base = np.repeat((low + light * (high - low) / 255)[..., None], 3, axis=-1)
     share = opacity * colours[..., 3:].astype(np.float32) / 255  # ignored ids are transparent
-    mixed = base * (1 - share[ids]) + (colours[..., :3] * share)[ids]
-    painted: NDArray[np.uint8] = (mixed + 0.5).astype(np.uint8)
+    ink = colours[..., :3] * share + 0.5  # half a level, as the cast below rounds down
+    painted = np.empty_like(ground)
+    for top in range(0, len(ground), BAND):
+        rows = slice(top, top + BAND)
+        base = ground[rows].astype(np.float32)
+        if grey:
+            low, high = GREY_RANGE
+            base = (low + base @ LUMINANCE * ((high - low) / 255))[..., None]
+        painted[rows] = base * (1 - share)[ids[rows]] + ink[ids[rows]]
     return painted
 
 
 def _draw_lines(tile: NDArray[np.uint8], ids: NDArray[Any]) -> None:
     """Draw a light line where the next pixel differs, and a dark one on the other side of it, in place."""
     width = max(1, round(max(ids.shape) / LINE_PER))
-    light = boundary_mask(ids)
-    if width > 1:
-        light = ndimage.binary_dilation(light, iterations=width // 2)
-    dark = ndimage.binary_dilation(light, iterations=width) & ~light
+    light = _wider(boundary_mask(ids), width // 2)
+    dark = _wider(light, width) & ~light
     for mask, value in ((dark, 0.0), (light, 255.0)):
         strength = LINE_STRENGTH if value else LINE_STRENGTH / 2
         tile[mask] = (tile[mask] * (1 - strength) + value * strength + 0.5).astype(np.uint8)
+
+
+def _wider(mask: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
+    grown: NDArray[np.bool_] = ndimage.maximum_filter(mask.view(np.uint8), size=2 * by + 1).view(np.bool_)
+    return grown
 
 
 def _numbered(tile: NDArray[np.uint8], ids: NDArray[Any]) -> NDArray[np.uint8]:
