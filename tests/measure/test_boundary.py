@@ -24,11 +24,11 @@ def most_pairs_by_search(first, second, distance):
     return sum(place(i, set()) for i in range(len(first)))
 
 
-@given(seed=st.integers(0, 10_000), n=st.integers(0, 12), m=st.integers(0, 12), n_dims=st.integers(1, 3))
+@given(seed=st.integers(0, 10_000), n=st.integers(0, 40), m=st.integers(0, 40), n_dims=st.integers(1, 3))
 @settings(max_examples=80, deadline=None)
 def test_matching_is_one_to_one_near_and_as_large_as_can_be(seed, n, m, n_dims):
     rng = np.random.default_rng(seed)
-    first, second = (rng.integers(0, 6, (k, n_dims)).astype(float) for k in (n, m))
+    first, second = (rng.integers(0, 9, (k, n_dims)).astype(float) for k in (n, m))
     chosen = match_points(first, second, 1.5)
     used = chosen[chosen >= 0]
     assert len(set(used.tolist())) == len(used)

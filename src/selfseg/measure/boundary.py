@@ -87,10 +87,10 @@ def boundary_counts(
 
     A pixel of the segmentation counts as true if any annotator's boundary matches it; each annotator's boundary counts
     in the recall. Each matching is one-to-one, of boundary pixels at most the tolerance apart, and has as many pairs as
-    can be (Hopcroft-Karp, exact). The bench minimises distance with a penalty of 100 tolerances for an unmatched pixel
-    (CSA, on integer costs with random outlier links): that has as many pairs too, but may choose other pixels where
-    several choices are equally many. Recall is therefore the bench's; precision may differ in the third digit, since
-    it counts pixels matched by any annotator.
+    can be (exact). The bench minimises distance plus 100 tolerances for each unmatched pixel (CSA, on integer costs
+    with random outlier links). That too has as many pairs as can be, but for rounding, and may choose other pixels
+    where several choices are equally many: recall should be the bench's, and precision, which counts pixels matched by
+    any annotator, may differ a little.
 
     Parameters
     ----------
@@ -143,20 +143,18 @@ def match_points(first: Floats, second: Floats, distance: float) -> NDArray[np.i
     distance
         Largest distance of a pair, in the unit of the coordinates.
     """
-    from scipy.sparse import csr_array
-    from scipy.sparse.csgraph import maximum_bipartite_matching
     from scipy.spatial import KDTree
+
+    # numba is slow to import and only this measure needs it.
+    from selfseg.measure._matching import largest_matching
 
     if len(first) == 0 or len(second) == 0:
         return np.full(len(first), -1, np.int64)
     near = KDTree(first).sparse_distance_matrix(KDTree(second), distance, output_type="ndarray")
-    # Near pairs first in each row: among equally large matchings the search then tends to the nearer one.
-    order = np.lexsort((near["v"], near["i"]))
-    starts = np.zeros(len(first) + 1, np.int32)
-    np.cumsum(np.bincount(near["i"], minlength=len(first)), out=starts[1:])
-    columns = near["j"][order].astype(np.int32)
-    graph = csr_array((np.ones(len(order), np.int8), columns, starts), shape=(len(first), len(second)))
-    return np.asarray(maximum_bipartite_matching(graph, perm_type="column"), np.int64)
+    # Nearest pairs first: among equally large matchings that tends to the nearer one. Ties go by position.
+    order = np.lexsort((near["j"], near["i"], near["v"]))
+    ends = near["i"][order].astype(np.int64), near["j"][order].astype(np.int64)
+    return largest_matching(*ends, len(first), len(second))
 
 
 def _counted(truth: Labels, ignore: int | None) -> NDArray[np.bool_]:
