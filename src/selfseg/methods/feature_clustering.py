@@ -35,8 +35,12 @@ class FeatureClusteringConfig(MethodConfig):
     n_convolutions: int = Field(default=2, ge=1, le=16)
     """Components of 3x3 convolution, ReLU and batch normalisation (the paper's M); each sees one pixel further."""
 
-    iterations: int = Field(default=100, ge=1)
-    """Optimiser steps (the paper's T), if `epochs` is empty."""
+    prepare: str = "size=320,range"
+    """Preparation of every image, in order, as named steps. Stored and repeated at prediction. Learning at 320 pixels on the
+    longer side costs little in quality and much less time; `--preset full` keeps the images' own size."""
+
+    iterations: int = Field(default=50, ge=1)
+    """Optimiser steps (the paper's T), if `epochs` is empty. With many images, give at least a few for each."""
 
     epochs: int | None = Field(default=None, ge=1)
     """Passes over all training images; replaces `iterations`."""
@@ -53,7 +57,7 @@ class FeatureClusteringConfig(MethodConfig):
     similarity: float = Field(default=1.0, ge=0)
     """Weight of the similarity loss: cross-entropy with the network's own decision. 0 switches it off."""
 
-    continuity: float = Field(default=1.0, ge=0)
+    continuity: float = Field(default=5.0, ge=0)
     """Weight of the continuity loss (the paper's mu): mean difference of neighbouring responses. 0 switches it off."""
 
     nu_y: float = Field(default=1.0, ge=0)
@@ -99,8 +103,9 @@ class FeatureClustering(Method):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "default": {},
-        "fast": {},
-        "paper": {"iterations": 1000, "continuity": 5.0},
+        "fast": {"prepare": "size=200,range", "iterations": 30},
+        "full": {"prepare": "range"},
+        "paper": {"prepare": "range", "iterations": 1000},
     }
     deviations = (
         "prediction uses the statistics of the training images, frozen; the authors' code normalises every image by its own",
