@@ -18,7 +18,7 @@ from selfseg.train.loop import Training
 from selfseg.train.precision import Precision
 
 CPU = Precision(torch.device("cpu"), bf16=False, channels_last=True, compiled=False)
-SMALL = {"iterations": 6, "n_features": 12, "n_classes": 10, "n_superpixels": 40}
+SMALL = {"iterations": 6, "min_epochs": 1, "n_features": 12, "n_classes": 10, "n_superpixels": 40}
 """Options that make any method quick; those that a method does not have are left out."""
 
 

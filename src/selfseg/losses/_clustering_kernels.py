@@ -76,8 +76,11 @@ def forward(start: Any, stop: Any, r: Any, labels: Any, logsum: Any, Y: Any, X: 
 
 
 @njit(inline="always")
-def _sign(a: Any, b: Any) -> Any:
-    return f32(a > b) - f32(a < b)
+def _pull(r: Any, at: Any, neighbour: Any, dr: Any, weight: Any, K: Any) -> None:
+    """Add ``weight * sign(r[at] - r[neighbour])`` for all clusters."""
+    for k in range(K):
+        here, there = r[at + k], r[neighbour + k]
+        dr[at + k] += weight * (f32(here > there) - f32(here < there))
 
 
 @njit(nogil=True, cache=True)
@@ -96,14 +99,10 @@ def backward(
                 dr[at + k] = w0 * _exp(r[at + k] - shift)
             dr[at + np.uint64(labels[pixel])] -= w0
             if row % Y > 0:
-                for k in range(K):
-                    dr[at + k] += w1 * _sign(r[at + k], r[at - line + k])
+                _pull(r, at, at - line, dr, w1, K)
             if row % Y < Y - 1:
-                for k in range(K):
-                    dr[at + k] += w1 * _sign(r[at + k], r[at + line + k])
+                _pull(r, at, at + line, dr, w1, K)
             if column > 0:
-                for k in range(K):
-                    dr[at + k] += w2 * _sign(r[at + k], r[at - K + k])
+                _pull(r, at, at - K, dr, w2, K)
             if column < X - 1:
-                for k in range(K):
-                    dr[at + k] += w2 * _sign(r[at + k], r[at + K + k])
+                _pull(r, at, at + K, dr, w2, K)

@@ -40,10 +40,13 @@ class FeatureClusteringConfig(MethodConfig):
     longer side costs little in quality and much less time; `--preset full` keeps the images' own size."""
 
     iterations: int = Field(default=50, ge=1)
-    """Optimiser steps (the paper's T), if `epochs` is empty. With many images, give at least a few for each."""
+    """Optimiser steps (the paper's T), if `epochs` is empty; more where `min_epochs` asks for more."""
+
+    min_epochs: int = Field(default=10, ge=1)
+    """With many images, each is seen at least this many times."""
 
     epochs: int | None = Field(default=None, ge=1)
-    """Passes over all training images; replaces `iterations`."""
+    """Passes over all training images; replaces `iterations` and `min_epochs`."""
 
     min_classes: int = Field(default=3, ge=1)
     """Training stops once no more clusters than this are left over all training images (the paper's minimum of labels)."""
@@ -134,10 +137,11 @@ class FeatureClustering(Method):
         return self.config.n_convolutions
 
     def n_steps(self, n_images: int) -> int:
-        """Return `iterations`, or `epochs` passes over the images."""
-        if self.config.epochs is None:
-            return self.config.iterations
-        return self.config.epochs * -(-n_images // min(self.config.batch_size, n_images))
+        """Return `iterations`, at least `min_epochs` passes over the images; or exactly `epochs` passes."""
+        batches = -(-n_images // min(self.config.batch_size, n_images))
+        if self.config.epochs is not None:
+            return self.config.epochs * batches
+        return max(self.config.iterations, self.config.min_epochs * batches if batches > 1 else 0)
 
     def optimizers(self) -> dict[str, Optimizer]:
         """Return one: stochastic gradient descent with momentum over all weights."""
@@ -252,7 +256,7 @@ class FeatureClustering(Method):
 
     def training_bytes(self, n_pixels: int) -> int:
         """Estimate from the feature maps that a step keeps: those of the textbook form (`docs/benchmark.md`)."""
-        maps = 5 * self.config.n_convolutions + 6
+        maps = 5 * self.config.n_convolutions + 8
         return 4 * n_pixels * maps * max(self.config.n_features, self.config.n_classes)
 
 

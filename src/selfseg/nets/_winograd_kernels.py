@@ -1,6 +1,7 @@
 """Tile transforms of the Winograd convolution F(4x4, 3x3), compiled for one number of channels.
 
-The kernels close over plain numbers only, so that numba finds them again on disk. Two habits let the compiler use vector instructions here: indices are unsigned, so that no index is checked for being
+The kernels close over plain numbers only, so that numba finds them again on disk. Two habits let the compiler use vector
+instructions here: indices are unsigned, so that no index is checked for being
 negative, and the number of channels is a constant of the compiled function, so that few overlaps of arrays need a check.
 """
 
