@@ -6,9 +6,10 @@ those that survive are the classes. Scribbles, and bounds on the area of a class
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor
 from torch.optim import SGD, Optimizer
@@ -19,6 +20,7 @@ from selfseg.losses.scribble import scribble
 from selfseg.losses.similarity import similarity
 from selfseg.methods._base import Batch, Method, MethodConfig
 from selfseg.nets.pixel_cnn import PixelCNN
+from selfseg.regions.closest import merge_closest
 
 AXES = {2: ("y", "x"), 3: ("z", "y", "x")}
 
@@ -47,6 +49,10 @@ class FeatureClusteringConfig(MethodConfig):
 
     epochs: int | None = Field(default=None, ge=1)
     """Passes over all training images; replaces `iterations` and `min_epochs`."""
+
+    border: Literal["repeat", "zeros"] = "repeat"
+    """What the convolutions see beyond the image: its outermost pixels again, or zeros as in the paper, which often gives the
+    image a frame of its own class. Batches that are masked or padded see zeros."""
 
     min_classes: int = Field(default=3, ge=1)
     """Training stops once no more clusters than this are left over all training images (the paper's minimum of labels)."""
@@ -108,7 +114,7 @@ class FeatureClustering(Method):
         "default": {},
         "fast": {"prepare": "size=200,range", "iterations": 30},
         "full": {"prepare": "range"},
-        "paper": {"prepare": "range", "iterations": 1000},
+        "paper": {"prepare": "range", "iterations": 1000, "border": "zeros"},
     }
     deviations = (
         "prediction uses the statistics of the training images, frozen; the authors' code normalises every image by its own",
@@ -150,7 +156,7 @@ class FeatureClustering(Method):
     def steps(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Yield once: similarity, continuity, area and scribble terms of the batch, each with its weight (paper eq. 1)."""
         config = self.config
-        response = self.net(batch.images, batch.valid)  # [B q *S]
+        response = self._response(batch.images, batch.valid)  # [B q *S]
         similar, differences, labels = clustering_terms(response, batch.valid)
         self._count(labels, batch)
         terms: dict[str, Tensor] = {}
@@ -165,6 +171,22 @@ class FeatureClustering(Method):
         if batch.hints is not None and config.scribble > 0:
             terms["scribble"] = config.scribble * scribble(response, batch.hints)
         yield "net", terms
+
+    def _response(self, images: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Normalised response ``[B q *S]``, with the image's border as configured."""
+        framed = self._framed(images, valid)
+        response: Tensor = self.net(framed, valid)
+        if framed is images:
+            return response
+        inside = (slice(self.context, -self.context),) * self.n_dims
+        last = torch.channels_last if self.n_dims == 2 else torch.contiguous_format
+        return response[(..., *inside)].contiguous(memory_format=last)
+
+    def _framed(self, images: Tensor, valid: Tensor | None) -> Tensor:
+        """Images with their outermost pixels repeated as far as the response at the border looks."""
+        if self.config.border == "zeros" or valid is not None:
+            return images
+        return F.pad(images, (self.context,) * 2 * self.n_dims, mode="replicate")
 
     def _similar(self, response: Tensor, similar: Tensor, labels: Tensor, batch: Batch) -> Tensor:
         """Similarity on the pixels without a scribble only, where there are scribbles."""
@@ -218,22 +240,22 @@ class FeatureClustering(Method):
         if wanted is not None and int(alive.sum()) < wanted:  # an image with fewer distinct responses than that
             alive[areas.argsort(descending=True, stable=True)[:wanted]] = True
         clusters = alive.nonzero().flatten()
-        groups = merge_closest(
-            means[clusters], areas[clusters].clamp(min=1), wanted or len(clusters), self.hinted[clusters]
-        )
+        sizes, apart = areas[clusters].clamp(min=1), self.hinted[clusters]
+        parts = (part.cpu().numpy() for part in (means[clusters], sizes, apart))
+        groups = torch.from_numpy(merge_closest(*parts, n_groups=wanted or len(clusters)))
         self.class_of.fill_(-1)
         self.class_of[clusters] = groups.to(self.class_of.device)
 
     @torch.no_grad()
     def _freeze(self, batches: Callable[[], Iterable[Batch]]) -> tuple[Tensor, Tensor]:
         """Fix the normalisation; return the hard area [q] and the mean response [q q] of each cluster, in float64."""
-        self.net.calibrate(lambda: ((batch.images, batch.valid) for batch in batches()))
+        self.net.calibrate(lambda: ((self._framed(b.images, b.valid), b.valid) for b in batches()))
         self.eval()
         q = self.config.n_classes
         areas = torch.zeros(q, dtype=torch.int64, device=self.class_of.device)
         sums = torch.zeros(q, q, dtype=torch.float64, device=self.class_of.device)
         for batch in batches():
-            response = self.net(batch.images).movedim(1, -1).reshape(-1, q)  # [N q]
+            response = self._response(batch.images).movedim(1, -1).reshape(-1, q)  # [N q]
             if batch.valid is not None:
                 response = response[batch.valid.reshape(-1)]
             labels = response.argmax(1)
@@ -243,7 +265,7 @@ class FeatureClustering(Method):
 
     def assign(self, images: Tensor) -> Tensor:
         """Return the softmax of the response over the living clusters, summed within merged classes: ``[B K *S]``."""
-        response = self.net(images).float()  # [B q *S]
+        response = self._response(images).float()  # [B q *S]
         if self.training:
             return response.softmax(1)
         living = (self.class_of >= 0).nonzero().flatten()
@@ -262,40 +284,3 @@ class FeatureClustering(Method):
 
 def _kept(name: str) -> str:
     return "kept_" + name.replace(".", "_")
-
-
-def merge_closest(means: Tensor, sizes: Tensor, wanted: int, apart: Tensor) -> Tensor:
-    """Merge clusters to `wanted` groups: always the pair whose union adds least squared error (Ward 1963).
-
-    Parameters
-    ----------
-    means
-        ``[R D]``, mean of each cluster.
-    sizes
-        ``[R]``, positive sizes.
-    wanted
-        Number of groups, at most R.
-    apart
-        ``[R]`` bool; two clusters that both carry True are never merged (each has a scribble of its own), unless `wanted`
-        cannot be reached otherwise.
-
-    Returns
-    -------
-    Tensor
-        ``[R]`` int64, group 0..wanted-1 of each cluster, numbered by their first cluster.
-    """
-    means, sizes, apart = means.double().cpu().clone(), sizes.double().cpu().clone(), apart.cpu().clone()
-    group = torch.arange(len(means))
-    active = torch.ones(len(means), dtype=torch.bool)
-    for _ in range(len(means) - wanted):
-        cost = sizes[:, None] * sizes[None, :] / (sizes[:, None] + sizes[None, :]) * torch.cdist(means, means) ** 2
-        cost[~(active[:, None] & active[None, :])] = torch.inf
-        cost.fill_diagonal_(torch.inf)
-        held = cost.masked_fill(apart[:, None] & apart[None, :], torch.inf)
-        cost = held if torch.isfinite(held).any() else cost
-        first, second = sorted(divmod(int(cost.argmin()), len(means)))
-        total = sizes[first] + sizes[second]
-        means[first] = (sizes[first] * means[first] + sizes[second] * means[second]) / total
-        sizes[first], apart[first], active[second] = total, apart[first] | apart[second], False
-        group[group == second] = first
-    return torch.unique(group, return_inverse=True)[1]
