@@ -41,7 +41,7 @@ class FeatureClusteringConfig(MethodConfig):
     """Preparation of every image, in order, as named steps. Stored and repeated at prediction. Learning at 320 pixels on the
     longer side costs little in quality and much less time; `--preset full` keeps the images' own size."""
 
-    iterations: int = Field(default=50, ge=1)
+    iterations: int = Field(default=40, ge=1)
     """Optimiser steps (the paper's T), if `epochs` is empty; more where `min_epochs` asks for more."""
 
     min_epochs: int = Field(default=10, ge=1)
