@@ -210,6 +210,12 @@ def test_scribbles_of_another_size(photos, tmp_path, capfd):
     assert "9" in err and "40" in err and "52" in err
 
 
+def test_scribbles_are_refused_by_a_method_that_would_ignore_them(photos, tmp_path, capfd):
+    words = ("--method", "region_merging", "--scribbles", photos / "img2.png", "-o", tmp_path / "out", "--quiet")
+    assert run("segment", photos / "img2.png", *words) == 2
+    assert "a method that learns from them" in capfd.readouterr().err
+
+
 def test_unwritable_output(photos, tmp_path, capfd):
     (tmp_path / "file").write_text("in the way")
     assert run("segment", photos / "img2.png", "-o", tmp_path / "file" / "out", *QUICK) == 1

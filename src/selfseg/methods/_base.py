@@ -64,6 +64,9 @@ class Method(nn.Module, ABC):
     deviations: ClassVar[tuple[str, ...]] = ()
     """Where the ``paper`` preset differs from the paper, one phrase each."""
 
+    uses_hints: ClassVar[bool] = False
+    """Whether `Batch.hints` changes what is learned; scribbles are refused where it does not."""
+
     def __init__(self, config: MethodConfig, n_channels: int, n_dims: int = 2) -> None:
         super().__init__()
         self.config = config

@@ -105,6 +105,7 @@ class FeatureClustering(Method):
 
     Config = FeatureClusteringConfig
     config: FeatureClusteringConfig
+    uses_hints = True
     class_of: Tensor
     areas: Tensor
     living: Tensor
@@ -241,8 +242,8 @@ class FeatureClustering(Method):
             alive[areas.argsort(descending=True, stable=True)[:wanted]] = True
         clusters = alive.nonzero().flatten()
         sizes, apart = areas[clusters].clamp(min=1), self.hinted[clusters]
-        parts = (part.cpu().numpy() for part in (means[clusters], sizes, apart))
-        groups = torch.from_numpy(merge_closest(*parts, n_groups=wanted or len(clusters)))
+        weight, held = sizes.cpu().numpy(), apart.cpu().numpy()
+        groups = torch.from_numpy(merge_closest(means[clusters].cpu().numpy(), weight, held, wanted or len(clusters)))
         self.class_of.fill_(-1)
         self.class_of[clusters] = groups.to(self.class_of.device)
 

@@ -92,6 +92,9 @@ class Fitting:
     def run(self, inputs: Any) -> Fitted:
         """Read, train, finish, order the classes."""
         progress, device = self.progress or Silent(), choose_device(self.device)
+        if self.scribbles is not None and not find_method(self.name).uses_hints:
+            expected, fix = "a method that learns from them", "leave them out, or use --method feature_clustering"
+            raise UsageError(explain("scribbles", expected=expected, got=self.name, fix=fix))
         sources = find_inputs(inputs, limit=self.limit)
         hints = find_hints(self.scribbles, sources) if self.scribbles is not None else {}
         data = build_training_set(sources, self.config.prepare, hints, self.axes, progress)

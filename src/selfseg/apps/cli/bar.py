@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 
 class Bar:
@@ -16,15 +17,17 @@ class Bar:
     def start(self, task: str, total: int, done: int = 0) -> None:
         """Show a new bar."""
         self.finish()
-        columns = (
-            TextColumn("{task.description}"),
+        whole = Column(no_wrap=True)
+        columns = [
+            TextColumn("{task.description}", table_column=whole),
             BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=True),
+            MofNCompleteColumn(table_column=whole),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True, table_column=whole),
+            TextColumn("left" if total > done else "", table_column=whole),
             TextColumn("{task.fields[values]}"),
-        )
+        ]
+        if self.console.width < 110:  # room for the figures rather than for the bar
+            del columns[1]
         self._progress = Progress(*columns, console=self.console, refresh_per_second=4)
         self._progress.add_task(task, total=total, completed=done, values="")
         self._progress.start()
@@ -32,7 +35,7 @@ class Bar:
     def update(self, done: int, values: Mapping[str, float | int]) -> None:
         """Move the bar and show the figures."""
         if self._progress is not None:
-            shown = "  ".join(f"{name} {_short(value)}" for name, value in values.items())
+            shown = " ".join(f"{name} {_short(value)}" for name, value in values.items())
             self._progress.update(self._progress.task_ids[0], completed=done, values=shown)
 
     def finish(self) -> None:
