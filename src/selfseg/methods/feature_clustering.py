@@ -37,8 +37,8 @@ class FeatureClusteringConfig(MethodConfig):
     n_convolutions: int = Field(default=2, ge=1, le=16)
     """Components of 3x3 convolution, ReLU and batch normalisation (the paper's M); each sees one pixel further."""
 
-    prepare: str = "size=320,range"
-    """Preparation of every image, in order, as named steps. Stored and repeated at prediction. Learning at 320 pixels on the
+    prepare: str = "size=240,range"
+    """Preparation of every image, in order, as named steps. Stored and repeated at prediction. Learning at 240 pixels on the
     longer side costs little in quality and much less time; `--preset full` keeps the images' own size."""
 
     iterations: int = Field(default=40, ge=1)
@@ -179,9 +179,9 @@ class FeatureClustering(Method):
         response: Tensor = self.net(framed, valid)
         if framed is images:
             return response
-        inside = (slice(self.context, -self.context),) * self.n_dims
+        inside: Any = (..., *(slice(self.context, -self.context),) * self.n_dims)
         last = torch.channels_last if self.n_dims == 2 else torch.contiguous_format
-        return response[(..., *inside)].contiguous(memory_format=last)
+        return response[inside].contiguous(memory_format=last)
 
     def _framed(self, images: Tensor, valid: Tensor | None) -> Tensor:
         """Images with their outermost pixels repeated as far as the response at the border looks."""
