@@ -15,6 +15,8 @@ from torch import Tensor
 
 from selfseg.nets._winograd_kernels import transforms
 from selfseg.nets.alone import run_alone
+from selfseg.nets.direct_conv import direct_conv
+from selfseg.nets.fused_norm import channel_sums
 
 MIN_CHANNELS = 32
 """Fewest channels, in and out, for which the transforms cost less than the products they save."""
@@ -53,7 +55,7 @@ def conv3x3(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ``[B K H W]``, channels last in memory on the faster way.
     """
     if not winograd_pays(x, weight):
-        return F.conv2d(x, weight, bias, padding=1)
+        return direct_conv(x, weight, bias)
     result: Tensor = _Winograd.apply(x, weight, bias)
     return result
 
@@ -86,7 +88,7 @@ class _Winograd(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             dw = _weight_gradient(kept, gradient, weight.shape[1])
         if ctx.needs_input_grad[2]:
-            db = gradient.sum((0, 2, 3))
+            db = channel_sums(gradient)
         return dx, dw, db
 
 

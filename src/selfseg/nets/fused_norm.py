@@ -33,6 +33,15 @@ def _rows(x: Tensor) -> Any:
     return x.detach().permute(0, 2, 3, 1).reshape(-1).numpy()
 
 
+def channel_sums(x: Tensor) -> Tensor:
+    """Return the sum of each channel ``[C]`` of float32 ``x [B C H W]`` on a CPU, channels last; added up in float64."""
+    from selfseg.nets import _norm_kernels as kernels
+
+    C = x.shape[1]
+    total = np.sum(run_shared(kernels.sums, x.numel() // C, _rows(x), C, AS_IS), axis=0)[:C]
+    return torch.from_numpy(total).to(x.dtype)
+
+
 class _FusedNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, floor: np.float32, eps: float) -> Tensor:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from selfseg.nets.conv3x3 import conv3x3
+from selfseg.nets.direct_conv import direct_conv
 from selfseg.nets.pixel_norm import PixelNorm
 
 Batches = Iterable[tuple[Tensor, Tensor | None]]
@@ -76,7 +77,7 @@ class PixelCNN(nn.Module):
             return self._frozen_response(x, valid)
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = norm(_convolve(conv, x), valid)
-        response: Tensor = self.head_norm(self.head(x), valid)
+        response: Tensor = self.head_norm(_convolve(self.head, x), valid)
         return response
 
     def _frozen_response(self, x: Tensor, valid: Tensor | None) -> Tensor:
@@ -120,7 +121,7 @@ class PixelCNN(nn.Module):
             x = _zero_invalid(x, valid)
             for conv, norm in zip(self.convs[:depth], self.norms[:depth], strict=True):
                 x = norm(_convolve(conv, x), valid)
-            yield (_convolve(self.convs[depth], x) if depth < len(self.convs) else self.head(x)), valid
+            yield (_convolve(self.convs[depth], x) if depth < len(self.convs) else _convolve(self.head, x)), valid
 
 
 def _as_norm(module: nn.Module) -> PixelNorm:
@@ -129,7 +130,10 @@ def _as_norm(module: nn.Module) -> PixelNorm:
 
 
 def _convolve(conv: nn.Module, x: Tensor) -> Tensor:
-    return conv3x3(x, conv.weight, cast(Tensor, conv.bias)) if isinstance(conv, nn.Conv2d) else conv(x)
+    if not isinstance(conv, nn.Conv2d):
+        return cast(Tensor, conv(x))
+    apply = conv3x3 if conv.kernel_size == (3, 3) else direct_conv
+    return apply(x, conv.weight, cast(Tensor, conv.bias))
 
 
 def _zero_invalid(x: Tensor, valid: Tensor | None) -> Tensor:
