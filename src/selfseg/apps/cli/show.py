@@ -33,7 +33,7 @@ def show_method(name: str) -> None:
         for phrase in method.deviations:
             console.print(f"  - {phrase}", highlight=False)
         console.print()
-    console.print(_network(method))
+    console.print(_network(method) or "No learned network.")
 
 
 def _options(method: type[Method]) -> Table:
@@ -52,14 +52,16 @@ def _presets(method: type[Method]) -> Table:
     return table
 
 
-def _network(method: type[Method]) -> Table:
-    """Run one small image through the method, and list its layers with shapes and parameter counts."""
+def _network(method: type[Method]) -> Table | None:
+    """Run one small image through the method, and list its layers with shapes and parameter counts; None without any."""
     import torch
 
     from selfseg.methods._store import count_parameters
 
     config: MethodConfig = method.Config()
     made = method(config, 3, 2)
+    if not count_parameters(made):
+        return None
     title = f"Network, for a 3-channel image of 64 x 64: {count_parameters(made):,} parameters, context {made.context}"
     table = Table("layer", "kind", "output", "parameters", title=title, title_justify="left", header_style="bold")
     rows: list[tuple[str, str, str, str]] = []
