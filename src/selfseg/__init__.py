@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from selfseg.core.image import Image
-    from selfseg.pipeline import Result, Segmenter, fit, load, predict, segment
+    from selfseg.pipeline import Result, Segmenter, evaluate, fit, load, predict, segment
 
 __version__ = "0.1.0.dev0"
 
@@ -22,6 +22,7 @@ _HOMES = {
     "Image": "selfseg.core.image",
     "Result": "selfseg.pipeline",
     "Segmenter": "selfseg.pipeline",
+    "evaluate": "selfseg.pipeline",
     "fit": "selfseg.pipeline",
     "load": "selfseg.pipeline",
     "predict": "selfseg.pipeline",
@@ -29,7 +30,7 @@ _HOMES = {
 }
 _STAGES = ("export", "losses", "measure", "methods", "nets", "read", "refine", "regions", "sample")
 
-__all__ = ["Image", "Result", "Segmenter", "__version__", "fit", "load", "predict", "segment"]
+__all__ = ["Image", "Result", "Segmenter", "__version__", "evaluate", "fit", "load", "predict", "segment"]
 
 
 def __getattr__(name: str) -> Any:

@@ -105,6 +105,21 @@ def test_resumed_equals_straight_bit_for_bit(name, tmp_path):
 
 
 @every_method
+def test_a_look_while_learning_changes_nothing(name):
+    """Previews and scores call `assign` between steps; what is learned, and the mode, stay as they were."""
+    method = make(name)
+    train(method, samples())
+    method.train()
+    before = {key: value.clone() for key, value in method.state().items()}
+    with torch.no_grad():
+        shown = method.assign(torch.from_numpy(samples(1)[0].array)[None])
+    assert method.training
+    assert torch.isfinite(shown).all()
+    for key, value in method.state().items():
+        assert torch.equal(value, before[key]), key
+
+
+@every_method
 def test_saved_and_loaded_gives_identical_output(name, tmp_path):
     method, data = fitted(name)
     stream = Stream(data, 1, seed=0)

@@ -50,6 +50,8 @@ _HOMES = {
     ],
     "scales": ["ScaleScores", "list_scores", "tree_scores"],
     "scores": ["region_scores"],
+    "kinds": ["score"],
+    "summary": ["Scores", "summarize"],
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -1,11 +1,13 @@
 """The pipeline: the only stage that sees the whole river. Read it from top to bottom.
 
 `training_set` reads and prepares images, `fitting` trains a method on them and orders its classes, `segmenter` is the
-fitted model that predicts, `result` is what it returns for one image, `outputs` is the folder that a run leaves behind.
+fitted model that predicts, `result` is what it returns for one image, `outputs` is the folder that a run leaves behind,
+`evaluate` scores label files against truth, `watch` does so while a method learns.
 """
 
+from selfseg.pipeline.evaluate import Evaluation, evaluate
 from selfseg.pipeline.result import Result
 from selfseg.pipeline.run import fit, load, predict, segment
 from selfseg.pipeline.segmenter import Segmenter
 
-__all__ = ["Result", "Segmenter", "fit", "load", "predict", "segment"]
+__all__ = ["Evaluation", "Result", "Segmenter", "evaluate", "fit", "load", "predict", "segment"]

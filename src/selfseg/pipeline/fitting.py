@@ -20,6 +20,7 @@ from selfseg.core.seed import derive
 from selfseg.methods._base import Method, MethodConfig, find_method
 from selfseg.pipeline.preview import write_preview
 from selfseg.pipeline.training_set import Failure, TrainingSet, build_training_set
+from selfseg.pipeline.watch import LOOKS, TruthWatch, watch_truth
 from selfseg.read import find_hints, find_inputs
 from selfseg.sample.prepare import Preparation
 from selfseg.sample.stream import Batch, Stream
@@ -48,6 +49,9 @@ class Fitting:
     ----------
     name, config, preset, seed, device
         The method, its options, the preset they came from, the seed and where to compute.
+    truth
+        Truth of training images (a file, or a folder with files of their names), to show scores beside the losses. It
+        changes nothing that is learned.
     scribbles
         Hints: a label image (255 = no scribble) for one image, or a folder with one for some of the images.
     out
@@ -74,6 +78,7 @@ class Fitting:
     seed: int = 0
     device: str = "auto"
     scribbles: str | Path | None = None
+    truth: str | Path | None = None
     out: str | Path | None = None
     resume: bool = False
     overwrite: bool = False
@@ -100,11 +105,12 @@ class Fitting:
         data = build_training_set(sources, self.config.prepare, hints, self.axes, progress)
         method = self._build(data)
         precision = choose_precision(device, method.n_steps(len(data.samples)), self.compiled)
+        watch = None if self.truth is None else watch_truth(self.truth, data, progress)
         _check_memory(method, data, device, progress)
         facts = self._facts(data, precision)
         resume = self.folder is not None and self._open(self.folder, facts)
         stream = Stream(data.samples, self.config.batch_size, derive(self.seed, "stream"))
-        training = self._training(method, stream, precision, data, progress)
+        training = self._training(method, stream, precision, data, progress, watch)
         progress.say(f"learning with {self.name} on {len(data.samples)} image(s): {precision.describe()}")
         steps = training.run(resume)
         method.finish(lambda: (batch.to(device) for batch in stream.once()))
@@ -132,7 +138,13 @@ class Fitting:
             return find_method(self.name)(self.config, data.n_channels, data.n_dims)
 
     def _training(
-        self, method: Method, stream: Stream, precision: Precision, data: TrainingSet, progress: Progress
+        self,
+        method: Method,
+        stream: Stream,
+        precision: Precision,
+        data: TrainingSet,
+        progress: Progress,
+        watch: TruthWatch | None,
     ) -> Training:
         folder = self.folder
         return Training(
@@ -145,6 +157,8 @@ class Fitting:
             checkpoint_every=self.checkpoint_every,
             preview_every=self.preview_every,
             preview=None if folder is None else partial(_write_preview, folder, method, data),
+            watch=None if watch is None else partial(watch.look, method),
+            looks=LOOKS,
             progress=progress,
         )
 

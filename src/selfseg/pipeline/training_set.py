@@ -37,6 +37,8 @@ class TrainingSet:
         SHA-256 by the name of the input.
     first
         The first image as it was read and as it was prepared, for previews.
+    prepared
+        Name and prepared image of each sample.
     failures
         Inputs that could not be used.
     """
@@ -48,6 +50,7 @@ class TrainingSet:
     hint_values: tuple[int, ...]
     fingerprints: dict[str, str]
     first: tuple[Image, Prepared]
+    prepared: list[tuple[str, Prepared]]
     failures: list[Failure] = field(default_factory=list)
 
 
@@ -116,6 +119,7 @@ def build_training_set(
     hint_arrays, hint_values = _read_all_hints(images, hints)
     preparation = Preparation.parse(prepare).fit(frame for image in images.values() for frame in split_frames(image))
     samples: list[Sample] = []
+    named: list[tuple[str, Prepared]] = []
     first: tuple[Image, Prepared] | None = None
     for name, image in images.items():
         try:
@@ -130,12 +134,13 @@ def build_training_set(
             wanted = hint_arrays.get(name)
             inside = None if wanted is None else preparation.hints(wanted, prepared)
             samples.append(Sample(prepared.array, prepared.valid, inside))
+            named.append((name, prepared))
     if first is None:
         raise InputError(failures[-1][1])
     used = set(images) - {name for name, _ in failures}
     fingerprints = {source.name: source.fingerprint() for source in sources if source.name in used}
     channels, dims = _kind(first[0])
-    return TrainingSet(samples, preparation, channels, dims, hint_values, fingerprints, first, failures)
+    return TrainingSet(samples, preparation, channels, dims, hint_values, fingerprints, first, named, failures)
 
 
 def _read_all_hints(

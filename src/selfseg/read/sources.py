@@ -150,7 +150,7 @@ def _listed(where: str | Path, keep_scribbles: bool) -> list[tuple[Path, str]]:
         return [(path, stem_of(path))]
     shown = (file for file in files if not any(part.startswith(".") for part in file.relative_to(root).parts))
     known = sorted(
-        (file for file in shown if suffix_of(file) and file.is_file()), key=lambda file: _natural(file, root)
+        (file for file in shown if suffix_of(file) and file.is_file()), key=lambda file: natural_order(file, root)
     )
     if not keep_scribbles:
         stems = {file.parent / stem_of(file) for file in known}
@@ -182,7 +182,8 @@ def _glob(pattern: Path) -> tuple[Path, list[Path]]:
         raise InputError(explain(f"glob {pattern}", expected="a valid pattern", got=str(error), fix=fix)) from error
 
 
-def _natural(file: Path, root: Path) -> tuple[Any, ...]:
+def natural_order(file: Path, root: Path) -> tuple[Any, ...]:
+    """Return a key that sorts files below a folder in natural order: ``img2`` before ``img10``."""
     pieces = (re.split(r"(\d+)", part.casefold()) for part in file.relative_to(root).parts)
     return (*([int(piece) if i % 2 else piece for i, piece in enumerate(part)] for part in pieces), [file.name])
 

@@ -44,6 +44,10 @@ class Training:
         Seconds between two checkpoints and between two previews; 0 = after every step.
     preview
         Called with the number of finished steps.
+    watch
+        Returns figures to show beside the losses; called `looks` times over the training. It must change nothing.
+    looks
+        How often `watch` is called.
     progress
         Who watches.
     """
@@ -57,6 +61,8 @@ class Training:
     checkpoint_every: float = 20.0
     preview_every: float = 10.0
     preview: Preview | None = None
+    watch: Callable[[], dict[str, float]] | None = None
+    looks: int = 20
     progress: Progress = field(default_factory=Silent)
     _earlier: float = 0.0
     _begun: float = 0.0
@@ -98,10 +104,10 @@ class Training:
         while done < total and self.method.stop_reason() is None:
             values = self._step(done, optimizers)
             done += 1
-            status = self.method.status()
-            self.progress.update(done, {**values, **status})
+            figures = {**values, **self.method.status(), **self._look(done, total)}
+            self.progress.update(done, figures)
             if journal is not None:
-                journal.write(done, {"seconds": round(self._seconds(), 3), **values, **status})
+                journal.write(done, {"seconds": round(self._seconds(), 3), **figures})
             now = time.monotonic()
             if self.preview is not None and now - shown >= self.preview_every:
                 self.preview(done)
@@ -115,6 +121,12 @@ class Training:
             self.progress.say(f"stopped after {done} of {total} steps: {self.method.stop_reason()}")
         self._save(done, optimizers)
         return done
+
+    def _look(self, done: int, total: int) -> dict[str, float]:
+        last = done >= total or self.method.stop_reason() is not None
+        if self.watch is None or not (last or done % max(1, total // self.looks) == 0):
+            return {}
+        return self.watch()
 
     def _step(self, done: int, optimizers: dict[str, Optimizer]) -> dict[str, float]:
         """Run one batch: all yields of all its micro-batches, in lock-step."""

@@ -136,6 +136,9 @@ def fit(
     preset: Preset = "default",
     seed: Seed = 0,
     scribbles: Scribbles = None,
+    truth: Annotated[
+        Path | None, Parameter(help="Truth of training images: scores beside the losses; nothing is learned from it.")
+    ] = None,
     prepare: Prepare = None,
     axes: Axes = None,
     device: Device = "auto",
@@ -158,6 +161,7 @@ def fit(
     model = Segmenter(**_options(method, classes, preset, seed, prepare, device, set_))
     how: dict[str, Any] = {
         "scribbles": scribbles,
+        "truth": truth,
         "resume": resume,
         "overwrite": overwrite,
         "axes": axes,
@@ -192,6 +196,35 @@ def predict(
     failures = run(load(model, device), inputs, out, axes=axes, limit=limit, progress=bar)
     bar.say(f"labels, overlays and {out / 'report.html'} are written")
     return _verdict(failures)
+
+
+@app.command
+def evaluate(
+    labels: Annotated[Path, Parameter(help="A label image, a folder of them, or the OUT folder of segment.")],
+    truth: Annotated[Path, Parameter(help="A truth image, or a folder with truth of the same names.")],
+    /,
+    *,
+    as_: Annotated[
+        str,
+        Parameter(name="--as", help="What to score, by commas: regions, classes, instances, mask, membranes, lesions."),
+    ] = "regions,classes",
+    ignore: Annotated[int | None, Parameter(help="Truth value of pixels that do not count.")] = None,
+    json: Annotated[bool, Parameter(negative="", help="Print JSON, with the scores of each image.")] = False,
+    quiet: Quiet = False,
+) -> int:
+    """Score label images against truth."""
+    import sys
+
+    from selfseg.apps.cli.bar import Bar
+    from selfseg.apps.cli.evaluate import as_json, show
+    from selfseg.pipeline.evaluate import evaluate as run
+
+    result = run(labels, truth, as_.split(","), ignore, Bar(quiet or json))
+    if json:
+        sys.stdout.write(as_json(result) + "\n")
+    else:
+        show(result)
+    return _verdict(result.failures)
 
 
 @app.command

@@ -1,0 +1,171 @@
+"""All scores of one image by the kind of its truth: regions, classes, instances, a foreground, membranes, lesions."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from selfseg.core.errors import InputError, UsageError, explain
+from selfseg.measure._table import Labels, as_truths, check_labels, contingencies
+from selfseg.measure.boundary import boundary_counts
+from selfseg.measure.foreground import foreground_scores
+from selfseg.measure.instances import instance_scores, lesion_counts
+from selfseg.measure.overlap import (
+    AreaSum,
+    best_overlap_sums,
+    connected_components,
+    covering_sums,
+    hungarian_class_scores,
+    majority_class_scores,
+)
+from selfseg.measure.scores import region_scores
+from selfseg.measure.summary import Scores
+
+Truths = ArrayLike | Sequence[ArrayLike]
+
+
+def partition_kind(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> Scores:
+    """Score a partition against one or several annotators: region measures, boundary F, Kim's best-overlap mIoU."""
+    means = {name: value for name, value in region_scores(labels, truths, ignore).items() if name != "covering"}
+    edges = boundary_counts(labels, truths, ignore=ignore)
+    parts = connected_components(np.asarray(labels).astype(np.int64))
+    pooled = {
+        "covering": covering_sums(labels, truths, ignore),
+        "boundary_precision": AreaSum(edges.matched_labels, edges.of_labels),
+        "boundary_recall": AreaSum(edges.matched_truth, edges.of_truth),
+    }
+    for which in ("all", "fine", "coarse"):
+        name = "best_overlap_miou" if which == "all" else f"best_overlap_miou_{which}"
+        pooled[name] = best_overlap_sums(parts, truths, which, ignore, components=False)
+    return Scores(means, pooled)
+
+
+def class_kind(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> Scores:
+    """Score classes under two matchings made with the truth of this image: one to one (Hungarian), and by majority."""
+    rows = []
+    for table in contingencies(labels, truths, ignore):
+        for name, found in (("hungarian", hungarian_class_scores(table)), ("majority", majority_class_scores(table))):
+            rows += [(f"{name}_iou", found.mean_iou), (f"{name}_dice", found.mean_dice)]
+            rows += [(f"{name}_accuracy", found.accuracy)]
+    names = dict.fromkeys(name for name, _ in rows)
+    return Scores({name: float(np.mean([value for key, value in rows if key == name])) for name in names})
+
+
+def instance_kind(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> Scores:
+    """Score instances (0 = none): average precision at IoU 0.5, 0.7, 0.9 and its mean, F1, panoptic quality, Dice and IoU."""
+    parts = []
+    for truth in _annotators(labels, truths):
+        found = instance_scores(labels, truth, ignore=ignore)
+        mask = mask_kind(labels, truth, ignore)
+        pooled = mask.pooled
+        for level in (0.5, 0.7, 0.9):
+            k = int(np.argmin(np.abs(found.thresholds - level)))
+            both = int(found.true[k] + found.false[k] + found.missed[k])
+            pooled[f"ap_{round(100 * level)}"] = AreaSum(float(found.true[k]), float(both))
+        true, other = int(found.true[0]), int(found.false[0] + found.missed[0])
+        pooled["f1_50"] = AreaSum(2.0 * true, 2.0 * true + other)
+        pooled["panoptic_quality"] = AreaSum(2.0 * float(found.matched_iou[0]), 2.0 * true + other)
+        parts.append(Scores({**mask.means, "mean_ap": found.mean_average_precision}, pooled))
+    return _over_annotators(parts)
+
+
+def mask_kind(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> Scores:
+    """Score a mask (0 = outside, anything else = inside): Dice, IoU, pixel accuracy, pooled and per image."""
+    inside = np.asarray(labels) != 0
+    parts = []
+    for truth in _annotators(labels, truths):
+        counts = np.ones(inside.shape, bool) if ignore is None else truth != ignore
+        if not counts.any():
+            got, fix = f"only {ignore} in the whole truth of shape {truth.shape}", "check the ignore label"
+            raise InputError(explain("truth", expected="a pixel that counts", got=got, fix=fix))
+        wanted = (truth != 0) & counts
+        both, ours, theirs = (int(m.sum()) for m in (inside & wanted, inside & counts, wanted))
+        right = int(((inside == wanted) & counts).sum())
+        dice, iou = AreaSum(2.0 * both, ours + theirs), AreaSum(both, ours + theirs - both)
+        per_image = {f"mean_{name}": _ratio(part) for name, part in (("dice", dice), ("iou", iou))}
+        parts.append(Scores(per_image, {"dice": dice, "iou": iou, "accuracy": AreaSum(right, int(counts.sum()))}))
+    return _over_annotators(parts)
+
+
+def membrane_kind(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> Scores:
+    """Score cells between membranes (0 = membrane) as the ISBI 2012 challenge does: V_rand, V_info; and the mask's Dice."""
+    if ignore is not None:
+        fix = "leave --ignore out for this kind"
+        raise UsageError(explain("membranes", expected="no ignore label", got=str(ignore), fix=fix))
+    parts = []
+    for truth in _annotators(labels, truths):
+        found = foreground_scores(labels, truth)
+        means = {"v_rand": found.rand, "v_info": found.info, "v_rand_split": found.rand_split}
+        parts.append(Scores({**means, "v_rand_merge": found.rand_merge}))
+    both = _over_annotators(parts)
+    mask = mask_kind(labels, truths)
+    return Scores({**both.means, **mask.means}, mask.pooled)
+
+
+def lesion_kind(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> Scores:
+    """Score lesions (0 = healthy): Dice and IoU by voxel, precision and recall by lesion."""
+    parts = []
+    for truth in _annotators(labels, truths):
+        found = lesion_counts(labels, truth, ignore=ignore)
+        pooled = {
+            "lesion_precision": AreaSum(found.right, found.predicted),
+            "lesion_recall": AreaSum(found.found, found.lesions),
+        }
+        parts.append(Scores({}, pooled))
+    mask = mask_kind(labels, truths, ignore)
+    return Scores(mask.means, {**mask.pooled, **_over_annotators(parts).pooled})
+
+
+def _annotators(labels: ArrayLike, truths: Truths) -> list[Labels]:
+    return as_truths(truths, check_labels(labels, "labels").shape)
+
+
+def _ratio(part: AreaSum) -> float:
+    return part.sum / part.weight if part.weight else 1.0
+
+
+def _over_annotators(parts: Sequence[Scores]) -> Scores:
+    """Return the means of means and the sums of sums."""
+    means = {name: float(np.mean([part.means[name] for part in parts])) for name in parts[0].means}
+    pooled = {}
+    for name in parts[0].pooled:
+        sums = [part.pooled[name] for part in parts]
+        pooled[name] = AreaSum(sum(one.sum for one in sums), sum(one.weight for one in sums))
+    return Scores(means, pooled)
+
+
+KINDS: Mapping[str, Callable[[ArrayLike, Truths, int | None], Scores]] = {
+    "regions": partition_kind,
+    "classes": class_kind,
+    "instances": instance_kind,
+    "mask": mask_kind,
+    "membranes": membrane_kind,
+    "lesions": lesion_kind,
+}
+
+
+def score(labels: ArrayLike, truths: Truths, kind: str = "regions", ignore: int | None = None) -> Scores:
+    """Return all scores of one image.
+
+    Parameters
+    ----------
+    labels
+        Integer array ``[*S]``.
+    truths
+        One annotator ``[*S]``, or several: a sequence, or an array ``[A *S]``.
+    kind
+        ``regions`` (a partition), ``classes`` (ids of either side are matched), ``instances`` (0 = none), ``mask``,
+        ``membranes`` (ISBI 2012; 0 = membrane), ``lesions`` (0 = healthy).
+    ignore
+        Truth value of pixels to leave out.
+
+    Raises
+    ------
+    InputError
+        If an array is not of integers, shapes differ, or every pixel is ignored.
+    UsageError
+        If there is no such kind.
+    """
+    if kind not in KINDS:
+        raise UsageError(explain("kind", expected=f"one of {', '.join(KINDS)}", got=repr(kind), fix="choose one"))
+    return KINDS[kind](labels, truths, ignore)

@@ -1,0 +1,122 @@
+"""Label images: segmentations and truth, of one annotator or of several, found and read from files."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfseg.core.errors import InputError, explain
+from selfseg.read.formats import decode_file, stem_of, suffix_of
+from selfseg.read.sources import natural_order
+
+ARRAYS = (".npy", ".npz")
+"""Suffixes of NumPy files, read beside every image format."""
+
+SEVERAL = "segmentations"
+"""Name of the array in an NPZ file that holds several annotators ``[A *S]``."""
+
+
+def read_labels(path: Path | str) -> NDArray[np.integer]:
+    """Read one label image of integers: any image format, or a NumPy file of one array. A palette counts by its indices.
+
+    Returns
+    -------
+    NDArray
+        ``[*S]`` integers, as they are in the file; True and False become 1 and 0.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or holds several annotators, colours, or values that are no integers.
+    """
+    several = read_truths(path)
+    if len(several) > 1:
+        got, fix = f"{len(several)}", "give it as the truth"
+        raise InputError(explain(f"labels {path}", expected="one segmentation", got=got, fix=fix))
+    return several[0]
+
+
+def read_truths(path: Path | str) -> list[NDArray[np.integer]]:
+    """Read the truth of one image: one array ``[*S]`` an annotator.
+
+    An NPZ file with an array ``segmentations`` ``[A *S]`` holds several annotators; every other file holds one.
+
+    Raises
+    ------
+    InputError
+        As for `read_labels`.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in ARRAYS:
+        decoded = decode_file(path, as_labels=True)
+        if "C" in decoded.axes:
+            fix = "save label numbers as grey values or palette indices, not as colours"
+            got = f"{decoded.data.shape[-1]} channels"
+            raise InputError(explain(f"labels {path}", expected="one channel of integers", got=got, fix=fix))
+        return [_integers(decoded.data, path)]
+    array, several = _load_array(path)
+    return [_integers(part, path) for part in array] if several else [_integers(array, path)]
+
+
+def find_labels(where: Path | str) -> dict[str, Path]:
+    """Return the label files that a file or a folder stands for, by their name below the folder without its suffix.
+
+    Raises
+    ------
+    InputError
+        If nothing is there, or two files have the same name.
+    """
+    where = Path(where)
+    if where.is_file():
+        return {_stem(where): where}
+    if not where.is_dir():
+        fix = "check the name"
+        raise InputError(explain(f"labels {where}", expected="a file or a folder", got="nothing", fix=fix))
+    found: dict[str, Path] = {}
+    for path in sorted((p for p in where.rglob("*") if _is_labels(p, where)), key=lambda p: natural_order(p, where)):
+        name = (path.relative_to(where).parent / _stem(path)).as_posix()
+        if name in found:
+            got, fix = f"{found[name].name} and {path.name}", "remove one of them"
+            raise InputError(explain(f"labels {where}", expected="one file a name", got=got, fix=fix))
+        found[name] = path
+    if not found:
+        raise InputError(explain(f"labels {where}", expected="label images", got="none", fix="check the folder"))
+    return found
+
+
+def _is_labels(path: Path, root: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+    return not hidden and path.is_file() and (suffix_of(path) is not None or path.suffix.lower() in ARRAYS)
+
+
+def _stem(path: Path) -> str:
+    return path.stem if path.suffix.lower() in ARRAYS else stem_of(path)
+
+
+def _load_array(path: Path) -> tuple[NDArray[Any], bool]:
+    """Return the array of a NumPy file, never unpickling, and whether its first axis runs over annotators."""
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded, False
+        with loaded:
+            if SEVERAL in loaded.files:
+                return loaded[SEVERAL], True
+            if len(loaded.files) == 1:
+                return loaded[loaded.files[0]], False
+            got = f"arrays {', '.join(loaded.files)}" if loaded.files else "no array"
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        got = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    expected = f"a NumPy file of one array, or with an array {SEVERAL!r}"
+    raise InputError(explain(f"labels {path}", expected=expected, got=got, fix="check the file"))
+
+
+def _integers(array: NDArray[Any], path: Path) -> NDArray[np.integer]:
+    if array.dtype == bool:
+        return array.astype(np.uint8)
+    if array.dtype.kind not in "iu":
+        fix = "round the values and save them as uint8, uint16 or int32"
+        raise InputError(explain(f"labels {path}", expected="integers", got=f"values of type {array.dtype}", fix=fix))
+    return array
