@@ -1,0 +1,314 @@
+"""W-Net: an encoder cuts the image into soft segments, a decoder must rebuild the image from them alone.
+
+Xia & Kulis, "W-Net: A Deep Model for Fully Unsupervised Image Segmentation", 2017. Two U-Nets in series: the first gives each
+pixel K probabilities, trained by the soft normalised cut; the second reads nothing but these and rebuilds the image, and its
+error moves both. Two optimiser steps a batch, as in the paper: the cut moves the encoder, then the reconstruction moves all.
+
+The paper's table needs its last steps too, a fully connected CRF and a merge tree by contours: `refine`.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, Optimizer
+
+from selfseg.losses.area import area_too_large, soft_areas
+from selfseg.losses.soft_ncut import soft_ncut
+from selfseg.losses.window_affinity import window_affinity
+from selfseg.methods._base import Batch, Method, MethodConfig
+from selfseg.nets.population import calibrate_batch_norms
+from selfseg.nets.unet import UNet, UNetShape
+from selfseg.regions.closest import merge_by_cut
+from selfseg.sample.windows import random_windows
+
+
+class WNetConfig(MethodConfig):
+    """Options."""
+
+    prepare: str = "size=240,range"
+    """Preparation of every image, in order, as named steps: ``rescale=0.5,range``. Stored and repeated at prediction."""
+
+    n_segments: int = Field(default=16, ge=2, le=255)
+    """Soft segments of the encoder (the paper's K). Dead ones are dropped, and the closest merge if `classes` asks for fewer."""
+
+    width: int = Field(default=16, ge=2)
+    """Channels of the first module; each pooling doubles them. The paper: 64."""
+
+    depth: int = Field(default=3, ge=1, le=6)
+    """Poolings of each U-Net. The paper: 4, which makes 18 modules."""
+
+    separable: bool = True
+    """Depthwise-separable convolutions, but in the first and the last module of each U-Net."""
+
+    norm: Literal["batch", "group", "none"] = "group"
+    """Normalisation after each ReLU: over the batch as in the paper, over groups of channels of each image, or none."""
+
+    up: Literal["transposed", "linear"] = "linear"
+    """Up-convolution: transposed 2x2 as in the paper, or linear interpolation and a 1x1 convolution."""
+
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the values dropped after each module while training. The paper: 0.65."""
+
+    iterations: int = Field(default=150, ge=1)
+    """Batches. At least `min_epochs` passes over the images are made."""
+
+    min_epochs: int = Field(default=1, ge=1)
+    """Least passes over the images, where there are several batches of them."""
+
+    patch: int | None = Field(default=None, ge=8)
+    """Side of the random window, in pixels, that is cut out of each image anew in every batch; empty = the whole image."""
+
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """Adam, or stochastic gradient descent as in the paper."""
+
+    learning_rate: float = Field(default=0.003, gt=0)
+    """Step size at the start."""
+
+    decay: float = Field(default=0.1, gt=0, le=1)
+    """Factor of the step size every `decay_every` batches."""
+
+    decay_every: int | None = Field(default=None, ge=1)
+    """Batches between two decays; empty = none. The paper: 1000."""
+
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Momentum of `sgd`."""
+
+    alternate: bool = True
+    """Two steps a batch, the cut on the encoder and then the reconstruction on both; false = one step on their sum."""
+
+    cut: float = Field(default=1.0, ge=0)
+    """Weight of the soft normalised cut, which is divided by K so that it lies in 0-1. 0 switches it off."""
+
+    reconstruction: float = Field(default=1.0, ge=0)
+    """Weight of the mean squared error of the rebuilt image. 0 switches it off."""
+
+    radius: int = Field(default=5, ge=2)
+    """Pixels nearer than this are neighbours in the cut (the paper's r = 5)."""
+
+    sigma_intensity: float | None = Field(default=None, gt=0)
+    """Fall-off of the cut's weights with the difference of pixel values, in units of the prepared image; empty = from the
+    image's own gradients. The paper: 10 of 255."""
+
+    sigma_space: float = Field(default=4.0, gt=0)
+    """Fall-off of the cut's weights with distance, in pixels (the paper's 4)."""
+
+    balance: float = Field(default=0.1, ge=0)
+    """Weight of the entropy that the mean segment shares lack: against collapse into few segments. 0 switches it off."""
+
+    too_large: float = Field(default=0.0, ge=0)
+    """Weight of the loss on segments that take more than `max_area`. 0 switches it off."""
+
+    max_area: float = Field(default=0.6, gt=0, le=1)
+    """Largest share of a batch's pixels that a segment may take without loss."""
+
+    contrast_start: bool = True
+    """Scale the encoder's first response to unit variance over the first batch: equal probabilities are a stationary point of the cut."""
+
+    min_share: float = Field(default=0.001, ge=0, lt=1)
+    """Segments that win less than this share of the training pixels are dropped at the end."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "WNetConfig":
+        if self.classes is not None and self.classes > self.n_segments:
+            raise ValueError(f"at most n_segments={self.n_segments} classes")
+        if not self.cut and not self.reconstruction:
+            raise ValueError("cut and reconstruction are both 0: nothing would be learned")
+        return self
+
+
+class WNet(Method):
+    """W-Net. See the module's docstring; `WNetConfig` lists every option."""
+
+    Config = WNetConfig
+    config: WNetConfig
+    class_of: Tensor
+    batches_done: Tensor
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "default": {},
+        "fast": {"prepare": "size=160,range", "iterations": 80},
+        "paper": {
+            "prepare": "size=224,range",
+            "n_segments": 20,
+            "width": 64,
+            "depth": 4,
+            "norm": "batch",
+            "up": "transposed",
+            "dropout": 0.65,
+            "iterations": 50000,
+            "optimizer": "sgd",
+            "decay_every": 1000,
+            "sigma_intensity": 10 / 255,
+            "balance": 0.0,
+            "contrast_start": False,
+            "batch_size": 10,
+            "min_share": 0.0,
+        },
+    }
+    deviations = (
+        "images keep their proportions, the longer side 224 pixels, and are not squashed to 224 x 224",
+        "the number of segments, 20, is not in the paper; nor are momentum, .9, and the place of the dropout, after each module",
+        "the cut is divided by K and the squared error by the number of values: the paper does not say how it balances them",
+    )
+
+    def __init__(self, config: WNetConfig, n_channels: int, n_dims: int = 2) -> None:
+        super().__init__(config, n_channels, n_dims)
+        shape = UNetShape(
+            width=config.width,
+            depth=config.depth,
+            n_dims=n_dims,
+            separable=config.separable,
+            norm=config.norm,
+            up=config.up,
+            dropout=config.dropout,
+        )
+        self.encoder = UNet(n_channels, config.n_segments, shape)
+        self.decoder = UNet(config.n_segments, n_channels, shape)
+        self.register_buffer("class_of", torch.arange(config.n_segments))  # segment -> class, -1 = dropped
+        self.register_buffer("batches_done", torch.zeros((), dtype=torch.int64))
+        self._optimizers: dict[str, Optimizer] = {}
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes that `assign` returns: all segments while training, the living or merged ones after."""
+        return self.config.n_segments if self.training else int(self.class_of.max()) + 1
+
+    def n_steps(self, n_images: int) -> int:
+        """Return `iterations`, at least `min_epochs` passes over the images."""
+        batches = -(-n_images // min(self.config.batch_size, n_images))
+        return max(self.config.iterations, self.config.min_epochs * batches if batches > 1 else 0)
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        """Return one over the encoder, for the cut, and one over all weights, for the reconstruction."""
+        self._optimizers = {"both": self._optimizer(self.parameters())}
+        if self.config.alternate and self.config.cut:
+            self._optimizers["encoder"] = self._optimizer(self.encoder.parameters())
+        return self._optimizers
+
+    def _optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
+        if self.config.optimizer == "sgd":
+            return SGD(parameters, lr=self.config.learning_rate, momentum=self.config.momentum)
+        return Adam(parameters, lr=self.config.learning_rate)
+
+    def steps(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """Yield the cut for the encoder, then the reconstruction for both (paper, section 3.3); or their sum at once."""
+        config = self.config
+        images, valid = batch.images, batch.valid
+        if config.patch is not None:
+            images, valid = random_windows(images, valid, config.patch)
+        self._begin(images)
+        affinity = self._affinity(images, valid) if config.cut else None
+        if config.alternate and config.cut:
+            yield "encoder", self._cut_terms(self.segments(images), affinity, valid)
+            if config.reconstruction:
+                yield "both", self._reconstruction(self.segments(images), images, valid)
+            return
+        segments = self.segments(images)
+        terms = self._cut_terms(segments, affinity, valid)
+        if config.reconstruction:
+            terms |= self._reconstruction(segments, images, valid)
+        yield "both", terms
+
+    def segments(self, images: Tensor) -> Tensor:
+        """Return the encoder's soft segments ``[B K *S]`` of ``[B C *S]``."""
+        response: Tensor = self.encoder(images)
+        return response.float().softmax(1)
+
+    def _cut_terms(self, segments: Tensor, affinity: Any, valid: Tensor | None) -> dict[str, Tensor]:
+        config, terms = self.config, {}
+        if config.cut:
+            terms["cut"] = config.cut / config.n_segments * soft_ncut(segments, affinity)
+        if config.balance:
+            shares = soft_areas(segments, valid)
+            entropy = -(shares * shares.clamp(min=1e-12).log()).sum()
+            terms["balance"] = config.balance * (1 - entropy / math.log(config.n_segments))
+        if config.too_large:
+            terms["too_large"] = config.too_large * area_too_large(segments, config.max_area, valid)
+        return terms
+
+    def _reconstruction(self, segments: Tensor, images: Tensor, valid: Tensor | None) -> dict[str, Tensor]:
+        """Mean squared error over the values of all valid pixels."""
+        error = (self.decoder(segments).float() - images).square()
+        if valid is None:
+            return {"reconstruction": self.config.reconstruction * error.mean()}
+        count = valid.sum().clamp(min=1) * images.shape[1]
+        return {"reconstruction": self.config.reconstruction * (error * valid[:, None]).sum() / count}
+
+    def _affinity(self, images: Tensor, valid: Tensor | None) -> Any:
+        sigma: Any = "auto" if self.config.sigma_intensity is None else self.config.sigma_intensity
+        return window_affinity(images, self.config.radius, sigma, self.config.sigma_space, valid=valid)
+
+    @torch.no_grad()
+    def _begin(self, images: Tensor) -> None:
+        """Set the step size of this batch; before the first one, give the response unit variance in each segment."""
+        config = self.config
+        if config.contrast_start and not int(self.batches_done):
+            response = self.encoder(images).float()
+            axes = [0, *range(2, response.ndim)]
+            deviation = response.std(axes, correction=0)
+            scale = torch.where(deviation > 1e-6, 1 / deviation.clamp(min=1e-6), torch.ones_like(deviation))
+            head = self.encoder.head
+            head.bias.copy_((head.bias - response.mean(axes)) * scale)
+            head.weight.mul_(scale.reshape(-1, *(1,) * (head.weight.ndim - 1)))
+        if config.decay_every is not None:
+            parts = min(config.accumulate, config.batch_size)
+            decays = int(self.batches_done) // parts // config.decay_every
+            for optimizer in self._optimizers.values():
+                for group in optimizer.param_groups:
+                    group["lr"] = config.learning_rate * config.decay**decays
+        self.batches_done += 1
+
+    def finish(self, batches: Callable[[], Iterable[Batch]]) -> None:
+        """Fix the statistics of batch norms, drop dead segments, and merge to `classes` if asked: always the pair that cuts most."""
+        self.eval()
+        calibrate_batch_norms(self, lambda: (self.decoder(self.segments(batch.images)) for batch in batches()))
+        areas, association, volume = self._sums(batches)
+        alive = areas > self.config.min_share * areas.sum()
+        wanted = self.config.classes
+        if not bool(alive.any()) or (wanted is not None and int(alive.sum()) < wanted):
+            alive[areas.argsort(descending=True, stable=True)[: wanted or 1]] = True
+        living = alive.nonzero().flatten()
+        inside, sizes = association[living][:, living].cpu().numpy(), volume[living].cpu().numpy()
+        groups = torch.from_numpy(merge_by_cut(inside, sizes, wanted or len(living)))
+        self.class_of.fill_(-1)
+        self.class_of[living] = groups.to(self.class_of.device)
+
+    @torch.no_grad()
+    def _sums(self, batches: Callable[[], Iterable[Batch]]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return hard areas ``[K]``, association ``[K K]`` between soft segments, and their volume ``[K]``, over all images."""
+        k = self.config.n_segments
+        areas, association, volume = torch.zeros(k), torch.zeros(k, k), torch.zeros(k)
+        areas, association, volume = (x.double().to(self.class_of.device) for x in (areas, association, volume))
+        for batch in batches():
+            segments = self.segments(batch.images)
+            valid = torch.ones_like(segments[:, 0], dtype=torch.bool) if batch.valid is None else batch.valid
+            areas += torch.bincount(segments.argmax(1)[valid], minlength=k)
+            affinity = self._affinity(batch.images, batch.valid)
+            pulled = affinity.apply(segments * valid[:, None])
+            rows = [x.movedim(1, 0).reshape(k, -1).double() for x in (segments * valid[:, None], pulled)]
+            association += rows[0] @ rows[1].T
+            volume += rows[0] @ affinity.degrees.reshape(-1).double()
+        return areas, association, volume
+
+    def assign(self, images: Tensor) -> Tensor:
+        """Return the probabilities of the living segments, summed within merged classes: ``[B K *S]``."""
+        learning = self.training
+        self.encoder.eval()
+        response = self.encoder(images).float()
+        if learning:
+            self.encoder.train()
+            return response.softmax(1)
+        living = (self.class_of >= 0).nonzero().flatten()
+        probabilities = response[:, living].softmax(1)
+        merged = probabilities.new_zeros(len(images), self.n_classes, *probabilities.shape[2:])
+        return merged.index_add_(1, self.class_of[living], probabilities)
+
+    def training_bytes(self, n_pixels: int) -> int:
+        """Estimate from the maps that both U-Nets keep for the backward pass; coarser levels together take as much as the first."""
+        if self.config.patch is not None:
+            n_pixels = min(n_pixels, self.config.patch**self.n_dims * self.config.batch_size)
+        return 4 * n_pixels * (48 * self.config.width + 12 * self.config.n_segments)

@@ -1,0 +1,164 @@
+"""U-Net (Ronneberger, Fischer & Brox 2015) with same-size convolutions, and the variants that W-Net is made of."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from selfseg.nets.mirror import cut_back, mirror_pad
+
+Norm = Literal["batch", "group", "none"]
+Up = Literal["transposed", "linear"]
+
+CONVOLUTION: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
+TRANSPOSED: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+BATCH_NORM: dict[int, Any] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+POOL: dict[int, Any] = {2: F.max_pool2d, 3: F.max_pool3d}
+LINEAR = {2: "bilinear", 3: "trilinear"}
+
+MOST_GROUPS = 8
+"""Groups of a group norm, where the channels can be divided so; else as many as can be."""
+
+
+@dataclass(frozen=True)
+class UNetShape:
+    """What a U-Net is made of.
+
+    Attributes
+    ----------
+    width
+        Channels of the first module; each further level has twice as many.
+    depth
+        Number of poolings; there are 2 depth + 1 modules.
+    n_dims
+        2 or 3.
+    separable
+        Depthwise-separable convolutions in all modules but the first, and the last where `plain_last`.
+    plain_last
+        The last module has ordinary convolutions, as in W-Net.
+    norm
+        ``batch``, ``group`` or ``none``.
+    norm_last
+        ReLU before the norm, as W-Net's paper has it; False = norm before the ReLU.
+    up
+        ``transposed`` (2x2, stride 2) or ``linear`` (interpolation, then a 1x1 convolution).
+    dropout
+        Share of the values set to 0 after each module while training.
+    """
+
+    width: int = 64
+    depth: int = 4
+    n_dims: int = 2
+    separable: bool = False
+    plain_last: bool = True
+    norm: Norm = "batch"
+    norm_last: bool = True
+    up: Up = "transposed"
+    dropout: float = 0.0
+
+
+class Module(nn.Module):
+    """Two 3x3 convolutions, each with ReLU and norm, then dropout: one of W-Net's 18 modules."""
+
+    def __init__(self, n_in: int, n_out: int, shape: UNetShape, separable: bool) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for channels in (n_in, n_out):
+            layers += convolution(channels, n_out, shape.n_dims, separable)
+            after = [nn.ReLU(inplace=True), norm_layer(n_out, shape)]
+            layers += [layer for layer in (after if shape.norm_last else after[::-1]) if layer is not None]
+        if shape.dropout:
+            layers.append(nn.Dropout(shape.dropout))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``[B C' *S]`` of ``[B C *S]``."""
+        y: Tensor = self.layers(x)
+        return y
+
+
+def convolution(n_in: int, n_out: int, n_dims: int, separable: bool) -> list[nn.Module]:
+    """Return a 3x3 convolution that keeps the size; separable: 3x3 in each channel, then 1x1 over channels (Chollet 2017)."""
+    kind = CONVOLUTION[n_dims]
+    if not separable:
+        return [kind(n_in, n_out, 3, padding=1)]
+    return [kind(n_in, n_in, 3, padding=1, groups=n_in), kind(n_in, n_out, 1)]
+
+
+def norm_layer(n_channels: int, shape: UNetShape) -> nn.Module | None:
+    """Return the norm over `n_channels`, or None."""
+    if shape.norm == "batch":
+        layer: nn.Module = BATCH_NORM[shape.n_dims](n_channels)
+        return layer
+    if shape.norm == "group":
+        groups = next(n for n in range(min(MOST_GROUPS, n_channels), 0, -1) if n_channels % n == 0)
+        return nn.GroupNorm(groups, n_channels)
+    return None
+
+
+class UpStep(nn.Module):
+    """Double the size and halve the channels, then join with the contracting side."""
+
+    def __init__(self, n_in: int, shape: UNetShape) -> None:
+        super().__init__()
+        self.mode = LINEAR[shape.n_dims]
+        if shape.up == "transposed":
+            self.layer: nn.Module = TRANSPOSED[shape.n_dims](n_in, n_in // 2, 2, stride=2)
+        else:
+            self.layer = CONVOLUTION[shape.n_dims](n_in, n_in // 2, 1)
+        self.interpolated = shape.up == "linear"
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """Return ``[B n_in *S]`` of x ``[B n_in *S/2]`` and skip ``[B n_in/2 *S]``."""
+        if self.interpolated:
+            # The 1x1 convolution commutes with the interpolation, and is cheaper on the small side.
+            y = F.interpolate(self.layer(x), scale_factor=2, mode=self.mode, align_corners=False)
+        else:
+            y = self.layer(x)
+        return torch.cat([skip, y], dim=1)
+
+
+class UNet(nn.Module):
+    """A U-Net without activation at its end: ``[B C *S]`` to ``[B K *S]``, any size (mirrored up to the pooling multiple).
+
+    Parameters
+    ----------
+    n_in, n_out
+        Channels C and K.
+    shape
+        Width, depth and kinds of layers.
+    """
+
+    def __init__(self, n_in: int, n_out: int, shape: UNetShape) -> None:
+        super().__init__()
+        self.shape = shape
+        widths = [shape.width * 2**level for level in range(shape.depth + 1)]
+        self.down = nn.ModuleList()
+        for level, width in enumerate(widths):
+            before = n_in if level == 0 else widths[level - 1]
+            self.down.append(Module(before, width, shape, shape.separable and level > 0))
+        self.ups, self.up = nn.ModuleList(), nn.ModuleList()
+        for level in reversed(range(shape.depth)):
+            plain = shape.plain_last and level == 0
+            self.ups.append(UpStep(widths[level + 1], shape))
+            self.up.append(Module(widths[level + 1], widths[level], shape, shape.separable and not plain))
+        self.head = CONVOLUTION[shape.n_dims](shape.width, n_out, 1)
+
+    @property
+    def multiple(self) -> int:
+        """Sides are mirrored up to a multiple of this."""
+        return int(2**self.shape.depth)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the response ``[B K *S]``."""
+        x = mirror_pad(images, self.multiple)
+        skips = []
+        for level, module in enumerate(self.down):
+            x = module(x if level == 0 else POOL[self.shape.n_dims](x, 2))
+            skips.append(x)
+        skips.pop()
+        for step, module in zip(self.ups, self.up, strict=True):
+            x = module(step(x, skips.pop()))
+        return cut_back(self.head(x), images.shape[2:])
