@@ -279,19 +279,23 @@ class WNet(Method):
 
     @torch.no_grad()
     def _sums(self, batches: Callable[[], Iterable[Batch]]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return hard areas ``[K]``, association ``[K K]`` between soft segments, and their volume ``[K]``, over all images."""
-        k = self.config.n_segments
-        areas, association, volume = torch.zeros(k), torch.zeros(k, k), torch.zeros(k)
-        areas, association, volume = (x.double().to(self.class_of.device) for x in (areas, association, volume))
+        """Return areas ``[K]``, association ``[K K]`` between segments and their volume ``[K]``, over all images.
+
+        Each pixel counts for its likeliest segment alone: soft segments overlap where the encoder is not sure, and overlap
+        is no likeness.
+        """
+        k, device = self.config.n_segments, self.class_of.device
+        areas, association, volume = (torch.zeros(n, dtype=torch.float64, device=device) for n in (k, (k, k), k))
         for batch in batches():
-            segments = self.segments(batch.images)
-            valid = torch.ones_like(segments[:, 0], dtype=torch.bool) if batch.valid is None else batch.valid
-            areas += torch.bincount(segments.argmax(1)[valid], minlength=k)
+            labels = self.segments(batch.images).argmax(1)
+            hard = torch.nn.functional.one_hot(labels, k).movedim(-1, 1).float()  # [B K *S]
+            if batch.valid is not None:
+                hard = hard * batch.valid[:, None]
             affinity = self._affinity(batch.images, batch.valid)
-            pulled = affinity.apply(segments * valid[:, None])
-            rows = [x.movedim(1, 0).reshape(k, -1).double() for x in (segments * valid[:, None], pulled)]
-            association += rows[0] @ rows[1].T
-            volume += rows[0] @ affinity.degrees.reshape(-1).double()
+            rows, pulled = (x.movedim(1, 0).reshape(k, -1).double() for x in (hard, affinity.apply(hard)))
+            areas += rows.sum(1)
+            association += rows @ pulled.T
+            volume += rows @ affinity.degrees.reshape(-1).double()
         return areas, association, volume
 
     def assign(self, images: Tensor) -> Tensor:
