@@ -9,16 +9,14 @@ common, instead of writing to each other's lines.
 `Window` says how the arrays lie; `selfseg.losses.window_affinity` fills it in.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
+
+from selfseg.losses._line_sums import LANES, eight, five, four, one, three, two
 
 f32, u64 = np.float32, np.uint64
-LANES = 16  # values in a block: one register with AVX-512, two with AVX2, four with NEON
 # 2^r for |r| <= 1/2 (Cephes, exp2f): relative error below 2e-7.
 P0, P1, P2, P3, P4, P5 = (
     f32(p) for p in (1.535336188e-4, 1.339887440e-3, 9.618437357e-3, 5.550332471e-2, 2.402264791e-1, 6.931472028e-1)
@@ -40,12 +38,10 @@ class Window(NamedTuple):
         ``[G 5]`` int64: (dz, dy, first dx, number of dx, first tap) of each line displacement, not negative in (dz, dy).
     fall
         For each tap ``log2(e) |X|^2 / sigma_space^2``.
-    kept
-        Weights that were filled in before, ``[B L taps pitch]``, flat, after `margin` zeros. Empty: compute them on the way.
     shape
         ``(B, C, Z, Y, X)``.
-    reach
-        Largest number of lines from a line to another in its window.
+    reach, most
+        Largest number of lines from a line to another in its window, and largest number of dx in a group.
     margin, width, pitch
         Zeros before a line in the scratch memory, its length in whole blocks, and the distance to the next line.
     """
@@ -55,69 +51,20 @@ class Window(NamedTuple):
     scale: Any
     groups: Any
     fall: Any
-    kept: Any
     shape: Any
     reach: int
+    most: int
     margin: int
     width: int
     pitch: int
 
 
-def _accumulator(n_classes: int) -> Callable[..., None]:
-    """Return ``acc[k] += sum_t w[t] p[k, t]`` over one block of pixels, with the sums of `n_classes` in registers.
-
-    Written in the compiler's own terms, because it cannot prove that these many overlapping rows do not overlap with the sums.
-    """
-
-    @intrinsic
-    def accumulate(
-        typing: Any, s: Any, acc: Any, p: Any, p_step: Any, pitch: Any, w: Any, w_at: Any, w_step: Any, n_taps: Any
-    ) -> Any:
-        signature = types.void(s, acc, p, p_step, pitch, w, w_at, w_step, n_taps)
-
-        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            block = ir.VectorType(ir.FloatType(), LANES)
-            scratch, weights = (context.make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 5))
-            acc, p, p_step, pitch, _, w_at, w_step, n_taps = args[1:]
-
-            def pointer(base: Any, at: Any) -> Any:
-                return builder.bitcast(builder.gep(base, [at]), block.as_pointer())
-
-            rows = [builder.mul(pitch, ir.Constant(pitch.type, k)) for k in range(n_classes)]
-            begin, loop, end = builder.block, builder.append_basic_block("taps"), builder.append_basic_block("done")
-            sums = [pointer(scratch, builder.add(acc, row)) for row in rows]
-            before = [builder.load(at, align=4) for at in sums]
-            builder.branch(loop)
-            builder.position_at_end(loop)
-            t, here, there = builder.phi(n_taps.type), builder.phi(p.type), builder.phi(w_at.type)
-            running = [builder.phi(block) for _ in rows]
-            weight = builder.load(pointer(weights, there), align=4)
-            after = []
-            for total, row in zip(running, rows, strict=True):
-                value = builder.load(pointer(scratch, builder.add(here, row)), align=4)
-                product = builder.fmul(weight, value, flags=("contract",))
-                after.append(builder.fadd(total, product, flags=("contract",)))
-            steps = (t, ir.Constant(t.type, 1), n_taps), (here, p_step, p), (there, w_step, w_at)
-            following = [builder.add(now, step) for now, step, _ in steps]
-            starts = (ir.Constant(t.type, 0), p, w_at)
-            for phi, start, nxt in zip((t, here, there), starts, following, strict=True):
-                phi.add_incoming(start, begin)
-                phi.add_incoming(nxt, loop)
-            for phi, start, nxt in zip(running, before, after, strict=True):
-                phi.add_incoming(start, begin)
-                phi.add_incoming(nxt, loop)
-            builder.cbranch(builder.icmp_unsigned("<", following[0], n_taps), loop, end)
-            builder.position_at_end(end)
-            for at, total in zip(sums, after, strict=True):
-                builder.store(total, at, align=4)
-            return context.get_dummy_value()
-
-        return signature, generate
-
-    return accumulate
-
-
-_one, _two, _three, _four, _five = (_accumulator(n) for n in range(1, 6))
+def lay_out(image: Any, valid: Any, scale: Any, groups: Any, fall: Any, shape: Any, farthest: int) -> Window:
+    """Return the `Window` of these arrays (see there), where `farthest` is the largest ``|dx|``."""
+    reach = int((groups[:, 0] * shape[3] + groups[:, 1]).max(initial=0))
+    margin, width = (-(-n // LANES) * LANES for n in (farthest, shape[4]))
+    most = int(groups[:, 3].max(initial=1))
+    return Window(image, valid, scale, groups, fall, shape, reach, most, margin, width, width + margin)
 
 
 @njit(inline="always")
@@ -157,29 +104,27 @@ def _spread(
     s: Any, acc: Any, p: Any, p_step: Any, pitch: Any, X: Any, K: Any, w: Any, w_at: Any, w_step: Any, n: Any
 ) -> None:
     """``acc[k, x] += sum_t w[t, x] p[k, x + t]`` for all classes; `p_step`, `w_step` lead from one t to the next."""
-    k, block = u64(0), u64(LANES)
+    k = u64(0)
     while k < K:
         left, row = K - k, k * pitch
         to, at = acc + row, p + row
-        if left > u64(5) or left == u64(4):
-            for x in range(u64(0), X, block):
-                _four(s, to + x, at + x, p_step, pitch, w, w_at + x, w_step, n)
+        if left >= u64(8):
+            eight(s, to, at, p_step, pitch, w, w_at, w_step, n, X)
+            k += u64(8)
+        elif left > u64(5) or left == u64(4):
+            four(s, to, at, p_step, pitch, w, w_at, w_step, n, X)
             k += u64(4)
         elif left == u64(5):
-            for x in range(u64(0), X, block):
-                _five(s, to + x, at + x, p_step, pitch, w, w_at + x, w_step, n)
+            five(s, to, at, p_step, pitch, w, w_at, w_step, n, X)
             k += u64(5)
         elif left == u64(3):
-            for x in range(u64(0), X, block):
-                _three(s, to + x, at + x, p_step, pitch, w, w_at + x, w_step, n)
+            three(s, to, at, p_step, pitch, w, w_at, w_step, n, X)
             k += u64(3)
         elif left == u64(2):
-            for x in range(u64(0), X, block):
-                _two(s, to + x, at + x, p_step, pitch, w, w_at + x, w_step, n)
+            two(s, to, at, p_step, pitch, w, w_at, w_step, n, X)
             k += u64(2)
         else:
-            for x in range(u64(0), X, block):
-                _one(s, to + x, at + x, p_step, pitch, w, w_at + x, w_step, n)
+            one(s, to, at, p_step, pitch, w, w_at, w_step, n, X)
             k += u64(1)
 
 
@@ -225,7 +170,17 @@ def _products(s: Any, p: Any, sums: Any, ones: Any, degrees: Any, line: Any, X: 
 
 @njit(nogil=True, cache=True)
 def _store(
-    s: Any, slot: Any, line: Any, window: Any, pitch: Any, out: Any, strides: Any, K: Any, degrees: Any, known: Any, forms: Any
+    s: Any,
+    slot: Any,
+    line: Any,
+    window: Any,
+    pitch: Any,
+    out: Any,
+    strides: Any,
+    K: Any,
+    degrees: Any,
+    known: Any,
+    forms: Any,
 ) -> None:
     """Write the finished sums of a line to `out`, and its degrees unless they are known; add to ``forms [2 B K]``."""
     _, C, Z, Y, X = window.shape
@@ -273,8 +228,7 @@ def window_products(
     n_lines, reach, pitch, margin = Z * Y, window.reach, u64(window.pitch), u64(window.margin)
     size, first = u64(C + 2 * (K + 1)) * pitch, 1 if known else 0
     s = np.zeros(u64(2) * margin + u64(reach + 1) * size, np.float32)
-    kept = window.kept.size > 0
-    w = window.kept if kept else np.zeros(u64(2) * margin + u64(window.groups[:, 3].max()) * pitch, np.float32)
+    w = np.zeros(u64(2) * margin + u64(window.most) * pitch, np.float32)
     forms = np.zeros((2, B, K))
     loaded = max(start - reach, start // n_lines * n_lines)
     for line in range(loaded, stop):
@@ -288,21 +242,29 @@ def window_products(
             other = line + group[0] * Y + group[1]
             inside = z + group[0] < Z and 0 <= y + group[1] < Y
             if inside and other >= start and (line >= start or other < stop):
-                b, tap, w_at = margin + u64(other % (reach + 1)) * size, group[4], margin
-                if kept:
-                    w_at += u64(line * window.fall.size + tap) * pitch
-                else:
-                    fall = window.fall[tap : tap + group[3]]
-                    _weigh(w, w_at, s, a, b + u64(group[2]), u64(C), pitch, u64(window.width), window.scale[image], fall)
-                _pair(s, a, b, w, w_at, group, window, K, first, line >= start, other < stop)
+                b, fall = margin + u64(other % (reach + 1)) * size, window.fall[group[4] : group[4] + group[3]]
+                _weigh(w, margin, s, a, b + u64(group[2]), u64(C), pitch, u64(window.width), window.scale[image], fall)
+                _pair(s, a, b, w, margin, group, window, K, first, line >= start, other < stop)
         if line >= start:
             _store(s, a, line, window, pitch, out, strides, K, degrees, known, forms)
     return forms
 
 
-@njit(nogil=True, cache=True)
-def combine(start: Any, stop: Any, products: Any, degrees: Any, factors: Any, n_lines: Any, strides: Any, out: Any) -> None:
-    """``out = f1 W p + f2 d`` for lines start..stop of all classes, with ``factors [2 B K]`` float32; laid out as `products`."""
-    K, X = factors.shape[2], degrees.shape[0]
+@njit(nogil=True, cache=True, fastmath={"nsz", "contract"})
+def combine(
+    start: Any, stop: Any, products: Any, degrees: Any, factors: Any, lines: Any, strides: Any, out: Any
+) -> None:
+    """``out = f0 W p + f1 d`` for lines start..stop, with ``factors [2 B K]``; `products` and `out` are laid out alike.
+
+    `lines` are those of one image; `degrees` are ``[B or 1, lines X]``.
+    """
+    K, X, step = factors.shape[2], u64(degrees.shape[1] // lines), u64(strides[3])
     for line in range(start, stop):
-        image, row = line // n_lines, line % n_lines
+        image, row = line // lines, line % lines
+        d = degrees[image if len(degrees) > 1 else 0]
+        at = u64(row) * X
+        for k in range(K):
+            f0, f1 = factors[0, image, k], factors[1, image, k]
+            to = u64(image * strides[0] + k * strides[1] + row * strides[2])
+            for x in range(X):
+                out[to + x * step] = f0 * products[to + x * step] + f1 * d[at + x]
