@@ -1,0 +1,1 @@
+"""Methods and baselines on data sets with truth, in one table."""
