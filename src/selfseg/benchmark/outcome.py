@@ -1,4 +1,4 @@
-"""What one contender gives for one image."""
+"""What one method or baseline gives for one image."""
 
 from dataclasses import dataclass
 
@@ -10,16 +10,16 @@ from selfseg.refine.hierarchy import Hierarchy
 
 @dataclass(frozen=True)
 class Outcome:
-    """The one output that a user gets, and the other scales, for the scores at the best scale (ODS, OIS).
+    """What one method gives for one image: the one output a user gets, and its other scales for ODS / OIS.
 
     Attributes
     ----------
     labels
-        ``[*S]`` integers 1..K, 0 = ignore: the single segmentation, made without any choice by labels.
+        ``[*S]`` integers, 1..K, 0 = ignore: the single segmentation, no choice in it made with labels.
     scales
-        Pairs of a level and its labels ``[*S]``, from fine to coarse; the same levels for every image.
+        Pairs of a level and its labels ``[*S]``, from fine to coarse, the same levels for every image.
     hierarchy
-        Or a merge tree.
+        A merge tree in place of `scales`, where there is one.
     """
 
     labels: NDArray[np.integer]

@@ -1,0 +1,30 @@
+"""Felzenszwalb: a graph of pixels, cut where a boundary is strong for what it bounds (Felzenszwalb & Huttenlocher 2004)."""
+
+import numpy as np
+from skimage.segmentation import felzenszwalb
+
+from selfseg.benchmark.baselines._pixels import n_wanted, read_pixels, region_ids
+from selfseg.benchmark.outcome import Outcome
+from selfseg.core.image import Image
+
+SIGMA = 0.8
+"""Smoothing beforehand, in pixels: the paper's."""
+
+SETTINGS = ((50, 50), (100, 50), (100, 500), (300, 500), (500, 500), (700, 500), (700, 2000), (2000, 2000))
+"""Pairs of the paper's k and the least size of a region, in pixels."""
+
+DEFAULT = (500, 50)
+"""k and least size of the one output."""
+
+
+def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
+    """Return regions of one plane. `n_classes` is ignored: the number of regions follows from the two settings."""
+    n_wanted(n_classes, 1)
+    pixels = read_pixels(image, planes_only=True)
+
+    def cut(scale: float, least: int) -> np.ndarray:
+        found = felzenszwalb(pixels.values, scale, SIGMA, least, channel_axis=-1)
+        return region_ids(found, pixels)
+
+    scales = tuple((float(i), cut(*setting)) for i, setting in enumerate(SETTINGS))
+    return Outcome(cut(*DEFAULT), scales)

@@ -1,0 +1,43 @@
+"""Quickshift: each pixel climbs to its nearest denser one in colour and place (Vedaldi & Soatto 2008), at half size."""
+
+import numpy as np
+from skimage.segmentation import quickshift
+
+from selfseg.benchmark.baselines._pixels import LAB_UNIT, enlarged, n_wanted, read_pixels, reduced, region_ids
+from selfseg.benchmark.outcome import Outcome
+from selfseg.core.image import Image
+
+N_PIXELS = 40_000
+"""Larger images are reduced to at most about so many pixels: a photo of 321 x 481 to its half size."""
+
+KERNEL = 4.0
+"""Standard deviation of the density estimate, in pixels of the reduced image."""
+
+COLOUR_WEIGHT = 0.5
+"""One unit of Lab counts as so many pixels."""
+
+REACHES = (3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 14.0, 20.0)
+"""Longest steps to a denser pixel: the scales."""
+
+DEFAULT = 10.0
+"""Longest step of the one output."""
+
+
+def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
+    """Return trees of pixels of one plane. `n_classes` is ignored: the longest step decides how many trees there are."""
+    n_wanted(n_classes, 1)
+    pixels = read_pixels(image, planes_only=True)
+    small, side = reduced(pixels, N_PIXELS)
+    colour = small.colour * np.float32(LAB_UNIT)
+    # One tree of all steps; each scale leaves out the long ones.
+    _, parents, steps = quickshift(
+        colour, COLOUR_WEIGHT, KERNEL, max_dist=np.inf, return_tree=True, convert2lab=False, rng=seed
+    )
+    steps, parents = np.asarray(steps).ravel(), np.asarray(parents).ravel()
+    scales = []
+    for reach in REACHES:
+        top = np.where(steps > reach, np.arange(parents.size), parents)
+        while not np.array_equal(top, higher := top[top]):
+            top = higher
+        scales.append((reach, region_ids(enlarged(top.reshape(small.shape), side, pixels), pixels)))
+    return Outcome(dict(scales)[DEFAULT], tuple(scales))
