@@ -2,13 +2,13 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from selfseg.read.datasets import find_dataset
 
 from selfseg.benchmark.outcome import Outcome
 from selfseg.benchmark.scoring import REGIONS, best_classes, foreground_classes, score_outcome
 from selfseg.core.errors import InputError
 from selfseg.core.image import Image
 from selfseg.measure import covering
+from selfseg.read.datasets import find_dataset
 from selfseg.refine.hierarchy import hierarchy
 
 
@@ -38,7 +38,7 @@ def test_rules_for_the_foreground_know_no_truth():
 def test_a_tree_is_scored_at_its_cuts(picture):
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet(np.ones(4), picture.spatial_shape).transpose(2, 0, 1).astype(np.float32)
-    tree = hierarchy(probabilities, picture.data)
+    tree = hierarchy(probabilities, np.moveaxis(picture.data, -1, 0))
     truths = [rng.integers(0, 3, picture.spatial_shape) for _ in range(2)]
     labels = np.ones(picture.spatial_shape, np.uint8)
     found = score_outcome(find_dataset("bsds500"), picture, Outcome(labels, hierarchy=tree), truths)

@@ -1,5 +1,6 @@
 """What a benchmark leaves behind: tables, plots, contact sheets, ``report.html``."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,7 +42,9 @@ def write_outputs(plan: Plan, result: Rows, command: str) -> tuple[list[Standing
         raise InputError(result.failures[0][1] if result.failures else "benchmark: no image was asked for")
     out, dataset = plan.place.out, find_dataset(plan.place.dataset)
     columns = columns_of(dataset.task, plan.curve)
-    found = standings(result.rows, columns[0].key)
+    main = columns[0]
+    found = standings(result.rows, main.key)
+    found.sort(key=lambda one: -main.sign * one.values.get(main.key, -math.inf))
     wanted = len(plan.items())
     sheets = _sheets(plan, found, columns[0].sign)
     facts = run_facts()

@@ -12,7 +12,7 @@ from selfseg.benchmark.outcome import Outcome
 from selfseg.core.errors import InputError, explain
 from selfseg.core.image import Image
 from selfseg.measure import label_free
-from selfseg.measure.kinds import score
+from selfseg.measure.kinds import region_kind, score
 from selfseg.measure.scales import ScaleScores, list_scores, tree_scores
 from selfseg.measure.summary import Scores
 from selfseg.read.datasets._base import Dataset
@@ -97,7 +97,7 @@ def score_outcome(
 def _score_partition(outcome: Outcome, truths: Sequence[Labels], curve: bool) -> ImageScores:
     one = score(outcome.labels, truths)
     parts = connected_components(outcome.labels.astype(np.int64), background=-1, connectivity=1)
-    connected = score(parts, truths)
+    connected = region_kind(parts, truths)  # their boundaries are those of the classes
     if outcome.hierarchy is not None:
         tree = outcome.hierarchy.tree
         scales = tree_scores(

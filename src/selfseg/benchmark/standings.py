@@ -70,7 +70,9 @@ def _standing(contender: Contender, seeds: Mapping[int, list[Row]], main: str) -
     runs = [summary_of(rows) for rows in seeds.values()]
     keys = dict.fromkeys(key for run in runs for key in run)
     values = {key: statistics.fmean([run.get(key, math.nan) for run in runs]) for key in keys}
-    spread = {key: statistics.stdev([run.get(key, math.nan) for run in runs]) for key in keys} if len(runs) > 1 else {}
+    spread = {}
+    if len(runs) > 1:
+        spread = {key: float(np.std([run.get(key, math.nan) for run in runs], ddof=1)) for key in keys}
     images: dict[str, list[float]] = defaultdict(list)
     for rows in seeds.values():
         for row in rows:

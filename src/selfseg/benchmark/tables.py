@@ -135,13 +135,26 @@ def as_json(found: Sequence[Standing]) -> list[dict[str, Any]]:
     ]
 
 
-def for_terminal(found: Sequence[Standing], columns: Sequence[Column], wanted: int, title: str) -> Table:
-    """Return a table for rich, methods in bold."""
+def for_terminal(found: Sequence[Standing], columns: Sequence[Column], wanted: int, width: int) -> list[Table]:
+    """Return tables for rich, as many as the width of the terminal asks for; methods in bold, best values in green."""
     columns = shown_columns(found, columns)
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
+    names = max(len(cells[0][0]) for cells in table_rows(found, [], wanted))
+    tables, block, room = [], list[Column](), width - names
     for column in columns:
-        table.add_column(heading(column), justify="right")
+        needed = 2 + max(len(heading(column)), *(len(cell(one, column)) for one in found))
+        if block and needed > room:
+            tables.append(_block(found, block, wanted))
+            block, room = [], width - names
+        block.append(column)
+        room -= needed
+    return [*tables, _block(found, block, wanted)]
+
+
+def _block(found: Sequence[Standing], columns: Sequence[Column], wanted: int) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("", no_wrap=True)
+    for column in columns:
+        table.add_column(heading(column), justify="right", no_wrap=True)
     for one, cells in zip(found, table_rows(found, columns, wanted), strict=True):
         name = cells[0][0]
         texts = [f"[green]{text}[/green]" if best else text for text, best in cells[1:]]

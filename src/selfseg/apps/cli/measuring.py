@@ -91,9 +91,11 @@ def benchmark(
     command = shlex.join(["selfseg", *sys.argv[1:]])
     standings, columns = write_outputs(plan, result, command)
     if not quiet:
-        title = f"{found.title}, {place.split}: {len(plan.items())} images"
-        console = Console()
-        console.print(for_terminal(standings, columns, len(plan.items()), title))
+        console, wanted = Console(), len(plan.items())
+        console.print(f"[bold]{found.name}, {place.split}[/bold]: {wanted} images of {found.title}\n", highlight=False)
+        for table in for_terminal(standings, columns, wanted, console.width):
+            console.print(table)
+            console.print()
         console.print(ORACLE_NOTE, highlight=False, markup=False)
     bar.say(f"tables, plots and {out / 'report.html'} are written")
     return verdict(result.failures)
