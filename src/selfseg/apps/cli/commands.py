@@ -193,6 +193,30 @@ def methods(name: str | None = None, /) -> None:
 
 
 @app.command
+def datasets(
+    name: str | None = None,
+    /,
+    *,
+    data: Annotated[
+        Path | None, Parameter(name=["--data", "--out", "-o"], help="Data folder; without it, this user's cache.")
+    ] = None,
+    download: Annotated[bool, Parameter(negative="", help="Bring the files here, and verify them.")] = False,
+    verify: Annotated[bool, Parameter(negative="", help="Name each file that is missing or differs.")] = False,
+    quiet: Quiet = False,
+) -> int:
+    """List the datasets; with NAME, its terms, citation, splits and layout.
+
+    Parameters
+    ----------
+    name
+        One dataset.
+    """
+    from selfseg.apps.cli.datasets import run
+
+    return run(name, data, download, verify, quiet)
+
+
+@app.command
 def doctor() -> int:
     """Check this installation: versions, device, speed, memory, a tiny training run."""
     from selfseg.apps.cli.doctor import examine
