@@ -100,7 +100,7 @@ def test_every_task_has_a_first_column_that_is_no_oracle():
 
 
 def test_a_plot_names_every_series_within_its_frame():
-    series = [Series(f"method {i}", [(2.0, 0.5), (50.0, 0.5 + i / 1000)], i == 0) for i in range(12)]
+    series = [Series(f"method {i}", [(2.0, 0.5), (50.0, 0.5 + i / 1000)], i, i == 0) for i in range(12)]
     svg = plot(series, "regions", "covering")
     heights = [float(part.split('y="')[1].split('"')[0]) for part in svg.split("<text")[1:] if "method" in part]
     assert len(heights) == 12 and min(np.diff(sorted(heights))) >= 14.9

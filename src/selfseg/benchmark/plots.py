@@ -26,12 +26,15 @@ class Series:
         Shown beside it.
     points
         (x, y), ascending in x.
+    colour
+        Its number in the palette, so that it looks the same in every plot.
     strong
         Drawn thick: a method of ours rather than a baseline.
     """
 
     name: str
     points: Sequence[tuple[float, float]]
+    colour: int = 0
     strong: bool = False
 
 
@@ -76,11 +79,12 @@ def plot(series: Sequence[Series], x_title: str, y_title: str) -> str:
     if not series:
         return ""
     frame = _Frame.around(series)
-    colours = [f"rgb({red},{green},{blue})" for red, green, blue, _ in class_colours(len(series))]
+    palette = class_colours(max(one.colour for one in series) + 1)
     places = _name_places([frame.y(one.points[-1][1]) for one in series])
     parts = [_axes(frame, x_title, y_title)]
-    for one, colour, place in zip(series, colours, places, strict=True):
-        parts.append(_drawn(one, colour, frame, place))
+    for one, place in zip(series, places, strict=True):
+        red, green, blue, _ = palette[one.colour]
+        parts.append(_drawn(one, f"rgb({red},{green},{blue})", frame, place))
     words = escape(f"{y_title} against {x_title} for {', '.join(one.name for one in series)}")
     return (
         f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{words}">\n{"".join(parts)}</svg>\n'

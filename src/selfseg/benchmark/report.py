@@ -1,5 +1,6 @@
 """``report.html`` of a benchmark: the table, plots, contact sheets, what failed, and how to make it again."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -87,13 +88,15 @@ def table_section(report: BenchmarkReport) -> str:
 
 def plot_section(report: BenchmarkReport) -> str:
     """Return the plots: covering over scale, main score against time."""
-    curves = [Series(s.contender.title, s.curve, s.contender.is_method) for s in report.standings if len(s.curve) > 1]
     main = report.columns[0]
-    points = [
-        Series(s.contender.title, [(s.values["seconds"], s.values[main.key])], s.contender.is_method)
-        for s in report.standings
-        if s.values.get(main.key, float("nan")) == s.values.get(main.key) and s.values["seconds"] > 0
-    ]
+    curves, points = [], []
+    for number, one in enumerate(report.standings):
+        name, ours = one.contender.title, one.contender.is_method
+        seconds, score = one.values["seconds"], one.values.get(main.key, math.nan)
+        if len(one.curve) > 1:
+            curves.append(Series(name, one.curve, number, ours))
+        if seconds > 0 and not math.isnan(score):
+            points.append(Series(name, [(seconds, score)], number, ours))
     over_scale = plot(curves, "mean number of regions", "covering")
     against_time = plot(points, "median seconds an image", main.head)
     parts = []
@@ -114,16 +117,16 @@ def sheet_section(report: BenchmarkReport) -> str:
     figures = []
     for title, sheet in report.sheets.items():
         words = ("best", "median", "worst") if len(sheet.names) == 3 else ("image",) * len(sheet.names)
-        rows = "; ".join(
+        ranks = "; ".join(
             f"{word}: {name} ({written(score, main.digits)})"
             for word, name, score in zip(words, sheet.names, sheet.scores, strict=True)
         )
         height, width = sheet.picture.shape[:2]
         picture = (
             f'<img src="{data_uri(sheet.picture)}" width="{width}" height="{height}" '
-            f'alt="{escape(f"{title}, {rows}")}" loading="lazy">'
+            f'alt="{escape(f"{title}, {ranks}")}" loading="lazy">'
         )
-        caption = f'<figcaption><h3>{escape(title)}</h3><span class="quiet">{escape(rows)}</span></figcaption>'
+        caption = f'<figcaption><h3>{escape(title)}</h3><span class="quiet">{escape(ranks)}</span></figcaption>'
         figures.append(f'<figure class="sheet">{caption}\n{picture}</figure>\n')
     words = (
         f"From above: the best, the median and the worst image by {main.head}; image, labels, one annotator's truth."

@@ -109,7 +109,7 @@ def _best_scales(rows: Sequence[Row]) -> dict[str, float]:
     if not scales or any(found is None for found in scales):
         return {}
     best = ods_ois([_at_common_levels(found, thresholds(scales)) for found in scales])
-    result = {}
+    result: dict[str, float] = {}
     for name in ("covering", "rand", "variation", "boundary"):
         found = getattr(best, name)
         if found is not None:
