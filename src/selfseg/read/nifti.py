@@ -49,9 +49,10 @@ def decode(path: Path, max_bytes: int | None = None, as_labels: bool = False) ->
         If nibabel is not installed, the file is damaged, truncated or too large, or holds no real numbers.
     """
     nibabel = _nibabel(path)
-    errors = (*DAMAGE, nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError)
+    errors = (*DAMAGE, nibabel.spatialimages.HeaderDataError, nibabel.wrapstruct.WrapStructError)
     try:
-        with _opened(path) as file:
+        # Oddities of a header that can be mended are mended, and would otherwise be written to the user's screen.
+        with nibabel.imageglobals.LoggingOutputSuppressor(), _opened(path) as file:
             kind = nibabel.Nifti2Header if _is_second(file) else nibabel.Nifti1Header
             header = kind.from_fileobj(file)
             _check_declared(path, header, max_bytes)
