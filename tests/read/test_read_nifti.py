@@ -149,13 +149,15 @@ def test_other_voxels_and_other_files_are_named(tmp_path):
         read_image(tmp_path / "text.nii")
 
 
-def test_a_header_that_can_be_mended_is_read_without_a_word(tmp_path, capfd):
+def test_a_header_that_can_be_mended_is_read_without_a_word(tmp_path, caplog):
     path = save(tmp_path / "a.nii", WORLD)
     content = bytearray(path.read_bytes())
     content[80:84] = np.float32(-3).tobytes()  # pixdim[1]
     path.write_bytes(content)
     assert read_image(path).spacing == (1.0, 1.0, 3.0)
-    assert capfd.readouterr() == ("", "")
+    assert not caplog.records
+    nibabel.Nifti1Header(bytes(content[:348]))
+    assert "pixdim" in caplog.text  # it would have said so
 
 
 def test_without_nibabel_the_message_names_the_extra(tmp_path, monkeypatch):

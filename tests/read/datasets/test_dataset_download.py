@@ -15,6 +15,7 @@ import pytest
 from scipy.io import savemat
 
 from selfseg.core.errors import InputError, OutputError
+from selfseg.core.progress import Silent
 from selfseg.read.datasets import RemoteFile, download, find_dataset, verify
 from selfseg.read.datasets.bsds500 import read_mat
 from selfseg.read.datasets.dsb2018 import extract_image, merge_masks
@@ -94,6 +95,24 @@ def test_files_are_kept_as_they_are_and_not_asked_for_twice(server, tmp_path):
     assert (tmp_path / "bsds500/images/val/1.jpg").read_bytes() == PHOTO
     download(dataset, tmp_path)
     assert len(server.asked) == 1 and left(tmp_path) == ["bsds500/images/val/1.jpg"]
+
+
+def test_the_listener_is_told_of_files_and_of_megabytes(server, tmp_path):
+    told = []
+
+    class Listener(Silent):
+        def start(self, task, total, done=0):
+            told.append((task, total, done))
+
+        def update(self, done, values):
+            told.append((done, dict(values)))
+
+    big = RNG.bytes(200_000)
+    server.content |= {"/1.jpg": PHOTO, "/2.jpg": big}
+    (tmp_path / "1.jpg").write_bytes(PHOTO)
+    files = [RemoteFile(f"{server.url}/{n}.jpg", bytes_digest(c), f"{n}.jpg") for n, c in ((1, PHOTO), (2, big))]
+    download(dataset_of(*files), tmp_path, Listener())
+    assert told[0] == ("download bsds500", 2, 1) and told[-1] == (2, {}) and (1, {"MB": 0.2}) in told
 
 
 def test_a_damaged_file_is_fetched_again(server, tmp_path):
