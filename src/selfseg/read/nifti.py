@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,9 +50,9 @@ def decode(path: Path, max_bytes: int | None = None, as_labels: bool = False) ->
         If nibabel is not installed, the file is damaged, truncated or too large, or holds no real numbers.
     """
     nibabel = _nibabel(path)
-    errors = (*DAMAGE, nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError)
+    errors = (*DAMAGE, nibabel.spatialimages.HeaderDataError, nibabel.wrapstruct.WrapStructError)
     try:
-        with _opened(path) as file:
+        with _quiet(), _opened(path) as file:
             kind = nibabel.Nifti2Header if _is_second(file) else nibabel.Nifti1Header
             header = kind.from_fileobj(file)
             _check_declared(path, header, max_bytes)
@@ -73,6 +74,21 @@ def _nibabel(path: Path) -> Any:
         fix = "pip install selfseg[nifti]"
         raise InputError(explain(str(path), expected="the package nibabel", got="none installed", fix=fix)) from error
     return nibabel
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep off the user's screen what nibabel says of oddities in a header that it mends."""
+
+    def drop(record: logging.LogRecord) -> bool:
+        return False
+
+    logger = logging.getLogger("nibabel.global")
+    logger.addFilter(drop)
+    try:
+        yield
+    finally:
+        logger.removeFilter(drop)
 
 
 @contextlib.contextmanager

@@ -26,6 +26,8 @@ TIMEOUT = 60.0
 
 CHUNK = 1 << 16
 
+MEGABYTE = 1e6
+
 BROKEN: tuple[type[Exception], ...] = (*DAMAGE, BadZipFile, InputError)
 """What a conversion can raise on a file that is not what it should be."""
 
@@ -68,12 +70,32 @@ def download(dataset: Dataset, data: Path | None = None, progress: Progress | No
     progress.start(f"download {dataset.name}", total, total - len(wanted))
     try:
         with _workspace(root) as workspace:
-            for done, file in enumerate(wanted, 1):
-                _bring(file, root, workspace)
-                progress.update(total - len(wanted) + done, {})
+            for done, file in enumerate(wanted, total - len(wanted)):
+                _bring(file, root, workspace, _Meter(progress, done))
+                progress.update(done + 1, {})
     finally:
         progress.finish()
     return root
+
+
+class _Meter:
+    """What pooch takes for a progress bar: tells the listener how much of the present file has come."""
+
+    def __init__(self, progress: Progress, done: int) -> None:
+        self.total = 0  # pooch sets it to the bytes that the server announces, 0 where it does not
+        self._progress, self._done, self._received = progress, done, 0
+
+    def update(self, n_bytes: int) -> None:
+        """Count bytes that have come."""
+        self._received += n_bytes
+        self._progress.update(self._done, {"MB": self._received / MEGABYTE})
+
+    def reset(self) -> None:
+        """Begin anew."""
+        self._received = 0
+
+    def close(self) -> None:
+        """Nothing is to be closed."""
 
 
 @contextlib.contextmanager
@@ -91,10 +113,10 @@ def _workspace(root: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _bring(file: RemoteFile, root: Path, workspace: Path) -> None:
+def _bring(file: RemoteFile, root: Path, workspace: Path, meter: _Meter) -> None:
     """Put one file in its place."""
     known = file.sha256 if file.convert is None else None
-    parts = [_retrieve(url, workspace, known) for url in file.urls]
+    parts = [_retrieve(url, workspace, known, meter) for url in file.urls]
     if file.convert is None:
         with writing(root / file.path) as temporary:
             shutil.copyfile(parts[0], temporary)
@@ -111,14 +133,15 @@ def _bring(file: RemoteFile, root: Path, workspace: Path) -> None:
         _store(array, temporary)
 
 
-def _retrieve(url: str, folder: Path, sha256: str | None) -> Path:
+def _retrieve(url: str, folder: Path, sha256: str | None, meter: _Meter) -> Path:
     """Download one file into `folder`, or return it if it is there already."""
     import pooch
     import requests
 
     name = f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{PurePosixPath(urlsplit(url).path).name}"
     pooch.get_logger().setLevel("ERROR")
-    downloader: Any = pooch.HTTPDownloader(chunk_size=CHUNK, timeout=TIMEOUT)
+    meter.reset()
+    downloader: Any = pooch.HTTPDownloader(progressbar=meter, chunk_size=CHUNK, timeout=TIMEOUT)
     try:
         known = None if sha256 is None else f"sha256:{sha256}"
         return Path(pooch.retrieve(url, known, fname=name, path=folder, downloader=downloader))
@@ -126,7 +149,7 @@ def _retrieve(url: str, folder: Path, sha256: str | None) -> Path:
         got = f"HTTP {error.response.status_code} ({error.response.reason})"
         fix = f"try again later, {ELSEWHERE}"
     except requests.exceptions.ChunkedEncodingError:
-        got, fix = "a part of it: the connection broke", "run the same command again: what has come is kept"
+        got, fix = "a part of it: the connection broke", "run the same command again: files that are whole are kept"
     except requests.exceptions.RequestException:
         got, fix = "no connection", f"check the network and run the same command again, {ELSEWHERE}"
     except OSError as error:
