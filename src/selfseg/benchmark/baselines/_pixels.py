@@ -20,6 +20,11 @@ LAB_UNIT = 100.0
 PERCENTILES = (0.5, 99.5)
 """What becomes 0 and 1 where the numbers are not 8-bit."""
 
+MOST_SUPERPIXELS = 400
+
+LEAST_SUPERPIXEL = 100
+"""Mean size of superpixels in small images, in pixels: smaller ones would be all border."""
+
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 """Weights of red, green and blue (ITU-R BT.709)."""
 
@@ -116,6 +121,11 @@ def _scaled(data: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.float32]
     low, high = np.where(flat, inside.min(axis), low), np.where(flat, inside.max(axis), high)
     finite = np.where(valid[..., None], data, low)
     return np.clip((finite - low) / np.where(high > low, high - low, 1), 0, 1).astype(np.float32)
+
+
+def n_superpixels(pixels: Pixels) -> int:
+    """Return how many superpixels to ask for: `MOST_SUPERPIXELS`, or fewer that are not below `LEAST_SUPERPIXEL`."""
+    return max(1, min(MOST_SUPERPIXELS, pixels.valid.size // LEAST_SUPERPIXEL))
 
 
 def n_wanted(n_classes: int | None, default: int) -> int:
