@@ -153,10 +153,8 @@ def merged_by_loops(superpixels, colours, threshold):
 
 
 def touch(labels, i, j):
-    for a, b in ((labels[1:], labels[:-1]), (labels[:, 1:], labels[:, :-1])):
-        if (((a == i) & (b == j)) | ((a == j) & (b == i))).any():
-            return True
-    return False
+    sides = [(labels[1:], labels[:-1]), (labels[:, 1:], labels[:, :-1])]
+    return any((((a == i) & (b == j)) | ((a == j) & (b == i))).any() for a, b in sides)
 
 
 def test_slic_merge_joins_the_nearest_neighbours_first(monkeypatch):

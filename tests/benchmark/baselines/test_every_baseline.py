@@ -115,7 +115,22 @@ def test_every_number_of_classes_that_is_asked_for(name):
         (blobs().astype(np.float32) - 300, "YXC"),
         (blobs().astype(np.int64) << 24, "YXC"),
     ],
-    ids="one-colour far-below-0 pixel-float pixel row column 2x2 bool grey 2-channels 5-channels 16-bit float int64".split(),
+    ids=[
+        "one-colour",
+        "far-below-0",
+        "pixel-float",
+        "pixel",
+        "row",
+        "column",
+        "2x2",
+        "bool",
+        "grey",
+        "2-channels",
+        "5-channels",
+        "16-bit",
+        "float",
+        "int64",
+    ],
 )
 def test_poor_images_and_all_types(name, array, axes):
     image = Image(array, axes)

@@ -103,7 +103,7 @@ def test_otsu_separates_dark_from_bright():
 
 
 def test_classes_are_dark_to_bright():
-    array, truth = quarters()
+    array, _ = quarters()
     light = array @ np.array([0.2126, 0.7152, 0.0722])
     for baseline in (k_means, ncut, otsu, random_walker):
         labels = baseline.segment(Image(array, "YXC"), 4, 0).labels

@@ -1,7 +1,7 @@
 """An image as the baselines want it: channels in 0-1, Lab, luminance; label ids; smaller copies for the slow ones."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -175,7 +175,7 @@ def reduced(pixels: Pixels, most: int) -> tuple[Pixels, int]:
     blocks = [length for n in valid.shape for length in (n // side, side)]
     inner = tuple(range(1, 2 * n_dims, 2))
     means = values.reshape(*blocks, values.shape[-1]).mean(inner)
-    return replace(pixels, values=means, valid=valid.reshape(blocks).any(inner)), side
+    return Pixels(means, np.asarray(valid.reshape(blocks).any(inner)), pixels.spacing), side
 
 
 def enlarged(labels: NDArray[np.integer], side: int, pixels: Pixels) -> NDArray[np.integer]:

@@ -29,7 +29,9 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     """Return the modes' basins, dark to bright. `n_classes` is ignored: the bandwidth decides how many modes there are."""
     n_wanted(n_classes, 1)
     pixels = read_pixels(image)
-    superpixels = slic(pixels.colour * np.float32(LAB_UNIT), n_superpixels(pixels), spacing=pixels.spacing, mask=pixels.valid)
+    superpixels = slic(
+        pixels.colour * np.float32(LAB_UNIT), n_superpixels(pixels), spacing=pixels.spacing, mask=pixels.valid
+    )
     both = np.concatenate([pixels.colour, pixels.place() * np.float32(PLACE_WEIGHT)], -1)
     means = region_means(superpixels, both)
     scales = tuple((h, class_ids(mean_shift(means, h)[superpixels], pixels)) for h in BANDWIDTHS)

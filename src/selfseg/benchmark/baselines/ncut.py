@@ -33,7 +33,9 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     """Return segments, six by default, dark to bright."""
     pixels = read_pixels(image)
     wanted = n_wanted(n_classes, DEFAULT)
-    superpixels = slic(pixels.colour * np.float32(LAB_UNIT), n_superpixels(pixels), spacing=pixels.spacing, mask=pixels.valid)
+    superpixels = slic(
+        pixels.colour * np.float32(LAB_UNIT), n_superpixels(pixels), spacing=pixels.spacing, mask=pixels.valid
+    )
     means = region_means(superpixels, np.concatenate([pixels.colour, pixels.place()], -1))
     n_dims = len(pixels.shape)
     vectors = eigenvectors(affinity(means[:, :-n_dims], means[:, -n_dims:]), max(*CLASSES, wanted))

@@ -21,10 +21,10 @@ DEFAULT = 4
 BETA = 130.0
 """How much an edge hinders the walker: the library's default."""
 
-PLACE_WEIGHT = 0.5
+PLACE_WEIGHT = 0.25
 """In k-means, the longest side of the image counts as this share of the way from black to white."""
 
-SEEDED = 0.05
+SEEDED = 0.3
 """Share of each cluster, the nearest to its centre, that becomes seeds."""
 
 
