@@ -1,7 +1,7 @@
 """An image as the baselines want it: channels in 0-1, Lab, luminance; label ids; smaller copies for the slow ones."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,11 @@ LAB_UNIT = 100.0
 
 PERCENTILES = (0.5, 99.5)
 """What becomes 0 and 1 where the numbers are not 8-bit."""
+
+MOST_SUPERPIXELS = 400
+
+LEAST_SUPERPIXEL = 100
+"""Mean size of superpixels in small images, in pixels: smaller ones would be all border."""
 
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 """Weights of red, green and blue (ITU-R BT.709)."""
@@ -118,6 +123,11 @@ def _scaled(data: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.float32]
     return np.clip((finite - low) / np.where(high > low, high - low, 1), 0, 1).astype(np.float32)
 
 
+def n_superpixels(pixels: Pixels) -> int:
+    """Return how many superpixels to ask for: `MOST_SUPERPIXELS`, or fewer that are not below `LEAST_SUPERPIXEL`."""
+    return max(1, min(MOST_SUPERPIXELS, pixels.valid.size // LEAST_SUPERPIXEL))
+
+
 def n_wanted(n_classes: int | None, default: int) -> int:
     """Return `n_classes`, or the default for None.
 
@@ -165,7 +175,7 @@ def reduced(pixels: Pixels, most: int) -> tuple[Pixels, int]:
     blocks = [length for n in valid.shape for length in (n // side, side)]
     inner = tuple(range(1, 2 * n_dims, 2))
     means = values.reshape(*blocks, values.shape[-1]).mean(inner)
-    return replace(pixels, values=means, valid=valid.reshape(blocks).any(inner)), side
+    return Pixels(means, np.asarray(valid.reshape(blocks).any(inner)), pixels.spacing), side
 
 
 def enlarged(labels: NDArray[np.integer], side: int, pixels: Pixels) -> NDArray[np.integer]:

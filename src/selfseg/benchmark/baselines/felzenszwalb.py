@@ -1,9 +1,12 @@
 """Felzenszwalb: a graph of pixels, cut where a boundary is strong for what it bounds (Felzenszwalb & Huttenlocher 2004)."""
 
+import warnings
+
 import numpy as np
+from numpy.typing import NDArray
 from skimage.segmentation import felzenszwalb
 
-from selfseg.benchmark.baselines._pixels import n_wanted, read_pixels, region_ids
+from selfseg.benchmark.baselines._pixels import Pixels, n_wanted, read_pixels, region_ids
 from selfseg.benchmark.outcome import Outcome
 from selfseg.core.image import Image
 
@@ -22,9 +25,12 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     n_wanted(n_classes, 1)
     pixels = read_pixels(image, planes_only=True)
 
-    def cut(scale: float, least: int) -> np.ndarray:
-        found = felzenszwalb(pixels.values, scale, SIGMA, least, channel_axis=-1)
-        return region_ids(found, pixels)
+    scales = tuple((float(i), _cut(pixels, *setting)) for i, setting in enumerate(SETTINGS))
+    return Outcome(_cut(pixels, *DEFAULT), scales)
 
-    scales = tuple((float(i), cut(*setting)) for i, setting in enumerate(SETTINGS))
-    return Outcome(cut(*DEFAULT), scales)
+
+def _cut(pixels: Pixels, scale: float, least: int) -> NDArray[np.int32]:
+    with warnings.catch_warnings():
+        # scikit-image asks whether more than three channels are meant as such: they are.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return region_ids(felzenszwalb(pixels.values, scale, SIGMA, least, channel_axis=-1), pixels)

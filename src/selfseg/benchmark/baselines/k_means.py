@@ -13,7 +13,7 @@ CLASSES = (24, 16, 12, 8, 6, 4, 3, 2)
 DEFAULT = 4
 """Clusters of the one output."""
 
-PLACE_WEIGHT = 0.5
+PLACE_WEIGHT = 0.25
 """The longest side of the image counts as this share of the way from black to white."""
 
 

@@ -7,13 +7,11 @@ from scipy.spatial.distance import cdist
 from threadpoolctl import threadpool_limits
 
 from selfseg.benchmark.baselines._clusters import k_means
-from selfseg.benchmark.baselines._pixels import LAB_UNIT, class_ids, n_wanted, read_pixels
+from selfseg.benchmark.baselines._pixels import LAB_UNIT, class_ids, n_superpixels, n_wanted, read_pixels
 from selfseg.benchmark.outcome import Outcome
 from selfseg.core.image import Image
 from selfseg.regions.graph import region_means
 from selfseg.regions.slic import slic
-
-N_SUPERPIXELS = 400
 
 CLASSES = (24, 16, 12, 8, 6, 4, 3, 2)
 """Numbers of segments: the scales."""
@@ -35,7 +33,9 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     """Return segments, six by default, dark to bright."""
     pixels = read_pixels(image)
     wanted = n_wanted(n_classes, DEFAULT)
-    superpixels = slic(pixels.colour * np.float32(LAB_UNIT), N_SUPERPIXELS, spacing=pixels.spacing, mask=pixels.valid)
+    superpixels = slic(
+        pixels.colour * np.float32(LAB_UNIT), n_superpixels(pixels), spacing=pixels.spacing, mask=pixels.valid
+    )
     means = region_means(superpixels, np.concatenate([pixels.colour, pixels.place()], -1))
     n_dims = len(pixels.shape)
     vectors = eigenvectors(affinity(means[:, :-n_dims], means[:, -n_dims:]), max(*CLASSES, wanted))

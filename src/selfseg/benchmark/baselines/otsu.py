@@ -26,13 +26,15 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
 
 
 def _histogram(pixels: Pixels) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the bin of each pixel ``[*S]``, and of the bins in use the number of pixels and the luminance ``[N]``."""
+    """Return the bin of each pixel ``[*S]``, and of the bins in use the number of pixels and their mean luminance ``[N]``."""
     light = pixels.luminance[pixels.valid]
     low, span = float(light.min()), float(light.max() - light.min())
     share = (pixels.luminance - low) / (span or 1.0)
     bins = np.clip((share * N_BINS).astype(np.intp), 0, N_BINS - 1)
-    used, counts = np.unique(bins[pixels.valid], return_counts=True)
-    return np.searchsorted(used, bins).clip(max=len(used) - 1), counts.astype(np.float64), used + 0.5
+    counts, sums = np.bincount(bins[pixels.valid]), np.bincount(bins[pixels.valid], light)
+    used = counts > 0
+    number = np.cumsum(used) - 1
+    return number[bins.clip(max=len(used) - 1)], counts[used].astype(np.float64), sums[used] / counts[used]
 
 
 def _classes(counts: NDArray[np.float64], values: NDArray[np.float64], n_classes: int) -> NDArray[np.int32]:

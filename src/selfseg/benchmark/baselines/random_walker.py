@@ -21,10 +21,10 @@ DEFAULT = 4
 BETA = 130.0
 """How much an edge hinders the walker: the library's default."""
 
-PLACE_WEIGHT = 0.5
+PLACE_WEIGHT = 0.25
 """In k-means, the longest side of the image counts as this share of the way from black to white."""
 
-SEEDED = 0.05
+SEEDED = 0.3
 """Share of each cluster, the nearest to its centre, that becomes seeds."""
 
 
@@ -38,7 +38,7 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
 
 
 def _walk(pixels: Pixels, n_classes: int, seed: int) -> NDArray[np.integer]:
-    """Return the class 1..K of each pixel ``[*S]``."""
+    """Return the class 1..K of each pixel ``[*S]``, -1 where it is not valid."""
     both = np.concatenate([pixels.colour, pixels.place() * np.float32(PLACE_WEIGHT)], -1)[pixels.valid]
     clusters, distances = k_means(both, n_classes, seed)
     seeds = np.zeros(len(both), np.int32)
@@ -48,6 +48,8 @@ def _walk(pixels: Pixels, n_classes: int, seed: int) -> NDArray[np.integer]:
         seeds[members[nearest]] = k + 1
     labels = np.full(pixels.shape, -1, np.int32)
     labels[pixels.valid] = seeds
-    if (seeds > 0).all() or seeds.max() == 1:
-        return np.where(pixels.valid, np.maximum(labels, 1), 0)
+    if clusters.max() == 0 or (seeds > 0).all() or not np.ptp(pixels.colour, axis=tuple(range(labels.ndim))).any():
+        # No walk, or none that an edge could hinder, which the library does not take: the clusters stand.
+        labels[pixels.valid] = clusters + 1
+        return labels
     return random_walker(pixels.colour, labels, BETA, mode="bf", channel_axis=-1, spacing=pixels.spacing)
