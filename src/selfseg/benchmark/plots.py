@@ -112,11 +112,11 @@ def _name_places(heights: Sequence[float]) -> list[float]:
     """Return the heights of the names: as near to their points as they go without touching each other."""
     order = sorted(range(len(heights)), key=lambda i: heights[i])
     places = [0.0] * len(heights)
-    last = TOP - LINE
+    last = float(TOP - LINE)
     for i in order:
         last = max(heights[i], last + LINE)
         places[i] = last
-    limit = HEIGHT - BOTTOM
+    limit = float(HEIGHT - BOTTOM)
     for i in reversed(order):
         places[i] = min(places[i], limit)
         limit = places[i] - LINE

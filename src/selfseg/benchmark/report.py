@@ -116,10 +116,10 @@ def sheet_section(report: BenchmarkReport) -> str:
     main = report.columns[0]
     figures = []
     for title, sheet in report.sheets.items():
-        words = ("best", "median", "worst") if len(sheet.names) == 3 else ("image",) * len(sheet.names)
+        places = ("best", "median", "worst") if len(sheet.names) == 3 else ("image",) * len(sheet.names)
         ranks = "; ".join(
             f"{word}: {name} ({written(score, main.digits)})"
-            for word, name, score in zip(words, sheet.names, sheet.scores, strict=True)
+            for word, name, score in zip(places, sheet.names, sheet.scores, strict=True)
         )
         height, width = sheet.picture.shape[:2]
         picture = (

@@ -24,9 +24,8 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     """Return regions of one plane. `n_classes` is ignored: the number of regions follows from the two settings."""
     n_wanted(n_classes, 1)
     pixels = read_pixels(image, planes_only=True)
-
-    scales = tuple((float(i), _cut(pixels, *setting)) for i, setting in enumerate(SETTINGS))
-    return Outcome(_cut(pixels, *DEFAULT), scales)
+    levels = tuple(float(i) for i in range(len(SETTINGS)))
+    return Outcome(_cut(pixels, *DEFAULT), levels, lambda level: _cut(pixels, *SETTINGS[int(level)]))
 
 
 def _cut(pixels: Pixels, scale: float, least: int) -> NDArray[np.int32]:

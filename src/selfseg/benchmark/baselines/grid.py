@@ -1,5 +1,8 @@
 """Square grid: n x n equal blocks, without a look at the image."""
 
+import numpy as np
+from numpy.typing import NDArray
+
 from selfseg.benchmark.baselines._pixels import n_wanted, read_pixels, region_ids
 from selfseg.benchmark.outcome import Outcome
 from selfseg.core.image import Image
@@ -16,6 +19,8 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     """Return blocks, 3 x 3 as the one output. `n_classes` is ignored: few numbers are squares."""
     n_wanted(n_classes, DEFAULT)
     pixels = read_pixels(image)
-    cuts = {n: grid_cells(pixels.shape, [min(n, size) for size in pixels.shape]) for n in SIDES}
-    scales = tuple((float(n), region_ids(cut, pixels)) for n, cut in cuts.items())
-    return Outcome(dict(scales)[DEFAULT], scales)
+
+    def cut(n: float) -> NDArray[np.int32]:
+        return region_ids(grid_cells(pixels.shape, [min(int(n), size) for size in pixels.shape]), pixels)
+
+    return Outcome(cut(DEFAULT), tuple(float(n) for n in SIDES), cut)

@@ -1,6 +1,7 @@
 """K-means on colour and position: Lab with the place of the pixel."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from selfseg.benchmark.baselines._clusters import k_means
 from selfseg.benchmark.baselines._pixels import class_ids, n_wanted, read_pixels
@@ -22,9 +23,10 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     pixels = read_pixels(image)
     wanted = n_wanted(n_classes, DEFAULT)
     both = np.concatenate([pixels.colour, pixels.place() * np.float32(PLACE_WEIGHT)], -1)
-    cuts = {}
-    for k in {*CLASSES, wanted}:
+
+    def cut(k: float) -> NDArray[np.int32]:
         groups = np.zeros(pixels.shape, np.int32)
-        groups[pixels.valid] = k_means(both[pixels.valid], k, seed)[0]
-        cuts[k] = class_ids(groups, pixels)
-    return Outcome(cuts[wanted], tuple((float(k), cuts[k]) for k in CLASSES))
+        groups[pixels.valid] = k_means(both[pixels.valid], int(k), seed)[0]
+        return class_ids(groups, pixels)
+
+    return Outcome(cut(wanted), tuple(float(k) for k in CLASSES), cut)

@@ -34,8 +34,11 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     )
     both = np.concatenate([pixels.colour, pixels.place() * np.float32(PLACE_WEIGHT)], -1)
     means = region_means(superpixels, both)
-    scales = tuple((h, class_ids(mean_shift(means, h)[superpixels], pixels)) for h in BANDWIDTHS)
-    return Outcome(dict(scales)[DEFAULT], scales)
+
+    def cut(bandwidth: float) -> NDArray[np.int32]:
+        return class_ids(mean_shift(means, bandwidth)[superpixels], pixels)
+
+    return Outcome(cut(DEFAULT), BANDWIDTHS, cut)
 
 
 def mean_shift(points: NDArray[np.float64], bandwidth: float) -> NDArray[np.intp]:

@@ -39,13 +39,14 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     means = region_means(superpixels, np.concatenate([pixels.colour, pixels.place()], -1))
     n_dims = len(pixels.shape)
     vectors = eigenvectors(affinity(means[:, :-n_dims], means[:, -n_dims:]), max(*CLASSES, wanted))
-    cuts = {}
-    for k in {*CLASSES, wanted}:
-        rows = vectors[:, : min(k, vectors.shape[1])]
+
+    def cut(k: float) -> NDArray[np.int32]:
+        rows = vectors[:, : min(int(k), vectors.shape[1])]
         # Rows of length 1 (Ng, Jordan & Weiss 2001): k-means then sees directions and not how well linked a node is.
         rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-        cuts[k] = class_ids(k_means(rows, k, seed)[0][superpixels], pixels)
-    return Outcome(cuts[wanted], tuple((float(k), cuts[k]) for k in CLASSES))
+        return class_ids(k_means(rows, int(k), seed)[0][superpixels], pixels)
+
+    return Outcome(cut(wanted), tuple(float(k) for k in CLASSES), cut)
 
 
 def affinity(colours: NDArray[np.floating], places: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -21,8 +21,11 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     pixels = read_pixels(image)
     wanted = n_wanted(n_classes, DEFAULT)
     bins, counts, values = _histogram(pixels)
-    cuts = {k: class_ids(_classes(counts, values, k)[bins], pixels) for k in {*CLASSES, wanted}}
-    return Outcome(cuts[wanted], tuple((float(k), cuts[k]) for k in CLASSES))
+
+    def cut(k: float) -> NDArray[np.int32]:
+        return class_ids(_classes(counts, values, int(k))[bins], pixels)
+
+    return Outcome(cut(wanted), tuple(float(k) for k in CLASSES), cut)
 
 
 def _histogram(pixels: Pixels) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:

@@ -1,6 +1,7 @@
 """Quickshift: each pixel climbs to the nearest denser one (Vedaldi & Soatto 2008), at a quarter of the size."""
 
 import numpy as np
+from numpy.typing import NDArray
 from skimage.segmentation import quickshift
 
 from selfseg.benchmark.baselines._pixels import LAB_UNIT, enlarged, n_wanted, read_pixels, reduced, region_ids
@@ -34,10 +35,11 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
         colour, COLOUR_WEIGHT, KERNEL, max_dist=np.inf, return_tree=True, convert2lab=False, rng=seed
     )
     steps, parents = np.asarray(steps).ravel(), np.asarray(parents).ravel()
-    scales = []
-    for reach in REACHES:
+
+    def cut(reach: float) -> NDArray[np.int32]:
         top = np.where(steps > reach, np.arange(parents.size), parents)
         while not np.array_equal(top, higher := top[top]):
             top = higher
-        scales.append((reach, region_ids(enlarged(top.reshape(small.shape), side, pixels), pixels)))
-    return Outcome(dict(scales)[DEFAULT], tuple(scales))
+        return region_ids(enlarged(top.reshape(small.shape), side, pixels), pixels)
+
+    return Outcome(cut(DEFAULT), REACHES, cut)

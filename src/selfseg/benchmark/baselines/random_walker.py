@@ -33,8 +33,11 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     pixels = read_pixels(image)
     wanted = n_wanted(n_classes, DEFAULT)
     small, side = reduced(pixels, N_PIXELS)
-    cuts = {k: class_ids(enlarged(_walk(small, k, seed), side, pixels), pixels) for k in {*CLASSES, wanted}}
-    return Outcome(cuts[wanted], tuple((float(k), cuts[k]) for k in CLASSES))
+
+    def cut(k: float) -> NDArray[np.int32]:
+        return class_ids(enlarged(_walk(small, int(k), seed), side, pixels), pixels)
+
+    return Outcome(cut(wanted), tuple(float(k) for k in CLASSES), cut)
 
 
 def _walk(pixels: Pixels, n_classes: int, seed: int) -> NDArray[np.integer]:

@@ -35,13 +35,13 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     superpixels = _superpixels(pixels)
     merges = _merges(superpixels, pixels)
     n_superpixels = int(superpixels.max()) + 1
-    scales = []
-    for threshold in THRESHOLDS:
+
+    def cut(threshold: float) -> NDArray[np.int32]:
         below = next((i for i, (_, _, weight) in enumerate(merges) if weight >= threshold), len(merges))
-        scales.append((threshold, _cut(superpixels, merges[:below], pixels)))
-    if not wanted:
-        return Outcome(dict(scales)[DEFAULT], tuple(scales))
-    return Outcome(_cut(superpixels, merges[: max(0, n_superpixels - wanted)], pixels), tuple(scales))
+        return _cut(superpixels, merges[:below], pixels)
+
+    labels = _cut(superpixels, merges[: max(0, n_superpixels - wanted)], pixels) if wanted else cut(DEFAULT)
+    return Outcome(labels, THRESHOLDS, cut)
 
 
 def _superpixels(pixels: Pixels) -> NDArray[np.int32]:
