@@ -12,9 +12,9 @@ from PIL import Image as Picture
 from selfseg.apps.cli import main
 
 
-def command(data, out, *more, methods="region_merging", baselines="one_region,grid"):
+def command(data, out, *more, methods="region_merging", baselines="one_region,grid", workers=1):
     words = ["benchmark", "bsds500", "--split", "val", "--data", str(data), "-o", str(out), "--methods", methods]
-    return [*words, "--baselines", baselines, *more]
+    return [*words, "--baselines", baselines, "--workers", str(workers), *more]
 
 
 def results(out):
@@ -49,7 +49,7 @@ def test_a_benchmark_leaves_tables_plots_sheets_and_a_report(small_bsds, tmp_pat
 
 def test_rows_that_are_there_are_kept(small_bsds, tmp_path, capsys):
     out = tmp_path / "out"
-    assert main(command(small_bsds, out, "--limit", "3")) == 0
+    assert main(command(small_bsds, out, "--limit", "3", workers=2)) == 0
     rows = sorted((out / "rows").rglob("*.json"))
     before = {path: path.stat().st_mtime_ns for path in rows}
     rows[0].unlink()
@@ -98,6 +98,7 @@ def test_models_learned_on_a_split_are_applied_to_another(small_bsds, tmp_path):
         (["--seeds", "a"], "--seeds"),
         (["--split", "moon"], "moon"),
         (["--limit", "0"], "--limit"),
+        (["--workers", "0"], "--workers"),
     ],
 )
 def test_bad_usage_is_one_line(small_bsds, tmp_path, capsys, change, words):
@@ -123,7 +124,7 @@ def test_a_killed_benchmark_goes_on(small_bsds, tmp_path):
         for kind, ending in (("images", ".jpg"), ("groundTruth", ".npz")):
             folder = small_bsds / "bsds500" / kind / "val"
             (folder / f"{100 + seed}{ending}").write_bytes((folder / f"{100 + seed % 4}{ending}").read_bytes())
-    words = [sys.executable, "-m", "selfseg", *command(small_bsds, tmp_path / "killed")]
+    words = [sys.executable, "-m", "selfseg", *command(small_bsds, tmp_path / "killed", workers=2)]
     for seconds in (6.0, 8.0, 10.0):
         process = subprocess.Popen(words, start_new_session=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         time.sleep(seconds)
@@ -144,7 +145,7 @@ def test_a_killed_benchmark_goes_on(small_bsds, tmp_path):
 def test_pictures_without_truth_are_compared_by_what_can_be_said(tmp_path):
     out = tmp_path / "out"
     words = ["benchmark", "skimage_photos", "-o", str(out), "--methods", "region_merging", "--baselines", "grid"]
-    assert main([*words, "--limit", "1", "-q"]) == 0
+    assert main([*words, "--limit", "1", "--workers", "1", "-q"]) == 0
     (merging, grid) = results(out)["standings"]
     assert merging["values"]["one.boundary_edge_agreement"] > grid["values"]["one.boundary_edge_agreement"]
     assert Picture.open(out / "sheets" / "region_merging.png").size[0] > 100

@@ -49,7 +49,7 @@ class Plan:
     curve
         Score boundaries at every scale.
     workers
-        Processes; None = one a core, with one thread each.
+        Processes; None = one a core, with one thread each; 1 = this process, with all threads.
     """
 
     place: Place
@@ -96,7 +96,12 @@ def run(plan: Plan, progress: Progress | None = None) -> Rows:
         After Ctrl-C; the rows that are done stay.
     TrainingError
         If a worker process dies.
+    UsageError
+        If `limit` or `workers` is below 1.
     """
+    if plan.workers is not None and plan.workers < 1:
+        got, fix = str(plan.workers), "leave it out for one a core"
+        raise UsageError(explain("--workers", expected="1 or more", got=got, fix=fix))
     progress = progress or Silent()
     jobs = plan.jobs()
     done = {job: row for job in jobs if (row := job.done()) is not None}
@@ -108,7 +113,8 @@ def run(plan: Plan, progress: Progress | None = None) -> Rows:
     workers = max(1, min(plan.workers or n_threads(), len(todo) or 1))
     progress.start("benchmark", len(jobs), len(done))
     try:
-        for job, outcome in _in_processes(todo, workers):
+        outcomes = _in_processes(todo, workers) if workers > 1 else _one_by_one(todo)
+        for job, outcome in outcomes:
             if isinstance(outcome, str):
                 failed[job] = outcome
                 progress.say(f"{job.contender.title}, {job.item}: {outcome}")
@@ -163,6 +169,15 @@ def evenly(names: list[str], limit: int | None) -> list[str]:
     return names[:: max(1, len(names) // limit)][:limit]
 
 
+def _one_by_one(jobs: list[Job]) -> Iterator[tuple[Job, dict[str, Any] | str]]:
+    """Yield each job with its row, or with the line that says why there is none; here, with all threads."""
+    for job in jobs:
+        try:
+            yield job, run_job(job)
+        except Exception as error:  # noqa: BLE001 (whatever is wrong with one image, the others are done)
+            yield job, _reason(error)
+
+
 def _in_processes(jobs: list[Job], workers: int) -> Iterator[tuple[Job, dict[str, Any] | str]]:
     """Yield each job with its row, or with the line that says why there is none."""
     if not jobs:
@@ -188,9 +203,11 @@ def _outcome(future: Future[dict[str, Any]]) -> dict[str, Any] | str:
         return future.result()
     if isinstance(error, BrokenProcessPool):
         raise error
-    if isinstance(error, SelfsegError):
-        return str(error)
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    return _reason(error)
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) if isinstance(error, SelfsegError) else " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _start_worker(threads: int) -> None:

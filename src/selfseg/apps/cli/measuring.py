@@ -64,7 +64,9 @@ def benchmark(
     boundaries: Annotated[
         bool, Parameter(negative="", help="Score boundaries at every scale too (ODS, OIS, AP); slow.")
     ] = False,
-    workers: Annotated[int | None, Parameter(help="Processes; without it, one a core.")] = None,
+    workers: Annotated[
+        int | None, Parameter(help="Processes; without it, one a core; 1 = all threads for one image at a time.")
+    ] = None,
     quiet: Quiet = False,
 ) -> int:
     """Compare methods and cheap baselines on a dataset with truth, in one table."""
