@@ -13,11 +13,11 @@ from selfseg.core.image import Image
 SIGMA = 0.8
 """Smoothing beforehand, in pixels: the paper's."""
 
-SETTINGS = ((50, 50), (100, 50), (100, 500), (300, 500), (500, 500), (700, 500), (700, 2000), (2000, 2000))
-"""Pairs of the paper's k and the least size of a region, in pixels."""
+SETTINGS = ((100, 50), (300, 50), (500, 50), (300, 500), (500, 500), (700, 2000), (2000, 2000))
+"""Pairs of the paper's k and the least size of a region, in pixels: the scales, whose level is the place in this list."""
 
-DEFAULT = (500, 50)
-"""k and least size of the one output."""
+DEFAULT = 2
+"""Level of the one output: k = 500 with regions of at least 50 pixels, as Kim et al. (2020) compare with."""
 
 
 def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
@@ -26,7 +26,7 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     pixels = read_pixels(image, planes_only=True)
 
     scales = tuple((float(i), _cut(pixels, *setting)) for i, setting in enumerate(SETTINGS))
-    return Outcome(_cut(pixels, *DEFAULT), scales)
+    return Outcome(scales[DEFAULT][1], scales)
 
 
 def _cut(pixels: Pixels, scale: float, least: int) -> NDArray[np.int32]:
