@@ -153,6 +153,18 @@ def test_pixels_that_do_not_count_are_0(name):
 
 
 @every_baseline
+def test_islands_among_pixels_that_do_not_count(name):
+    mask = np.zeros((40, 52), bool)
+    mask[:, :20] = True
+    mask[::6, 25::5] = True
+    for wanted in (None, 3):
+        labels = run(name, blobs(), n_classes=wanted, valid=mask).labels
+        check(labels, mask)
+        if wanted and name in EXACT - {"slic_merge"}:
+            assert labels.max() == wanted
+
+
+@every_baseline
 def test_what_stands_in_pixels_that_do_not_count_changes_nothing(name):
     mask = np.ones((40, 52), bool)
     mask[10:15, 5:30] = False

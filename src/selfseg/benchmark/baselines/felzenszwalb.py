@@ -13,19 +13,22 @@ from selfseg.core.image import Image
 SIGMA = 0.8
 """Smoothing beforehand, in pixels: the paper's."""
 
-SETTINGS = ((50, 50), (100, 50), (100, 500), (300, 500), (500, 500), (700, 500), (700, 2000), (2000, 2000))
-"""Pairs of the paper's k and the least size of a region, in pixels."""
+SETTINGS = ((100, 50), (300, 50), (500, 50), (300, 500), (500, 500), (700, 2000), (2000, 2000))
+"""Pairs of the paper's k and the least size of a region, in pixels: the scales, whose level is the place in this list."""
 
-DEFAULT = (500, 50)
-"""k and least size of the one output."""
+DEFAULT = 2
+"""Level of the one output: k = 500 with regions of at least 50 pixels, as Kim et al. (2020) compare with."""
 
 
 def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     """Return regions of one plane. `n_classes` is ignored: the number of regions follows from the two settings."""
     n_wanted(n_classes, 1)
     pixels = read_pixels(image, planes_only=True)
-    levels = tuple(float(i) for i in range(len(SETTINGS)))
-    return Outcome(_cut(pixels, *DEFAULT), levels, lambda level: _cut(pixels, *SETTINGS[int(level)]))
+
+    def cut(level: float) -> NDArray[np.int32]:
+        return _cut(pixels, *SETTINGS[int(level)])
+
+    return Outcome(cut(DEFAULT), tuple(float(i) for i in range(len(SETTINGS))), cut)
 
 
 def _cut(pixels: Pixels, scale: float, least: int) -> NDArray[np.int32]:

@@ -14,7 +14,7 @@ BANDWIDTHS = (0.06, 0.08, 0.1, 0.12, 0.15, 0.18, 0.22, 0.27)
 """Radii of the flat kernel, 1 = from black to white: the scales."""
 
 DEFAULT = 0.15
-"""Bandwidth of the one output."""
+"""Bandwidth of the one output, chosen on BSDS500 train with the weight of the place."""
 
 PLACE_WEIGHT = 0.3
 """The longest side of the image counts as this share of the way from black to white."""

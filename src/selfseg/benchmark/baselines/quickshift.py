@@ -21,7 +21,7 @@ REACHES = (4.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0, 25.0, 30.0, 40.0)
 """Longest steps to a denser pixel: the scales."""
 
 DEFAULT = 15.0
-"""Longest step of the one output."""
+"""Longest step of the one output, chosen on BSDS500 train with kernel and colour weight."""
 
 
 def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:

@@ -1,5 +1,7 @@
 """Random walker (Grady 2006) from seeds by k-means alone, at a third of the size."""
 
+import warnings
+
 import numpy as np
 from numpy.typing import NDArray
 from skimage.segmentation import random_walker
@@ -13,10 +15,10 @@ N_PIXELS = 20_000
 """Larger images are reduced to at most about so many pixels: a photo of 321 x 481 to a third of its size."""
 
 CLASSES = (16, 12, 8, 6, 4, 3, 2)
-"""Numbers of seeds: the scales."""
+"""Numbers of classes: the scales."""
 
 DEFAULT = 4
-"""Seeds of the one output."""
+"""Classes of the one output."""
 
 BETA = 130.0
 """How much an edge hinders the walker: the library's default."""
@@ -40,7 +42,7 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     return Outcome(cut(wanted), tuple(float(k) for k in CLASSES), cut)
 
 
-def _walk(pixels: Pixels, n_classes: int, seed: int) -> NDArray[np.integer]:
+def _walk(pixels: Pixels, n_classes: int, seed: int) -> NDArray[np.int32]:
     """Return the class 1..K of each pixel ``[*S]``, -1 where it is not valid."""
     both = np.concatenate([pixels.colour, pixels.place() * np.float32(PLACE_WEIGHT)], -1)[pixels.valid]
     clusters, distances = k_means(both, n_classes, seed)
@@ -51,8 +53,12 @@ def _walk(pixels: Pixels, n_classes: int, seed: int) -> NDArray[np.integer]:
         seeds[members[nearest]] = k + 1
     labels = np.full(pixels.shape, -1, np.int32)
     labels[pixels.valid] = seeds
-    if clusters.max() == 0 or (seeds > 0).all() or not np.ptp(pixels.colour, axis=tuple(range(labels.ndim))).any():
-        # No walk, or none that an edge could hinder, which the library does not take: the clusters stand.
-        labels[pixels.valid] = clusters + 1
-        return labels
-    return random_walker(pixels.colour, labels, BETA, mode="bf", channel_axis=-1, spacing=pixels.spacing)
+    edges = np.ptp(pixels.colour, axis=tuple(range(labels.ndim))).any()
+    if edges and seeds.max() > 1 and not seeds.all():
+        with warnings.catch_warnings():
+            # It warns where no walker can reach any of the rest; see below.
+            warnings.simplefilter("ignore", UserWarning)
+            labels = random_walker(pixels.colour, labels, BETA, mode="bf", channel_axis=-1, spacing=pixels.spacing)
+    # Where no walker came, for want of a way or of edges, the clusters stand.
+    labels[pixels.valid] = np.where(labels[pixels.valid] > 0, labels[pixels.valid], clusters + 1)
+    return labels
