@@ -2,7 +2,8 @@
 
 Data flows from left to right, imports point left, and a machine checks it:
 
-    core -> read -> regions -> sample -> nets | losses -> methods -> train | predict -> refine -> measure | export -> pipeline -> apps
+    core -> read -> regions -> sample -> nets | losses -> methods -> train | predict -> refine
+    -> measure | export -> pipeline -> benchmark -> apps
 
 The short way in: ``selfseg.segment("photo.jpg").save("out/")``. A model that is kept: ``Segmenter(...).fit(images)``,
 ``.predict(other)``, ``.save(folder)``, ``selfseg.load(folder)``. Parts can be used alone on plain arrays and tensors:

@@ -18,7 +18,16 @@ from selfseg.train.loop import Training
 from selfseg.train.precision import Precision
 
 CPU = Precision(torch.device("cpu"), bf16=False, channels_last=True, compiled=False)
-SMALL = {"iterations": 6, "min_epochs": 1, "n_features": 12, "n_classes": 10, "n_superpixels": 40}
+SMALL = {
+    "iterations": 6,
+    "min_epochs": 1,
+    "n_features": 12,
+    "n_classes": 10,
+    "n_superpixels": 40,
+    "n_segments": 8,
+    "width": 4,
+    "depth": 2,
+}
 """Options that make any method quick; those that a method does not have are left out."""
 
 

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # malloc.h of glibc
 DEFAULTS = ((M_TRIM_THRESHOLD, 128 * 1024), (M_TOP_PAD, 128 * 1024), (M_MMAP_MAX, 65536))
@@ -44,10 +45,25 @@ def _glibc() -> ctypes.CDLL | None:
 
 
 def peak_memory() -> int:
-    """Return the largest resident memory that this process has had, in bytes; 0 where the system does not say."""
+    """Return the largest resident memory that this process has had, in bytes; 0 where the system does not say.
+
+    After `reset_peak_memory`: the largest since then.
+    """
+    with contextlib.suppress(OSError, ValueError, IndexError, StopIteration):
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
     try:
         import resource
     except ImportError:
         return 0
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return largest if sys.platform == "darwin" else largest * 1024
+
+
+def reset_peak_memory() -> bool:
+    """Let `peak_memory` count from now on; return whether the system can (Linux does)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True

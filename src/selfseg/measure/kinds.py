@@ -24,20 +24,26 @@ from selfseg.measure.summary import Scores
 Truths = ArrayLike | Sequence[ArrayLike]
 
 
+def region_kind(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> Scores:
+    """Score a partition against one or several annotators by the measures of regions alone."""
+    means = {name: value for name, value in region_scores(labels, truths, ignore).items() if name != "covering"}
+    return Scores(means, {"covering": covering_sums(labels, truths, ignore)})
+
+
 def partition_kind(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> Scores:
     """Score a partition against one or several annotators: region measures, boundary F, Kim's best-overlap mIoU."""
-    means = {name: value for name, value in region_scores(labels, truths, ignore).items() if name != "covering"}
+    regions = region_kind(labels, truths, ignore)
     edges = boundary_counts(labels, truths, ignore=ignore)
     parts = connected_components(np.asarray(labels).astype(np.int64))
     pooled = {
-        "covering": covering_sums(labels, truths, ignore),
+        **regions.pooled,
         "boundary_precision": AreaSum(edges.matched_labels, edges.of_labels),
         "boundary_recall": AreaSum(edges.matched_truth, edges.of_truth),
     }
     for which in ("all", "fine", "coarse"):
         name = "best_overlap_miou" if which == "all" else f"best_overlap_miou_{which}"
         pooled[name] = best_overlap_sums(parts, truths, which, ignore, components=False)
-    return Scores(means, pooled)
+    return Scores(regions.means, pooled)
 
 
 def class_kind(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> Scores:

@@ -24,6 +24,8 @@ FORMATS = {
     ".bmp": "image",
     ".webp": "image",
     ".gif": "image",
+    ".nii.gz": "nifti",
+    ".nii": "nifti",
 }
 """Module of this package that reads files of a suffix; long suffixes stand before the short ones that they end in."""
 

@@ -3,48 +3,28 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
-from selfseg.core.errors import UsageError, explain
-
-app = App(
-    name="selfseg",
-    help="Segment images without labels: learn from your own images, then segment those and others like them.",
-    version=lambda: __import__("selfseg").__version__,
+from selfseg.apps.cli.parameters import (
+    Axes,
+    Classes,
+    Device,
+    Inputs,
+    Limit,
+    MethodName,
+    Out,
+    Overwrite,
+    Prepare,
+    Preset,
+    Quiet,
+    Resume,
+    Scribbles,
+    Seed,
+    Settings,
+    app,
+    verdict,
 )
-
-Inputs = Annotated[list[str], Parameter(help="Images, folders (searched recursively) or globs.")]
-Out = Annotated[Path, Parameter(name=["--out", "-o"], help="Folder for what comes out.")]
-MethodName = Annotated[str, Parameter(help="Method; `selfseg methods` lists them.")]
-Classes = Annotated[str, Parameter(help="Exact number of classes, or auto: as many as the method finds.")]
-Preset = Annotated[str, Parameter(help="Named options of the method: default, fast, paper, ...")]
-Seed = Annotated[int, Parameter(help="Seed of every random choice; the same seed gives the same labels.")]
-Axes = Annotated[
-    str | None, Parameter(help="Axes of the inputs, such as YXC or TYX, where files do not say or say wrong.")
-]
-Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1 or mps.")]
-Prepare = Annotated[
-    str | None, Parameter(help="Preparation steps, such as rescale=0.33,unsharp=5:1; kept with the model.")
-]
-Settings = Annotated[
-    list[str],
-    Parameter(
-        name="--set",
-        negative="",
-        help="Any option of the method, as key=value; may be repeated. `selfseg methods NAME` lists them.",
-    ),
-]
-Scribbles = Annotated[
-    Path | None, Parameter(help="Hints: a label image (255 = no scribble), or a folder of IMAGE_scribble.png files.")
-]
-Resume = Annotated[bool, Parameter(negative="", help="Go on with an interrupted run.")]
-Overwrite = Annotated[bool, Parameter(negative="", help="Begin anew although the folder holds an unfinished run.")]
-Limit = Annotated[int | None, Parameter(help="Use only the first so many inputs.")]
-Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative="", help="Show errors only.")]
-Compile = Annotated[bool | None, Parameter(help="Compile the networks; without it, where it pays.")]
-Every = Annotated[
-    float, Parameter(help="Seconds between two previews (and half of it between two checkpoints at least).")
-]
+from selfseg.core.errors import UsageError, explain
 
 
 def _options(
@@ -122,7 +102,7 @@ def segment(
     model.fit(reference or inputs, out=out / "model", limit=None if reference else limit, **how)
     failures = predict(model, inputs, out, axes=axes, limit=limit, failures=model.failures_, progress=bar)
     bar.say(f"{len(model.table_)} classes; labels, overlays and {out / 'report.html'} are written")
-    return _verdict(failures)
+    return verdict(failures)
 
 
 @app.command
@@ -172,7 +152,7 @@ def fit(
     for _, message in model.failures_:
         bar.say(message)
     bar.say(f"{len(model.table_)} classes; the model is in {out}")
-    return _verdict(model.failures_)
+    return verdict(model.failures_)
 
 
 @app.command
@@ -195,36 +175,7 @@ def predict(
     bar = Bar(quiet)
     failures = run(load(model, device), inputs, out, axes=axes, limit=limit, progress=bar)
     bar.say(f"labels, overlays and {out / 'report.html'} are written")
-    return _verdict(failures)
-
-
-@app.command
-def evaluate(
-    labels: Annotated[Path, Parameter(help="A label image, a folder of them, or the OUT folder of segment.")],
-    truth: Annotated[Path, Parameter(help="A truth image, or a folder with truth of the same names.")],
-    /,
-    *,
-    as_: Annotated[
-        str,
-        Parameter(name="--as", help="What to score, by commas: regions, classes, instances, mask, membranes, lesions."),
-    ] = "regions,classes",
-    ignore: Annotated[int | None, Parameter(help="Truth value of pixels that do not count.")] = None,
-    json: Annotated[bool, Parameter(negative="", help="Print JSON, with the scores of each image.")] = False,
-    quiet: Quiet = False,
-) -> int:
-    """Score label images against truth."""
-    import sys
-
-    from selfseg.apps.cli.bar import Bar
-    from selfseg.apps.cli.evaluate import as_json, show
-    from selfseg.pipeline.evaluate import evaluate as run
-
-    result = run(labels, truth, as_.split(","), ignore, Bar(quiet or json))
-    if json:
-        sys.stdout.write(as_json(result) + "\n")
-    else:
-        show(result)
-    return _verdict(result.failures)
+    return verdict(failures)
 
 
 @app.command
@@ -242,6 +193,30 @@ def methods(name: str | None = None, /) -> None:
 
 
 @app.command
+def datasets(
+    name: str | None = None,
+    /,
+    *,
+    data: Annotated[
+        Path | None, Parameter(name=["--data", "--out", "-o"], help="Data folder; without it, this user's cache.")
+    ] = None,
+    download: Annotated[bool, Parameter(negative="", help="Bring the files here, and verify them.")] = False,
+    verify: Annotated[bool, Parameter(negative="", help="Name each file that is missing or differs.")] = False,
+    quiet: Quiet = False,
+) -> int:
+    """List the datasets; with NAME, its terms, citation, splits and layout.
+
+    Parameters
+    ----------
+    name
+        One dataset.
+    """
+    from selfseg.apps.cli.datasets import run
+
+    return run(name, data, download, verify, quiet)
+
+
+@app.command
 def doctor() -> int:
     """Check this installation: versions, device, speed, memory, a tiny training run."""
     from selfseg.apps.cli.doctor import examine
@@ -255,12 +230,3 @@ def demo(*, out: Out = Path("demo-out"), quiet: Quiet = False) -> int:
     from selfseg.apps.cli.demo import run_demo
 
     return run_demo(out, quiet)
-
-
-def _verdict(failures: list[tuple[str, str]]) -> int:
-    """Name what failed once more at the end, where it is seen."""
-    import sys
-
-    for _, message in failures:
-        sys.stderr.write(f"selfseg: failed: {message}\n")
-    return 1 if failures else 0

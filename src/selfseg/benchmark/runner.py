@@ -1,0 +1,234 @@
+"""All jobs of a benchmark, in worker processes: rows that are there are kept, those that fail are named."""
+
+import json
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from selfseg.benchmark.contenders import Contender
+from selfseg.benchmark.jobs import Job, Place, list_items, run_job
+from selfseg.core.errors import Interrupted, SelfsegError, TrainingError, UsageError, explain
+from selfseg.core.files import write_json
+from selfseg.core.progress import Progress, Silent
+from selfseg.core.threads import n_threads
+from selfseg.read.datasets import find_dataset
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "SELFSEG_THREADS",
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a benchmark compares, on what.
+
+    Attributes
+    ----------
+    place
+        Dataset, split, folders.
+    contenders
+        What is compared.
+    seeds
+        One run a seed for methods and for baselines alike.
+    limit
+        Use only so many images, evenly spread over the split; None = all.
+    n_classes
+        Exact number of classes; None = what the dataset says.
+    train
+        Split to fit each method on, once a seed, ``NAME`` or ``NAME:COUNT``; None = one model an image.
+    curve
+        Score boundaries at every scale.
+    workers
+        Processes; None = one a core, with one thread each; 1 = this process, with all threads.
+    """
+
+    place: Place
+    contenders: tuple[Contender, ...]
+    seeds: tuple[int, ...] = (0,)
+    limit: int | None = None
+    n_classes: int | None = None
+    train: str | None = None
+    curve: bool = False
+    workers: int | None = None
+
+    def items(self) -> list[str]:
+        """Return the names of the images that are used."""
+        return evenly([item.name for item in list_items(self.place)], self.limit)
+
+    def jobs(self) -> list[Job]:
+        """Return all jobs: baselines and quick methods first, so that the table fills early."""
+        classes = self.n_classes if self.n_classes is not None else find_dataset(self.place.dataset).n_classes
+        jobs = []
+        for contender in sorted(self.contenders, key=lambda one: one.is_method):
+            for seed in self.seeds:
+                model = model_folder(self, contender, seed) if self.train and contender.is_method else None
+                for item in self.items():
+                    jobs.append(Job(self.place, contender, item, seed, classes, model, self.curve))
+        return jobs
+
+
+@dataclass
+class Rows:
+    """The rows of a benchmark: `rows` by job order, and what failed: contender and image, and why."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+
+def run(plan: Plan, progress: Progress | None = None) -> Rows:
+    """Run every job that has no row yet.
+
+    Raises
+    ------
+    InputError
+        If the dataset is not there.
+    Interrupted
+        After Ctrl-C; the rows that are done stay.
+    TrainingError
+        If a worker process dies.
+    UsageError
+        If `limit` or `workers` is below 1.
+    """
+    if plan.workers is not None and plan.workers < 1:
+        got, fix = str(plan.workers), "leave it out for one a core"
+        raise UsageError(explain("--workers", expected="1 or more", got=got, fix=fix))
+    progress = progress or Silent()
+    jobs = plan.jobs()
+    done = {job: row for job in jobs if (row := job.done()) is not None}
+    todo = [job for job in jobs if job not in done]
+    if done:
+        progress.say(f"{len(done)} of {len(jobs)} rows are there already")
+    fit_models(plan, todo, progress)
+    result, failed = Rows(), {}
+    workers = max(1, min(plan.workers or n_threads(), len(todo) or 1))
+    progress.start("benchmark", len(jobs), len(done))
+    try:
+        outcomes = _in_processes(todo, workers) if workers > 1 else _one_by_one(todo)
+        for job, outcome in outcomes:
+            if isinstance(outcome, str):
+                failed[job] = outcome
+                progress.say(f"{job.contender.title}, {job.item}: {outcome}")
+            else:
+                done[job] = outcome
+            progress.update(len(done) + len(failed), {})
+    except KeyboardInterrupt:
+        message = f"stopped after {len(done)} of {len(jobs)} rows; the same command goes on"
+        raise Interrupted(message) from None
+    finally:
+        progress.finish()
+    result.rows = [done[job] for job in jobs if job in done]
+    result.failures = [(f"{job.contender.title}, {job.item}", failed[job]) for job in jobs if job in failed]
+    return result
+
+
+def fit_models(plan: Plan, todo: list[Job], progress: Progress) -> None:
+    """Fit the models that jobs want and that are not there, each on the training split."""
+    wanted = dict.fromkeys((job.contender, job.seed, job.n_classes, job.model) for job in todo if job.model is not None)
+    for contender, seed, n_classes, folder in wanted:
+        stamp = {"settings": contender.settings(), "seed": seed, "n_classes": n_classes, "train": plan.train}
+        file = folder / "benchmark.json"
+        if file.is_file() and json.loads(file.read_text(encoding="utf-8")) == json.loads(json.dumps(stamp)):
+            continue
+        split, _, count = (plan.train or "").partition(":")
+        items = list_items(Place(plan.place.dataset, split, plan.place.data, plan.place.out))
+        names = set(evenly([item.name for item in items], int(count) if count else None))
+        images = [item.load_image() for item in items if item.name in names]
+        progress.say(f"{contender.title}: learning from {len(images)} images of {split}")
+        contender.model(n_classes, seed).fit(images, out=folder, overwrite=True, progress=progress)
+        write_json(file, stamp)
+
+
+def model_folder(plan: Plan, contender: Contender, seed: int) -> Path:
+    """Return the folder of the model that a contender learns from the training split."""
+    trained = (plan.train or "").replace(":", "-")
+    return plan.place.out / "models" / contender.title / f"{trained}-seed-{seed}"
+
+
+def evenly(names: list[str], limit: int | None) -> list[str]:
+    """Return at most `limit` names, evenly spread.
+
+    Raises
+    ------
+    UsageError
+        If the limit is below 1.
+    """
+    if limit is None:
+        return names
+    if limit < 1:
+        raise UsageError(explain("--limit", expected="1 or more", got=str(limit), fix="leave it out for all images"))
+    return names[:: max(1, len(names) // limit)][:limit]
+
+
+def _one_by_one(jobs: list[Job]) -> Iterator[tuple[Job, dict[str, Any] | str]]:
+    """Yield each job with its row, or with the line that says why there is none; here, with all threads."""
+    for job in jobs:
+        try:
+            yield job, run_job(job)
+        except Exception as error:  # noqa: BLE001 (whatever is wrong with one image, the others are done)
+            yield job, _reason(error)
+
+
+def _in_processes(jobs: list[Job], workers: int) -> Iterator[tuple[Job, dict[str, Any] | str]]:
+    """Yield each job with its row, or with the line that says why there is none."""
+    if not jobs:
+        return
+    context = multiprocessing.get_context("spawn")  # torch and its threads do not survive a fork
+    threads = max(1, n_threads() // workers)
+    with _threads_of_workers(threads):
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(threads,))
+        try:
+            futures: dict[Future[dict[str, Any]], Job] = {pool.submit(run_job, job): job for job in jobs}
+            for future in as_completed(futures):
+                yield futures[future], _outcome(future)
+        except BrokenProcessPool as error:
+            fix = "the same command goes on; if it was out of memory, add --workers 1"
+            raise TrainingError(f"a worker process died; the rows that are done stay; {fix}") from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _outcome(future: Future[dict[str, Any]]) -> dict[str, Any] | str:
+    error = future.exception()
+    if error is None:
+        return future.result()
+    if isinstance(error, BrokenProcessPool):
+        raise error
+    return _reason(error)
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) if isinstance(error, SelfsegError) else " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _start_worker(threads: int) -> None:
+    import signal
+
+    import torch
+
+    torch.set_num_threads(threads)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a worker at once: rows are whole or absent
+
+
+@contextmanager
+def _threads_of_workers(threads: int) -> Iterator[None]:
+    """Set the variables that libraries read when a worker starts, and put them back."""
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

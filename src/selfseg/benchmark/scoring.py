@@ -1,0 +1,206 @@
+"""Scores of one outcome against the truth of one image, by the task of the dataset."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.measure import label as connected_components
+
+from selfseg.benchmark.outcome import Outcome
+from selfseg.core.errors import InputError, explain
+from selfseg.core.image import Image
+from selfseg.measure import label_free
+from selfseg.measure.kinds import region_kind, score
+from selfseg.measure.scales import ScaleScores, list_scores, tree_scores
+from selfseg.measure.summary import Scores
+from selfseg.read.datasets._base import Dataset
+
+Labels = NDArray[np.integer]
+
+REGIONS = (2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 27, 33, 40, 50, 60, 75, 90, 110, 135, 165, 200)
+"""Numbers of regions at which a merge tree is scored."""
+
+KIND_OF_TASK = {"instances": "instances", "foreground": "membranes", "lesion": "lesions"}
+"""How the foreground of a task is scored (`measure.score`)."""
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """Everything that is known of one outcome.
+
+    Attributes
+    ----------
+    one
+        Scores of the one output.
+    connected
+        The same with classes cut into connected components; only for partitions.
+    oracle
+        Scores of the foreground that is best by the truth; only for tasks with a foreground.
+    scales
+        Scores over scales; only for partitions with several.
+    altitudes
+        ``[L]`` altitude in the merge tree at which each number of regions comes up; None for lists.
+    """
+
+    one: Scores
+    connected: Scores | None = None
+    oracle: Scores | None = None
+    scales: ScaleScores | None = None
+    altitudes: NDArray[np.float64] | None = None
+
+
+def score_outcome(
+    dataset: Dataset,
+    image: Image,
+    outcome: Outcome,
+    truths: Sequence[Labels],
+    instances: bool = False,
+    curve: bool = False,
+) -> ImageScores:
+    """Score one outcome.
+
+    Parameters
+    ----------
+    dataset
+        It says what the task is, and by which rule the foreground is chosen without labels.
+    image
+        The image.
+    outcome
+        What a contender gave.
+    truths
+        One array ``[*S]`` an annotator.
+    instances
+        The labels are single objects, 1 = background.
+    curve
+        Score boundaries at every scale, which is slow.
+
+    Raises
+    ------
+    InputError
+        If labels or truth do not fit the image.
+    """
+    for name, array in (("labels", outcome.labels), *(("truth", truth) for truth in truths)):
+        if array.shape != image.spatial_shape:
+            got = f"{name} of shape {array.shape}"
+            raise InputError(
+                explain(image.name, expected=f"shape {image.spatial_shape}", got=got, fix="check the dataset")
+            )
+    if dataset.task == "partition":
+        return _score_partition(outcome, truths, curve)
+    if dataset.task == "none":
+        return ImageScores(_score_without_truth(outcome.labels, image))
+    return _score_foreground(dataset, image, outcome.labels, truths[0], instances)
+
+
+def _score_partition(outcome: Outcome, truths: Sequence[Labels], curve: bool) -> ImageScores:
+    one = score(outcome.labels, truths)
+    parts = connected_components(outcome.labels.astype(np.int64), background=-1, connectivity=1)
+    connected = region_kind(parts, truths)  # their boundaries are those of the classes
+    if outcome.hierarchy is not None:
+        tree = outcome.hierarchy.tree
+        scales = tree_scores(
+            outcome.hierarchy.superpixels, tree.parents, tree.altitudes, truths, REGIONS, by="regions", boundaries=curve
+        )
+        merges = tree.altitudes[tree.n_leaves :]
+        done = np.clip(tree.n_leaves - np.array(REGIONS), 0, len(merges))
+        altitudes = np.concatenate([[0.0], merges])[done]
+        return ImageScores(one, connected, None, scales, altitudes)
+    if outcome.scales:
+        levels = [level for level, _ in outcome.scales]
+        scales = list_scores((labels for _, labels in outcome.scales), truths, levels, boundaries=curve)
+        return ImageScores(one, connected, None, scales)
+    return ImageScores(one, connected)
+
+
+def _score_without_truth(labels: Labels, image: Image) -> Scores:
+    pixels = image.channels_last().astype(np.float64)
+    criteria: dict[str, Callable[..., float]] = {
+        "borsotti_q": label_free.borsotti_q,
+        "zhang_entropy": label_free.zhang_entropy,
+        "boundary_edge_agreement": label_free.boundary_edge_agreement,
+    }
+    values = {name: float(criterion(labels, pixels)) for name, criterion in criteria.items()}
+    return Scores({**values, "n_regions": float(len(np.unique(labels)))})
+
+
+def _score_foreground(dataset: Dataset, image: Image, labels: Labels, truth: Labels, instances: bool) -> ImageScores:
+    kind = KIND_OF_TASK[dataset.task]
+    if instances:
+        own = np.maximum(labels.astype(np.int64) - 1, 0)
+        return ImageScores(score(own, truth, kind), oracle=score(own, truth, kind))
+    chosen = np.isin(labels, foreground_classes(labels, dataset.foreground, image))
+    best = np.isin(labels, best_classes(labels, truth != 0))
+    return ImageScores(
+        score(_objects(chosen, dataset.task), truth, kind), oracle=score(_objects(best, dataset.task), truth, kind)
+    )
+
+
+def _objects(mask: NDArray[np.bool_], task: str) -> Labels:
+    """Return single objects where the task counts them, else the mask as it is."""
+    if task != "instances":
+        return mask.astype(np.uint8)
+    objects: Labels = connected_components(mask, connectivity=1)
+    return objects
+
+
+def foreground_classes(labels: Labels, rule: str, image: Image) -> list[int]:
+    """Choose the foreground among the classes by a rule that knows no truth.
+
+    Parameters
+    ----------
+    labels
+        ``[*S]``, 1..K, 0 = ignore.
+    rule
+        ``not_largest`` (the class with most pixels is background), ``largest`` (only that one is foreground), or
+        ``brightest`` (the class of the highest mean intensity).
+    image
+        The image.
+    """
+    ids, counts = np.unique(labels[labels > 0], return_counts=True)
+    if len(ids) == 0:
+        return []
+    largest = int(ids[np.argmax(counts)])
+    if rule == "not_largest":
+        return [int(label) for label in ids if label != largest]
+    if rule == "largest":
+        return [largest]
+    intensity = image.channels_last().astype(np.float64).mean(-1)
+    means = [float(intensity[labels == label].mean()) for label in ids]
+    return [int(ids[int(np.argmax(means))])]
+
+
+def best_classes(labels: Labels, inside: NDArray[np.bool_]) -> list[int]:
+    """Return the classes whose union has the best Dice with the mask `inside`: an oracle.
+
+    The best union takes all classes whose share inside the mask is above some value, so only K unions are compared.
+    """
+    ids, index = np.unique(labels, return_inverse=True)
+    area = np.bincount(index.ravel(), minlength=len(ids)).astype(np.float64)
+    hits = np.bincount(index.ravel(), weights=inside.ravel(), minlength=len(ids))
+    order = np.argsort(-hits / area, kind="stable")
+    order = order[ids[order] > 0]
+    if len(order) == 0:
+        return []
+    dice = 2 * np.cumsum(hits[order]) / (np.cumsum(area[order]) + max(1, int(inside.sum())))
+    return [int(label) for label in ids[order[: int(np.argmax(dice)) + 1]]]
+
+
+def scales_to_json(found: ImageScores) -> dict[str, Any] | None:
+    """Return the scores over scales as plain values."""
+    scales = found.scales
+    if scales is None:
+        return None
+    counts = [[c.matched_labels, c.of_labels, c.matched_truth, c.of_truth] for c in scales.boundaries]
+    return {
+        "levels": scales.levels.tolist(),
+        "altitudes": None if found.altitudes is None else found.altitudes.tolist(),
+        "n_regions": scales.n_regions.tolist(),
+        "rand": scales.rand.tolist(),
+        "variation": scales.variation.tolist(),
+        "covered": scales.covered.tolist(),
+        "covered_best": scales.covered_best,
+        "area": scales.area,
+        "boundaries": counts,
+    }

@@ -1,0 +1,170 @@
+"""The table of a benchmark, as Markdown, CSV, JSON and for the terminal."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+
+from selfseg.benchmark.columns import Column
+from selfseg.benchmark.standings import Row, Standing, image_value
+
+ORACLE_NOTE = (
+    "Columns marked * choose by the truth (an oracle: the scale, or which classes are foreground); all others are the one output "
+    "that a user gets without labels. Best value of a column in bold."
+)
+
+
+def cell(standing: Standing, column: Column) -> str:
+    """Return a value with its spread over seeds: ``.566 ± .004``; a dash where there is none."""
+    value = standing.values.get(column.key, math.nan)
+    if math.isnan(value):
+        return "–"
+    text = written(value, column.digits)
+    spread = standing.spread.get(column.key, math.nan)
+    return text if math.isnan(spread) or column.sign == 0 else f"{text} ± {written(spread, column.digits)}"
+
+
+def written(value: float, digits: int) -> str:
+    """Return a number without the zero before the point, as scores are written."""
+    text = f"{value:.{digits}f}"
+    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
+
+
+def heading(column: Column) -> str:
+    """Return the heading, oracles marked."""
+    return f"{column.head}*" if is_oracle(column) else column.head
+
+
+def is_oracle(column: Column) -> bool:
+    """Whether the column chooses by the truth."""
+    return column.key.split(".")[0] in ("ods", "ois", "oracle")
+
+
+def shown_columns(found: Sequence[Standing], columns: Sequence[Column]) -> list[Column]:
+    """Return the columns for which any contender has a value."""
+    return [c for c in columns if any(not math.isnan(one.values.get(c.key, math.nan)) for one in found)]
+
+
+def best_of(found: Sequence[Standing], column: Column) -> float | None:
+    """Return the best value of a column as it is written; None where neither end is better."""
+    values = [one.values[column.key] for one in found if not math.isnan(one.values.get(column.key, math.nan))]
+    if not values or column.sign == 0:
+        return None
+    return round((max if column.sign > 0 else min)(values), column.digits)
+
+
+def table_rows(found: Sequence[Standing], columns: Sequence[Column], wanted: int) -> list[list[tuple[str, bool]]]:
+    """Return the cells of every contender: text, and whether it is the best of its column."""
+    best = {column.key: best_of(found, column) for column in columns}
+    rows = []
+    for one in found:
+        short = "" if one.n_images == wanted else f" ({one.n_images} of {wanted} images)"
+        cells = [(one.contender.title + short, False)]
+        for column in columns:
+            value = one.values.get(column.key, math.nan)
+            cells.append((cell(one, column), not math.isnan(value) and round(value, column.digits) == best[column.key]))
+        rows.append(cells)
+    return rows
+
+
+def as_markdown(found: Sequence[Standing], columns: Sequence[Column], wanted: int) -> str:
+    """Return the table in Markdown, with a line on what is an oracle."""
+    columns = shown_columns(found, columns)
+    lines = ["| | " + " | ".join(heading(column) for column in columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for cells in table_rows(found, columns, wanted):
+        lines.append("| " + " | ".join(f"**{text}**" if best else text for text, best in cells) + " |")
+    return "\n".join([*lines, "", ORACLE_NOTE, ""])
+
+
+def as_csv(found: Sequence[Standing]) -> str:
+    """Return every dataset value of every contender, unrounded, one line a contender."""
+    keys = list(dict.fromkeys(key for one in found for key in one.values))
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["contender", "images", *keys, *(f"{key} spread" for key in keys if found[0].spread)])
+    for one in found:
+        spread = [_plain(one.spread.get(key, math.nan)) for key in keys] if found[0].spread else []
+        writer.writerow(
+            [one.contender.title, one.n_images, *(_plain(one.values.get(k, math.nan)) for k in keys), *spread]
+        )
+    return out.getvalue()
+
+
+def images_csv(rows: Sequence[Row], columns: Sequence[Column]) -> str:
+    """Return one line a row: contender, seed, image, kind, scores of the columns that single images have, seconds, bytes."""
+    single = [c for c in columns if c.key.split(".")[0] in ("one", "connected", "oracle")]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(
+        ["contender", "seed", "image", "kind", *(c.key for c in single), "labels", "seconds", "peak_memory_bytes"]
+    )
+    for row in rows:
+        key = row["key"]
+        title = key["contender"]["name"] + (f":{key['contender']['preset']}" if key["contender"]["preset"] else "")
+        scores = [_plain(image_value(row, column.key)) for column in single]
+        writer.writerow(
+            [
+                title,
+                key["seed"],
+                key["image"],
+                row["kind"],
+                *scores,
+                row["n_labels"],
+                row["seconds"],
+                row["peak_memory_bytes"],
+            ]
+        )
+    return out.getvalue()
+
+
+def as_json(found: Sequence[Standing]) -> list[dict[str, Any]]:
+    """Return the standings as plain values; null where there is none."""
+    return [
+        {
+            "contender": one.contender.title,
+            "is_method": one.contender.is_method,
+            "images": one.n_images,
+            "values": {key: _or_none(value) for key, value in one.values.items()},
+            "spread": {key: _or_none(value) for key, value in one.spread.items()},
+            "curve": one.curve,
+        }
+        for one in found
+    ]
+
+
+def for_terminal(found: Sequence[Standing], columns: Sequence[Column], wanted: int, width: int) -> list[Table]:
+    """Return tables for rich, as many as the width of the terminal asks for; methods in bold, best values in green."""
+    columns = shown_columns(found, columns)
+    names = max(len(cells[0][0]) for cells in table_rows(found, [], wanted))
+    tables, block, room = [], list[Column](), width - names
+    for column in columns:
+        needed = 2 + max(len(heading(column)), *(len(cell(one, column)) for one in found))
+        if block and needed > room:
+            tables.append(_block(found, block, wanted))
+            block, room = [], width - names
+        block.append(column)
+        room -= needed
+    return [*tables, _block(found, block, wanted)]
+
+
+def _block(found: Sequence[Standing], columns: Sequence[Column], wanted: int) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("", no_wrap=True)
+    for column in columns:
+        table.add_column(heading(column), justify="right", no_wrap=True)
+    for one, cells in zip(found, table_rows(found, columns, wanted), strict=True):
+        name = cells[0][0]
+        texts = [f"[green]{text}[/green]" if best else text for text, best in cells[1:]]
+        table.add_row(f"[bold]{name}[/bold]" if one.contender.is_method else name, *texts)
+    return table
+
+
+def _plain(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.6g}"
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,0 +1,197 @@
+"""What a dataset says of itself, and how one is found: by the name of its file in this folder."""
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfseg.core.errors import InputError, UsageError, explain
+from selfseg.core.image import Image
+
+Task = Literal["partition", "instances", "foreground", "lesion", "none"]
+"""What the truth is: a partition into segments, objects one by one, two classes, lesions in a volume, or nothing."""
+
+Convert = Callable[[list[Path]], NDArray[Any]]
+"""Makes the array of one file of the layout out of the files that the origin keeps."""
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """One file of a dataset's folder, and where its content comes from.
+
+    Attributes
+    ----------
+    url
+        Where the origin keeps it; with ``{}`` if it is made out of several files there. Empty = it comes with a package.
+    sha256
+        Hexadecimal SHA-256: of the file's bytes, or with `convert` of the array that the file holds (`array_digest`),
+        since the same array can be stored in many ways.
+    path
+        Where it lies below the data folder, with ``/``.
+    parts
+        What stands for ``{}``, in order; empty = `url` is one file.
+    convert
+        Makes the array to be stored out of the downloaded files; None = the bytes are kept as they are. A file of several
+        dataset files, such as an archive, is downloaded once.
+    """
+
+    url: str
+    sha256: str
+    path: str
+    parts: tuple[str, ...] = ()
+    convert: Convert | None = None
+
+    @property
+    def urls(self) -> list[str]:
+        """What must be downloaded for this file."""
+        return [self.url.replace("{}", part) for part in self.parts] or [self.url]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image of a split with its truth. Nothing is read before it is asked for; items can be pickled.
+
+    Attributes
+    ----------
+    name
+        Unique in the split; usable as a file name.
+    load_image
+        Returns the image.
+    load_truths
+        Returns ``[A *S]`` integers, one label image an annotator, A = 0 where there is no truth; raises `InputError`,
+        naming the file, where it cannot be read.
+    group
+        The source image, slice or patient that it was cut from: a split never cuts a group.
+    kind
+        The kind of image where a dataset has several, for example of microscopy.
+    """
+
+    name: str
+    load_image: Callable[[], Image]
+    load_truths: Callable[[], NDArray[np.integer]]
+    group: str
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset: one instance in a file of this folder, which has its name.
+
+    Attributes
+    ----------
+    name, title
+        The file's name; one line on what it is.
+    task
+        What its truth is.
+    axes
+        Axes of every image.
+    licence, citation, homepage
+        Terms as the origin states them, what to cite, and where the data come from.
+    splits, default_split
+        Names of the splits, and the one that is taken unless said otherwise.
+    n_classes
+        Classes to ask a method for; None = as many as it finds.
+    foreground
+        Rule without labels by which class is the object: ``""`` (none), ``"not_largest"`` (all but the largest class),
+        ``"largest"``, ``"brightest"``.
+    layout
+        What the folder must hold, in words that a user can follow.
+    files
+        The files that can be downloaded or verified.
+    n_images
+        Images of each split, in the order of `splits`, where all `files` are there.
+    find
+        Lists the items of a split in the data folder, in an order of their own.
+    split_rule
+        How the splits are made, in one line.
+    bundled
+        Where the files come with an installed package: returns their folder.
+    """
+
+    name: str
+    title: str
+    task: Task
+    axes: str
+    licence: str
+    citation: str
+    homepage: str
+    splits: tuple[str, ...]
+    default_split: str
+    n_classes: int | None
+    foreground: str
+    layout: str
+    files: tuple[RemoteFile, ...]
+    n_images: tuple[int, ...]
+    find: Callable[[Path, str], list[Item]]
+    split_rule: str
+    bundled: Callable[[], Path] | None = None
+
+    def root(self, data: Path | None) -> Path:
+        """Return the folder below which the paths of `files` lie: the package's, `data`, or the cache."""
+        if self.bundled is not None:
+            return self.bundled()
+        return cache_folder() if data is None else Path(data)
+
+    def items(self, split: str, data: Path | None = None) -> list[Item]:
+        """List the images of a split that are there, without reading them.
+
+        Parameters
+        ----------
+        split
+            One of `splits`.
+        data
+            Folder with the layout of ``docs/datasets.md``; None = the cache that `download` fills. What is in the
+            folder is listed, be it less or more than `files`.
+
+        Raises
+        ------
+        UsageError
+            If there is no such split.
+        InputError
+            If no image of the split is there.
+        """
+        if split not in self.splits:
+            expected, fix = f"one of {', '.join(self.splits)}", f"see `selfseg datasets {self.name}`"
+            raise UsageError(explain(f"split of {self.name}", expected=expected, got=repr(split), fix=fix))
+        root = self.root(data)
+        items = self.find(root, split)
+        if not items:
+            fix = f"run `selfseg datasets {self.name} --download`, or name a folder that holds it with --data"
+            expected = f"images of {self.name}, split {split}"
+            raise InputError(explain(str(root), expected=expected, got="none", fix=fix))
+        return items
+
+
+def cache_folder() -> Path:
+    """Return the folder of this user's that downloads go to."""
+    import pooch
+
+    return Path(pooch.os_cache("selfseg")) / "datasets"
+
+
+def dataset_names() -> list[str]:
+    """Return the names of all datasets: the files of this folder."""
+    package = importlib.import_module("selfseg.read.datasets")
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_"))
+
+
+def find_dataset(name: str) -> Dataset:
+    """Return the dataset called `name`.
+
+    Raises
+    ------
+    UsageError
+        If there is no such dataset.
+    """
+    names = dataset_names()
+    if name not in names:
+        fix = "see `selfseg datasets`"
+        raise UsageError(explain("dataset", expected=f"one of {', '.join(names)}", got=repr(name), fix=fix))
+    module = importlib.import_module(f"selfseg.read.datasets.{name}")
+    found: Dataset = module.DATASET
+    return found

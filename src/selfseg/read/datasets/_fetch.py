@@ -1,0 +1,179 @@
+"""Downloads with pooch: each file is verified before it takes its place, and what is there and whole is not fetched again."""
+
+import contextlib
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfseg.core.errors import InputError, OutputError, explain
+from selfseg.core.files import writing
+from selfseg.core.progress import Progress, Silent
+from selfseg.read._decoded import DAMAGE
+from selfseg.read.datasets._base import Dataset, RemoteFile
+from selfseg.read.datasets._verify import array_digest, fault_of
+
+ELSEWHERE = "or take the files from elsewhere and name their folder with --data (layout: docs/datasets.md)"
+TIMEOUT = 60.0
+"""Seconds without a byte after which a server counts as gone."""
+
+CHUNK = 1 << 16
+
+MEGABYTE = 1e6
+
+BROKEN: tuple[type[Exception], ...] = (*DAMAGE, BadZipFile, InputError)
+"""What a conversion can raise on a file that is not what it should be."""
+
+
+def download(dataset: Dataset, data: Path | None = None, progress: Progress | None = None) -> Path:
+    """Bring every file of a dataset that is missing or damaged into the data folder, converted and verified.
+
+    Parameters
+    ----------
+    dataset
+        The dataset.
+    data
+        The folder; None = the cache.
+    progress
+        Listener.
+
+    Returns
+    -------
+    Path
+        The folder below which the dataset's files lie.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be downloaded, comes incomplete, or has another SHA-256 than it should: it is not kept, and
+        those that came before it are.
+    OutputError
+        If the folder cannot be written.
+    """
+    progress = progress or Silent()
+    root = dataset.root(data)
+    wanted = [file for file in dataset.files if fault_of(file, root) is not None]
+    if not wanted:
+        return root
+    if dataset.bundled is not None:
+        fix = "install that package again"
+        got = f"{len(wanted)} that are missing or differ, {wanted[0].path} among them"
+        raise InputError(explain(str(root), expected=f"the files of {dataset.name}", got=got, fix=fix))
+    total = len(dataset.files)
+    progress.start(f"download {dataset.name}", total, total - len(wanted))
+    try:
+        with _workspace(root) as workspace:
+            for done, file in enumerate(wanted, total - len(wanted)):
+                _bring(file, root, workspace, _Meter(progress, done))
+                progress.update(done + 1, {})
+    finally:
+        progress.finish()
+    return root
+
+
+class _Meter:
+    """What pooch takes for a progress bar: tells the listener how much of the present file has come."""
+
+    def __init__(self, progress: Progress, done: int) -> None:
+        self.total = 0  # pooch sets it to the bytes that the server announces, 0 where it does not
+        self._progress, self._done, self._received = progress, done, 0
+
+    def update(self, n_bytes: int) -> None:
+        """Count bytes that have come."""
+        self._received += n_bytes
+        self._progress.update(self._done, {"MB": self._received / MEGABYTE})
+
+    def reset(self) -> None:
+        """Begin anew."""
+        self._received = 0
+
+    def close(self) -> None:
+        """Nothing is to be closed."""
+
+
+@contextlib.contextmanager
+def _workspace(root: Path) -> Iterator[Path]:
+    """Yield a folder inside `root` for what is not finished, and remove it however the work ends."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".download-", dir=root))
+    except OSError as error:
+        got, fix = error.strerror or str(error), "choose a writable place with -o"
+        raise OutputError(explain(str(root), expected="a folder that can be written", got=got, fix=fix)) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _bring(file: RemoteFile, root: Path, workspace: Path, meter: _Meter) -> None:
+    """Put one file in its place."""
+    known = file.sha256 if file.convert is None else None
+    parts = [_retrieve(url, workspace, known, meter) for url in file.urls]
+    if file.convert is None:
+        with writing(root / file.path) as temporary:
+            shutil.copyfile(parts[0], temporary)
+        parts[0].unlink()
+        return
+    try:
+        array = file.convert(parts)
+    except BROKEN as error:
+        fix = f"try again later, {ELSEWHERE}"
+        raise InputError(explain(file.url, expected=f"{file.path} in it", got=str(error), fix=fix)) from error
+    if array_digest(array) != file.sha256:
+        raise _changed(file.url, file.path)
+    with writing(root / file.path) as temporary:
+        _store(array, temporary)
+
+
+def _retrieve(url: str, folder: Path, sha256: str | None, meter: _Meter) -> Path:
+    """Download one file into `folder`, or return it if it is there already."""
+    import pooch
+    import requests
+
+    name = f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{PurePosixPath(urlsplit(url).path).name}"
+    pooch.get_logger().setLevel("ERROR")
+    meter.reset()
+    downloader: Any = pooch.HTTPDownloader(progressbar=meter, chunk_size=CHUNK, timeout=TIMEOUT)
+    try:
+        known = None if sha256 is None else f"sha256:{sha256}"
+        return Path(pooch.retrieve(url, known, fname=name, path=folder, downloader=downloader))
+    except requests.exceptions.HTTPError as error:
+        got = f"HTTP {error.response.status_code} ({error.response.reason})"
+        fix = f"try again later, {ELSEWHERE}"
+    except requests.exceptions.ChunkedEncodingError:
+        got, fix = "a part of it: the connection broke", "run the same command again: files that are whole are kept"
+    except requests.exceptions.RequestException:
+        got, fix = "no connection", f"check the network and run the same command again, {ELSEWHERE}"
+    except OSError as error:
+        got, fix = error.strerror or str(error), "free some space or choose another place with -o"
+        raise OutputError(explain(str(folder.parent), expected="room for a download", got=got, fix=fix)) from error
+    except ValueError as error:  # what pooch raises for another hash
+        raise _changed(url, name.partition("-")[2]) from error
+    raise InputError(explain(url, expected="a download", got=got, fix=fix))
+
+
+def _changed(url: str, what: str) -> InputError:
+    fix = f"the origin may have changed, or a proxy answered for it: try again later, {ELSEWHERE}"
+    return InputError(explain(url, expected=f"{what} of the known SHA-256", got="other content", fix=fix))
+
+
+def _store(array: NDArray[Any], path: Path) -> None:
+    """Write an array by the suffix of its path: annotators as NPZ, stacks as TIFF, pictures as PNG, all compressed."""
+    if path.suffix == ".npz":
+        np.savez_compressed(path, segmentations=array)
+    elif path.suffix == ".tif":
+        import tifffile
+
+        tifffile.imwrite(path, array, compression="zlib", photometric="minisblack", metadata={"axes": "ZYX"})
+    else:
+        import imagecodecs
+
+        path.write_bytes(imagecodecs.png_encode(array))
