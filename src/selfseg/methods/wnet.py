@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 from selfseg.losses.area import area_too_large, soft_areas
+from selfseg.losses.affinity import Affinity
 from selfseg.losses.soft_ncut import soft_ncut
 from selfseg.losses.window_affinity import window_affinity
 from selfseg.methods._base import Batch, Method, MethodConfig
@@ -218,9 +219,9 @@ class WNet(Method):
         response: Tensor = self.encoder(images)
         return response.float().softmax(1)
 
-    def _cut_terms(self, segments: Tensor, affinity: Any, valid: Tensor | None) -> dict[str, Tensor]:
+    def _cut_terms(self, segments: Tensor, affinity: Affinity | None, valid: Tensor | None) -> dict[str, Tensor]:
         config, terms = self.config, {}
-        if config.cut:
+        if affinity is not None:
             terms["cut"] = config.cut / config.n_segments * soft_ncut(segments, affinity)
         if config.balance:
             shares = soft_areas(segments, valid)
@@ -238,9 +239,10 @@ class WNet(Method):
         count = valid.sum().clamp(min=1) * images.shape[1]
         return {"reconstruction": self.config.reconstruction * (error * valid[:, None]).sum() / count}
 
-    def _affinity(self, images: Tensor, valid: Tensor | None) -> Any:
-        sigma: Any = "auto" if self.config.sigma_intensity is None else self.config.sigma_intensity
-        return window_affinity(images, self.config.radius, sigma, self.config.sigma_space, valid=valid)
+    def _affinity(self, images: Tensor, valid: Tensor | None) -> Affinity:
+        config = self.config
+        sigma = "auto" if config.sigma_intensity is None else config.sigma_intensity
+        return window_affinity(images, config.radius, sigma, config.sigma_space, valid=valid)
 
     @torch.no_grad()
     def _begin(self, images: Tensor) -> None:
@@ -295,7 +297,7 @@ class WNet(Method):
             rows, pulled = (x.movedim(1, 0).reshape(k, -1).double() for x in (hard, affinity.apply(hard)))
             areas += rows.sum(1)
             association += rows @ pulled.T
-            volume += rows @ affinity.degrees.reshape(-1).double()
+            volume += rows @ affinity.degrees(hard.dtype).reshape(-1).double()
         return areas, association, volume
 
     def assign(self, images: Tensor) -> Tensor:
