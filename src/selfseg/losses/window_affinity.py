@@ -85,10 +85,10 @@ def window_affinity(
     for name, number in numbers.items():
         if not 0 < number < math.inf:
             raise UsageError(explain(name, expected="a number above 0", got=f"{number}", fix="see window_affinity"))
-    image = image.detach() if image.is_floating_point() else image.detach().float()
+    image = image.detach() if image.dtype in (torch.float32, torch.float64) else image.detach().float()
     if valid is not None:
         image = image.where(valid.unsqueeze(1), image.new_zeros(()))
-    if not bool(image.isfinite().all()):
+    if not _finite(image):
         fix = "mark such pixels in `valid`"
         raise UsageError(explain("image", expected="finite values", got="NaN or infinity", fix=fix))
     if sigma_intensity == "auto":
@@ -96,6 +96,12 @@ def window_affinity(
     else:
         sigma = torch.full((len(image),), float(sigma_intensity), dtype=torch.float64)
     return WindowAffinity(image, list(_half_window(radius, distances)), sigma, sigma_space, valid)
+
+
+def _finite(image: Tensor) -> bool:
+    if image.device.type == "cpu":  # in NumPy: torch would wake its threads for it, which a busy machine makes wait
+        return bool(np.isfinite(image.numpy()).all())
+    return bool(image.isfinite().all())
 
 
 def _half_window(radius: float, spacing: tuple[float, ...]) -> Iterator[tuple[tuple[int, ...], float]]:
