@@ -205,17 +205,12 @@ class WindowAffinity(Affinity):
         """Return the image and its window as the kernels' `Window`."""
         B, C = self._image.shape[:2]
         Z, Y, X = (1, *self.shape[1:])[-3:]
-        groups: dict[tuple[int, int], list[int]] = {}
-        for tap, (offset, _) in enumerate(self._offsets):
-            dz, dy, dx = (0, *offset)[-3:]
-            groups.setdefault((dz, dy), [dx, 0, tap])[1] += 1  # in order, so the dx of a group follow each other
-        table = np.array([(*lines, *run) for lines, run in groups.items()], np.int64).reshape(-1, 5)
         fall = np.array([fall for _, fall in self._offsets], np.float64) / math.log(2)
         valid = np.empty(0, np.float32) if self._valid is None else self._valid.float().reshape(-1).numpy()
         scale = (self.sigma_intensity.square().reciprocal() / math.log(2)).float().numpy()
         image = self._image.float().contiguous().view(-1).numpy()
-        farthest = max((abs(offset[-1]) for offset, _ in self._offsets), default=0)
-        return lay_out(image, valid, scale, table, fall.astype(np.float32), (B, C, Z, Y, X), farthest)
+        offsets = [(0, *offset)[-3:] for offset, _ in self._offsets]
+        return lay_out(image, valid, scale, offsets, fall.astype(np.float32), (B, C, Z, Y, X))
 
     def _apply_by_offsets(self, p: Tensor) -> Tensor:
         """Return ``W p`` offset by offset, for any device and precision; of W one offset at a time is held."""
