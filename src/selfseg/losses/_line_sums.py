@@ -64,7 +64,9 @@ def _line_function(module: Any, n_classes: int) -> Any:
     t, sums = builder.phi(WORD), [builder.phi(BLOCK) for _ in range(2 * n_classes)]
     totals = _add_tap(builder, s, taps, t, x, source, rows, sums)
     following = builder.add(t, one)
-    for phi, first, then in zip([t, *sums], [zero, *[ir.Constant(BLOCK, None)] * len(sums)], [following, *totals], strict=True):
+    for phi, first, then in zip(
+        [t, *sums], [zero, *[ir.Constant(BLOCK, None)] * len(sums)], [following, *totals], strict=True
+    ):
         phi.add_incoming(first, along)
         phi.add_incoming(then, each)
     builder.cbranch(builder.icmp_unsigned("<", following, n), each, done)
@@ -83,9 +85,7 @@ def _line_function(module: Any, n_classes: int) -> Any:
 def _add_tap(builder: Any, s: Any, taps: Any, t: Any, x: Any, source: Any, rows: Any, sums: Any) -> list[Any]:
     """Return `sums` (those of a, then those of b) with tap `t` added."""
     entry = builder.mul(t, ir.Constant(WORD, 3))
-    at, of_a, of_b = (
-        builder.load(builder.gep(taps, [builder.add(entry, ir.Constant(WORD, i))])) for i in range(3)
-    )
+    at, of_a, of_b = (builder.load(builder.gep(taps, [builder.add(entry, ir.Constant(WORD, i))])) for i in range(3))
     weights = [builder.load(_pointer(builder, s, builder.add(of, x)), align=4) for of in (of_a, of_b)]
     here = builder.add(source, at)
     values = [builder.load(_pointer(builder, s, builder.add(here, row)), align=4) for row in rows]

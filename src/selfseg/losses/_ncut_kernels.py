@@ -226,16 +226,18 @@ def _aim(line: Any, two: Any, window: Any, lines: Any, weights: Any, ends: Any, 
     pitch, z, y, n = u64(window.pitch), line // Y % Z, line % Y, 0
     here = weights[line % len(weights)]
     beside = weights[(line + 1) % len(weights)]
+    last_dz, last_dy = Z, Y
+    values, there, inside = here, here, False
     for i in range(len(window.taps)):
         dz, dy, dx, of_a, of_b = window.taps[i]
-        if not two:
-            of_b = 0
-        if (of_a or of_b) and 0 <= z + dz < Z and 0 <= y + dy < Y:
-            other = line + dz * Y + dy
-            there = weights[other % len(weights)]
-            taps[3 * n] = lines[other % len(lines)] + u64(dx)
+        if dz != last_dz or dy != last_dy:  # places are in order: those of a line follow each other
+            last_dz, last_dy, other = dz, dy, line + dz * Y + dy
+            inside = 0 <= z + dz < Z and 0 <= y + dy < Y
+            values, there = lines[other % len(lines)], weights[other % len(weights)]
+        if inside and (of_a or (of_b and two)):
+            taps[3 * n] = values + u64(dx)
             taps[3 * n + 1] = _tap_row(of_a, here, there, dx, ends, pitch)
-            taps[3 * n + 2] = _tap_row(of_b, beside, there, dx, ends, pitch)
+            taps[3 * n + 2] = _tap_row(of_b if two else 0, beside, there, dx, ends, pitch)
             n += 1
     return n
 
@@ -255,7 +257,9 @@ def window_products(
     ends = (margin, margin + pitch)
     sums = ends[1] + pitch
     lines = sums + pitch * u64(2) * classes + pitch * (u64(C) + classes) * np.arange(2 * reach + 2).astype(np.uint64)
-    weights = lines[-1] + pitch * (u64(C) + classes) + pitch * u64(len(window.fall)) * np.arange(reach + 2).astype(np.uint64)
+    weights = (
+        lines[-1] + pitch * (u64(C) + classes) + pitch * u64(len(window.fall)) * np.arange(reach + 2).astype(np.uint64)
+    )
     s = np.zeros(weights[-1] + pitch * u64(len(window.fall)) + margin, np.float32)
     s[ends[1] : sums] = 1
     taps, forms = np.empty(3 * len(window.taps), np.uint64), np.zeros((2, B, K))
@@ -263,7 +267,7 @@ def window_products(
     loaded = weighed = start
     while line < stop:
         floor = line // n_lines * n_lines
-        if line == start or line == floor:
+        if line in (start, floor):
             loaded = weighed = max(line - reach, floor)
         two = line + 1 < stop and (line + 1) % Y > 0
         last = line + 1 if two else line
@@ -279,7 +283,9 @@ def window_products(
         _sum_lines(s, taps, u64(n), u64(C) * pitch + row, a, b, pitch, u64(window.width), classes - first)
         _store(s, lines[line % len(lines)], sums, line, window, out, strides, degrees, known, forms)
         if two:
-            _store(s, lines[last % len(lines)], sums + classes * pitch, last, window, out, strides, degrees, known, forms)
+            _store(
+                s, lines[last % len(lines)], sums + classes * pitch, last, window, out, strides, degrees, known, forms
+            )
         line = last + 1
     return forms
 
