@@ -1,10 +1,11 @@
 """Value and gradient of the soft normalised cut: the formulations in use against ours, all in one run.
 
-    python benchmarks/speed/soft_ncut.py [-o FILE.json] [--repeats 15]
+    python benchmarks/speed/soft_ncut.py [-o FILE.json] [--repeats 15] [--threads N]
 
 Float32 on a CPU, one grey image in 0..255, sigma_I = 10, sigma_X = 4; weights are computed in the step, as for a new batch, except
 where a side says otherwise. Sides run in processes of their own, in turns, so that a noisy neighbour hits all of them; the ratio
-is of medians. Memory is what a step needs beyond its inputs, in a further process each. All sides must give the same value.
+is of medians, and of least times. With `--threads 1` nobody waits for another thread: that is the fairer ratio on a busy machine,
+where torch's many small operations wait most. Memory is what a step needs beyond its inputs, in a further process each. All sides must give the same value.
 
 The work, counted for N pixels, K classes and T pairs a pixel (34 in the disc of radius 5, 46 in the ball of radius 3): 4 N K T
 operations for ``W p`` (a product and a sum, both ways), about 20 N T for the weights. State moved: p is read, ``W p`` written and
@@ -139,8 +140,8 @@ def sides_of(case: str) -> list[str]:
     return [side for side in SIDES if side != "unfold" or len(CASES[case][0]) == 2]  # torch unfolds images only
 
 
-def measure(case: str, repeats: int) -> dict[str, dict[str, float]]:
-    sides, command = sides_of(case), [sys.executable, __file__, "--case", case]
+def measure(case: str, repeats: int, threads: int) -> dict[str, dict[str, float]]:
+    sides, command = sides_of(case), [sys.executable, __file__, "--case", case, "--threads", str(threads)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     servers = {side: subprocess.Popen([*command, "--serve", side], **pipes) for side in sides}
     answers: dict[str, list[list[float]]] = {side: [] for side in sides}
@@ -175,13 +176,13 @@ def floor(case: str) -> dict[str, float]:
     lanes = 16 if "512" in torch.backends.cpu.get_cpu_capability() else 8
     cores = torch.get_num_threads()
     cycles = N * T * (2 * K + 10) / lanes / cores * (1 if lanes == 16 else 0.5)
-    a, b = torch.rand(2**22), torch.rand(2**22)
+    a, b = torch.rand(2**22).numpy(), torch.rand(2**22).numpy()
     times = []
     for _ in range(30):
         begun = time.perf_counter()
-        b.copy_(a)
+        b[:] = a
         times.append(time.perf_counter() - begun)
-    bandwidth = 2 * a.numel() * 4 / min(times)
+    bandwidth = 2 * a.nbytes / min(times)
     return {"arithmetic": cycles / (clock() * 1e9), "memory": 16 * N * K / bandwidth, "GB/s": bandwidth / 1e9}
 
 
@@ -212,6 +213,7 @@ def describe() -> dict[str, object]:
         "cpu": model or platform.processor(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
         "clock_GHz": round(clock(), 2),
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "torch": torch.__version__,
@@ -226,7 +228,10 @@ def main() -> None:
     parser.add_argument("--case", choices=CASES)
     parser.add_argument("--serve", choices=SIDES)
     parser.add_argument("--weigh", choices=SIDES)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    os.environ["SELFSEG_THREADS"] = str(options.threads)
     if options.serve:
         return serve(options.serve, options.case)
     if options.weigh:
@@ -234,7 +239,7 @@ def main() -> None:
     report: dict[str, object] = {"machine": describe()}
     print(report["machine"])
     for case in [options.case] if options.case else CASES:
-        rows, least = measure(case, options.repeats), floor(case)
+        rows, least = measure(case, options.repeats, options.threads), floor(case)
         report[case] = {"sides": rows, "floor": least}
         base = rows[sides_of(case)[0]]
         work, traffic = 1e3 * least["arithmetic"], 1e3 * least["memory"]
