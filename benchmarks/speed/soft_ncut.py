@@ -5,7 +5,8 @@
 Float32 on a CPU, one grey image in 0..255, sigma_I = 10, sigma_X = 4; weights are computed in the step, as for a new batch, except
 where a side says otherwise. Sides run in processes of their own, in turns, so that a noisy neighbour hits all of them; the ratio
 is of medians, and of least times. With `--threads 1` nobody waits for another thread: that is the fairer ratio on a busy machine,
-where torch's many small operations wait most. Memory is what a step needs beyond its inputs, in a further process each. All sides must give the same value.
+where torch's many small operations wait most. Memory is what a step needs beyond its inputs, in a further process each. All
+sides must give the same value.
 
 The work, counted for N pixels, K classes and T pairs a pixel (34 in the disc of radius 5, 46 in the ball of radius 3): 4 N K T
 operations for ``W p`` (a product and a sum, both ways), about 20 N T for the weights. State moved: p is read, ``W p`` written and
