@@ -188,7 +188,7 @@ class WindowAffinity(Affinity):
         known = self._degrees.get(torch.float32)
         degrees = torch.empty(self.shape) if known is None else known
         if self._window is None:
-            self._window = self._lay_out(kernels.lay_out)
+            self._window = self._lay_out()
         products = torch.empty_like(probabilities, memory_format=torch.preserve_format)
         source, target = as_lines(probabilities), as_lines(products)
         arguments = source.values, source.strides, probabilities.shape[1], target.values, degrees.view(-1).numpy()
@@ -201,8 +201,10 @@ class WindowAffinity(Affinity):
         association, volume = torch.from_numpy(np.sum(parts, axis=0))
         return Forms(products, association, volume)
 
-    def _lay_out(self, lay_out: Any) -> Any:
+    def _lay_out(self) -> Any:
         """Return the image and its window as the kernels' `Window`."""
+        from selfseg.losses._window import lay_out
+
         B, C = self._image.shape[:2]
         Z, Y, X = (1, *self.shape[1:])[-3:]
         fall = np.array([fall for _, fall in self._offsets], np.float64) / math.log(2)
