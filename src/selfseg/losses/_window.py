@@ -46,7 +46,7 @@ class Window(NamedTuple):
     pitch: int
 
 
-def lay_out(image: Any, valid: Any, scale: Any, offsets: list[tuple[int, int, int]], fall: Any, shape: Any) -> Window:
+def lay_out(image: Any, valid: Any, scale: Any, offsets: list[tuple[int, ...]], fall: Any, shape: Any) -> Window:
     """Return the `Window` of these arrays (see there), where `offsets` are those of the taps: half of the window, in order."""
     groups: dict[tuple[int, int], list[int]] = {}
     for tap, (dz, dy, dx) in enumerate(offsets):
