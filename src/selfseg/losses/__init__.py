@@ -3,7 +3,21 @@
 from selfseg.losses.area import area_too_large, area_too_small, soft_areas
 from selfseg.losses.clustering import clustering_terms
 from selfseg.losses.continuity import continuity
+from selfseg.losses.edge_affinity import edge_affinity
 from selfseg.losses.scribble import scribble
 from selfseg.losses.similarity import similarity
+from selfseg.losses.soft_ncut import soft_ncut
+from selfseg.losses.window_affinity import window_affinity
 
-__all__ = ["area_too_large", "area_too_small", "clustering_terms", "continuity", "scribble", "similarity", "soft_areas"]
+__all__ = [
+    "area_too_large",
+    "area_too_small",
+    "clustering_terms",
+    "continuity",
+    "edge_affinity",
+    "scribble",
+    "similarity",
+    "soft_areas",
+    "soft_ncut",
+    "window_affinity",
+]
