@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy.ndimage import correlate
+from scipy.ndimage import correlate, map_coordinates
 
 from selfseg.core.errors import UsageError, explain
 from selfseg.core.threads import run_shared
@@ -197,13 +197,41 @@ def fit_parabolas(gradient: NDArray[np.floating], radius: float) -> NDArray[np.f
     return np.maximum(np.stack(fitted), 0).astype(np.float32)
 
 
-def enlarge(samples: NDArray[np.floating], stride: int, shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Interpolate samples of every stride-th row and column, ``[A y x]``, to all pixels, ``[A Y X]`` float32."""
+def enlarge(
+    samples: NDArray[np.floating], stride: int, shape: tuple[int, int], first: float = 0.0
+) -> NDArray[np.float32]:
+    """Interpolate samples of every stride-th row and column, ``[A y x]``, to all pixels, ``[A Y X]`` float32.
+
+    `first` is the row and column of the first sample; pixels before the first and after the last take those.
+    """
     out = np.asarray(samples, np.float32)
     for axis, size in ((1, shape[0]), (2, shape[1])):
-        place = np.minimum(np.arange(size) / stride, out.shape[axis] - 1)
+        place = np.clip((np.arange(size) - first) / stride, 0, out.shape[axis] - 1)
         low = np.minimum(place.astype(np.intp), max(out.shape[axis] - 2, 0))
         share = (place - low).astype(np.float32).reshape((-1, 1) if axis == 1 else (1, -1))
         high = np.minimum(low + 1, out.shape[axis] - 1)
         out = out.take(low, axis) * (1 - share) + out.take(high, axis) * share
     return out
+
+
+def thin(gradient: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Keep the ridges of the strongest angle's gradient (non-maximum suppression).
+
+    Parameters
+    ----------
+    gradient
+        ``[A Y X]``, A angles evenly over half a turn.
+
+    Returns
+    -------
+    ndarray
+        ``[Y X]`` float32: the largest over the angles where it is no less than one pixel to each side of the line, else 0.
+    """
+    strongest = gradient.max(0)
+    angle = gradient.argmax(0) * (np.pi / len(gradient))
+    y, x = np.mgrid[: strongest.shape[0], : strongest.shape[1]]
+    ahead, behind = (
+        map_coordinates(strongest, [y + side * np.cos(angle), x - side * np.sin(angle)], order=1, mode="nearest")
+        for side in (1, -1)
+    )
+    return np.where((strongest >= ahead) & (strongest >= behind), strongest, 0).astype(np.float32)

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 from scipy.sparse import csr_array
-from sklearn.cluster import KMeans
 
 from selfseg.core.errors import UsageError, explain
 from selfseg.regions.spectral import half_window, window_affinity
+from selfseg.regions.words import feature_words
 
 RHO = 1.25
 """The paper's exponent: above 1, rare pairs count as boundaries even if their colours are rare too."""
@@ -32,39 +32,8 @@ DISTANCE = 2.0
 N_WORDS = 64
 """Words of each kind of feature."""
 
-SAMPLES = 6000
-"""Pixels from which words are learned."""
-
 FLOOR = 1e-8
 """Added to probabilities, so that what never meets has a finite cost."""
-
-
-def feature_words(
-    features: NDArray[Any], n_words: int = N_WORDS, seed: int = 0
-) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Give each pixel the nearest of a few typical features.
-
-    Parameters
-    ----------
-    features
-        ``[Y X C]``, of comparable scale. NaN counts as 0.
-    n_words
-        Words wanted, up to 255; a picture with fewer different pixels gives fewer.
-    seed
-        Of the sample of pixels, and of the start of k-means.
-
-    Returns
-    -------
-    words, centres
-        ``[Y X]`` uint8, and ``[K C]``.
-    """
-    points = np.nan_to_num(features.reshape(-1, features.shape[-1])).astype(np.float64)
-    chosen = np.random.default_rng(seed).choice(len(points), min(SAMPLES, len(points)), replace=False)
-    sample = points[np.sort(chosen)]
-    count = min(n_words, len(np.unique(np.round(sample, 6), axis=0)))
-    centres = KMeans(count, n_init=1, max_iter=20, random_state=seed).fit(sample).cluster_centers_
-    distance = (centres**2).sum(1) / 2 - points @ centres.T
-    return distance.argmin(1).reshape(features.shape[:-1]).astype(np.uint8), centres
 
 
 def joint_counts(words: NDArray[np.integer], n_words: int, sigma: float = DISTANCE) -> NDArray[np.float64]:
@@ -168,7 +137,7 @@ def pmi_affinity(image: NDArray[Any], radius: float = 5.0, rho: float = RHO, see
     height, width = image.shape[:2]
     total = np.zeros((len(offsets), height, width))
     for features in (image, local_variance(image)):
-        words, centres = feature_words(features, seed=seed)
+        words, centres = feature_words(features, N_WORDS, seed)
         table = pointwise_mutual_information(smear(joint_counts(words, len(centres)), centres), rho)
         for o, (down, right) in enumerate(offsets.tolist()):
             # What is rolled in from the other side lies outside the picture, and `window_affinity` leaves it out.

@@ -50,14 +50,11 @@ def window_affinity(ties: NDArray[np.floating], offsets: NDArray[np.int64]) -> c
     diagonals, places = [np.full(size, 0.5)], [0]
     for (down, right), tie in zip(offsets.tolist(), ties, strict=True):
         inside = (y + down < height) & (x + right >= 0) & (x + right < width)
-        # A diagonal of offset k holds the value of row i at place i + k.
-        place = down * width + right
-        row = np.zeros(size)
-        row[place:] = np.where(inside, tie.ravel(), 0)[: size - place]
-        diagonals.append(row)
-        places.append(place)
-    upper = dia_array((np.stack(diagonals), places), (size, size)).tocsr()
-    return csr_array(upper + upper.T)
+        diagonals.append(np.where(inside, tie.ravel(), 0))
+        places.append(-(down * width + right))
+    # Lower diagonals: the one at -k holds in column i what stands in row i + k, the partner of pixel i.
+    lower = csr_array(dia_array((np.stack(diagonals), np.array(places)), shape=(size, size)))
+    return csr_array(lower + lower.T)
 
 
 @njit(cache=True, nogil=True)

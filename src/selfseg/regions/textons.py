@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import irfft2, next_fast_len, rfft2
-from sklearn.cluster import KMeans
 
 from selfseg.core.errors import UsageError, explain
 from selfseg.core.threads import run_shared
+from selfseg.regions.words import feature_words
 
 N_ANGLES = 8
 """Angles of the bank, evenly over half a turn."""
@@ -23,9 +23,6 @@ SIGMA = 2.0
 
 ELONGATION = 3.0
 """Length of the filters along their line, in widths."""
-
-SAMPLES = 6000
-"""Pixels from which the words are learned."""
 
 
 def filter_bank(sigma: float = SIGMA) -> NDArray[np.float32]:
@@ -91,17 +88,7 @@ def textons(
     UsageError
         If the channel is not a plane, or `n_words` is out of range.
     """
-    if channel.ndim != 2 or channel.size == 0 or not 1 <= n_words <= 255:
-        got = f"{list(channel.shape)} and {n_words} words"
-        raise UsageError(explain("textons", expected="[Y X] and 1 to 255 words", got=got, fix="give one plane"))
-    answers = filter_responses(channel, sigma)
-    points = answers.reshape(len(answers), -1).T
-    rng = np.random.default_rng(seed)
-    chosen = rng.choice(len(points), min(SAMPLES, len(points)), replace=False)
-    sample = np.ascontiguousarray(points[np.sort(chosen)])
-    # Rounded, since answers to flat ground differ by what the transform's rounding leaves.
-    count = min(n_words, len(np.unique(np.round(sample, 6), axis=0)))
-    centres = KMeans(count, n_init=1, max_iter=20, random_state=seed).fit(sample).cluster_centers_
-    # |x - c|^2 without its |x|^2, which all words share.
-    distance = (centres**2).sum(1)[:, None] / 2 - centres.astype(np.float32) @ answers.reshape(len(answers), -1)
-    return distance.argmin(0).reshape(channel.shape).astype(np.uint8), count
+    if channel.ndim != 2 or channel.size == 0:
+        raise UsageError(explain("channel", expected="[Y X]", got=str(list(channel.shape)), fix="give one plane"))
+    words, centres = feature_words(np.moveaxis(filter_responses(channel, sigma), 0, -1), n_words, seed)
+    return words, len(centres)
