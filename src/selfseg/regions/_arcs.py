@@ -28,15 +28,13 @@ def _link(ends, arc, n_corners):
 
 
 @njit(cache=True, nogil=True)
-def _walk(first, side, ends, partner, done, chain, corners):
-    """Follow an arc from face `first`, leaving by its end `side`; return its number of faces, written to chain, corners."""
+def _walk(first, side, ends, partner, done, chain):
+    """Follow an arc from face `first`, leaving by its end `side`; write its faces to chain and return their number."""
     face, count = first, 0
-    corners[0] = ends[face, 1 - side]
     while face >= 0 and not done[face]:
         done[face] = True
         chain[count] = face
         count += 1
-        corners[count] = ends[face, side]
         following = partner[face, side]
         if following >= 0:
             side = 1 if ends[following, 0] == ends[face, side] else 0
@@ -48,7 +46,7 @@ def _walk(first, side, ends, partner, done, chain, corners):
 def face_angles(ends, arc, n_corners, width, reach):
     """Return the angle of the arc at each face, in radians from the X axis, half a turn.
 
-    It is that of the chord between the points of the arc that are `reach` faces before and after, or its ends.
+    It is that of the chord between the middles of the faces that are `reach` steps before and after, or the arc's last ones.
 
     Parameters
     ----------
@@ -63,17 +61,21 @@ def face_angles(ends, arc, n_corners, width, reach):
     """
     partner = _link(ends, arc, n_corners)
     done, angle = np.zeros(len(ends), np.bool_), np.zeros(len(ends), np.float64)
-    chain, corners = np.zeros(len(ends), np.int64), np.zeros(len(ends) + 1, np.int64)
+    chain = np.zeros(len(ends), np.int64)
+    # Twice the places of the middles, which are whole numbers.
+    y, x = (ends // width).sum(1), (ends % width).sum(1)
     # Open arcs first, from one of their ends; what is left then are closed loops, which may begin anywhere.
     for loops in range(2):
         for first in range(len(ends)):
             if done[first] or (loops == 0 and partner[first, 0] >= 0 and partner[first, 1] >= 0):
                 continue
             side = 0 if partner[first, 0] >= 0 else 1
-            count = _walk(first, side, ends, partner, done, chain, corners)
+            count = _walk(first, side, ends, partner, done, chain)
             for i in range(count):
-                a, b = corners[max(i - reach, 0)], corners[min(i + 1 + reach, count)]
-                if a == b:
-                    a, b = corners[i], corners[i + 1]
-                angle[chain[i]] = np.arctan2(b // width - a // width, b % width - a % width) % np.pi
+                face, a, b = chain[i], chain[max(i - reach, 0)], chain[min(i + reach, count - 1)]
+                down, right = y[b] - y[a], x[b] - x[a]
+                if down == 0 and right == 0:
+                    down = ends[face, 1] // width - ends[face, 0] // width
+                    right = ends[face, 1] % width - ends[face, 0] % width
+                angle[face] = np.arctan2(down, right) % np.pi
     return angle

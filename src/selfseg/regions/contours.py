@@ -27,7 +27,7 @@ from selfseg.regions.spectral import intervening_contour, normalised_cuts, spect
 from selfseg.regions.textons import textons
 from selfseg.regions.texture import band_energy
 
-CUES: Mapping[str, float] = {"local": 1.0, "pmi": 1.0}
+CUES: Mapping[str, float] = {"local": 1.0, "pmi": 2.0}
 """Cues of the default, and their weights. The spectral cue adds nothing to these two (EXPERIMENTS.md)."""
 
 BINS = 25
@@ -51,7 +51,7 @@ TEXTURE = 20.0
 APPEARANCE_UNIT = 30.0
 """Differences of appearance count as their share of this. It scales altitudes, and changes no order."""
 
-SIZE_POWER, FEATURE_POWER = 0.2, 0.25
+SIZE_POWER, FEATURE_POWER = 0.15, 0.25
 """Exponents of size and of squared difference in the cost of a merge; that of strength is 1."""
 
 
@@ -107,7 +107,7 @@ def contour_hierarchy(
 
     The leaves are the basins of the oriented watershed. Neighbours merge in the order of
 
-        (n_a n_b / ((n_a + n_b) N)) ^ 0.2  *  |m_a - m_b| ^ 0.5  *  mean strength of the arc between a and b
+        (n_a n_b / ((n_a + n_b) N)) ^ 0.15  *  |m_a - m_b| ^ 0.5  *  mean strength of the arc between a and b
 
     with n the pixels of a region, N those of the picture, m the mean Lab colour and texture. The ultrametric contour map of the
     strength alone is ``average_linkage`` of `oriented_watershed`'s graph.
@@ -195,7 +195,8 @@ def _cut(affinity: Any, shape: tuple[int, int], factor: int, seed: int) -> NDArr
     """Return the spectral gradient ``[8 Y X]`` of an affinity between reduced pixels, on the scale of the local cue."""
     small = tuple(-(-n // factor) for n in shape)
     vectors, eigenvalues = normalised_cuts(affinity, (small[0], small[1]), seed=seed)
-    scale = SPECTRAL_SCALE / max((eigenvalues**-0.5).sum(), 1e-300)
+    # A picture of one pixel has no eigenvectors.
+    scale = SPECTRAL_SCALE / (eigenvalues**-0.5).sum() if len(eigenvalues) else 0.0
     # A sample stands at the middle of its block.
     return enlarge(spectral_gradient(vectors, eigenvalues) * np.float32(scale), factor, shape, (factor - 1) / 2)
 

@@ -32,6 +32,9 @@ DISTANCE = 2.0
 N_WORDS = 64
 """Words of each kind of feature."""
 
+CAP = 90.0
+"""Percentile of the information above which pairs are tied no better: else a rare colour is an island of its own."""
+
 FLOOR = 1e-8
 """Added to probabilities, so that what never meets has a finite cost."""
 
@@ -57,11 +60,12 @@ def joint_counts(words: NDArray[np.integer], n_words: int, sigma: float = DISTAN
     counts = np.zeros(n_words * n_words)
     codes = words.astype(np.int64)
     for down, right in half_window(3 * sigma).tolist():
-        here = codes[: max(height - down, 0), max(-right, 0) : width - max(right, 0)]
-        there = codes[down:, max(right, 0) : max(width + min(right, 0), 0)]
-        if here.size:
-            weight = np.exp(-0.5 * (down**2 + right**2) / sigma**2)
-            counts += weight * np.bincount((here * n_words + there).ravel(), minlength=n_words * n_words)
+        if down >= height or abs(right) >= width:
+            continue
+        here = codes[: height - down, max(-right, 0) : width - max(right, 0)]
+        there = codes[down:, max(right, 0) : width + min(right, 0)]
+        weight = np.exp(-0.5 * (down**2 + right**2) / sigma**2)
+        counts += weight * np.bincount((here * n_words + there).ravel(), minlength=n_words * n_words)
     table = counts.reshape(n_words, n_words)
     table = table + table.T
     return np.asarray(table / max(table.sum(), 1e-300))
@@ -124,7 +128,7 @@ def pmi_affinity(image: NDArray[Any], radius: float = 5.0, rho: float = RHO, see
     Returns
     -------
     csr_array
-        ``[N N]``, N = Y X, symmetric: exp(PMI of colour + PMI of variance), the largest scaled to 1.
+        ``[N N]``, N = Y X, symmetric: exp(PMI of colour + PMI of variance), scaled so that the best tenth of ties are 1.
 
     Raises
     ------
@@ -142,4 +146,5 @@ def pmi_affinity(image: NDArray[Any], radius: float = 5.0, rho: float = RHO, see
         for o, (down, right) in enumerate(offsets.tolist()):
             # What is rolled in from the other side lies outside the picture, and `window_affinity` leaves it out.
             total[o] += table[words, np.roll(words, (-down, -right), (0, 1))]
-    return window_affinity(np.exp(total - total.max(initial=-np.inf)), offsets)
+    cap = np.percentile(total, CAP) if total.size else 0.0
+    return window_affinity(np.exp(np.minimum(total - cap, 0)), offsets)

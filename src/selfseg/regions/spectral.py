@@ -18,7 +18,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
-from scipy.sparse import csr_array, dia_array
+from scipy.sparse import coo_array, csr_array
 from scipy.sparse.linalg import eigsh
 
 from selfseg.core.errors import UsageError, explain
@@ -46,15 +46,16 @@ def window_affinity(ties: NDArray[np.floating], offsets: NDArray[np.int64]) -> c
     """
     _, height, width = ties.shape
     size = height * width
-    y, x = np.divmod(np.arange(size), width)
-    diagonals, places = [np.full(size, 0.5)], [0]
+    y, x = np.mgrid[:height, :width]
+    rows, columns, values = [np.arange(size)], [np.arange(size)], [np.full(size, 0.5)]
     for (down, right), tie in zip(offsets.tolist(), ties, strict=True):
-        inside = (y + down < height) & (x + right >= 0) & (x + right < width)
-        diagonals.append(np.where(inside, tie.ravel(), 0))
-        places.append(-(down * width + right))
-    # Lower diagonals: the one at -k holds in column i what stands in row i + k, the partner of pixel i.
-    lower = csr_array(dia_array((np.stack(diagonals), np.array(places)), shape=(size, size)))
-    return csr_array(lower + lower.T)
+        here = ((y + down < height) & (x + right >= 0) & (x + right < width)).ravel().nonzero()[0]
+        rows.append(here)
+        columns.append(here + down * width + right)
+        values.append(tie.ravel()[here])
+    places = np.concatenate(rows).astype(np.int32), np.concatenate(columns).astype(np.int32)
+    upper = coo_array((np.concatenate(values), places), shape=(size, size)).tocsr()
+    return csr_array(upper + upper.T)
 
 
 @njit(cache=True, nogil=True)
