@@ -18,7 +18,9 @@ def discs(height=60, width=80, channels=3, seed=0):
     return np.clip(tone[..., None] + noise, 0, 1), truth
 
 
-@pytest.mark.parametrize("cues", [{"local": 1.0}, {"pmi": 1.0}, {"spectral": 1.0}, ALL], ids=lambda cues: "+".join(cues))
+@pytest.mark.parametrize(
+    "cues", [{"local": 1.0}, {"pmi": 1.0}, {"spectral": 1.0}, ALL], ids=lambda cues: "+".join(cues)
+)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_objects_are_found(cues, channels):
     image, truth = discs(channels=channels)

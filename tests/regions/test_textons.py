@@ -37,7 +37,9 @@ def test_two_textures_get_different_words():
     rng = np.random.default_rng(0)
     channel = np.where(np.arange(80)[None] < 40, np.arange(60)[:, None] % 6 < 3, rng.random((60, 80)) < 0.5) * 100.0
     words, count = textons(channel, 8)
-    left, right = (np.bincount(words[:, s].ravel(), minlength=count) / words[:, s].size for s in (slice(30), slice(50, 80)))
+    left, right = (
+        np.bincount(words[:, s].ravel(), minlength=count) / words[:, s].size for s in (slice(30), slice(50, 80))
+    )
     assert 0.5 * np.abs(left - right).sum() > 0.6
 
 
