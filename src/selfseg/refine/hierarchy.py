@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from selfseg.core.errors import UsageError, explain
 from selfseg.regions.boundaries import gradient_at_angles, gradient_strength
 from selfseg.regions.connect import connected_components, merge_small
-from selfseg.regions.contours import merge_contours
+from selfseg.regions.contours import appearance, merge_contours
 from selfseg.regions.graph import adjacency, region_means
 from selfseg.regions.lab import rgb_to_lab
 from selfseg.regions.merge_tree import MergeTree, merge
@@ -32,8 +32,11 @@ COLOUR_UNIT = 100.0
 SIGMA = 1.5
 """Smoothing before boundaries are measured, in pixels."""
 
-LEARNED_WEIGHT = 1.0
+LEARNED_WEIGHT = 0.5
 """Weight of the gradient of the probabilities' roots, per pixel, against contours of the image."""
+
+TIE_BREAK = 0.1
+"""Weight of the probabilities' roots against the image's appearance where contours are given: more of it does harm."""
 
 
 @dataclass(frozen=True)
@@ -141,12 +144,12 @@ def hierarchy(
     classes = np.where(True if mask is None else mask, roots.argmax(0), -1)
     present = roots.reshape(len(roots), -1).max(1) >= PRESENT**0.5
     features = np.moveaxis(roots[present], 0, -1)
+    if contours is not None:
+        strength = contours + np.float32(learned_weight) * gradient_at_angles(features, SIGMA, len(contours))
+        return _from_contours(strength, features, image, superpixels, mask)
     if image is not None:
         colour = _colour(image)
         features = np.concatenate([features, colour * np.float32(image_weight)], -1)
-    if contours is not None:
-        slope = gradient_at_angles(np.moveaxis(roots[present], 0, -1), SIGMA, len(contours))
-        return _from_contours(contours + np.float32(learned_weight) * slope, features, superpixels, mask)
     if superpixels is None:
         guide = (features if image is None else colour) * np.float32(COLOUR_UNIT)
         superpixels = _superpixels(classes, guide, superpixel_size, spacing)
@@ -161,11 +164,16 @@ def hierarchy(
 
 def _from_contours(
     strength: NDArray[Any],
-    features: NDArray[np.float32],
+    roots: NDArray[np.float32],
+    image: NDArray[Any] | None,
     superpixels: NDArray[np.integer] | None,
     mask: NDArray[np.bool_] | None,
 ) -> Hierarchy:
-    """Merge the basins of an oriented strength ``[A Y X]``, or given superpixels, by its arcs and features ``[Y X C]``."""
+    """Merge the basins of an oriented strength ``[A Y X]``, or given superpixels, by arcs, ``roots [Y X K]`` and image."""
+    features = roots
+    if image is not None:
+        look = appearance(np.moveaxis(image, 0, -1))
+        features = np.concatenate([look, roots * np.float32(TIE_BREAK)], -1)
     if superpixels is None:
         leaves, graph = oriented_watershed(strength, mask)
     else:
