@@ -106,7 +106,7 @@ class RegionMerging(Method):
             "explained": 0.9,
             "max_classes": 4,
         },
-        "contours": {"boundaries": "contours", "size_power": 0.15, "difference_power": 0.5, "level": 0.87},
+        "contours": {"boundaries": "contours", "size_power": 0.15, "difference_power": 0.5, "level": 0.84},
         "ward": {
             "size_power": 1.0,
             "difference_power": 2.0,
