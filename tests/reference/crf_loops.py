@@ -12,14 +12,18 @@ def gaussian_rows(features):
         yield np.exp(-0.5 * ((features - feature) ** 2).sum(1))
 
 
-def message(features, beliefs, weight):
-    """Return ``m_u(l) = w sum_{v != u} k_uv Q_v(l) / sqrt(n_u n_v)``, ``[N K]``, with ``n_u = sum_v k_uv``."""
+def normalised_rows(features):
+    """Return ``k_uv / sqrt(n_u n_v)`` with ``n_u = sum_v k_uv``, and 0 for u = v, as a list of rows."""
     sums = np.array([row.sum() for row in gaussian_rows(features)])
-    result = np.empty_like(beliefs)
-    for u, row in enumerate(gaussian_rows(features)):
+    rows = [row / np.sqrt(sums[u] * sums) for u, row in enumerate(gaussian_rows(features))]
+    for u, row in enumerate(rows):
         row[u] = 0
-        result[u] = weight * (row / np.sqrt(sums[u] * sums)) @ beliefs
-    return result
+    return rows
+
+
+def message(features, beliefs):
+    """Return ``m_u(l) = sum_{v != u} k_uv Q_v(l) / sqrt(n_u n_v)``, ``[N K]``."""
+    return np.array([row @ beliefs for row in normalised_rows(features)])
 
 
 def places(shape, spacing=None):
@@ -29,7 +33,16 @@ def places(shape, spacing=None):
 
 
 def dense_crf_loops(
-    probabilities, image, *, iterations, bilateral_weight, sigma_space, sigma_colour, spatial_weight, spatial_sigma, spacing=None
+    probabilities,
+    image,
+    *,
+    iterations,
+    bilateral_weight,
+    sigma_space,
+    sigma_colour,
+    spatial_weight,
+    spatial_sigma,
+    spacing=None,
 ):
     """Return the mean field of probabilities ``[K *S]`` and image ``[C *S]``."""
     shape = probabilities.shape[1:]
@@ -38,8 +51,11 @@ def dense_crf_loops(
     bilateral = np.concatenate([where / sigma_space, colours / sigma_colour], axis=1)
     unary = -np.log(np.maximum(probabilities.reshape(len(probabilities), -1).T.astype(float), 1e-30))
     beliefs = np.exp(-unary)
+    alike, near = normalised_rows(bilateral), normalised_rows(where / spatial_sigma)
     for _ in range(iterations):
-        heard = message(bilateral, beliefs, bilateral_weight) + message(where / spatial_sigma, beliefs, spatial_weight)
+        heard = np.array(
+            [bilateral_weight * a @ beliefs + spatial_weight * b @ beliefs for a, b in zip(alike, near, strict=True)]
+        )
         for u in range(len(beliefs)):
             # Potts: a class pays for what is said for all the others.
             cost = np.array([heard[u].sum() - heard[u, label] for label in range(heard.shape[1])])

@@ -24,10 +24,13 @@ def _along_rows(start, stop, values, taps, result):
             target[i] = taps[0] * source[i]
         for t in range(1, min(len(taps), width)):
             tap, shift = taps[t], np.uint64(t * n_channels)
-            for i in range(length - shift):
+            last = length - shift
+            for i in range(min(shift, last)):
                 target[i] += tap * source[i + shift]
-            for i in range(length - shift):
-                target[i + shift] += tap * source[i]
+            for i in range(shift, last):
+                target[i] += tap * (source[i + shift] + source[i - shift])
+            for i in range(max(shift, last), length):
+                target[i] += tap * source[i - shift]
 
 
 @njit(cache=True, nogil=True)
@@ -40,11 +43,15 @@ def _across_rows(start, stop, values, taps, result):
         for i in range(length):
             target[i] = taps[0] * source[i]
         for t in range(1, len(taps)):
-            for other in (y - t, y + t):
-                if 0 <= other < height:
-                    tap, beside = taps[t], values[a, other]
-                    for i in range(length):
-                        target[i] += tap * beside[i]
+            tap, above, below = taps[t], y - t, y + t
+            if above >= 0 and below < height:
+                one, other = values[a, above], values[a, below]
+                for i in range(length):
+                    target[i] += tap * (one[i] + other[i])
+            elif above >= 0 or below < height:
+                one = values[a, above if above >= 0 else below]
+                for i in range(length):
+                    target[i] += tap * one[i]
 
 
 class GridGaussian:
@@ -60,9 +67,7 @@ class GridGaussian:
         Indices of the N pixels that take part, in row-major order; None = all.
     """
 
-    def __init__(
-        self, shape: Sequence[int], sigmas: Sequence[float], inside: NDArray[np.int64] | None = None
-    ) -> None:
+    def __init__(self, shape: Sequence[int], sigmas: Sequence[float], inside: NDArray[np.int64] | None = None) -> None:
         self._shape = tuple(shape)
         self._inside = inside
         self._taps = []

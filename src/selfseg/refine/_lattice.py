@@ -24,6 +24,10 @@ from selfseg.core.threads import run_shared
 SPREAD = np.uint64(0x9E3779B97F4A7C15)
 """2^64 / golden ratio: multiplied by it, the high bits of a number are evenly spread (Fibonacci hashing)."""
 
+SMALL = 1 << 14
+"""Up to so many corners, those beside them are added too: then the blur loses less on its way, which tells where points are
+few. On photographs it changes little, and a larger lattice would cost time for nothing."""
+
 
 @njit(cache=True, nogil=True)
 def _lift(point, scale, lifted):
@@ -230,6 +234,9 @@ class Lattice:
         self.ids, self.weights = np.empty(keys.shape, np.int32), np.empty(keys.shape, np.float32)
         run_shared(_embed, n_points, points, scale, factors, keys, self.weights)
         slots, found = _number(keys.ravel(), self.ids.ravel())
+        if len(found) <= SMALL:
+            ring = np.concatenate([found, *(found + step for step in (*offsets, *-offsets))])
+            slots, found = _number(ring, np.empty(len(ring), np.int32))
         self.beside = np.empty((d + 1, len(found), 2), np.int32)
         run_shared(_neighbours, len(found), slots, found, offsets, self.beside)
         # Volume of the unit Gaussian over that of a lattice cell, (d+1)^(d-1/2) in the lifted plane.
@@ -258,9 +265,9 @@ class Lattice:
         if not self._corners or self._corners[0].shape != shape:
             self._corners = [np.empty(shape, np.float32) for _ in range(2)]
         corners, blurred = self._corners
-        run_shared(_splat, len(self._pixels), self._first, self._pixels, self._weights, values, corners)
+        # One share too many, since corners without a point begin where the entries end.
+        run_shared(_splat, len(self._pixels) + 1, self._first, self._pixels, self._weights, values, corners)
         for beside in self.beside:
             run_shared(_blur, len(corners), corners, beside, blurred)
             corners, blurred = blurred, corners
         run_shared(_slice, len(values), self.ids, self.weights, corners, np.float32(self.gain), result)
-

@@ -90,9 +90,9 @@ class Normalised:
         own = kernel.diagonal()
         sums = np.empty((len(own), 1), np.float32)
         kernel.filter(np.ones_like(sums), sums)
-        # A lattice may lose a little of a lonely point's kernel with itself, which is the least that a row sums up to.
-        self._root = 1 / np.sqrt(np.maximum(sums[:, 0], own))
-        self._own = own
+        # A lattice loses a little where corners are missing: a lonely point hears itself at most, and that is taken off.
+        self._own = np.minimum(own, sums[:, 0])
+        self._root = 1 / np.sqrt(sums[:, 0])
         self._gains = np.float32(weight) * self._root
 
     def add_message(self, beliefs: Values, message: Values, spare: tuple[Values, Values]) -> None:

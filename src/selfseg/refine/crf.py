@@ -50,7 +50,9 @@ def colour_range(image: NDArray[Any], valid: NDArray[np.bool_] | None = None) ->
     finite = [values[np.isfinite(values)] for values in pixels]
     ends = [np.percentile(values, (LOW, HIGH)) if values.size else (0.0, 0.0) for values in finite]
     width = np.array([high - low for low, high in ends], np.float32)
-    spans = np.array([float(values.max()) - float(values.min()) if values.size else 0.0 for values in finite], np.float32)
+    spans = np.array(
+        [float(values.max()) - float(values.min()) if values.size else 0.0 for values in finite], np.float32
+    )
     width = np.where(width > 0, width, spans)
     return np.where(width > 0, width, np.float32(1))
 
@@ -108,7 +110,9 @@ def dense_crf(
     _check_shapes(before, colours, spacing, valid)
     colours = colours.reshape(-1, *before.shape[1:])  # [C *S]
     units = np.asarray(spacing if spacing is not None else (1.0,) * (before.ndim - 1))
-    width = np.float32(0.05) * colour_range(colours, valid) if bilateral_sigma_colour is None else bilateral_sigma_colour
+    width = (
+        np.float32(0.05) * colour_range(colours, valid) if bilateral_sigma_colour is None else bilateral_sigma_colour
+    )
     sigmas = (bilateral_sigma_space, spatial_sigma, np.min(width))
     _check_numbers(iterations, (bilateral_weight, spatial_weight), sigmas)
     taking_part = _taking_part(before, colours, valid)
@@ -134,13 +138,18 @@ def _like(model: Array, values: Values) -> Array:
     return torch.from_numpy(values).to(model.device) if isinstance(model, torch.Tensor) else values
 
 
-def _taking_part(probabilities: NDArray[Any], image: NDArray[Any], valid: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+def _taking_part(
+    probabilities: NDArray[Any], image: NDArray[Any], valid: NDArray[np.bool_] | None
+) -> NDArray[np.bool_]:
     finite = np.isfinite(image).all(0) & np.isfinite(probabilities).all(0)
     return finite if valid is None else finite & valid
 
 
 def _features(
-    image: NDArray[Any], width: float | NDArray[np.float32], steps: NDArray[np.floating], inside: NDArray[np.int64] | None
+    image: NDArray[Any],
+    width: float | NDArray[np.float32],
+    steps: NDArray[np.floating],
+    inside: NDArray[np.int64] | None,
 ) -> Values:
     """Return place and colour of the pixels in standard deviations, ``[N d]``."""
     places = np.indices(image.shape[1:], np.float32).reshape(len(steps), -1).T * steps
@@ -179,7 +188,9 @@ def _check_numbers(iterations: int, weights: Sequence[float], sigmas: Sequence[f
     if iterations < 0:
         raise UsageError(explain("iterations", expected="0 or more", got=str(iterations), fix="10 are usual"))
     if not all(0 <= weight < np.inf for weight in weights):
-        raise UsageError(explain("weights of the CRF", expected="0 or more", got=str(weights), fix="0 switches one off"))
+        raise UsageError(
+            explain("weights of the CRF", expected="0 or more", got=str(weights), fix="0 switches one off")
+        )
     if not all(0 < sigma < np.inf for sigma in sigmas):
         fix = "set a weight to 0 to switch a kernel off"
         raise UsageError(explain("standard deviations of the CRF", expected="above 0", got=str(sigmas), fix=fix))

@@ -26,6 +26,10 @@ Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1 or mps.")]
 Prepare = Annotated[
     str | None, Parameter(help="Preparation steps, such as rescale=0.33,unsharp=5:1; kept with the model.")
 ]
+Refine = Annotated[
+    str | None,
+    Parameter(help="Refine the result: crf, or crf=weight:10,colour:0.05 to follow colours more closely; none = not."),
+]
 Settings = Annotated[
     list[str],
     Parameter(
@@ -48,7 +52,14 @@ Every = Annotated[
 
 
 def _options(
-    method: str, classes: str, preset: str, seed: int, prepare: str | None, device: str, settings: list[str]
+    method: str,
+    classes: str,
+    preset: str,
+    seed: int,
+    prepare: str | None,
+    refine: str | None,
+    device: str,
+    settings: list[str],
 ) -> dict[str, Any]:
     import yaml
 
@@ -75,6 +86,7 @@ def _options(
         "prepare": prepare,
         "device": device,
         "options": options,
+        "refine": refine,
     }
 
 
@@ -94,6 +106,7 @@ def segment(
     ] = None,
     scribbles: Scribbles = None,
     prepare: Prepare = None,
+    refine: Refine = None,
     axes: Axes = None,
     device: Device = "auto",
     set_: Settings = [],  # noqa: B006 (read only)
@@ -110,7 +123,7 @@ def segment(
     from selfseg.pipeline import Segmenter, predict
 
     bar = Bar(quiet)
-    model = Segmenter(**_options(method, classes, preset, seed, prepare, device, set_))
+    model = Segmenter(**_options(method, classes, preset, seed, prepare, refine, device, set_))
     how: dict[str, Any] = {
         "scribbles": scribbles,
         "resume": resume,
@@ -137,6 +150,7 @@ def fit(
     seed: Seed = 0,
     scribbles: Scribbles = None,
     prepare: Prepare = None,
+    refine: Refine = None,
     axes: Axes = None,
     device: Device = "auto",
     set_: Settings = [],  # noqa: B006 (read only)
@@ -155,7 +169,7 @@ def fit(
     from selfseg.pipeline import Segmenter
 
     bar = Bar(quiet)
-    model = Segmenter(**_options(method, classes, preset, seed, prepare, device, set_))
+    model = Segmenter(**_options(method, classes, preset, seed, prepare, refine, device, set_))
     how: dict[str, Any] = {
         "scribbles": scribbles,
         "resume": resume,
@@ -179,6 +193,9 @@ def predict(
     *,
     out: Out,
     axes: Axes = None,
+    refine: Annotated[
+        str | None, Parameter(help="Refine the result in another way than the model's own: crf=key:value,..., or none.")
+    ] = None,
     device: Device = "auto",
     limit: Limit = None,
     quiet: Quiet = False,
@@ -189,7 +206,10 @@ def predict(
     from selfseg.pipeline import predict as run
 
     bar = Bar(quiet)
-    failures = run(load(model, device), inputs, out, axes=axes, limit=limit, progress=bar)
+    fitted = load(model, device)
+    if refine is not None:
+        fitted.set_params(refine=refine)
+    failures = run(fitted, inputs, out, axes=axes, limit=limit, progress=bar)
     bar.say(f"labels, overlays and {out / 'report.html'} are written")
     return _verdict(failures)
 
