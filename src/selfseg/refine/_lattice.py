@@ -12,7 +12,6 @@ about 3e-8.
 """
 
 import math
-from typing import Any
 
 import numpy as np
 from numba import njit

@@ -122,7 +122,9 @@ def dense_crf(
         steps = units / bilateral_sigma_space
         kernels.append(Normalised(Lattice(_features(colours, width, steps, inside)), bilateral_weight))
     if spatial_weight:
-        kernels.append(Normalised(GridGaussian(before.shape[1:], spatial_sigma / units, inside), spatial_weight))
+        kernels.append(
+            Normalised(GridGaussian(before.shape[1:], (spatial_sigma / units).tolist(), inside), spatial_weight)
+        )
     rows = before.reshape(len(before), -1).T  # [N K]
     after = mean_field(rows if inside is None else rows[inside], kernels, iterations if kernels else 0)
     return _like(probabilities, _whole(before, after, inside))
