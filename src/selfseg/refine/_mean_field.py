@@ -69,8 +69,9 @@ def _update(start, stop, unary, message, beliefs):
         for c in range(n_channels):
             mine[c] = np.exp(logits[c] - highest)
             total += mine[c]
+        share = 1 / total
         for c in range(n_channels):
-            mine[c] /= total
+            mine[c] *= share
             logits[c] = 0
 
 
