@@ -4,8 +4,8 @@
 
 Each row gives the median and the spread of several runs after one warm-up, and the processor time of a run, which tells more
 where other programs are running. Both sides get the same features, normalisation and rounds; the pairwise side is float32
-NumPy (BLAS) with its kernels kept in memory, so it exists for small images only. Photographs come from `--data` (BSDS500 train,
-halved for the pairwise side), else from scikit-image. The probabilities are those of a noisy k-means of the colours.
+NumPy (BLAS) with its kernels kept in memory, so it exists for small images only. Photographs come from `--data` (BSDS500 train),
+else from scikit-image. The probabilities are those of a noisy k-means of the colours.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from selfseg.refine.steps import CRF
 
 SPACE, COLOUR = CRF["space"].default, CRF["colour"].default
 WEIGHT, SMOOTH, NEAR = CRF["weight"].default, CRF["smooth"].default, CRF["near"].default
-SMALL = (80, 120)
+SMALL = (64, 96)
 
 
 def probabilities(image: np.ndarray, n_classes: int, seed: int = 0) -> np.ndarray:
@@ -109,7 +109,7 @@ def speed(image: np.ndarray) -> list[dict[str, Any]]:
     volume = resize(image.mean(0)[:256, :256], (64, 64), anti_aliasing=True)[None, None].astype(np.float32)
     volume = volume + np.random.default_rng(0).normal(0, 0.03, (1, 64, 64, 64)).astype(np.float32)
     small = resize(image, (3, *SMALL), anti_aliasing=True).astype(np.float32)
-    pairs = {**options, "bilateral_sigma_space": SPACE * 0.3, "spatial_sigma": NEAR, "bilateral_weight": WEIGHT}
+    pairs = {**options, "bilateral_sigma_space": SPACE / 5, "spatial_sigma": NEAR / 3, "bilateral_weight": WEIGHT}
     pairs["spatial_weight"] = SMOOTH
     rows = []
     for name, picture, k in (("321x481, K=20", image, 20), ("321x481, K=5", image, 5), ("64x64x64, K=4", volume, 4)):
@@ -123,8 +123,8 @@ def speed(image: np.ndarray) -> list[dict[str, Any]]:
     return rows
 
 
-def message_error(image: np.ndarray, before: np.ndarray, space: float, n_rows: int = 300) -> np.ndarray:
-    """Return the error of some pixels' bilateral messages (weight 1) at full size, against all pairs in float64."""
+def message_error(image: np.ndarray, before: np.ndarray, space: float, n_rows: int = 200) -> np.ndarray:
+    """Return the error of some pixels' bilateral messages (weight 1) against all pairs in float64."""
     points = features(image, space, COLOUR)
     beliefs = np.ascontiguousarray(before.reshape(len(before), -1).T)
     ours = np.zeros_like(beliefs)
@@ -142,8 +142,8 @@ def message_error(image: np.ndarray, before: np.ndarray, space: float, n_rows: i
 
 
 def exactness(name: str, image: np.ndarray, n_classes: int = 5) -> dict[str, Any]:
-    """Compare labels with those of all pairs on a small copy, and messages at half size."""
-    half = resize(image, (3, image.shape[1] // 2, image.shape[2] // 2), anti_aliasing=True).astype(np.float32)
+    """Compare labels with those of all pairs on a small copy, and messages at a third of the size."""
+    third = resize(image, (3, image.shape[1] // 3, image.shape[2] // 3), anti_aliasing=True).astype(np.float32)
     small = resize(image, (3, *(SMALL if image.shape[1] < image.shape[2] else SMALL[::-1])), anti_aliasing=True)
     small = small.astype(np.float32)
     options = {
@@ -151,13 +151,13 @@ def exactness(name: str, image: np.ndarray, n_classes: int = 5) -> dict[str, Any
         "bilateral_sigma_space": SPACE * small.shape[1] / image.shape[1],
         "bilateral_sigma_colour": COLOUR,
         "spatial_weight": SMOOTH,
-        "spatial_sigma": NEAR / 2,
+        "spatial_sigma": NEAR / 3,
     }
     before = probabilities(small, n_classes)
     exact = all_pairs(before, small, options)
     nudged = all_pairs(before, small, {**options, "bilateral_weight": 1.05 * WEIGHT}).argmax(0)
     labels = exact.argmax(0)
-    error = message_error(half, probabilities(half, n_classes), SPACE / 2)
+    error = message_error(third, probabilities(third, n_classes), SPACE / 3)
     return {
         "photo": name,
         "labels agree": float((dense_crf(before, small, **options).argmax(0) == labels).mean()),

@@ -63,3 +63,11 @@ def test_distances_are_counted_in_the_finest_pixels_and_colours_in_shares_of_the
         spacing=(3.0, 1.0, 1.0),
     )
     np.testing.assert_allclose(crf.apply(probabilities, image, None), expected, atol=1e-3)
+
+
+def test_the_defaults_are_those_of_the_function():
+    data = np.random.default_rng(0).integers(0, 256, (20, 24, 3)).astype(np.uint8)
+    probabilities = np.random.default_rng(1).dirichlet(np.ones(3), (20, 24)).transpose(2, 0, 1).astype(np.float32)
+    (crf,) = parse_refinements("crf")
+    expected = dense_crf(probabilities, data.transpose(2, 0, 1))
+    np.testing.assert_allclose(crf.apply(probabilities, Image(data, "YXC"), None), expected, atol=1e-4)

@@ -30,6 +30,9 @@ Array = TypeVar("Array", NDArray[Any], torch.Tensor)
 LOW, HIGH = 1.0, 99.8
 """Percentiles of the pixels between which `colour_range` measures."""
 
+SHARE = 0.1
+"""Standard deviation of colours, as a share of their range, where none is given."""
+
 
 def colour_range(image: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
     """Return the width of each channel's values, from the 1st to the 99.8th percentile of the valid pixels.
@@ -62,7 +65,7 @@ def dense_crf(
     image: NDArray[Any] | torch.Tensor,
     *,
     iterations: int = 10,
-    bilateral_weight: float = 10.0,
+    bilateral_weight: float = 20.0,
     bilateral_sigma_space: float = 60.0,
     bilateral_sigma_colour: float | None = None,
     spatial_weight: float = 3.0,
@@ -85,7 +88,7 @@ def dense_crf(
     bilateral_sigma_space, spatial_sigma
         s1 and s2, standard deviations in the unit of `spacing` (pixels without it).
     bilateral_sigma_colour
-        sc, in the unit of the image; None = 5 % of the `colour_range` of each channel.
+        sc, in the unit of the image; None = a tenth of the `colour_range` of each channel.
     spacing
         Size of a pixel along each axis.
     valid
@@ -111,7 +114,7 @@ def dense_crf(
     colours = colours.reshape(-1, *before.shape[1:])  # [C *S]
     units = np.asarray(spacing if spacing is not None else (1.0,) * (before.ndim - 1))
     width = (
-        np.float32(0.05) * colour_range(colours, valid) if bilateral_sigma_colour is None else bilateral_sigma_colour
+        np.float32(SHARE) * colour_range(colours, valid) if bilateral_sigma_colour is None else bilateral_sigma_colour
     )
     sigmas = (bilateral_sigma_space, spatial_sigma, np.min(width))
     _check_numbers(iterations, (bilateral_weight, spatial_weight), sigmas)

@@ -1,4 +1,4 @@
-"""The named refinements of a model's probabilities, and their spelling: ``crf=weight:10,colour:0.05,iterations:5``."""
+"""The named refinements of a model's probabilities, and their spelling: ``crf=weight:10,colour:0.05``."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import UsageError, explain
 from selfseg.core.image import Image
-from selfseg.refine.crf import colour_range, dense_crf
+from selfseg.refine.crf import SHARE, colour_range, dense_crf
 from selfseg.sample.steps import Bounds
 
 NONE = "none"
@@ -26,9 +26,9 @@ class Option:
 
 
 CRF: dict[str, Option] = {
-    "weight": Option(10, WEIGHT, "how much pixels of like colour count"),
+    "weight": Option(20, WEIGHT, "how much pixels of like colour count"),
     "space": Option(60, SIGMA, "how far they may be, in pixels"),
-    "colour": Option(0.05, SIGMA, "how like they must be, as a share of each channel's range"),
+    "colour": Option(SHARE, SIGMA, "how like they must be, as a share of each channel's range"),
     "smooth": Option(3, WEIGHT, "how much neighbours of any colour count"),
     "near": Option(3, SIGMA, "how far those may be, in pixels"),
     "iterations": Option(10, Bounds(1, 1000, whole=True), "rounds"),
