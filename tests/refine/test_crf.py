@@ -112,6 +112,13 @@ def test_a_volume_with_spacing_agrees_with_all_pairs():
     assert np.abs(ours - dense_crf(probabilities, image, **OURS)).max() > 0.01
 
 
+def test_many_channels_agree_with_all_pairs():
+    image, regions = scene((24, 30), channels=12)
+    probabilities = guesses("shifted", regions)
+    ours, exact = dense_crf(probabilities, image, **OURS), dense_crf_loops(probabilities, image, **LOOPS)
+    assert (ours.argmax(0) == exact.argmax(0)).mean() >= 0.99
+
+
 def test_without_kernels_nothing_changes():
     image, regions = scene((20, 24))
     probabilities = guesses("blurred", regions)

@@ -106,11 +106,10 @@ class Normalised:
 
 def mean_field(probabilities: Values, kernels: Sequence[Normalised], iterations: int) -> Values:
     """Return the beliefs after some rounds, ``[N K]``; they begin as the probabilities ``[N K]``, and are updated all at once."""
-    beliefs = np.ascontiguousarray(probabilities, np.float32)
+    beliefs = np.array(probabilities, np.float32, order="C")
     unary = np.log(np.maximum(beliefs, np.float32(TINY)))
     message = np.zeros_like(beliefs)
     spare = np.empty_like(beliefs), np.empty_like(beliefs)
-    beliefs = beliefs.copy()
     for _ in range(iterations):
         for kernel in kernels:
             kernel.add_message(beliefs, message, spare)

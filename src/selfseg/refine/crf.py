@@ -33,6 +33,9 @@ LOW, HIGH = 1.0, 99.8
 SHARE = 0.1
 """Standard deviation of colours, as a share of their range, where none is given."""
 
+MOST_CHANNELS = 5
+"""Of more channels the first principal components are taken, since the lattice grows with every dimension."""
+
 
 def colour_range(image: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
     """Return the width of each channel's values, from the 1st to the 99.8th percentile of the valid pixels.
@@ -80,7 +83,8 @@ def dense_crf(
     probabilities
         ``[K *S]``, 2D or 3D, sums to 1 over K; an array, or a tensor on any device (the work is done on the CPU).
     image
-        ``[C *S]``, or ``[*S]`` for one channel, in any unit: nothing is rescaled.
+        ``[C *S]``, or ``[*S]`` for one channel, in any unit: nothing is rescaled. Of more than `MOST_CHANNELS` channels the
+        principal components are compared.
     iterations
         Rounds of mean field.
     bilateral_weight, spatial_weight
@@ -107,7 +111,7 @@ def dense_crf(
     Notes
     -----
     Kraehenbuehl & Koltun, "Efficient inference in fully connected CRFs with Gaussian edge potentials", NIPS 2011. Memory: for
-    each pixel 5 K floats, and 20 (d + 1) bytes for d = axes + channels.
+    each pixel 7 K floats, and 32 (d + 1) bytes for d = axes + channels.
     """
     before, colours = _as_array(probabilities), _as_array(image)
     _check_shapes(before, colours, spacing, valid)
@@ -159,8 +163,12 @@ def _features(
     """Return place and colour of the pixels in standard deviations, ``[N d]``."""
     places = np.indices(image.shape[1:], np.float32).reshape(len(steps), -1).T * steps
     colours = image.reshape(len(image), -1).T / np.asarray(width)
-    features = np.concatenate([places, colours], axis=1, dtype=np.float32, casting="same_kind")
-    return np.ascontiguousarray(features if inside is None else features[inside])
+    if inside is not None:
+        places, colours = places[inside], colours[inside]
+    if colours.shape[1] > MOST_CHANNELS:
+        centred = colours - colours.mean(0)
+        colours = centred @ np.linalg.eigh(centred.T @ centred)[1][:, -MOST_CHANNELS:]
+    return np.ascontiguousarray(np.concatenate([places, colours], axis=1, dtype=np.float32, casting="same_kind"))
 
 
 def _whole(before: NDArray[Any], after: Values, inside: NDArray[np.int64] | None) -> Values:
