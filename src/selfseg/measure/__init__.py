@@ -35,6 +35,7 @@ _HOMES = {
     ],
     "best_scale": ["BestScale", "OdsOis", "ods_ois"],
     "boundary": ["BoundaryCounts", "boundary_counts", "boundary_f", "boundary_map"],
+    "changes": ["Change", "small_changes", "stability"],
     "foreground": ["ForegroundScores", "foreground_scores", "thin_borders"],
     "instances": ["InstanceScores", "LesionCounts", "instance_scores", "lesion_counts", "panoptic_quality"],
     "label_free": [
@@ -44,10 +45,10 @@ _HOMES = {
         "cluster_validity",
         "description_length",
         "liu_yang",
-        "stability",
         "zeboudj",
         "zhang_entropy",
     ],
+    "reconstruction": ["reconstruction_error"],
     "scales": ["ScaleScores", "list_scores", "tree_scores"],
     "scores": ["region_scores"],
 }
