@@ -207,7 +207,10 @@ def test_bad_input_and_ignored_pixels(criterion):
 def test_names_of_labels_do_not_matter(criterion):
     rng = np.random.default_rng(4)
     labels, image = rng.integers(0, 3, (8, 9)), rng.random((8, 9, 2)) * 255
-    assert criterion(labels * 11 - 4, image) == pytest.approx(criterion(labels, image))
+    expected = pytest.approx(criterion(labels, image))
+    assert criterion(labels * 11 - 4, image) == expected  # renumbered by counting
+    assert criterion(labels.astype(np.uint8) + 7, image) == expected
+    assert criterion(labels * 10**12 - 10**13, image) == expected  # too far apart for that
 
 
 @pytest.mark.parametrize("criterion", CRITERIA, ids=lambda f: f.__name__)

@@ -52,8 +52,19 @@ def prepare(labels: ArrayLike, image: ArrayLike, ignore: int | None) -> Regions:
         got = "NaN or infinite values"
         raise InputError(explain("image", expected="finite values", got=got, fix="label those pixels as ignored"))
     grid = np.full(array.shape, -1, np.intp)
-    grid[used] = np.unique(array[used], return_inverse=True)[1]
+    grid[used] = _renumbered(array[used])
     return Regions(grid[used], picture[used], grid, picture)
+
+
+def _renumbered(values: Labels) -> NDArray[np.intp]:
+    """Return ``values [N]`` as 0..R-1, in their order."""
+    low, high = int(values.min()), int(values.max())
+    if high - low > len(values):
+        return np.unique(values, return_inverse=True)[1]
+    # Counting instead of sorting: every criterion starts here.
+    shifted = values.astype(np.intp) - low
+    rank = np.cumsum(np.bincount(shifted) > 0) - 1
+    return np.asarray(rank[shifted], np.intp)
 
 
 def neighbours(shape: tuple[int, ...], corners: bool) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:

@@ -1,0 +1,131 @@
+"""Tables of the label-free study: what a criterion's choices are worth, against fixed levels, chance and the oracle."""
+
+import numpy as np
+from scipy.stats import rankdata
+
+GOOD_WHEN = {
+    "silhouette": 1,
+    "calinski": 1,
+    "davies": -1,
+    "stability": 1,
+    "borsotti": -1,
+    "liu_yang": -1,
+    "entropy": -1,
+    "zeboudj": 1,
+    "agreement": 1,
+    "mdl": -1,
+    "mdl_eighth": -1,
+    "constant": -1,
+    "plane": -1,
+}
+"""Criterion -> 1 if it is good when large, -1 if when small."""
+
+HEAD = ("criterion", "score", "gain", "vs fixed", "s.e.", "in-sample", "rho", "rho 2", "rho 3", "regions")
+REPEATS = 2000
+"""Bootstrap samples of photos."""
+
+
+class Family:
+    """All images and levels of one family, as arrays.
+
+    Attributes
+    ----------
+    scores
+        Name -> ``[I L]`` true score, good when large. The first is the one that counts.
+    values
+        Criterion -> ``[I L]``, good when large; -inf where it is undefined.
+    regions
+        ``[I L]``.
+    """
+
+    def __init__(self, rows: list[dict], main: str) -> None:
+        images, levels = sorted({row["image"] for row in rows}), sorted({row["level"] for row in rows})
+        by_place = {(row["image"], row["level"]): row for row in rows}
+        grid = [[by_place[image, level] for level in levels] for image in images]
+        names = sorted(rows[0]["scores"], key=lambda name: (name != main, name))
+        self.levels = levels
+        self.scores = {s: np.array([[row["scores"][s] for row in line] for line in grid]) for s in names}
+        self.regions = np.array([[row["regions"] for row in line] for line in grid], float)
+        known = [c for c in GOOD_WHEN if c in rows[0]["criteria"]]
+        values = {c: np.array([[row["criteria"][c] for row in line] for line in grid], float) for c in known}
+        self.values = {c: np.where(np.isfinite(v), GOOD_WHEN[c] * v, -np.inf) for c, v in values.items()}
+
+    @property
+    def truth(self) -> np.ndarray:
+        """The score that counts: ``[I L]``."""
+        return next(iter(self.scores.values()))
+
+    def chosen(self, values: np.ndarray) -> np.ndarray:
+        """Return the level at which each image's values are largest: ``[I]``; fewer regions win a tie."""
+        return np.lexsort((self.regions, -values), axis=1)[:, 0]
+
+
+def fixed_levels(truth: np.ndarray) -> np.ndarray:
+    """Return the best one level of the *other* half of the images (even, odd): ``[I]``. No image chooses for itself."""
+    half = np.arange(len(truth)) % 2
+    best = [int(truth[half != side].mean(0).argmax()) for side in (0, 1)]
+    return np.array(best)[half]
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """Mean over images of the rank correlation over levels; where one side is constant it counts as 0."""
+    total = 0.0
+    for x, y in zip(a, b, strict=True):
+        ranks = rankdata(x), rankdata(y)
+        if np.ptp(ranks[0]) and np.ptp(ranks[1]):
+            total += float(np.corrcoef(*ranks)[0, 1])
+    return total / len(a)
+
+
+def paired_error(difference: np.ndarray, seed: int = 0) -> float:
+    """Bootstrap standard error over images of the mean of paired differences ``[I]``."""
+    rng = np.random.default_rng(seed)
+    return float(difference[rng.integers(0, len(difference), (REPEATS, len(difference)))].mean(1).std())
+
+
+def line(family: Family, choice: np.ndarray, values: np.ndarray | None) -> list[float]:
+    """Return the figures of one criterion, in the order of `HEAD`."""
+    truth, at = family.truth, np.arange(len(choice))
+    score, random, oracle = truth[at, choice], truth.mean(1), truth.max(1)
+    fixed, best = truth[at, fixed_levels(truth)], float(truth.mean(0).max())
+    rho = [spearman(values, s) if values is not None else np.nan for s in family.scores.values()]
+    gain = (score - random).mean() / (oracle - random).mean()
+    against = (score - fixed).mean(), paired_error(score - fixed), score.mean() - best
+    return [score.mean(), gain, *against, *rho, *[np.nan] * (3 - len(rho)), family.regions[at, choice].mean()]
+
+
+def figures(family: Family) -> dict[str, list[float]]:
+    """Return the lines of one table: criteria, best first, then controls."""
+    lines = {c: line(family, family.chosen(v), v) for c, v in family.values.items()}
+    lines = dict(sorted(lines.items(), key=lambda item: -item[1][0]))
+    truth, n = family.truth, len(family.truth)
+    lines["= fewest regions"] = line(family, family.chosen(-family.regions), -family.regions)
+    lines["= most regions"] = line(family, family.chosen(family.regions), family.regions)
+    lines["= best fixed, other half"] = line(family, fixed_levels(truth), None)
+    lines["= best fixed, in-sample"] = line(family, np.full(n, truth.mean(0).argmax()), None)
+    lines["= oracle"] = line(family, truth.argmax(1), truth)
+    chance = [truth.mean(), 0.0, (truth.mean(1) - truth[np.arange(n), fixed_levels(truth)]).mean()]
+    lines["= random level"] = [
+        *chance,
+        np.nan,
+        truth.mean() - truth.mean(0).max(),
+        *[np.nan] * 3,
+        family.regions.mean(),
+    ]
+    return lines
+
+
+def tables(rows: list[dict], main: str) -> str:
+    """Return one Markdown table a family."""
+    parts = []
+    for name in dict.fromkeys(row["family"] for row in rows):
+        family = Family([row for row in rows if row["family"] == name], main)
+        scores = ", ".join(family.scores)
+        parts.append(f"\n{name}: {len(family.truth)} images, levels {family.levels}; rho with {scores}\n")
+        parts += ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
+        for criterion, values in figures(family).items():
+            cells = [
+                "" if np.isnan(v) else f"{v:.1f}" if i == len(values) - 1 else f"{v:.3f}" for i, v in enumerate(values)
+            ]
+            parts.append(f"| {criterion} | " + " | ".join(cells) + " |")
+    return "\n".join(parts)
