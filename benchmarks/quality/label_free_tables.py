@@ -20,7 +20,6 @@ GOOD_WHEN = {
 }
 """Criterion -> 1 if it is good when large, -1 if when small."""
 
-HEAD = ("criterion", "score", "gain", "vs fixed", "s.e.", "in-sample", "rho", "rho 2", "rho 3", "regions")
 REPEATS = 2000
 """Bootstrap samples of photos."""
 
@@ -67,6 +66,16 @@ def fixed_levels(truth: np.ndarray) -> np.ndarray:
     return np.array(best)[half]
 
 
+def criterion_of_other_half(family: Family) -> np.ndarray:
+    """Return the levels chosen by the criterion that chose best on the other half of the images: ``[I]``."""
+    choices = np.stack([family.chosen(values) for values in family.values.values()])  # [criteria I]
+    at = np.arange(len(family.truth))
+    worth = family.truth[at, choices]
+    half = at % 2
+    best = [int(worth[:, half != side].mean(1).argmax()) for side in (0, 1)]
+    return choices[np.array(best)[half], at]
+
+
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
     """Mean over images of the rank correlation over levels; where one side is constant it counts as 0."""
     total = 0.0
@@ -84,14 +93,26 @@ def paired_error(difference: np.ndarray, seed: int = 0) -> float:
 
 
 def line(family: Family, choice: np.ndarray, values: np.ndarray | None) -> list[float]:
-    """Return the figures of one criterion, in the order of `HEAD`."""
+    """Return the figures of one criterion, in the order of `head`."""
     truth, at = family.truth, np.arange(len(choice))
     score, random, oracle = truth[at, choice], truth.mean(1), truth.max(1)
     fixed, best = truth[at, fixed_levels(truth)], float(truth.mean(0).max())
     rho = [spearman(values, s) if values is not None else np.nan for s in family.scores.values()]
     gain = (score - random).mean() / (oracle - random).mean()
     against = (score - fixed).mean(), paired_error(score - fixed), score.mean() - best
-    return [score.mean(), gain, *against, *rho, *[np.nan] * (3 - len(rho)), family.regions[at, choice].mean()]
+    return [score.mean(), gain, *against, *rho, family.regions[at, choice].mean()]
+
+
+def head(family: Family) -> list[str]:
+    """Return the names of the columns.
+
+    The mean true score of the chosen; the share of the way from a random level to the oracle; the difference to the best
+    fixed level of the other half of the images, its standard error, and the same difference to the best one in-sample;
+    the mean rank correlation with each true score over the levels of an image; the mean number of regions chosen.
+    """
+    scores = list(family.scores)
+    rho = [f"rho {name}" for name in scores]
+    return ["criterion", scores[0], "gain", "less fixed", "s.e.", "less in-sample", *rho, "regions"]
 
 
 def figures(family: Family) -> dict[str, list[float]]:
@@ -99,6 +120,7 @@ def figures(family: Family) -> dict[str, list[float]]:
     lines = {c: line(family, family.chosen(v), v) for c, v in family.values.items()}
     lines = dict(sorted(lines.items(), key=lambda item: -item[1][0]))
     truth, n = family.truth, len(family.truth)
+    lines["= criterion best on the other half"] = line(family, criterion_of_other_half(family), None)
     lines["= fewest regions"] = line(family, family.chosen(-family.regions), -family.regions)
     lines["= most regions"] = line(family, family.chosen(family.regions), family.regions)
     lines["= best fixed, other half"] = line(family, fixed_levels(truth), None)
@@ -120,9 +142,9 @@ def tables(rows: list[dict], main: str) -> str:
     parts = []
     for name in dict.fromkeys(row["family"] for row in rows):
         family = Family([row for row in rows if row["family"] == name], main)
-        scores = ", ".join(family.scores)
-        parts.append(f"\n{name}: {len(family.truth)} images, levels {family.levels}; rho with {scores}\n")
-        parts += ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
+        parts.append(f"\n{name}: {len(family.truth)} images, levels {family.levels}\n")
+        names = head(family)
+        parts += ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
         for criterion, values in figures(family).items():
             cells = [
                 "" if np.isnan(v) else f"{v:.1f}" if i == len(values) - 1 else f"{v:.3f}" for i, v in enumerate(values)
