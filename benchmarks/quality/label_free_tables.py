@@ -3,22 +3,22 @@
 import numpy as np
 from scipy.stats import rankdata
 
-GOOD_WHEN = {
-    "silhouette": 1,
-    "calinski": 1,
-    "davies": -1,
-    "stability": 1,
-    "borsotti": -1,
-    "liu_yang": -1,
-    "entropy": -1,
-    "zeboudj": 1,
-    "agreement": 1,
-    "mdl": -1,
-    "mdl_eighth": -1,
-    "constant": -1,
-    "plane": -1,
+CRITERIA = {
+    "silhouette": ("silhouette", 1),
+    "calinski": ("Calinski-Harabasz", 1),
+    "davies": ("Davies-Bouldin", -1),
+    "stability": ("stability", 1),
+    "borsotti": ("Borsotti's Q", -1),
+    "liu_yang": ("Liu & Yang's F", -1),
+    "entropy": ("Zhang's E", -1),
+    "zeboudj": ("Zeboudj", 1),
+    "agreement": ("boundary-edge agreement", 1),
+    "mdl": ("description length", -1),
+    "mdl_eighth": ("description length, data / 8", -1),
+    "constant": ("reconstruction error, constant", -1),
+    "plane": ("reconstruction error, plane", -1),
 }
-"""Criterion -> 1 if it is good when large, -1 if when small."""
+"""Key in the rows -> name, and 1 if it is good when large, -1 if when small."""
 
 REPEATS = 2000
 """Bootstrap samples of photos."""
@@ -45,9 +45,9 @@ class Family:
         self.levels = levels
         self.scores = {s: np.array([[row["scores"][s] for row in line] for line in grid]) for s in names}
         self.regions = np.array([[row["regions"] for row in line] for line in grid], float)
-        known = [c for c in GOOD_WHEN if c in rows[0]["criteria"]]
+        known = [c for c in CRITERIA if c in rows[0]["criteria"]]
         values = {c: np.array([[row["criteria"][c] for row in line] for line in grid], float) for c in known}
-        self.values = {c: np.where(np.isfinite(v), GOOD_WHEN[c] * v, -np.inf) for c, v in values.items()}
+        self.values = {c: np.where(np.isfinite(v), CRITERIA[c][1] * v, -np.inf) for c, v in values.items()}
 
     @property
     def truth(self) -> np.ndarray:
@@ -117,24 +117,36 @@ def head(family: Family) -> list[str]:
 
 def figures(family: Family) -> dict[str, list[float]]:
     """Return the lines of one table: criteria, best first, then controls."""
-    lines = {c: line(family, family.chosen(v), v) for c, v in family.values.items()}
+    lines = {CRITERIA[c][0]: line(family, family.chosen(v), v) for c, v in family.values.items()}
     lines = dict(sorted(lines.items(), key=lambda item: -item[1][0]))
     truth, n = family.truth, len(family.truth)
-    lines["= criterion best on the other half"] = line(family, criterion_of_other_half(family), None)
-    lines["= fewest regions"] = line(family, family.chosen(-family.regions), -family.regions)
-    lines["= most regions"] = line(family, family.chosen(family.regions), family.regions)
-    lines["= best fixed, other half"] = line(family, fixed_levels(truth), None)
-    lines["= best fixed, in-sample"] = line(family, np.full(n, truth.mean(0).argmax()), None)
-    lines["= oracle"] = line(family, truth.argmax(1), truth)
+    lines["*criterion best on the other half*"] = line(family, criterion_of_other_half(family), None)
+    if np.ptp(family.regions):
+        lines["*fewest regions*"] = line(family, family.chosen(-family.regions), -family.regions)
+        lines["*most regions*"] = line(family, family.chosen(family.regions), family.regions)
+    lines["*best fixed, other half*"] = line(family, fixed_levels(truth), None)
+    lines["*best fixed, in-sample*"] = line(family, np.full(n, truth.mean(0).argmax()), None)
+    lines["*oracle*"] = line(family, truth.argmax(1), truth)
     chance = [truth.mean(), 0.0, (truth.mean(1) - truth[np.arange(n), fixed_levels(truth)]).mean()]
-    lines["= random level"] = [
+    lines["*random level*"] = [
         *chance,
         np.nan,
         truth.mean() - truth.mean(0).max(),
-        *[np.nan] * 3,
+        *[np.nan] * len(family.scores),
         family.regions.mean(),
     ]
     return lines
+
+
+def cell(column: str, value: float) -> str:
+    """Return a figure as it stands in the table: three digits, no leading zero; two for shares and correlations."""
+    if np.isnan(value):
+        return ""
+    if column == "regions":
+        return f"{value:.1f}"
+    digits = 2 if column == "gain" or column.startswith("rho") else 3
+    text = f"{value:+.{digits}f}" if column.startswith("less") else f"{value:.{digits}f}"
+    return text.replace("0.", ".", 1)
 
 
 def tables(rows: list[dict], main: str) -> str:
@@ -146,8 +158,6 @@ def tables(rows: list[dict], main: str) -> str:
         names = head(family)
         parts += ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
         for criterion, values in figures(family).items():
-            cells = [
-                "" if np.isnan(v) else f"{v:.1f}" if i == len(values) - 1 else f"{v:.3f}" for i, v in enumerate(values)
-            ]
+            cells = [cell(column, value) for column, value in zip(names[1:], values, strict=True)]
             parts.append(f"| {criterion} | " + " | ".join(cells) + " |")
     return "\n".join(parts)
