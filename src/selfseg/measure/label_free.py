@@ -1,6 +1,7 @@
 """What can be said of a segmentation without truth: uniformity, contrast, separation, code length.
 
-None of them is a substitute for truth: on natural photographs each picks the scale worse than one fixed scale does.
+None of them is a substitute for truth: on natural photographs each picks the level worse than one fixed level does, and
+most just count regions (measured in docs/label_free.md; `reconstruction` and `changes` hold the rest of the criteria).
 Some are better when large, some when small; each says which.
 """
 
