@@ -70,6 +70,19 @@ def test_fit_then_predict_equals_segment(photos, tmp_path):
     assert np.array_equal(one, two)
 
 
+def test_a_refinement_is_kept_with_the_model_and_may_be_changed_at_prediction(photos, tmp_path):
+    picture, crf = photos / "img2.png", "crf=space:8,colour:0.3,iterations:3"
+    assert run("segment", picture, "-o", tmp_path / "plain", *QUICK) == 0
+    assert run("fit", picture, "-o", tmp_path / "m", "--refine", crf, *QUICK) == 0
+    assert run("predict", tmp_path / "m", picture, "-o", tmp_path / "own", "--quiet") == 0
+    assert run("predict", tmp_path / "m", picture, "-o", tmp_path / "none", "--refine", "none", "--quiet") == 0
+    assert json.loads((tmp_path / "own" / "run.json").read_text())["refinement"] == crf
+    assert json.loads((tmp_path / "none" / "run.json").read_text())["refinement"] == "none"
+    plain, own, none = ((tmp_path / name / "labels" / "img2.tif").read_bytes() for name in ("plain", "own", "none"))
+    assert none == plain and own != plain
+    assert run("segment", picture, "-o", tmp_path / "bad", "--refine", "crf=weight:x", *QUICK) == 2
+
+
 def test_reference_images_train_and_others_are_segmented(photos, tmp_path):
     out = tmp_path / "out"
     assert run("segment", photos / "more", "--reference", photos / "img2.png", "-o", out, *QUICK) == 0

@@ -6,6 +6,7 @@ import sys
 import time
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image as Picture
 
@@ -115,6 +116,22 @@ def test_bad_usage_is_one_line(small_bsds, tmp_path, capsys, change, words):
 def test_data_that_are_not_there_are_told(tmp_path, capsys):
     assert main(command(tmp_path, tmp_path / "out")) == 1
     assert "bsds500" in capsys.readouterr().err
+
+
+def test_workers_end_with_the_process_that_handed_out_the_jobs(small_bsds, tmp_path):
+    words = [sys.executable, "-m", "selfseg", *command(small_bsds, tmp_path / "out", workers=2)]
+    process = subprocess.Popen(words, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    parent, workers, deadline = psutil.Process(process.pid), [], time.monotonic() + 120
+    while not workers and time.monotonic() < deadline:
+        time.sleep(0.1)
+        workers = [child for child in parent.children() if "spawn_main" in " ".join(child.cmdline())]
+    process.kill()
+    process.wait()
+    assert workers
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    for worker in alive:
+        worker.kill()
+    assert not alive
 
 
 @pytest.mark.slow

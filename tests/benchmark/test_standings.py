@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from selfseg.benchmark.columns import BY_TASK, Column, columns_of
-from selfseg.benchmark.contenders import Contender
+from selfseg.benchmark.contenders import Contender, find_contenders
 from selfseg.benchmark.plots import Series, log_ticks, plot
 from selfseg.benchmark.standings import standings
 from selfseg.benchmark.tables import as_csv, as_markdown, written
+from selfseg.core.errors import UsageError
 from selfseg.measure import AreaSum, Scores
 
 
@@ -112,3 +113,12 @@ def test_a_plot_names_every_series_within_its_frame():
 def test_a_contender_is_named_by_its_preset():
     assert Contender("feature_clustering", "fast").title == "feature_clustering-fast"
     assert Contender("grid").title == "grid"
+    assert Contender("wnet", "default", "crf").title == "wnet+crf"
+
+
+def test_a_refined_method_is_a_contender_of_its_own():
+    plain, refined = find_contenders(["region_merging", "region_merging:default+crf"], baselines=False)
+    assert plain.title == "region_merging" and refined.title == "region_merging+crf"
+    assert refined.model(None, 0).refine == "crf" and plain.model(None, 0).refine is None
+    with pytest.raises(UsageError, match="magic"):
+        find_contenders(["region_merging+magic"], baselines=False)

@@ -1,5 +1,6 @@
 """The window's extent, its scale from the image, what is refused; and the float32 kernels against float64."""
 
+import random
 from sys import modules
 
 import pytest
@@ -54,15 +55,16 @@ CASES = {
     "no window": ((1, 1, 9, 9), 3, 1.0),
     "volume": ((2, 1, 6, 7, 18), 4, 3.0),
     "flat volume": ((1, 2, 1, 9, 20), 5, 3.0),
+    "two rows": ((1, 1, 7, 2, 20), 6, 3.0),
     "rows apart": ((1, 1, 9, 1, 20), 6, 3.0),
 }
 
 
-def compare(image, p, radius, valid=None):
+def compare(image, p, radius, valid=None, spacing=None):
     """Check value, gradient and W p of float32 against float64."""
     p = p.detach().requires_grad_()
     exact = p.detach().double().contiguous().requires_grad_()
-    affinity, truth = (window_affinity(i, radius, 10.0, 3.0, None, valid) for i in (image, image.double()))
+    affinity, truth = (window_affinity(i, radius, 10.0, 3.0, spacing, valid) for i in (image, image.double()))
     value, expected = soft_ncut(p, affinity), soft_ncut(exact, truth)
     value.backward()
     expected.backward()
@@ -91,6 +93,15 @@ def test_kernels_agree_with_float64(shape, n_classes, radius, threads, monkeypat
     valid = torch.rand(shape[0], *shape[2:], generator=torch.Generator().manual_seed(2)) > 0.3
     valid[(slice(None), *(0 for _ in shape[2:]))] = True
     compare(image, p, radius, valid)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_shapes_and_windows_at_random(seed):
+    pick = random.Random(seed)
+    sizes = [pick.choice([1, 2, 3, 5, 8]) for _ in range(pick.choice([1, 2]))] + [pick.choice([1, 5, 15, 16, 17, 33])]
+    spacing = tuple(pick.choice([0.5, 1.0, 2.3]) for _ in sizes)
+    image, p = maps((pick.choice([1, 2]), pick.choice([1, 2, 3, 4]), *sizes), pick.randint(1, 12), seed)
+    compare(image, p, pick.choice([1.5, 3.0, 5.0]), spacing=spacing)
 
 
 @pytest.mark.parametrize("n_classes", range(1, 18))

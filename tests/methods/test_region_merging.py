@@ -4,7 +4,9 @@ import torch
 
 from selfseg.core.errors import UsageError
 from selfseg.methods._base import Batch, build_config, find_method
-from selfseg.methods.region_merging import RegionMerging, _codebook
+from selfseg.methods.region_merging import RegionMerging
+from selfseg.regions.contours import contour_strength
+from selfseg.regions.oriented_watershed import oriented_watershed
 
 
 def make(n_channels=3, n_dims=2, **values):
@@ -130,16 +132,6 @@ def test_spacing_changes_the_superpixels_of_a_volume():
     assert extent[1] < extent[0] / 2
 
 
-def test_codebook_takes_the_fewest_classes_that_explain_enough():
-    rng = np.random.default_rng(0)
-    rows = np.repeat(np.diag([50.0, 60.0, 70.0]), 200, axis=0) + rng.normal(0, 1, (600, 3))  # > 256: the k-means start
-    centres = _codebook(rows, np.ones(600), build_config("region_merging"))
-    assert len(centres) == 3
-    np.testing.assert_allclose(sorted(centres.max(1)), [50, 60, 70], atol=0.5)
-    assert len(_codebook(rows, np.ones(600), build_config("region_merging", explained=0.5))) == 2
-    assert len(_codebook(rows, np.ones(600), build_config("region_merging", explained=1.0))) == 24
-
-
 def test_every_preset_works_and_is_found_by_name():
     assert find_method("region_merging") is RegionMerging
     counts = {}
@@ -156,3 +148,17 @@ def test_every_preset_works_and_is_found_by_name():
 def test_spacing_of_the_wrong_length_is_refused():
     with pytest.raises(UsageError, match="spacing"):
         make(1, 3, spacing=(1.0, 1.0))
+
+
+def test_contours_give_the_superpixels_and_are_refused_in_3d():
+    method = RegionMerging(build_config("region_merging", "contours"), 3)
+    image = patches()
+    superpixels, tree = method.segments(image)
+    expected, graph = oriented_watershed(contour_strength(np.moveaxis(image.numpy(), 0, -1)))
+    np.testing.assert_array_equal(superpixels, expected)
+    assert tree.n_leaves == graph.n_regions
+    valid = torch.ones(image.shape[1:], dtype=torch.bool)
+    valid[:, :5] = False
+    np.testing.assert_array_equal(method.segments(image, valid)[0] >= 0, valid.numpy())
+    with pytest.raises(UsageError, match="boundaries: expected gradient in 3D"):
+        RegionMerging(build_config("region_merging", "contours"), 3, n_dims=3)

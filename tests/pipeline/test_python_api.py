@@ -144,3 +144,34 @@ def test_a_weight_of_zero_switches_a_term_off(term):
 
     selfseg.Segmenter(options={**QUICK, term: 0.0}).fit(blobs(), progress=Listener())
     assert seen and all(term not in words[1] for words in seen)
+
+
+def test_a_refinement_is_stored_with_the_model_and_changes_only_the_prediction(tmp_path):
+    picture = blobs(seed=5)
+    plain = selfseg.Segmenter(seed=1, options=QUICK).fit(picture)
+    refined = selfseg.Segmenter(seed=1, options=QUICK, refine="crf=space:10,colour:0.2").fit(picture)
+    refined.save(tmp_path)
+    again = selfseg.load(tmp_path)
+    assert again.refine == "crf=space:10,colour:0.2"
+    labels = again.predict(picture).labels
+    assert np.array_equal(labels, refined.predict(picture).labels)
+    assert not np.array_equal(labels, plain.predict(picture).labels)
+    same = again.set_params(refine=None).predict(picture)
+    assert np.array_equal(same.probabilities, plain.predict(picture).probabilities)
+
+
+def test_a_refinement_leaves_masked_pixels_out_and_takes_series():
+    series = np.stack([blobs(seed=1), blobs(seed=2)])
+    model = selfseg.Segmenter(options=QUICK, refine="crf=iterations:2").fit(Image(series, "TYXC"))
+    result = model.predict(Image(series, "TYXC"))
+    assert np.array_equal(result.labels[1], model.predict(Image(series[1], "YXC")).labels)
+    valid = np.ones((40, 52), bool)
+    valid[:, :9] = False
+    masked = model.predict(Image(series[0], "YXC", valid=valid))
+    assert (masked.labels[:, :9] == 0).all() and (masked.labels[:, 9:] > 0).all()
+    np.testing.assert_allclose(masked.probabilities.sum(0), 1, atol=1e-5)
+
+
+def test_a_wrong_refinement_is_refused_before_learning():
+    with pytest.raises(UsageError, match="refinement 'crv': expected a known one"):
+        selfseg.Segmenter(options=QUICK, refine="crv").fit("there is no such file.png")

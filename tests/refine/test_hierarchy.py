@@ -87,3 +87,37 @@ def test_wrong_input_is_named():
             hierarchy(p, **bad)
     with pytest.raises(UsageError, match="classes first"):
         hierarchy(np.zeros((4, 4)))
+
+
+def upright(shape, column):
+    """Contours of one upright line, at 8 angles."""
+    planes = np.zeros((8, *shape))
+    planes[4, :, column - 1 : column + 1] = 1.0
+    return planes
+
+
+def test_contours_and_the_gradient_of_the_classes_are_both_cues():
+    shape = (30, 40)
+    p = np.zeros((2, *shape))
+    p[0, :14], p[1, 14:] = 1, 1  # the classes meet in row 14, the image's contour is in column 25
+    tree = hierarchy(p, np.zeros((1, *shape)), contours=upright(shape, 25))
+    quarters = tree.cut(n_regions=4)
+    truth = (np.arange(30)[:, None] >= 14) * 2 + (np.arange(40) >= 25)
+    assert nested(quarters, truth) and nested(truth, quarters)
+    alone = hierarchy(p, np.zeros((1, *shape)), contours=upright(shape, 25), learned_weight=0.0)
+    assert alone.n_superpixels == 2
+
+
+def test_contours_over_given_superpixels_and_within_a_mask():
+    shape = (12, 20)
+    superpixels = np.arange(12)[:, None] // 6 * 4 + np.arange(20) // 5
+    mask = np.ones(shape, bool)
+    mask[:, 15:] = False
+    p = np.random.default_rng(0).random((3, *shape))
+    tree = hierarchy(p / p.sum(0), superpixels=superpixels, mask=mask, contours=upright(shape, 10))
+    np.testing.assert_array_equal(tree.superpixels, np.where(mask, superpixels, -1))
+
+
+def test_contours_of_another_image_are_named():
+    with pytest.raises(UsageError, match="contours: expected"):
+        hierarchy(blobs(), contours=np.zeros((8, 5, 5)))

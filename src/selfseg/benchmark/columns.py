@@ -68,7 +68,9 @@ MEMBRANES = (
     Column("one.v_info", "V_info", "the same, information"),
     Column("one.iou", "cell IoU", "pooled over pixels; all cell scores .78 of it"),
     Column("one.accuracy", "accuracy", "share of pixels right"),
-    Column("oracle.v_rand", "V_rand, oracle", "ORACLE: the union of classes with the best Dice by the truth"),
+    Column(
+        "oracle.v_rand", "V_rand, oracle", "ORACLE: the union of classes with the best mean IoU of cells and membranes"
+    ),
     Column("oracle.iou", "IoU, oracle", "ORACLE: the same"),
 )
 

@@ -12,6 +12,7 @@ from selfseg.core.errors import UsageError, explain
 from selfseg.core.image import Image
 from selfseg.methods._base import build_config, find_method, method_names
 from selfseg.pipeline import Segmenter
+from selfseg.refine.steps import parse_refinements
 
 
 @dataclass(frozen=True)
@@ -24,15 +25,19 @@ class Contender:
         A method or a baseline.
     preset
         Preset of a method; empty for a baseline.
+    refine
+        Refinement of a method's output, such as ``crf``; empty = none.
     """
 
     name: str
     preset: str = ""
+    refine: str = ""
 
     @property
     def title(self) -> str:
         """The name in tables and folders: ``feature_clustering``, ``feature_clustering-fast``, ``felzenszwalb``."""
-        return self.name if self.preset in ("", "default") else f"{self.name}-{self.preset}"
+        name = self.name if self.preset in ("", "default") else f"{self.name}-{self.preset}"
+        return f"{name}+{self.refine}" if self.refine else name
 
     @property
     def is_method(self) -> bool:
@@ -58,7 +63,7 @@ class Contender:
 
     def model(self, n_classes: int | None, seed: int) -> Segmenter:
         """Return the unfitted model of a method."""
-        return Segmenter(self.name, n_classes=n_classes, preset=self.preset, seed=seed)
+        return Segmenter(self.name, n_classes=n_classes, preset=self.preset, seed=seed, refine=self.refine or None)
 
     def run(self, image: Image, n_classes: int | None, seed: int, model: Path | None = None) -> tuple[Outcome, float]:
         """Segment one image.
@@ -95,7 +100,7 @@ def find_contenders(methods: list[str], baselines: bool | list[str] = True) -> l
     Parameters
     ----------
     methods
-        ``NAME`` or ``NAME:PRESET``.
+        ``NAME``, ``NAME:PRESET``, and either with ``+crf``: the same with its output refined.
     baselines
         True = all, False = none, or names.
 
@@ -106,12 +111,14 @@ def find_contenders(methods: list[str], baselines: bool | list[str] = True) -> l
     """
     found = []
     for item in methods:
-        name, _, preset = item.partition(":")
+        unrefined, _, refine = item.partition("+")
+        name, _, preset = unrefined.partition(":")
         if name not in method_names():
             fix = "see `selfseg methods`; baselines are chosen with --baselines"
             raise UsageError(explain("--methods", expected=", ".join(method_names()), got=repr(name), fix=fix))
         build_config(name, preset or "default")
-        found.append(Contender(name, preset or "default"))
+        parse_refinements(refine or None)
+        found.append(Contender(name, preset or "default", refine))
     names = baseline_names() if baselines is True else list(baselines or [])
     for name in names:
         if name not in baseline_names():

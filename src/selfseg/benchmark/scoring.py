@@ -131,7 +131,7 @@ def _score_foreground(dataset: Dataset, image: Image, labels: Labels, truth: Lab
         own = np.maximum(labels.astype(np.int64) - 1, 0)
         return ImageScores(score(own, truth, kind), oracle=score(own, truth, kind))
     chosen = np.isin(labels, foreground_classes(labels, dataset.foreground, image))
-    best = np.isin(labels, best_classes(labels, truth != 0))
+    best = np.isin(labels, best_classes(labels, truth != 0, both=dataset.task == "foreground"))
     return ImageScores(
         score(_objects(chosen, dataset.task), truth, kind), oracle=score(_objects(best, dataset.task), truth, kind)
     )
@@ -171,10 +171,19 @@ def foreground_classes(labels: Labels, rule: str, image: Image) -> list[int]:
     return [int(ids[int(np.argmax(means))])]
 
 
-def best_classes(labels: Labels, inside: NDArray[np.bool_]) -> list[int]:
-    """Return the classes whose union has the best Dice with the mask `inside`: an oracle.
+def best_classes(labels: Labels, inside: NDArray[np.bool_], both: bool = False) -> list[int]:
+    """Return the classes whose union fits the mask `inside` best: an oracle.
 
-    The best union takes all classes whose share inside the mask is above some value, so only K unions are compared.
+    Parameters
+    ----------
+    labels
+        ``[*S]``, 1..K, 0 = in no union.
+    inside
+        ``[*S]``.
+    both
+        False: the union with the best Dice, which takes all classes whose share inside the mask is above some value, so that
+        only K unions are compared. True: of these K unions the one with the best mean IoU of inside and outside, for masks
+        that cover most of the image, where taking everything has a good Dice.
     """
     ids, index = np.unique(labels, return_inverse=True)
     area = np.bincount(index.ravel(), minlength=len(ids)).astype(np.float64)
@@ -183,8 +192,12 @@ def best_classes(labels: Labels, inside: NDArray[np.bool_]) -> list[int]:
     order = order[ids[order] > 0]
     if len(order) == 0:
         return []
-    dice = 2 * np.cumsum(hits[order]) / (np.cumsum(area[order]) + max(1, int(inside.sum())))
-    return [int(label) for label in ids[order[: int(np.argmax(dice)) + 1]]]
+    hit, taken, wanted = np.cumsum(hits[order]), np.cumsum(area[order]), float(inside.sum())
+    fit = 2 * hit / np.maximum(taken + wanted, 1)
+    if both:
+        missed, rest = wanted - hit, labels.size - taken
+        fit = hit / np.maximum(taken + missed, 1) + (rest - missed) / np.maximum(labels.size - hit, 1)
+    return [int(label) for label in ids[order[: int(np.argmax(fit)) + 1]]]
 
 
 def scales_to_json(found: ImageScores) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from selfseg.benchmark.columns import Column
+from selfseg.benchmark.contenders import Contender
 from selfseg.benchmark.standings import Row, Standing, image_value
 
 ORACLE_NOTE = (
@@ -103,7 +104,7 @@ def images_csv(rows: Sequence[Row], columns: Sequence[Column]) -> str:
     )
     for row in rows:
         key = row["key"]
-        title = key["contender"]["name"] + (f":{key['contender']['preset']}" if key["contender"]["preset"] else "")
+        title = Contender(**key["contender"]).title
         scores = [_plain(image_value(row, column.key)) for column in single]
         writer.writerow(
             [

@@ -1,70 +1,26 @@
 """``W p`` for the weights of a window around each pixel, float32, in one pass: the heart of `soft_ncut` on a CPU.
 
-A line is a row of pixels along X, numbered over images and slices. Pairs of lines (a, b) at most a radius apart are visited once:
-their weights go into a few rows that stay in the first cache, and serve both ways, ``(Wp)_a += w p_b`` and ``(Wp)_b += w p_a``.
-Lines wait in a ring of scratch memory, class by class, with zeros around them; so borders need no test, a channels-last map is
-transposed on the way in, and each value of the map is read once. Shares of lines recompute the few weights that they have in
-common, instead of writing to each other's lines.
+A line is a row of pixels along X, numbered over images and slices. Lines wait in a ring of scratch memory, class by class, with
+zeros around them; so borders need no test, a channels-last map is transposed on the way in, and each value of the map is read
+once. The weights between a line and those after it wait in a ring too: each is computed once, and used from both ends. Two
+neighbouring lines are summed together (`_line_sums`), since most of their neighbours are the same. Shares of lines recompute the
+few weights that they have in common.
 
-`Window` says how the arrays lie; `selfseg.losses.window_affinity` fills it in.
+`selfseg.losses._window` says how the arrays lie.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba import njit
 
-from selfseg.losses._line_sums import LANES, eight, five, four, one, three, two
+from selfseg.losses._line_sums import eight, five, four, one, three, two
 
 f32, u64 = np.float32, np.uint64
 # 2^r for |r| <= 1/2 (Cephes, exp2f): relative error below 2e-7.
 P0, P1, P2, P3, P4, P5 = (
     f32(p) for p in (1.535336188e-4, 1.339887440e-3, 9.618437357e-3, 5.550332471e-2, 2.402264791e-1, 6.931472028e-1)
 )
-
-
-class Window(NamedTuple):
-    """The image and its window.
-
-    Attributes
-    ----------
-    image
-        Flat ``[B C L X]``, float32, finite.
-    valid
-        Flat ``[B L X]``, float32: 1 = counts, 0 = has no weight to anything. Empty: all count.
-    scale
-        ``[B]``: ``log2(e) / sigma_intensity^2``.
-    groups
-        ``[G 5]`` int64: (dz, dy, first dx, number of dx, first tap) of each line displacement, not negative in (dz, dy).
-    fall
-        For each tap ``log2(e) |X|^2 / sigma_space^2``.
-    shape
-        ``(B, C, Z, Y, X)``.
-    reach, most
-        Largest number of lines from a line to another in its window, and largest number of dx in a group.
-    margin, width, pitch
-        Zeros before a line in the scratch memory, its length in whole blocks, and the distance to the next line.
-    """
-
-    image: Any
-    valid: Any
-    scale: Any
-    groups: Any
-    fall: Any
-    shape: Any
-    reach: int
-    most: int
-    margin: int
-    width: int
-    pitch: int
-
-
-def lay_out(image: Any, valid: Any, scale: Any, groups: Any, fall: Any, shape: Any, farthest: int) -> Window:
-    """Return the `Window` of these arrays (see there), where `farthest` is the largest ``|dx|``."""
-    reach = int((groups[:, 0] * shape[3] + groups[:, 1]).max(initial=0))
-    margin, width = (-(-n // LANES) * LANES for n in (farthest, shape[4]))
-    most = int(groups[:, 3].max(initial=1))
-    return Window(image, valid, scale, groups, fall, shape, reach, most, margin, width, width + margin)
 
 
 @njit(inline="always")
@@ -78,59 +34,57 @@ def _power(x: Any) -> Any:
 
 
 @njit(nogil=True, cache=True, fastmath={"nsz", "contract"})
-def _weigh(w: Any, w_at: Any, s: Any, a: Any, b: Any, rows: Any, pitch: Any, X: Any, scale: Any, fall: Any) -> None:
-    """Fill row t of `w` with the weights between pixel x of the line at `a` and pixel x + t of the line at `b`."""
+def _weigh(s: Any, w_at: Any, a: Any, b: Any, rows: Any, pitch: Any, X: Any, scale: Any, fall: Any) -> None:
+    """Fill row t at `w_at` with the weights between pixel x of the line at `a` and pixel x + t of the line at `b`."""
     for t in range(fall.size):
         row, there = w_at + u64(t) * pitch, b + u64(t)
         if rows == u64(1):
             for x in range(X):
                 d = s[a + x] - s[there + x]
-                w[row + x] = _power(-scale * (d * d) - fall[t])
+                s[row + x] = _power(-scale * (d * d) - fall[t])
             continue
         for x in range(X):
             d = s[a + x] - s[there + x]
             e = s[a + pitch + x] - s[there + pitch + x]
-            w[row + x] = d * d + e * e
+            s[row + x] = d * d + e * e
         for c in range(u64(2), rows):
             for x in range(X):
                 d = s[a + c * pitch + x] - s[there + c * pitch + x]
-                w[row + x] += d * d
+                s[row + x] += d * d
         for x in range(X):
-            w[row + x] = _power(-scale * w[row + x] - fall[t])
+            s[row + x] = _power(-scale * s[row + x] - fall[t])
 
 
 @njit(nogil=True, cache=True)
-def _spread(
-    s: Any, acc: Any, p: Any, p_step: Any, pitch: Any, X: Any, K: Any, w: Any, w_at: Any, w_step: Any, n: Any
-) -> None:
-    """``acc[k, x] += sum_t w[t, x] p[k, x + t]`` for all classes; `p_step`, `w_step` lead from one t to the next."""
+def _sum_lines(s: Any, taps: Any, n: Any, p: Any, a: Any, b: Any, pitch: Any, X: Any, K: Any) -> None:
+    """Fill K rows at `a` and at `b` with the weighted sums of two lines; see `_line_sums`."""
     k = u64(0)
     while k < K:
         left, row = K - k, k * pitch
-        to, at = acc + row, p + row
-        if left >= u64(8):
-            eight(s, to, at, p_step, pitch, w, w_at, w_step, n, X)
+        source, to_a, to_b = p + row, a + row, b + row
+        if left == u64(8) or left > u64(9):
+            eight(s, taps, n, source, to_a, to_b, pitch, X)
             k += u64(8)
-        elif left > u64(5) or left == u64(4):
-            four(s, to, at, p_step, pitch, w, w_at, w_step, n, X)
-            k += u64(4)
-        elif left == u64(5):
-            five(s, to, at, p_step, pitch, w, w_at, w_step, n, X)
+        elif left == u64(5) or left == u64(9):
+            five(s, taps, n, source, to_a, to_b, pitch, X)
             k += u64(5)
+        elif left >= u64(4):
+            four(s, taps, n, source, to_a, to_b, pitch, X)
+            k += u64(4)
         elif left == u64(3):
-            three(s, to, at, p_step, pitch, w, w_at, w_step, n, X)
+            three(s, taps, n, source, to_a, to_b, pitch, X)
             k += u64(3)
         elif left == u64(2):
-            two(s, to, at, p_step, pitch, w, w_at, w_step, n, X)
+            two(s, taps, n, source, to_a, to_b, pitch, X)
             k += u64(2)
         else:
-            one(s, to, at, p_step, pitch, w, w_at, w_step, n, X)
+            one(s, taps, n, source, to_a, to_b, pitch, X)
             k += u64(1)
 
 
 @njit(nogil=True, cache=True)
 def _load(s: Any, slot: Any, line: Any, window: Any, pitch: Any, p: Any, strides: Any, K: Any) -> None:
-    """Put the image, the mask and the classes of a line into its slot, zero where it is not valid, and clear its sums."""
+    """Put the image, the mask and the classes of a line into its slot; classes are zero where it is not valid."""
     _, C, Z, Y, X = window.shape
     n_lines = Z * Y
     image, row = line // n_lines, line % n_lines
@@ -150,70 +104,86 @@ def _load(s: Any, slot: Any, line: Any, window: Any, pitch: Any, p: Any, strides
         to, source = ones + u64(k + 1) * pitch, u64(image * strides[0] + k * strides[1] + row * strides[2])
         for x in range(u64(X)):
             s[to + x] = p[source + x * step] if s[ones + x] else f32(0)
-    sums = ones + u64(K + 1) * pitch
-    for x in range(u64(K + 1) * pitch):
-        s[sums + x] = 0
 
 
 @njit(nogil=True, cache=True, fastmath={"reassoc", "nsz", "contract"})
-def _products(s: Any, p: Any, sums: Any, ones: Any, degrees: Any, line: Any, X: Any) -> tuple[float, float]:
-    """Complete ``W p`` of a class by the pixel's own weight, in place, and return ``p . W p`` and ``p . d``."""
+def _inner(s: Any, p: Any, sums: Any, ones: Any, degrees: Any, at: Any, X: Any) -> tuple[float, float]:
+    """Clear `sums` where the line is not valid, and return ``p . W p`` and ``p . d`` of a class."""
     association = volume = 0.0  # in float64: a class of 1e-25 everywhere has products that float32 cannot hold
     for x in range(X):
-        value = s[p + x]
-        product = (s[sums + x] + value) * s[ones + x]
+        value, product = s[p + x], s[sums + x] * s[ones + x]
         s[sums + x] = product
         association += np.float64(value) * np.float64(product)
-        volume += np.float64(value) * np.float64(degrees[line + x])
+        volume += np.float64(value) * np.float64(degrees[at + x])
     return association, volume
 
 
 @njit(nogil=True, cache=True)
 def _store(
-    s: Any,
-    slot: Any,
-    line: Any,
-    window: Any,
-    pitch: Any,
-    out: Any,
-    strides: Any,
-    K: Any,
-    degrees: Any,
-    known: Any,
-    forms: Any,
+    s: Any, slot: Any, sums: Any, line: Any, window: Any, out: Any, strides: Any, degrees: Any, known: Any, forms: Any
 ) -> None:
-    """Write the finished sums of a line to `out`, and its degrees unless they are known; add to ``forms [2 B K]``."""
-    _, C, Z, Y, X = window.shape
+    """Write the sums of a line to `out`, and its degrees unless they are known; add to ``forms [2 B K]``."""
+    _, C, Z, Y, n = window.shape
+    X, pitch, step = u64(n), u64(window.pitch), u64(strides[3])
     image, row = line // (Z * Y), line % (Z * Y)
-    ones, at = slot + u64(C) * pitch, u64(line * X)
-    jump, step = u64(K + 1) * pitch, u64(strides[3])
+    ones, at = slot + u64(C) * pitch, u64(line) * X
     if not known:
-        for x in range(u64(X)):
-            degrees[at + x] = (s[ones + jump + x] + f32(1)) * s[ones + x]
-    for k in range(K):
-        p = ones + u64(k + 1) * pitch
-        association, volume = _products(s, p, p + jump, ones, degrees, at, u64(X))
+        for x in range(X):
+            degrees[at + x] = s[sums + x] * s[ones + x]
+    for k in range(forms.shape[2]):
+        row_k = u64(k + 1) * pitch
+        association, volume = _inner(s, ones + row_k, sums + row_k, ones, degrees, at, X)
         forms[0, image, k] += association
         forms[1, image, k] += volume
         to = u64(image * strides[0] + k * strides[1] + row * strides[2])
-        for x in range(u64(X)):
-            out[to + x * step] = s[p + jump + x]
+        for x in range(X):
+            out[to + x * step] = s[sums + row_k + x]
 
 
 @njit(nogil=True, cache=True)
-def _pair(
-    s: Any, a: Any, b: Any, w: Any, w_at: Any, group: Any, window: Any, K: Any, first: Any, forth: Any, back: Any
-) -> None:
-    """Add what the lines in slots `a` and `b` give to each other: `forth` is b's to a, `back` a's to b."""
-    C, pitch, width = u64(window.shape[1]), u64(window.pitch), u64(window.width)
-    dx, n = u64(group[2]), u64(group[3])
-    values = (C + u64(first)) * pitch
-    sums = values + u64(K + 1) * pitch
-    classes, minus = u64(K + 1 - first), u64(np.int64(-1))
-    if forth:
-        _spread(s, a + sums, b + values + dx, u64(1), pitch, width, classes, w, w_at, pitch, n)
-    if back:
-        _spread(s, b + sums, a + values - dx, minus, pitch, width, classes, w, w_at - dx, pitch - u64(1), n)
+def _weigh_line(s: Any, line: Any, start: Any, window: Any, lines: Any, weights: Any) -> None:
+    """Fill the weights between `line` and the lines after it that a share from `start` on needs."""
+    _, C, Z, Y, _ = window.shape
+    pitch, a = u64(window.pitch), lines[line % len(lines)]
+    image, z, y = line // (Z * Y), line // Y % Z, line % Y
+    for g in range(len(window.groups)):
+        dz, dy, dx, n, tap = window.groups[g]
+        other = line + dz * Y + dy
+        if z + dz < Z and 0 <= y + dy < Y and other >= start:
+            b, to = lines[other % len(lines)] + u64(dx), weights[line % len(weights)] + u64(tap) * pitch
+            _weigh(s, to, a, b, u64(C), pitch, u64(window.width), window.scale[image], window.fall[tap : tap + n])
+
+
+@njit(nogil=True, cache=True)
+def _tap_row(code: Any, here: Any, there: Any, dx: Any, ends: Any, pitch: Any) -> Any:
+    """Return where the weights of a tap begin, out of those of the line `here`, or of its partner `there`; see `Window.taps`."""
+    if code < 2:
+        return ends[code]
+    row = u64(code // 2 - 1) * pitch
+    return there + row + u64(dx) if code % 2 else here + row
+
+
+@njit(nogil=True, cache=True)
+def _aim(line: Any, two: Any, window: Any, lines: Any, weights: Any, ends: Any, taps: Any) -> int:
+    """Write the places of all values and weights that `line` and the next (if `two`) need into `taps`; return their number."""
+    _, _, Z, Y, _ = window.shape
+    pitch, z, y, n = u64(window.pitch), line // Y % Z, line % Y, 0
+    here = weights[line % len(weights)]
+    beside = weights[(line + 1) % len(weights)]
+    last_dz, last_dy = Z, Y
+    values, there, inside = here, here, False
+    for i in range(len(window.taps)):
+        dz, dy, dx, of_a, of_b = window.taps[i]
+        if dz != last_dz or dy != last_dy:  # places are in order: those of a line follow each other
+            last_dz, last_dy, other = dz, dy, line + dz * Y + dy
+            inside = 0 <= z + dz < Z and 0 <= y + dy < Y
+            values, there = lines[other % len(lines)], weights[other % len(weights)]
+        if inside and (of_a or (of_b and two)):
+            taps[3 * n] = values + u64(dx)
+            taps[3 * n + 1] = _tap_row(of_a, here, there, dx, ends, pitch)
+            taps[3 * n + 2] = _tap_row(of_b if two else 0, beside, there, dx, ends, pitch)
+            n += 1
+    return n
 
 
 @njit(nogil=True, cache=True)
@@ -226,27 +196,41 @@ def window_products(
     """
     B, C, Z, Y, _ = window.shape
     n_lines, reach, pitch, margin = Z * Y, window.reach, u64(window.pitch), u64(window.margin)
-    size, first = u64(C + 2 * (K + 1)) * pitch, 1 if known else 0
-    s = np.zeros(u64(2) * margin + u64(reach + 1) * size, np.float32)
-    w = np.zeros(u64(2) * margin + u64(window.most) * pitch, np.float32)
-    forms = np.zeros((2, B, K))
-    loaded = max(start - reach, start // n_lines * n_lines)
-    for line in range(loaded, stop):
-        image, z, y = line // n_lines, line % n_lines // Y, line % Y
-        while loaded <= min(line + reach, (image + 1) * n_lines - 1):
-            _load(s, margin + u64(loaded % (reach + 1)) * size, loaded, window, pitch, p, strides, K)
+    first, classes = u64(1 if known else 0), u64(K + 1)
+    # Scratch: zeros, ones, sums of two lines, values of the lines in reach of these, weights of those in reach before them.
+    ends = (margin, margin + pitch)
+    sums = ends[1] + pitch
+    lines = sums + pitch * u64(2) * classes + pitch * (u64(C) + classes) * np.arange(2 * reach + 2).astype(np.uint64)
+    weights = (
+        lines[-1] + pitch * (u64(C) + classes) + pitch * u64(len(window.fall)) * np.arange(reach + 2).astype(np.uint64)
+    )
+    s = np.zeros(weights[-1] + pitch * u64(len(window.fall)) + margin, np.float32)
+    s[ends[1] : sums] = 1
+    taps, forms = np.empty(3 * len(window.taps), np.uint64), np.zeros((2, B, K))
+    line = start
+    loaded = weighed = start
+    while line < stop:
+        floor = line // n_lines * n_lines
+        if line in (start, floor):
+            loaded = weighed = max(line - reach, floor)
+        two = line + 1 < stop and (line + 1) % Y > 0
+        last = line + 1 if two else line
+        while loaded <= min(last + reach, floor + n_lines - 1):
+            _load(s, lines[loaded % len(lines)], loaded, window, pitch, p, strides, K)
             loaded += 1
-        a = margin + u64(line % (reach + 1)) * size
-        for g in range(len(window.groups)):
-            group = window.groups[g]
-            other = line + group[0] * Y + group[1]
-            inside = z + group[0] < Z and 0 <= y + group[1] < Y
-            if inside and other >= start and (line >= start or other < stop):
-                b, fall = margin + u64(other % (reach + 1)) * size, window.fall[group[4] : group[4] + group[3]]
-                _weigh(w, margin, s, a, b + u64(group[2]), u64(C), pitch, u64(window.width), window.scale[image], fall)
-                _pair(s, a, b, w, margin, group, window, K, first, line >= start, other < stop)
-        if line >= start:
-            _store(s, a, line, window, pitch, out, strides, K, degrees, known, forms)
+        while weighed <= last:
+            _weigh_line(s, weighed, line, window, lines, weights)
+            weighed += 1
+        n = _aim(line, two, window, lines, weights, ends, taps)
+        row = first * pitch
+        a, b = sums + row, sums + classes * pitch + row
+        _sum_lines(s, taps, u64(n), u64(C) * pitch + row, a, b, pitch, u64(window.width), classes - first)
+        _store(s, lines[line % len(lines)], sums, line, window, out, strides, degrees, known, forms)
+        if two:
+            _store(
+                s, lines[last % len(lines)], sums + classes * pitch, last, window, out, strides, degrees, known, forms
+            )
+        line = last + 1
     return forms
 
 

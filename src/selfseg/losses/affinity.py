@@ -65,3 +65,26 @@ class Affinity(ABC):
             wanted = ", ".join(str(n) for n in ("B" if batch == 1 else batch, "K", *nodes))
             fix = "make the affinity from the same images"
             raise UsageError(explain("probabilities", expected=f"shape ({wanted})", got=f"{got}", fix=fix))
+
+
+@torch.no_grad()
+def association(classes: Tensor, affinity: Affinity) -> tuple[Tensor, Tensor]:
+    """Return what classes hold together and what they are tied to, summed over the batch, in float64.
+
+    Parameters
+    ----------
+    classes
+        p ``[B K *S]``; all zeros at a node that must not count.
+    affinity
+        Weights W with degrees d.
+
+    Returns
+    -------
+    between, volume
+        ``p_a . W p_b`` ``[K K]``, and ``p_a . d`` ``[K]``.
+    """
+    affinity.check(classes)
+    k = classes.shape[1]
+    rows, pulled = (x.movedim(1, 0).reshape(k, -1).double() for x in (classes, affinity.apply(classes)))
+    degrees = affinity.degrees(classes.dtype).expand(len(classes), *classes.shape[2:]).reshape(-1).double()
+    return rows @ pulled.T, rows @ degrees

@@ -85,10 +85,10 @@ def window_affinity(
     for name, number in numbers.items():
         if not 0 < number < math.inf:
             raise UsageError(explain(name, expected="a number above 0", got=f"{number}", fix="see window_affinity"))
-    image = image.detach() if image.is_floating_point() else image.detach().float()
+    image = image.detach() if image.dtype in (torch.float32, torch.float64) else image.detach().float()
     if valid is not None:
         image = image.where(valid.unsqueeze(1), image.new_zeros(()))
-    if not bool(image.isfinite().all()):
+    if not _finite(image):
         fix = "mark such pixels in `valid`"
         raise UsageError(explain("image", expected="finite values", got="NaN or infinity", fix=fix))
     if sigma_intensity == "auto":
@@ -96,6 +96,12 @@ def window_affinity(
     else:
         sigma = torch.full((len(image),), float(sigma_intensity), dtype=torch.float64)
     return WindowAffinity(image, list(_half_window(radius, distances)), sigma, sigma_space, valid)
+
+
+def _finite(image: Tensor) -> bool:
+    if image.device.type == "cpu":  # in NumPy: torch would wake its threads for it, which a busy machine makes wait
+        return bool(np.isfinite(image.numpy()).all())
+    return bool(image.isfinite().all())
 
 
 def _half_window(radius: float, spacing: tuple[float, ...]) -> Iterator[tuple[tuple[int, ...], float]]:
@@ -182,7 +188,7 @@ class WindowAffinity(Affinity):
         known = self._degrees.get(torch.float32)
         degrees = torch.empty(self.shape) if known is None else known
         if self._window is None:
-            self._window = self._lay_out(kernels.lay_out)
+            self._window = self._lay_out()
         products = torch.empty_like(probabilities, memory_format=torch.preserve_format)
         source, target = as_lines(probabilities), as_lines(products)
         arguments = source.values, source.strides, probabilities.shape[1], target.values, degrees.view(-1).numpy()
@@ -195,21 +201,18 @@ class WindowAffinity(Affinity):
         association, volume = torch.from_numpy(np.sum(parts, axis=0))
         return Forms(products, association, volume)
 
-    def _lay_out(self, lay_out: Any) -> Any:
+    def _lay_out(self) -> Any:
         """Return the image and its window as the kernels' `Window`."""
+        from selfseg.losses._window import lay_out
+
         B, C = self._image.shape[:2]
         Z, Y, X = (1, *self.shape[1:])[-3:]
-        groups: dict[tuple[int, int], list[int]] = {}
-        for tap, (offset, _) in enumerate(self._offsets):
-            dz, dy, dx = (0, *offset)[-3:]
-            groups.setdefault((dz, dy), [dx, 0, tap])[1] += 1  # in order, so the dx of a group follow each other
-        table = np.array([(*lines, *run) for lines, run in groups.items()], np.int64).reshape(-1, 5)
         fall = np.array([fall for _, fall in self._offsets], np.float64) / math.log(2)
         valid = np.empty(0, np.float32) if self._valid is None else self._valid.float().reshape(-1).numpy()
         scale = (self.sigma_intensity.square().reciprocal() / math.log(2)).float().numpy()
         image = self._image.float().contiguous().view(-1).numpy()
-        farthest = max((abs(offset[-1]) for offset, _ in self._offsets), default=0)
-        return lay_out(image, valid, scale, table, fall.astype(np.float32), (B, C, Z, Y, X), farthest)
+        offsets = [(0, *offset)[-3:] for offset, _ in self._offsets]
+        return lay_out(image, valid, scale, offsets, fall.astype(np.float32), (B, C, Z, Y, X))
 
     def _apply_by_offsets(self, p: Tensor) -> Tensor:
         """Return ``W p`` offset by offset, for any device and precision; of W one offset at a time is held."""

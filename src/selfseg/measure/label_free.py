@@ -1,21 +1,17 @@
-"""What can be said of a segmentation without truth: uniformity, contrast, separation, code length, stability.
+"""What can be said of a segmentation without truth: uniformity, contrast, separation, code length.
 
-None of them is a substitute for truth: on natural photographs each picks the scale worse than one fixed scale does.
+None of them is a substitute for truth: on natural photographs each picks the level worse than one fixed level does, and
+most just count regions (measured in docs/label_free.md; `reconstruction` and `changes` hold the rest of the criteria).
 Some are better when large, some when small; each says which.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import combinations, product
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from selfseg.core.errors import InputError, explain
 from selfseg.core.seed import generator
-from selfseg.measure._table import Floats, Labels, check_labels
-from selfseg.measure.partition import adjusted_rand_index
+from selfseg.measure._pixels import neighbours, prepare
 
 BITS_PER_STEP = float(np.log2(3.0))
 """A boundary goes straight on, left or right at each step."""
@@ -30,30 +26,6 @@ class ClusterValidity(NamedTuple):
     silhouette: float
     calinski_harabasz: float
     davies_bouldin: float
-
-
-@dataclass(frozen=True)
-class _Regions:
-    """The pixels that count: region ``[N]``, values ``[N C]``; and on the grid: ``[*S]`` (-1 elsewhere), ``[*S C]``."""
-
-    index: NDArray[np.intp]
-    values: Floats
-    grid: NDArray[np.intp]
-    picture: Floats
-
-    @property
-    def areas(self) -> Floats:
-        """Pixels of each region: ``[R]``."""
-        return np.bincount(self.index).astype(np.float64)
-
-    def squared_errors(self) -> Floats:
-        """Sum of squared deviations from the region's mean, for each region and channel: ``[R C]``."""
-        means = self.sums(self.values) / self.areas[:, None]
-        return self.sums((self.values - means[self.index]) ** 2)
-
-    def sums(self, values: Floats) -> Floats:
-        """Sum ``[N C]`` values over each region: ``[R C]``."""
-        return np.stack([np.bincount(self.index, channel) for channel in values.T], axis=1)
 
 
 def zhang_entropy(labels: ArrayLike, image: ArrayLike, ignore: int | None = None, bins: int = 256) -> float:
@@ -72,7 +44,7 @@ def zhang_entropy(labels: ArrayLike, image: ArrayLike, ignore: int | None = None
     bins
         Number of luminance values.
     """
-    regions = _prepare(labels, image, ignore)
+    regions = prepare(labels, image, ignore)
     luminance = regions.values.mean(axis=1)
     low, high = float(luminance.min()), float(luminance.max())
     step = (high - low) / bins or 1.0
@@ -88,7 +60,7 @@ def liu_yang(labels: ArrayLike, image: ArrayLike, ignore: int | None = None) -> 
     e_i^2 is the summed squared distance of a region's pixels from its mean colour, A_i its area, R the number of
     regions, N the number of pixels. The constants are meant for values 0-255; see `zhang_entropy` for the arguments.
     """
-    regions = _prepare(labels, image, ignore)
+    regions = prepare(labels, image, ignore)
     areas, errors = regions.areas, regions.squared_errors().sum(axis=1)
     return float(np.sqrt(len(areas)) * (errors / np.sqrt(areas)).sum() / (1000.0 * areas.sum()))
 
@@ -99,7 +71,7 @@ def borsotti_q(labels: ArrayLike, image: ArrayLike, ignore: int | None = None) -
     Borsotti, Campadelli & Schettini 1998, eq. 3. R(A) is the number of regions of area exactly A; the rest as in
     `liu_yang`. The constants are meant for values 0-255.
     """
-    regions = _prepare(labels, image, ignore)
+    regions = prepare(labels, image, ignore)
     areas, errors = regions.areas, regions.squared_errors().sum(axis=1)
     _, inverse, alike = np.unique(areas, return_inverse=True, return_counts=True)
     terms = errors / (1.0 + np.log(areas)) + (alike[inverse] / areas) ** 2
@@ -114,10 +86,10 @@ def zeboudj(labels: ArrayLike, image: ArrayLike, ignore: int | None = None) -> f
     the mean, over its boundary pixels, of the largest with a neighbour of another. A region's contrast is 1 - I/E if 0
     < I < E, E if I = 0, else 0; the mean is weighted by area (Zeboudj 1988).
     """
-    regions = _prepare(labels, image, ignore)
+    regions = prepare(labels, image, ignore)
     grid = regions.grid
     inside, outside = np.zeros(grid.shape), np.full(grid.shape, -1.0)
-    for here, there in _neighbours(grid.shape, corners=True):
+    for here, there in neighbours(grid.shape, corners=True):
         contrast = np.abs(regions.picture[here] - regions.picture[there]).mean(axis=-1)
         counts, same = (grid[here] >= 0) & (grid[there] >= 0), grid[here] == grid[there]
         for side in (here, there):
@@ -139,9 +111,9 @@ def boundary_edge_agreement(labels: ArrayLike, image: ArrayLike, ignore: int | N
     -1..1, large is good; boundaries without an edge and edges without a boundary both lower it. 0 if there is no
     boundary or the image is flat. Pixels touch with their faces; the step is the Euclidean distance of the two values.
     """
-    regions = _prepare(labels, image, ignore)
+    regions = prepare(labels, image, ignore)
     crossed, steps = [], []
-    for here, there in _neighbours(regions.grid.shape, corners=False):
+    for here, there in neighbours(regions.grid.shape, corners=False):
         a, b = regions.grid[here], regions.grid[there]
         counts = (a >= 0) & (b >= 0)
         crossed.append((a != b)[counts])
@@ -175,12 +147,12 @@ def description_length(
     data_weight
         Share of pixels that are independent, 0-1.
     """
-    regions = _prepare(labels, image, ignore)
+    regions = prepare(labels, image, ignore)
     areas, n = regions.areas, float(len(regions.index))
     variance = regions.squared_errors() / areas[:, None] + quantum**2 / 12.0
     data = (areas[:, None] / 2.0 * np.log2(2.0 * np.pi * np.e * variance / quantum**2)).sum()
     steps = 0
-    for here, there in _neighbours(regions.grid.shape, corners=False):
+    for here, there in neighbours(regions.grid.shape, corners=False):
         a, b = regions.grid[here], regions.grid[there]
         steps += int(((a != b) & (a >= 0) & (b >= 0)).sum())
     model = variance.shape[1] * np.log2(areas).sum() + len(areas) * np.log2(n) + steps * BITS_PER_STEP
@@ -207,7 +179,7 @@ def cluster_validity(
     """
     from sklearn import metrics
 
-    regions = _prepare(labels, features, ignore)
+    regions = prepare(labels, features, ignore)
     n_regions = len(regions.areas)
     order = np.lexsort((generator(seed, "cluster validity").random(len(regions.index)), regions.index))
     starts = np.concatenate([[0], np.cumsum(regions.areas).astype(np.intp)[:-1]])
@@ -218,51 +190,3 @@ def cluster_validity(
     values, names = regions.values[drawn], regions.index[drawn]
     scores = metrics.silhouette_score, metrics.calinski_harabasz_score, metrics.davies_bouldin_score
     return ClusterValidity(*(float(score(values, names)) for score in scores))
-
-
-def stability(runs: Sequence[ArrayLike], ignore: int | None = None) -> float:
-    """Return the mean adjusted Rand index over all pairs of runs: large is good.
-
-    Parameters
-    ----------
-    runs
-        Two or more label arrays ``[*S]`` of one image: other seeds, or slightly changed images brought back into place.
-    ignore
-        Label, in the second of a pair, of pixels to leave out.
-    """
-    if len(runs) < 2:
-        raise InputError(
-            explain("runs", expected="two or more", got=str(len(runs)), fix="segment again with other seeds")
-        )
-    return float(np.mean([adjusted_rand_index(a, b, ignore) for a, b in combinations(runs, 2)]))
-
-
-def _prepare(labels: ArrayLike, image: ArrayLike, ignore: int | None) -> _Regions:
-    array: Labels = check_labels(labels, "labels")
-    picture = np.asarray(image, np.float64)
-    picture = picture[..., None] if picture.shape == array.shape else picture
-    if picture.shape[:-1] != array.shape:
-        got = f"labels of shape {array.shape} and image of shape {picture.shape}"
-        fix = "give matching arrays, channels last"
-        raise InputError(explain("labels and image", expected="equal sizes", got=got, fix=fix))
-    used = np.ones(array.shape, bool) if ignore is None else array != ignore
-    if not used.any():
-        got = f"only {ignore} in labels of shape {array.shape}"
-        raise InputError(explain("labels", expected="a pixel that counts", got=got, fix="check the ignore label"))
-    if not np.isfinite(picture[used]).all():
-        got = "NaN or infinite values"
-        raise InputError(explain("image", expected="finite values", got=got, fix="label those pixels as ignored"))
-    grid = np.full(array.shape, -1, np.intp)
-    grid[used] = np.unique(array[used], return_inverse=True)[1]
-    return _Regions(grid[used], picture[used], grid, picture)
-
-
-def _neighbours(shape: tuple[int, ...], corners: bool) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
-    """Yield slices of all pairs of touching pixels, each pair once."""
-    for step in product((-1, 0, 1), repeat=len(shape)):
-        first = next((s for s in step if s), 0)
-        if first != 1 or (not corners and sum(map(abs, step)) > 1):
-            continue
-        here = tuple(slice(max(0, -s), n - max(0, s)) for s, n in zip(step, shape, strict=True))
-        there = tuple(slice(max(0, s), n - max(0, -s)) for s, n in zip(step, shape, strict=True))
-        yield here, there

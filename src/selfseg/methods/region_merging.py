@@ -3,37 +3,37 @@
 No network and no gradient: the honest baseline, and an instant preview.
 
 1. A prepared image becomes feature channels: Lab colour (three channels) or the channels themselves, and texture.
-2. SLIC cuts it into superpixels; neighbours merge, cheapest first. The cost is a product of size, difference of the
-   mean features, and strength of the boundary between the two (`regions.merge_tree.merge`).
+2. SLIC cuts it into superpixels, or the watershed of contours does (preset ``contours``); neighbours merge, cheapest first.
+   The cost is a product of size, difference of the mean features, and strength of the boundary between the two
+   (`regions.merge_tree.merge`).
 3. The tree is cut at one level, the same for every image. It was chosen once, on training photographs.
 4. What the regions of all training images look like is clustered (Ward, then k-means). The clusters are the classes.
    A region belongs to each class by the distance between its mean features and the class centre.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from sklearn.cluster import KMeans
 from torch import Tensor
 
 from selfseg.core.errors import UsageError, explain
 from selfseg.methods._base import Batch, Method, MethodConfig
 from selfseg.regions.boundaries import gradient_strength
-from selfseg.regions.graph import adjacency, region_means
+from selfseg.regions.codebook import codebook
+from selfseg.regions.contours import contour_strength
+from selfseg.regions.graph import RegionGraph, adjacency, region_means
 from selfseg.regions.lab import rgb_to_lab
-from selfseg.regions.merge_tree import MergeTree, complete_graph, merge, ward
+from selfseg.regions.merge_tree import MergeTree, merge
+from selfseg.regions.oriented_watershed import oriented_watershed
 from selfseg.regions.slic import slic
 from selfseg.regions.texture import BANDS, band_energy
 
 LIGHTNESS = 100.0
 """Lab's L of white. Channels that are not colours are put on this scale, so that one level serves both."""
-
-CODEBOOK_START = 256
-"""Regions are reduced to at most this many by k-means before Ward's method, whose graph is complete."""
 
 NOWHERE = 1e6
 """Coordinate of a class for which there was no region: so far away that nothing is ever assigned to it."""
@@ -41,6 +41,10 @@ NOWHERE = 1e6
 
 class RegionMergingConfig(MethodConfig):
     """Options of region merging."""
+
+    boundaries: Literal["gradient", "contours"] = "gradient"
+    """What lies between regions: the gradient of smoothed colour between SLIC superpixels; or, in 2D only and over ten times
+    slower, contours (`regions.contours`), whose watershed gives the superpixels, so that size and roundness have no say."""
 
     superpixel_size: float = Field(default=200.0, gt=0)
     """Mean size of a superpixel, in pixels (voxels). Smaller ones follow finer detail and take longer."""
@@ -62,6 +66,9 @@ class RegionMergingConfig(MethodConfig):
 
     size_power: float = Field(default=0.4, ge=0)
     """Exponent of size in the cost of a merge: 1 as in Ward's method, 0 = small regions are treated like large ones."""
+
+    difference_power: float = Field(default=1.0, ge=0)
+    """Exponent of the difference of the mean features in the cost of a merge: 2 as in Ward's method."""
 
     strength_power: float = Field(default=1.0, ge=0)
     """Exponent of boundary strength in the cost of a merge; 0 = boundaries do not count."""
@@ -99,7 +106,15 @@ class RegionMerging(Method):
             "explained": 0.9,
             "max_classes": 4,
         },
-        "ward": {"size_power": 1.0, "strength_power": 0.0, "lightness": 1.0, "texture": 0.0, "level": 10.0},
+        "contours": {"boundaries": "contours", "size_power": 0.15, "difference_power": 0.5, "level": 0.84},
+        "ward": {
+            "size_power": 1.0,
+            "difference_power": 2.0,
+            "strength_power": 0.0,
+            "lightness": 1.0,
+            "texture": 0.0,
+            "level": 10.0,
+        },
     }
     config: RegionMergingConfig
     centres: Tensor
@@ -112,6 +127,9 @@ class RegionMerging(Method):
             raise UsageError(
                 explain("spacing", expected=f"{n_dims} positive numbers", got=str(config.spacing), fix=fix)
             )
+        if config.boundaries == "contours" and n_dims != 2:
+            fix = "leave boundaries at gradient"
+            raise UsageError(explain("boundaries", expected="gradient in 3D", got="contours", fix=fix))
         width = (3 if n_channels == 3 else n_channels) + len(BANDS) - 1
         self.register_buffer("centres", torch.full((config.classes or 1, width), NOWHERE, dtype=torch.float64))
         # One row a region of the training images: its share of its image, then its mean features.
@@ -137,7 +155,8 @@ class RegionMerging(Method):
             for batch in batches():
                 self._gather(batch)
         pool = self.pool.cpu().numpy()
-        centres = _codebook(pool[:, 1:], pool[:, 0], self.config)
+        config = self.config
+        centres = codebook(pool[:, 1:], pool[:, 0], config.classes, config.explained, config.max_classes)
         # Dark to bright, as class ids are ordered everywhere.
         centres = centres[np.lexsort(centres.T[::-1])]
         wanted = self.config.classes or max(1, len(centres))
@@ -197,24 +216,34 @@ class RegionMerging(Method):
     def _segment(self, image: Tensor, valid: Tensor | None) -> tuple[NDArray[np.int32], MergeTree, NDArray[np.float64]]:
         """Return superpixels ``[*S]``, their tree and their mean features ``[R D]``."""
         config = self.config
-        features = self._features(image.detach().float().cpu().numpy())
+        plain = image.detach().float().cpu().numpy()
+        features = self._features(plain)
         mask = None if valid is None else valid.cpu().numpy().astype(bool)
-        colour = features[..., : 1 - len(BANDS)]
-        n_pixels = colour[..., 0].size if mask is None else int(mask.sum())
-        n_segments = max(1, round(n_pixels / config.superpixel_size))
-        superpixels = slic(colour, n_segments, config.compactness, self._spacing, mask=mask)
-        strength = gradient_strength(colour, config.boundary_sigma, self._spacing)
-        graph = adjacency(superpixels, strength, self._spacing)
+        if config.boundaries == "contours":
+            superpixels, graph = oriented_watershed(contour_strength(np.moveaxis(plain, 0, -1), mask=mask), mask)
+        else:
+            superpixels, graph = self._slic_graph(features[..., : 1 - len(BANDS)], mask)
         means = region_means(superpixels, features)
-        # Ward's method squares the difference; with a boundary strength in the product its root serves better.
         tree = merge(
             graph,
             means,
             size_power=config.size_power,
-            feature_power=0.5 if config.strength_power else 1.0,
+            # `merge` takes the exponent of the squared difference.
+            feature_power=config.difference_power / 2,
             strength_power=config.strength_power,
         )
         return superpixels, tree, means
+
+    def _slic_graph(
+        self, colour: NDArray[np.float32], mask: NDArray[np.bool_] | None
+    ) -> tuple[NDArray[np.int32], RegionGraph]:
+        """Return SLIC superpixels of ``colour [*S C]`` and their graph with gradient strengths."""
+        config = self.config
+        n_pixels = colour[..., 0].size if mask is None else int(mask.sum())
+        n_segments = max(1, round(n_pixels / config.superpixel_size))
+        superpixels = slic(colour, n_segments, config.compactness, self._spacing, mask=mask)
+        strength = gradient_strength(colour, config.boundary_sigma, self._spacing)
+        return superpixels, adjacency(superpixels, strength, self._spacing)
 
     def _regions(
         self, image: Tensor, valid: Tensor | None, at_least: int
@@ -249,30 +278,3 @@ class RegionMerging(Method):
         membership = np.exp(gap.min(1, keepdims=True) - gap)
         membership /= membership.sum(1, keepdims=True)
         return torch.from_numpy(membership.T[:, regions].astype(np.float32)).to(image.device)
-
-
-def _codebook(rows: NDArray[Any], weights: NDArray[Any], config: RegionMergingConfig) -> NDArray[np.float64]:
-    """Cluster regions ``[M D]`` of weights ``[M]``: Ward's tree gives number and start, k-means the ``[K D]``."""
-    rows, inverse = np.unique(np.round(rows, 6), axis=0, return_inverse=True)
-    weights = np.bincount(inverse.ravel(), weights, len(rows)) if len(rows) else weights
-    if len(rows) <= 1:
-        return rows
-    start, mass = rows, weights
-    if len(rows) > CODEBOOK_START:
-        rough = KMeans(CODEBOOK_START, n_init=1, random_state=0).fit(rows, sample_weight=weights)
-        start, mass = rough.cluster_centers_, np.bincount(rough.labels_, weights, CODEBOOK_START)
-        start, mass = start[mass > 0], mass[mass > 0]
-    tree = ward(complete_graph(mass), start, mass)
-    count = min(config.classes, len(start)) if config.classes else _explaining(tree, config)
-    cut = tree.cut(n_regions=count)
-    first = np.stack([np.bincount(cut, mass * column) for column in start.T], -1) / np.bincount(cut, mass)[:, None]
-    centres = KMeans(count, init=first, n_init=1).fit(rows, sample_weight=weights).cluster_centers_
-    return np.asarray(centres, np.float64)
-
-
-def _explaining(tree: MergeTree, config: RegionMergingConfig) -> int:
-    """Return the fewest classes that explain the wanted share of the variance. The merges sum to all of it."""
-    merges = tree.altitudes[tree.n_leaves :]
-    lost = np.cumsum(merges) / max(merges.sum(), 1e-300)
-    done = int(np.searchsorted(lost, 1 - config.explained, side="right"))
-    return min(tree.n_leaves - done, config.max_classes)

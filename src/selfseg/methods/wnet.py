@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
+from selfseg.losses.affinity import Affinity, association
 from selfseg.losses.area import area_too_large, soft_areas
-from selfseg.losses.affinity import Affinity
 from selfseg.losses.soft_ncut import soft_ncut
 from selfseg.losses.window_affinity import window_affinity
 from selfseg.methods._base import Batch, Method, MethodConfig
@@ -268,13 +269,13 @@ class WNet(Method):
         """Fix the statistics of batch norms, drop dead segments, and merge to `classes` if asked: always the pair that cuts most."""
         self.eval()
         calibrate_batch_norms(self, lambda: (self.decoder(self.segments(batch.images)) for batch in batches()))
-        areas, association, volume = self._sums(batches)
+        areas, between, volume = self._sums(batches)
         alive = areas > self.config.min_share * areas.sum()
         wanted = self.config.classes
         if not bool(alive.any()) or (wanted is not None and int(alive.sum()) < wanted):
             alive[areas.argsort(descending=True, stable=True)[: wanted or 1]] = True
         living = alive.nonzero().flatten()
-        inside, sizes = association[living][:, living].cpu().numpy(), volume[living].cpu().numpy()
+        inside, sizes = between[living][:, living].cpu().numpy(), volume[living].cpu().numpy()
         groups = torch.from_numpy(merge_by_cut(inside, sizes, wanted or len(living)))
         self.class_of.fill_(-1)
         self.class_of[living] = groups.to(self.class_of.device)
@@ -287,18 +288,14 @@ class WNet(Method):
         is no likeness.
         """
         k, device = self.config.n_segments, self.class_of.device
-        areas, association, volume = (torch.zeros(n, dtype=torch.float64, device=device) for n in (k, (k, k), k))
+        areas, between, volume = (torch.zeros(n, dtype=torch.float64, device=device) for n in (k, (k, k), k))
         for batch in batches():
-            labels = self.segments(batch.images).argmax(1)
-            hard = torch.nn.functional.one_hot(labels, k).movedim(-1, 1).float()  # [B K *S]
+            hard = F.one_hot(self.segments(batch.images).argmax(1), k).movedim(-1, 1).float()  # [B K *S]
             if batch.valid is not None:
                 hard = hard * batch.valid[:, None]
-            affinity = self._affinity(batch.images, batch.valid)
-            rows, pulled = (x.movedim(1, 0).reshape(k, -1).double() for x in (hard, affinity.apply(hard)))
-            areas += rows.sum(1)
-            association += rows @ pulled.T
-            volume += rows @ affinity.degrees(hard.dtype).reshape(-1).double()
-        return areas, association, volume
+            held, tied = association(hard, self._affinity(batch.images, batch.valid))
+            areas, between, volume = areas + hard.flatten(2).sum((0, 2)), between + held, volume + tied
+        return areas, between, volume
 
     def assign(self, images: Tensor) -> Tensor:
         """Return the probabilities of the living segments, summed within merged classes: ``[B K *S]``."""

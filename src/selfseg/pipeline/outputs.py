@@ -87,6 +87,7 @@ class OutputFolder:
             "seed": model.seed,
             "config": model.method_.config.model_dump(mode="json"),
             "preparation": str(model.preparation_),
+            "refinement": model.refine or "none",
             "training": model.facts_,
             "images": self.rows,
             "failures": [{"name": name, "error": message} for name, message in failures],
@@ -113,6 +114,7 @@ class OutputFolder:
         }
         run = {
             "preparation": facts["preparation"],
+            "refinement": facts["refinement"],
             "seed": str(model.seed),
             "device": str(training.get("device", "unknown")),
             "peak memory": f"{facts['peak_memory_bytes'] / 2**30:.2f} GiB",

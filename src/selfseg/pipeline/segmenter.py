@@ -24,6 +24,7 @@ from selfseg.predict.whole import predict as predict_probabilities
 from selfseg.read import Source, find_inputs, split_frames
 from selfseg.refine.decide import class_probabilities, decide
 from selfseg.refine.hierarchy import Hierarchy, hierarchy
+from selfseg.refine.steps import parse_refinements
 from selfseg.sample.prepare import Preparation, Prepared
 from selfseg.train.precision import choose_device
 
@@ -47,6 +48,9 @@ class Segmenter:
         ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
     options
         Further options of the method's `Config`, by name.
+    refine
+        Refinement of the probabilities at prediction, ``"crf=weight:10,colour:0.05"``; None = none. It is stored with the
+        model, and may be changed after fitting.
 
     Attributes
     ----------
@@ -82,6 +86,7 @@ class Segmenter:
         prepare: str | None = None,
         device: str = "auto",
         options: Mapping[str, Any] | None = None,
+        refine: str | None = None,
     ) -> None:
         self.method = method
         self.n_classes = n_classes
@@ -90,6 +95,7 @@ class Segmenter:
         self.prepare = prepare
         self.device = device
         self.options = options
+        self.refine = refine
 
     def config(self) -> MethodConfig:
         """Return the method's whole configuration: defaults, preset, options, number of classes, preparation."""
@@ -102,7 +108,7 @@ class Segmenter:
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor's arguments by name."""
-        names = ("method", "n_classes", "preset", "seed", "prepare", "device", "options")
+        names = ("method", "n_classes", "preset", "seed", "prepare", "device", "options", "refine")
         return {name: getattr(self, name) for name in names}
 
     def set_params(self, **params: Any) -> Self:
@@ -132,6 +138,7 @@ class Segmenter:
         **how
             Fields of `selfseg.pipeline.fitting.Fitting`: ``scribbles``, ``out``, ``resume``, ``axes``, ``progress``, ...
         """
+        parse_refinements(self.refine)  # a mistake in it is found before the learning, not after
         fitting = Fitting(self.method, self.config(), self.preset, self.seed, self.device, **how)
         fitted = fitting.run(inputs)
         self.method_, self.table_, self.preparation_ = fitted.method, fitted.table, fitted.preparation
@@ -193,6 +200,8 @@ class Segmenter:
         prepared = self.preparation_.apply(frame)
         clusters = predict_probabilities(self.method_, prepared.array)
         probabilities = prepared.restore(class_probabilities(clusters, self.table_))  # [K *S]
+        for refinement in parse_refinements(self.refine):
+            probabilities = refinement.apply(probabilities, frame, prepared.inside)
         labels = decide(probabilities, prepared.inside)
         return labels, probabilities, partial(self._hierarchy, prepared, probabilities)
 

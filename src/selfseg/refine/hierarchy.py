@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.errors import UsageError, explain
-from selfseg.regions.boundaries import gradient_strength
+from selfseg.regions.boundaries import gradient_at_angles, gradient_strength
 from selfseg.regions.connect import connected_components, merge_small
+from selfseg.regions.contours import appearance, merge_contours
 from selfseg.regions.graph import adjacency, region_means
 from selfseg.regions.lab import rgb_to_lab
 from selfseg.regions.merge_tree import MergeTree, merge
+from selfseg.regions.oriented_watershed import arc_graph, oriented_watershed
 from selfseg.regions.slic import slic
 
 SUPERPIXEL_SIZE = 200.0
@@ -29,6 +31,12 @@ COLOUR_UNIT = 100.0
 
 SIGMA = 1.5
 """Smoothing before boundaries are measured, in pixels."""
+
+LEARNED_WEIGHT = 0.5
+"""Weight of the gradient of the probabilities' roots, per pixel, against contours of the image."""
+
+TIE_BREAK = 0.1
+"""Weight of the probabilities' roots against the image's appearance where contours are given: more of it does harm."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,8 @@ def hierarchy(
     mask: NDArray[np.bool_] | None = None,
     image_weight: float = 0.5,
     superpixel_size: float = SUPERPIXEL_SIZE,
+    contours: NDArray[Any] | None = None,
+    learned_weight: float = LEARNED_WEIGHT,
 ) -> Hierarchy:
     """Build the merge tree of class probabilities.
 
@@ -94,6 +104,10 @@ def hierarchy(
     features are the square roots of the probabilities (whose distance is Hellinger's, times sqrt 2) and, with an image,
     its channels: so regions of one class merge by their colour first, and classes after that. A level means the same in
     images of any size.
+
+    With contours of the image (2D, `regions.contours.contour_strength`), the gradient of the probabilities is one more cue beside
+    them: the sum goes through the oriented watershed, whose basins are the superpixels, and these merge as in
+    `regions.contours.contour_hierarchy`, by the features above.
 
     Parameters
     ----------
@@ -110,7 +124,11 @@ def hierarchy(
     image_weight
         Weight of the image against the probabilities; at 1, black against white counts like two certain classes nearly.
     superpixel_size
-        Mean size of the superpixels, in pixels.
+        Mean size of the superpixels, in pixels; with contours, these decide.
+    contours
+        ``[A Y X]`` boundary strength at A angles, about 0-1; the finest cut then no longer has every boundary of the class map.
+    learned_weight
+        Weight of the gradient of the probabilities against the contours.
 
     Returns
     -------
@@ -121,11 +139,14 @@ def hierarchy(
     UsageError
         If shapes do not fit each other, or no pixel is inside.
     """
-    _check(probabilities, image, superpixels, mask)
+    _check(probabilities, image, superpixels, mask, contours)
     roots = np.sqrt(np.clip(np.nan_to_num(probabilities), 0, 1)).astype(np.float32)
     classes = np.where(True if mask is None else mask, roots.argmax(0), -1)
     present = roots.reshape(len(roots), -1).max(1) >= PRESENT**0.5
     features = np.moveaxis(roots[present], 0, -1)
+    if contours is not None:
+        strength = contours + np.float32(learned_weight) * gradient_at_angles(features, SIGMA, len(contours))
+        return _from_contours(strength, features, image, superpixels, mask)
     if image is not None:
         colour = _colour(image)
         features = np.concatenate([features, colour * np.float32(image_weight)], -1)
@@ -139,6 +160,26 @@ def hierarchy(
     graph = adjacency(leaves, strength, spacing)
     tree = merge(graph, region_means(leaves, features), size_power=0.4, feature_power=0.5, strength_power=1.0)
     return Hierarchy(leaves, tree)
+
+
+def _from_contours(
+    strength: NDArray[Any],
+    roots: NDArray[np.float32],
+    image: NDArray[Any] | None,
+    superpixels: NDArray[np.integer] | None,
+    mask: NDArray[np.bool_] | None,
+) -> Hierarchy:
+    """Merge the basins of an oriented strength ``[A Y X]``, or given superpixels, by arcs, ``roots [Y X K]`` and image."""
+    features = roots
+    if image is not None:
+        look = appearance(np.moveaxis(image, 0, -1))
+        features = np.concatenate([look, roots * np.float32(TIE_BREAK)], -1)
+    if superpixels is None:
+        leaves, graph = oriented_watershed(strength, mask)
+    else:
+        leaves = np.asarray(superpixels if mask is None else np.where(mask, superpixels, -1), np.int32)
+        graph = arc_graph(leaves, strength)
+    return Hierarchy(leaves, merge_contours(graph, region_means(leaves, features)))
 
 
 def _colour(image: NDArray[Any]) -> NDArray[np.float32]:
@@ -163,7 +204,11 @@ def _superpixels(
 
 
 def _check(
-    probabilities: NDArray[Any], image: NDArray[Any] | None, superpixels: NDArray[Any] | None, mask: NDArray[Any] | None
+    probabilities: NDArray[Any],
+    image: NDArray[Any] | None,
+    superpixels: NDArray[Any] | None,
+    mask: NDArray[Any] | None,
+    contours: NDArray[Any] | None,
 ) -> None:
     if probabilities.ndim not in (3, 4) or probabilities.size == 0:
         got = str(list(probabilities.shape))
@@ -175,6 +220,7 @@ def _check(
         ("image", None if image is None else image.shape[1:]),
         ("superpixels", None if superpixels is None else superpixels.shape),
         ("mask", None if mask is None else mask.shape),
+        ("contours", None if contours is None else contours.shape[1:]),
     ):
         if shape is not None and shape != space:
             raise UsageError(

@@ -17,6 +17,7 @@ from selfseg.apps.cli.parameters import (
     Prepare,
     Preset,
     Quiet,
+    Refine,
     Resume,
     Scribbles,
     Seed,
@@ -28,7 +29,14 @@ from selfseg.core.errors import UsageError, explain
 
 
 def _options(
-    method: str, classes: str, preset: str, seed: int, prepare: str | None, device: str, settings: list[str]
+    method: str,
+    classes: str,
+    preset: str,
+    seed: int,
+    prepare: str | None,
+    refine: str | None,
+    device: str,
+    settings: list[str],
 ) -> dict[str, Any]:
     import yaml
 
@@ -55,6 +63,7 @@ def _options(
         "prepare": prepare,
         "device": device,
         "options": options,
+        "refine": refine,
     }
 
 
@@ -74,6 +83,7 @@ def segment(
     ] = None,
     scribbles: Scribbles = None,
     prepare: Prepare = None,
+    refine: Refine = None,
     axes: Axes = None,
     device: Device = "auto",
     set_: Settings = [],  # noqa: B006 (read only)
@@ -90,7 +100,7 @@ def segment(
     from selfseg.pipeline import Segmenter, predict
 
     bar = Bar(quiet)
-    model = Segmenter(**_options(method, classes, preset, seed, prepare, device, set_))
+    model = Segmenter(**_options(method, classes, preset, seed, prepare, refine, device, set_))
     how: dict[str, Any] = {
         "scribbles": scribbles,
         "resume": resume,
@@ -120,6 +130,7 @@ def fit(
         Path | None, Parameter(help="Truth of training images: scores beside the losses; nothing is learned from it.")
     ] = None,
     prepare: Prepare = None,
+    refine: Refine = None,
     axes: Axes = None,
     device: Device = "auto",
     set_: Settings = [],  # noqa: B006 (read only)
@@ -138,7 +149,7 @@ def fit(
     from selfseg.pipeline import Segmenter
 
     bar = Bar(quiet)
-    model = Segmenter(**_options(method, classes, preset, seed, prepare, device, set_))
+    model = Segmenter(**_options(method, classes, preset, seed, prepare, refine, device, set_))
     how: dict[str, Any] = {
         "scribbles": scribbles,
         "truth": truth,
@@ -163,6 +174,9 @@ def predict(
     *,
     out: Out,
     axes: Axes = None,
+    refine: Annotated[
+        str | None, Parameter(help="Refine the result in another way than the model's own: crf=key:value,..., or none.")
+    ] = None,
     device: Device = "auto",
     limit: Limit = None,
     quiet: Quiet = False,
@@ -173,7 +187,10 @@ def predict(
     from selfseg.pipeline import predict as run
 
     bar = Bar(quiet)
-    failures = run(load(model, device), inputs, out, axes=axes, limit=limit, progress=bar)
+    fitted = load(model, device)
+    if refine is not None:
+        fitted.set_params(refine=refine)
+    failures = run(fitted, inputs, out, axes=axes, limit=limit, progress=bar)
     bar.say(f"labels, overlays and {out / 'report.html'} are written")
     return verdict(failures)
 

@@ -46,7 +46,9 @@ def benchmark(
     out: Annotated[
         Path, Parameter(name=["--out", "-o"], help="Folder for rows, tables and report; run again to go on.")
     ],
-    methods: Annotated[str, Parameter(help="Methods by commas, NAME or NAME:PRESET.")] = "region_merging",
+    methods: Annotated[
+        str, Parameter(help="Methods by commas, NAME or NAME:PRESET; with +crf, refined.")
+    ] = "region_merging",
     baselines: Annotated[str, Parameter(help="all, none, or names by commas.")] = "all",
     split: Annotated[str | None, Parameter(help="Split of the dataset; without it, the usual one.")] = None,
     data: Annotated[

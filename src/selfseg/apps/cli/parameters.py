@@ -24,6 +24,10 @@ Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1 or mps.")]
 Prepare = Annotated[
     str | None, Parameter(help="Preparation steps, such as rescale=0.33,unsharp=5:1; kept with the model.")
 ]
+Refine = Annotated[
+    str | None,
+    Parameter(help="Refine the result: crf, or crf=weight:10,colour:0.05 to follow colours more closely; none = not."),
+]
 Settings = Annotated[
     list[str],
     Parameter(

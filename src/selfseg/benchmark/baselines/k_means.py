@@ -12,7 +12,7 @@ CLASSES = (24, 16, 12, 8, 6, 4, 3, 2)
 """Numbers of clusters: the scales."""
 
 DEFAULT = 4
-"""Clusters of the one output."""
+"""Clusters of the one output: many enough for the Rand index, few enough for the covering, on BSDS500 train."""
 
 PLACE_WEIGHT = 0.25
 """The longest side of the image counts as this share of the way from black to white."""

@@ -18,7 +18,7 @@ CLASSES = (16, 12, 8, 6, 4, 3, 2)
 """Numbers of classes: the scales."""
 
 DEFAULT = 4
-"""Classes of the one output."""
+"""Classes of the one output: as many as of k-means."""
 
 BETA = 130.0
 """How much an edge hinders the walker: the library's default."""

@@ -1,0 +1,215 @@
+"""Contours of a picture, without labels: local gradients, what the whole picture says, and the merge tree of both.
+
+Three cues, each ``[8 Y X]``, boundary strength at 8 angles:
+
+- ``local``: the mean of half-disc gradients of brightness, colour and texture, at three radii each (`regions.oriented_gradient`).
+- ``pmi``: normalised cuts of the mutual information of colours that meet in this picture (`regions.pmi`).
+- ``spectral``: normalised cuts of the intervening contour of the local cue (`regions.spectral`).
+
+Their weighted sum goes through the oriented watershed (`regions.oriented_watershed`). Berkeley's weights were learned on human labels;
+here the parts of a cue weigh the same, and the weights between cues make their strong boundaries about equally strong.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfseg.core.errors import UsageError, explain
+from selfseg.regions.graph import RegionGraph, region_means
+from selfseg.regions.lab import rgb_to_lab
+from selfseg.regions.merge_tree import MergeTree, merge
+from selfseg.regions.oriented_gradient import enlarge, fit_parabolas, half_disc_gradient, quantise, thin
+from selfseg.regions.oriented_watershed import oriented_watershed
+from selfseg.regions.pmi import pmi_affinity
+from selfseg.regions.spectral import intervening_contour, normalised_cuts, spectral_gradient
+from selfseg.regions.textons import textons
+from selfseg.regions.texture import band_energy
+
+CUES: Mapping[str, float] = {"local": 1.0, "pmi": 2.0}
+"""Cues of the default, and their weights. The spectral cue adds nothing to these two (EXPERIMENTS.md)."""
+
+BINS = 25
+"""Bins of the histograms of brightness and colour (Berkeley's)."""
+
+COLOUR_RANGE = (-73.0, 95.0)
+"""Range of Lab's a and b that the bins cover (Berkeley's)."""
+
+NODES = 45000
+"""Pictures with more pixels are reduced to about this many for normalised cuts: larger ones cost time, and give little."""
+
+SPECTRAL_SCALE = 6.5
+"""Puts the derivative of eigenvectors, which are scaled to 0-1 and weighted to sum 1, on the scale of half-disc gradients."""
+
+LIGHTNESS = 0.5
+"""Weight of lightness against a and b in what regions look like: shading changes lightness most."""
+
+TEXTURE = 20.0
+"""Weight of texture against colour in what regions look like."""
+
+APPEARANCE_UNIT = 30.0
+"""Differences of appearance count as their share of this. It scales altitudes, and changes no order."""
+
+SIZE_POWER, FEATURE_POWER = 0.15, 0.25
+"""Exponents of size and of squared difference in the cost of a merge; that of strength is 1."""
+
+
+def contour_strength(
+    image: NDArray[Any], cues: Mapping[str, float] = CUES, mask: NDArray[np.bool_] | None = None, seed: int = 0
+) -> NDArray[np.float32]:
+    """Measure the strength of boundaries at 8 angles.
+
+    Parameters
+    ----------
+    image
+        ``[Y X C]``, values 0-1. Three channels are RGB; of others, each is a brightness. NaN and inf count as 0.
+    cues
+        Weights of ``local``, ``pmi``, ``spectral``; those left out count 0.
+    mask
+        ``[Y X]`` bool; pixels at False are left out of half discs.
+    seed
+        Of the k-means behind textons and colour words, and of the start of eigenvectors.
+
+    Returns
+    -------
+    ndarray
+        ``[8 Y X]`` float32, about 0-1; plane k is for a boundary at k pi / 8 from the X axis towards growing Y.
+
+    Raises
+    ------
+    UsageError
+        If the image is not ``[Y X C]``, the mask does not fit, or a cue is unknown.
+    """
+    _check(image, cues, mask)
+    lab = _lab(image)
+    total = np.zeros((8, *image.shape[:2]), np.float32)
+    if cues.get("local") or cues.get("spectral"):
+        local = _local(lab, mask, seed)
+        total += np.float32(cues.get("local", 0)) * local
+    if cues.get("spectral"):
+        factor = _factor(image)
+        total += np.float32(cues["spectral"]) * _cut(
+            intervening_contour(_shrink(thin(local), factor, np.max)), image.shape[:2], factor, seed
+        )
+    if cues.get("pmi"):
+        factor = _factor(image)
+        total += np.float32(cues["pmi"]) * _cut(
+            pmi_affinity(_shrink(lab, factor, np.mean), seed=seed), image.shape[:2], factor, seed
+        )
+    return total
+
+
+def contour_hierarchy(
+    image: NDArray[Any], cues: Mapping[str, float] = CUES, mask: NDArray[np.bool_] | None = None, seed: int = 0
+) -> tuple[NDArray[np.int32], MergeTree]:
+    """Build the merge tree of a picture's contours.
+
+    The leaves are the basins of the oriented watershed. Neighbours merge in the order of
+
+        (n_a n_b / ((n_a + n_b) N)) ^ 0.15  *  |m_a - m_b| ^ 0.5  *  mean strength of the arc between a and b
+
+    with n the pixels of a region, N those of the picture, m the mean Lab colour and texture. The ultrametric contour map of the
+    strength alone is ``average_linkage`` of `oriented_watershed`'s graph.
+
+    Parameters
+    ----------
+    image, cues, mask, seed
+        As in `contour_strength`.
+
+    Returns
+    -------
+    superpixels, tree
+        ``[Y X]`` int32, 0..R-1, -1 outside the mask; and the tree. A level means the same in pictures of any size.
+
+    Raises
+    ------
+    UsageError
+        As in `contour_strength`.
+    """
+    superpixels, graph = oriented_watershed(contour_strength(image, cues, mask, seed), mask)
+    return superpixels, merge_contours(graph, region_means(superpixels, appearance(image)))
+
+
+def merge_contours(graph: RegionGraph, means: NDArray[Any]) -> MergeTree:
+    """Merge over weak arcs, small regions and alike ones first: `contour_hierarchy`'s order, for means ``[R C]``."""
+    return merge(graph, means, size_power=SIZE_POWER, feature_power=FEATURE_POWER, strength_power=1.0)
+
+
+def appearance(image: NDArray[Any]) -> NDArray[np.float32]:
+    """Return what regions are compared by, ``[Y X D]``: Lab with less lightness, and texture, of an image ``[Y X C]`` (0-1)."""
+    lab = _lab(image)
+    light = lab[..., 0] if image.shape[-1] == 3 else lab.mean(-1)
+    texture = band_energy(light) * np.float32(TEXTURE)
+    if image.shape[-1] == 3:
+        lab = lab * np.array([LIGHTNESS, 1, 1], np.float32)
+    else:
+        lab = lab * np.float32(LIGHTNESS / np.sqrt(lab.shape[-1]))
+    return np.asarray(np.concatenate([lab, texture], -1) / APPEARANCE_UNIT, np.float32)
+
+
+def _lab(image: NDArray[Any]) -> NDArray[np.float32]:
+    """Return Lab of RGB, other channels on the scale of L (0-100): ``[Y X C]``."""
+    values = np.clip(np.nan_to_num(image, posinf=0, neginf=0), 0, 1).astype(np.float32)
+    return rgb_to_lab(values) if image.shape[-1] == 3 else values * np.float32(100)
+
+
+def _local(lab: NDArray[np.float32], mask: NDArray[np.bool_] | None, seed: int) -> NDArray[np.float32]:
+    """Return the mean ``[8 Y X]`` of the half-disc gradients of all channels of ``lab [Y X C]`` and of textons."""
+    colour = lab.shape[-1] == 3
+    words, count = textons(lab[..., 0] if colour else lab.mean(-1), seed=seed)
+    channels = [(words, count, 0.0, (5, 10, 20))]
+    for c in range(lab.shape[-1]):
+        if colour and c:
+            channels.append((quantise(lab[..., c], BINS, *COLOUR_RANGE), BINS, 0.05 * BINS, (5, 10, 20)))
+        else:
+            channels.append((quantise(lab[..., c], BINS, 0, 100), BINS, 0.1 * BINS, (3, 5, 10)))
+    # Gradients of one radius are added up before the parabola is fitted: the fit is linear, and takes longer than the sum.
+    sums: dict[int, NDArray[np.float32]] = {}
+    for plane, n_words, blur, radii in channels:
+        known = plane if mask is None else np.where(mask, plane, 255)
+        for radius in radii:
+            gradient = half_disc_gradient(known, n_words, radius, blur, max(1, radius // 5))
+            sums[radius] = sums.get(radius, np.float32(0)) + gradient / np.float32(3 * len(channels))
+    total = np.zeros((8, *lab.shape[:2]), np.float32)
+    for radius, gradient in sums.items():
+        stride = max(1, radius // 5)
+        total += enlarge(fit_parabolas(gradient, radius / stride), stride, lab.shape[:2])
+    return total
+
+
+def _factor(image: NDArray[Any]) -> int:
+    """Return by how much both sides are reduced for normalised cuts."""
+    return max(1, round(np.sqrt(image.shape[0] * image.shape[1] / NODES)))
+
+
+def _shrink(plane: NDArray[np.float32], factor: int, pool: Any) -> NDArray[np.float32]:
+    """Pool blocks of factor x factor of ``[Y X ...]``; the border is repeated to fill the last ones."""
+    height, width = (-(-n // factor) for n in plane.shape[:2])
+    filling = [(0, height * factor - plane.shape[0]), (0, width * factor - plane.shape[1])]
+    full = np.pad(plane, filling + [(0, 0)] * (plane.ndim - 2), mode="edge")
+    return np.asarray(pool(full.reshape(height, factor, width, factor, *plane.shape[2:]), axis=(1, 3)))
+
+
+def _cut(affinity: Any, shape: tuple[int, int], factor: int, seed: int) -> NDArray[np.float32]:
+    """Return the spectral gradient ``[8 Y X]`` of an affinity between reduced pixels, on the scale of the local cue."""
+    small = tuple(-(-n // factor) for n in shape)
+    vectors, eigenvalues = normalised_cuts(affinity, (small[0], small[1]), seed=seed)
+    # A picture of one pixel has no eigenvectors.
+    scale = SPECTRAL_SCALE / (eigenvalues**-0.5).sum() if len(eigenvalues) else 0.0
+    # A sample stands at the middle of its block.
+    return enlarge(spectral_gradient(vectors, eigenvalues) * np.float32(scale), factor, shape, (factor - 1) / 2)
+
+
+def _check(image: NDArray[Any], cues: Mapping[str, float], mask: NDArray[np.bool_] | None) -> None:
+    if image.ndim != 3 or image.size == 0:
+        raise UsageError(explain("image", expected="[Y X C]", got=str(list(image.shape)), fix="put the channels last"))
+    if mask is not None and mask.shape != image.shape[:2]:
+        got = str(list(mask.shape))
+        raise UsageError(explain("mask", expected=str(list(image.shape[:2])), got=got, fix="crop it alike"))
+    unknown = sorted(set(cues) - {"local", "pmi", "spectral"})
+    if unknown or not all(weight >= 0 for weight in cues.values()):
+        got = ", ".join(f"{name}={weight}" for name, weight in cues.items())
+        raise UsageError(
+            explain("cues", expected="weights of local, pmi, spectral, 0 or more", got=got, fix="drop the others")
+        )
