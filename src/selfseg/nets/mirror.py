@@ -20,5 +20,6 @@ def mirror_pad(images: Tensor, multiple: int) -> Tensor:
 
 def cut_back(images: Tensor, shape: torch.Size | tuple[int, ...]) -> Tensor:
     """Return the part of ``[B C *s]`` that `mirror_pad` was given: ``[B C *shape]``."""
-    inside = tuple(slice(0, size) for size in shape)
-    return images if images.shape[2:] == tuple(shape) else images[(..., *inside)]
+    for axis, size in enumerate(shape, 2):
+        images = images.narrow(axis, 0, size)
+    return images
