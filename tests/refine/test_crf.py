@@ -101,7 +101,8 @@ def test_the_diagonal_is_what_a_point_gives_itself(few):
     lattice = Lattice(points)
     itself = np.empty((300, 300), np.float32)
     lattice.filter(np.eye(300, dtype=np.float32), itself)
-    np.testing.assert_allclose(np.diag(itself), lattice.diagonal(), rtol=1e-4 if few else 0.02)
+    np.testing.assert_allclose(np.diag(itself), lattice.diagonal(), rtol=1e-4 if few else 0.15)
+    assert (np.diag(itself) <= lattice.diagonal() * 1.0001).all()  # missing corners only take away
 
 
 @pytest.mark.parametrize(
