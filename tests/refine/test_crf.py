@@ -5,6 +5,7 @@ from scipy.ndimage import gaussian_filter
 
 from reference.crf_loops import dense_crf_loops, gaussian_rows, message, places
 from selfseg.core.errors import UsageError
+from selfseg.refine import _lattice
 from selfseg.refine._gaussian import GridGaussian
 from selfseg.refine._lattice import Lattice
 from selfseg.refine._mean_field import Normalised
@@ -50,30 +51,39 @@ def heard(kernel, beliefs, weight=1.0):
     return result
 
 
+@pytest.fixture(params=["all pairs of corners", "blurred corners"])
+def few(request, monkeypatch):
+    """Run a test with both forms of the lattice; tells whether it is the one for few corners."""
+    if request.param == "blurred corners":
+        monkeypatch.setattr(_lattice, "MANY", 0)
+        monkeypatch.setattr(_lattice, "FEW", 0)
+    return request.param == "all pairs of corners"
+
+
 @pytest.mark.parametrize("kind", ["speckled", "blurred", "shifted"])
-@pytest.mark.parametrize("seed", [0, 1])
-def test_labels_agree_with_those_of_all_pairs(kind, seed):
+def test_labels_agree_with_those_of_all_pairs(kind, few, seed=1):
     image, regions = scene((40, 50), seed=seed)
     probabilities = guesses(kind, regions)
     ours, exact = dense_crf(probabilities, image, **OURS), dense_crf_loops(probabilities, image, **LOOPS)
     assert (exact.argmax(0) != probabilities.argmax(0)).mean() > 0.005
     assert (ours.argmax(0) == exact.argmax(0)).mean() >= 0.99
-    assert np.abs(ours - exact).mean() < 0.01
+    assert np.abs(ours - exact).mean() < (0.0005 if few else 0.005)
     np.testing.assert_allclose(ours.sum(0), 1, atol=1e-5)
 
 
 @pytest.mark.parametrize(("shape", "channels"), [((40, 50), 3), ((40, 50), 1), ((8, 14, 16), 1), ((8, 14, 16), 2)])
-def test_bilateral_messages_are_near_those_of_all_pairs(shape, channels):
+def test_bilateral_messages_are_near_those_of_all_pairs(shape, channels, few):
     image, regions = scene(shape, channels)
     spread = np.concatenate([places(shape) / 10, image.reshape(channels, -1).T / 0.1], axis=1)
     beliefs = np.ascontiguousarray(guesses("speckled", regions).reshape(4, -1).T)
     error = np.abs(heard(Lattice(spread.astype(np.float32)), beliefs) - message(spread, beliefs.astype(float)))
-    assert error.mean() < 0.015 and np.quantile(error, 0.95) < 0.04
+    assert error.mean() < (0.004 if few else 0.01)
+    assert np.quantile(error, 0.95) < (0.012 if few else 0.03)
 
 
-@pytest.mark.parametrize("d", [1, 2, 3, 5, 8])
-def test_the_lattice_sums_like_a_gaussian(d):
-    """Row sums of many points in a cloud; weights are barycentric; equal points of one corner set are one point."""
+@pytest.mark.parametrize("d", [1, 2, 3, 5])
+def test_the_lattice_sums_like_a_gaussian(d, few):
+    """Row sums of many points in a cloud; the weights are barycentric."""
     points = np.random.default_rng(d).normal(0, 0.7, (1500, d)).astype(np.float32)
     lattice = Lattice(points)
     np.testing.assert_allclose(lattice.weights.sum(1), 1, atol=1e-5)
@@ -82,16 +92,17 @@ def test_the_lattice_sums_like_a_gaussian(d):
     lattice.filter(np.ones_like(sums), sums)
     exact = np.array([row.sum() for row in gaussian_rows(points.astype(float))])
     ratio = sums[:, 0] / exact
-    assert 0.75 < np.median(ratio) < 1.15
-    assert np.abs(np.log(ratio / np.median(ratio))).mean() < 0.12
+    assert abs(np.median(ratio) - 1) < (0.01 if few else 0.15)
+    assert np.abs(np.log(ratio / np.median(ratio))).mean() < (0.03 if few else 0.06)
 
 
-def test_the_diagonal_is_what_a_point_gives_itself():
+def test_the_diagonal_is_what_a_point_gives_itself(few):
     points = np.random.default_rng(0).normal(0, 0.5, (300, 3)).astype(np.float32)
     lattice = Lattice(points)
     itself = np.empty((300, 300), np.float32)
     lattice.filter(np.eye(300, dtype=np.float32), itself)
-    np.testing.assert_allclose(np.diag(itself), lattice.diagonal(), rtol=0.02)
+    np.testing.assert_allclose(np.diag(itself), lattice.diagonal(), rtol=1e-4 if few else 0.15)
+    assert (np.diag(itself) <= lattice.diagonal() * 1.0001).all()  # missing corners only take away
 
 
 @pytest.mark.parametrize(
@@ -197,7 +208,7 @@ def test_a_large_lattice_and_a_growing_hash_table():
     """Points far from each other: every point has its own corners, and hears only itself."""
     points = (np.arange(20_000)[:, None] * np.array([40.0, 0.0])).astype(np.float32)
     lattice = Lattice(points)
-    assert lattice.beside.shape[1] == 60_000 and (lattice.ids == np.arange(60_000).reshape(-1, 3)).all()
+    assert lattice.n_corners == 60_000 and (lattice.ids == np.arange(60_000).reshape(-1, 3)).all()
     sums = np.empty((20_000, 1), np.float32)
     lattice.filter(np.ones_like(sums), sums)
     assert (sums[:, 0] <= lattice.diagonal() * 1.001).all()
