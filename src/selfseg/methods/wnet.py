@@ -19,10 +19,11 @@ from torch.optim import SGD, Adam, Optimizer
 
 from selfseg.losses.affinity import Affinity, association
 from selfseg.losses.area import area_too_large, soft_areas
+from selfseg.losses.reconstruction import reconstruction
 from selfseg.losses.soft_ncut import soft_ncut
 from selfseg.losses.window_affinity import window_affinity
 from selfseg.methods._base import Batch, Method, MethodConfig
-from selfseg.nets.population import calibrate_batch_norms
+from selfseg.nets.population import calibrate_batch_norms, give_unit_variance
 from selfseg.nets.unet import UNet, UNetShape
 from selfseg.regions.closest import merge_by_cut
 from selfseg.sample.windows import random_windows
@@ -159,15 +160,8 @@ class WNet(Method):
 
     def __init__(self, config: WNetConfig, n_channels: int, n_dims: int = 2) -> None:
         super().__init__(config, n_channels, n_dims)
-        shape = UNetShape(
-            width=config.width,
-            depth=config.depth,
-            n_dims=n_dims,
-            separable=config.separable,
-            norm=config.norm,
-            up=config.up,
-            dropout=config.dropout,
-        )
+        layers = config.model_dump(include={"width", "depth", "separable", "norm", "up", "dropout"})
+        shape = UNetShape(n_dims=n_dims, **layers)
         self.encoder = UNet(n_channels, config.n_segments, shape)
         self.decoder = UNet(config.n_segments, n_channels, shape)
         self.register_buffer("class_of", torch.arange(config.n_segments))  # segment -> class, -1 = dropped
@@ -210,10 +204,8 @@ class WNet(Method):
                 yield "both", self._reconstruction(self.segments(images), images, valid)
             return
         segments = self.segments(images)
-        terms = self._cut_terms(segments, affinity, valid)
-        if config.reconstruction:
-            terms |= self._reconstruction(segments, images, valid)
-        yield "both", terms
+        rebuilt = self._reconstruction(segments, images, valid) if config.reconstruction else {}
+        yield "both", self._cut_terms(segments, affinity, valid) | rebuilt
 
     def segments(self, images: Tensor) -> Tensor:
         """Return the encoder's soft segments ``[B K *S]`` of ``[B C *S]``."""
@@ -233,12 +225,8 @@ class WNet(Method):
         return terms
 
     def _reconstruction(self, segments: Tensor, images: Tensor, valid: Tensor | None) -> dict[str, Tensor]:
-        """Mean squared error over the values of all valid pixels."""
-        error = (self.decoder(segments).float() - images).square()
-        if valid is None:
-            return {"reconstruction": self.config.reconstruction * error.mean()}
-        count = valid.sum().clamp(min=1) * images.shape[1]
-        return {"reconstruction": self.config.reconstruction * (error * valid[:, None]).sum() / count}
+        error = reconstruction(self.decoder(segments).float(), images, valid)
+        return {"reconstruction": self.config.reconstruction * error}
 
     def _affinity(self, images: Tensor, valid: Tensor | None) -> Affinity:
         config = self.config
@@ -250,13 +238,7 @@ class WNet(Method):
         """Set the step size of this batch; before the first one, give the response unit variance in each segment."""
         config = self.config
         if config.contrast_start and not int(self.batches_done):
-            response = self.encoder(images).float()
-            axes = [0, *range(2, response.ndim)]
-            deviation = response.std(axes, correction=0)
-            scale = torch.where(deviation > 1e-6, 1 / deviation.clamp(min=1e-6), torch.ones_like(deviation))
-            head = self.encoder.head
-            head.bias.copy_((head.bias - response.mean(axes)) * scale)
-            head.weight.mul_(scale.reshape(-1, *(1,) * (head.weight.ndim - 1)))
+            give_unit_variance(self.encoder.head, self.encoder(images))
         if config.decay_every is not None:
             parts = min(config.accumulate, config.batch_size)
             decays = int(self.batches_done) // parts // config.decay_every

@@ -1,11 +1,11 @@
-"""Batch norms at prediction: the statistics of the training images as they are at the end, not as they drifted there."""
+"""Statistics of images put into a network: batch norms at the end of the training, the scale of the response at its start."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
@@ -33,3 +33,24 @@ def calibrate_batch_norms(net: nn.Module, passes: Callable[[], Iterable[Any]]) -
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     net.eval()
+
+
+@torch.no_grad()
+def give_unit_variance(layer: nn.Module, response: Tensor) -> None:
+    """Scale and shift a last convolution so that each channel of its response has mean 0 and variance 1.
+
+    A network that has not learned answers nearly the same everywhere; equal probabilities are a stationary point of many losses.
+
+    Parameters
+    ----------
+    layer
+        A convolution with a bias.
+    response
+        What it gives now, ``[B K *S]``. A channel that is constant is only shifted.
+    """
+    weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
+    axes = [0, *range(2, response.ndim)]
+    deviation = response.float().std(axes, correction=0)
+    scale = torch.where(deviation > 1e-6, 1 / deviation.clamp(min=1e-6), torch.ones_like(deviation))
+    bias.copy_((bias - response.float().mean(axes)) * scale)
+    weight.mul_(scale.reshape(-1, *(1,) * (weight.ndim - 1)))

@@ -1,0 +1,28 @@
+"""Reconstruction: how far a rebuilt image is from the image."""
+
+from torch import Tensor
+
+from selfseg.losses._valid import check_pixels
+
+
+def reconstruction(rebuilt: Tensor, images: Tensor, valid: Tensor | None = None) -> Tensor:
+    r"""Return the mean squared error over all values of the pixels that count.
+
+    .. math:: L = \frac{1}{N C} \sum_{n c} (\hat{x}_{nc} - x_{nc})^2
+
+    A mean, so that it neither grows with the image nor drowns what stands beside it.
+
+    Parameters
+    ----------
+    rebuilt, images
+        ``[B C *S]``.
+    valid
+        ``[B *S]`` bool; None = all count. What `images` hold elsewhere does not matter.
+    """
+    check_pixels("valid", valid, images)
+    error = (rebuilt - images).square()
+    if valid is None:
+        return error.mean()
+    counted = valid.unsqueeze(1)
+    total = error.where(counted, error.new_zeros(())).sum()
+    return total / (counted.sum().clamp(min=1) * images.shape[1])
