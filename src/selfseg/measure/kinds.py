@@ -14,7 +14,6 @@ from selfseg.measure.overlap import (
     AreaSum,
     best_overlap_sums,
     connected_components,
-    covering_sums,
     hungarian_class_scores,
     majority_class_scores,
 )
@@ -26,8 +25,10 @@ Truths = ArrayLike | Sequence[ArrayLike]
 
 def region_kind(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> Scores:
     """Score a partition against one or several annotators by the measures of regions alone."""
-    means = {name: value for name, value in region_scores(labels, truths, ignore).items() if name != "covering"}
-    return Scores(means, {"covering": covering_sums(labels, truths, ignore)})
+    means = region_scores(labels, truths, ignore)
+    covering, counts = means.pop("covering"), (truth != ignore for truth in _annotators(labels, truths))
+    area = float(sum(int(np.count_nonzero(inside)) for inside in counts))
+    return Scores(means, {"covering": AreaSum(covering * area, area)})
 
 
 def partition_kind(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> Scores:

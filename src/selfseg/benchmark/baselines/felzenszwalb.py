@@ -1,6 +1,7 @@
 """Felzenszwalb: a graph of pixels, cut where a boundary is strong for what it bounds (Felzenszwalb & Huttenlocher 2004)."""
 
 import warnings
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     n_wanted(n_classes, 1)
     pixels = read_pixels(image, planes_only=True)
 
+    @cache
     def cut(level: float) -> NDArray[np.int32]:
         return _cut(pixels, *SETTINGS[int(level)])
 

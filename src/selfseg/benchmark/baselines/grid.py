@@ -1,5 +1,7 @@
 """Square grid: n x n equal blocks, without a look at the image."""
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +22,7 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     n_wanted(n_classes, DEFAULT)
     pixels = read_pixels(image)
 
+    @cache
     def cut(n: float) -> NDArray[np.int32]:
         return region_ids(grid_cells(pixels.shape, [min(int(n), size) for size in pixels.shape]), pixels)
 

@@ -1,5 +1,7 @@
 """K-means on colour and position: Lab with the place of the pixel."""
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +26,7 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     wanted = n_wanted(n_classes, DEFAULT)
     both = np.concatenate([pixels.colour, pixels.place() * np.float32(PLACE_WEIGHT)], -1)
 
+    @cache
     def cut(k: float) -> NDArray[np.int32]:
         groups = np.zeros(pixels.shape, np.int32)
         groups[pixels.valid] = k_means(both[pixels.valid], int(k), seed)[0]

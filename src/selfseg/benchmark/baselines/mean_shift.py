@@ -1,5 +1,7 @@
 """Mean shift on the mean colour and place of superpixels (Comaniciu & Meer 2002)."""
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
@@ -35,6 +37,7 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     both = np.concatenate([pixels.colour, pixels.place() * np.float32(PLACE_WEIGHT)], -1)
     means = region_means(superpixels, both)
 
+    @cache
     def cut(bandwidth: float) -> NDArray[np.int32]:
         return class_ids(mean_shift(means, bandwidth)[superpixels], pixels)
 

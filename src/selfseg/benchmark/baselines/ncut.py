@@ -1,5 +1,7 @@
 """Spectral normalised cut of a graph of superpixels (Shi & Malik 2000), k-means on the eigenvectors."""
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
@@ -40,6 +42,7 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     n_dims = len(pixels.shape)
     vectors = eigenvectors(affinity(means[:, :-n_dims], means[:, -n_dims:]), max(*CLASSES, wanted))
 
+    @cache
     def cut(k: float) -> NDArray[np.int32]:
         rows = vectors[:, : min(int(k), vectors.shape[1])]
         # Rows of length 1 (Ng, Jordan & Weiss 2001): k-means then sees directions and not how well linked a node is.

@@ -1,5 +1,7 @@
 """Otsu: thresholds on luminance that separate K classes best (Otsu 1979; Liao, Chen & Chung 2001 for K > 2)."""
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +24,7 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     wanted = n_wanted(n_classes, DEFAULT)
     bins, counts, values = _histogram(pixels)
 
+    @cache
     def cut(k: float) -> NDArray[np.int32]:
         return class_ids(_classes(counts, values, int(k))[bins], pixels)
 

@@ -1,5 +1,7 @@
 """Quickshift: each pixel climbs to the nearest denser one (Vedaldi & Soatto 2008), at a quarter of the size."""
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 from skimage.segmentation import quickshift
@@ -36,6 +38,7 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     )
     steps, parents = np.asarray(steps).ravel(), np.asarray(parents).ravel()
 
+    @cache
     def cut(reach: float) -> NDArray[np.int32]:
         top = np.where(steps > reach, np.arange(parents.size), parents)
         while not np.array_equal(top, higher := top[top]):

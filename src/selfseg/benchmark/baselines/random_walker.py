@@ -1,6 +1,7 @@
 """Random walker (Grady 2006) from seeds by k-means alone, at a third of the size."""
 
 import warnings
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,7 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     wanted = n_wanted(n_classes, DEFAULT)
     small, side = reduced(pixels, N_PIXELS)
 
+    @cache
     def cut(k: float) -> NDArray[np.int32]:
         return class_ids(enlarged(_walk(small, int(k), seed), side, pixels), pixels)
 

@@ -1,5 +1,6 @@
 """SLIC + region merging: superpixels whose mean colours are near merge one by one (scikit-image's graph merging)."""
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     merges = _merges(superpixels, pixels)
     n_superpixels = int(superpixels.max()) + 1
 
+    @cache
     def cut(threshold: float) -> NDArray[np.int32]:
         below = next((i for i, (_, _, weight) in enumerate(merges) if weight >= threshold), len(merges))
         return _cut(superpixels, merges[:below], pixels)
