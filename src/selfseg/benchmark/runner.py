@@ -134,7 +134,7 @@ def run(plan: Plan, progress: Progress | None = None) -> Rows:
 
 def fit_models(plan: Plan, todo: list[Job], progress: Progress) -> None:
     """Fit the models that jobs want and that are not there, each on the training split."""
-    wanted = dict.fromkeys((job.contender, job.seed, job.n_classes, job.model) for job in todo if job.model is not None)
+    wanted = dict.fromkeys((job.contender.unrefined, job.seed, job.n_classes, job.model) for job in todo if job.model is not None)
     for contender, seed, n_classes, folder in wanted:
         stamp = {"settings": contender.settings(), "seed": seed, "n_classes": n_classes, "train": plan.train}
         file = folder / "benchmark.json"
@@ -150,9 +150,9 @@ def fit_models(plan: Plan, todo: list[Job], progress: Progress) -> None:
 
 
 def model_folder(plan: Plan, contender: Contender, seed: int) -> Path:
-    """Return the folder of the model that a contender learns from the training split."""
+    """Return the folder of the model that a contender learns from the training split, whatever its refinement."""
     trained = (plan.train or "").replace(":", "-")
-    return plan.place.out / "models" / contender.title / f"{trained}-seed-{seed}"
+    return plan.place.out / "models" / contender.unrefined.title / f"{trained}-seed-{seed}"
 
 
 def evenly(names: list[str], limit: int | None) -> list[str]:

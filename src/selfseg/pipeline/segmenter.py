@@ -24,7 +24,7 @@ from selfseg.predict.whole import predict as predict_probabilities
 from selfseg.read import Source, find_inputs, split_frames
 from selfseg.refine.decide import class_probabilities, decide
 from selfseg.refine.hierarchy import Hierarchy, hierarchy
-from selfseg.refine.steps import parse_refinements
+from selfseg.refine.steps import Refined, parse_refinements, refine
 from selfseg.sample.prepare import Preparation, Prepared
 from selfseg.train.precision import choose_device
 
@@ -200,16 +200,17 @@ class Segmenter:
         prepared = self.preparation_.apply(frame)
         clusters = predict_probabilities(self.method_, prepared.array)
         probabilities = prepared.restore(class_probabilities(clusters, self.table_))  # [K *S]
-        for refinement in parse_refinements(self.refine):
-            probabilities = refinement.apply(probabilities, frame, prepared.inside)
-        labels = decide(probabilities, prepared.inside)
-        return labels, probabilities, partial(self._hierarchy, prepared, probabilities)
+        refined = refine(parse_refinements(self.refine), probabilities, frame, prepared.inside)
+        labels = decide(refined.probabilities, prepared.inside)
+        return labels, refined.probabilities, partial(self._hierarchy, prepared, refined)
 
-    def _hierarchy(self, prepared: Prepared, probabilities: NDArray[np.float32]) -> Hierarchy:
-        """The method's own merge tree where it has one, else that of its probabilities, at the image's own size."""
+    def _hierarchy(self, prepared: Prepared, refined: Refined) -> Hierarchy:
+        """The refinement's merge tree, else the method's own, else that of the probabilities, at the image's own size."""
+        if refined.tree is not None:
+            return refined.tree
         own = self.method_.hierarchy(torch.from_numpy(prepared.array))
         if own is None:
-            return hierarchy(probabilities, prepared.restore(prepared.array), mask=prepared.inside)
+            return hierarchy(refined.probabilities, prepared.restore(prepared.array), mask=prepared.inside)
         superpixels, tree = own
         return Hierarchy(prepared.restore_labels(superpixels, fill=-1), tree)
 
