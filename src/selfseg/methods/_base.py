@@ -38,6 +38,22 @@ class MethodConfig(Config):
     accumulate: int = Field(default=1, ge=1)
     """Parts into which each batch is split to save memory; their gradients are averaged."""
 
+    spacing: tuple[float, ...] = ()
+    """Relative distance of pixels along each spatial axis, for example 5,1,1; empty = as the first training image says."""
+
+    def distances(self, n_dims: int) -> tuple[float, ...]:
+        """Return the relative distance of pixels along each of `n_dims` axes; 1 where none is known.
+
+        Raises
+        ------
+        UsageError
+            If `spacing` has another number of axes, or is not positive.
+        """
+        if self.spacing and (len(self.spacing) != n_dims or min(self.spacing) <= 0):
+            expected, fix = f"{n_dims} positive numbers", "give one number for each spatial axis, or none"
+            raise UsageError(explain("spacing", expected=expected, got=str(self.spacing), fix=fix))
+        return self.spacing or (1.0,) * n_dims
+
 
 class Method(nn.Module, ABC):
     """A segmentation method that learns from unlabelled images. One file, one subclass.

@@ -231,7 +231,8 @@ class WNet(Method):
     def _affinity(self, images: Tensor, valid: Tensor | None) -> Affinity:
         config = self.config
         sigma: float | Literal["auto"] = "auto" if config.sigma_intensity is None else config.sigma_intensity
-        return window_affinity(images, config.radius, sigma, config.sigma_space, valid=valid)
+        spacing = config.distances(self.n_dims)
+        return window_affinity(images, config.radius, sigma, config.sigma_space, spacing, valid)
 
     @torch.no_grad()
     def _begin(self, images: Tensor) -> None:

@@ -103,6 +103,7 @@ class Fitting:
         sources = find_inputs(inputs, limit=self.limit)
         hints = find_hints(self.scribbles, sources) if self.scribbles is not None else {}
         data = build_training_set(sources, self.config.prepare, hints, self.axes, progress)
+        self.config = _with_spacing(self.config, data, progress)
         method = self._build(data)
         precision = choose_precision(device, method.n_steps(len(data.samples)), self.compiled)
         watch = None if self.truth is None else watch_truth(self.truth, data, progress)
@@ -199,6 +200,18 @@ class Fitting:
             remove(folder / name)
         write_json(folder / RUN, {**facts, "finished": False})
         return False
+
+
+def _with_spacing(config: MethodConfig, data: TrainingSet, progress: Progress) -> MethodConfig:
+    """Return the configuration with the ratios of the first image's spacing, unless the user gave others."""
+    ratios = [tuple(round(size / min(item.spacing), 4) for size in item.spacing) for _, item in data.prepared]
+    if config.spacing or max(ratios[0]) == 1:
+        return config
+    shown = " : ".join(f"{ratio:g}" for ratio in ratios[0])
+    others = sum(not np.allclose(ratio, ratios[0], rtol=0.01) for ratio in ratios)
+    differ = f"; {others} image(s) differ" if others else ""
+    progress.say(f"pixels lie {shown} apart, as {data.prepared[0][0]} says{differ}")
+    return config.model_copy(update={"spacing": ratios[0]})
 
 
 def _write_preview(folder: Path, method: Method, data: TrainingSet, step: int) -> None:
