@@ -27,6 +27,7 @@ SMALL = {
     "n_segments": 8,
     "width": 4,
     "depth": 2,
+    "patch": None,
 }
 """Options that make any method quick; those that a method does not have are left out."""
 

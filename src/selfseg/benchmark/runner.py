@@ -134,7 +134,9 @@ def run(plan: Plan, progress: Progress | None = None) -> Rows:
 
 def fit_models(plan: Plan, todo: list[Job], progress: Progress) -> None:
     """Fit the models that jobs want and that are not there, each on the training split."""
-    wanted = dict.fromkeys((job.contender.unrefined, job.seed, job.n_classes, job.model) for job in todo if job.model is not None)
+    wanted = dict.fromkeys(
+        (job.contender.unrefined, job.seed, job.n_classes, job.model) for job in todo if job.model is not None
+    )
     for contender, seed, n_classes, folder in wanted:
         stamp = {"settings": contender.settings(), "seed": seed, "n_classes": n_classes, "train": plan.train}
         file = folder / "benchmark.json"

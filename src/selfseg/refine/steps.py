@@ -37,8 +37,10 @@ CRF: dict[str, Option] = {
     "iterations": Option(10, Bounds(1, 1000, whole=True), "rounds"),
 }
 CONTOURS: dict[str, Option] = {
-    "learned": Option(LEARNED_WEIGHT, WEIGHT, "how much the probabilities' own gradient counts beside the image's contours"),
-    "level": Option(0.6, Bounds(0, 1000), "how strong a contour must be to part two regions"),
+    "learned": Option(
+        LEARNED_WEIGHT, WEIGHT, "how much the probabilities' own gradient counts beside the image's contours"
+    ),
+    "level": Option(0.2, Bounds(0, 1000), "how strong a contour must be to part two regions"),
 }
 KINDS = {"crf": CRF, "contours": CONTOURS}
 MEANINGS = {"crf": "a fully connected CRF", "contours": "one class for each region between contours of a 2D image"}

@@ -26,7 +26,9 @@ Prepare = Annotated[
 ]
 Refine = Annotated[
     str | None,
-    Parameter(help="Refine the result: crf, contours, crf,contours, or crf=weight:10,colour:0.05 with values; none = not."),
+    Parameter(
+        help="Refine the result: crf, contours, crf,contours, or crf=weight:10,colour:0.05 with values; none = not."
+    ),
 ]
 Settings = Annotated[
     list[str],
