@@ -120,6 +120,7 @@ class Training:
         if self.method.stop_reason() is not None and done < total:
             self.progress.say(f"stopped after {done} of {total} steps: {self.method.stop_reason()}")
         self._save(done, optimizers)
+        self._seconds()
         return done
 
     def _look(self, done: int, total: int) -> dict[str, float]:
