@@ -62,6 +62,7 @@ class OutputFolder:
         row = {
             "name": name,
             "source": image.source,
+            "axes": image.axes,
             "sha256": source.fingerprint(),
             "seconds": round(result.seconds, 3),
         }

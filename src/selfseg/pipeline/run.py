@@ -6,6 +6,7 @@ from typing import Any
 
 from selfseg.core.errors import SelfsegError
 from selfseg.core.progress import Progress, Silent
+from selfseg.pipeline.instances import InstanceFolder, ObjectOptions
 from selfseg.pipeline.outputs import OutputFolder
 from selfseg.pipeline.result import Result
 from selfseg.pipeline.segmenter import Segmenter
@@ -69,6 +70,7 @@ def predict(
     axes: str | None = None,
     limit: int | None = None,
     failures: Sequence[Failure] = (),
+    instances: ObjectOptions | None = None,
     progress: Progress | None = None,
 ) -> list[Failure]:
     """Segment images into a folder: labels, overlays, class table, ``run.json`` and ``report.html``.
@@ -87,6 +89,8 @@ def predict(
         As for `fit`.
     failures
         Inputs that failed before (while training), to be named in the report.
+    instances
+        Find and measure objects too, as `pipeline.instances.instances` does; None = not.
     progress
         Who watches.
 
@@ -97,6 +101,7 @@ def predict(
     """
     progress = progress or Silent()
     folder = OutputFolder(Path(out), model)
+    objects = InstanceFolder(Path(out), model.table_, instances) if instances is not None else None
     known = dict(failures)
     for source, outcome in model.iter_predict(_to_do(inputs, limit, known), axes, progress):
         if isinstance(outcome, SelfsegError):
@@ -104,6 +109,10 @@ def predict(
             progress.say(str(outcome))
         else:
             folder.add(outcome, source)
+            if objects is not None:
+                objects.add(outcome.image, outcome.labels)
+    if objects is not None:
+        objects.close()
     folder.close(list(known.items()))
     return list(known.items())
 

@@ -10,6 +10,7 @@ from selfseg.apps.cli.parameters import (
     Classes,
     Device,
     Inputs,
+    Instances,
     Limit,
     MethodName,
     Out,
@@ -23,6 +24,7 @@ from selfseg.apps.cli.parameters import (
     Seed,
     Settings,
     app,
+    object_options,
     verdict,
 )
 from selfseg.core.errors import UsageError, explain
@@ -84,6 +86,7 @@ def segment(
     scribbles: Scribbles = None,
     prepare: Prepare = None,
     refine: Refine = None,
+    instances: Instances = None,
     axes: Axes = None,
     device: Device = "auto",
     set_: Settings = [],  # noqa: B006 (read only)
@@ -101,6 +104,7 @@ def segment(
 
     bar = Bar(quiet)
     model = Segmenter(**_options(method, classes, preset, seed, prepare, refine, device, set_))
+    objects = object_options(instances)
     how: dict[str, Any] = {
         "scribbles": scribbles,
         "resume": resume,
@@ -110,7 +114,8 @@ def segment(
         "progress": bar,
     }
     model.fit(reference or inputs, out=out / "model", limit=None if reference else limit, **how)
-    failures = predict(model, inputs, out, axes=axes, limit=limit, failures=model.failures_, progress=bar)
+    known = model.failures_
+    failures = predict(model, inputs, out, axes=axes, limit=limit, failures=known, instances=objects, progress=bar)
     bar.say(f"{len(model.table_)} classes; labels, overlays and {out / 'report.html'} are written")
     return verdict(failures)
 
@@ -177,6 +182,7 @@ def predict(
     refine: Annotated[
         str | None, Parameter(help="Refine the result in another way than the model's own: crf=key:value,..., or none.")
     ] = None,
+    instances: Instances = None,
     device: Device = "auto",
     limit: Limit = None,
     quiet: Quiet = False,
@@ -190,7 +196,8 @@ def predict(
     fitted = load(model, device)
     if refine is not None:
         fitted.set_params(refine=refine)
-    failures = run(fitted, inputs, out, axes=axes, limit=limit, progress=bar)
+    objects = object_options(instances)
+    failures = run(fitted, inputs, out, axes=axes, limit=limit, instances=objects, progress=bar)
     bar.say(f"labels, overlays and {out / 'report.html'} are written")
     return verdict(failures)
 

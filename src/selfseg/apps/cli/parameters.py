@@ -1,9 +1,12 @@
 """The application, and the parameters that several commands share, each with its help."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
+
+if TYPE_CHECKING:
+    from selfseg.pipeline.instances import ObjectOptions
 
 app = App(
     name="selfseg",
@@ -28,6 +31,10 @@ Refine = Annotated[
     str | None,
     Parameter(help="Refine the result: crf, or crf=weight:10,colour:0.05 to follow colours more closely; none = not."),
 ]
+Instances = Annotated[
+    str | None,
+    Parameter(help="Find objects too: components or watershed; `selfseg instances OUT` does so later, with options."),
+]
 Settings = Annotated[
     list[str],
     Parameter(
@@ -43,6 +50,15 @@ Resume = Annotated[bool, Parameter(negative="", help="Go on with an interrupted 
 Overwrite = Annotated[bool, Parameter(negative="", help="Begin anew although the folder holds an unfinished run.")]
 Limit = Annotated[int | None, Parameter(help="Use only the first so many inputs.")]
 Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative="", help="Show errors only.")]
+
+
+def object_options(kind: str | None) -> "ObjectOptions | None":
+    """Return how objects are found if they are asked for; a misspelt kind is told before any work."""
+    if kind is None:
+        return None
+    from selfseg.pipeline.instances import ObjectOptions
+
+    return ObjectOptions(kind)
 
 
 def verdict(failures: list[tuple[str, str]]) -> int:
