@@ -56,6 +56,14 @@ def test_touching_discs_are_cut_at_their_neck():
     assert abs(int(left.max()) - 42) <= 1
 
 
+def test_a_neck_is_cut_if_it_is_deep_enough():
+    mask = np.zeros((30, 80), int)
+    mask[5:26, 5:36] = mask[5:26, 45:76] = 1  # two blocks whose middle lines are 11 pixels from the border
+    mask[9:22, 36:45] = 1  # a bridge of 13 rows: its middle line is 7 pixels from it
+    assert find_instances(mask, depth=3.9).max() == 2
+    assert find_instances(mask, depth=4.1).max() == 1
+
+
 @pytest.mark.parametrize("shape", ["disc", "ellipse", "bar"])
 def test_convex_objects_stay_whole(shape):
     y, x = np.mgrid[:80, :120]
@@ -69,7 +77,6 @@ def test_convex_objects_stay_whole(shape):
 
 def test_distances_are_in_physical_units():
     spacing = (4.0, 1.0)
-    mask = _discs((60, 30, 28), (60, 74, 28), shape=(30, 110), spacing=spacing)
     mask = _discs((15, 30, 28), (15, 74, 28), shape=(30, 110), spacing=spacing)
     assert find_instances(mask, spacing=spacing).max() == 2
     volume = np.repeat(mask[None], 3, axis=0)
@@ -111,6 +118,8 @@ def test_an_image_of_one_class_is_one_object():
         (np.zeros((3, 4), int), {"spacing": (1.0,)}),
         (np.zeros((3, 4), int), {"spacing": (1.0, -1.0)}),
         (np.zeros((3, 4), int), {"min_size": -1}),
+        (np.zeros((3, 4), int), {"depth": -1.0}),
+        (np.zeros((3, 4), int), {"depth": np.inf}),
     ],
 )
 def test_what_cannot_be_is_refused(labels, options):

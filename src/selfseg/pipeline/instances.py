@@ -19,7 +19,7 @@ from selfseg.export.shapes import object_classes
 from selfseg.measure.objects import measure_objects
 from selfseg.pipeline.run_folder import INSTANCES, RunFolder, Segmented, background_class, find_classes
 from selfseg.pipeline.training_set import Failure
-from selfseg.refine.instances import NECK, check_kind, find_instances
+from selfseg.refine.instances import DEPTH, check_kind, find_instances
 
 OVERLAYS, TABLE = "instances_overlay", "instances.csv"
 OPACITY = 0.35
@@ -37,17 +37,17 @@ class ObjectOptions:
         Names or ids of the classes that consist of objects; None = all but the background, the largest class.
     min_size
         Objects of fewer pixels are left out.
-    neck
-        Where ``watershed`` cuts.
+    depth
+        How clear a neck must be for ``watershed`` to cut it, in pixels.
     """
 
     kind: str = "watershed"
     of: tuple[str | int, ...] | None = None
     min_size: int = 1
-    neck: float = NECK
+    depth: float = DEPTH
 
     def __post_init__(self) -> None:
-        check_kind(self.kind, self.neck)
+        check_kind(self.kind, self.depth)
 
     def classes(self, table: ClassTable) -> list[int]:
         """Return the ids of the classes that consist of objects.
@@ -140,7 +140,7 @@ def _found(
     found = np.zeros(frames.shape, np.uint32)
     n_before = 0
     for t, frame in enumerate(frames):
-        objects = find_instances(frame, options.kind, classes, spacing, options.min_size, options.neck)
+        objects = find_instances(frame, options.kind, classes, spacing, options.min_size, options.depth)
         found[t] = np.where(objects > 0, objects + np.uint32(n_before), 0)
         n_before += int(objects.max(initial=0))
     return found

@@ -79,7 +79,7 @@ class Result:
         of
             Names or ids of the classes that consist of objects; None = all but the largest.
         **how
-            ``min_size``, ``neck``: see `pipeline.instances.ObjectOptions`.
+            ``min_size``, ``depth``: see `pipeline.instances.ObjectOptions`.
         """
         options = ObjectOptions(kind, None if of is None else tuple(of), **how)
         return image_instances(self.image, self.labels, self.table, options)

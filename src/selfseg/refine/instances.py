@@ -17,11 +17,8 @@ from selfseg.regions.connect import connected_components
 KINDS = ("components", "watershed")
 """Ways to find objects."""
 
-NECK = 0.8
-"""Default of `neck`; how it was chosen: EXPERIMENTS.md."""
-
-MARGIN = 1.0
-"""Pixels (of the finest axis) by which distances are lengthened before they are compared: they are no more exact."""
+DEPTH = 1.0
+"""Default of `depth`, in pixels; how it was chosen: EXPERIMENTS.md."""
 
 
 def find_instances(
@@ -30,16 +27,14 @@ def find_instances(
     classes: Sequence[int] | None = None,
     spacing: Sequence[float] | None = None,
     min_size: int = 1,
-    neck: float = NECK,
+    depth: float = DEPTH,
 ) -> NDArray[np.uint32]:
     """Number the objects of some classes.
 
     ``components``: each part of equal class whose pixels hang together by faces is an object. ``watershed``: such a part
-    is cut where it has a neck. Its seeds are the maxima of the distance to the class' border that stand out (h-maxima);
-    the watershed of that distance grows them (Soille 2003, chapter 9). A seed stands out from another if on every way
-    between them the distance falls below `neck` times that of the lower of the two. That is a ratio (an h-maximum of
-    the logarithm), so that large and small objects are cut by one rule; distances of a few pixels are too coarse for
-    ratios, and all are lengthened by `MARGIN` first.
+    is cut where it has a neck. Its seeds are the h-maxima of the distance to the class' border (Soille 2003, section
+    6.3.4): maxima from which every way to a higher one loses at least h of that distance. The watershed of the distance
+    grows them to the border.
 
     Parameters
     ----------
@@ -53,9 +48,9 @@ def find_instances(
         Size of a pixel along each axis: distances are in these units.
     min_size
         Objects of fewer pixels are left out.
-    neck
-        For ``watershed``, above 0 and up to 1: two parts are cut where the neck is narrower than this share of the
-        narrower part. Smaller cuts less.
+    depth
+        For ``watershed``: h, in pixels of the finest axis. Half the width of a neck must be less than that of the narrower
+        part by so much. Larger cuts less: 2 or 3 for objects of more than a hundred pixels with rough borders.
 
     Returns
     -------
@@ -68,12 +63,12 @@ def find_instances(
         If an argument is out of range.
     """
     _check(labels, spacing, min_size)
-    check_kind(kind, neck)
+    check_kind(kind, depth)
     chosen = np.unique(labels[labels > 0]) if classes is None else np.asarray(list(classes), np.int64)
     inside = np.isin(labels, chosen) & (labels > 0)
     parts = np.where(inside, labels, 0).astype(np.int64)
     if kind == "watershed":
-        parts = _cut(labels, chosen.tolist(), spacing or (1.0,) * labels.ndim, neck)
+        parts = _cut(labels, chosen.tolist(), spacing or (1.0,) * labels.ndim, depth)
     numbers = connected_components(np.where(inside, parts, -1)) + np.int32(1)
     sizes = np.bincount(numbers.ravel())
     kept = sizes >= min_size
@@ -82,7 +77,7 @@ def find_instances(
     return renumbered[numbers]
 
 
-def _cut(labels: NDArray[Any], classes: Sequence[int], spacing: Sequence[float], neck: float) -> NDArray[np.int64]:
+def _cut(labels: NDArray[Any], classes: Sequence[int], spacing: Sequence[float], depth: float) -> NDArray[np.int64]:
     """Return seeds grown to the borders of their class, numbered over all classes ``[*S]``."""
     parts = np.zeros(labels.shape, np.int64)
     n_parts = 0
@@ -91,32 +86,30 @@ def _cut(labels: NDArray[Any], classes: Sequence[int], spacing: Sequence[float],
         if not mask.any():
             continue
         # without any border there is nothing to cut at, and no distance
-        depth = np.ones(mask.shape) if mask.all() else distance_transform_edt(mask, spacing)
-        seeds = _seeds(depth, mask, MARGIN * min(spacing), neck)
-        grown = watershed(-depth, seeds, mask=mask, connectivity=1)
+        distance = np.ones(mask.shape) if mask.all() else distance_transform_edt(mask, spacing)
+        seeds = _seeds(distance, mask, depth * min(spacing))
+        grown = watershed(-distance, seeds, mask=mask, connectivity=1)
         parts[mask] = grown[mask] + n_parts
         n_parts += int(seeds.max()) + 1  # 0 is a part too: one whose only way to a maximum leads over a corner
     return parts
 
 
-def _seeds(depth: NDArray[np.float64], mask: NDArray[np.bool_], margin: float, neck: float) -> NDArray[np.int32]:
-    """Number the maxima whose distance, with the margin, is 1 / neck times that of the way to any higher one."""
-    height = np.log(depth + margin)
-    drop = -math.log(neck)
-    height[~mask] = height[mask].min() - drop - 1  # below what any object sinks to
+def _seeds(distance: NDArray[np.float64], mask: NDArray[np.bool_], drop: float) -> NDArray[np.int32]:
+    """Number the maxima from which every way to a higher one leads down by `drop` or more."""
+    height = np.where(mask, distance, -drop - 1)  # below what any object sinks to
     sunk = reconstruction(height - drop, height, footprint=np.ones((3,) * mask.ndim))
     maxima = local_maxima(sunk, connectivity=mask.ndim) & mask
     return np.asarray(connected(maxima, connectivity=mask.ndim), np.int32)
 
 
-def check_kind(kind: str, neck: float = NECK) -> None:
+def check_kind(kind: str, depth: float = DEPTH) -> None:
     """Raise `UsageError` unless objects can be found in this way."""
     if kind not in KINDS:
         got, fix = repr(kind), "watershed also cuts what touches"
         raise UsageError(explain("instances", expected=" or ".join(KINDS), got=got, fix=fix))
-    if not 0 < neck <= 1:
-        got, fix = str(neck), f"{NECK} is usual; less cuts less"
-        raise UsageError(explain("neck", expected="above 0, up to 1", got=got, fix=fix))
+    if not 0 <= depth < math.inf:
+        fix = f"{DEPTH:g} is usual; more cuts less"
+        raise UsageError(explain("depth", expected="0 pixels or more", got=str(depth), fix=fix))
 
 
 def _check(labels: NDArray[Any], spacing: Sequence[float] | None, min_size: int) -> None:

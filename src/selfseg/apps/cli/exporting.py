@@ -27,10 +27,12 @@ def instances(
         Parameter(help="Classes that consist of objects, names or ids by commas; without it, all but the largest."),
     ] = None,
     min_size: Annotated[int, Parameter(help="Leave out objects of fewer pixels.")] = 1,
-    neck: Annotated[
+    depth: Annotated[
         float,
-        Parameter(help="Cut where the neck is narrower than this share of the narrower of the two parts, up to 1."),
-    ] = 0.8,
+        Parameter(
+            help="Cut where half the width of a neck is less than that of both parts by so many pixels, or more."
+        ),
+    ] = 1.0,
     images: Images = None,
     quiet: Quiet = False,
 ) -> int:
@@ -44,7 +46,7 @@ def instances(
     from selfseg.pipeline.instances import instances as run
 
     bar = Bar(quiet)
-    found, failures = run(folder, ObjectOptions(kind, _names(of), min_size, neck), images, bar)
+    found, failures = run(folder, ObjectOptions(kind, _names(of), min_size, depth), images, bar)
     bar.say(f"{found} objects; {folder / 'instances.csv'}, instances/ and instances_overlay/ are written")
     return verdict(failures)
 
