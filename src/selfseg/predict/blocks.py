@@ -81,12 +81,22 @@ class BlockLog:
         remove(self.path)
 
 
+def known_work(path: Path) -> dict[str, Any] | None:
+    """Return what the work of a log was, as `BlockLog` was given it; None if there is no log."""
+    try:
+        known = json.loads(path.read_text(encoding="utf-8").partition("\n")[0])
+    except (OSError, ValueError):
+        return None
+    return known if isinstance(known, dict) else None
+
+
 def predict_blocks(
     tiles: TileWise,
     decide: Callable[[NDArray[np.float32], Region], NDArray[np.integer]],
     write: Callable[[Region, NDArray[np.integer]], None],
     log: BlockLog,
     progress: Progress,
+    first: int = 0,
 ) -> None:
     """Predict every block that is not done yet, and write its labels.
 
@@ -102,21 +112,23 @@ def predict_blocks(
         Which blocks are done.
     progress
         Who watches: megapixels, and megapixels a second.
+    first
+        Number of the first block in the log, where it holds other grids before.
     """
     grid = tiles.grid
     total = math.prod(grid.shape)
     sizes = [math.prod(part.stop - part.start for part in grid.tile(place).core) for place in grid.places()]
-    done = sum(size for block, size in enumerate(sizes) if block in log.done)
+    done = sum(size for block, size in enumerate(sizes, first) if block in log.done)
     before, begun = done, time.monotonic()
     progress.start("segmenting (megapixels)", max(1, total // MEGA), done // MEGA)
     try:
-        for block, place in enumerate(grid.places()):
+        for block, place in enumerate(grid.places(), first):
             if block in log.done:
                 continue
             core = grid.tile(place).core
             write(core, decide(tiles.probabilities(place), core))
             log.add(block)
-            done += sizes[block]
+            done += sizes[block - first]
             rate = (done - before) / MEGA / max(time.monotonic() - begun, 1e-9)
             progress.update(done // MEGA, {"Mpx/s": rate})
     finally:

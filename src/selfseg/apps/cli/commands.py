@@ -12,6 +12,7 @@ from selfseg.apps.cli.parameters import (
     Inputs,
     Instances,
     Limit,
+    Memory,
     MethodName,
     Out,
     Overwrite,
@@ -24,6 +25,7 @@ from selfseg.apps.cli.parameters import (
     Seed,
     Settings,
     app,
+    memory_bytes,
     object_options,
     verdict,
 )
@@ -91,6 +93,7 @@ def segment(
     device: Device = "auto",
     set_: Settings = [],  # noqa: B006 (read only)
     limit: Limit = None,
+    memory: Memory = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     compile_: Annotated[
@@ -104,7 +107,7 @@ def segment(
 
     bar = Bar(quiet)
     model = Segmenter(**_options(method, classes, preset, seed, prepare, refine, device, set_))
-    objects = object_options(instances)
+    then: dict[str, Any] = {"instances": object_options(instances), "memory": memory_bytes(memory)}
     how: dict[str, Any] = {
         "scribbles": scribbles,
         "resume": resume,
@@ -114,8 +117,7 @@ def segment(
         "progress": bar,
     }
     model.fit(reference or inputs, out=out / "model", limit=None if reference else limit, **how)
-    known = model.failures_
-    failures = predict(model, inputs, out, axes=axes, limit=limit, failures=known, instances=objects, progress=bar)
+    failures = predict(model, inputs, out, axes=axes, limit=limit, failures=model.failures_, progress=bar, **then)
     bar.say(f"{len(model.table_)} classes; labels, overlays and {out / 'report.html'} are written")
     return verdict(failures)
 
@@ -185,6 +187,7 @@ def predict(
     instances: Instances = None,
     device: Device = "auto",
     limit: Limit = None,
+    memory: Memory = None,
     quiet: Quiet = False,
 ) -> int:
     """Segment images with a model that has learned before."""
@@ -196,8 +199,8 @@ def predict(
     fitted = load(model, device)
     if refine is not None:
         fitted.set_params(refine=refine)
-    objects = object_options(instances)
-    failures = run(fitted, inputs, out, axes=axes, limit=limit, instances=objects, progress=bar)
+    then: dict[str, Any] = {"instances": object_options(instances), "memory": memory_bytes(memory)}
+    failures = run(fitted, inputs, out, axes=axes, limit=limit, progress=bar, **then)
     bar.say(f"labels, overlays and {out / 'report.html'} are written")
     return verdict(failures)
 

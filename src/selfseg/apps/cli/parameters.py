@@ -49,6 +49,10 @@ Scribbles = Annotated[
 Resume = Annotated[bool, Parameter(negative="", help="Go on with an interrupted run.")]
 Overwrite = Annotated[bool, Parameter(negative="", help="Begin anew although the folder holds an unfinished run.")]
 Limit = Annotated[int | None, Parameter(help="Use only the first so many inputs.")]
+Memory = Annotated[
+    str | None,
+    Parameter(help="Most memory to take, such as 2GB; without it, half of what is free. Larger images go in parts."),
+]
 Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative="", help="Show errors only.")]
 
 
@@ -59,6 +63,13 @@ def object_options(kind: str | None) -> "ObjectOptions | None":
     from selfseg.pipeline.instances import ObjectOptions
 
     return ObjectOptions(kind)
+
+
+def memory_bytes(text: str | None) -> int | None:
+    """Return the bytes that ``--memory`` says."""
+    from selfseg.core.memory import parse_bytes
+
+    return None if text is None else parse_bytes(text)
 
 
 def verdict(failures: list[tuple[str, str]]) -> int:
