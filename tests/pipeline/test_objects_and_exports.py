@@ -99,7 +99,8 @@ def test_without_the_images_there_are_no_intensities_and_that_is_said(folder):
 
     found, failures = instances(folder, progress=Listener())
     assert (found, failures) == (7, [])
-    (line,) = told
+    first, line = told
+    assert first == "watershed of cell, dirt"
     assert "--images" in line
     rows = _rows(folder / "instances.csv")
     assert rows[0]["mean_intensity"] == "100"

@@ -185,10 +185,16 @@ class InstanceFolder:
         The classes.
     options
         How objects are found.
+
+    Attributes
+    ----------
+    names
+        Names of the classes that consist of objects, for messages.
     """
 
     def __init__(self, out: Path, table: ClassTable, options: ObjectOptions) -> None:
-        options.classes(table)  # a mistake in it is found at once
+        chosen = set(options.classes(table))  # a mistake in it is found at once
+        self.names = ", ".join(item.name for item in table.classes if item.id in chosen)
         self.out, self.table, self.options = out, table, options
         self.tables: list[dict[str, Any]] = []
 
@@ -231,6 +237,7 @@ def instances(
     folder = RunFolder(out, images)
     written = InstanceFolder(folder.out, folder.table, options or ObjectOptions())
     failures: list[Failure] = []
+    progress.say(f"{written.options.kind} of {written.names}")
     progress.start("objects", len(folder))
     try:
         for done, item in enumerate(folder.read(failures), 1):

@@ -81,7 +81,9 @@ def open_if_large(model: Segmenter, source: Source, axes: str | None, memory: in
     memory
         Most that this process may take, in bytes; None = half of what is free.
     """
-    if source.path is None or not hasattr(import_module(f"selfseg.read.{module_of(source.path)}"), "open_lazy"):
+    if source.path is None or source.path.suffix == ".gz":  # what is packed as a whole can only be read as a whole
+        return None
+    if not hasattr(import_module(f"selfseg.read.{module_of(source.path)}"), "open_lazy"):
         return None
     image = open_lazy(source.path, axes, source.name)
     n_pixels = math.prod(image.data.shape) // image.n_channels

@@ -127,7 +127,7 @@ def predict(
             known[source.name] = str(error)
             progress.say(str(error))
     if objects is not None:
-        objects.close()
+        progress.say(f"{objects.close()} objects of {objects.names}")
     folder.close(list(known.items()))
     return list(known.items())
 
