@@ -102,11 +102,17 @@ def class_areas(
     unit
         Unit of `spacing`.
     """
-    steps = tuple(spacing) if spacing is not None else (1.0,) * labels.ndim
     counts = np.bincount(labels.ravel(), minlength=1 + max((item.id for item in table.classes), default=0))
+    return count_areas(image, counts, table, spacing if spacing is not None else (1.0,) * labels.ndim, unit)
+
+
+def count_areas(
+    image: str, counts: NDArray[np.integer], table: ClassTable, spacing: Sequence[float], unit: str = "pixel"
+) -> list[ClassArea]:
+    """Return what each class covers, as `class_areas`, where the pixels of each id ``[largest id + 1]`` are counted."""
     total = int(counts.sum() - counts[IGNORE])
-    size = math.prod(steps)
-    power = f"{unit}{POWERS.get(len(steps), f'^{len(steps)}')}"
+    size = math.prod(spacing)
+    power = f"{unit}{POWERS.get(len(spacing), f'^{len(spacing)}')}"
     return [_area(image, item, int(counts[item.id]), total, size, power) for item in table.classes]
 
 

@@ -140,6 +140,13 @@ class Method(nn.Module, ABC):
         """Return an estimate of the memory that one step on `n_pixels` pixels takes, in bytes."""
         return 0
 
+    def prediction_bytes(self, n_pixels: int) -> int:
+        """Return an estimate of the memory that `assign` takes on `n_pixels` pixels, in bytes: tiles are planned by it.
+
+        A quarter of a training step's, which keeps every map for the way back; at least 512 bytes a pixel.
+        """
+        return max(self.training_bytes(n_pixels) // 4, 512 * n_pixels)
+
     def state(self) -> dict[str, Tensor]:
         """Return every tensor that makes up the method, by name."""
         return dict(self.state_dict())

@@ -15,10 +15,11 @@ from selfseg.core.memory import peak_memory
 from selfseg.export.classes import ClassArea, class_areas, write_areas, write_classes
 from selfseg.export.colour_table import labels_picture
 from selfseg.export.display import displayed, label_planes, middle_planes, plane_shape
-from selfseg.export.overlay import overlay
+from selfseg.export.overlay import overlay, write_overlay
 from selfseg.export.report import Report, ReportImage, thumbnail, write_report
 from selfseg.methods._base import build_config
 from selfseg.pipeline.card import selfseg_version
+from selfseg.pipeline.large import LargeResult
 from selfseg.pipeline.result import Result
 from selfseg.pipeline.segmenter import Segmenter
 from selfseg.pipeline.training_set import Failure
@@ -56,12 +57,21 @@ class OutputFolder:
     def add(self, result: Result, source: Source) -> None:
         """Write the files of one result, and keep what the report needs of it."""
         result.save(self.out)
-        image, name = result.image, result.name
-        areas = class_areas(name, result.labels, result.table, image.spacing, image.unit)
+        image = result.image
+        self._keep(result, source, class_areas(result.name, result.labels, result.table, image.spacing, image.unit))
+
+    def add_large(self, result: LargeResult, source: Source) -> None:
+        """Write the overlay of an image whose labels are in a zarr already, and keep what the report needs of it."""
+        preview = result.preview
+        write_overlay(self.out / "overlay" / f"{preview.name}.png", preview.image, preview.labels, preview.table)
+        self._keep(preview, source, result.areas)
+
+    def _keep(self, result: Result, source: Source, areas: list[ClassArea]) -> None:
         self.areas += areas
         row = {
-            "name": name,
-            "source": image.source,
+            "name": result.name,
+            "source": result.image.source,
+            "axes": result.image.axes,
             "sha256": source.fingerprint(),
             "seconds": round(result.seconds, 3),
         }

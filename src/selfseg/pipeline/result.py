@@ -1,9 +1,10 @@
 """What a model returns for one image."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from selfseg.core.image import Image
 from selfseg.export.classes import write_classes
 from selfseg.export.labels import write_labels
 from selfseg.export.overlay import write_overlay
+from selfseg.pipeline.instances import Instances, ObjectOptions, image_instances
 from selfseg.refine.hierarchy import Hierarchy
 
 
@@ -66,6 +68,21 @@ class Result:
                 "hierarchy: expected a single image or volume, got a series; predict its frames one by one"
             )
         return self._tree()
+
+    def instances(self, kind: str = "watershed", of: Sequence[str | int] | None = None, **how: Any) -> Instances:
+        """Find and measure objects: ``result.instances().columns["size"]``, ``.labels``, ``.save(out)``.
+
+        Parameters
+        ----------
+        kind
+            ``"components"``, or ``"watershed"``, which also cuts what touches.
+        of
+            Names or ids of the classes that consist of objects; None = all but the largest.
+        **how
+            ``min_size``, ``depth``: see `pipeline.instances.ObjectOptions`.
+        """
+        options = ObjectOptions(kind, None if of is None else tuple(of), **how)
+        return image_instances(self.image, self.labels, self.table, options)
 
     def save(self, out: Path | str) -> None:
         """Write ``labels/NAME.tif``, ``overlay/NAME.png`` and ``classes.json`` into the folder `out`."""

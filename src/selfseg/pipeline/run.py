@@ -1,16 +1,19 @@
 """The public verbs: fit, predict, segment, load."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from selfseg.core.errors import SelfsegError
+from selfseg.core.errors import SelfsegError, UsageError, explain
 from selfseg.core.progress import Progress, Silent
+from selfseg.pipeline.instances import InstanceFolder, ObjectOptions
+from selfseg.pipeline.large import open_if_large, predict_large
 from selfseg.pipeline.outputs import OutputFolder
 from selfseg.pipeline.result import Result
 from selfseg.pipeline.segmenter import Segmenter
 from selfseg.pipeline.training_set import Failure
 from selfseg.read import Source, find_inputs
+from selfseg.read.lazy import LazyImage
 
 
 def fit(inputs: Any, method: str = "feature_clustering", **options: Any) -> Segmenter:
@@ -69,11 +72,13 @@ def predict(
     axes: str | None = None,
     limit: int | None = None,
     failures: Sequence[Failure] = (),
+    instances: ObjectOptions | None = None,
+    memory: int | None = None,
     progress: Progress | None = None,
 ) -> list[Failure]:
     """Segment images into a folder: labels, overlays, class table, ``run.json`` and ``report.html``.
 
-    One image is in memory at a time. An input that fails is named; the others are done.
+    One image is in memory at a time, or a part of one. An input that fails is named; the others are done.
 
     Parameters
     ----------
@@ -87,6 +92,11 @@ def predict(
         As for `fit`.
     failures
         Inputs that failed before (while training), to be named in the report.
+    instances
+        Find and measure objects too, as `pipeline.instances.instances` does; None = not.
+    memory
+        Most that this process may take, in bytes; None = half of what is free. An image that would take more is predicted in
+        parts, from its file into a zarr of labels (`pipeline.large`).
     progress
         Who watches.
 
@@ -97,15 +107,62 @@ def predict(
     """
     progress = progress or Silent()
     folder = OutputFolder(Path(out), model)
+    objects = InstanceFolder(Path(out), model.table_, instances) if instances is not None else None
     known = dict(failures)
-    for source, outcome in model.iter_predict(_to_do(inputs, limit, known), axes, progress):
+    large: list[tuple[Source, LazyImage]] = []
+    sources = list(_small_ones(model, _to_do(inputs, limit, known), axes, memory, large))
+    for source, outcome in model.iter_predict(sources, axes, progress, memory):
         if isinstance(outcome, SelfsegError):
             known[source.name] = str(outcome)
             progress.say(str(outcome))
         else:
             folder.add(outcome, source)
+            if objects is not None:
+                objects.add(outcome.image, outcome.labels)
+    for source, image in large:
+        try:
+            with image:
+                _predict_in_parts(model, source, image, folder, instances, memory, progress)
+        except SelfsegError as error:
+            known[source.name] = str(error)
+            progress.say(str(error))
+    if objects is not None:
+        progress.say(f"{objects.close()} objects of {objects.names}")
     folder.close(list(known.items()))
     return list(known.items())
+
+
+def _small_ones(
+    model: Segmenter, sources: list[Source], axes: str | None, memory: int | None, large: list[tuple[Source, LazyImage]]
+) -> Iterator[Source]:
+    """Yield the inputs that are predicted as a whole, and those that cannot be opened, whose errors come with their turn;
+    add the others, opened, to `large`."""
+    for source in sources:
+        try:
+            image = open_if_large(model, source, axes, memory)
+        except SelfsegError:
+            image = None
+        if image is None:
+            yield source
+        else:
+            large.append((source, image))
+
+
+def _predict_in_parts(
+    model: Segmenter,
+    source: Source,
+    image: LazyImage,
+    folder: OutputFolder,
+    instances: ObjectOptions | None,
+    memory: int | None,
+    progress: Progress,
+) -> None:
+    if instances is not None:
+        fix = "predict it without --instances, then number its components with selfseg.refine.link.link_components"
+        expected = "no objects of an image that is predicted in parts"
+        raise UsageError(explain(source.name, expected=expected, got=instances.kind, fix=fix))
+    progress.say(f"{source.name}: predicted in parts, into {folder.out / 'labels' / source.name}.zarr")
+    folder.add_large(predict_large(model, image, folder.out, memory, progress), source)
 
 
 def _to_do(inputs: Any, limit: int | None, known: dict[str, str]) -> list[Source]:

@@ -22,6 +22,7 @@ from selfseg.pipeline.result import Result
 from selfseg.pipeline.training_set import Failure
 from selfseg.predict.whole import predict as predict_probabilities
 from selfseg.read import Source, find_inputs, split_frames
+from selfseg.read.lazy import LazyImage
 from selfseg.refine.decide import class_probabilities, decide
 from selfseg.refine.hierarchy import Hierarchy, hierarchy
 from selfseg.refine.steps import Refined, parse_refinements, refine
@@ -165,14 +166,14 @@ class Segmenter:
         return results[0] if single else results
 
     def iter_predict(
-        self, sources: list[Source], axes: str | None, progress: Progress
+        self, sources: list[Source], axes: str | None, progress: Progress, memory: int | None = None
     ) -> Iterator[tuple[Source, Result | SelfsegError]]:
         """Yield each input with its result, or with the error that kept it from one; one image is in memory at a time."""
         progress.start("segmenting", len(sources))
         try:
             for done, source in enumerate(sources, 1):
                 try:
-                    outcome: Result | SelfsegError = self.predict_image(source.read(axes))
+                    outcome: Result | SelfsegError = self.predict_image(source.read(axes), memory)
                 except SelfsegError as error:
                     outcome = error
                 except MemoryError:
@@ -185,20 +186,30 @@ class Segmenter:
         finally:
             progress.finish()
 
-    def predict_image(self, image: Image) -> Result:
-        """Segment one image; a series (axis T) frame by frame."""
-        self._check_fitted(image)
+    def predict_image(self, image: Image, memory: int | None = None) -> Result:
+        """Segment one image; a series (axis T) frame by frame.
+
+        Parameters
+        ----------
+        image
+            The image.
+        memory
+            Most that this process may take while tiles are predicted, in bytes; None = half of what is free.
+        """
+        self.check_image(image)
         begun = time.monotonic()
-        parts = [self._predict_frame(frame) for frame in split_frames(image)]
+        parts = [self._predict_frame(frame, memory) for frame in split_frames(image)]
         if "T" not in image.axes:
             labels, probabilities, tree = parts[0]
         else:
             labels, probabilities, tree = np.stack([p[0] for p in parts]), np.stack([p[1] for p in parts], 1), None
         return Result(image, labels, probabilities, self.table_, time.monotonic() - begun, tree)
 
-    def _predict_frame(self, frame: Image) -> tuple[NDArray[np.integer], NDArray[np.float32], partial[Hierarchy]]:
+    def _predict_frame(
+        self, frame: Image, memory: int | None
+    ) -> tuple[NDArray[np.integer], NDArray[np.float32], partial[Hierarchy]]:
         prepared = self.preparation_.apply(frame)
-        clusters = predict_probabilities(self.method_, prepared.array)
+        clusters = predict_probabilities(self.method_, prepared.array, memory=memory)
         probabilities = prepared.restore(class_probabilities(clusters, self.table_))  # [K *S]
         refined = refine(parse_refinements(self.refine), probabilities, frame, prepared.inside)
         labels = decide(refined.probabilities, prepared.inside)
@@ -214,7 +225,16 @@ class Segmenter:
         superpixels, tree = own
         return Hierarchy(prepared.restore_labels(superpixels, fill=-1), tree)
 
-    def _check_fitted(self, image: Image) -> None:
+    def check_image(self, image: Image | LazyImage) -> None:
+        """Raise unless this model is fitted and can segment such an image.
+
+        Raises
+        ------
+        UsageError
+            If it is not fitted.
+        InputError
+            If the image has other channels or dimensions than those it learned from.
+        """
         if not hasattr(self, "method_"):
             raise UsageError(
                 "model: expected a fitted model, got an unfitted one; call fit first, or selfseg.load a folder"

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError, explain
+from selfseg.core.image import Image
+from selfseg.read.arrays import make_image
 from selfseg.read.formats import decode_file, stem_of, suffix_of
 from selfseg.read.sources import natural_order
 
@@ -36,6 +38,23 @@ def read_labels(path: Path | str) -> NDArray[np.integer]:
         got, fix = f"{len(several)}", "give it as the truth"
         raise InputError(explain(f"labels {path}", expected="one segmentation", got=got, fix=fix))
     return several[0]
+
+
+def read_label_image(path: Path | str, name: str | None = None) -> Image:
+    """Read one label image with its axes, spacing and unit: integers in any image format, not in a NumPy file.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or holds colours or values that are no integers.
+    """
+    path = Path(path)
+    image = make_image(decode_file(path, as_labels=True), None, name or stem_of(path), str(path))
+    if "C" in image.axes:
+        fix = "save label numbers as grey values, not as colours"
+        got = f"{image.n_channels} channels"
+        raise InputError(explain(f"labels {path}", expected="one channel of integers", got=got, fix=fix))
+    return image.with_data(_integers(image.data, path), image.axes)
 
 
 def read_truths(path: Path | str) -> list[NDArray[np.integer]]:

@@ -10,7 +10,9 @@ from selfseg.apps.cli.parameters import (
     Classes,
     Device,
     Inputs,
+    Instances,
     Limit,
+    Memory,
     MethodName,
     Out,
     Overwrite,
@@ -23,6 +25,8 @@ from selfseg.apps.cli.parameters import (
     Seed,
     Settings,
     app,
+    memory_bytes,
+    object_options,
     verdict,
 )
 from selfseg.core.errors import UsageError, explain
@@ -84,10 +88,12 @@ def segment(
     scribbles: Scribbles = None,
     prepare: Prepare = None,
     refine: Refine = None,
+    instances: Instances = None,
     axes: Axes = None,
     device: Device = "auto",
     set_: Settings = [],  # noqa: B006 (read only)
     limit: Limit = None,
+    memory: Memory = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     compile_: Annotated[
@@ -101,6 +107,7 @@ def segment(
 
     bar = Bar(quiet)
     model = Segmenter(**_options(method, classes, preset, seed, prepare, refine, device, set_))
+    then: dict[str, Any] = {"instances": object_options(instances), "memory": memory_bytes(memory)}
     how: dict[str, Any] = {
         "scribbles": scribbles,
         "resume": resume,
@@ -110,7 +117,7 @@ def segment(
         "progress": bar,
     }
     model.fit(reference or inputs, out=out / "model", limit=None if reference else limit, **how)
-    failures = predict(model, inputs, out, axes=axes, limit=limit, failures=model.failures_, progress=bar)
+    failures = predict(model, inputs, out, axes=axes, limit=limit, failures=model.failures_, progress=bar, **then)
     bar.say(f"{len(model.table_)} classes; labels, overlays and {out / 'report.html'} are written")
     return verdict(failures)
 
@@ -177,8 +184,10 @@ def predict(
     refine: Annotated[
         str | None, Parameter(help="Refine the result in another way than the model's own: crf=key:value,..., or none.")
     ] = None,
+    instances: Instances = None,
     device: Device = "auto",
     limit: Limit = None,
+    memory: Memory = None,
     quiet: Quiet = False,
 ) -> int:
     """Segment images with a model that has learned before."""
@@ -190,7 +199,8 @@ def predict(
     fitted = load(model, device)
     if refine is not None:
         fitted.set_params(refine=refine)
-    failures = run(fitted, inputs, out, axes=axes, limit=limit, progress=bar)
+    then: dict[str, Any] = {"instances": object_options(instances), "memory": memory_bytes(memory)}
+    failures = run(fitted, inputs, out, axes=axes, limit=limit, progress=bar, **then)
     bar.say(f"labels, overlays and {out / 'report.html'} are written")
     return verdict(failures)
 

@@ -1,9 +1,12 @@
 """The application, and the parameters that several commands share, each with its help."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
+
+if TYPE_CHECKING:
+    from selfseg.pipeline.instances import ObjectOptions
 
 app = App(
     name="selfseg",
@@ -30,6 +33,10 @@ Refine = Annotated[
         help="Refine the result: crf, contours, crf,contours, or crf=weight:10,colour:0.05 with values; none = not."
     ),
 ]
+Instances = Annotated[
+    str | None,
+    Parameter(help="Find objects too: components or watershed; `selfseg instances OUT` does so later, with options."),
+]
 Settings = Annotated[
     list[str],
     Parameter(
@@ -44,7 +51,27 @@ Scribbles = Annotated[
 Resume = Annotated[bool, Parameter(negative="", help="Go on with an interrupted run.")]
 Overwrite = Annotated[bool, Parameter(negative="", help="Begin anew although the folder holds an unfinished run.")]
 Limit = Annotated[int | None, Parameter(help="Use only the first so many inputs.")]
+Memory = Annotated[
+    str | None,
+    Parameter(help="Most memory to take, such as 2GB; without it, half of what is free. Larger images go in parts."),
+]
 Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative="", help="Show errors only.")]
+
+
+def object_options(kind: str | None) -> "ObjectOptions | None":
+    """Return how objects are found if they are asked for; a misspelt kind is told before any work."""
+    if kind is None:
+        return None
+    from selfseg.pipeline.instances import ObjectOptions
+
+    return ObjectOptions(kind)
+
+
+def memory_bytes(text: str | None) -> int | None:
+    """Return the bytes that ``--memory`` says."""
+    from selfseg.core.memory import parse_bytes
+
+    return None if text is None else parse_bytes(text)
 
 
 def verdict(failures: list[tuple[str, str]]) -> int:
