@@ -4,10 +4,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from selfseg.core.errors import SelfsegError, UsageError, explain
+from selfseg.core.errors import SelfsegError
 from selfseg.core.progress import Progress, Silent
 from selfseg.pipeline.instances import InstanceFolder, ObjectOptions
 from selfseg.pipeline.large import open_if_large, predict_large
+from selfseg.pipeline.large_instances import check_large_objects, large_instances
 from selfseg.pipeline.outputs import OutputFolder
 from selfseg.pipeline.result import Result
 from selfseg.pipeline.segmenter import Segmenter
@@ -122,7 +123,7 @@ def predict(
     for source, image in large:
         try:
             with image:
-                _predict_in_parts(model, source, image, folder, instances, memory, progress)
+                _predict_in_parts(model, source, image, folder, objects, memory, progress)
         except SelfsegError as error:
             known[source.name] = str(error)
             progress.say(str(error))
@@ -153,16 +154,17 @@ def _predict_in_parts(
     source: Source,
     image: LazyImage,
     folder: OutputFolder,
-    instances: ObjectOptions | None,
+    objects: InstanceFolder | None,
     memory: int | None,
     progress: Progress,
 ) -> None:
-    if instances is not None:
-        fix = "predict it without --instances, then number its components with selfseg.refine.link.link_components"
-        expected = "no objects of an image that is predicted in parts"
-        raise UsageError(explain(source.name, expected=expected, got=instances.kind, fix=fix))
+    if objects is not None:
+        check_large_objects(image, objects.options)
     progress.say(f"{source.name}: predicted in parts, into {folder.out / 'labels' / source.name}.zarr")
-    folder.add_large(predict_large(model, image, folder.out, memory, progress), source)
+    result = predict_large(model, image, folder.out, memory, progress)
+    folder.add_large(result, source)
+    if objects is not None:
+        objects.tables.append(large_instances(result, folder.out, objects.options, progress))
 
 
 def _to_do(inputs: Any, limit: int | None, known: dict[str, str]) -> list[Source]:
