@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from selfseg.core.errors import SelfsegError
+from selfseg.core.errors import OutputError, SelfsegError
 from selfseg.core.progress import Progress, Silent
+from selfseg.export.label_files import LabelWriter
 from selfseg.pipeline.outputs import OutputFolder
 from selfseg.pipeline.result import Result
 from selfseg.pipeline.segmenter import Segmenter
@@ -70,6 +71,8 @@ def predict(
     limit: int | None = None,
     failures: Sequence[Failure] = (),
     progress: Progress | None = None,
+    write: str | Sequence[str] = "tiff",
+    ngff: str = "0.5",
 ) -> list[Failure]:
     """Segment images into a folder: labels, overlays, class table, ``run.json`` and ``report.html``.
 
@@ -89,6 +92,10 @@ def predict(
         Inputs that failed before (while training), to be named in the report.
     progress
         Who watches.
+    write
+        Formats of the labels: names out of `selfseg.export.label_files.FORMATS`.
+    ngff
+        Version of OME-Zarr, ``"0.5"`` or ``"0.4"``.
 
     Returns
     -------
@@ -96,14 +103,19 @@ def predict(
         Inputs that failed, empty if all are done.
     """
     progress = progress or Silent()
-    folder = OutputFolder(Path(out), model)
+    writer = LabelWriter((write,) if isinstance(write, str) else tuple(write), ngff)
+    folder = OutputFolder(Path(out), model, writer)
     known = dict(failures)
     for source, outcome in model.iter_predict(_to_do(inputs, limit, known), axes, progress):
-        if isinstance(outcome, SelfsegError):
-            known[source.name] = str(outcome)
-            progress.say(str(outcome))
-        else:
+        try:
+            if isinstance(outcome, SelfsegError):
+                raise outcome
             folder.add(outcome, source)
+        except OutputError:
+            raise  # the place is at fault, and would be at the next image too
+        except SelfsegError as error:
+            known[source.name] = str(error)
+            progress.say(str(error))
     folder.close(list(known.items()))
     return list(known.items())
 

@@ -22,6 +22,7 @@ from selfseg.pipeline.result import Result
 from selfseg.pipeline.training_set import Failure
 from selfseg.predict.whole import predict as predict_probabilities
 from selfseg.read import Source, find_inputs, split_frames
+from selfseg.read.sources import is_one_image
 from selfseg.refine.decide import class_probabilities, decide
 from selfseg.refine.hierarchy import Hierarchy, hierarchy
 from selfseg.refine.steps import parse_refinements
@@ -161,7 +162,7 @@ class Segmenter:
             if isinstance(outcome, SelfsegError):
                 raise outcome
             results.append(outcome)
-        single = isinstance(inputs, np.ndarray | Image) or (isinstance(inputs, str | Path) and Path(inputs).is_file())
+        single = isinstance(inputs, np.ndarray | Image) or (isinstance(inputs, str | Path) and is_one_image(inputs))
         return results[0] if single else results
 
     def iter_predict(

@@ -111,7 +111,10 @@ def _group(dataset: Any, frame: int, name: str) -> Any:
 
 
 def _place(dataset: Any, frame: int) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
-    corner = vector(_group(dataset, frame, "PlanePositionSequence").get("ImagePositionPatient"), 3)
+    group = _group(dataset, frame, "PlanePositionSequence")
+    # one place for all frames of a file is the place of none
+    told = group is not dataset or int(dataset.get("NumberOfFrames") or 1) == 1
+    corner = vector(group.get("ImagePositionPatient"), 3) if told else None
     directions = vector(_group(dataset, frame, "PlaneOrientationSequence").get("ImageOrientationPatient"), 6)
     return corner, None if directions is None else directions.reshape(2, 3)
 
@@ -191,7 +194,9 @@ def _segmentation(path: Path, file: Path, as_labels: bool, max_bytes: int | None
     if seg.get("FrameOfReferenceUID") is None:
         fix = "give one that was made of slices with a place in the patient"
         raise InputError(explain(str(path), expected="a segmentation with places", got="none", fix=fix))
-    volume = seg.get_volume(combine_segments=True, skip_overlap_checks=False)
-    return Decoded(
-        np.asarray(volume.array), "ZYX", False, dict(zip("ZYX", map(float, volume.spacing), strict=True)), UNIT
-    )
+    volume = seg.get_volume(combine_segments=True)
+    labels, places = np.asarray(volume.array), volume.affine[:3]
+    if np.dot(places[:, 0], np.cross(places[:, 2], places[:, 1])) < 0:  # our slices follow the normal of their plane
+        labels = labels[::-1]
+    spacing = dict(zip("ZYX", map(float, volume.spacing), strict=True))
+    return Decoded(np.ascontiguousarray(labels), "ZYX", False, spacing, UNIT)

@@ -12,6 +12,7 @@ from selfseg.apps.cli.parameters import (
     Inputs,
     Limit,
     MethodName,
+    Ngff,
     Out,
     Overwrite,
     Prepare,
@@ -22,6 +23,7 @@ from selfseg.apps.cli.parameters import (
     Scribbles,
     Seed,
     Settings,
+    Write,
     app,
     verdict,
 )
@@ -88,6 +90,8 @@ def segment(
     device: Device = "auto",
     set_: Settings = [],  # noqa: B006 (read only)
     limit: Limit = None,
+    write: Write = None,
+    ngff: Ngff = "0.5",
     resume: Resume = False,
     overwrite: Overwrite = False,
     compile_: Annotated[
@@ -97,9 +101,11 @@ def segment(
 ) -> int:
     """Learn from images and segment them, in one go."""
     from selfseg.apps.cli.bar import Bar
+    from selfseg.export.label_files import LabelWriter
     from selfseg.pipeline import Segmenter, predict
 
     bar = Bar(quiet)
+    writer = LabelWriter(tuple(write or ("tiff",)), ngff)  # a mistake in it is found before the learning, not after
     model = Segmenter(**_options(method, classes, preset, seed, prepare, refine, device, set_))
     how: dict[str, Any] = {
         "scribbles": scribbles,
@@ -110,7 +116,8 @@ def segment(
         "progress": bar,
     }
     model.fit(reference or inputs, out=out / "model", limit=None if reference else limit, **how)
-    failures = predict(model, inputs, out, axes=axes, limit=limit, failures=model.failures_, progress=bar)
+    where: dict[str, Any] = {"axes": axes, "limit": limit, "write": writer.kinds, "ngff": ngff}
+    failures = predict(model, inputs, out, failures=model.failures_, progress=bar, **where)
     bar.say(f"{len(model.table_)} classes; labels, overlays and {out / 'report.html'} are written")
     return verdict(failures)
 
@@ -179,6 +186,8 @@ def predict(
     ] = None,
     device: Device = "auto",
     limit: Limit = None,
+    write: Write = None,
+    ngff: Ngff = "0.5",
     quiet: Quiet = False,
 ) -> int:
     """Segment images with a model that has learned before."""
@@ -190,7 +199,7 @@ def predict(
     fitted = load(model, device)
     if refine is not None:
         fitted.set_params(refine=refine)
-    failures = run(fitted, inputs, out, axes=axes, limit=limit, progress=bar)
+    failures = run(fitted, inputs, out, axes=axes, limit=limit, progress=bar, write=write or "tiff", ngff=ngff)
     bar.say(f"labels, overlays and {out / 'report.html'} are written")
     return verdict(failures)
 
