@@ -9,10 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError, explain
-from selfseg.read._decoded import Decoded, check_size, damaged, decoding, needed, quiet, split_address, whole_numbers
+from selfseg.read._decoded import Decoded, check_size, decoding, needed, quiet, split_address, whole_numbers
 from selfseg.read._dicom_series import Slice, affine_of, files_of, ordered, vector
 
 UNIT = "millimeter"
+
+DEFERRED = 1 << 16
+"""Bytes above which an element is read only when it is asked for: the pixels, after their size has been checked."""
 
 
 def decode(path: Path, max_bytes: int | None = None, as_labels: bool = False) -> Decoded:
@@ -38,15 +41,13 @@ def decode(path: Path, max_bytes: int | None = None, as_labels: bool = False) ->
     """
     pydicom = needed(path, "pydicom", "dicom")
     file, uid = split_address(path)
-    try:
-        with decoding(path), quiet("pydicom"):
-            files = files_of(file, uid) if file.is_dir() else [file]
-            datasets = [pydicom.dcmread(one, stop_before_pixels=False, defer_size=1 << 16) for one in files]
-            if str(datasets[0].get("Modality", "")) == "SEG":
-                return _segmentation(path, files[0], as_labels, max_bytes)
-            decoded = _volume(path, files, datasets, max_bytes)
-    except pydicom.errors.InvalidDicomError as error:
-        raise damaged(path, str(error)) from error
+    errors = (pydicom.errors.InvalidDicomError, pydicom.errors.BytesLengthException)
+    with decoding(path, *errors), quiet("pydicom"):
+        files = files_of(file, uid) if file.is_dir() else [file]
+        datasets = [pydicom.dcmread(one, defer_size=DEFERRED) for one in files]
+        if str(datasets[0].get("Modality", "")) == "SEG":
+            return _segmentation(path, files[0], as_labels, max_bytes)
+        decoded = _volume(path, files, datasets, max_bytes)
     return whole_numbers(decoded) if as_labels else decoded
 
 

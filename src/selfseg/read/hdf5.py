@@ -56,7 +56,7 @@ def open_lazy(path: Path, as_labels: bool = False, level: int = 0) -> Decoded:
     file, inside = split_address(path)
     h5py = needed(file, "h5py", "hdf5")
     with decoding(path), contextlib.ExitStack() as stack:
-        opened = stack.enter_context(h5py.File(file, "r"))
+        opened = stack.enter_context(h5py.File(file, "r", locking="best-effort"))
         dataset = _dataset(h5py, path, opened, inside)
         check_real(path, dataset.dtype)
         check_chunk(path, dataset.chunks, dataset.dtype.itemsize)
