@@ -11,43 +11,13 @@ from selfseg.read import find_inputs, open_lazy, read_image
 from selfseg.read.labels import read_labels
 
 pydicom = pytest.importorskip("pydicom")
-from pydicom.dataset import Dataset, FileMetaDataset  # noqa: E402
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless, generate_uid  # noqa: E402
+from pydicom.dataset import Dataset  # noqa: E402
+from pydicom.uid import RLELossless  # noqa: E402
+
+from reference.image_files import FRAME, ORIENTATION, SERIES, STUDY, dataset  # noqa: E402
 
 RNG = np.random.default_rng(0)
 VOLUME = RNG.integers(0, 3000, (5, 20, 30), dtype=np.uint16)
-SERIES, STUDY, FRAME = (generate_uid(entropy_srcs=[name]) for name in ("series", "study", "frame"))
-ORIENTATION = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-
-
-def dataset(plane, corner=(-10.0, -20.0, 5.0), number=1, series=SERIES, **changes):
-    one = Dataset()
-    one.file_meta = FileMetaDataset()
-    one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    one.file_meta.MediaStorageSOPClassUID = one.SOPClassUID = CTImageStorage
-    uid = generate_uid(entropy_srcs=[series, str(number), str(corner)])
-    one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID = uid
-    one.StudyInstanceUID, one.SeriesInstanceUID, one.FrameOfReferenceUID = STUDY, series, FRAME
-    one.Modality, one.PatientID, one.PatientName, one.PatientBirthDate, one.PatientSex = "CT", "1", "A^B", "", ""
-    one.StudyID, one.AccessionNumber, one.StudyDate, one.StudyTime = "1", "1", "20200101", "000000"
-    one.ReferringPhysicianName, one.SeriesNumber, one.InstanceNumber = "", 1, number
-    one.Rows, one.Columns = plane.shape[:2]
-    one.SamplesPerPixel = 1 if plane.ndim == 2 else 3
-    one.PhotometricInterpretation = "MONOCHROME2" if plane.ndim == 2 else "RGB"
-    one.BitsAllocated = one.BitsStored = 8 * plane.dtype.itemsize
-    one.HighBit, one.PixelRepresentation = one.BitsStored - 1, int(plane.dtype.kind == "i")
-    if plane.ndim == 3:
-        one.PlanarConfiguration = 0
-    one.PixelSpacing, one.SliceThickness = [0.5, 0.25], 2.0
-    one.ImagePositionPatient, one.ImageOrientationPatient = list(corner), list(ORIENTATION)
-    one.RescaleSlope, one.RescaleIntercept = 1, -1024
-    one.PixelData = plane.tobytes()
-    for name, value in changes.items():
-        if value is None:
-            delattr(one, name)
-        else:
-            setattr(one, name, value)
-    return one
 
 
 def save(path, one):

@@ -102,8 +102,10 @@ def _axes(dataset: Any) -> tuple[str, bool]:
 
 
 def _dimension_labels(dataset: Any) -> str:
+    # Not through `dataset.dims`: HDF5's function for it crashes on damaged labels.
     try:
-        return "".join(dimension.label for dimension in dataset.dims)
+        labels = dataset.attrs.get("DIMENSION_LABELS", ())
+        return "".join(label.decode() if isinstance(label, bytes) else str(label) for label in labels)
     except DAMAGE:
         return ""
 
