@@ -161,6 +161,13 @@ def test_what_cannot_be_exported_is_named_and_the_rest_is_done(folder):
     assert [path.name for path in place.rglob("*.geojson")] == ["b.geojson"]
 
 
+def test_labels_in_several_formats_are_read_once(folder):
+    for name in ("a", "deep/b"):
+        np.savez(folder / "labels" / f"{name}.npz", labels=np.zeros((3, 3), np.uint8))
+    items = list(RunFolder(folder).read([]))
+    assert [item.labels.data.shape for item in items] == [(30, 40), (30, 40)]
+
+
 def test_bad_requests(folder, tmp_path):
     with pytest.raises(UsageError, match="nnunet, coco, geojson, imagej-roi, csv"):
         export_folder(folder, ["shapefile"])
