@@ -6,13 +6,15 @@ A uint8 image of one channel, made on the fly as a zarr of 1024 x 1024 chunks: d
 The model is feature clustering with 100 features, preset full, eight classes, learned from its first 512 x 512 pixels. Every
 prediction runs in a process of its own; its peak is that of the whole process, torch included. "whole" is the image read and
 predicted in memory (only where it fits); "in parts" is what `selfseg predict --memory` does, labels written to a zarr. Time is from
-the opened image to the last block; it should grow like the number of pixels.
+the opened image to the last block; it should grow like the number of pixels. Where others use the machine too, compare
+processor seconds a megapixel: user and system time of all threads.
 """
 
 import argparse
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import tempfile
@@ -49,12 +51,15 @@ def one(folder: Path, side: int, how: str, memory: str) -> None:
 
     model = selfseg.load(folder / "model")
     image = open_lazy(folder / f"{side}.zarr", "YX")
-    begun = time.perf_counter()
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    begun, before = time.perf_counter(), used.ru_utime + used.ru_stime
     if how == "whole":
         model.predict(image.data[...])
     else:
         predict_large(model, image, folder / "out", parse_bytes(memory))
-    print(json.dumps({"seconds": time.perf_counter() - begun, "peak": peak_memory()}))
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    seconds, cpu = time.perf_counter() - begun, used.ru_utime + used.ru_stime - before
+    print(json.dumps({"seconds": seconds, "cpu": cpu, "peak": peak_memory()}))
 
 
 def learn(folder: Path, path: Path) -> None:
@@ -102,7 +107,7 @@ def describe(row: dict) -> str:
     megapixels = row["side"] ** 2 / 1e6
     return (
         f"{row['side']:6} x {row['side']:<6} {row['how']:9} {row['seconds']:8.1f} s   {megapixels / row['seconds']:6.2f} Mpx/s"
-        f"   {row['seconds'] / megapixels:6.3f} s/Mpx   peak {row['peak'] / 2**30:5.2f} GiB"
+        f"   processor {row['cpu'] / megapixels:5.2f} s/Mpx   peak {row['peak'] / 2**30:5.2f} GiB"
     )
 
 

@@ -6,7 +6,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.measure import label, regionprops
 
 from selfseg.core.errors import UsageError
-from selfseg.measure import measure_objects
+from selfseg.measure import ObjectSums, measure_objects
 
 
 def _objects(shape, seed=0):
@@ -77,6 +77,23 @@ def test_values_that_are_not_finite_do_not_count():
     assert found["mean_a"][0] == 2.0
     assert found["max_a"][0] == 3.0
     assert np.isnan([found[f"{kind}_a"][1] for kind in ("mean", "std", "min", "max")]).all()
+
+
+@pytest.mark.parametrize("shape", [(60, 70), (20, 30, 25)])
+def test_regions_of_an_image_add_up_to_the_whole(shape):
+    rng = np.random.default_rng(3)
+    objects = label(gaussian_filter(rng.normal(size=shape), 2) > 0.02)
+    values = {"a": rng.normal(1000, 1, shape), "b": np.where(rng.random(shape) < 0.3, np.nan, rng.random(shape))}
+    whole = measure_objects(objects, values, [0.5] * len(shape))
+    sums = ObjectSums(shape, int(objects.max()), [0.5] * len(shape))
+    for corner in np.ndindex(*(-(-n // 9) for n in shape)):
+        start = [9 * i for i in corner]
+        region = tuple(slice(a, a + 9) for a in start)
+        sums.add(objects[region], {name: channel[region] for name, channel in values.items()}, start)
+    parts = sums.columns()
+    assert list(parts) == list(whole)
+    for name, column in whole.items():
+        np.testing.assert_allclose(parts[name], column, rtol=1e-9, err_msg=name)
 
 
 def test_no_objects_give_empty_columns():

@@ -1,5 +1,6 @@
 """Prediction block by block: equal to the whole, restartable with the same bytes, series and volumes, one line of error."""
 
+import csv
 import hashlib
 import json
 import subprocess
@@ -16,6 +17,7 @@ from selfseg.core.errors import UsageError
 from selfseg.core.progress import Silent
 from selfseg.methods.feature_clustering import FeatureClustering
 from selfseg.pipeline import Segmenter, large, predict
+from selfseg.pipeline.instances import ObjectOptions
 from selfseg.pipeline.large import open_if_large, predict_large
 from selfseg.predict.tilewise import BLEND
 from selfseg.read import find_inputs, read_image
@@ -130,7 +132,7 @@ def test_a_method_that_wants_the_whole_image_is_blended_alike_in_parts(tmp_path,
     monkeypatch.setitem(BLEND, 2, 16)
     options = {"iterations": 3, "width": 4, "depth": 2, "n_segments": 4}
     model = Segmenter("wnet", prepare="range", options=options).fit(blobs(60, 70))
-    data = blobs(150, 140, seed=3)
+    data = blobs(100, 90, seed=3)
     result = predict_large(model, _stored(tmp_path / "a.zarr", data, "YXC"), tmp_path, memory=1)
     parts = model.predict_image(read_image(tmp_path / "a.zarr", "YXC"), memory=1)
     assert (result.labels[:] == parts.labels).mean() > 0.999  # sums in another order
@@ -170,6 +172,32 @@ def test_predict_takes_large_images_in_parts_and_the_rest_as_ever(model, image, 
     rows = json.loads((out / "run.json").read_text())["images"]
     assert {row["name"] for row in rows} == {"photo", "small"}
     assert "photo" in (out / "report.html").read_text()
+
+
+def test_objects_of_a_large_image_are_those_of_the_whole(model, image, tmp_path):
+    data = blobs(200, 170, seed=5)
+    options = ObjectOptions("components", of=tuple(item.id for item in model.table_.classes), min_size=3)
+    assert predict(model, tmp_path / "photo.zarr", tmp_path / "parts", axes="YXC", memory=1, instances=options) == []
+    whole = model.predict(data).instances("components", of=options.of, min_size=3)
+    with (tmp_path / "parts" / "instances.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(whole)
+    key = ["pixels", "class_id", "y_min", "x_min", "y_max", "x_max"]
+    by_place = {tuple(int(row[name]) for name in key): row for row in rows}
+    for i, place in enumerate(zip(*(whole.columns[name].tolist() for name in key), strict=True)):
+        row = by_place[place]
+        for name in ("centroid_y", "major_axis", "mean_channel2", "std_channel1", "max_channel3"):
+            assert float(row[name]) == pytest.approx(whole.columns[name][i], rel=1e-5, abs=1e-5)
+    numbers = read_image(tmp_path / "parts" / "instances" / "photo.zarr").data
+    np.testing.assert_array_equal(numbers > 0, whole.labels > 0)
+
+
+def test_a_watershed_of_a_large_image_is_refused_at_once(model, image, tmp_path):
+    ((_, message),) = predict(
+        model, tmp_path / "photo.zarr", tmp_path / "o", axes="YXC", memory=1, instances=ObjectOptions("watershed")
+    )
+    assert "--instances components" in message
+    assert not (tmp_path / "o" / "labels").exists()  # said before the work, not after
 
 
 def test_what_cannot_be_done_in_parts_is_said(model, image, tmp_path):

@@ -14,7 +14,7 @@ from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
 from selfseg.export.classes import write_classes
 from selfseg.export.labels import write_labels
-from selfseg.pipeline.exporting import FORMATS, export_folder
+from selfseg.pipeline.exporting import FORMATS, export_folder, export_result
 from selfseg.pipeline.instances import ObjectOptions, instances
 from selfseg.pipeline.result import Result
 from selfseg.pipeline.run_folder import RunFolder
@@ -161,6 +161,13 @@ def test_what_cannot_be_exported_is_named_and_the_rest_is_done(folder):
     assert [path.name for path in place.rglob("*.geojson")] == ["b.geojson"]
 
 
+def test_labels_in_several_formats_are_read_once(folder):
+    for name in ("a", "deep/b"):
+        np.savez(folder / "labels" / f"{name}.npz", labels=np.zeros((3, 3), np.uint8))
+    items = list(RunFolder(folder).read([]))
+    assert [item.labels.data.shape for item in items] == [(30, 40), (30, 40)]
+
+
 def test_bad_requests(folder, tmp_path):
     with pytest.raises(UsageError, match="nnunet, coco, geojson, imagej-roi, csv"):
         export_folder(folder, ["shapefile"])
@@ -201,3 +208,19 @@ def test_a_volume_is_measured_as_a_whole():
     assert found.columns["size_unit"].tolist() == ["micrometer³"]
     assert found.columns["centroid_z"].tolist() == [3.0]
     assert found.columns["mean_intensity"].tolist() == [6.0]
+
+
+def test_a_single_result_is_exported(tmp_path):
+    labels = _labels(2)
+    image = Image(np.repeat(labels[..., None] * np.uint8(20), 3, axis=-1), "YXC", name="deep/one")
+    result = Result(image, labels, np.zeros((3, *labels.shape), np.float32), TABLE)
+    coco = json.loads(export_result(result, "coco", tmp_path, result.instances()).read_text())
+    assert len(coco["annotations"]) == 3
+    assert len(json.loads(export_result(result, "coco", tmp_path).read_text())["annotations"]) == 4
+    for name in FORMATS:
+        assert export_result(result, name, tmp_path).exists()
+    assert (tmp_path / "Dataset501_selfseg" / "labelsTr" / "deep__one.tif").is_file()
+    volume = Image(np.stack([image.data[..., 0]] * 2), "ZYX")
+    stack = Result(volume, np.stack([labels] * 2), np.zeros((3, 2, *labels.shape), np.float32), TABLE)
+    with pytest.raises(InputError, match="no volumes"):
+        export_result(stack, "coco", tmp_path)

@@ -48,7 +48,7 @@ _HOMES = {
         "zeboudj",
         "zhang_entropy",
     ],
-    "objects": ["measure_objects"],
+    "objects": ["ObjectSums", "measure_objects"],
     "reconstruction": ["reconstruction_error"],
     "scales": ["ScaleScores", "list_scores", "tree_scores"],
     "scores": ["region_scores"],

@@ -14,7 +14,8 @@ from selfseg.export.geojson import write_geojson
 from selfseg.export.imagej_roi import require_roifile, write_imagej_rois
 from selfseg.export.nnunet import FOLDER, write_nnunet
 from selfseg.export.object_table import write_object_table
-from selfseg.pipeline.instances import ObjectOptions, image_instances
+from selfseg.pipeline.instances import Instances, ObjectOptions, image_instances
+from selfseg.pipeline.result import Result
 from selfseg.pipeline.run_folder import RunFolder, Segmented, background_class
 from selfseg.pipeline.training_set import Failure
 from selfseg.read import split_frames
@@ -34,21 +35,21 @@ class Job:
         Folder for what comes out.
     background
         Id of the class that is nnU-Net's background.
-    dataset
-        Name of nnU-Net's folder.
     least_area
         Regions of fewer pixels are left out of polygons.
     failures
         Collects (name, message).
+    dataset
+        Name of nnU-Net's folder.
     """
 
     items: Iterable[Segmented]
     table: ClassTable
     dest: Path
     background: int
-    dataset: str
     least_area: int = 1
     failures: list[Failure] = field(default_factory=list)
+    dataset: str = "Dataset501_selfseg"
 
     def guarded(self, work: Callable[[Segmented], None]) -> None:
         """Do something with each item; one that fails is named, and the others are done."""
@@ -107,24 +108,70 @@ def export_folder(
         If `out` is not a folder of results.
     """
     wanted = list(dict.fromkeys(formats))
-    unknown = [name for name in wanted if name not in FORMATS]
-    if unknown or not wanted:
-        got, fix = ", ".join(unknown) or "none", "write for example --format coco"
-        raise UsageError(explain("format", expected=f"some of {', '.join(FORMATS)}", got=got, fix=fix))
+    _check_formats(wanted)
     folder = RunFolder(out, images)
     if objects and not folder.has_objects:
         fix = "run `selfseg instances` first"
         raise UsageError(explain(str(out), expected="objects of every image in instances/", got="none", fix=fix))
     whole = folder.has_objects if objects is None else objects
-    name = dataset or f"Dataset501_{re.sub(r'[^A-Za-z0-9_-]', '_', folder.out.resolve().name).lstrip('-') or 'selfseg'}"
     place = Path(dest) if dest is not None else folder.out / "export"
     failures: list[Failure] = []
     written = []
-    for format_name in wanted:
-        items = _watched(folder.read(failures, whole), len(folder), format_name, progress or Silent())
-        main_class = background_class(folder.table, background)
-        written.append(FORMATS[format_name](Job(items, folder.table, place, main_class, name, least_area, failures)))
+    for name in wanted:
+        items = _watched(folder.read(failures, whole), len(folder), name, progress or Silent())
+        job = Job(items, folder.table, place, background_class(folder.table, background), least_area, failures)
+        job.dataset = dataset or dataset_name(folder.out.resolve().name)
+        written.append(FORMATS[name](job))
     return written, list(dict.fromkeys(failures))
+
+
+def export_result(result: Result, name: str, dest: Path | str, objects: Instances | None = None) -> Path:
+    """Export the segmentation of one image that is in memory; see `export_folder`.
+
+    Parameters
+    ----------
+    result
+        What a model returned.
+    name
+        One of `FORMATS`.
+    dest
+        Folder for what comes out.
+    objects
+        Its objects, to be exported rather than the connected regions of classes.
+
+    Returns
+    -------
+    Path
+        What was written.
+
+    Raises
+    ------
+    UsageError
+        If there is no such format.
+    SelfsegError
+        If the image cannot be exported in it.
+    """
+    _check_formats([name])
+    image = result.image
+    labels = image.with_data(result.labels, image.axes.replace("C", ""), channels=(), valid=None)
+    item = Segmented(labels, None if objects is None else objects.labels, axes=image.axes, content=image)
+    job = Job([item], result.table, Path(dest), background_class(result.table))
+    written = FORMATS[name](job)
+    for _, message in job.failures:
+        raise InputError(message)
+    return written
+
+
+def dataset_name(name: str) -> str:
+    """Return what nnU-Net may call a dataset of this name."""
+    return f"Dataset501_{re.sub(r'[^A-Za-z0-9_-]', '_', name).lstrip('-') or 'selfseg'}"
+
+
+def _check_formats(wanted: list[str]) -> None:
+    unknown = [name for name in wanted if name not in FORMATS]
+    if unknown or not wanted:
+        got, fix = ", ".join(unknown) or "none", "write for example --format coco"
+        raise UsageError(explain("format", expected=f"some of {', '.join(FORMATS)}", got=got, fix=fix))
 
 
 def _watched(items: Iterable[Segmented], total: int, task: str, progress: Progress) -> Iterator[Segmented]:

@@ -127,7 +127,7 @@ def image_instances(
         intensities = {name: channel[t] for name, channel in values.items()}
         columns = measure_objects(frame, intensities, image.spacing, axes.replace("T", ""))
         kinds = object_classes(frame, frames[t])[columns["id"]]
-        tables.append(_described(image, columns, kinds, table, t if order else None))
+        tables.append(describe_objects(image, columns, kinds, table, frame.ndim, t if order else None))
     whole = found.transpose(np.argsort(order)) if order else found[0]
     joined = {name: np.concatenate([np.asarray(part[name]) for part in tables]) for name in tables[0]}
     return Instances(image, np.ascontiguousarray(whole), joined)
@@ -149,29 +149,52 @@ def _found(
 def _channels(image: Image, order: list[int] | None) -> dict[str, NDArray[Any]]:
     """Return the channels by name ``[T *S]``, NaN where the image is not valid."""
     data = image.channels_last()
-    named = len(image.channels) == image.n_channels
-    names = image.channels if named else tuple(f"channel{i + 1}" for i in range(image.n_channels))
     channels = {}
-    for i, name in enumerate(names):
+    for i, name in enumerate(channel_names(image)):
         values = data[..., i] if image.valid is None else np.where(image.valid, data[..., i], np.nan)
-        channels[name if image.n_channels > 1 or named else "intensity"] = (
-            values.transpose(order) if order else values[None]
-        )
+        channels[name] = values.transpose(order) if order else values[None]
     return channels
 
 
-def _described(
-    image: Image, columns: dict[str, NDArray[Any]], kinds: NDArray[Any], table: ClassTable, frame: int | None
+def channel_names(image: Image) -> tuple[str, ...]:
+    """Return the names that the channels of an image have in tables."""
+    if len(image.channels) == image.n_channels:
+        return image.channels
+    return ("intensity",) if image.n_channels == 1 else tuple(f"channel{i + 1}" for i in range(image.n_channels))
+
+
+def describe_objects(
+    image: Image,
+    columns: dict[str, NDArray[Any]],
+    kinds: NDArray[Any],
+    table: ClassTable,
+    n_dims: int,
+    frame: int | None = None,
 ) -> dict[str, Any]:
-    """Put before the measures what they are of, and the units that they are in."""
+    """Put before the measures of objects what they are of, their classes, and the units that they are in.
+
+    Parameters
+    ----------
+    image
+        The image: its name and unit.
+    columns
+        Measures, of `measure.objects`.
+    kinds
+        Class id of each object.
+    table
+        The classes.
+    n_dims
+        Number of spatial axes.
+    frame
+        Time point, None = not of a series.
+    """
     names, n = {item.id: item.name for item in table.classes}, len(kinds)
-    n_dims = len(image.spacing)
     first: dict[str, Any] = {"image": [image.name] * n}
     if frame is not None:
         first["frame"] = [frame] * n
-    first |= {"id": columns.pop("id"), "class_id": kinds, "class": [names.get(int(kind), "") for kind in kinds]}
+    first |= {"id": columns["id"], "class_id": kinds, "class": [names.get(int(kind), "") for kind in kinds]}
     units = {"unit": [image.unit] * n, "size_unit": [f"{image.unit}{POWERS[n_dims]}"] * n}
-    return {**first, **units, **columns}
+    return {**first, **units, **{name: column for name, column in columns.items() if name != "id"}}
 
 
 class InstanceFolder:

@@ -48,6 +48,8 @@ class LargeResult:
 
     Attributes
     ----------
+    image
+        The image in its file.
     path
         The zarr folder of its labels.
     labels
@@ -60,6 +62,7 @@ class LargeResult:
         Time that the prediction took, in this run.
     """
 
+    image: LazyImage
     path: Path
     labels: Any
     areas: list[ClassArea]
@@ -156,7 +159,7 @@ def predict_large(
     seconds = time.monotonic() - begun
     preview = _preview(model, frames[0][1], labels, axes, seconds)
     log.close()
-    return LargeResult(path, labels, areas, preview, seconds)
+    return LargeResult(image, path, labels, areas, preview, seconds)
 
 
 def _frames(model: Segmenter, image: LazyImage) -> Iterator[tuple[int | None, Windowed]]:

@@ -15,6 +15,7 @@ from selfseg.core.memory import peak_memory
 from selfseg.export.classes import ClassArea, class_areas, write_areas, write_classes
 from selfseg.export.colour_table import labels_picture
 from selfseg.export.display import displayed, label_planes, middle_planes, plane_shape
+from selfseg.export.label_files import LabelWriter
 from selfseg.export.overlay import overlay, write_overlay
 from selfseg.export.report import Report, ReportImage, thumbnail, write_report
 from selfseg.methods._base import build_config
@@ -44,11 +45,14 @@ class OutputFolder:
         The folder; made if missing.
     model
         The model that predicts.
+    writer
+        Formats of the labels.
     """
 
-    def __init__(self, out: Path, model: Segmenter) -> None:
+    def __init__(self, out: Path, model: Segmenter, writer: LabelWriter | None = None) -> None:
         self.out = out
         self.model = model
+        self.writer = writer or LabelWriter()
         self.begun = time.monotonic()
         self.rows: list[dict[str, Any]] = []
         self.pictures: list[ReportImage] = []
@@ -56,7 +60,7 @@ class OutputFolder:
 
     def add(self, result: Result, source: Source) -> None:
         """Write the files of one result, and keep what the report needs of it."""
-        result.save(self.out)
+        result.save(self.out, self.writer.kinds, self.writer.ngff)
         image = result.image
         self._keep(result, source, class_areas(result.name, result.labels, result.table, image.spacing, image.unit))
 
@@ -98,6 +102,7 @@ class OutputFolder:
             "config": model.method_.config.model_dump(mode="json"),
             "preparation": str(model.preparation_),
             "refinement": model.refine or "none",
+            "written": list(self.writer.kinds),
             "training": model.facts_,
             "images": self.rows,
             "failures": [{"name": name, "error": message} for name, message in failures],

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from selfseg.core.classes import ClassTable
 from selfseg.core.image import Image
 from selfseg.export.classes import write_classes
-from selfseg.export.labels import write_labels
+from selfseg.export.label_files import LabelWriter
 from selfseg.export.overlay import write_overlay
 from selfseg.pipeline.instances import Instances, ObjectOptions, image_instances
 from selfseg.refine.hierarchy import Hierarchy
@@ -84,10 +84,25 @@ class Result:
         options = ObjectOptions(kind, None if of is None else tuple(of), **how)
         return image_instances(self.image, self.labels, self.table, options)
 
-    def save(self, out: Path | str) -> None:
-        """Write ``labels/NAME.tif``, ``overlay/NAME.png`` and ``classes.json`` into the folder `out`."""
+    def save(self, out: Path | str, write: str | Sequence[str] = "tiff", ngff: str = "0.5") -> None:
+        """Write ``labels/NAME.tif``, ``overlay/NAME.png`` and ``classes.json`` into the folder `out`.
+
+        Parameters
+        ----------
+        out
+            The folder.
+        write
+            Formats of the labels: names out of `selfseg.export.label_files.FORMATS`.
+        ngff
+            Version of OME-Zarr, ``"0.5"`` or ``"0.4"``.
+
+        Raises
+        ------
+        UsageError, InputError, OutputError
+            As for `selfseg.export.label_files.LabelWriter`.
+        """
         out, image = Path(out), self.image
-        axes = image.axes.replace("C", "")
-        write_labels(out / "labels" / f"{self.name}.tif", self.labels, self.table, image.spacing, image.unit, axes)
+        writer = LabelWriter((write,) if isinstance(write, str) else tuple(write), ngff)
+        writer.write(out / "labels", self.name, self.labels, image, self.table)
         write_overlay(out / "overlay" / f"{self.name}.png", image, self.labels, self.table)
         write_classes(out / "classes.json", self.table)

@@ -1,13 +1,16 @@
 """The public verbs: fit, predict, segment, load."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from selfseg.core.errors import SelfsegError, UsageError, explain
+from selfseg.core.errors import OutputError, SelfsegError
 from selfseg.core.progress import Progress, Silent
+from selfseg.export.label_files import LabelWriter
 from selfseg.pipeline.instances import InstanceFolder, ObjectOptions
 from selfseg.pipeline.large import open_if_large, predict_large
+from selfseg.pipeline.large_instances import check_large_objects, large_instances
 from selfseg.pipeline.outputs import OutputFolder
 from selfseg.pipeline.result import Result
 from selfseg.pipeline.segmenter import Segmenter
@@ -75,6 +78,8 @@ def predict(
     instances: ObjectOptions | None = None,
     memory: int | None = None,
     progress: Progress | None = None,
+    write: str | Sequence[str] = "tiff",
+    ngff: str = "0.5",
 ) -> list[Failure]:
     """Segment images into a folder: labels, overlays, class table, ``run.json`` and ``report.html``.
 
@@ -99,6 +104,10 @@ def predict(
         parts, from its file into a zarr of labels (`pipeline.large`).
     progress
         Who watches.
+    write
+        Formats of the labels: names out of `selfseg.export.label_files.FORMATS`.
+    ngff
+        Version of OME-Zarr, ``"0.5"`` or ``"0.4"``.
 
     Returns
     -------
@@ -106,30 +115,38 @@ def predict(
         Inputs that failed, empty if all are done.
     """
     progress = progress or Silent()
-    folder = OutputFolder(Path(out), model)
+    writer = LabelWriter((write,) if isinstance(write, str) else tuple(write), ngff)
+    folder = OutputFolder(Path(out), model, writer)
     objects = InstanceFolder(Path(out), model.table_, instances) if instances is not None else None
     known = dict(failures)
     large: list[tuple[Source, LazyImage]] = []
     sources = list(_small_ones(model, _to_do(inputs, limit, known), axes, memory, large))
     for source, outcome in model.iter_predict(sources, axes, progress, memory):
-        if isinstance(outcome, SelfsegError):
-            known[source.name] = str(outcome)
-            progress.say(str(outcome))
-        else:
+        with _named(source, known, progress):
+            if isinstance(outcome, SelfsegError):
+                raise outcome
             folder.add(outcome, source)
             if objects is not None:
                 objects.add(outcome.image, outcome.labels)
     for source, image in large:
-        try:
-            with image:
-                _predict_in_parts(model, source, image, folder, instances, memory, progress)
-        except SelfsegError as error:
-            known[source.name] = str(error)
-            progress.say(str(error))
+        with _named(source, known, progress), image:
+            _predict_in_parts(model, source, image, folder, objects, memory, progress)
     if objects is not None:
         progress.say(f"{objects.close()} objects of {objects.names}")
     folder.close(list(known.items()))
     return list(known.items())
+
+
+@contextlib.contextmanager
+def _named(source: Source, known: dict[str, str], progress: Progress) -> Iterator[None]:
+    """Note what keeps an input from being done, and go on; not where the place for outputs is at fault: it would be again."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except SelfsegError as error:
+        known[source.name] = str(error)
+        progress.say(str(error))
 
 
 def _small_ones(
@@ -153,16 +170,17 @@ def _predict_in_parts(
     source: Source,
     image: LazyImage,
     folder: OutputFolder,
-    instances: ObjectOptions | None,
+    objects: InstanceFolder | None,
     memory: int | None,
     progress: Progress,
 ) -> None:
-    if instances is not None:
-        fix = "predict it without --instances, then number its components with selfseg.refine.link.link_components"
-        expected = "no objects of an image that is predicted in parts"
-        raise UsageError(explain(source.name, expected=expected, got=instances.kind, fix=fix))
+    if objects is not None:
+        check_large_objects(image, objects.options)
     progress.say(f"{source.name}: predicted in parts, into {folder.out / 'labels' / source.name}.zarr")
-    folder.add_large(predict_large(model, image, folder.out, memory, progress), source)
+    result = predict_large(model, image, folder.out, memory, progress)
+    folder.add_large(result, source)
+    if objects is not None:
+        objects.tables.append(large_instances(result, folder.out, objects.options, progress))
 
 
 def _to_do(inputs: Any, limit: int | None, known: dict[str, str]) -> list[Source]:

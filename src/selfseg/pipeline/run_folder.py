@@ -17,6 +17,8 @@ from selfseg.read import Source, find_inputs
 from selfseg.read.labels import find_labels, read_label_image
 
 LABELS, INSTANCES = "labels", "instances"
+SUFFIX = ".tif"
+"""What is read where labels were written in several formats."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,8 @@ class RunFolder:
             got = "another folder" if self.out.is_dir() else "nothing: there is no such folder"
             raise InputError(explain(str(out), expected="a folder with labels/ and classes.json", got=got, fix=fix))
         self.table: ClassTable = read_classes(self.out / "classes.json")
-        self._labels = find_labels(self.out / LABELS)
-        self._objects = find_labels(self.out / INSTANCES) if (self.out / INSTANCES).is_dir() else {}
+        self._labels = find_labels(self.out / LABELS, SUFFIX)
+        self._objects = find_labels(self.out / INSTANCES, SUFFIX) if (self.out / INSTANCES).is_dir() else {}
         self._facts = {row["name"]: row for row in _image_rows(self.out / "run.json")}
         self._moved = {source.name: source for source in find_inputs(images)} if images is not None else None
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from selfseg.core.classes import ClassTable
-from selfseg.core.errors import InputError, SelfsegError, UsageError, explain
+from selfseg.core.errors import InputError, ModelError, SelfsegError, UsageError, explain
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress, Silent
 from selfseg.methods._base import Method, MethodConfig, build_config
@@ -23,6 +23,7 @@ from selfseg.pipeline.training_set import Failure
 from selfseg.predict.whole import predict as predict_probabilities
 from selfseg.read import Source, find_inputs, split_frames
 from selfseg.read.lazy import LazyImage
+from selfseg.read.sources import is_one_image
 from selfseg.refine.decide import class_probabilities, decide
 from selfseg.refine.hierarchy import Hierarchy, hierarchy
 from selfseg.refine.steps import Refined, parse_refinements, refine
@@ -162,7 +163,7 @@ class Segmenter:
             if isinstance(outcome, SelfsegError):
                 raise outcome
             results.append(outcome)
-        single = isinstance(inputs, np.ndarray | Image) or (isinstance(inputs, str | Path) and Path(inputs).is_file())
+        single = isinstance(inputs, np.ndarray | Image) or (isinstance(inputs, str | Path) and is_one_image(inputs))
         return results[0] if single else results
 
     def iter_predict(
@@ -266,11 +267,15 @@ class Segmenter:
     def load(cls, folder: Path | str, device: str = "auto") -> "Segmenter":
         """Read a model folder (see `selfseg.load`)."""
         stored = load_method(Path(folder))
-        params = stored.facts.get("params", {})
-        model = cls(**{**params, "method": stored.name, "device": device})
+        try:
+            model = cls(**{**stored.facts.get("params", {}), "method": stored.name, "device": device})
+            parse_refinements(model.refine)
+            model.preparation_ = Preparation.from_json(stored.facts["preparation"])
+            model.facts_ = dict(stored.facts.get("training", {}))
+        except (KeyError, TypeError, ValueError, AttributeError, SelfsegError) as error:
+            fix = "copy the folder again or train anew"
+            raise ModelError(explain(str(folder), expected="a whole model", got=str(error)[:200], fix=fix)) from error
         model.method_ = stored.method.to(choose_device(device))
         model.table_ = stored.table
-        model.preparation_ = Preparation.from_json(stored.facts["preparation"])
-        model.facts_ = stored.facts.get("training", {})
         model.failures_ = []
         return model

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import OutputError, explain
 from selfseg.core.files import remove, write_text
+from selfseg.core.memory import reusing_memory
 from selfseg.core.progress import Progress
 from selfseg.predict.tiles import Region
 from selfseg.predict.tilewise import TileWise
@@ -122,14 +123,15 @@ def predict_blocks(
     before, begun = done, time.monotonic()
     progress.start("segmenting (megapixels)", max(1, total // MEGA), done // MEGA)
     try:
-        for block, place in enumerate(grid.places(), first):
-            if block in log.done:
-                continue
-            core = grid.tile(place).core
-            write(core, decide(tiles.probabilities(place), core))
-            log.add(block)
-            done += sizes[block - first]
-            rate = (done - before) / MEGA / max(time.monotonic() - begun, 1e-9)
-            progress.update(done // MEGA, {"Mpx/s": rate})
+        with reusing_memory():
+            for block, place in enumerate(grid.places(), first):
+                if block in log.done:
+                    continue
+                core = grid.tile(place).core
+                write(core, decide(tiles.probabilities(place), core))
+                log.add(block)
+                done += sizes[block - first]
+                rate = (done - before) / MEGA / max(time.monotonic() - begun, 1e-9)
+                progress.update(done // MEGA, {"Mpx/s": rate})
     finally:
         progress.finish()

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from selfseg.core.memory import reusing_memory
 from selfseg.methods._base import Method
 from selfseg.predict.tiles import make_grid
 from selfseg.predict.tilewise import Region, TileWise, memory_budget, plan_grid
@@ -49,11 +50,12 @@ def predict(
     if len(grid) == 1:
         return tiles.probabilities((0,) * len(shape))
     result = np.zeros((method.n_classes, *shape), np.float32)
-    for place in grid.places():
-        tile = grid.tile(place)
-        part = tiles.assigned(tile.outer)
-        if tiles.exact:
-            result[(slice(None), *tile.core)] = part[(slice(None), *tile.inner)]
-        else:
-            result[(slice(None), *tile.outer)] += grid.weights(place, tile.outer) * part
+    with reusing_memory():
+        for place in grid.places():
+            tile = grid.tile(place)
+            part = tiles.assigned(tile.outer)
+            if tiles.exact:
+                result[(slice(None), *tile.core)] = part[(slice(None), *tile.inner)]
+            else:
+                result[(slice(None), *tile.outer)] += grid.weights(place, tile.outer) * part
     return result

@@ -88,11 +88,11 @@ class Decoded:
 
 
 @contextlib.contextmanager
-def decoding(path: Path) -> Iterator[None]:
-    """Turn whatever damaged bytes raise inside the block into one line that names the file."""
+def decoding(path: Path, *others: type[Exception]) -> Iterator[None]:
+    """Turn whatever damaged bytes raise inside the block, `DAMAGE` and `others`, into one line that names the file."""
     try:
         yield
-    except DAMAGE as error:
+    except (*DAMAGE, *others) as error:
         raise damaged(path, str(error) or type(error).__name__) from error
 
 
@@ -187,7 +187,8 @@ def check_size(
     if not shape or min(shape) < 1:
         raise damaged(path, f"its size is {size or 'not given'}")
     declared = math.prod(int(n) for n in shape) * itemsize
-    if declared > max(PLAUSIBLE, ratio * stored):
+    possible = ratio * stored if math.isfinite(ratio) else math.inf
+    if declared > max(PLAUSIBLE, possible):
         got = f"{size} values ({gigabytes(declared)}) declared by {max(stored, 0)} stored bytes, which cannot hold them"
         fix = "the header is false or the file was cut short: copy or export it again"
         raise InputError(explain(str(path), expected="a plausible image size", got=got, fix=fix))

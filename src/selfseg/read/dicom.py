@@ -9,10 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError, explain
-from selfseg.read._decoded import Decoded, check_size, damaged, decoding, needed, quiet, split_address, whole_numbers
+from selfseg.read._decoded import Decoded, check_size, decoding, needed, quiet, split_address, whole_numbers
 from selfseg.read._dicom_series import Slice, affine_of, files_of, ordered, vector
 
 UNIT = "millimeter"
+
+DEFERRED = 1 << 16
+"""Bytes above which an element is read only when it is asked for: the pixels, after their size has been checked."""
 
 
 def decode(path: Path, max_bytes: int | None = None, as_labels: bool = False) -> Decoded:
@@ -38,15 +41,13 @@ def decode(path: Path, max_bytes: int | None = None, as_labels: bool = False) ->
     """
     pydicom = needed(path, "pydicom", "dicom")
     file, uid = split_address(path)
-    try:
-        with decoding(path), quiet("pydicom"):
-            files = files_of(file, uid) if file.is_dir() else [file]
-            datasets = [pydicom.dcmread(one, stop_before_pixels=False, defer_size=1 << 16) for one in files]
-            if str(datasets[0].get("Modality", "")) == "SEG":
-                return _segmentation(path, files[0], as_labels, max_bytes)
-            decoded = _volume(path, files, datasets, max_bytes)
-    except pydicom.errors.InvalidDicomError as error:
-        raise damaged(path, str(error)) from error
+    errors = (pydicom.errors.InvalidDicomError, pydicom.errors.BytesLengthException)
+    with decoding(path, *errors), quiet("pydicom"):
+        files = files_of(file, uid) if file.is_dir() else [file]
+        datasets = [pydicom.dcmread(one, defer_size=DEFERRED) for one in files]
+        if str(datasets[0].get("Modality", "")) == "SEG":
+            return _segmentation(path, files[0], as_labels, max_bytes)
+        decoded = _volume(path, files, datasets, max_bytes)
     return whole_numbers(decoded) if as_labels else decoded
 
 
@@ -111,7 +112,10 @@ def _group(dataset: Any, frame: int, name: str) -> Any:
 
 
 def _place(dataset: Any, frame: int) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
-    corner = vector(_group(dataset, frame, "PlanePositionSequence").get("ImagePositionPatient"), 3)
+    group = _group(dataset, frame, "PlanePositionSequence")
+    # one place for all frames of a file is the place of none
+    told = group is not dataset or int(dataset.get("NumberOfFrames") or 1) == 1
+    corner = vector(group.get("ImagePositionPatient"), 3) if told else None
     directions = vector(_group(dataset, frame, "PlaneOrientationSequence").get("ImageOrientationPatient"), 6)
     return corner, None if directions is None else directions.reshape(2, 3)
 
@@ -191,7 +195,9 @@ def _segmentation(path: Path, file: Path, as_labels: bool, max_bytes: int | None
     if seg.get("FrameOfReferenceUID") is None:
         fix = "give one that was made of slices with a place in the patient"
         raise InputError(explain(str(path), expected="a segmentation with places", got="none", fix=fix))
-    volume = seg.get_volume(combine_segments=True, skip_overlap_checks=False)
-    return Decoded(
-        np.asarray(volume.array), "ZYX", False, dict(zip("ZYX", map(float, volume.spacing), strict=True)), UNIT
-    )
+    volume = seg.get_volume(combine_segments=True)
+    labels, places = np.asarray(volume.array), volume.affine[:3]
+    if np.dot(places[:, 0], np.cross(places[:, 2], places[:, 1])) < 0:  # our slices follow the normal of their plane
+        labels = labels[::-1]
+    spacing = dict(zip("ZYX", map(float, volume.spacing), strict=True))
+    return Decoded(np.ascontiguousarray(labels), "ZYX", False, spacing, UNIT)

@@ -56,7 +56,7 @@ def open_lazy(path: Path, as_labels: bool = False, level: int = 0) -> Decoded:
     file, inside = split_address(path)
     h5py = needed(file, "h5py", "hdf5")
     with decoding(path), contextlib.ExitStack() as stack:
-        opened = stack.enter_context(h5py.File(file, "r"))
+        opened = stack.enter_context(h5py.File(file, "r", locking="best-effort"))
         dataset = _dataset(h5py, path, opened, inside)
         check_real(path, dataset.dtype)
         check_chunk(path, dataset.chunks, dataset.dtype.itemsize)
@@ -102,8 +102,10 @@ def _axes(dataset: Any) -> tuple[str, bool]:
 
 
 def _dimension_labels(dataset: Any) -> str:
+    # Not through `dataset.dims`: HDF5's function for it crashes on damaged labels.
     try:
-        return "".join(dimension.label for dimension in dataset.dims)
+        labels = dataset.attrs.get("DIMENSION_LABELS", ())
+        return "".join(label.decode() if isinstance(label, bytes) else str(label) for label in labels)
     except DAMAGE:
         return ""
 

@@ -1,6 +1,7 @@
 """NumPy files: one array of a ``.npy`` (memory-mapped) or ``.npz``, never unpickled."""
 
 import math
+import tokenize
 import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.axes import KNOWN
 from selfseg.core.errors import InputError, explain
-from selfseg.read._decoded import MAX_DEFLATE, Decoded, check_size, decoding, split_address
+from selfseg.read._decoded import MAX_DEFLATE, Decoded, check_size, decoding, quiet, split_address
 from selfseg.read._lazy_array import check_real, from_sliceable, read_whole
 from selfseg.read.arrays import guess_axes
 
@@ -58,17 +59,18 @@ def open_lazy(path: Path, as_labels: bool = False, level: int = 0) -> Decoded:
 
 def _open(path: Path, max_bytes: int | None) -> Decoded:
     file, inside = split_address(path)
-    with decoding(path):
+    with decoding(path, zipfile.BadZipFile, tokenize.TokenError):
         if _is_archive(file):
             return _decode_archive(path, file, inside, max_bytes)
-        with file.open("rb") as start:
-            shape, _, dtype = _header(start)
-            stored = file.stat().st_size - start.tell()
+        with file.open("rb") as opened:
+            shape, fortran, dtype = _header(opened)
+            start = opened.tell()
+            stored = file.stat().st_size - start
         check_real(path, dtype)
         if math.prod(shape) * dtype.itemsize > stored:
             raise ValueError(f"{stored} bytes for {math.prod(shape)} values of type {dtype}")
         axes, guessed = guess_axes(shape)
-        mapped = np.load(file, mmap_mode="r", allow_pickle=False)
+        mapped = np.memmap(file, dtype, "r", start, shape, order="F" if fortran else "C")
         return Decoded(from_sliceable(path, mapped, stored=stored, ratio=1.0), axes, guessed)
 
 
@@ -86,7 +88,8 @@ def _header(file: BinaryIO | Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]
     }.get(version)
     if read is None:
         raise ValueError(f"NPY version {version[0]}.{version[1]}, which holds no plain array of numbers")
-    shape, fortran, dtype = read(file)
+    with quiet("numpy"):
+        shape, fortran, dtype = read(file)
     return shape, fortran, dtype
 
 

@@ -77,7 +77,7 @@ def _digest(path: Path) -> str:
         with file.open("rb") as opened:
             return hashlib.file_digest(opened, "sha256").hexdigest()
     digest = hashlib.sha256(inside.encode())
-    parts = sorted(_walk(file)) if file.is_dir() else [file]
+    parts = sorted(walk(file)) if file.is_dir() else [file]
     for part in parts:
         digest.update(f"{part.relative_to(file.parent).as_posix()} {_digest(part)}\n".encode())
     return digest.hexdigest()
@@ -138,6 +138,12 @@ def find_inputs(inputs: Inputs, limit: int | None = None) -> list[Source]:
     return _unique(found)[:limit]
 
 
+def is_one_image(where: str | Path) -> bool:
+    """Tell whether a path stands for a single image: a file, a place in one, a zarr folder, a folder of one DICOM series."""
+    files = list_files(where)
+    return len(files) == 1 and files[0][0] == Path(where).expanduser()
+
+
 def list_files(where: str | Path, keep_scribbles: bool = False) -> list[tuple[Path, str]]:
     """Return the files that a path, folder or glob stands for, in natural order, each with its name below that folder.
 
@@ -160,7 +166,7 @@ def _listed(where: str | Path, keep_scribbles: bool) -> list[tuple[Path, str]]:
         fix = "check the name"
         raise InputError(explain(repr(str(where)), expected="the name of a file", got="a zero character", fix=fix))
     if path.is_dir() and not is_zarr(path):
-        root, files, what = path, _walk(path), "folder"
+        root, files, what = path, walk(path), "folder"
     elif re.search(r"[*?\[]", str(where)) and not path.exists():
         root, files = _glob(path)
         what = "glob"
@@ -192,7 +198,7 @@ def _is_image(path: Path) -> bool:
     return suffix_of(path) is not None and (path.is_file() or is_zarr(path))
 
 
-def _walk(folder: Path) -> list[Path]:
+def walk(folder: Path) -> list[Path]:
     """Return the files below a folder; a zarr folder counts as a file, unless it is the folder itself."""
 
     def refuse(error: OSError) -> None:

@@ -79,22 +79,29 @@ def open_lazy(path: Path, as_labels: bool = False, level: int = 0) -> Decoded:
         As for `decode`, and if there is no such level.
     """
     file, chosen = split_address(path)
-    with _sound(path), contextlib.ExitStack() as stack:
-        tif = stack.enter_context(tifffile.TiffFile(file))
-        main = _main_series(path, tif, chosen)
-        if not 0 <= level < len(main.levels):
-            got, fix = str(level), f"0 is the finest, {len(main.levels) - 1} the coarsest"
-            raise InputError(explain(str(path), expected=f"one of {len(main.levels)} levels", got=got, fix=fix))
-        series = main.levels[level]
-        _check_declared(path, series, ANY_SIZE)
-        windows = None if _orientation(series) != 1 else open_windows(path, tif, series)
-        if windows is None:
-            _check_declared(path, series, None)
-            decoded = _decoded(tif, series, series.asarray(), as_labels)
-        else:
-            stack.pop_all()
-            decoded = _lazily_decoded(path, tif, series, windows, as_labels)
-        return _at_level(decoded, tif, main, series) if level else decoded
+    with contextlib.ExitStack() as stack:
+        with _sound(path):
+            tif = stack.enter_context(tifffile.TiffFile(file))
+            main = _main_series(path, tif, chosen)
+            series = _level(path, main, level)
+            _check_declared(path, series, ANY_SIZE)
+            windows = None if _orientation(series) != 1 else open_windows(path, tif, series)
+            if windows is None:
+                _check_declared(path, series, None)
+                decoded = _decoded(tif, series, series.asarray(), as_labels)
+            else:
+                decoded = _lazily_decoded(path, tif, series, windows, as_labels)
+            decoded = _at_level(decoded, tif, main, series) if level else decoded
+        if windows is not None:
+            stack.pop_all()  # the file stays open for the windows
+        return decoded
+
+
+def _level(path: Path, main: tifffile.TiffPageSeries, level: int) -> tifffile.TiffPageSeries:
+    if not 0 <= level < len(main.levels):
+        got, fix = str(level), f"0 is the finest, {len(main.levels) - 1} the coarsest"
+        raise InputError(explain(str(path), expected=f"one of {len(main.levels)} levels", got=got, fix=fix))
+    return main.levels[level]
 
 
 def _at_level(

@@ -14,6 +14,7 @@ from selfseg.apps.cli.parameters import (
     Limit,
     Memory,
     MethodName,
+    Ngff,
     Out,
     Overwrite,
     Prepare,
@@ -24,6 +25,7 @@ from selfseg.apps.cli.parameters import (
     Scribbles,
     Seed,
     Settings,
+    Write,
     app,
     memory_bytes,
     object_options,
@@ -94,6 +96,8 @@ def segment(
     set_: Settings = [],  # noqa: B006 (read only)
     limit: Limit = None,
     memory: Memory = None,
+    write: Write = None,
+    ngff: Ngff = "0.5",
     resume: Resume = False,
     overwrite: Overwrite = False,
     compile_: Annotated[
@@ -103,9 +107,11 @@ def segment(
 ) -> int:
     """Learn from images and segment them, in one go."""
     from selfseg.apps.cli.bar import Bar
+    from selfseg.export.label_files import LabelWriter
     from selfseg.pipeline import Segmenter, predict
 
     bar = Bar(quiet)
+    writer = LabelWriter(tuple(write or ("tiff",)), ngff)  # a mistake in it is found before the learning, not after
     model = Segmenter(**_options(method, classes, preset, seed, prepare, refine, device, set_))
     then: dict[str, Any] = {"instances": object_options(instances), "memory": memory_bytes(memory)}
     how: dict[str, Any] = {
@@ -117,7 +123,8 @@ def segment(
         "progress": bar,
     }
     model.fit(reference or inputs, out=out / "model", limit=None if reference else limit, **how)
-    failures = predict(model, inputs, out, axes=axes, limit=limit, failures=model.failures_, progress=bar, **then)
+    where: dict[str, Any] = {"axes": axes, "limit": limit, "write": writer.kinds, "ngff": ngff, **then}
+    failures = predict(model, inputs, out, failures=model.failures_, progress=bar, **where)
     bar.say(f"{len(model.table_)} classes; labels, overlays and {out / 'report.html'} are written")
     return verdict(failures)
 
@@ -188,6 +195,8 @@ def predict(
     device: Device = "auto",
     limit: Limit = None,
     memory: Memory = None,
+    write: Write = None,
+    ngff: Ngff = "0.5",
     quiet: Quiet = False,
 ) -> int:
     """Segment images with a model that has learned before."""
@@ -199,8 +208,9 @@ def predict(
     fitted = load(model, device)
     if refine is not None:
         fitted.set_params(refine=refine)
-    then: dict[str, Any] = {"instances": object_options(instances), "memory": memory_bytes(memory)}
-    failures = run(fitted, inputs, out, axes=axes, limit=limit, progress=bar, **then)
+    where: dict[str, Any] = {"axes": axes, "limit": limit, "write": write or "tiff", "ngff": ngff}
+    where |= {"instances": object_options(instances), "memory": memory_bytes(memory)}
+    failures = run(fitted, inputs, out, progress=bar, **where)
     bar.say(f"labels, overlays and {out / 'report.html'} are written")
     return verdict(failures)
 

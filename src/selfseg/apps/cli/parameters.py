@@ -48,6 +48,14 @@ Settings = Annotated[
 Scribbles = Annotated[
     Path | None, Parameter(help="Hints: a label image (255 = no scribble), or a folder of IMAGE_scribble.png files.")
 ]
+Write = Annotated[
+    list[str] | None,
+    Parameter(
+        negative="",
+        help="Format of the labels: tiff (without this), ome-zarr, nifti, mrc, hdf5, numpy, dicom-seg; may be repeated.",
+    ),
+]
+Ngff = Annotated[str, Parameter(help="Version of OME-Zarr that is written: 0.5 or 0.4.")]
 Resume = Annotated[bool, Parameter(negative="", help="Go on with an interrupted run.")]
 Overwrite = Annotated[bool, Parameter(negative="", help="Begin anew although the folder holds an unfinished run.")]
 Limit = Annotated[int | None, Parameter(help="Use only the first so many inputs.")]
