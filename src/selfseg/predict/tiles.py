@@ -26,7 +26,7 @@ class Tile:
     inner: Region
 
 
-def tile_plan(shape: Sequence[int], halo: int, max_pixels: int) -> Iterator[Tile]:
+def tile_plan(shape: Sequence[int], halo: int, max_pixels: int, multiple: int = 1) -> Iterator[Tile]:
     """Yield tiles whose cores cover an image of `shape` once each, in row order.
 
     Parameters
@@ -36,14 +36,19 @@ def tile_plan(shape: Sequence[int], halo: int, max_pixels: int) -> Iterator[Tile
     halo
         Pixels of context on each side; at the image's own borders there is none, as for the whole image.
     max_pixels
-        Largest number of pixels of a core. The longest axis is halved until it is met.
+        Largest number of pixels of a core, before it is rounded to `multiple`. The longest axis is halved until it is met.
+    multiple
+        Cores and halos are rounded up to multiples of this, so that every tile begins at one.
     """
+    halo = -(-halo // multiple) * multiple
     counts = [1] * len(shape)
     sizes = list(shape)
     while _product(sizes) > max_pixels and max(sizes) > 1:
         axis = sizes.index(max(sizes))
+        if sizes[axis] <= multiple:
+            break
         counts[axis] *= 2
-        sizes[axis] = -(-shape[axis] // counts[axis])
+        sizes[axis] = -(-shape[axis] // (counts[axis] * multiple)) * multiple
     ranges = [
         [(start, min(start + size, n)) for start in range(0, n, size)] for n, size in zip(shape, sizes, strict=True)
     ]

@@ -37,7 +37,7 @@ def predict(method: Method, array: NDArray[np.float32], tile_pixels: int = TILE_
     if method.context is None or int(np.prod(shape)) <= tile_pixels:
         return _assign(method, array, device)
     result: NDArray[np.float32] | None = None
-    for tile in tile_plan(shape, method.context, tile_pixels):
+    for tile in tile_plan(shape, method.context, tile_pixels, method.multiple):
         part = _assign(method, np.ascontiguousarray(array[(slice(None), *tile.outer)]), device)
         if result is None:
             result = np.empty((len(part), *shape), np.float32)

@@ -10,6 +10,8 @@ from selfseg.apps.cli.parameters import (
     Classes,
     Device,
     Inputs,
+    Labels,
+    LabelsAs,
     Limit,
     MethodName,
     Out,
@@ -125,6 +127,8 @@ def fit(
     classes: Classes = "auto",
     preset: Preset = "default",
     seed: Seed = 0,
+    labels: Labels = None,
+    labels_as: LabelsAs = "sparse",
     scribbles: Scribbles = None,
     truth: Annotated[
         Path | None, Parameter(help="Truth of training images: scores beside the losses; nothing is learned from it.")
@@ -151,6 +155,8 @@ def fit(
     bar = Bar(quiet)
     model = Segmenter(**_options(method, classes, preset, seed, prepare, refine, device, set_))
     how: dict[str, Any] = {
+        "labels": labels,
+        "labels_as": labels_as,
         "scribbles": scribbles,
         "truth": truth,
         "resume": resume,

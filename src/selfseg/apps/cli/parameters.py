@@ -39,6 +39,17 @@ Settings = Annotated[
 Scribbles = Annotated[
     Path | None, Parameter(help="Hints: a label image (255 = no scribble), or a folder of IMAGE_scribble.png files.")
 ]
+Labels = Annotated[
+    Path | None,
+    Parameter(help="Labels of some of the images: a label image, or a folder with files of the images' names."),
+]
+LabelsAs = Annotated[
+    str,
+    Parameter(
+        help="What labels mean. sparse: classes, 0 = not labelled; full: classes, 0 is one too; objects: 0 = background, "
+        "every other number one object, and touching objects are set apart."
+    ),
+]
 Resume = Annotated[bool, Parameter(negative="", help="Go on with an interrupted run.")]
 Overwrite = Annotated[bool, Parameter(negative="", help="Begin anew although the folder holds an unfinished run.")]
 Limit = Annotated[int | None, Parameter(help="Use only the first so many inputs.")]
