@@ -21,6 +21,7 @@ def separate_objects(objects: NDArray[np.integer]) -> NDArray[np.int64]:
     """
     labels = np.asarray(objects, np.int64)
     inside = labels > 0
-    low = ndimage.minimum_filter(np.where(inside, labels, np.iinfo(np.int64).max), 3, mode="nearest")
+    above = labels.max(initial=0) + 1  # not the largest integer: scipy's filters compute in double precision
+    low = ndimage.minimum_filter(np.where(inside, labels, above), 3, mode="nearest")
     high = ndimage.maximum_filter(np.where(inside, labels, 0), 3, mode="nearest")
     return np.where(inside & ((low != labels) | (high != labels)), 0, labels)
