@@ -13,6 +13,7 @@ import platform
 import statistics
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,9 @@ THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 def sections(data: Path) -> tuple[list, list]:
     """Return the items of both splits of the dataset, in the order of the sections, cut at the protocol's own place."""
     dataset = find_dataset("isbi2012")
-    items = sorted((item for split in dataset.splits for item in dataset.items(split, data)), key=lambda item: item.name)
+    items = sorted(
+        (item for split in dataset.splits for item in dataset.items(split, data)), key=lambda item: item.name
+    )
     return items[:FIRST_TEST], items[FIRST_TEST:20]
 
 
@@ -61,7 +64,11 @@ def table(model: Segmenter, test: list) -> dict[str, dict[str, float]]:
             rows[threshold].append(score(result.probabilities[0], truth, threshold))
     means = {t: {key: statistics.mean(row[key] for row in found) for key in found[0]} for t, found in rows.items()}
     best = max(means, key=lambda t: means[t]["v_rand"])
-    return {"one half": means[0.5], "best threshold": {"threshold": best, **means[best]}, "seconds": {"median": statistics.median(seconds)}}
+    return {
+        "one half": means[0.5],
+        "best threshold": {"threshold": best, **means[best]},
+        "seconds": {"median": statistics.median(seconds)},
+    }
 
 
 def main() -> None:
@@ -69,7 +76,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--set", dest="settings", action="append", default=[])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--model", type=Path, help="Folder to keep the model in; a finished one there is taken as it is.")
+    parser.add_argument(
+        "--model", type=Path, help="Folder to keep the model in; a finished one there is taken as it is."
+    )
     parser.add_argument("-o", "--out", type=Path, default=Path("unet_isbi.json"))
     options = parser.parse_args()
     train, test = sections(options.data)
@@ -80,25 +89,37 @@ def main() -> None:
         model = Segmenter("unet", seed=options.seed, options=settings)
         labels = [item.load_truths()[0] for item in train]
         begun = time.monotonic()
-        model.fit([item.load_image() for item in train], labels, labels_as="full", out=options.model, overwrite=True, progress=Log())
+        model.fit(
+            [item.load_image() for item in train],
+            labels,
+            labels_as="full",
+            out=options.model,
+            overwrite=True,
+            progress=Log(),
+        )
         model.facts_["seconds"] = round(time.monotonic() - begun, 1)
     found = {"as it is": table(model, test)}
     model.method_.config = model.method_.config.changed(symmetries=True)
     found["over 8 symmetries"] = table(model, test)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     facts = {"commit": commit, "machine": platform.platform(), "settings": settings, "seed": options.seed}
-    write_json(options.out, {**facts, "seconds": model.facts_["seconds"], "held_out": model.facts_["held_out"], "scores": found})
+    write_json(
+        options.out,
+        {**facts, "seconds": model.facts_["seconds"], "held_out": model.facts_["held_out"], "scores": found},
+    )
     print(json.dumps(found, indent=1), "trained in", model.facts_["seconds"], "s")
 
 
 class Log(Silent):
     """Prints every hundredth step."""
 
-    def update(self, done, values) -> None:
+    def update(self, done: int, values: Mapping[str, float]) -> None:
+        """Print some."""
         if done % 100 == 0:
             print(done, {name: round(float(value), 3) for name, value in values.items()}, flush=True)
 
     def say(self, message: str) -> None:
+        """Print all."""
         print(message, flush=True)
 
 

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
-from sklearn.metrics import f1_score, log_loss
+from sklearn.metrics import confusion_matrix, f1_score, jaccard_score, log_loss
 
 from selfseg.core.errors import UsageError
 from selfseg.losses.binary_cross_entropy import binary_cross_entropy
 from selfseg.losses.border_weight import border_weight
 from selfseg.losses.dice import soft_dice
+from selfseg.losses.iou import count_pairs, mean_iou
 from selfseg.losses.weighted_cross_entropy import class_weights, weighted_cross_entropy
 
 
@@ -92,13 +93,15 @@ def test_dice_is_the_equation_and_of_hard_answers_the_f1_score():
 
 
 def test_dice_leaves_out_a_class_that_has_no_label():
-    response, labels, _ = drawn()
+    _, labels, _ = drawn()
     labels = labels.clamp(max=1)
     right = torch.nn.functional.one_hot(labels.clamp(min=0), 3).movedim(-1, 1).double()
     assert float(soft_dice(right, labels)) == pytest.approx(0.0, abs=1e-12)
 
 
-@pytest.mark.parametrize("term", [weighted_cross_entropy, binary_cross_entropy, lambda r, t: soft_dice(r.softmax(1), t)])
+@pytest.mark.parametrize(
+    "term", [weighted_cross_entropy, binary_cross_entropy, lambda r, t: soft_dice(r.softmax(1), t)]
+)
 def test_terms_are_0_without_labels_and_blind_to_what_is_not_labelled(term):
     response, labels, _ = drawn()
     assert float(term(response, torch.full_like(labels, -1))) == 0.0
@@ -107,7 +110,10 @@ def test_terms_are_0_without_labels_and_blind_to_what_is_not_labelled(term):
     assert float(term(other, labels)) == pytest.approx(float(term(response, labels)), rel=1e-12)
     leaf = response.clone().requires_grad_()
     term(leaf, labels).backward()
-    assert bool(torch.isfinite(leaf.grad).all()) and float(leaf.grad[(labels < 0)[:, None].expand_as(leaf)].abs().sum()) == 0
+    assert (
+        bool(torch.isfinite(leaf.grad).all())
+        and float(leaf.grad[(labels < 0)[:, None].expand_as(leaf)].abs().sum()) == 0
+    )
     with pytest.raises(UsageError, match="labels"):
         term(response, labels[:, :2])
 
@@ -149,7 +155,9 @@ def test_border_weight_is_the_equation(shape):
     rng = np.random.default_rng(1)
     objects = ndimage.label(ndimage.gaussian_filter(rng.normal(size=shape), 1.5) > 0.12)[0]
     assert objects.max() > 3
-    np.testing.assert_allclose(border_weight(objects, 10.0, 2.0), border_loop(objects, 10.0, 2.0), atol=10 * math.exp(-8))
+    np.testing.assert_allclose(
+        border_weight(objects, 10.0, 2.0), border_loop(objects, 10.0, 2.0), atol=10 * math.exp(-8)
+    )
 
 
 def test_border_weight_is_highest_in_the_gap_and_none_for_one_object():
@@ -160,3 +168,13 @@ def test_border_weight_is_highest_in_the_gap_and_none_for_one_object():
     assert (weight[objects > 0] == 0).all()
     assert not border_weight((objects == 3).astype(int)).any()
     assert not border_weight(np.zeros((4, 4), int)).any()
+
+
+def test_pairs_and_iou_are_scikit_learns():
+    response, labels, _ = drawn()
+    labels = labels.clamp(max=1)  # the third class has no label
+    answers, found = response.argmax(1), labels >= 0
+    truth, answer = labels[found].numpy(), answers[found].numpy()
+    pairs = count_pairs(answers, labels, 3)
+    assert np.array_equal(pairs.numpy(), confusion_matrix(truth, answer, labels=[0, 1, 2]))
+    assert float(mean_iou(pairs)) == pytest.approx(jaccard_score(truth, answer, labels=[0, 1], average="macro"))

@@ -1,8 +1,11 @@
 """Border weight: background between two objects that nearly touch counts more, so that a network keeps them apart."""
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import ndimage
+from skimage.measure import label as connected_components
+from torch import Tensor
 
 REACH = 4
 """Objects farther than this many sigmas are not looked at: what is left out is below w0 exp(-8)."""
@@ -49,3 +52,24 @@ def border_weight(objects: NDArray[np.integer], w0: float = 10.0, sigma: float =
     gain = w0 * np.exp(-((first + second) ** 2) / (2 * sigma**2))
     result: NDArray[np.float32] = np.where(dense > 0, 0.0, gain).astype(np.float32)
     return result
+
+
+class BorderWeights:
+    """Border weights of the training images, each computed when it is first asked for: a function of the labels, so no state.
+
+    Parameters
+    ----------
+    w0, sigma
+        As in `border_weight`.
+    """
+
+    def __init__(self, w0: float, sigma: float) -> None:
+        self.w0, self.sigma = w0, sigma
+        self._known: dict[int, Tensor] = {}
+
+    def of(self, index: int, labels: Tensor) -> Tensor:
+        """Return the weights of image `index` ``[*S]``; its objects are the connected parts of every class but the first, 0."""
+        if index not in self._known:
+            objects = connected_components(labels.clamp(min=0).cpu().numpy(), background=0, connectivity=1)
+            self._known[index] = torch.from_numpy(border_weight(objects, self.w0, self.sigma)).half()
+        return self._known[index].to(labels.device).float()

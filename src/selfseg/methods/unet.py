@@ -9,17 +9,18 @@ Some images are held out, before any view is drawn; the weights that do best on 
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
-from skimage.measure import label as connected_components
 from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
 from selfseg.losses.binary_cross_entropy import binary_cross_entropy
-from selfseg.losses.border_weight import border_weight
+from selfseg.losses.border_weight import BorderWeights
 from selfseg.losses.dice import soft_dice
+from selfseg.losses.iou import count_pairs, mean_iou
 from selfseg.losses.weighted_cross_entropy import class_weights, weighted_cross_entropy
 from selfseg.methods._base import Batch, Method, MethodConfig
 from selfseg.nets.he_init import he_init
@@ -27,6 +28,9 @@ from selfseg.nets.mirror import cut_back
 from selfseg.nets.symmetries import mean_over_symmetries
 from selfseg.nets.unet import UNet, UNetShape
 from selfseg.sample.augment import Augmentation, Views, labelled_parts, random_views
+
+LOOKS = 20
+"""How often over the training the held-out images are looked at."""
 
 KEPT = "kept."
 """Before the names of the best weights so far, in `UNetMethod.state`."""
@@ -49,9 +53,6 @@ class UNetConfig(MethodConfig):
 
     norm: Literal["batch", "group", "none"] = "group"
     """Normalisation before each ReLU. `group` looks at the whole image, which then is not cut into tiles. The paper: none."""
-
-    up: Literal["transposed", "linear"] = "transposed"
-    """Up-convolution: transposed 2x2 as in the paper, or linear interpolation and a 1x1 convolution."""
 
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of the values dropped at the end of the contracting path while training, in its last two modules."""
@@ -108,9 +109,6 @@ class UNetConfig(MethodConfig):
     validation: float = Field(default=0.2, ge=0, lt=1)
     """Share of the images that is held out; the weights with the best mean IoU on these are kept. 0 = the last weights."""
 
-    validations: int = Field(default=20, ge=1)
-    """How often over the training the held-out images are looked at."""
-
     symmetries: bool = False
     """Prediction averages over the 8 mirrored and turned images: 8 times the time."""
 
@@ -133,7 +131,6 @@ class UNetMethod(Method):
     uses_hints = True
     needs_hints = True
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "default": {},
         "fast": {"width": 8, "iterations": 300, "patch": 160},
         "paper": {
             "width": 64,
@@ -161,7 +158,7 @@ class UNetMethod(Method):
 
     def __init__(self, config: UNetConfig, n_channels: int, n_dims: int = 2) -> None:
         super().__init__(config, n_channels, n_dims)
-        layers = config.model_dump(include={"width", "depth", "padded", "norm", "up"})
+        layers = config.model_dump(include={"width", "depth", "padded", "norm"})
         shape = UNetShape(n_dims=n_dims, norm_last=False, bottom_dropout=config.dropout, **layers)
         self.net = UNet(n_channels, self.n_classes, shape)
         he_init(self.net)
@@ -170,46 +167,36 @@ class UNetMethod(Method):
         self.register_buffer("best", torch.tensor(-1.0))  # mean IoU on the held-out images
         self._kept: dict[str, Tensor] = {}
         self._held: Callable[[], Iterable[Batch]] | None = None
-        self._borders: dict[int, Tensor] = {}  # of each training image: a function of its labels, so no state
+        self._borders = BorderWeights(config.border, config.border_sigma)
         self._optimizers: dict[str, Optimizer] = {}
         self._between_steps = True
 
     @property
     def n_classes(self) -> int:
-        """Number of classes: `classes`, or two."""
         return self.config.classes or 2
 
     @property
     def context(self) -> int | None:
-        """What a response can depend on; the whole image with a group norm."""
-        return None if self.config.norm == "group" else self.net.reach
+        return None if self.config.norm == "group" else self.net.reach  # a group norm depends on the whole image
 
     @property
     def multiple(self) -> int:
-        """The grid of the coarsest pooling."""
         return self.net.multiple
 
     @property
     def held_out(self) -> float:
-        """The option `validation`."""
         return self.config.validation
 
     def hold_out(self, batches: Callable[[], Iterable[Batch]]) -> None:
-        """Choose among weights by these."""
         self._held = batches
 
     def n_steps(self, n_images: int) -> int:
-        """Return `iterations`."""
         return self.config.iterations
 
     def optimizers(self) -> dict[str, Optimizer]:
-        """Return one over all weights."""
-        config = self.config
-        if config.optimizer == "sgd":
-            made: Optimizer = SGD(self.net.parameters(), lr=config.learning_rate, momentum=config.momentum)
-        else:
-            made = Adam(self.net.parameters(), lr=config.learning_rate)
-        self._optimizers = {"net": made}
+        sgd = partial(SGD, momentum=self.config.momentum)
+        kind: Callable[..., Optimizer] = sgd if self.config.optimizer == "sgd" else Adam
+        self._optimizers = {"net": kind(self.net.parameters(), lr=self.config.learning_rate)}
         return self._optimizers
 
     def steps(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -222,16 +209,14 @@ class UNetMethod(Method):
         yield "net", self._terms(self.net(views.images).float(), views)
         if not self._between_steps:
             self._between_steps = True
-            every = max(1, self.config.iterations // self.config.validations)
-            if int(self.steps_done) % every == 0:
+            if int(self.steps_done) % max(1, self.config.iterations // LOOKS) == 0:
                 self._validate()
 
     def _set_rate(self) -> None:
         done = int(self.steps_done) / self.config.iterations
         factor = (1 + math.cos(math.pi * done)) / 2 if self.config.schedule == "cosine" else 1.0
-        for optimizer in self._optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"] = self.config.learning_rate * factor
+        for group in (group for made in self._optimizers.values() for group in made.param_groups):
+            group["lr"] = self.config.learning_rate * factor
 
     def _views(self, batch: Batch) -> Views:
         """Draw one view of each image, and weigh its pixels by class and by border (paper, equation 2)."""
@@ -241,7 +226,7 @@ class UNetMethod(Method):
         augmentation = Augmentation(config.elastic, 3, config.rotation, config.mirror, config.grey)
         gains = None
         if config.border:
-            gains = [self._border(index, hints) for index, (_, hints) in zip(batch.indices, parts, strict=True)]
+            gains = [self._borders.of(index, hints) for index, (_, hints) in zip(batch.indices, parts, strict=True)]
         side, seed = self._side([tuple(hints.shape) for _, hints in parts]), int(torch.randint(2**31, ()))
         views = random_views(parts, gains, side, self.net.margin, augmentation, seed)
         weights = class_weights(self.class_pixels, config.class_balance)[views.hints.clamp(min=0)]
@@ -251,14 +236,6 @@ class UNetMethod(Method):
         """Return the size of the views: `patch`, or what the largest image needs, at which every pooled map is even."""
         largest = [max(axis) for axis in zip(*sizes, strict=True)]
         return tuple(self.net.response_side(min(n, self.config.patch or n)) for n in largest)
-
-    def _border(self, index: int, labels: Tensor) -> Tensor:
-        """Return the border weight of a training image, computed when it is first met."""
-        if index not in self._borders:
-            objects = connected_components(labels.clamp(min=0).cpu().numpy(), background=0, connectivity=1)
-            weight = border_weight(objects, self.config.border, self.config.border_sigma)
-            self._borders[index] = torch.from_numpy(weight).half()
-        return self._borders[index].to(labels.device).float()
 
     def _terms(self, response: Tensor, views: Views) -> dict[str, Tensor]:
         config, terms = self.config, {}
@@ -275,31 +252,24 @@ class UNetMethod(Method):
         """Keep the weights if they are the best so far on the held-out images, by the mean IoU over their classes."""
         if self._held is None:
             return
-        k = self.n_classes
-        table = torch.zeros(k, k, dtype=torch.int64)  # [truth, answer]
+        pairs: Any = 0
         for batch in self._held():
-            if batch.hints is None:
-                continue
-            labelled = batch.hints >= 0 if batch.valid is None else batch.valid & (batch.hints >= 0)
-            answers = self.assign(batch.images).argmax(1)[labelled]
-            table += torch.bincount(batch.hints[labelled] * k + answers, minlength=k * k).reshape(k, k).cpu()
-        right, either = table.diagonal(), table.sum(0) + table.sum(1) - table.diagonal()
-        score = (right / either.clamp(min=1))[table.sum(1) > 0].mean()
+            for image, hints in labelled_parts(batch):
+                pairs = pairs + count_pairs(self.assign(image[None]).argmax(1), hints[None], self.n_classes)
+        score = mean_iou(pairs)
         if bool(score > self.best):
             self.best.copy_(score)
             self._kept = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
 
     def status(self) -> Mapping[str, float]:
-        """Return the best mean IoU on the held-out images so far."""
         return {"best IoU": float(self.best)} if float(self.best) >= 0 else {}
 
     def finish(self, batches: Callable[[], Iterable[Batch]]) -> None:
         """Look at the held-out images once more, and take the best weights."""
         self.eval()
         self._validate()
-        if self._kept:
-            self.net.load_state_dict(self._kept)
-        self._kept, self._borders = {}, {}
+        self.net.load_state_dict(self._kept or self.net.state_dict())
+        self._kept = {}
 
     def assign(self, images: Tensor) -> Tensor:
         """Return the softmax of the response ``[B K *S]``; its mean over the 8 symmetries of the image if so configured."""
@@ -319,7 +289,6 @@ class UNetMethod(Method):
         return dict(self.state_dict()) | {KEPT + name: value for name, value in self._kept.items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what `state` returned."""
         self._kept = {name.removeprefix(KEPT): value for name, value in state.items() if name.startswith(KEPT)}
         self.load_state_dict({name: value for name, value in state.items() if not name.startswith(KEPT)})
 

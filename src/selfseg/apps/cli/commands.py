@@ -25,6 +25,7 @@ from selfseg.apps.cli.parameters import (
     Seed,
     Settings,
     app,
+    settings_of,
     verdict,
 )
 from selfseg.core.errors import UsageError, explain
@@ -40,16 +41,6 @@ def _options(
     device: str,
     settings: list[str],
 ) -> dict[str, Any]:
-    import yaml
-
-    options = {}
-    for item in settings:
-        key, sign, value = item.partition("=")
-        if not sign:
-            raise UsageError(
-                explain("--set", expected="key=value", got=repr(item), fix="write for example --set momentum=0.5")
-            )
-        options[key.strip().replace("-", "_")] = yaml.safe_load(value)
     if classes != "auto" and not classes.isdigit():
         raise UsageError(
             explain(
@@ -64,7 +55,7 @@ def _options(
         "seed": seed,
         "prepare": prepare,
         "device": device,
-        "options": options,
+        "options": settings_of(settings),
         "refine": refine,
     }
 

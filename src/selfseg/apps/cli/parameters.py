@@ -1,9 +1,11 @@
 """The application, and the parameters that several commands share, each with its help."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import App, Parameter
+
+from selfseg.core.errors import UsageError, explain
 
 app = App(
     name="selfseg",
@@ -54,6 +56,26 @@ Resume = Annotated[bool, Parameter(negative="", help="Go on with an interrupted 
 Overwrite = Annotated[bool, Parameter(negative="", help="Begin anew although the folder holds an unfinished run.")]
 Limit = Annotated[int | None, Parameter(help="Use only the first so many inputs.")]
 Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative="", help="Show errors only.")]
+
+
+def settings_of(items: list[str]) -> dict[str, Any]:
+    """Return the options that ``--set key=value`` gives.
+
+    Raises
+    ------
+    UsageError
+        If one has no equals sign.
+    """
+    import yaml
+
+    options = {}
+    for item in items:
+        key, sign, value = item.partition("=")
+        if not sign:
+            fix = "write for example --set momentum=0.5"
+            raise UsageError(explain("--set", expected="key=value", got=repr(item), fix=fix))
+        options[key.strip().replace("-", "_")] = yaml.safe_load(value)
+    return options
 
 
 def verdict(failures: list[tuple[str, str]]) -> int:
