@@ -150,7 +150,7 @@ class Fitting:
             )
             raise UsageError(explain(what, expected=expected, got=self.name, fix=fix))
         if kind.needs_hints and not given:
-            expected, fix = "labels of some of the images", "give --labels or --scribbles, or use another method"
+            expected, fix = "labels of some of the images", "give --labels to `selfseg fit`, or --scribbles"
             raise UsageError(explain(self.name, expected=expected, got="images alone", fix=fix))
         if self.scribbles is not None and self.labels is not None:
             raise UsageError(explain("labels", expected="labels or scribbles", got="both", fix="give one of them"))
