@@ -124,7 +124,8 @@ class Fitting:
         if split.held:
             held = Stream(split.held, 1, 0)
             method.hold_out(lambda: (batch.to(device) for batch in held.once()))
-            progress.say(f"held out, to choose the best weights: {', '.join(split.held_names)}")
+            shown = ", ".join(split.held_names[:5]) + (", ..." if len(split.held_names) > 5 else "")
+            progress.say(f"held out, to choose the best weights: {shown}")
         training = self._training(method, stream, precision, data, progress, watch)
         progress.say(f"learning with {self.name} on {len(split.learned)} image(s): {precision.describe()}")
         steps = training.run(resume)
