@@ -95,7 +95,7 @@ class UNetConfig(MethodConfig):
     """Fall-off of that weight with the distances to both objects, in pixels of the prepared image (the paper's sigma)."""
 
     elastic: float = Field(default=10.0, ge=0)
-    """Standard deviation of the random displacements on a grid of 3 points a side, in pixels. 0 switches it off."""
+    """Standard deviation of the random displacements on a grid of 3 points a side, in pixels (less in small views); 0 = none."""
 
     rotation: float = Field(default=180.0, ge=0, le=180)
     """Largest angle by which a view is turned, in degrees; a volume turns about its first axis."""

@@ -25,7 +25,7 @@ class Augmentation:
     Attributes
     ----------
     elastic
-        Standard deviation of the random displacements on a coarse grid, in pixels; 0 = none.
+        Standard deviation of the random displacements on a coarse grid, in pixels (less on short axes); 0 = none.
     points
         Points of that grid along each axis.
     rotation
@@ -44,7 +44,7 @@ class Augmentation:
 
 
 def view_coordinates(
-    extent: tuple[int, ...], focus: tuple[int, ...], side: tuple[int, ...], augmentation: Augmentation, seed: int
+    shape: tuple[int, ...], focus: tuple[int, ...], side: tuple[int, ...], augmentation: Augmentation, seed: int
 ) -> Tensor:
     """Return where the pixels of a random view lie in the image.
 
@@ -53,7 +53,7 @@ def view_coordinates(
 
     Parameters
     ----------
-    extent
+    shape
         Size of the image, in pixels.
     focus
         A pixel that the view should show, such as one with a label.
@@ -72,7 +72,7 @@ def view_coordinates(
     source = torch.Generator().manual_seed(seed)
     places = torch.rand(len(side), generator=source).tolist()
     starts = [
-        _start(at, size, length, place) for at, size, length, place in zip(focus, extent, side, places, strict=True)
+        _start(at, size, length, place) for at, size, length, place in zip(focus, shape, side, places, strict=True)
     ]
     middle = torch.tensor([(n - 1) / 2 for n in side]).reshape(-1, *(1,) * len(side))
     grid = identity_grid(side) - middle

@@ -7,6 +7,9 @@ from torch import Tensor
 CUBIC = -0.75
 """Slope of the cubic convolution kernel (Keys 1981) at distance 1."""
 
+FOLDS_BELOW = 8
+"""Standard deviations between two grid points, at least: their displacements then differ by less than their distance."""
+
 
 def cubic_matrix(n_points: int, n_out: int) -> Tensor:
     """Return the matrix ``[n_out n_points]`` of cubic convolution from a coarse grid to a fine one, corner on corner.
@@ -39,7 +42,8 @@ def elastic_field(shape: tuple[int, ...], sigma: float, n_points: int, seed: int
     shape
         ``*S``, 2D or 3D.
     sigma
-        Standard deviation of each component at a grid point, in pixels.
+        Standard deviation of each component at a grid point, in pixels; along an axis that is short at most an eighth of the
+        distance between grid points, since the image would fold over itself.
     n_points
         Grid points along each axis, corners included (the paper's 3).
     seed
@@ -56,7 +60,9 @@ def elastic_field(shape: tuple[int, ...], sigma: float, n_points: int, seed: int
     """
     n_dims = len(shape)
     source = torch.Generator().manual_seed(seed)
-    field = sigma * torch.randn(n_dims, *(n_points,) * n_dims, generator=source)
+    field = torch.randn(n_dims, *(n_points,) * n_dims, generator=source)
+    spread = [min(sigma, size / (FOLDS_BELOW * max(1, n_points - 1))) for size in shape]
+    field *= torch.tensor(spread).reshape(-1, *(1,) * n_dims)
     for axis, size in enumerate(shape, 1):
         field = torch.tensordot(field, cubic_matrix(n_points, size), dims=([axis], [1])).movedim(-1, axis)
     return field
