@@ -13,9 +13,10 @@ from selfseg.core.classes import ClassTable
 from selfseg.core.errors import SelfsegError, UsageError, explain
 from selfseg.core.files import write_json
 from selfseg.core.progress import Progress, Silent
-from selfseg.measure._table import contingencies
-from selfseg.measure.kinds import score
-from selfseg.measure.overlap import connected_components
+from selfseg.measure._table import contingencies, pooled
+from selfseg.measure.kinds import mask_kind, score
+from selfseg.measure.overlap import connected_components, hungarian_class_scores
+from selfseg.measure.summary import Scores
 from selfseg.pipeline.evaluate import Evaluation
 from selfseg.pipeline.result import Result
 from selfseg.pipeline.segmenter import Segmenter
@@ -254,18 +255,27 @@ def _count_parts(labels: Labels) -> int:
 
 
 def _against(found: Mapping[str, Labels], truths: Hints) -> dict[str, float]:
-    """Return the class scores of one side over the images that have truth."""
-    result = Evaluation({}, [])
-    for name, labels, truth in _frames(found, truths):
-        classes = np.where(truth < 0, -1, truth > 0) if truths.objects else truth
-        result.images[name] = score(labels, classes, "classes", ignore=-1)
-        result.tables.extend(contingencies(labels, classes, ignore=-1))
+    """Return the class scores of one side over the images that have truth; for objects also those of their mask."""
+    result, frames = Evaluation({}, []), list(_frames(found, truths))
+    for name, labels, truth in frames:
+        result.images[name] = score(labels, truth, "classes", ignore=-1)
+        result.tables.extend(contingencies(labels, truth, ignore=-1))
+    if truths.objects and result.tables:
+        mapping = hungarian_class_scores(pooled(result.tables)).mapping  # one matching for all images
+        inside = [label for label, stands_for in mapping.items() if stands_for == 1]
+        for name, labels, truth in frames:
+            mask = mask_kind(np.isin(labels, inside), truth, ignore=-1)
+            both = result.images[name]
+            result.images[name] = Scores(both.means | mask.means, both.pooled | mask.pooled)
     return result.summary()
 
 
 def _frames(found: Mapping[str, Labels], truths: Hints) -> Iterator[tuple[str, Labels, Labels]]:
+    """Yield the labels and the classes of each frame that has truth, -1 = none; of objects, 1 = within one."""
     for name, labels in found.items():
         frames = truths.arrays.get(name, [])
+        if truths.objects:
+            frames = [np.minimum(truth, 1) for truth in frames]
         parts = [labels] if labels.ndim == (frames[0].ndim if frames else 0) else list(labels)
         for number, truth in enumerate(frames):
             if (truth >= 0).any():
