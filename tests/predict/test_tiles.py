@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from selfseg.predict.tiles import Grid, make_grid, tile_plan
-from selfseg.predict.tilewise import BLEND, TileWise, memory_budget, plan_grid
+from selfseg.predict.tilewise import BLEND, TileWise, exact_grid, memory_budget, plan_grid
 from selfseg.predict.whole import predict
 
 shapes = st.lists(st.integers(1, 20), min_size=2, max_size=3).map(tuple)
@@ -20,6 +20,7 @@ class Blur:
     """Two classes: a mean over a window of `context` pixels on each side, and what it lacks to 1; zeros beyond the image."""
 
     n_classes = 2
+    multiple = 1
 
     def __init__(self, context, n_dims=2, whole=False):
         self.reach, self.whole, self.largest = context, whole, 0
@@ -147,3 +148,18 @@ def test_memory_is_bounded_by_what_is_asked_for():
 def test_an_image_without_pixels_is_refused():
     with pytest.raises(ValueError, match="at least one pixel"):
         predict(Blur(1), np.zeros((1, 0, 5), np.float32))
+
+
+@pytest.mark.parametrize("multiple", [1, 8, 16])
+@pytest.mark.parametrize("shape", [(100, 61), (7, 300), (20, 33, 41)])
+def test_tiles_of_a_method_with_poolings_begin_at_their_multiples(shape, multiple):
+    method = Blur(5, len(shape))
+    method.multiple = multiple
+    grid = exact_grid(method, shape, 900)
+    assert len(grid) > 1
+    for place in grid.places():
+        tile = grid.tile(place)
+        for core, outer, n in zip(tile.core, tile.outer, shape, strict=True):
+            assert core.start % multiple == 0 and outer.start % multiple == 0
+            assert core.start - outer.start >= min(5, core.start) and outer.stop - core.stop >= min(5, n - core.stop)
+            assert outer.stop == n or outer.stop % multiple == 0

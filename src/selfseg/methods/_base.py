@@ -56,7 +56,7 @@ class MethodConfig(Config):
 
 
 class Method(nn.Module, ABC):
-    """A segmentation method that learns from unlabelled images. One file, one subclass.
+    """A segmentation method, that learns from unlabelled images unless `needs_hints`. One file, one subclass.
 
     The loop owns iteration, precision, device, checkpoints, previews and progress. A method owns its networks, its losses
     and its schedule. Its whole state is tensors: what `state` returns is what is saved.
@@ -81,7 +81,11 @@ class Method(nn.Module, ABC):
     """Where the ``paper`` preset differs from the paper, one phrase each."""
 
     uses_hints: ClassVar[bool] = False
-    """Whether `Batch.hints` changes what is learned; scribbles are refused where it does not."""
+    """Whether `Batch.hints` changes what is learned; scribbles and labels are refused where it does not."""
+
+    needs_hints: ClassVar[bool] = False
+    """Whether nothing can be learned without `Batch.hints`. The classes are those of the hints then, in their order, and the
+    option `classes` is set to their number."""
 
     def __init__(self, config: MethodConfig, n_channels: int, n_dims: int = 2) -> None:
         super().__init__()
@@ -98,6 +102,19 @@ class Method(nn.Module, ABC):
     def context(self) -> int | None:
         """Pixels of halo that a prediction needs on each side; None = the whole image."""
         return None
+
+    @property
+    def multiple(self) -> int:
+        """Tiles begin at multiples of this many pixels: a pooling sees a grid."""
+        return 1
+
+    @property
+    def held_out(self) -> float:
+        """Share of the training images, 0-1, that is kept from `steps` and given to `hold_out`."""
+        return 0.0
+
+    def hold_out(self, batches: Callable[[], Iterable[Batch]]) -> None:
+        """Take the images that are never learned from, for choosing among weights; called before the first step, if there are any."""
 
     @abstractmethod
     def n_steps(self, n_images: int) -> int:
@@ -128,8 +145,8 @@ class Method(nn.Module, ABC):
     def finish(self, batches: Callable[[], Iterable[Batch]]) -> None:
         """Complete the model after the last step; `batches()` gives one pass over the training images, each time it is called."""
 
-    def status(self) -> dict[str, int]:
-        """Return whole numbers worth showing while training, for example ``{"classes": 7}``."""
+    def status(self) -> Mapping[str, float]:
+        """Return figures worth showing while training, for example ``{"classes": 7}``."""
         return {}
 
     def stop_reason(self) -> str | None:

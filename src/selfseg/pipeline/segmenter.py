@@ -128,20 +128,20 @@ class Segmenter:
             setattr(self, name, value)
         return self
 
-    def fit(self, inputs: Any, y: None = None, **how: Any) -> Self:
-        """Learn from unlabelled images.
+    def fit(self, inputs: Any, y: Any = None, **how: Any) -> Self:
+        """Learn from images, and from labels where the method takes them.
 
         Parameters
         ----------
         inputs
             A path, a folder, a glob, an array, an `Image`, or a list of any of these.
         y
-            Not used; there for scikit-learn.
+            Labels, in one of the forms of `selfseg.pipeline.supervision.find_label_set`; the same as ``labels=``.
         **how
-            Fields of `selfseg.pipeline.fitting.Fitting`: ``scribbles``, ``out``, ``resume``, ``axes``, ``progress``, ...
+            Fields of `selfseg.pipeline.fitting.Fitting`: ``labels_as``, ``scribbles``, ``out``, ``resume``, ``axes``, ...
         """
         parse_refinements(self.refine)  # a mistake in it is found before the learning, not after
-        fitting = Fitting(self.method, self.config(), self.preset, self.seed, self.device, **how)
+        fitting = Fitting(self.method, self.config(), self.preset, self.seed, self.device, **{"labels": y, **how})
         fitted = fitting.run(inputs)
         self.method_, self.table_, self.preparation_ = fitted.method, fitted.table, fitted.preparation
         self.facts_, self.failures_ = fitted.facts, fitted.failures

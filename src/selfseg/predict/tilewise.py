@@ -1,5 +1,6 @@
 """Prediction tile by tile of an image that is read window by window, so that memory does not grow with the image."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
@@ -68,10 +69,24 @@ def plan_grid(method: Method, shape: Sequence[int], budget: int, multiple: int =
     per_pixel = max(1.0, method.prediction_bytes(LARGEST_TILE) / LARGEST_TILE)
     most = max(SMALLEST_TILE, int(budget / per_pixel))
     if method.context is not None:
-        return make_grid(shape, method.context, min(most, LARGEST_TILE), multiple)
+        return exact_grid(method, shape, min(most, LARGEST_TILE), multiple)
     if int(np.prod(shape, dtype=np.int64)) <= most:
         return Grid(tuple(shape), tuple(shape), 0)
     return make_grid(shape, BLEND[len(shape)], most, multiple, wide=True)
+
+
+def exact_grid(method: Method, shape: Sequence[int], max_pixels: int, multiple: int = 1) -> Grid:
+    """Return tiles that give what the whole image gives: the method's finite context as halo, on the grid of its poolings.
+
+    Parameters
+    ----------
+    method
+        A method whose context is not None.
+    shape, max_pixels, multiple
+        As in `predict.tiles.make_grid`.
+    """
+    step, context = method.multiple, method.context or 0
+    return make_grid(shape, -(-context // step) * step, max_pixels, math.lcm(multiple, step))
 
 
 class TileWise:

@@ -6,8 +6,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.memory import reusing_memory
 from selfseg.methods._base import Method
-from selfseg.predict.tiles import make_grid
-from selfseg.predict.tilewise import Region, TileWise, memory_budget, plan_grid
+from selfseg.predict.tilewise import Region, TileWise, exact_grid, memory_budget, plan_grid
 
 
 def predict(
@@ -42,7 +41,7 @@ def predict(
         return array[(slice(None), *region)]
 
     if tile_pixels is not None and method.context is not None:
-        grid = make_grid(shape, method.context, tile_pixels)
+        grid = exact_grid(method, shape, tile_pixels)
     else:
         device = next((tensor.device for tensor in method.state().values()), torch.device("cpu"))
         grid = plan_grid(method, shape, memory_budget(memory, device))

@@ -11,6 +11,8 @@ from selfseg.apps.cli.parameters import (
     Device,
     Inputs,
     Instances,
+    Labels,
+    LabelsAs,
     Limit,
     Memory,
     MethodName,
@@ -29,6 +31,7 @@ from selfseg.apps.cli.parameters import (
     app,
     memory_bytes,
     object_options,
+    settings_of,
     verdict,
 )
 from selfseg.core.errors import UsageError, explain
@@ -44,16 +47,6 @@ def _options(
     device: str,
     settings: list[str],
 ) -> dict[str, Any]:
-    import yaml
-
-    options = {}
-    for item in settings:
-        key, sign, value = item.partition("=")
-        if not sign:
-            raise UsageError(
-                explain("--set", expected="key=value", got=repr(item), fix="write for example --set momentum=0.5")
-            )
-        options[key.strip().replace("-", "_")] = yaml.safe_load(value)
     if classes != "auto" and not classes.isdigit():
         raise UsageError(
             explain(
@@ -68,7 +61,7 @@ def _options(
         "seed": seed,
         "prepare": prepare,
         "device": device,
-        "options": options,
+        "options": settings_of(settings),
         "refine": refine,
     }
 
@@ -139,6 +132,8 @@ def fit(
     classes: Classes = "auto",
     preset: Preset = "default",
     seed: Seed = 0,
+    labels: Labels = None,
+    labels_as: LabelsAs = "sparse",
     scribbles: Scribbles = None,
     truth: Annotated[
         Path | None, Parameter(help="Truth of training images: scores beside the losses; nothing is learned from it.")
@@ -165,6 +160,8 @@ def fit(
     bar = Bar(quiet)
     model = Segmenter(**_options(method, classes, preset, seed, prepare, refine, device, set_))
     how: dict[str, Any] = {
+        "labels": labels,
+        "labels_as": labels_as,
         "scribbles": scribbles,
         "truth": truth,
         "resume": resume,

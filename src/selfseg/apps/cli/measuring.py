@@ -61,7 +61,10 @@ def benchmark(
     ] = None,
     train: Annotated[
         str | None,
-        Parameter(help="Fit each method once on this split (SPLIT or SPLIT:COUNT) instead of on each image alone."),
+        Parameter(
+            help="Fit each method once on this split (SPLIT or SPLIT:COUNT) instead of on each image alone; "
+            "methods that need labels get its truth."
+        ),
     ] = None,
     boundaries: Annotated[
         bool, Parameter(negative="", help="Score boundaries at every scale too (ODS, OIS, AP); slow.")

@@ -1,9 +1,11 @@
 """The application, and the parameters that several commands share, each with its help."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
+
+from selfseg.core.errors import UsageError, explain
 
 if TYPE_CHECKING:
     from selfseg.pipeline.instances import ObjectOptions
@@ -56,6 +58,17 @@ Write = Annotated[
     ),
 ]
 Ngff = Annotated[str, Parameter(help="Version of OME-Zarr that is written: 0.5 or 0.4.")]
+Labels = Annotated[
+    Path | None,
+    Parameter(help="Labels of some of the images: a label image, or a folder with files of the images' names."),
+]
+LabelsAs = Annotated[
+    str,
+    Parameter(
+        help="What labels mean. sparse: classes, 0 = not labelled; full: classes, 0 is one too; objects: 0 = background, "
+        "every other number one object, and touching objects are set apart."
+    ),
+]
 Resume = Annotated[bool, Parameter(negative="", help="Go on with an interrupted run.")]
 Overwrite = Annotated[bool, Parameter(negative="", help="Begin anew although the folder holds an unfinished run.")]
 Limit = Annotated[int | None, Parameter(help="Use only the first so many inputs.")]
@@ -80,6 +93,26 @@ def memory_bytes(text: str | None) -> int | None:
     from selfseg.core.memory import parse_bytes
 
     return None if text is None else parse_bytes(text)
+
+
+def settings_of(items: list[str]) -> dict[str, Any]:
+    """Return the options that ``--set key=value`` gives.
+
+    Raises
+    ------
+    UsageError
+        If one has no equals sign.
+    """
+    import yaml
+
+    options = {}
+    for item in items:
+        key, sign, value = item.partition("=")
+        if not sign:
+            fix = "write for example --set momentum=0.5"
+            raise UsageError(explain("--set", expected="key=value", got=repr(item), fix=fix))
+        options[key.strip().replace("-", "_")] = yaml.safe_load(value)
+    return options
 
 
 def verdict(failures: list[tuple[str, str]]) -> int:
