@@ -103,7 +103,14 @@ def class_areas(
         Unit of `spacing`.
     """
     steps = tuple(spacing) if spacing is not None else (1.0,) * labels.ndim
-    counts = np.bincount(labels.ravel(), minlength=1 + max((item.id for item in table.classes), default=0))
+    return counted_areas(image, np.bincount(labels.ravel()), table, steps, unit)
+
+
+def counted_areas(
+    image: str, counts: NDArray[np.integer], table: ClassTable, steps: Sequence[float], unit: str
+) -> list[ClassArea]:
+    """Return what each class covers, out of the number of pixels of each id ``[n]``; `steps` is the size of a pixel."""
+    counts = np.pad(counts, (0, 1 + max((item.id for item in table.classes), default=0)))
     total = int(counts.sum() - counts[IGNORE])
     size = math.prod(steps)
     power = f"{unit}{POWERS.get(len(steps), f'^{len(steps)}')}"

@@ -1,7 +1,7 @@
 """Fitting: from inputs to a model whose classes are ordered, and to its folder if one was asked for."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from selfseg.core.palette import class_colours
 from selfseg.core.progress import Progress, Silent
 from selfseg.core.seed import derive
 from selfseg.methods._base import Method, MethodConfig, find_method
+from selfseg.pipeline.frame_choice import FrameChoice, take_frames
 from selfseg.pipeline.preview import write_preview
 from selfseg.pipeline.training_set import Failure, TrainingSet, build_training_set
 from selfseg.pipeline.watch import LOOKS, TruthWatch, watch_truth
@@ -62,6 +63,8 @@ class Fitting:
         Begin anew although `out` holds an unfinished run.
     axes
         Axes of the inputs, None = as the files say.
+    frames, n_frames, slices
+        Which frames of a sequence to learn from (`pipeline.frame_choice.FrameChoice`).
     limit
         Use only the first so many inputs.
     compiled
@@ -83,6 +86,9 @@ class Fitting:
     resume: bool = False
     overwrite: bool = False
     axes: str | None = None
+    frames: Sequence[int] | None = None
+    n_frames: int | None = None
+    slices: str | None = None
     limit: int | None = None
     compiled: bool | None = None
     checkpoint_every: float = 20.0
@@ -100,14 +106,15 @@ class Fitting:
         if self.scribbles is not None and not find_method(self.name).uses_hints:
             expected, fix = "a method that learns from them", "leave them out, or use --method feature_clustering"
             raise UsageError(explain("scribbles", expected=expected, got=self.name, fix=fix))
-        sources = find_inputs(inputs, limit=self.limit)
+        choice = FrameChoice(None if self.frames is None else tuple(self.frames), self.n_frames, self.slices)
+        sources, sequence, lost = take_frames(find_inputs(inputs, limit=self.limit), choice, self.axes, progress)
         hints = find_hints(self.scribbles, sources) if self.scribbles is not None else {}
         data = build_training_set(sources, self.config.prepare, hints, self.axes, progress)
         method = self._build(data)
         precision = choose_precision(device, method.n_steps(len(data.samples)), self.compiled)
         watch = None if self.truth is None else watch_truth(self.truth, data, progress)
         _check_memory(method, data, device, progress)
-        facts = self._facts(data, precision)
+        facts = self._facts(data, precision) | {"sequence": sequence}
         resume = self.folder is not None and self._open(self.folder, facts)
         stream = Stream(data.samples, self.config.batch_size, derive(self.seed, "stream"))
         training = self._training(method, stream, precision, data, progress, watch)
@@ -117,7 +124,7 @@ class Fitting:
         method.eval()
         table = order_classes(method, stream.once(), data.hint_values)
         facts |= {"steps": steps, "seconds": round(training.seconds, 3)}
-        return Fitted(method, table, data.preparation, facts, data.failures)
+        return Fitted(method, table, data.preparation, facts, [*lost, *data.failures])
 
     def close(self, fitted: Fitted) -> None:
         """Note in the folder that the run is finished, once the model is stored."""

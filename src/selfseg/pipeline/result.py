@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,14 @@ from selfseg.export.classes import write_classes
 from selfseg.export.labels import write_labels
 from selfseg.export.overlay import write_overlay
 from selfseg.refine.hierarchy import Hierarchy
+
+
+class Segmented(NamedTuple):
+    """Labels ``[*S]``, probabilities ``[K *S]`` and the way to the merge tree of one image or frame."""
+
+    labels: NDArray[np.integer]
+    probabilities: NDArray[np.float32]
+    tree: Callable[[], Hierarchy]
 
 
 @dataclass

@@ -4,13 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from selfseg.core.errors import SelfsegError
+from selfseg.core.errors import InputError, SelfsegError
 from selfseg.core.progress import Progress, Silent
+from selfseg.pipeline.frame_choice import check_slices
 from selfseg.pipeline.outputs import OutputFolder
 from selfseg.pipeline.result import Result
 from selfseg.pipeline.segmenter import Segmenter
+from selfseg.pipeline.sequence import find_sequences, segment_sequence
 from selfseg.pipeline.training_set import Failure
 from selfseg.read import Source, find_inputs
+from selfseg.read.frames import FrameSource
 
 
 def fit(inputs: Any, method: str = "feature_clustering", **options: Any) -> Segmenter:
@@ -53,7 +56,7 @@ def segment(inputs: Any, method: str = "feature_clustering", **options: Any) -> 
     """
     model, how = _split_options(method, options)
     model.fit(inputs, **how)
-    return model.predict(inputs, how.get("axes"), how.get("progress"))
+    return model.predict(inputs, how.get("axes"), how.get("progress"), how.get("slices"))
 
 
 def _split_options(method: str, options: dict[str, Any]) -> tuple[Segmenter, dict[str, Any]]:
@@ -68,12 +71,15 @@ def predict(
     *,
     axes: str | None = None,
     limit: int | None = None,
+    slices: str | None = None,
+    sequence: bool | None = None,
+    link: bool = False,
     failures: Sequence[Failure] = (),
     progress: Progress | None = None,
 ) -> list[Failure]:
     """Segment images into a folder: labels, overlays, class table, ``run.json`` and ``report.html``.
 
-    One image is in memory at a time. An input that fails is named; the others are done.
+    One image, or one frame of a video, is in memory at a time. An input that fails is named; the others are done.
 
     Parameters
     ----------
@@ -85,6 +91,13 @@ def predict(
         The folder.
     axes, limit
         As for `fit`.
+    slices
+        With a 2D model: how volumes are cut, ``z`` (if None), ``y``, ``x``, or ``all``, the mean over the three.
+    sequence
+        Whether several images are the frames of one sequence, and a time series is one: they get an overlay video and a flicker
+        score, as videos always do. None = if the model learned from frames.
+    link
+        Link the frames of a sequence over time (`selfseg.refine.link`).
     failures
         Inputs that failed before (while training), to be named in the report.
     progress
@@ -96,9 +109,15 @@ def predict(
         Inputs that failed, empty if all are done.
     """
     progress = progress or Silent()
+    check_slices(slices)
     folder = OutputFolder(Path(out), model)
     known = dict(failures)
-    for source, outcome in model.iter_predict(_to_do(inputs, limit, known), axes, progress):
+    if sequence is None:
+        sequence = model.facts_.get("sequence", {}).get("kind") == "frames"
+    sequences, stills = find_sequences(_to_do(inputs, limit, known), sequence, axes)
+    for one in sequences:
+        known.update(_segment_sequence(model, one, folder, link, progress))
+    for source, outcome in model.iter_predict(stills, axes, progress, slices) if stills else ():
         if isinstance(outcome, SelfsegError):
             known[source.name] = str(outcome)
             progress.say(str(outcome))
@@ -106,6 +125,23 @@ def predict(
             folder.add(outcome, source)
     folder.close(list(known.items()))
     return list(known.items())
+
+
+def _segment_sequence(
+    model: Segmenter, source: FrameSource | Failure, folder: OutputFolder, link: bool, progress: Progress
+) -> list[Failure]:
+    if not isinstance(source, FrameSource):
+        progress.say(source[1])
+        return [source]
+    try:
+        run = segment_sequence(model, source, folder.out, link, progress)
+    except InputError as error:
+        progress.say(str(error))
+        return [(source.name, str(error))]
+    for note in [*run.notes, f"{source.name}: {run.flicker.describe()}; {run.frames_per_second:.2f} frames/s"]:
+        progress.say(note)
+    folder.add_sequence(run, link)
+    return run.failures
 
 
 def _to_do(inputs: Any, limit: int | None, known: dict[str, str]) -> list[Source]:

@@ -18,12 +18,14 @@ from selfseg.methods._base import Method, MethodConfig, build_config
 from selfseg.methods._store import load_method, save_method
 from selfseg.pipeline.card import model_card, selfseg_version
 from selfseg.pipeline.fitting import Fitting
-from selfseg.pipeline.result import Result
+from selfseg.pipeline.result import Result, Segmented
 from selfseg.pipeline.training_set import Failure
+from selfseg.predict.slices import predict_slices
 from selfseg.predict.whole import predict as predict_probabilities
 from selfseg.read import Source, find_inputs, split_frames
 from selfseg.refine.decide import class_probabilities, decide
-from selfseg.refine.hierarchy import Hierarchy, hierarchy
+from selfseg.refine.hierarchy import Hierarchy, hierarchy, plain_hierarchy
+from selfseg.refine.link import Link
 from selfseg.refine.steps import parse_refinements
 from selfseg.sample.prepare import Preparation, Prepared
 from selfseg.train.precision import choose_device
@@ -148,8 +150,12 @@ class Segmenter:
             fitting.close(fitted)
         return self
 
-    def predict(self, inputs: Any, axes: str | None = None, progress: Progress | None = None) -> Result | list[Result]:
+    def predict(
+        self, inputs: Any, axes: str | None = None, progress: Progress | None = None, slices: str | None = None
+    ) -> Result | list[Result]:
         """Segment images: a single input gives one `Result`, a list, folder or glob gives a list.
+
+        A video is read whole; `selfseg.predict` segments one of any length into files. For `slices` see `predict_image`.
 
         Raises
         ------
@@ -157,7 +163,7 @@ class Segmenter:
             At the first input that cannot be segmented. `iter_predict` goes on past it.
         """
         results = []
-        for _, outcome in self.iter_predict(find_inputs(inputs), axes, progress or Silent()):
+        for _, outcome in self.iter_predict(find_inputs(inputs), axes, progress or Silent(), slices):
             if isinstance(outcome, SelfsegError):
                 raise outcome
             results.append(outcome)
@@ -165,14 +171,17 @@ class Segmenter:
         return results[0] if single else results
 
     def iter_predict(
-        self, sources: list[Source], axes: str | None, progress: Progress
+        self, sources: list[Source], axes: str | None, progress: Progress, slices: str | None = None
     ) -> Iterator[tuple[Source, Result | SelfsegError]]:
         """Yield each input with its result, or with the error that kept it from one; one image is in memory at a time."""
         progress.start("segmenting", len(sources))
         try:
             for done, source in enumerate(sources, 1):
                 try:
-                    outcome: Result | SelfsegError = self.predict_image(source.read(axes))
+                    image = source.read(axes)
+                    if slices is None and self.cuts(image):
+                        progress.say(f"{source.name}: a volume and a 2D model, so slice by slice along z (--slices)")
+                    outcome: Result | SelfsegError = self.predict_image(image, slices, progress)
                 except SelfsegError as error:
                     outcome = error
                 except MemoryError:
@@ -185,25 +194,58 @@ class Segmenter:
         finally:
             progress.finish()
 
-    def predict_image(self, image: Image) -> Result:
-        """Segment one image; a series (axis T) frame by frame."""
-        self._check_fitted(image)
+    def predict_image(self, image: Image, slices: str | None = None, progress: Progress | None = None) -> Result:
+        """Segment one image; a series (axis T) frame by frame, a volume slice by slice if the model is 2D.
+
+        Parameters
+        ----------
+        image
+            The image.
+        slices
+            Axis across which a volume is cut into slices: ``z``, ``y``, ``x``, or ``all``: the mean over the three. None = z.
+        progress
+            Who watches the slices.
+        """
+        self.check(image)
         begun = time.monotonic()
-        parts = [self._predict_frame(frame) for frame in split_frames(image)]
+        parts = [self.segment_frame(frame, slices, progress=progress) for frame in split_frames(image)]
         if "T" not in image.axes:
             labels, probabilities, tree = parts[0]
         else:
             labels, probabilities, tree = np.stack([p[0] for p in parts]), np.stack([p[1] for p in parts], 1), None
         return Result(image, labels, probabilities, self.table_, time.monotonic() - begun, tree)
 
-    def _predict_frame(self, frame: Image) -> tuple[NDArray[np.integer], NDArray[np.float32], partial[Hierarchy]]:
+    def segment_frame(
+        self, frame: Image, slices: str | None = None, link: Link | None = None, progress: Progress | None = None
+    ) -> Segmented:
+        """Segment one image without T; `link` links it to the frames that it was given before."""
+        if self.cuts(frame):
+            return self._segment_slices(frame, slices or "z", progress or Silent())
         prepared = self.preparation_.apply(frame)
-        clusters = predict_probabilities(self.method_, prepared.array)
-        probabilities = prepared.restore(class_probabilities(clusters, self.table_))  # [K *S]
+        probabilities = class_probabilities(predict_probabilities(self.method_, prepared.array), self.table_)
+        if link is not None:
+            probabilities = link(probabilities, prepared.array)
+        probabilities = prepared.restore(probabilities)  # [K *S]
         for refinement in parse_refinements(self.refine):
             probabilities = refinement.apply(probabilities, frame, prepared.inside)
         labels = decide(probabilities, prepared.inside)
-        return labels, probabilities, partial(self._hierarchy, prepared, probabilities)
+        return Segmented(labels, probabilities, partial(self._hierarchy, prepared, probabilities))
+
+    def cuts(self, image: Image) -> bool:
+        """Whether the model is 2D and the image a volume, so that it is taken slice by slice."""
+        return hasattr(self, "method_") and self.method_.n_dims == 2 and "Z" in image.axes
+
+    def _segment_slices(self, volume: Image, slices: str, progress: Progress) -> Segmented:
+        def assign(plane: Image) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+            labels, probabilities, _ = self.segment_frame(plane)
+            return probabilities, None if labels.all() else labels > 0
+
+        def tick(done: int, total: int) -> None:
+            progress.update(0, {f"slice of {total}": done})
+
+        axes = "ZYX" if slices == "all" else slices.upper()
+        probabilities, inside = predict_slices(assign, volume, axes, tick)
+        return Segmented(decide(probabilities, inside), probabilities, partial(plain_hierarchy, volume, probabilities))
 
     def _hierarchy(self, prepared: Prepared, probabilities: NDArray[np.float32]) -> Hierarchy:
         """The method's own merge tree where it has one, else that of its probabilities, at the image's own size."""
@@ -213,18 +255,21 @@ class Segmenter:
         superpixels, tree = own
         return Hierarchy(prepared.restore_labels(superpixels, fill=-1), tree)
 
-    def _check_fitted(self, image: Image) -> None:
+    def check(self, image: Image) -> Self:
+        """Return the model if it is fitted and takes such an image, else raise."""
         if not hasattr(self, "method_"):
             raise UsageError(
                 "model: expected a fitted model, got an unfitted one; call fit first, or selfseg.load a folder"
             )
         wanted = (self.method_.n_channels, self.method_.n_dims)
-        if (image.n_channels, len(image.spatial_shape)) != wanted:
+        n_dims = 2 if self.cuts(image) else len(image.spatial_shape)
+        if (image.n_channels, n_dims) != wanted:
             expected = "{} channel(s) in {}D, as in training".format(*wanted)
             got = f"{image.n_channels} channel(s), axes {image.axes}"
             raise InputError(
                 explain(image.name, expected=expected, got=got, fix="convert it, or name its axes with --axes")
             )
+        return self
 
     def save(self, folder: Path | str) -> None:
         """Write the model folder: weights, configuration, class table, card."""

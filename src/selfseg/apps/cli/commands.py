@@ -9,9 +9,13 @@ from selfseg.apps.cli.parameters import (
     Axes,
     Classes,
     Device,
+    Frames,
     Inputs,
+    InSequence,
     Limit,
+    LinkFrames,
     MethodName,
+    NFrames,
     Out,
     Overwrite,
     Prepare,
@@ -22,6 +26,7 @@ from selfseg.apps.cli.parameters import (
     Scribbles,
     Seed,
     Settings,
+    Slices,
     app,
     verdict,
 )
@@ -85,6 +90,11 @@ def segment(
     prepare: Prepare = None,
     refine: Refine = None,
     axes: Axes = None,
+    frames: Frames = None,
+    n_frames: NFrames = None,
+    slices: Slices = None,
+    sequence: InSequence = None,
+    link: LinkFrames = False,
     device: Device = "auto",
     set_: Settings = [],  # noqa: B006 (read only)
     limit: Limit = None,
@@ -98,6 +108,7 @@ def segment(
     """Learn from images and segment them, in one go."""
     from selfseg.apps.cli.bar import Bar
     from selfseg.pipeline import Segmenter, predict
+    from selfseg.pipeline.frame_choice import parse_numbers
 
     bar = Bar(quiet)
     model = Segmenter(**_options(method, classes, preset, seed, prepare, refine, device, set_))
@@ -106,11 +117,15 @@ def segment(
         "resume": resume,
         "overwrite": overwrite,
         "axes": axes,
+        "frames": parse_numbers(frames),
+        "n_frames": n_frames,
+        "slices": slices,
         "compiled": compile_,
         "progress": bar,
     }
     model.fit(reference or inputs, out=out / "model", limit=None if reference else limit, **how)
-    failures = predict(model, inputs, out, axes=axes, limit=limit, failures=model.failures_, progress=bar)
+    after: dict[str, Any] = {"slices": slices, "sequence": sequence, "link": link, "failures": model.failures_}
+    failures = predict(model, inputs, out, axes=axes, limit=limit, progress=bar, **after)
     bar.say(f"{len(model.table_)} classes; labels, overlays and {out / 'report.html'} are written")
     return verdict(failures)
 
@@ -132,6 +147,9 @@ def fit(
     prepare: Prepare = None,
     refine: Refine = None,
     axes: Axes = None,
+    frames: Frames = None,
+    n_frames: NFrames = None,
+    slices: Slices = None,
     device: Device = "auto",
     set_: Settings = [],  # noqa: B006 (read only)
     limit: Limit = None,
@@ -147,6 +165,7 @@ def fit(
     """Learn a model from images; OUT becomes the model folder."""
     from selfseg.apps.cli.bar import Bar
     from selfseg.pipeline import Segmenter
+    from selfseg.pipeline.frame_choice import parse_numbers
 
     bar = Bar(quiet)
     model = Segmenter(**_options(method, classes, preset, seed, prepare, refine, device, set_))
@@ -156,6 +175,9 @@ def fit(
         "resume": resume,
         "overwrite": overwrite,
         "axes": axes,
+        "frames": parse_numbers(frames),
+        "n_frames": n_frames,
+        "slices": slices,
         "limit": limit,
         "compiled": compile_,
     }
@@ -174,6 +196,9 @@ def predict(
     *,
     out: Out,
     axes: Axes = None,
+    slices: Slices = None,
+    sequence: InSequence = None,
+    link: LinkFrames = False,
     refine: Annotated[
         str | None, Parameter(help="Refine the result in another way than the model's own: crf=key:value,..., or none.")
     ] = None,
@@ -190,7 +215,8 @@ def predict(
     fitted = load(model, device)
     if refine is not None:
         fitted.set_params(refine=refine)
-    failures = run(fitted, inputs, out, axes=axes, limit=limit, progress=bar)
+    how: dict[str, Any] = {"axes": axes, "limit": limit, "slices": slices, "sequence": sequence, "link": link}
+    failures = run(fitted, inputs, out, progress=bar, **how)
     bar.say(f"labels, overlays and {out / 'report.html'} are written")
     return verdict(failures)
 

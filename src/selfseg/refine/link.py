@@ -1,0 +1,76 @@
+"""Linking over time: each frame's probabilities averaged with those of the frame before, where the picture is the same.
+
+With q(p) the pixel of frame t-1 from which pixel p of frame t came (`regions.motion`), I the prepared pictures and P the
+probabilities,
+
+    a_t(p)  = strength exp(-|I_t(p) - I_{t-1}(q(p))|^2 / (2 sigma^2)),
+    P~_t(p) = (1 - a_t(p)) P_t(p) + a_t(p) P~_{t-1}(q(p)):
+
+an exponential average along the motion (a recursive filter), which forgets where the picture changes. It looks at one frame
+before and none ahead, so that memory is constant and the first frames do not depend on the last.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfseg.regions.motion import block_motion, origins
+
+STRENGTH = 0.8
+"""Share of the frame before where the picture is the same: an average over about 1 / (1 - 0.8) = 5 frames."""
+
+LIKENESS = 0.05
+"""sigma, as a share of the range of the frame."""
+
+
+@dataclass
+class Link:
+    """Links the frames of one sequence, given one after the other.
+
+    Attributes
+    ----------
+    strength
+        0-1 without 1.
+    likeness
+        sigma as a share of the range (from the 1st to the 99th percentile) of the frame.
+    """
+
+    strength: float = STRENGTH
+    likeness: float = LIKENESS
+    _picture: NDArray[np.float32] | None = field(default=None, repr=False)
+    _linked: NDArray[np.float32] | None = field(default=None, repr=False)
+
+    def __call__(self, probabilities: NDArray[np.float32], picture: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the probabilities of the next frame, linked to those before.
+
+        Parameters
+        ----------
+        probabilities
+            ``[K Y X]``, sums to 1 over K.
+        picture
+            ``[C Y X]``, the prepared frame.
+        """
+        linked = probabilities
+        if self._picture is not None and self._linked is not None and self._picture.shape == picture.shape:
+            linked = self._average(probabilities, picture, self._picture, self._linked)
+        self._picture, self._linked = picture, linked
+        return linked
+
+    def _average(
+        self,
+        probabilities: NDArray[np.float32],
+        picture: NDArray[np.float32],
+        before: NDArray[np.float32],
+        linked: NDArray[np.float32],
+    ) -> NDArray[np.float32]:
+        shape = (picture.shape[1], picture.shape[2])
+        origin = origins(block_motion(before.mean(0), picture.mean(0)), shape).ravel()
+        low, high = np.percentile(picture, (1, 99))
+        sigma = np.float32(max(1e-6, self.likeness * float(high - low)))
+        flat = picture.reshape(len(picture), -1)
+        gap = np.square(flat - before.reshape(len(before), -1)[:, origin]).mean(0)
+        weight = np.float32(self.strength) * np.exp(-gap / (2 * sigma**2))
+        now = probabilities.reshape(len(probabilities), -1)
+        then = linked.reshape(len(linked), -1)[:, origin]
+        return (now + weight * (then - now)).reshape(probabilities.shape)
