@@ -118,6 +118,7 @@ class VideoFrames(FrameSource):
         times, timed = self._listed
         with _opened(self.path) as (container, stream):
             stream.thread_type = "AUTO"
+            stream.codec_context.options = {"err_detect": "explode"}  # else some decoders hand out half a picture
             if start and timed:
                 container.seek(times[start], stream=stream, backward=True)
             number = -1
@@ -132,7 +133,7 @@ class VideoFrames(FrameSource):
         return Image(data, axes, name=self.frame_name(number), source=f"{self.source}, frame {number}")
 
     def _undecodable(self, number: int) -> InputError:
-        fix = "it is skipped; copy or export the file again"
+        fix = "it is skipped, and those up to the next key frame may suffer from it; copy or export the file again"
         return InputError(
             explain(f"{self.source}, frame {number}", expected="a frame that decodes", got="damaged data", fix=fix)
         )
