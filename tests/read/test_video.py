@@ -97,7 +97,9 @@ def test_a_frame_that_does_not_decode_is_named_and_the_others_keep_their_numbers
 
 
 def test_frames_of_another_size_are_named(tmp_path):
-    parts = [write_clip(tmp_path / f"{n}.h264", 6, size=size).read_bytes() for n, size in ((0, (64, 96)), (1, (48, 80)))]
+    parts = [
+        write_clip(tmp_path / f"{n}.h264", 6, size=size).read_bytes() for n, size in ((0, (64, 96)), (1, (48, 80)))
+    ]
     path = tmp_path / "change.h264"
     path.write_bytes(b"".join(parts))
     good, bad, _ = split(VideoFrames(path).frames())
@@ -132,7 +134,9 @@ def test_a_phone_held_upright_gives_upright_frames(tmp_path):
     plain = write_clip(tmp_path / "a.mp4", 3)
     with av.open(str(plain)) as source, av.open(str(tmp_path / "turned.mp4"), "w") as target:
         stream = target.add_stream_from_template(source.streams.video[0])
-        stream.set_display_rotation(90) if hasattr(stream, "set_display_rotation") else pytest.skip("PyAV cannot write it")
+        stream.set_display_rotation(90) if hasattr(stream, "set_display_rotation") else pytest.skip(
+            "PyAV cannot write it"
+        )
         for packet in source.demux(source.streams.video[0]):
             if packet.dts is not None:
                 packet.stream = stream
@@ -160,7 +164,9 @@ def test_a_folder_of_frames_names_what_does_not_fit(tmp_path):
     assert frames.frame(3).data.max() == 3 and frames.frame_name(3) == "3"
 
 
-@pytest.mark.parametrize(("axis", "index", "spacing"), [("Z", 0, (2.0, 3.0)), ("Y", 1, (5.0, 3.0)), ("X", 2, (5.0, 2.0))])
+@pytest.mark.parametrize(
+    ("axis", "index", "spacing"), [("Z", 0, (2.0, 3.0)), ("Y", 1, (5.0, 3.0)), ("X", 2, (5.0, 2.0))]
+)
 def test_slices_of_a_volume_carry_their_spacing_and_mask(axis, index, spacing):
     data = np.arange(4 * 5 * 6 * 2).reshape(4, 5, 6, 2)
     valid = np.random.default_rng(0).random((4, 5, 6)) < 0.5

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError, SelfsegError, explain
 from selfseg.core.image import Image
+from selfseg.core.memory import reusing_memory
 from selfseg.core.progress import Progress
 from selfseg.export.colour_table import labels_picture
 from selfseg.export.label_stack import LabelStack
@@ -132,7 +133,7 @@ def segment_sequence(model: Segmenter, source: FrameSource, out: Path, linked: b
     begun = time.monotonic()
     progress.start(f"segmenting {source.name}", source.n_frames)
     try:
-        with SequenceFiles(out, model, source) as files:
+        with SequenceFiles(out, model, source) as files, reusing_memory():
             run.notes += files.notes
             _run_frames(model, run, files, link, progress, begun)
     finally:
