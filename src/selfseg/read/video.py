@@ -37,7 +37,8 @@ def import_av() -> ModuleType:
         raise InputError(
             explain("video", expected="PyAV for reading videos", got="no such package", fix=fix)
         ) from error
-    av.logging.set_level(av.logging.PANIC)
+    # Not `set_level`: its messages pass through Python, and a decoder that ends while it has one waits for itself.
+    av.logging.set_libav_level(av.logging.PANIC)
     return av
 
 
