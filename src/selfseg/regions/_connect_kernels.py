@@ -75,55 +75,66 @@ def sizes_and_sums(labels, features, sizes, sums):
 def small_contacts(labels, shape, small, groups, contacts):
     """Write each contact of a small region with another of its group into ``contacts [M 2]``; return their number.
 
-    With an empty `contacts` they are only counted. A pair comes once for each pixel face that it shares.
+    A pair comes once for each pixel face that it shares, so that M need not be more than the faces of all small regions.
     """
-    steps = ((shape[2], 1), (shape[1], shape[2]), (shape[0], shape[1] * shape[2]))
-    n = 0
-    for p in range(len(labels)):
-        a = labels[p]
-        if a < 0:
-            continue
-        place = p
-        for length, stride in steps:
-            last = place % length == length - 1
-            place //= length
-            if last:
-                continue
-            b = labels[p + stride]
-            if b < 0 or b == a or groups[a] != groups[b]:
-                continue
-            for source, target in ((a, b), (b, a)):
-                if small[source]:
-                    if len(contacts):
-                        contacts[n, 0], contacts[n, 1] = source, target
-                    n += 1
+    n, p = 0, -1
+    strides = (1, shape[2], shape[1] * shape[2])
+    for z in range(shape[0]):
+        for y in range(shape[1]):
+            for x in range(shape[2]):
+                p += 1
+                a = labels[p]
+                if a < 0:
+                    continue
+                if x + 1 < shape[2] and labels[p + 1] != a:
+                    n = _contact(a, labels[p + 1], small, groups, contacts, n)
+                if y + 1 < shape[1] and labels[p + strides[1]] != a:
+                    n = _contact(a, labels[p + strides[1]], small, groups, contacts, n)
+                if z + 1 < shape[0] and labels[p + strides[2]] != a:
+                    n = _contact(a, labels[p + strides[2]], small, groups, contacts, n)
+    return n
+
+
+@njit(cache=True, nogil=True)
+def _contact(a, b, small, groups, contacts, n):
+    """Enter the contact of two different regions, once for each that is small; return the new number of entries."""
+    if b < 0 or not (small[a] or small[b]) or groups[a] != groups[b]:
+        return n
+    for source, target in ((a, b), (b, a)):
+        if small[source]:
+            contacts[n, 0], contacts[n, 1] = source, target
+            n += 1
     return n
 
 
 @njit(cache=True, nogil=True)
 def merge_rounds(contacts, sizes, sums, min_size, parent):
-    """Let each small region join the neighbour of nearest mean, round by round, until none can; `sizes`, `sums` are used up."""
+    """Let each small region join the neighbour of nearest mean, round by round, until none can.
+
+    `contacts`, `sizes` and `sums` are used up.
+    """
     n_regions = len(sizes)
     best, least = np.empty(n_regions, np.int32), np.empty(n_regions)
-    while True:
+    left = len(contacts)
+    while left:
         best[:] = -1
-        for i in range(len(contacts)):
+        kept = 0
+        for i in range(left):
             a, b = _find(parent, contacts[i, 0]), _find(parent, contacts[i, 1])
             if a == b or sizes[a] >= min_size:
                 continue
+            contacts[kept, 0], contacts[kept, 1] = a, b
+            kept += 1
             gap = 0.0
             for c in range(sums.shape[1]):
                 gap += (sums[a, c] / sizes[a] - sums[b, c] / sizes[b]) ** 2
             if best[a] < 0 or gap < least[a] or (gap == least[a] and b < best[a]):
                 best[a], least[a] = b, gap
+        left = kept
         # Each small region takes one step only, so that no two large ones can meet in it.
-        moved = False
         for a in range(n_regions):
             if best[a] >= 0:
                 _join(parent, a, best[a])
-                moved = True
-        if not moved:
-            return
         for a in range(n_regions):
             root = _find(parent, a)
             if root != a and sizes[a] > 0:

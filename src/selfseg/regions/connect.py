@@ -85,12 +85,11 @@ def merge_small(
     group = np.zeros(n_regions, np.int64)
     if groups is not None:
         group[flat[flat >= 0]] = groups.ravel()[flat >= 0]
-    small, none = sizes < min_size, np.empty((0, 2), np.int32)
-    contacts = np.empty((small_contacts(flat, shape, small, group, none), 2), np.int32)
+    small = sizes < min_size
+    contacts = np.empty((2 * labels.ndim * int(sizes[small].sum()), 2), np.int32)
+    n_contacts = small_contacts(flat, shape, small, group, contacts)
     parent = np.arange(n_regions, dtype=np.int32)
-    if len(contacts):
-        small_contacts(flat, shape, small, group, contacts)
-        merge_rounds(contacts, sizes, sums, min_size, parent)
+    merge_rounds(contacts[:n_contacts], sizes, sums, min_size, parent)
     merged = np.empty(flat.size, np.int32)
     relabel(flat, parent, np.full(n_regions, -1, np.int32), merged)
     return merged.reshape(labels.shape)
