@@ -11,13 +11,13 @@ def texture(height=96, width=128, seed=0):
     return (coarse + 0.2 * rng.random((height, width))).astype(np.float32)
 
 
-@pytest.mark.parametrize("offset", [(0, 0), (3, -5), (-11, 14), (7, 16)])
+@pytest.mark.parametrize("offset", [(0, 0), (3, -5), (-11, 14), (7, 16), (-31, 30)])
 def test_a_shift_is_found_in_every_inner_block(offset):
-    big = texture(160, 200)
-    before = big[32:128, 32:160]
-    after = big[32 + offset[0] : 128 + offset[0], 32 + offset[1] : 160 + offset[1]]
+    big = texture(192, 256)
+    before = big[32:160, 32:224]
+    after = big[32 + offset[0] : 160 + offset[0], 32 + offset[1] : 224 + offset[1]]
     motion = block_motion(before, after)
-    inner = motion[2:-2, 2:-2].reshape(-1, 2)
+    inner = motion[3:-3, 3:-3].reshape(-1, 2)
     np.testing.assert_array_equal(inner, np.broadcast_to(offset, inner.shape))
 
 

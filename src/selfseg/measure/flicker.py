@@ -101,7 +101,7 @@ class FlickerMeter:
 
     def add(self, labels: NDArray[np.integer], image: NDArray[Any]) -> None:
         """Compare a frame, labels ``[Y X]`` and image ``[Y X C]``, with the one before."""
-        factor = -(-max(labels.shape) // LONGEST)
+        factor = min(-(-max(labels.shape) // LONGEST), *labels.shape)
         small = _shrunk(image, factor)
         ids = labels[factor // 2 :: factor, factor // 2 :: factor][: small.shape[0], : small.shape[1]]
         if not self._range:
@@ -128,10 +128,9 @@ def _sum(a: FlickerCount, b: FlickerCount) -> FlickerCount:
 
 def _shrunk(image: NDArray[Any], factor: int) -> NDArray[np.float32]:
     """Return the means over blocks of `factor` pixels on each side ``[y x C]``; what is left over at the ends is cut."""
-    pixels = np.nan_to_num(image.astype(np.float32), posinf=0, neginf=0)
-    if factor == 1:
-        return pixels
-    height, width = (n // factor * factor for n in pixels.shape[:2])
-    rows = np.add.reduceat(pixels[:height, :width], np.arange(0, height, factor), axis=0)
-    both = np.add.reduceat(rows, np.arange(0, width, factor), axis=1)
-    return np.asarray(both / np.float32(factor**2), np.float32)
+    height, width = (n // factor * factor for n in image.shape[:2])
+    total = np.zeros((height // factor, width // factor, *image.shape[2:]), np.float32)
+    for i in range(factor):
+        for j in range(factor):
+            total += image[i:height:factor, j:width:factor]
+    return np.nan_to_num(total / np.float32(factor**2), posinf=0, neginf=0)

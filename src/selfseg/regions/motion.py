@@ -4,7 +4,8 @@ For a block B the offset d is sought that makes
 
     sum_{x in B} |I_t(x) - I_{t-1}(x + d)| + lambda |B| (|d_y| + |d_x|)
 
-least, first on pictures of half the size, then within one pixel of twice that offset. Offsets are whole pixels.
+least: among all short ones on pictures of a quarter of the size, then, on those of half and of full size, near twice the offset
+found before and near zero. Offsets are whole pixels.
 """
 
 import numpy as np
@@ -15,25 +16,31 @@ from selfseg.core.errors import UsageError, explain
 from selfseg.core.threads import run_shared
 
 BLOCK = 16
-"""Side of a block, in pixels."""
+"""Side of a block, in pixels; half of that on smaller pictures."""
+
+LEVELS = 2
+"""How many times the pictures are halved, where they are large enough."""
 
 REACH = 8
-"""Longest offset on each axis at half size; twice that, and one pixel, at full size."""
+"""Longest offset on each axis on the smallest pictures: 32 pixels, and a little more, on full ones."""
+
+NEAR = 2
+"""How far from a guess is searched, in pixels."""
 
 STIFFNESS = 1e-4
 """lambda: what a pixel of offset costs, as a share of the picture's range, so that flat blocks stay in place."""
 
 
 @njit(cache=True, nogil=True)
-def _match(start, stop, before, after, guess, block, reach, cost, found):
-    """Fill ``found [by bx 2]`` for the rows of blocks start..stop, looking `reach` pixels around ``guess [by bx 2]``."""
+def _match(start, stop, before, after, guess, block, reach, cost, found, least):
+    """Better ``found [by bx 2]`` and its cost ``least [by bx]`` in some rows of blocks, `reach` pixels around ``guess``."""
     height, width = after.shape
     for row in range(start, stop):
         y0, y1 = row * block, min((row + 1) * block, height)
         for column in range(found.shape[1]):
             x0, x1 = column * block, min((column + 1) * block, width)
             gy, gx = guess[row, column, 0], guess[row, column, 1]
-            best = np.float32(np.inf)
+            best = least[row, column]
             for dy in range(max(gy - reach, -y0), min(gy + reach, height - y1) + 1):
                 for dx in range(max(gx - reach, -x0), min(gx + reach, width - x1) + 1):
                     total = np.float32((y1 - y0) * (x1 - x0) * (abs(dy) + abs(dx))) * cost
@@ -46,7 +53,7 @@ def _match(start, stop, before, after, guess, block, reach, cost, found):
                         if total >= best:
                             break
                     if total < best:
-                        best = total
+                        best = least[row, column] = total
                         found[row, column, 0], found[row, column, 1] = dy, dx
 
 
@@ -75,16 +82,28 @@ def block_motion(before: NDArray[np.float32], after: NDArray[np.float32], block:
         raise UsageError(explain("frames", expected="two planes of one size", got=got, fix=fix))
     old, new = (np.ascontiguousarray(np.nan_to_num(one), np.float32) for one in (before, after))
     cost = np.float32(STIFFNESS * max(1e-12, float(np.ptp(new)), float(np.ptp(old))))
-    n_blocks = tuple(-(-n // block) for n in new.shape)
-    guess = np.zeros((*n_blocks, 2), np.int32)
-    if min(new.shape) >= 2 * block:
-        small_old, small_new = _half(old), _half(new)
-        coarse = np.zeros((*(-(-n // (block // 2)) for n in small_new.shape), 2), np.int32)
-        run_shared(_match, len(coarse), small_old, small_new, coarse.copy(), block // 2, REACH, cost, coarse)
-        rows, columns = (np.minimum(np.arange(n), m - 1) for n, m in zip(n_blocks, coarse.shape, strict=False))
-        guess = 2 * coarse[rows][:, columns]
-    motion = np.zeros_like(guess)
-    run_shared(_match, len(motion), old, new, guess, block, 1 if guess.any() else 2, cost, motion)
+    return _search(old, new, block, cost, LEVELS)
+
+
+def _search(
+    old: NDArray[np.float32], new: NDArray[np.float32], block: int, cost: np.float32, levels: int
+) -> NDArray[np.int32]:
+    n_rows, n_columns = (-(-n // block) for n in new.shape)
+    motion = np.zeros((n_rows, n_columns, 2), np.int32)
+    least = np.full((n_rows, n_columns), np.inf, np.float32)
+    zero = np.zeros_like(motion)
+    if not levels or min(new.shape) < 4 * block:
+        run_shared(_match, n_rows, old, new, zero, block, REACH, cost, motion, least)
+        return motion
+    coarse = _search(_half(old), _half(new), max(BLOCK // 2, 1), cost, levels - 1)
+    # The block of the smaller picture that holds the middle of each block.
+    rows, columns = (
+        np.minimum((np.arange(n) * block + block // 2) // 2 // (BLOCK // 2), m - 1)
+        for n, m in zip((n_rows, n_columns), coarse.shape, strict=False)
+    )
+    guess = 2 * coarse[rows][:, columns]
+    run_shared(_match, n_rows, old, new, zero, block, NEAR, cost, motion, least)
+    run_shared(_match, n_rows, old, new, guess, block, NEAR, cost, motion, least)
     return motion
 
 
