@@ -133,4 +133,4 @@ def _shrunk(image: NDArray[Any], factor: int) -> NDArray[np.float32]:
     for i in range(factor):
         for j in range(factor):
             total += image[i:height:factor, j:width:factor]
-    return np.nan_to_num(total / np.float32(factor**2), posinf=0, neginf=0)
+    return np.asarray(np.nan_to_num(total / np.float32(factor**2), posinf=0, neginf=0), np.float32)

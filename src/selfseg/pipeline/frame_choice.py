@@ -115,10 +115,10 @@ def take_frames(sources: Sequence[Source], choice: FrameChoice, axes: str | None
     SelfsegError
         If nothing is left: the error of the first sequence.
     """
-    stills = [source for source in sources if not is_video(source)]
+    stills = [source for source in sources if not is_video(source, axes)]
     taken = Taken([] if choice.asked else list(stills), {}, [])
     first: SelfsegError | None = None
-    openers = [(source.name, partial(_video_sequences, source)) for source in sources if is_video(source)]
+    openers = [(source.name, partial(_video_sequences, source)) for source in sources if is_video(source, axes)]
     for name, opener in openers + (_openers(stills, choice, axes, progress) if choice.asked else []):
         try:
             for sequence in opener():
@@ -134,7 +134,7 @@ def take_frames(sources: Sequence[Source], choice: FrameChoice, axes: str | None
 def _take(sequence: FrameSource, choice: FrameChoice, taken: Taken, progress: Progress) -> None:
     numbers = _numbers(sequence, choice, progress)
     images = [sequence.frame(number) for number in numbers]
-    taken.sources.extend(Source(image.name, content=image) for image in images)
+    taken.sources.extend(Source(image.name, content=image, settled=True) for image in images)
     cut = isinstance(sequence, StackFrames) and sequence.axis != "T"
     key = f"{sequence.name} {sequence.axis}" if isinstance(sequence, StackFrames) else sequence.name
     taken.facts.setdefault("kind", "slices" if cut else "frames")

@@ -94,9 +94,9 @@ def find_sequences(
     from selfseg.pipeline.frame_choice import open_video
 
     found: list[FrameSource | Failure] = []
-    stills = [source for source in sources if not is_video(source)]
+    stills = [source for source in sources if not is_video(source, axes)]
     for source in sources:
-        if is_video(source):
+        if is_video(source, axes):
             try:
                 found.append(open_video(source))
             except SelfsegError as error:

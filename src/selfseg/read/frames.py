@@ -202,6 +202,7 @@ def other_size(what: str, image: Image, first: Image) -> InputError:
     )
 
 
-def is_video(source: Source) -> bool:
-    """Return whether an input is a file that is read as a video."""
-    return source.path is not None and FORMATS.get(suffix_of(source.path) or "") == "video"
+def is_video(source: Source, axes: str | None = None) -> bool:
+    """Return whether an input is a file that is read as a video, and not as a volume because the user says that it has Z."""
+    deep = axes is not None and "Z" in axes.upper()
+    return source.path is not None and FORMATS.get(suffix_of(source.path) or "") == "video" and not deep
