@@ -66,6 +66,19 @@ def test_chosen_frames_are_learned_from_and_noted(clip, model):
         fitted(clip, frames=[0, 12])
 
 
+def test_of_a_long_clip_only_some_frames_are_looked_at(clip, monkeypatch):
+    monkeypatch.setattr("selfseg.pipeline.frame_choice.MOST", 4)
+    assert all(number % 3 == 0 for number in fitted(clip, n_frames=2).facts_["sequence"]["chosen"]["bar"])
+
+
+def test_a_clip_of_other_channels_is_refused_at_once(model, tmp_path):
+    grey = np.zeros((5, 20, 30), np.uint8)
+    path = write_clip(tmp_path / "grey.mkv", pictures=grey, codec="ffv1", pixels="gray")
+    failures = predict(model, path, tmp_path / "out")
+    assert len(failures) == 1 and "3 channel(s) in 2D" in failures[0][1]
+    assert not (tmp_path / "out" / "labels").exists()
+
+
 def test_a_clip_becomes_labels_videos_and_a_flicker_score(clip, model, tmp_path):
     watcher = Watcher()
     assert predict(model, clip, tmp_path, progress=watcher) == []

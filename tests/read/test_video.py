@@ -46,6 +46,10 @@ def test_every_frame_comes_in_order_and_by_number(tmp_path, name, codec, pixels)
         row = np.maximum(frame.data[20, :, 1].astype(float) - 100, 0)
         assert abs(float((row * np.arange(96)).sum() / row.sum()) - (2 * number + 3.5)) < 1
         assert frame.axes == "YXC" and frame.name == f"a_f{number:04d}"
+    some, _, _ = split(video.frames(every=7))
+    for place, frame in some.items():
+        np.testing.assert_array_equal(frame.data, good[7 * place].data)
+    assert len(some) == 5
     for number in (29, 0, 7, 23, 8):
         np.testing.assert_array_equal(video.frame(number).data, good[number].data)
     with pytest.raises(InputError, match="frame number from 0 to 29, got 30"):
@@ -88,6 +92,8 @@ def test_a_frame_that_does_not_decode_is_named_and_the_others_keep_their_numbers
     content[at + size // 2 : at + size // 2 + 40] = bytes(40)
     path.write_bytes(content)
     good, bad, end = split(VideoFrames(path).frames())
+    assert split(VideoFrames(path).frames(every=3))[1].keys() == set()
+    assert split(VideoFrames(path).frames(every=7))[1].keys() == {1}
     assert list(bad) == [7] and "frame 7" in str(bad[7]) and "decodes" in str(bad[7])
     assert end is None and list(good) == [n for n in range(20) if n != 7]
     for number, frame in good.items():

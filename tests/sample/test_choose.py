@@ -51,9 +51,3 @@ def test_black_frames_are_not_chosen_unless_there_is_nothing_else():
     black = [(number, Image(np.zeros((48, 64, 3), np.uint8), "YXC")) for number in (5, 6)]
     assert not {5, 6} & set(most_different(frames + black, 4))
     assert most_different(black, 1) == [5]
-
-
-def test_memory_is_bounded_by_looking_at_every_second_frame(monkeypatch):
-    monkeypatch.setattr(choose, "MOST", 16)
-    chosen = most_different(scenes([0] * 100 + [1] * 60 + [2] * 40), 3)
-    assert [number < 100 for number in chosen].count(True) == 1 and 100 <= chosen[1] < 160 <= chosen[2]

@@ -1,5 +1,6 @@
 """Which frames a model learns from: of a video, a time series, a folder of frames, or the slices of a volume."""
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from selfseg.core.progress import Progress
 from selfseg.pipeline.training_set import Failure
 from selfseg.read import Source
 from selfseg.read.frames import FolderFrames, FrameSource, StackFrames, is_video
-from selfseg.sample.choose import most_different
+from selfseg.sample.choose import MOST, most_different
 
 DEFAULT_FRAMES = 4
 """Frames that are chosen when nobody says how many."""
@@ -189,8 +190,9 @@ def _numbers(sequence: FrameSource, choice: FrameChoice, progress: Progress) -> 
         return list(dict.fromkeys(choice.frames))
     wanted = choice.n_frames or DEFAULT_FRAMES
     progress.start("choosing frames", sequence.n_frames)
+    every = max(1, sequence.n_frames // max(MOST, wanted))
     try:
-        numbers = most_different(_readable(sequence, progress), wanted)
+        numbers = most_different(_readable(sequence, every, progress), wanted)
     finally:
         progress.finish()
     if not numbers:
@@ -201,10 +203,10 @@ def _numbers(sequence: FrameSource, choice: FrameChoice, progress: Progress) -> 
     return numbers
 
 
-def _readable(sequence: FrameSource, progress: Progress) -> Iterator[tuple[int, Image]]:
+def _readable(sequence: FrameSource, every: int, progress: Progress) -> Iterator[tuple[int, Image]]:
     """Yield the frames that can be read; name the others."""
     try:
-        for number, frame in enumerate(sequence.frames()):
+        for number, frame in zip(itertools.count(0, every), sequence.frames(every), strict=False):
             if isinstance(frame, InputError):
                 progress.say(str(frame))
             else:

@@ -24,7 +24,7 @@ from selfseg.methods._base import build_config
 from selfseg.pipeline.card import selfseg_version
 from selfseg.pipeline.result import Result
 from selfseg.pipeline.segmenter import Segmenter
-from selfseg.pipeline.sequence import VIDEOS, SequenceRun
+from selfseg.pipeline.sequence import SequenceRun
 from selfseg.pipeline.training_set import Failure
 from selfseg.read import Source
 from selfseg.train.journal import read_journal
@@ -98,8 +98,7 @@ class OutputFolder:
         result = Result(frame, labels, np.empty((0, 0, 0), np.float32), self.model.table_, run.seconds)
         full = len(self.pictures) < MOST_PICTURES
         note = f"{run.n_labelled} of {source.n_frames} frames; {flicker.describe()}"
-        link = f"{VIDEOS}/{source.name}_overlay.mp4"
-        self.pictures.append(replace(_report_image(result, shares, full), name=source.name, note=note, link=link))
+        self.pictures.append(replace(_report_image(result, shares, full), name=source.name, note=note, link=run.link))
 
     def close(self, failures: Sequence[Failure]) -> None:
         """Write ``classes.json``, ``classes.csv``, ``run.json`` and ``report.html``."""

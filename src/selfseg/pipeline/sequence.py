@@ -48,6 +48,8 @@ class SequenceRun:
         The flicker scores.
     counts
         Pixels of each id, over all frames ``[256]``.
+    link
+        The overlay video, relative to the output folder.
     example
         A frame and its labels, from the middle of the sequence.
     notes
@@ -60,6 +62,7 @@ class SequenceRun:
     seconds: float = 0.0
     flicker: FlickerMeter = field(default_factory=FlickerMeter)
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
+    link: str = ""
     example: tuple[Image, NDArray[np.integer]] | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -135,6 +138,7 @@ def segment_sequence(model: Segmenter, source: FrameSource, out: Path, linked: b
     try:
         with SequenceFiles(out, model, source) as files, reusing_memory():
             run.notes += files.notes
+            run.link = files.overlay.path.relative_to(out).as_posix()
             _run_frames(model, run, files, link, progress, begun)
     finally:
         progress.finish()
@@ -154,10 +158,12 @@ def _run_frames(
     try:
         for number, frame in enumerate(run.source.frames()):
             name = run.source.frame_name(number)
+            if isinstance(frame, Image) and not run.n_labelled:
+                model.check(frame)  # what is wrong with the first is wrong with all
             try:
                 if isinstance(frame, InputError):
                     raise frame
-                labels = model.check(frame).segment_frame(frame, link=link).labels
+                labels = model.segment_frame(frame, link=link).labels
             except InputError as error:
                 run.failures.append((name, str(error)))
                 progress.say(str(error))

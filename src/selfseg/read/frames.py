@@ -39,8 +39,13 @@ class FrameSource(ABC):
     fps: float | None = None
 
     @abstractmethod
-    def frames(self) -> Iterator[Image | InputError]:
+    def frames(self, every: int = 1) -> Iterator[Image | InputError]:
         """Yield every frame in order, or the error that kept it from being read; one frame is in memory at a time.
+
+        Parameters
+        ----------
+        every
+            Yield only the frames 0, `every`, 2 `every`, ...
 
         Raises
         ------
@@ -93,10 +98,10 @@ class FolderFrames(FrameSource):
         self.n_frames = len(self.sources)
         self.axes = axes
 
-    def frames(self) -> Iterator[Image | InputError]:
+    def frames(self, every: int = 1) -> Iterator[Image | InputError]:
         """See `FrameSource.frames`. A frame of another size than the first is an error of its own."""
         first: Image | None = None
-        for number in range(self.n_frames):
+        for number in range(0, self.n_frames, every):
             try:
                 image = self.frame(number)
             except InputError as error:
@@ -142,9 +147,9 @@ class StackFrames(FrameSource):
         self.name, self.source = image.name, image.source
         self.n_frames = int(image.data.shape[image.axes.index(axis)])
 
-    def frames(self) -> Iterator[Image | InputError]:
+    def frames(self, every: int = 1) -> Iterator[Image | InputError]:
         """See `FrameSource.frames`."""
-        return (self.frame(number) for number in range(self.n_frames))
+        return (self.frame(number) for number in range(0, self.n_frames, every))
 
     def frame(self, number: int) -> Image:
         """See `FrameSource.frame`."""

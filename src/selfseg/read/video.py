@@ -83,17 +83,17 @@ class VideoFrames(FrameSource):
         timed = None not in times and len(set(times)) == len(times)
         return (sorted(times), True) if timed else (list(range(len(times))), False)
 
-    def frames(self) -> Iterator[Image | InputError]:
+    def frames(self, every: int = 1) -> Iterator[Image | InputError]:
         """See `FrameSource.frames`. Frames that do not decode, or whose size is not the first one's, are errors."""
         first: Image | None = None
         due = 0
-        for number, image in self._decoded():
-            for missing in range(due, number):
+        for number, image in self._decoded(every=every):
+            for missing in range(due, number, every):
                 yield self._undecodable(missing)
-            due = number + 1
+            due = number + every
             first = first or image
             yield image if alike(image, first) else other_size(f"{self.source}, frame {number}", image, first)
-        for missing in range(due, self.n_frames):
+        for missing in range(due, self.n_frames, every):
             yield self._undecodable(missing)
         if self.promised is not None and self.n_frames < math.floor(self.promised * (1 - SHORTFALL)) - 1:
             expected = f"about {self.promised} frames, as the file says"
@@ -114,8 +114,8 @@ class VideoFrames(FrameSource):
         """Return the SHA-256 of the file."""
         return Source(self.name, self.path).fingerprint()
 
-    def _decoded(self, start: int = 0) -> Iterator[tuple[int, Image]]:
-        """Yield number and image of each frame that can be decoded, from the last key frame before `start` on."""
+    def _decoded(self, start: int = 0, every: int = 1) -> Iterator[tuple[int, Image]]:
+        """Yield number and image of the frames `start`, `start` + `every`, ... that can be decoded."""
         times, timed = self._listed
         with _opened(self.path) as (container, stream):
             stream.thread_type = "AUTO"
@@ -125,7 +125,7 @@ class VideoFrames(FrameSource):
             number = -1
             for frame in _frames_of(container, stream):
                 number = _place(times, frame.pts) if timed and frame.pts is not None else number + 1
-                if start <= number < self.n_frames:
+                if start <= number < self.n_frames and (number - start) % every == 0:
                     yield number, self._image(frame, number)
 
     def _image(self, frame: Any, number: int) -> Image:

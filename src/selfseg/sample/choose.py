@@ -1,4 +1,4 @@
-"""The most different frames of a sequence: farthest-point choice over small descriptors, in one pass and constant memory."""
+"""The most different frames of a sequence: farthest-point choice over small descriptors, in one pass."""
 
 from collections.abc import Iterable
 
@@ -14,7 +14,7 @@ LOOKED_AT = 256
 """Pixels along each axis that are looked at, at most: the others are stepped over."""
 
 MOST = 2048
-"""Descriptors kept at most. When there are more frames, every second, fourth, ... is looked at."""
+"""Frames that are worth looking at: of longer sequences every second, third, ... is enough."""
 
 BLANK = 0.1
 """Frames whose contrast is below this share of the median contrast (fades, black frames) are not chosen."""
@@ -62,14 +62,9 @@ def most_different(frames: Iterable[tuple[int, Image]], n: int) -> list[int]:
     """
     numbers: list[int] = []
     rows: list[NDArray[np.float32]] = []
-    stride = 1
-    for place, (number, image) in enumerate(frames):
-        if place % stride:
-            continue
+    for number, image in frames:
         numbers.append(number)
         rows.append(describe(image))
-        if len(rows) > max(MOST, n):
-            numbers, rows, stride = numbers[::2], rows[::2], 2 * stride
     if len(rows) <= n:
         return numbers
     table = np.stack(rows)
