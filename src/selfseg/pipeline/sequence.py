@@ -115,7 +115,7 @@ def find_sequences(
 
 
 def _folder_name(sources: Sequence[Source]) -> str:
-    paths = [str(source.path.resolve().parent) for source in sources if source.path is not None]
+    paths = [str(source.path.absolute().parent) for source in sources if source.path is not None]
     return (Path(os.path.commonpath(paths)).name if paths else "") or "frames"
 
 

@@ -20,7 +20,7 @@ from selfseg.regions.motion import block_motion, origins
 STRENGTH = 0.8
 """Share of the frame before where the picture is the same: an average over about 1 / (1 - 0.8) = 5 frames."""
 
-LIKENESS = 0.05
+LIKENESS = 0.1
 """sigma, as a share of the range of the frame."""
 
 
