@@ -1,6 +1,7 @@
 """Sequences from files to files: frames chosen, learned from, segmented, scored; a clip that is damaged in any way."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from selfseg.export.label_stack import LabelStack
 from selfseg.export.video import VideoFile
 from selfseg.pipeline import predict
 from selfseg.pipeline.frame_choice import FrameChoice, parse_numbers
+from selfseg.pipeline.sequence import segment_sequence
 from selfseg.read import read_image
+from selfseg.read.frames import FrameSource
 from selfseg.read.video import VideoFrames
 
 METHOD = {"method": "region_merging", "preset": "fast", "options": {"superpixel_size": 30.0}, "n_classes": 2}
@@ -226,6 +229,39 @@ def test_a_flat_model_takes_a_volume_slice_by_slice(tmp_path):
     assert labels.axes == "ZYX" and labels.spacing == (4.0, 1.0, 1.0)
     assert fitted(volume, slices="all", n_frames=2).facts_["n_images"] == 6
     assert fitted(volume).method_.n_dims == 3
+
+
+def test_memory_does_not_grow_with_the_number_of_frames(model, tmp_path):
+    class Stills(FrameSource):
+        name = source = "stills"
+
+        def __init__(self, n_frames):
+            self.n_frames = n_frames
+
+        def frames(self, every=1):
+            return (self.frame(number) for number in range(0, self.n_frames, every))
+
+        def frame(self, number):
+            return Image(np.roll(blobs(120, 160), number, axis=1), "YXC", name=f"f{number}")
+
+        def fingerprint(self):
+            return "0" * 64
+
+    peaks = []
+    for n_frames in (3, 3, 15):
+        tracemalloc.start()
+        segment_sequence(model, Stills(n_frames), tmp_path / str(n_frames), True, Watcher())
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] < 1.2 * peaks[1] and peaks[2] < 15 * 120 * 160 * 3 * 10
+
+
+def test_options_that_would_do_nothing_are_refused(model, tmp_path):
+    with pytest.raises(UsageError, match=r"--link: .*add --sequence"):
+        predict(model, Image(blobs(), "YXC", name="p"), tmp_path, link=True)
+    deep = fitted(Image(blobs(8, 40, 1).repeat(40, 2), "ZYX", name="v"))
+    with pytest.raises(UsageError, match=r"--slices: .*a 3D one"):
+        predict(deep, Image(np.zeros((4, 8, 8)), "ZYX", name="v"), tmp_path, slices="z")
 
 
 def test_wrong_words_are_named():

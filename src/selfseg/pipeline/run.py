@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from selfseg.core.errors import InputError, SelfsegError
+from selfseg.core.errors import InputError, SelfsegError, UsageError, explain
 from selfseg.core.progress import Progress, Silent
 from selfseg.pipeline.frame_choice import check_slices
 from selfseg.pipeline.outputs import OutputFolder
@@ -109,12 +109,15 @@ def predict(
         Inputs that failed, empty if all are done.
     """
     progress = progress or Silent()
-    check_slices(slices)
+    _check_slices(model, slices)
     folder = OutputFolder(Path(out), model)
     known = dict(failures)
     if sequence is None:
         sequence = model.facts_.get("sequence", {}).get("kind") == "frames"
     sequences, stills = find_sequences(_to_do(inputs, limit, known), sequence, axes)
+    if link and not sequences:
+        fix = "leave it out, or add --sequence"
+        raise UsageError(explain("--link", expected="a video, or frames in sequence", got="single images", fix=fix))
     for one in sequences:
         known.update(_segment_sequence(model, one, folder, link, progress))
     for source, outcome in model.iter_predict(stills, axes, progress, slices) if stills else ():
@@ -142,6 +145,13 @@ def _segment_sequence(
         progress.say(note)
     folder.add_sequence(run, link)
     return run.failures
+
+
+def _check_slices(model: Segmenter, slices: str | None) -> None:
+    check_slices(slices)
+    if slices is not None and model.check().method_.n_dims != 2:
+        fix = "leave it out, or fit with --slices"
+        raise UsageError(explain("--slices", expected="a model that learned from 2D images", got="a 3D one", fix=fix))
 
 
 def _to_do(inputs: Any, limit: int | None, known: dict[str, str]) -> list[Source]:

@@ -255,20 +255,19 @@ class Segmenter:
         superpixels, tree = own
         return Hierarchy(prepared.restore_labels(superpixels, fill=-1), tree)
 
-    def check(self, image: Image) -> Self:
+    def check(self, image: Image | None = None) -> Self:
         """Return the model if it is fitted and takes such an image, else raise."""
         if not hasattr(self, "method_"):
             raise UsageError(
                 "model: expected a fitted model, got an unfitted one; call fit first, or selfseg.load a folder"
             )
+        if image is None:
+            return self
         wanted = (self.method_.n_channels, self.method_.n_dims)
-        n_dims = 2 if self.cuts(image) else len(image.spatial_shape)
-        if (image.n_channels, n_dims) != wanted:
+        if (image.n_channels, 2 if self.cuts(image) else len(image.spatial_shape)) != wanted:
             expected = "{} channel(s) in {}D, as in training".format(*wanted)
-            got = f"{image.n_channels} channel(s), axes {image.axes}"
-            raise InputError(
-                explain(image.name, expected=expected, got=got, fix="convert it, or name its axes with --axes")
-            )
+            got, fix = f"{image.n_channels} channel(s), axes {image.axes}", "convert it, or name its axes with --axes"
+            raise InputError(explain(image.name, expected=expected, got=got, fix=fix))
         return self
 
     def save(self, folder: Path | str) -> None:
