@@ -19,12 +19,12 @@ from selfseg.methods._store import load_method, save_method
 from selfseg.pipeline.card import model_card, selfseg_version
 from selfseg.pipeline.fitting import Fitting
 from selfseg.pipeline.result import Result, Segmented
+from selfseg.pipeline.slices import segment_slices
 from selfseg.pipeline.training_set import Failure
-from selfseg.predict.slices import predict_slices
 from selfseg.predict.whole import predict as predict_probabilities
 from selfseg.read import Source, find_inputs, split_frames
 from selfseg.refine.decide import class_probabilities, decide
-from selfseg.refine.hierarchy import Hierarchy, hierarchy, plain_hierarchy
+from selfseg.refine.hierarchy import Hierarchy, hierarchy
 from selfseg.refine.link import Link
 from selfseg.refine.steps import parse_refinements
 from selfseg.sample.prepare import Preparation, Prepared
@@ -220,7 +220,7 @@ class Segmenter:
     ) -> Segmented:
         """Segment one image without T; `link` links it to the frames that it was given before."""
         if self.cuts(frame):
-            return self._segment_slices(frame, slices or "z", progress or Silent())
+            return segment_slices(self.segment_frame, frame, slices or "z", progress or Silent())
         prepared = self.preparation_.apply(frame)
         probabilities = class_probabilities(predict_probabilities(self.method_, prepared.array), self.table_)
         if link is not None:
@@ -234,18 +234,6 @@ class Segmenter:
     def cuts(self, image: Image) -> bool:
         """Whether the model is 2D and the image a volume, so that it is taken slice by slice."""
         return hasattr(self, "method_") and self.method_.n_dims == 2 and "Z" in image.axes
-
-    def _segment_slices(self, volume: Image, slices: str, progress: Progress) -> Segmented:
-        def assign(plane: Image) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
-            labels, probabilities, _ = self.segment_frame(plane)
-            return probabilities, None if labels.all() else labels > 0
-
-        def tick(done: int, total: int) -> None:
-            progress.update(0, {f"slice of {total}": done})
-
-        axes = "ZYX" if slices == "all" else slices.upper()
-        probabilities, inside = predict_slices(assign, volume, axes, tick)
-        return Segmented(decide(probabilities, inside), probabilities, partial(plain_hierarchy, volume, probabilities))
 
     def _hierarchy(self, prepared: Prepared, probabilities: NDArray[np.float32]) -> Hierarchy:
         """The method's own merge tree where it has one, else that of its probabilities, at the image's own size."""
