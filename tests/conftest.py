@@ -51,3 +51,20 @@ def small_bsds(tmp_path):
         disc = (y - picture.shape[0] / 2) ** 2 + (x - 26) ** 2 < (picture.shape[0] / 4) ** 2
         np.savez(truths / f"{100 + seed}.npz", segmentations=np.stack([halves, np.where(disc, 2, halves)]))
     return tmp_path / "data"
+
+
+def write_clip(path, n_frames=12, size=(64, 96), codec="libx264", pixels="yuv420p", pictures=None, rate=24):
+    """Write a video, of `pictures` or of a bright bar that moves 2 pixels a frame over a dark ground; return its path."""
+    av = pytest.importorskip("av")
+    if pictures is None:
+        pictures = np.full((n_frames, *size, 3), 20, np.uint8)
+        for number, picture in enumerate(pictures):
+            picture[:, 2 * number : 2 * number + 8] = 230
+    layout = "rgb24" if pictures.ndim == 4 else "gray" if pictures.dtype == np.uint8 else "gray16le"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate)
+        stream.height, stream.width, stream.pix_fmt = *pictures.shape[1:3], pixels
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format=layout)))
+        container.mux(stream.encode())
+    return path

@@ -19,6 +19,7 @@ from selfseg.methods.feature_clustering import FeatureClustering
 from selfseg.pipeline import Segmenter, large, predict
 from selfseg.pipeline.instances import ObjectOptions
 from selfseg.pipeline.large import open_if_large, predict_large
+from selfseg.pipeline.segmenting import How
 from selfseg.predict.tilewise import BLEND
 from selfseg.read import find_inputs, read_image
 from selfseg.read.lazy import open_lazy
@@ -134,7 +135,7 @@ def test_a_method_that_wants_the_whole_image_is_blended_alike_in_parts(tmp_path,
     model = Segmenter("wnet", prepare="range", options=options).fit(blobs(60, 70))
     data = blobs(100, 90, seed=3)
     result = predict_large(model, _stored(tmp_path / "a.zarr", data, "YXC"), tmp_path, memory=1)
-    parts = model.predict_image(read_image(tmp_path / "a.zarr", "YXC"), memory=1)
+    parts = model.predict_image(read_image(tmp_path / "a.zarr", "YXC"), How(memory=1))
     assert (result.labels[:] == parts.labels).mean() > 0.999  # sums in another order
 
 

@@ -92,7 +92,7 @@ def test_scribbles_beside_their_image_are_no_inputs(tmp_path):
 
 def test_nothing_found_is_said_in_one_line(tmp_path):
     (tmp_path / "notes.txt").write_text("text")
-    with pytest.raises(InputError, match=r"folder .*expected images \(\.bmp .*\.tiff.*got none"):
+    with pytest.raises(InputError, match=r"folder .*expected images \(.*\.bmp .*\.tiff.*got none"):
         find_inputs(tmp_path)
     with pytest.raises(InputError, match=r"glob .*\*\.png: expected images \(.*\.png"):
         find_inputs(tmp_path / "*.png")

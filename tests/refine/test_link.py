@@ -1,70 +1,53 @@
-"""Components over blocks: the partition of the whole image, whatever the blocks, in memory and in zarr."""
-
 import numpy as np
-import pytest
-import zarr
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
-from skimage.measure import label
 
-from selfseg.core.errors import UsageError
-from selfseg.refine.link import link_components
-
-images = arrays(np.uint8, st.tuples(*[st.integers(1, 12)] * 2), elements=st.integers(0, 2))
-volumes = arrays(np.uint8, st.tuples(*[st.integers(1, 6)] * 3), elements=st.integers(0, 2))
+from selfseg.refine.link import LIKENESS, STRENGTH, Link
 
 
-def _same_partition(a, b):
-    pairs = set(zip(a.ravel().tolist(), b.ravel().tolist(), strict=True))
-    return len(pairs) == len({i for i, _ in pairs}) == len({j for _, j in pairs})
+def test_it_is_the_recursive_average_where_nothing_moves():
+    rng = np.random.default_rng(0)
+    pictures = 10 + rng.random((4, 2, 20, 24)).astype(np.float32) * np.array([1, 0.1], np.float32)[:, None, None]
+    pictures[1:] = pictures[0] + rng.normal(0, 0.01, pictures[1:].shape)
+    frames = rng.dirichlet(np.ones(3), (4, 20, 24)).transpose(0, 3, 1, 2).astype(np.float32)
+    link, expected = Link(), frames[0]
+    np.testing.assert_array_equal(link(frames[0], pictures[0]), frames[0])
+    for t in range(1, 4):
+        low, high = np.percentile(pictures[t], (1, 99))
+        gap = ((pictures[t] - pictures[t - 1]) ** 2).mean(0)
+        weight = STRENGTH * np.exp(-gap / (2 * (LIKENESS * (high - low)) ** 2))
+        expected = (1 - weight) * frames[t] + weight * expected
+        found = link(frames[t], pictures[t])
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+        np.testing.assert_allclose(found.sum(0), 1, atol=1e-5)
 
 
-@settings(deadline=None)
-@given(st.one_of(images, volumes), st.integers(1, 5), st.integers(1, 7))
-def test_big_is_whole_up_to_numbers(labels, first, second):
-    out = np.zeros(labels.shape, np.uint32)
-    n_found = link_components(labels, out, [first, second, first][: labels.ndim])
-    whole = label(labels, background=0, connectivity=1)
-    assert n_found == whole.max() == out.max()
-    assert set(np.unique(out)) <= set(range(n_found + 1))
-    assert _same_partition(out, whole)
-    np.testing.assert_array_equal(out == 0, labels == 0)
+def test_a_cut_forgets_what_was_before():
+    rng = np.random.default_rng(0)
+    one, other = rng.random((2, 1, 32, 32)).astype(np.float32)
+    certain = np.zeros((2, 32, 32), np.float32)
+    certain[0] = 1
+    link = Link(likeness=0.01)
+    link(certain, one)
+    mine = certain[::-1].copy()
+    assert np.abs(link(mine, other + 3) - mine).mean() < 0.01
 
 
-def test_a_spiral_through_all_blocks_is_one_component():
-    labels = np.zeros((31, 31), np.uint8)
-    for ring in range(0, 15, 2):
-        labels[ring, ring - 1 if ring else 0 : 31 - ring] = labels[ring : 31 - ring, 30 - ring] = 1
-        labels[30 - ring, ring : 31 - ring] = labels[ring + 2 : 31 - ring, ring] = 1
-    assert label(labels, connectivity=1).max() == 1
-    out = np.zeros(labels.shape, np.uint32)
-    assert link_components(labels, out, (4, 5)) == 1
-    np.testing.assert_array_equal(out, labels)
+def test_it_follows_what_moves():
+    rng = np.random.default_rng(0)
+    scene = np.kron(rng.random((16, 40)), np.ones((6, 6))).astype(np.float32)
+    truth = (np.kron(rng.random((16, 40)), np.ones((6, 6))) > 0.5).astype(int)
+    link, plain_errors, linked_errors = Link(), [], []
+    for step in range(8):
+        view = slice(5 * step, 5 * step + 128)
+        noisy = np.clip(truth[:, view] * 0.2 + 0.4 + rng.normal(0, 0.2, truth[:, view].shape), 0, 1).astype(np.float32)
+        frame = np.stack([1 - noisy, noisy])
+        linked = link(frame, scene[None, :, view])
+        plain_errors.append((frame.argmax(0) != truth[:, view]).mean())
+        linked_errors.append((linked.argmax(0) != truth[:, view]).mean())
+    assert linked_errors[-1] < 0.6 * plain_errors[-1] and np.mean(np.diff(linked_errors)) < 0
 
 
-def test_classes_and_sizes_are_chosen_over_blocks():
-    labels = np.array([[1, 1, 1, 1, 0, 2, 3, 3]])
-    out = np.zeros(labels.shape, np.uint32)
-    assert link_components(labels, out, (1, 2), classes=[1, 2, 3], min_size=2) == 2
-    assert out.tolist() == [[1, 1, 1, 1, 0, 0, 2, 2]]
-    assert link_components(labels, out, (1, 3), classes=[3]) == 1
-    assert out.tolist() == [[0, 0, 0, 0, 0, 0, 1, 1]]
-
-
-def test_arrays_in_zarr(tmp_path):
-    labels = np.random.default_rng(0).integers(0, 3, (50, 40)).astype(np.uint8)
-    stored = zarr.create_array(tmp_path / "labels.zarr", shape=labels.shape, chunks=(16, 16), dtype="u1")
-    stored[:] = labels
-    out = zarr.create_array(tmp_path / "objects.zarr", shape=labels.shape, chunks=(16, 16), dtype="u4")
-    visits = []
-    n_found = link_components(stored, out, (16, 32), tick=visits.append)
-    assert visits == list(range(1, 2 * 4 * 2 + 1))
-    whole = label(labels, background=0, connectivity=1)
-    assert n_found == whole.max()
-    assert _same_partition(out[:], whole)
-
-
-def test_other_shapes_are_refused():
-    with pytest.raises(UsageError, match="components"):
-        link_components(np.zeros((3, 4), int), np.zeros((4, 3), int), (2, 2))
+def test_frames_of_another_size_start_anew():
+    link = Link()
+    link(np.ones((1, 8, 8), np.float32), np.zeros((1, 8, 8), np.float32))
+    other = np.ones((1, 6, 8), np.float32)
+    np.testing.assert_array_equal(link(other, np.zeros((1, 6, 8), np.float32)), other)

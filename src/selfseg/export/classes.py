@@ -97,14 +97,15 @@ def class_areas(
     unit
         Unit of `spacing`.
     """
-    counts = np.bincount(labels.ravel(), minlength=1 + max((item.id for item in table.classes), default=0))
+    counts = np.bincount(labels.ravel())
     return count_areas(image, counts, table, spacing if spacing is not None else (1.0,) * labels.ndim, unit)
 
 
 def count_areas(
     image: str, counts: NDArray[np.integer], table: ClassTable, spacing: Sequence[float], unit: str = "pixel"
 ) -> list[ClassArea]:
-    """Return what each class covers, as `class_areas`, where the pixels of each id ``[largest id + 1]`` are counted."""
+    """Return what each class covers, as `class_areas`, where the pixels of each id ``[n]`` are counted."""
+    counts = np.pad(counts, (0, max(0, 1 + max((item.id for item in table.classes), default=0) - len(counts))))
     total = int(counts.sum() - counts[IGNORE])
     size = math.prod(spacing)
     power = f"{unit}{POWERS.get(len(spacing), f'^{len(spacing)}')}"

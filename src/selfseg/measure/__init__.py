@@ -36,6 +36,7 @@ _HOMES = {
     "best_scale": ["BestScale", "OdsOis", "ods_ois"],
     "boundary": ["BoundaryCounts", "boundary_counts", "boundary_f", "boundary_map"],
     "changes": ["Change", "small_changes", "stability"],
+    "flicker": ["FlickerCount", "FlickerMeter", "flicker"],
     "foreground": ["ForegroundScores", "foreground_scores", "thin_borders"],
     "instances": ["InstanceScores", "LesionCounts", "instance_scores", "lesion_counts", "panoptic_quality"],
     "label_free": [

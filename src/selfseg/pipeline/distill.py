@@ -20,6 +20,7 @@ from selfseg.measure.summary import Scores
 from selfseg.pipeline.evaluate import Evaluation
 from selfseg.pipeline.result import Result
 from selfseg.pipeline.segmenter import Segmenter
+from selfseg.pipeline.segmenting import How
 from selfseg.pipeline.supervision import Hints, find_label_set
 from selfseg.pipeline.training_set import Failure
 from selfseg.read import Source, find_inputs
@@ -162,7 +163,7 @@ def ask(
         If all fail: the error of the first.
     """
     found, failures, first = [], [], None
-    for source, outcome in teacher.iter_predict(sources, axes, progress):
+    for source, outcome in teacher.iter_predict(sources, axes, How(progress=progress)):
         if isinstance(outcome, SelfsegError):
             failures.append((source.name, str(outcome)))
             first = first or outcome
@@ -195,7 +196,7 @@ def _answers(
     pupil: Segmenter, sources: list[Source], axes: str | None, progress: Progress
 ) -> tuple[dict[str, Result], list[Failure]]:
     answers, failures = {}, []
-    for source, outcome in pupil.iter_predict(sources, axes, progress):
+    for source, outcome in pupil.iter_predict(sources, axes, How(progress=progress)):
         if isinstance(outcome, SelfsegError):
             failures.append((source.name, str(outcome)))
         else:

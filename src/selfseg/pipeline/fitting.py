@@ -1,7 +1,7 @@
 """Fitting: from inputs to a model whose classes are ordered, and to its folder if one was asked for."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from selfseg.core.progress import Progress, Silent
 from selfseg.core.seed import derive
 from selfseg.methods._base import Method, MethodConfig, find_method
 from selfseg.pipeline.class_table import order_classes
+from selfseg.pipeline.frame_choice import FrameChoice, take_frames
 from selfseg.pipeline.preview import write_preview
 from selfseg.pipeline.supervision import LabelSet, ScribbleFiles, find_label_set
 from selfseg.pipeline.training_set import Failure, Split, TrainingSet, build_training_set, split_sources
@@ -72,6 +73,8 @@ class Fitting:
         Begin anew although `out` holds an unfinished run.
     axes
         Axes of the inputs, None = as the files say.
+    frames, n_frames, slices
+        Which frames of a sequence to learn from (`pipeline.frame_choice.FrameChoice`).
     limit
         Use only the first so many inputs.
     compiled
@@ -95,6 +98,9 @@ class Fitting:
     resume: bool = False
     overwrite: bool = False
     axes: str | None = None
+    frames: Sequence[int] | None = None
+    n_frames: int | None = None
+    slices: str | None = None
     limit: int | None = None
     compiled: bool | None = None
     checkpoint_every: float = 20.0
@@ -109,7 +115,8 @@ class Fitting:
     def run(self, inputs: Any) -> Fitted:
         """Read, train, finish, order the classes."""
         progress, device = self.progress or Silent(), choose_device(self.device)
-        sources = find_inputs(inputs, limit=self.limit)
+        choice = FrameChoice(None if self.frames is None else tuple(self.frames), self.n_frames, self.slices)
+        sources, sequence, lost = take_frames(find_inputs(inputs, limit=self.limit), choice, self.axes, progress)
         data = build_training_set(sources, self.config.prepare, self._supervision(sources), self.axes, progress)
         if find_method(self.name).needs_hints:
             data = _labelled(data, progress)
@@ -119,7 +126,7 @@ class Fitting:
         precision = choose_precision(device, method.n_steps(len(split.learned)), self.compiled)
         watch = None if self.truth is None else watch_truth(self.truth, data, progress)
         _check_memory(method, data, device, progress)
-        facts = self._facts(data, split, method.config, precision)
+        facts = self._facts(data, split, method.config, precision) | {"sequence": sequence}
         resume = self.folder is not None and self._open(self.folder, facts)
         stream = Stream(split.learned, self.config.batch_size, derive(self.seed, "stream"))
         if split.held:
@@ -134,7 +141,7 @@ class Fitting:
         method.eval()
         table = order_classes(method, stream.once(), data.hints)
         facts |= {"steps": steps, "seconds": round(training.seconds, 3)}
-        return Fitted(method, table, data.preparation, facts, data.failures)
+        return Fitted(method, table, data.preparation, facts, [*lost, *data.failures])
 
     def close(self, fitted: Fitted) -> None:
         """Note in the folder that the run is finished, once the model is stored."""

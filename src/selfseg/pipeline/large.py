@@ -89,6 +89,9 @@ def open_if_large(model: Segmenter, source: Source, axes: str | None, memory: in
     if not hasattr(import_module(f"selfseg.read.{module_of(source.path)}"), "open_lazy"):
         return None
     image = open_lazy(source.path, axes, source.name)
+    if model.segmenting().cuts(image):
+        image.close()
+        return None  # a slice is in memory at a time
     n_pixels = math.prod(image.data.shape) // image.n_channels
     clusters, itemsize = model.method_.n_classes, image.data.dtype.itemsize
     # probabilities of clusters and of classes; the image, on its way through the preparation, and prepared
@@ -133,7 +136,7 @@ def predict_large(
     OutputError
         If zarr is not installed, or the labels cannot be written.
     """
-    model.check_image(image)
+    model.check(image)
     if parse_refinements(model.refine):
         fix = "predict with --refine none, or use a smaller image"
         expected = "no refinement of an image that is predicted in parts"

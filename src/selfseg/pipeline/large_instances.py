@@ -14,7 +14,7 @@ from selfseg.pipeline.large import LargeResult
 from selfseg.pipeline.run_folder import INSTANCES
 from selfseg.predict.tiles import make_grid
 from selfseg.read.lazy import LazyImage
-from selfseg.refine.link import link_components
+from selfseg.refine.link_blocks import link_components
 
 BLOCK = 2**22
 """Pixels of a block."""

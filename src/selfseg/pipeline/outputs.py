@@ -3,26 +3,30 @@
 import platform
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from selfseg.core.files import write_json
 from selfseg.core.memory import peak_memory
-from selfseg.export.classes import ClassArea, class_areas, write_areas, write_classes
+from selfseg.export.classes import ClassArea, class_areas, count_areas, write_areas, write_classes
 from selfseg.export.colour_table import labels_picture
 from selfseg.export.display import displayed, label_planes, middle_planes, plane_shape
 from selfseg.export.label_files import LabelWriter
 from selfseg.export.overlay import overlay, write_overlay
 from selfseg.export.report import Report, ReportImage, thumbnail, write_report
+from selfseg.measure.flicker import FlickerCount
 from selfseg.methods._base import build_config
 from selfseg.pipeline.card import selfseg_version
 from selfseg.pipeline.large import LargeResult
 from selfseg.pipeline.result import Result
 from selfseg.pipeline.segmenter import Segmenter
+from selfseg.pipeline.sequence import SequenceRun
 from selfseg.pipeline.training_set import Failure
 from selfseg.read import Source
 from selfseg.train.journal import read_journal
@@ -82,6 +86,33 @@ class OutputFolder:
         self.rows.append(row)
         shares = {item.id: item.share for item in areas}
         self.pictures.append(_report_image(result, shares, full=len(self.pictures) < MOST_PICTURES))
+
+    def add_sequence(self, run: SequenceRun, linked: bool) -> None:
+        """Keep what the report needs of a sequence, whose files are written already."""
+        source, flicker = run.source, run.flicker
+        row = {
+            "name": source.name,
+            "source": source.source,
+            "sha256": source.fingerprint(),
+            "seconds": round(run.seconds, 3),
+            "frames": source.n_frames,
+            "labelled": run.n_labelled,
+            "frames_per_second": round(run.frames_per_second, 3),
+            "linked": linked,
+            "flicker": _share(flicker.in_place),
+            "flicker_following_motion": _share(flicker.following),
+        }
+        self.rows.append(row)
+        if run.example is None:
+            return
+        frame, labels = run.example
+        areas = count_areas(source.name, run.counts, self.model.table_, frame.spacing, frame.unit)
+        self.areas += areas
+        shares = {item.id: item.share for item in areas}
+        result = Result(frame, labels, np.empty((0, 0, 0), np.float32), self.model.table_, run.seconds)
+        full = len(self.pictures) < MOST_PICTURES
+        note = f"{run.n_labelled} of {source.n_frames} frames; {flicker.describe()}"
+        self.pictures.append(replace(_report_image(result, shares, full), name=source.name, note=note, link=run.link))
 
     def close(self, failures: Sequence[Failure]) -> None:
         """Write ``classes.json``, ``classes.csv``, ``run.json`` and ``report.html``."""
@@ -161,6 +192,10 @@ def _report_image(result: Result, shares: dict[int, float], full: bool) -> Repor
     painted = thumbnail(overlay(image, labels, table), PICTURE_SIDE)
     classes = thumbnail(labels_picture(label_planes(labels, image, planes), table)[0], PICTURE_SIDE, labels=True)
     return ReportImage(result.name, ground, painted, classes, shares, result.seconds, link=link)
+
+
+def _share(count: FlickerCount) -> float | None:
+    return round(count.share, 6) if count.compared else None
 
 
 def _version(name: str) -> str:

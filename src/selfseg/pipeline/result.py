@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,14 @@ from selfseg.export.label_files import LabelWriter
 from selfseg.export.overlay import write_overlay
 from selfseg.pipeline.instances import Instances, ObjectOptions, image_instances
 from selfseg.refine.hierarchy import Hierarchy
+
+
+class Segmented(NamedTuple):
+    """Labels ``[*S]``, probabilities ``[K *S]`` and the way to the merge tree of one image or frame."""
+
+    labels: NDArray[np.integer]
+    probabilities: NDArray[np.float32]
+    tree: Callable[[], Hierarchy]
 
 
 @dataclass

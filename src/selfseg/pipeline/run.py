@@ -1,22 +1,19 @@
 """The public verbs: fit, predict, segment, load."""
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from selfseg.core.errors import OutputError, SelfsegError
 from selfseg.core.progress import Progress, Silent
 from selfseg.export.label_files import LabelWriter
 from selfseg.pipeline.instances import InstanceFolder, ObjectOptions
-from selfseg.pipeline.large import open_if_large, predict_large
-from selfseg.pipeline.large_instances import check_large_objects, large_instances
 from selfseg.pipeline.outputs import OutputFolder
+from selfseg.pipeline.predicting import Predicting
 from selfseg.pipeline.result import Result
 from selfseg.pipeline.segmenter import Segmenter
+from selfseg.pipeline.segmenting import How
 from selfseg.pipeline.training_set import Failure
-from selfseg.read import Source, find_inputs
-from selfseg.read.lazy import LazyImage
+from selfseg.read import find_inputs
 
 
 def fit(inputs: Any, method: str = "feature_clustering", **options: Any) -> Segmenter:
@@ -59,7 +56,7 @@ def segment(inputs: Any, method: str = "feature_clustering", **options: Any) -> 
     """
     model, how = _split_options(method, options)
     model.fit(inputs, **how)
-    return model.predict(inputs, how.get("axes"), how.get("progress"))
+    return model.predict(inputs, how.get("axes"), how.get("progress"), how.get("slices"))
 
 
 def _split_options(method: str, options: dict[str, Any]) -> tuple[Segmenter, dict[str, Any]]:
@@ -74,6 +71,9 @@ def predict(
     *,
     axes: str | None = None,
     limit: int | None = None,
+    slices: str | None = None,
+    sequence: bool | None = None,
+    link: bool = False,
     failures: Sequence[Failure] = (),
     instances: ObjectOptions | None = None,
     memory: int | None = None,
@@ -83,7 +83,7 @@ def predict(
 ) -> list[Failure]:
     """Segment images into a folder: labels, overlays, class table, ``run.json`` and ``report.html``.
 
-    One image is in memory at a time, or a part of one. An input that fails is named; the others are done.
+    One image, or one frame of a video, is in memory at a time. An input that fails is named; the others are done.
 
     Parameters
     ----------
@@ -95,6 +95,13 @@ def predict(
         The folder.
     axes, limit
         As for `fit`.
+    slices
+        With a 2D model: how volumes are cut, ``z`` (if None), ``y``, ``x``, or ``all``, the mean over the three.
+    sequence
+        Whether several images are the frames of one sequence, and a time series is one: they get an overlay video and a flicker
+        score, as videos always do. None = if the model learned from frames.
+    link
+        Link the frames of a sequence over time (`selfseg.refine.link`).
     failures
         Inputs that failed before (while training), to be named in the report.
     instances
@@ -114,74 +121,10 @@ def predict(
     list of (name, message)
         Inputs that failed, empty if all are done.
     """
-    progress = progress or Silent()
     writer = LabelWriter((write,) if isinstance(write, str) else tuple(write), ngff)
     folder = OutputFolder(Path(out), model, writer)
     objects = InstanceFolder(Path(out), model.table_, instances) if instances is not None else None
-    known = dict(failures)
-    large: list[tuple[Source, LazyImage]] = []
-    sources = list(_small_ones(model, _to_do(inputs, limit, known), axes, memory, large))
-    for source, outcome in model.iter_predict(sources, axes, progress, memory):
-        with _named(source, known, progress):
-            if isinstance(outcome, SelfsegError):
-                raise outcome
-            folder.add(outcome, source)
-            if objects is not None:
-                objects.add(outcome.image, outcome.labels)
-    for source, image in large:
-        with _named(source, known, progress), image:
-            _predict_in_parts(model, source, image, folder, objects, memory, progress)
-    if objects is not None:
-        progress.say(f"{objects.close()} objects of {objects.names}")
-    folder.close(list(known.items()))
-    return list(known.items())
-
-
-@contextlib.contextmanager
-def _named(source: Source, known: dict[str, str], progress: Progress) -> Iterator[None]:
-    """Note what keeps an input from being done, and go on; not where the place for outputs is at fault: it would be again."""
-    try:
-        yield
-    except OutputError:
-        raise
-    except SelfsegError as error:
-        known[source.name] = str(error)
-        progress.say(str(error))
-
-
-def _small_ones(
-    model: Segmenter, sources: list[Source], axes: str | None, memory: int | None, large: list[tuple[Source, LazyImage]]
-) -> Iterator[Source]:
-    """Yield the inputs that are predicted as a whole, and those that cannot be opened, whose errors come with their turn;
-    add the others, opened, to `large`."""
-    for source in sources:
-        try:
-            image = open_if_large(model, source, axes, memory)
-        except SelfsegError:
-            image = None
-        if image is None:
-            yield source
-        else:
-            large.append((source, image))
-
-
-def _predict_in_parts(
-    model: Segmenter,
-    source: Source,
-    image: LazyImage,
-    folder: OutputFolder,
-    objects: InstanceFolder | None,
-    memory: int | None,
-    progress: Progress,
-) -> None:
-    if objects is not None:
-        check_large_objects(image, objects.options)
-    progress.say(f"{source.name}: predicted in parts, into {folder.out / 'labels' / source.name}.zarr")
-    result = predict_large(model, image, folder.out, memory, progress)
-    folder.add_large(result, source)
-    if objects is not None:
-        objects.tables.append(large_instances(result, folder.out, objects.options, progress))
-
-
-def _to_do(inputs: Any, limit: int | None, known: dict[str, str]) -> list[Source]:
-    return [source for source in find_inputs(inputs, limit=limit) if source.name not in known]
+    how = How(memory, slices, progress or Silent())
+    work = Predicting(model, folder, objects, how, link, dict(failures))
+    work.run(find_inputs(inputs, limit=limit), sequence, axes)
+    return list(work.known.items())

@@ -2,13 +2,10 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import InputError, ModelError, SelfsegError, UsageError, explain
@@ -19,15 +16,13 @@ from selfseg.methods._store import load_method, save_method
 from selfseg.pipeline.card import model_card, selfseg_version
 from selfseg.pipeline.fitting import Fitting
 from selfseg.pipeline.result import Result
+from selfseg.pipeline.segmenting import How, Segmenting
 from selfseg.pipeline.training_set import Failure
-from selfseg.predict.whole import predict as predict_probabilities
 from selfseg.read import Source, find_inputs, split_frames
 from selfseg.read.lazy import LazyImage
 from selfseg.read.sources import is_one_image
-from selfseg.refine.decide import class_probabilities, decide
-from selfseg.refine.hierarchy import Hierarchy, hierarchy
-from selfseg.refine.steps import Refined, parse_refinements, refine
-from selfseg.sample.prepare import Preparation, Prepared
+from selfseg.refine.steps import parse_refinements
+from selfseg.sample.prepare import Preparation
 from selfseg.train.precision import choose_device
 
 
@@ -150,16 +145,21 @@ class Segmenter:
             fitting.close(fitted)
         return self
 
-    def predict(self, inputs: Any, axes: str | None = None, progress: Progress | None = None) -> Result | list[Result]:
+    def predict(
+        self, inputs: Any, axes: str | None = None, progress: Progress | None = None, slices: str | None = None
+    ) -> Result | list[Result]:
         """Segment images: a single input gives one `Result`, a list, folder or glob gives a list.
+
+        A video is read whole; `selfseg.predict` segments one of any length into files. For `slices` see `How`.
 
         Raises
         ------
         SelfsegError
             At the first input that cannot be segmented. `iter_predict` goes on past it.
         """
+        how = How(slices=slices, progress=progress or Silent())
         results = []
-        for _, outcome in self.iter_predict(find_inputs(inputs), axes, progress or Silent()):
+        for _, outcome in self.iter_predict(find_inputs(inputs), axes, how):
             if isinstance(outcome, SelfsegError):
                 raise outcome
             results.append(outcome)
@@ -167,14 +167,20 @@ class Segmenter:
         return results[0] if single else results
 
     def iter_predict(
-        self, sources: list[Source], axes: str | None, progress: Progress, memory: int | None = None
+        self, sources: list[Source], axes: str | None = None, how: How | None = None
     ) -> Iterator[tuple[Source, Result | SelfsegError]]:
         """Yield each input with its result, or with the error that kept it from one; one image is in memory at a time."""
-        progress.start("segmenting", len(sources))
+        how = how or How()
+        how.progress.start("segmenting", len(sources))
         try:
             for done, source in enumerate(sources, 1):
                 try:
-                    outcome: Result | SelfsegError = self.predict_image(source.read(axes), memory)
+                    image = source.read(axes)
+                    if how.slices is None and self.check().segmenting().cuts(image):
+                        how.progress.say(
+                            f"{source.name}: a volume and a 2D model, so slice by slice along z (--slices)"
+                        )
+                    outcome: Result | SelfsegError = self.predict_image(image, how)
                 except SelfsegError as error:
                     outcome = error
                 except MemoryError:
@@ -183,51 +189,28 @@ class Segmenter:
                         explain(source.name, expected="an image that fits in memory", got="out of memory", fix=fix)
                     )
                 yield source, outcome
-                progress.update(done, {})
+                how.progress.update(done, {})
         finally:
-            progress.finish()
+            how.progress.finish()
 
-    def predict_image(self, image: Image, memory: int | None = None) -> Result:
-        """Segment one image; a series (axis T) frame by frame.
+    def segmenting(self, how: How | None = None) -> Segmenting:
+        """Return what segments single images with this fitted model."""
+        return Segmenting(self.method_, self.table_, self.preparation_, self.refine, how or How())
 
-        Parameters
-        ----------
-        image
-            The image.
-        memory
-            Most that this process may take while tiles are predicted, in bytes; None = half of what is free.
-        """
-        self.check_image(image)
+    def predict_image(self, image: Image, how: How | None = None) -> Result:
+        """Segment one image; a series (axis T) frame by frame, a volume slice by slice if the model is 2D."""
+        self.check(image)
         begun = time.monotonic()
-        parts = [self._predict_frame(frame, memory) for frame in split_frames(image)]
+        segment = self.segmenting(how).frame
+        parts = [segment(frame) for frame in split_frames(image)]
         if "T" not in image.axes:
             labels, probabilities, tree = parts[0]
         else:
             labels, probabilities, tree = np.stack([p[0] for p in parts]), np.stack([p[1] for p in parts], 1), None
         return Result(image, labels, probabilities, self.table_, time.monotonic() - begun, tree)
 
-    def _predict_frame(
-        self, frame: Image, memory: int | None
-    ) -> tuple[NDArray[np.integer], NDArray[np.float32], partial[Hierarchy]]:
-        prepared = self.preparation_.apply(frame)
-        clusters = predict_probabilities(self.method_, prepared.array, memory=memory)
-        probabilities = prepared.restore(class_probabilities(clusters, self.table_))  # [K *S]
-        refined = refine(parse_refinements(self.refine), probabilities, frame, prepared.inside)
-        labels = decide(refined.probabilities, prepared.inside)
-        return labels, refined.probabilities, partial(self._hierarchy, prepared, refined)
-
-    def _hierarchy(self, prepared: Prepared, refined: Refined) -> Hierarchy:
-        """The refinement's merge tree, else the method's own, else that of the probabilities, at the image's own size."""
-        if refined.tree is not None:
-            return refined.tree
-        own = self.method_.hierarchy(torch.from_numpy(prepared.array))
-        if own is None:
-            return hierarchy(refined.probabilities, prepared.restore(prepared.array), mask=prepared.inside)
-        superpixels, tree = own
-        return Hierarchy(prepared.restore_labels(superpixels, fill=-1), tree)
-
-    def check_image(self, image: Image | LazyImage) -> None:
-        """Raise unless this model is fitted and can segment such an image.
+    def check(self, image: Image | LazyImage | None = None) -> Self:
+        """Return the model if it is fitted and takes such an image.
 
         Raises
         ------
@@ -240,13 +223,14 @@ class Segmenter:
             raise UsageError(
                 "model: expected a fitted model, got an unfitted one; call fit first, or selfseg.load a folder"
             )
+        if image is None:
+            return self
         wanted = (self.method_.n_channels, self.method_.n_dims)
-        if (image.n_channels, len(image.spatial_shape)) != wanted:
+        if (image.n_channels, 2 if self.segmenting().cuts(image) else len(image.spatial_shape)) != wanted:
             expected = "{} channel(s) in {}D, as in training".format(*wanted)
-            got = f"{image.n_channels} channel(s), axes {image.axes}"
-            raise InputError(
-                explain(image.name, expected=expected, got=got, fix="convert it, or name its axes with --axes")
-            )
+            got, fix = f"{image.n_channels} channel(s), axes {image.axes}", "convert it, or name its axes with --axes"
+            raise InputError(explain(image.name, expected=expected, got=got, fix=fix))
+        return self
 
     def save(self, folder: Path | str) -> None:
         """Write the model folder: weights, configuration, class table, card."""

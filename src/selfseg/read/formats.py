@@ -43,6 +43,17 @@ FORMATS = {
     ".dcm": "dicom",
     ".dicom": "dicom",
     ".ima": "dicom",
+    ".mp4": "video",
+    ".m4v": "video",
+    ".mov": "video",
+    ".avi": "video",
+    ".mkv": "video",
+    ".webm": "video",
+    ".wmv": "video",
+    ".mpg": "video",
+    ".mpeg": "video",
+    ".ogv": "video",
+    ".flv": "video",
 }
 """Module of this package that reads files of a suffix; long suffixes stand before the short ones that they end in."""
 

@@ -39,17 +39,21 @@ class Source:
         The file, the folder that is one image, or a place inside a file (``a.h5:/raw``); None for an array.
     content
         The array or image, or None for a file.
+    settled
+        The content is an image whose axes are known for sure: those that the user gives were applied when it was made.
     """
 
     name: str
     path: Path | None = None
     content: NDArray[Any] | Image | None = None
+    settled: bool = False
 
     def read(self, axes: str | None = None, max_bytes: int | None = None) -> Image:
         """Return the image; see `read_image` for the arguments and the errors."""
         if self.path is not None:
             return read_image(self.path, axes, self.name, max_bytes)
         if isinstance(self.content, Image):
+            axes = None if self.settled else axes
             return make_image(decode_image(self.content), axes, self.name, self.content.source)
         return make_image(decode_array(np.asarray(self.content)), axes, self.name, f"array {self.name!r}")
 

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.errors import UsageError, explain
+from selfseg.core.image import Image
+from selfseg.refine.crf import colour_range
 from selfseg.regions.boundaries import gradient_at_angles, gradient_strength
 from selfseg.regions.connect import connected_components, merge_small
 from selfseg.regions.contours import appearance, merge_contours
@@ -160,6 +162,13 @@ def hierarchy(
     graph = adjacency(leaves, strength, spacing)
     tree = merge(graph, region_means(leaves, features), size_power=0.4, feature_power=0.5, strength_power=1.0)
     return Hierarchy(leaves, tree)
+
+
+def plain_hierarchy(image: Image, probabilities: NDArray[np.float32]) -> Hierarchy:
+    """Build the merge tree of probabilities ``[K *S]`` and of an image as it was read, each channel brought to a range of 1."""
+    channels = np.moveaxis(image.channels_last(), -1, 0).astype(np.float32)
+    width = colour_range(channels, image.valid).reshape(-1, *(1,) * (channels.ndim - 1))
+    return hierarchy(probabilities, channels / width, spacing=image.spacing, mask=image.valid)
 
 
 def _from_contours(

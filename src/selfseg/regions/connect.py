@@ -4,11 +4,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components as graph_components
-from skimage.measure import label as label_equal
 
-from selfseg.regions.graph import adjacency, check_labels, region_means
+from selfseg.regions._connect_kernels import components, merge_rounds, relabel, sizes_and_sums, small_contacts
+from selfseg.regions.graph import check_labels
 
 
 def connected_components(labels: NDArray[np.integer]) -> NDArray[np.int32]:
@@ -30,10 +28,11 @@ def connected_components(labels: NDArray[np.integer]) -> NDArray[np.int32]:
         If labels are not integers.
     """
     check_labels(labels)
-    # Unsigned labels have no -1; a copy in a signed type has.
-    signed = labels.astype(np.int64) if labels.dtype.kind in "ub" else np.maximum(labels, -1)
-    parts = label_equal(signed, background=-1, connectivity=1)
-    return np.asarray(parts, np.int32) - np.int32(1)
+    # Unsigned labels have no -1; int64 has, and keeps them apart.
+    flat = np.ascontiguousarray(labels, np.int32 if labels.dtype == np.int32 else np.int64).ravel()
+    parts = np.empty(flat.size, np.int32)
+    components(flat, _volume(labels.shape), parts)
+    return parts.reshape(labels.shape)
 
 
 def number_by_first_pixel(labels: NDArray[np.int32], n_labels: int) -> NDArray[np.int32]:
@@ -79,30 +78,24 @@ def merge_small(
         ``[*S]`` int32, 0..R-1 without gaps, in the order of their first pixels.
     """
     n_regions = int(labels.max(initial=-1)) + 1
-    graph = adjacency(labels, n_regions=n_regions)
-    means = region_means(labels, features, n_regions)
-    sizes = graph.sizes.astype(np.float64)
-    edges: NDArray[np.integer] = graph.edges
-    belongs: NDArray[np.integer] = np.arange(n_regions)
+    flat, shape = np.ascontiguousarray(labels, np.int32).ravel(), _volume(labels.shape)
+    values = np.nan_to_num(np.asarray(features, np.float64)).reshape(flat.size, -1)
+    sizes, sums = np.zeros(n_regions), np.zeros((n_regions, values.shape[1]))
+    sizes_and_sums(flat, values, sizes, sums)
+    group = np.zeros(n_regions, np.int64)
     if groups is not None:
-        group = np.zeros(n_regions, groups.dtype)
-        group[labels[labels >= 0]] = groups[labels >= 0]
-        edges = edges[group[edges[:, 0]] == group[edges[:, 1]]]
-    while len(edges) and (sizes[edges].min() < min_size):
-        source, target = np.concatenate([edges, edges[:, ::-1]]).T
-        source, target = source[sizes[source] < min_size], target[sizes[source] < min_size]
-        gap = ((means[source] - means[target]) ** 2).sum(-1)
-        # Each small region takes one step towards its nearest neighbour, so that no two large ones can meet in it.
-        order = np.lexsort((target, gap, source))
-        small, first = np.unique(source[order], return_index=True)
-        links = coo_array((np.ones(len(small)), (small, target[order[first]])), shape=(len(sizes),) * 2)
-        n_left, joined = graph_components(links, directed=False)
-        totals = np.zeros((n_left, means.shape[1]))
-        np.add.at(totals, joined, means * sizes[:, None])
-        sizes = np.asarray(np.bincount(joined, sizes, n_left), np.float64)
-        means = totals / np.maximum(sizes, 1)[:, None]
-        belongs = np.asarray(joined[belongs])
-        edges = joined[edges]
-        edges = edges[edges[:, 0] != edges[:, 1]]
-    merged = np.append(belongs, -1).astype(np.int32)[labels]
-    return number_by_first_pixel(merged, len(sizes))
+        group[flat[flat >= 0]] = groups.ravel()[flat >= 0]
+    small = sizes < min_size
+    contacts = np.empty((2 * labels.ndim * int(sizes[small].sum()), 2), np.int32)
+    n_contacts = small_contacts(flat, shape, small, group, contacts)
+    parent = np.arange(n_regions, dtype=np.int32)
+    merge_rounds(contacts[:n_contacts], sizes, sums, min_size, parent)
+    merged = np.empty(flat.size, np.int32)
+    relabel(flat, parent, np.full(n_regions, -1, np.int32), merged)
+    return merged.reshape(labels.shape)
+
+
+def _volume(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Return a shape of up to three axes as (Z, Y, X)."""
+    z, y, x = (1, 1, 1, *shape)[-3:]
+    return z, y, x

@@ -71,16 +71,23 @@ def _sums(start, stop, planes, shape, valid, labels, n_centres):
     n_planes, rows, width = len(planes), shape[1], shape[2]
     sums = np.zeros((n_centres, n_planes + 4))
     for row in range(start, stop):
-        for x in range(width):
-            p = row * width + x
-            if valid[p]:
-                mine = sums[labels[p]]
+        first, end = row * width, (row + 1) * width
+        while first < end:  # neighbours in a row mostly have one label: they are summed up in registers
+            last = first + 1
+            while last < end and labels[last] == labels[first] and valid[last] == valid[first]:
+                last += 1
+            if valid[first]:
+                mine, n = sums[labels[first]], last - first
                 for c in range(n_planes):
-                    mine[c] += planes[c, p]
-                mine[n_planes] += row // rows
-                mine[n_planes + 1] += row % rows
-                mine[n_planes + 2] += x
-                mine[n_planes + 3] += 1
+                    total = 0.0
+                    for value in planes[c, first:last]:
+                        total += value
+                    mine[c] += total
+                mine[n_planes] += n * (row // rows)
+                mine[n_planes + 1] += n * (row % rows)
+                mine[n_planes + 2] += 0.5 * n * (first + last - 1 - 2 * row * width)
+                mine[n_planes + 3] += n
+            first = last
     return sums
 
 

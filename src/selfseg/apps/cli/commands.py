@@ -9,13 +9,17 @@ from selfseg.apps.cli.parameters import (
     Axes,
     Classes,
     Device,
+    Frames,
     Inputs,
+    InSequence,
     Instances,
     Labels,
     LabelsAs,
     Limit,
+    LinkFrames,
     Memory,
     MethodName,
+    NFrames,
     Ngff,
     Out,
     Overwrite,
@@ -27,6 +31,7 @@ from selfseg.apps.cli.parameters import (
     Scribbles,
     Seed,
     Settings,
+    Slices,
     Write,
     app,
     memory_bytes,
@@ -85,6 +90,11 @@ def segment(
     refine: Refine = None,
     instances: Instances = None,
     axes: Axes = None,
+    frames: Frames = None,
+    n_frames: NFrames = None,
+    slices: Slices = None,
+    sequence: InSequence = None,
+    link: LinkFrames = False,
     device: Device = "auto",
     set_: Settings = [],  # noqa: B006 (read only)
     limit: Limit = None,
@@ -102,6 +112,7 @@ def segment(
     from selfseg.apps.cli.bar import Bar
     from selfseg.export.label_files import LabelWriter
     from selfseg.pipeline import Segmenter, predict
+    from selfseg.pipeline.frame_choice import parse_numbers
 
     bar = Bar(quiet)
     writer = LabelWriter(tuple(write or ("tiff",)), ngff)  # a mistake in it is found before the learning, not after
@@ -112,11 +123,15 @@ def segment(
         "resume": resume,
         "overwrite": overwrite,
         "axes": axes,
+        "frames": parse_numbers(frames),
+        "n_frames": n_frames,
+        "slices": slices,
         "compiled": compile_,
         "progress": bar,
     }
     model.fit(reference or inputs, out=out / "model", limit=None if reference else limit, **how)
     where: dict[str, Any] = {"axes": axes, "limit": limit, "write": writer.kinds, "ngff": ngff, **then}
+    where |= {"slices": slices, "sequence": sequence, "link": link}
     failures = predict(model, inputs, out, failures=model.failures_, progress=bar, **where)
     bar.say(f"{len(model.table_)} classes; labels, overlays and {out / 'report.html'} are written")
     return verdict(failures)
@@ -141,6 +156,9 @@ def fit(
     prepare: Prepare = None,
     refine: Refine = None,
     axes: Axes = None,
+    frames: Frames = None,
+    n_frames: NFrames = None,
+    slices: Slices = None,
     device: Device = "auto",
     set_: Settings = [],  # noqa: B006 (read only)
     limit: Limit = None,
@@ -156,6 +174,7 @@ def fit(
     """Learn a model from images; OUT becomes the model folder."""
     from selfseg.apps.cli.bar import Bar
     from selfseg.pipeline import Segmenter
+    from selfseg.pipeline.frame_choice import parse_numbers
 
     bar = Bar(quiet)
     model = Segmenter(**_options(method, classes, preset, seed, prepare, refine, device, set_))
@@ -167,6 +186,9 @@ def fit(
         "resume": resume,
         "overwrite": overwrite,
         "axes": axes,
+        "frames": parse_numbers(frames),
+        "n_frames": n_frames,
+        "slices": slices,
         "limit": limit,
         "compiled": compile_,
     }
@@ -185,6 +207,9 @@ def predict(
     *,
     out: Out,
     axes: Axes = None,
+    slices: Slices = None,
+    sequence: InSequence = None,
+    link: LinkFrames = False,
     refine: Annotated[
         str | None, Parameter(help="Refine the result in another way than the model's own: crf=key:value,..., or none.")
     ] = None,
@@ -207,6 +232,7 @@ def predict(
         fitted.set_params(refine=refine)
     where: dict[str, Any] = {"axes": axes, "limit": limit, "write": write or "tiff", "ngff": ngff}
     where |= {"instances": object_options(instances), "memory": memory_bytes(memory)}
+    where |= {"slices": slices, "sequence": sequence, "link": link}
     failures = run(fitted, inputs, out, progress=bar, **where)
     bar.say(f"labels, overlays and {out / 'report.html'} are written")
     return verdict(failures)

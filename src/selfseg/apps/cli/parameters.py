@@ -76,6 +76,27 @@ Memory = Annotated[
     str | None,
     Parameter(help="Most memory to take, such as 2GB; without it, half of what is free. Larger images go in parts."),
 ]
+Frames = Annotated[
+    str | None,
+    Parameter(
+        help="Frames to learn from, such as 0,40,80: of a video, a time series, a folder, or slices of a volume."
+    ),
+]
+NFrames = Annotated[
+    int | None, Parameter(help="Learn from so many frames, the most different ones; 4 of a video if nothing is said.")
+]
+Slices = Annotated[
+    str | None, Parameter(help="A 2D model on volumes, cut across z, y, x, or all: the mean over the three.")
+]
+InSequence = Annotated[
+    bool | None,
+    Parameter(
+        name="--sequence", help="Images are the frames of one video; without it, if the model learned from frames."
+    ),
+]
+LinkFrames = Annotated[
+    bool, Parameter(name="--link", negative="", help="Link the frames of a sequence over time: labels flicker less.")
+]
 Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative="", help="Show errors only.")]
 
 

@@ -1,0 +1,151 @@
+"""Prediction into a folder: sequences frame by frame, images one by one, large images in parts; what fails is named."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from selfseg.core.errors import OutputError, SelfsegError, UsageError, explain
+from selfseg.pipeline.frame_choice import check_slices
+from selfseg.pipeline.instances import InstanceFolder
+from selfseg.pipeline.large import open_if_large, predict_large
+from selfseg.pipeline.large_instances import check_large_objects, large_instances
+from selfseg.pipeline.outputs import OutputFolder
+from selfseg.pipeline.segmenter import Segmenter
+from selfseg.pipeline.segmenting import How
+from selfseg.pipeline.sequence import find_sequences, segment_sequence
+from selfseg.pipeline.training_set import Failure
+from selfseg.read import Source
+from selfseg.read.frames import FrameSource
+from selfseg.read.lazy import LazyImage
+
+
+@dataclass
+class Predicting:
+    """The segmentation of inputs into one folder.
+
+    Attributes
+    ----------
+    model
+        A fitted model.
+    folder
+        Where labels, overlays and the report go.
+    objects
+        Where objects go; None = they are not looked for.
+    how
+        How images are segmented, and who watches.
+    link
+        Link the frames of a sequence over time.
+    known
+        What failed, by the name of the input.
+    """
+
+    model: Segmenter
+    folder: OutputFolder
+    objects: InstanceFolder | None
+    how: How
+    link: bool = False
+    known: dict[str, str] = field(default_factory=dict)
+
+    def run(self, sources: Sequence[Source], sequence: bool | None, axes: str | None) -> None:
+        """Segment all inputs that have not failed before.
+
+        Parameters
+        ----------
+        sources
+            The inputs.
+        sequence
+            Whether several images are the frames of one sequence; None = if the model learned from frames.
+        axes
+            Axes of the inputs, None = as the files say.
+
+        Raises
+        ------
+        UsageError
+            If `slices` or `link` do not go with the model and the inputs.
+        OutputError
+            If the folder cannot be written: the next input could not be either.
+        """
+        self._check_slices()
+        if sequence is None:
+            sequence = self.model.facts_.get("sequence", {}).get("kind") == "frames"
+        sequences, stills = find_sequences([item for item in sources if item.name not in self.known], sequence, axes)
+        if self.link and not sequences:
+            fix = "leave it out, or add --sequence"
+            raise UsageError(explain("--link", expected="a video, or frames in sequence", got="single images", fix=fix))
+        for one in sequences:
+            self._sequence(one)
+        large: list[tuple[Source, LazyImage]] = []
+        self._images(list(self._small_ones(stills, axes, large)), axes)
+        for source, image in large:
+            with self._named(source.name), image:
+                self._in_parts(source, image)
+        if self.objects is not None:
+            self.how.progress.say(f"{self.objects.close()} objects of {self.objects.names}")
+        self.folder.close(list(self.known.items()))
+
+    def _images(self, sources: list[Source], axes: str | None) -> None:
+        if not sources:
+            return
+        for source, outcome in self.model.iter_predict(sources, axes, self.how):
+            with self._named(source.name):
+                if isinstance(outcome, SelfsegError):
+                    raise outcome
+                self.folder.add(outcome, source)
+                if self.objects is not None:
+                    self.objects.add(outcome.image, outcome.labels)
+
+    def _sequence(self, source: FrameSource | Failure) -> None:
+        if not isinstance(source, FrameSource):
+            self._note(*source)
+            return
+        with self._named(source.name):
+            run = segment_sequence(self.model, source, self.folder.out, self.link, self.how.progress)
+            for note in [*run.notes, f"{source.name}: {run.flicker.describe()}; {run.frames_per_second:.2f} frames/s"]:
+                self.how.progress.say(note)
+            self.folder.add_sequence(run, self.link)
+            self.known.update(run.failures)
+
+    def _in_parts(self, source: Source, image: LazyImage) -> None:
+        folder, objects = self.folder, self.objects
+        if objects is not None:
+            check_large_objects(image, objects.options)
+        self.how.progress.say(f"{source.name}: predicted in parts, into {folder.out / 'labels' / source.name}.zarr")
+        result = predict_large(self.model, image, folder.out, self.how.memory, self.how.progress)
+        folder.add_large(result, source)
+        if objects is not None:
+            objects.tables.append(large_instances(result, folder.out, objects.options, self.how.progress))
+
+    def _small_ones(
+        self, sources: Sequence[Source], axes: str | None, large: list[tuple[Source, LazyImage]]
+    ) -> Iterator[Source]:
+        """Yield the inputs that are predicted as a whole, and those that cannot be opened, whose errors come with their turn;
+        add the others, opened, to `large`."""
+        for source in sources:
+            try:
+                image = open_if_large(self.model, source, axes, self.how.memory)
+            except SelfsegError:
+                image = None
+            if image is None:
+                yield source
+            else:
+                large.append((source, image))
+
+    @contextlib.contextmanager
+    def _named(self, name: str) -> Iterator[None]:
+        """Note what keeps an input from being done, and go on; not where the place for outputs is at fault."""
+        try:
+            yield
+        except OutputError:
+            raise
+        except SelfsegError as error:
+            self._note(name, str(error))
+
+    def _note(self, name: str, message: str) -> None:
+        self.known[name] = message
+        self.how.progress.say(message)
+
+    def _check_slices(self) -> None:
+        check_slices(self.how.slices)
+        if self.how.slices is not None and self.model.check().method_.n_dims != 2:
+            fix, got = "leave it out, or fit with --slices", "a 3D one"
+            raise UsageError(explain("--slices", expected="a model that learned from 2D images", got=got, fix=fix))

@@ -1,0 +1,78 @@
+"""One image through a fitted model: prepared, predicted, refined, decided; a volume slice by slice if the model is 2D."""
+
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+
+from selfseg.core.classes import ClassTable
+from selfseg.core.image import Image
+from selfseg.core.progress import Progress, Silent
+from selfseg.methods._base import Method
+from selfseg.pipeline.result import Segmented
+from selfseg.pipeline.slices import segment_slices
+from selfseg.predict.whole import predict as predict_probabilities
+from selfseg.read.lazy import LazyImage
+from selfseg.refine.decide import class_probabilities, decide
+from selfseg.refine.hierarchy import Hierarchy, hierarchy
+from selfseg.refine.link import Link
+from selfseg.refine.steps import Refined, parse_refinements, refine
+from selfseg.sample.prepare import Preparation, Prepared
+
+
+@dataclass(frozen=True)
+class How:
+    """What may be said about a prediction, beside the model.
+
+    Attributes
+    ----------
+    memory
+        Most that this process may take while tiles are predicted, in bytes; None = half of what is free.
+    slices
+        Axis across which a 2D model cuts volumes: ``z`` (if None), ``y``, ``x``, or ``all``: the mean over the three.
+    progress
+        Who watches the slices.
+    """
+
+    memory: int | None = None
+    slices: str | None = None
+    progress: Progress = field(default_factory=Silent)
+
+
+@dataclass(frozen=True)
+class Segmenting:
+    """What it takes to segment: the method, its classes and preparation, the refinement, and how."""
+
+    method: Method
+    table: ClassTable
+    preparation: Preparation
+    refine: str | None = None
+    how: How = field(default_factory=How)
+
+    def cuts(self, image: Image | LazyImage) -> bool:
+        """Whether the method is 2D and the image a volume, so that it is taken slice by slice."""
+        return self.method.n_dims == 2 and "Z" in image.axes
+
+    def frame(self, frame: Image, link: Link | None = None) -> Segmented:
+        """Segment one image without T; `link` links it to the frames that it was given before."""
+        if self.cuts(frame):
+            return segment_slices(self.frame, frame, self.how.slices or "z", self.how.progress)
+        prepared = self.preparation.apply(frame)
+        clusters = predict_probabilities(self.method, prepared.array, memory=self.how.memory)
+        probabilities = class_probabilities(clusters, self.table)
+        if link is not None:
+            probabilities = link(probabilities, prepared.array)
+        probabilities = prepared.restore(probabilities)  # [K *S]
+        refined = refine(parse_refinements(self.refine), probabilities, frame, prepared.inside)
+        labels = decide(refined.probabilities, prepared.inside)
+        return Segmented(labels, refined.probabilities, partial(self._hierarchy, prepared, refined))
+
+    def _hierarchy(self, prepared: Prepared, refined: Refined) -> Hierarchy:
+        """The refinement's merge tree, else the method's own, else that of the probabilities, at the image's own size."""
+        if refined.tree is not None:
+            return refined.tree
+        own = self.method.hierarchy(torch.from_numpy(prepared.array))
+        if own is None:
+            return hierarchy(refined.probabilities, prepared.restore(prepared.array), mask=prepared.inside)
+        superpixels, tree = own
+        return Hierarchy(prepared.restore_labels(superpixels, fill=-1), tree)
