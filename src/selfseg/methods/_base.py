@@ -67,6 +67,9 @@ class Method(nn.Module, ABC):
     uses_hints: ClassVar[bool] = False
     """Whether `Batch.hints` changes what is learned; scribbles are refused where it does not."""
 
+    uses_superpixels: ClassVar[bool] = False
+    """Whether `take_superpixels` takes the user's own superpixels; they are refused where it does not."""
+
     def __init__(self, config: MethodConfig, n_channels: int, n_dims: int = 2) -> None:
         super().__init__()
         self.config = config
@@ -111,6 +114,17 @@ class Method(nn.Module, ABC):
 
     def finish(self, batches: Callable[[], Iterable[Batch]]) -> None:
         """Complete the model after the last step; `batches()` gives one pass over the training images, each time it is called."""
+
+    def take_superpixels(self, image: NDArray[np.float32], superpixels: NDArray[np.integer]) -> None:
+        """Keep the user's own superpixels ``[*S]`` of a prepared image ``[C *S]`` until it comes; negative = outside."""
+        raise NotImplementedError(f"{type(self).__name__} has no use for superpixels")
+
+    def pictures(self, image: Tensor) -> dict[str, NDArray[np.float32]]:
+        """Return pictures of how the method sees a prepared image ``[C *S]``, by name, on its scale: ``[C *S]`` or ``[C H W]``.
+
+        It must change nothing that is learned. ``reconstruction`` is shown beside the labels while the method learns.
+        """
+        return {}
 
     def status(self) -> dict[str, int]:
         """Return whole numbers worth showing while training, for example ``{"classes": 7}``."""
