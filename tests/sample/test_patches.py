@@ -27,7 +27,7 @@ def test_places_are_a_function_of_the_seed_and_lie_inside():
         for place in places:
             assert place.sides == shape.sides
             ends = zip(place.start, place.sides, (20, 31), strict=True)
-            assert all(0 <= start and start + side <= n for start, side, n in ends)
+            assert all(start >= 0 and start + side <= n for start, side, n in ends)
 
 
 def test_first_and_last_pixels_are_reached_and_all_turns_occur():

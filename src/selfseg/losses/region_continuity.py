@@ -94,4 +94,5 @@ def region_continuity(response: Tensor, neighbours: Neighbours) -> Tensor:
     with torch.autocast(rows.device.type, enabled=False):  # which would round the products to half precision
         pulled = torch.sparse.mm(neighbours.matrix.to(rows.dtype), rows)
     apart = (rows - pulled).abs().where(neighbours.counted[:, None], rows.new_zeros(()))
-    return apart.sum() / (neighbours.counted.sum().clamp(min=1) * rows.shape[1])
+    mean: Tensor = apart.sum() / (neighbours.counted.sum().clamp(min=1) * rows.shape[1])
+    return mean

@@ -76,11 +76,11 @@ class _CrossEntropy(torch.autograd.Function):
         total, n = 0.0, ctx.target.shape[1]
         for image, classes, logsum in zip(ctx.values, ctx.target, ctx.logsum, strict=True):
             if ctx.in_rows:
-                arguments = image.view(-1).numpy(), classes, logsum, n_classes
-                total += sum(run_shared(kernels.forward_rows, n, *arguments, parts=parts))
+                by_row = image.view(-1).numpy(), classes, logsum, n_classes
+                total += sum(run_shared(kernels.forward_rows, n, *by_row, parts=parts))
             else:
-                arguments = image.flatten(1).numpy(), classes, logsum
-                total += sum(run_shared(kernels.forward_planes, -(-n // kernels.BLOCK), *arguments, parts=parts))
+                blocks = image.flatten(1).numpy(), classes, logsum
+                total += sum(run_shared(kernels.forward_planes, -(-n // kernels.BLOCK), *blocks, parts=parts))
         return values.new_tensor(total)
 
     @staticmethod
@@ -92,9 +92,9 @@ class _CrossEntropy(torch.autograd.Function):
         parts, n = 1 if out.numel() < ALONE else None, ctx.target.shape[1]
         for image, into, classes, logsum in zip(ctx.values, out, ctx.target, ctx.logsum, strict=True):
             if ctx.in_rows:
-                arguments = image.view(-1).numpy(), classes, logsum, weight, into.view(-1).numpy(), out.shape[-1]
-                run_shared(kernels.backward_rows, n, *arguments, parts=parts)
+                by_row = image.view(-1).numpy(), classes, logsum, weight, into.view(-1).numpy(), out.shape[-1]
+                run_shared(kernels.backward_rows, n, *by_row, parts=parts)
             else:
-                arguments = image.flatten(1).numpy(), classes, logsum, weight, into.flatten(1).numpy()
-                run_shared(kernels.backward_planes, -(-n // kernels.BLOCK), *arguments, parts=parts)
+                blocks = image.flatten(1).numpy(), classes, logsum, weight, into.flatten(1).numpy()
+                run_shared(kernels.backward_planes, -(-n // kernels.BLOCK), *blocks, parts=parts)
         return (out.movedim(-1, 1) if ctx.in_rows else out), None

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError, UsageError, explain
 from selfseg.losses.affinity import Affinity
 from selfseg.losses.region_affinity import region_affinity
 from selfseg.losses.region_continuity import Neighbours, neighbour_weights
@@ -53,7 +53,16 @@ class SuperpixelGraphs:
         self._own: Kept[NDArray[np.int32]] = Kept(KEPT_OWN)
 
     def take(self, image: NDArray[np.float32], superpixels: NDArray[np.integer]) -> None:
-        """Keep the user's own superpixels ``[*S]`` of a prepared image ``[C *S]``; negative = outside."""
+        """Keep the user's own superpixels ``[*S]`` of a prepared image ``[C *S]``; negative = outside.
+
+        Raises
+        ------
+        UsageError
+            If the model makes its own.
+        """
+        if self.config.superpixels != "given":
+            got, fix = self.config.superpixels, "leave --superpixels out, or learn with it too"
+            raise UsageError(explain("superpixels", expected="a model that learned with given ones", got=got, fix=fix))
         numbers, labels = np.unique(superpixels, return_inverse=True)
         labels = labels.reshape(superpixels.shape) - int((numbers < 0).sum())
         self._own.put(image_key(image), np.maximum(labels, -1).astype(np.int32), labels.size)

@@ -8,6 +8,7 @@ and superpixels be like their neighbours. Learned on a few frames or slices, it 
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from typing import Literal
 
 import numpy as np
 import torch
@@ -177,7 +178,7 @@ class SPWNet(Method):
     def _window(self, image: Tensor, valid: Tensor | None) -> Affinity:
         config = self.config
         counted = None if valid is None else valid[None]
-        sigma = "auto" if config.sigma_intensity is None else config.sigma_intensity
+        sigma: float | Literal["auto"] = "auto" if config.sigma_intensity is None else config.sigma_intensity
         return window_affinity(image[None], config.radius, sigma, config.sigma_space, config.spacing or None, counted)
 
     def take_superpixels(self, image: NDArray[np.float32], superpixels: NDArray[np.integer]) -> None:

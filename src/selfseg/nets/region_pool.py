@@ -115,7 +115,7 @@ def region_mean(features: Tensor, regions: RegionMap) -> Tensor:
     if features.dtype in (torch.float16, torch.bfloat16):
         features = features.float()
     if features.device.type == "cpu" and features.dtype == torch.float32 and features.numel():
-        pooled: Tensor = _RegionMean.apply(features, regions)  # type: ignore[no-untyped-call]
+        pooled: Tensor = _RegionMean.apply(features, regions)
         return pooled
     flat = regions.labels.flatten()
     flat = flat.where(flat >= 0, flat.new_full((), regions.n_regions))  # what is outside goes into a bin of its own
@@ -170,14 +170,14 @@ class _RegionMean(torch.autograd.Function):
         if in_rows:
             pooled = torch.empty(n_images, regions.n_regions, n_channels)
             for image, out in zip(values, pooled.numpy(), strict=True):
-                arguments = image, regions.order, regions.first, inverse, out
-                run_shared(kernels.mean_rows, regions.n_regions, *arguments, parts=parts)
+                rows = image, regions.order, regions.first, inverse, out
+                run_shared(kernels.mean_rows, regions.n_regions, *rows, parts=parts)
             pooled = pooled.transpose(1, 2)
         else:
             pooled = torch.empty(n_images, n_channels, regions.n_regions)
             for image, out in zip(values, pooled.numpy(), strict=True):
-                arguments = image, regions.labels.view(-1).numpy(), inverse, out
-                run_shared(kernels.mean_planes, n_channels, *arguments, parts=parts)
+                planes = image, regions.labels.view(-1).numpy(), inverse, out
+                run_shared(kernels.mean_planes, n_channels, *planes, parts=parts)
         ctx.regions, ctx.in_rows, ctx.shape = regions, in_rows, features.shape
         return pooled
 

@@ -19,6 +19,7 @@ from selfseg.core.progress import Progress, Silent
 from selfseg.core.seed import derive
 from selfseg.methods._base import Method, MethodConfig, find_method
 from selfseg.pipeline.preview import write_preview
+from selfseg.pipeline.superpixels import OwnSuperpixels
 from selfseg.pipeline.training_set import Failure, TrainingSet, build_training_set
 from selfseg.pipeline.watch import LOOKS, TruthWatch, watch_truth
 from selfseg.read import find_hints, find_inputs
@@ -28,6 +29,9 @@ from selfseg.train.loop import Training
 from selfseg.train.precision import Precision, choose_device, choose_precision
 
 RUN, CHECKPOINT, JOURNAL, PREVIEWS = "training.json", "checkpoint.safetensors", "journal.jsonl", "previews"
+
+SETTINGS = ("method", "seed", "config", "hint_values", "inputs")
+"""What a run must have begun with to be resumed."""
 
 
 @dataclass
@@ -54,6 +58,8 @@ class Fitting:
         changes nothing that is learned.
     scribbles
         Hints: a label image (255 = no scribble) for one image, or a folder with one for some of the images.
+    superpixels
+        The user's own superpixels: a label image for one image, or a folder with one for each, for a method that takes them.
     out
         Folder of the model. While training it holds the checkpoint, the journal and previews.
     resume
@@ -79,6 +85,7 @@ class Fitting:
     device: str = "auto"
     scribbles: str | Path | None = None
     truth: str | Path | None = None
+    superpixels: str | Path | None = None
     out: str | Path | None = None
     resume: bool = False
     overwrite: bool = False
@@ -100,14 +107,19 @@ class Fitting:
         if self.scribbles is not None and not find_method(self.name).uses_hints:
             expected, fix = "a method that learns from them", "leave them out, or use --method feature_clustering"
             raise UsageError(explain("scribbles", expected=expected, got=self.name, fix=fix))
+        if self.superpixels is not None and find_method(self.name).uses_superpixels:
+            self.config = self.config.changed(superpixels="given")
         sources = find_inputs(inputs, limit=self.limit)
         hints = find_hints(self.scribbles, sources) if self.scribbles is not None else {}
         data = build_training_set(sources, self.config.prepare, hints, self.axes, progress)
         method = self._build(data)
+        own = OwnSuperpixels(self.superpixels)
+        for name, prepared in data.prepared:
+            own.give(method, data.preparation, name, prepared)
         precision = choose_precision(device, method.n_steps(len(data.samples)), self.compiled)
         watch = None if self.truth is None else watch_truth(self.truth, data, progress)
         _check_memory(method, data, device, progress)
-        facts = self._facts(data, precision)
+        facts = self._facts(data, precision) | own.facts()
         resume = self.folder is not None and self._open(self.folder, facts)
         stream = Stream(data.samples, self.config.batch_size, derive(self.seed, "stream"))
         training = self._training(method, stream, precision, data, progress, watch)
@@ -187,9 +199,7 @@ class Fitting:
             fix = "add --resume to go on with it, or --overwrite to begin anew"
             raise UsageError(explain(str(folder), expected="no unfinished run", got="one", fix=fix))
         if self.resume and (folder / CHECKPOINT).exists():
-            changed = [
-                key for key in ("method", "seed", "config", "hint_values", "inputs") if before.get(key) != facts[key]
-            ]
+            changed = [key for key in (*SETTINGS, "superpixels") if before.get(key) != facts.get(key)]
             if changed:
                 what, got = f"--resume {folder}", f"other {', '.join(changed)}"
                 fix = "repeat the first command's options, or begin anew with --overwrite"

@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -43,11 +43,14 @@ class OutputFolder:
         The folder; made if missing.
     model
         The model that predicts.
+    look
+        Options of the overlays, as for `selfseg.export.overlay.overlay`.
     """
 
-    def __init__(self, out: Path, model: Segmenter) -> None:
+    def __init__(self, out: Path, model: Segmenter, look: Mapping[str, Any] | None = None) -> None:
         self.out = out
         self.model = model
+        self.look = dict(look or {})
         self.begun = time.monotonic()
         self.rows: list[dict[str, Any]] = []
         self.pictures: list[ReportImage] = []
@@ -55,7 +58,7 @@ class OutputFolder:
 
     def add(self, result: Result, source: Source) -> None:
         """Write the files of one result, and keep what the report needs of it."""
-        result.save(self.out)
+        result.save(self.out, **self.look)
         image, name = result.image, result.name
         areas = class_areas(name, result.labels, result.table, image.spacing, image.unit)
         self.areas += areas
@@ -67,7 +70,7 @@ class OutputFolder:
         }
         self.rows.append(row)
         shares = {item.id: item.share for item in areas}
-        self.pictures.append(_report_image(result, shares, full=len(self.pictures) < MOST_PICTURES))
+        self.pictures.append(_report_image(result, shares, len(self.pictures) < MOST_PICTURES, self.look))
 
     def close(self, failures: Sequence[Failure]) -> None:
         """Write ``classes.json``, ``classes.csv``, ``run.json`` and ``report.html``."""
@@ -88,6 +91,7 @@ class OutputFolder:
             "config": model.method_.config.model_dump(mode="json"),
             "preparation": str(model.preparation_),
             "refinement": model.refine or "none",
+            "cleaning": model.clean or "none",
             "training": model.facts_,
             "images": self.rows,
             "failures": [{"name": name, "error": message} for name, message in failures],
@@ -115,6 +119,7 @@ class OutputFolder:
         run = {
             "preparation": facts["preparation"],
             "refinement": facts["refinement"],
+            "cleaning": facts["cleaning"],
             "seed": str(model.seed),
             "device": str(training.get("device", "unknown")),
             "peak memory": f"{facts['peak_memory_bytes'] / 2**30:.2f} GiB",
@@ -135,7 +140,7 @@ class OutputFolder:
         )
 
 
-def _report_image(result: Result, shares: dict[int, float], full: bool) -> ReportImage:
+def _report_image(result: Result, shares: dict[int, float], full: bool, look: Mapping[str, Any]) -> ReportImage:
     """Return what the report shows of a result: pictures, or only shares and a link, where there are many already."""
     link = f"overlay/{result.name}.png"
     if not full:
@@ -143,7 +148,7 @@ def _report_image(result: Result, shares: dict[int, float], full: bool) -> Repor
     image, labels, table = result.image, result.labels, result.table
     planes = middle_planes(plane_shape(image)[0], 1)
     ground = thumbnail(displayed(image, planes)[0], PICTURE_SIDE)
-    painted = thumbnail(overlay(image, labels, table), PICTURE_SIDE)
+    painted = thumbnail(overlay(image, labels, table, **look), PICTURE_SIDE)
     classes = thumbnail(labels_picture(label_planes(labels, image, planes), table)[0], PICTURE_SIDE, labels=True)
     return ReportImage(result.name, ground, painted, classes, shares, result.seconds, link=link)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,7 @@ class Result:
     @cached_property
     def confidence(self) -> NDArray[np.float32]:
         """Probability of the chosen class, ``[*S]``; 0 where the label is 0."""
-        chosen: NDArray[np.float32] = self.probabilities.max(0)
+        chosen = np.take_along_axis(self.probabilities, np.maximum(self.labels, 1).astype(np.int64)[None] - 1, 0)[0]
         return np.where(self.labels > 0, chosen, np.float32(0))
 
     @cached_property
@@ -67,10 +68,13 @@ class Result:
             )
         return self._tree()
 
-    def save(self, out: Path | str) -> None:
-        """Write ``labels/NAME.tif``, ``overlay/NAME.png`` and ``classes.json`` into the folder `out`."""
+    def save(self, out: Path | str, **look: Any) -> None:
+        """Write ``labels/NAME.tif``, ``overlay/NAME.png`` and ``classes.json`` into the folder `out`.
+
+        `look` are options of `selfseg.export.overlay.overlay`: ``numbers=True``, ``opacity=0`` for boundaries alone.
+        """
         out, image = Path(out), self.image
         axes = image.axes.replace("C", "")
         write_labels(out / "labels" / f"{self.name}.tif", self.labels, self.table, image.spacing, image.unit, axes)
-        write_overlay(out / "overlay" / f"{self.name}.png", image, self.labels, self.table)
+        write_overlay(out / "overlay" / f"{self.name}.png", image, self.labels, self.table, **look)
         write_classes(out / "classes.json", self.table)

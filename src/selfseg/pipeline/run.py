@@ -1,6 +1,6 @@
 """The public verbs: fit, predict, segment, load."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from selfseg.core.progress import Progress, Silent
 from selfseg.pipeline.outputs import OutputFolder
 from selfseg.pipeline.result import Result
 from selfseg.pipeline.segmenter import Segmenter
+from selfseg.pipeline.superpixels import OwnSuperpixels
 from selfseg.pipeline.training_set import Failure
 from selfseg.read import Source, find_inputs
 
@@ -53,7 +54,7 @@ def segment(inputs: Any, method: str = "feature_clustering", **options: Any) -> 
     """
     model, how = _split_options(method, options)
     model.fit(inputs, **how)
-    return model.predict(inputs, how.get("axes"), how.get("progress"))
+    return model.predict(inputs, how.get("axes"), how.get("progress"), how.get("superpixels"))
 
 
 def _split_options(method: str, options: dict[str, Any]) -> tuple[Segmenter, dict[str, Any]]:
@@ -69,6 +70,8 @@ def predict(
     axes: str | None = None,
     limit: int | None = None,
     failures: Sequence[Failure] = (),
+    look: Mapping[str, Any] | None = None,
+    superpixels: str | Path | None = None,
     progress: Progress | None = None,
 ) -> list[Failure]:
     """Segment images into a folder: labels, overlays, class table, ``run.json`` and ``report.html``.
@@ -87,6 +90,10 @@ def predict(
         As for `fit`.
     failures
         Inputs that failed before (while training), to be named in the report.
+    look
+        Options of the overlays, as for `selfseg.export.overlay.overlay`: ``{"numbers": True}``.
+    superpixels
+        Label images of the inputs' superpixels, for a model that learned with such.
     progress
         Who watches.
 
@@ -96,9 +103,10 @@ def predict(
         Inputs that failed, empty if all are done.
     """
     progress = progress or Silent()
-    folder = OutputFolder(Path(out), model)
+    folder = OutputFolder(Path(out), model, look)
     known = dict(failures)
-    for source, outcome in model.iter_predict(_to_do(inputs, limit, known), axes, progress):
+    own = OwnSuperpixels(superpixels)
+    for source, outcome in model.iter_predict(_to_do(inputs, limit, known), axes, progress, own):
         if isinstance(outcome, SelfsegError):
             known[source.name] = str(outcome)
             progress.say(str(outcome))

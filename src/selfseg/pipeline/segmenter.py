@@ -1,7 +1,7 @@
 """The model: a method with its options before fitting, and all it takes to segment images after."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -19,9 +19,11 @@ from selfseg.methods._store import load_method, save_method
 from selfseg.pipeline.card import model_card, selfseg_version
 from selfseg.pipeline.fitting import Fitting
 from selfseg.pipeline.result import Result
+from selfseg.pipeline.superpixels import OwnSuperpixels
 from selfseg.pipeline.training_set import Failure
 from selfseg.predict.whole import predict as predict_probabilities
 from selfseg.read import Source, find_inputs, split_frames
+from selfseg.refine.cleaning import Cleaning
 from selfseg.refine.decide import class_probabilities, decide
 from selfseg.refine.hierarchy import Hierarchy, hierarchy
 from selfseg.refine.steps import parse_refinements
@@ -51,6 +53,9 @@ class Segmenter:
     refine
         Refinement of the probabilities at prediction, ``"crf=weight:10,colour:0.05"``; None = none. It is stored with the
         model, and may be changed after fitting.
+    clean
+        Cleaning of the labels at prediction, ``"objects:200,holes:100"``: connected parts and holes of fewer pixels go; None =
+        none. Stored and changed likewise.
 
     Attributes
     ----------
@@ -87,6 +92,7 @@ class Segmenter:
         device: str = "auto",
         options: Mapping[str, Any] | None = None,
         refine: str | None = None,
+        clean: str | None = None,
     ) -> None:
         self.method = method
         self.n_classes = n_classes
@@ -96,6 +102,7 @@ class Segmenter:
         self.device = device
         self.options = options
         self.refine = refine
+        self.clean = clean
 
     def config(self) -> MethodConfig:
         """Return the method's whole configuration: defaults, preset, options, number of classes, preparation."""
@@ -108,7 +115,7 @@ class Segmenter:
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor's arguments by name."""
-        names = ("method", "n_classes", "preset", "seed", "prepare", "device", "options", "refine")
+        names = ("method", "n_classes", "preset", "seed", "prepare", "device", "options", "refine", "clean")
         return {name: getattr(self, name) for name in names}
 
     def set_params(self, **params: Any) -> Self:
@@ -138,7 +145,7 @@ class Segmenter:
         **how
             Fields of `selfseg.pipeline.fitting.Fitting`: ``scribbles``, ``out``, ``resume``, ``axes``, ``progress``, ...
         """
-        parse_refinements(self.refine)  # a mistake in it is found before the learning, not after
+        parse_refinements(self.refine), Cleaning.parse(self.clean)  # mistakes are found before the learning, not after
         fitting = Fitting(self.method, self.config(), self.preset, self.seed, self.device, **how)
         fitted = fitting.run(inputs)
         self.method_, self.table_, self.preparation_ = fitted.method, fitted.table, fitted.preparation
@@ -148,8 +155,16 @@ class Segmenter:
             fitting.close(fitted)
         return self
 
-    def predict(self, inputs: Any, axes: str | None = None, progress: Progress | None = None) -> Result | list[Result]:
+    def predict(
+        self,
+        inputs: Any,
+        axes: str | None = None,
+        progress: Progress | None = None,
+        superpixels: str | Path | None = None,
+    ) -> Result | list[Result]:
         """Segment images: a single input gives one `Result`, a list, folder or glob gives a list.
+
+        `superpixels` are label images of the inputs' superpixels, for a model that learned with such.
 
         Raises
         ------
@@ -157,7 +172,9 @@ class Segmenter:
             At the first input that cannot be segmented. `iter_predict` goes on past it.
         """
         results = []
-        for _, outcome in self.iter_predict(find_inputs(inputs), axes, progress or Silent()):
+        for _, outcome in self.iter_predict(
+            find_inputs(inputs), axes, progress or Silent(), OwnSuperpixels(superpixels)
+        ):
             if isinstance(outcome, SelfsegError):
                 raise outcome
             results.append(outcome)
@@ -165,14 +182,14 @@ class Segmenter:
         return results[0] if single else results
 
     def iter_predict(
-        self, sources: list[Source], axes: str | None, progress: Progress
+        self, sources: list[Source], axes: str | None, progress: Progress, own: OwnSuperpixels | None = None
     ) -> Iterator[tuple[Source, Result | SelfsegError]]:
         """Yield each input with its result, or with the error that kept it from one; one image is in memory at a time."""
         progress.start("segmenting", len(sources))
         try:
             for done, source in enumerate(sources, 1):
                 try:
-                    outcome: Result | SelfsegError = self.predict_image(source.read(axes))
+                    outcome: Result | SelfsegError = self.predict_image(source.read(axes), own)
                 except SelfsegError as error:
                     outcome = error
                 except MemoryError:
@@ -185,24 +202,28 @@ class Segmenter:
         finally:
             progress.finish()
 
-    def predict_image(self, image: Image) -> Result:
-        """Segment one image; a series (axis T) frame by frame."""
+    def predict_image(self, image: Image, own: OwnSuperpixels | None = None) -> Result:
+        """Segment one image; a series (axis T) frame by frame. `own` has superpixels for it, where the model wants such."""
         self._check_fitted(image)
         begun = time.monotonic()
-        parts = [self._predict_frame(frame) for frame in split_frames(image)]
+        parts = [self._predict_frame(frame, own) for frame in split_frames(image)]
         if "T" not in image.axes:
             labels, probabilities, tree = parts[0]
         else:
             labels, probabilities, tree = np.stack([p[0] for p in parts]), np.stack([p[1] for p in parts], 1), None
         return Result(image, labels, probabilities, self.table_, time.monotonic() - begun, tree)
 
-    def _predict_frame(self, frame: Image) -> tuple[NDArray[np.integer], NDArray[np.float32], partial[Hierarchy]]:
+    def _predict_frame(
+        self, frame: Image, own: OwnSuperpixels | None = None
+    ) -> tuple[NDArray[np.integer], NDArray[np.float32], partial[Hierarchy]]:
         prepared = self.preparation_.apply(frame)
+        if own is not None:
+            own.give(self.method_, self.preparation_, frame.name, prepared)
         clusters = predict_probabilities(self.method_, prepared.array)
         probabilities = prepared.restore(class_probabilities(clusters, self.table_))  # [K *S]
         for refinement in parse_refinements(self.refine):
             probabilities = refinement.apply(probabilities, frame, prepared.inside)
-        labels = decide(probabilities, prepared.inside)
+        labels = Cleaning.parse(self.clean).apply(decide(probabilities, prepared.inside))
         return labels, probabilities, partial(self._hierarchy, prepared, probabilities)
 
     def _hierarchy(self, prepared: Prepared, probabilities: NDArray[np.float32]) -> Hierarchy:
@@ -225,6 +246,29 @@ class Segmenter:
             raise InputError(
                 explain(image.name, expected=expected, got=got, fix="convert it, or name its axes with --axes")
             )
+
+    def edit(self, merge: Sequence[Sequence[int]] = (), names: Mapping[int, str] | None = None) -> Self:
+        """Merge classes and name them, after looking at the result; every later prediction follows.
+
+        Parameters
+        ----------
+        merge
+            Groups of ids that become one class each: ``[(3, 5)]``. The classes are numbered anew, dark to bright.
+        names
+            Names by id, as the ids are before the merging.
+
+        Raises
+        ------
+        UsageError
+            If the model is not fitted, or an id is unknown.
+        """
+        if not hasattr(self, "table_"):
+            raise UsageError(
+                "model: expected a fitted model, got an unfitted one; call fit first, or selfseg.load a folder"
+            )
+        table = self.table_.named(names or {})
+        self.table_ = table.merged(merge, keep=set(names or {})) if merge else table
+        return self
 
     def save(self, folder: Path | str) -> None:
         """Write the model folder: weights, configuration, class table, card."""

@@ -18,7 +18,7 @@ from selfseg.core.image import Image
 from selfseg.read.arrays import decode_array, decode_image, make_image
 from selfseg.read.formats import known_suffixes, read_image, stem_of, suffix_of
 
-Inputs = str | Path | NDArray[Any] | Image | Sequence[str | Path | NDArray[Any] | Image]
+Inputs = str | Path | NDArray[Any] | Image | Sequence["str | Path | NDArray[Any] | Image | Source"]
 
 SCRIBBLE_ENDING = "_scribble"
 """A file of this ending beside an image of the same stem is a hint for it, and no input of its own."""
@@ -75,7 +75,7 @@ def find_inputs(inputs: Inputs, limit: int | None = None) -> list[Source]:
     ----------
     inputs
         A file, a folder (with its sub-folders), a glob such as ``"images/**/*.tif"``, an array, an `Image`, or a list
-        of any of these. In folders and globs, hidden files and unknown suffixes are passed over, and so is
+        of any of these, or of sources found before. In folders and globs, hidden files and unknown suffixes are passed over, and so is
         ``x_scribble.png`` beside an image ``x``. A file that is named twice is taken once.
     limit
         Take only the first `limit` inputs.
@@ -102,7 +102,9 @@ def find_inputs(inputs: Inputs, limit: int | None = None) -> list[Source]:
     arrays = sum(isinstance(item, np.ndarray) for item in items)
     found: list[Source] = []
     for item in items:
-        if isinstance(item, Image):
+        if isinstance(item, Source):
+            found.append(item)
+        elif isinstance(item, Image):
             found.append(Source(_clean(item.name), content=item))
         elif isinstance(item, np.ndarray):
             found.append(Source("image" if arrays == 1 else f"image_{len(found) + 1}", content=item))

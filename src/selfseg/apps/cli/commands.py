@@ -8,10 +8,12 @@ from cyclopts import Parameter
 from selfseg.apps.cli.parameters import (
     Axes,
     Classes,
+    Clean,
     Device,
     Inputs,
     Limit,
     MethodName,
+    Numbers,
     Out,
     Overwrite,
     Prepare,
@@ -22,6 +24,7 @@ from selfseg.apps.cli.parameters import (
     Scribbles,
     Seed,
     Settings,
+    Superpixels,
     app,
     verdict,
 )
@@ -82,8 +85,11 @@ def segment(
         Parameter(negative="", help="Learn from these images, then segment INPUT with what was learned."),
     ] = None,
     scribbles: Scribbles = None,
+    superpixels: Superpixels = None,
     prepare: Prepare = None,
     refine: Refine = None,
+    clean: Clean = None,
+    numbers: Numbers = False,
     axes: Axes = None,
     device: Device = "auto",
     set_: Settings = [],  # noqa: B006 (read only)
@@ -100,9 +106,10 @@ def segment(
     from selfseg.pipeline import Segmenter, predict
 
     bar = Bar(quiet)
-    model = Segmenter(**_options(method, classes, preset, seed, prepare, refine, device, set_))
+    model = Segmenter(**_options(method, classes, preset, seed, prepare, refine, device, set_), clean=clean)
     how: dict[str, Any] = {
         "scribbles": scribbles,
+        "superpixels": superpixels,
         "resume": resume,
         "overwrite": overwrite,
         "axes": axes,
@@ -110,7 +117,8 @@ def segment(
         "progress": bar,
     }
     model.fit(reference or inputs, out=out / "model", limit=None if reference else limit, **how)
-    failures = predict(model, inputs, out, axes=axes, limit=limit, failures=model.failures_, progress=bar)
+    shown: dict[str, Any] = {"look": {"numbers": numbers}, "superpixels": superpixels, "progress": bar}
+    failures = predict(model, inputs, out, axes=axes, limit=limit, failures=model.failures_, **shown)
     bar.say(f"{len(model.table_)} classes; labels, overlays and {out / 'report.html'} are written")
     return verdict(failures)
 
@@ -126,11 +134,13 @@ def fit(
     preset: Preset = "default",
     seed: Seed = 0,
     scribbles: Scribbles = None,
+    superpixels: Superpixels = None,
     truth: Annotated[
         Path | None, Parameter(help="Truth of training images: scores beside the losses; nothing is learned from it.")
     ] = None,
     prepare: Prepare = None,
     refine: Refine = None,
+    clean: Clean = None,
     axes: Axes = None,
     device: Device = "auto",
     set_: Settings = [],  # noqa: B006 (read only)
@@ -149,9 +159,10 @@ def fit(
     from selfseg.pipeline import Segmenter
 
     bar = Bar(quiet)
-    model = Segmenter(**_options(method, classes, preset, seed, prepare, refine, device, set_))
+    model = Segmenter(**_options(method, classes, preset, seed, prepare, refine, device, set_), clean=clean)
     how: dict[str, Any] = {
         "scribbles": scribbles,
+        "superpixels": superpixels,
         "truth": truth,
         "resume": resume,
         "overwrite": overwrite,
@@ -177,6 +188,12 @@ def predict(
     refine: Annotated[
         str | None, Parameter(help="Refine the result in another way than the model's own: crf=key:value,..., or none.")
     ] = None,
+    clean: Annotated[
+        str | None,
+        Parameter(help="Clean the labels in another way than the model's own: objects:200,holes:100, or none."),
+    ] = None,
+    numbers: Numbers = False,
+    superpixels: Superpixels = None,
     device: Device = "auto",
     limit: Limit = None,
     quiet: Quiet = False,
@@ -190,7 +207,10 @@ def predict(
     fitted = load(model, device)
     if refine is not None:
         fitted.set_params(refine=refine)
-    failures = run(fitted, inputs, out, axes=axes, limit=limit, progress=bar)
+    if clean is not None:
+        fitted.set_params(clean=clean)
+    look = {"numbers": numbers}
+    failures = run(fitted, inputs, out, axes=axes, limit=limit, look=look, superpixels=superpixels, progress=bar)
     bar.say(f"labels, overlays and {out / 'report.html'} are written")
     return verdict(failures)
 

@@ -39,6 +39,19 @@ Settings = Annotated[
 Scribbles = Annotated[
     Path | None, Parameter(help="Hints: a label image (255 = no scribble), or a folder of IMAGE_scribble.png files.")
 ]
+Superpixels = Annotated[
+    Path | None,
+    Parameter(help="Your own superpixels: a label image for one image, or a folder of files named like the images."),
+]
+Numbers = Annotated[
+    bool, Parameter(negative="", help="Write the number of its class into each region of the overlays.")
+]
+Clean = Annotated[
+    str | None,
+    Parameter(
+        help="Clean the labels: objects:200,holes:100 = parts and holes of fewer pixels go; none = not. Kept with the model."
+    ),
+]
 Resume = Annotated[bool, Parameter(negative="", help="Go on with an interrupted run.")]
 Overwrite = Annotated[bool, Parameter(negative="", help="Begin anew although the folder holds an unfinished run.")]
 Limit = Annotated[int | None, Parameter(help="Use only the first so many inputs.")]
