@@ -8,6 +8,7 @@ from importlib.metadata import entry_points
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
@@ -119,12 +120,20 @@ class Method(nn.Module, ABC):
         """Keep the user's own superpixels ``[*S]`` of a prepared image ``[C *S]`` until it comes; negative = outside."""
         raise NotImplementedError(f"{type(self).__name__} has no use for superpixels")
 
-    def pictures(self, image: Tensor) -> dict[str, NDArray[np.float32]]:
+    def rebuild(self, images: Tensor) -> Tensor | None:
+        """Return prepared images ``[B C *S]`` as the method rebuilds them from what it learned; None if it does no such thing."""
+        return None
+
+    @torch.no_grad()
+    def pictures(self, image: Tensor) -> dict[str, Tensor]:
         """Return pictures of how the method sees a prepared image ``[C *S]``, by name, on its scale: ``[C *S]`` or ``[C H W]``.
 
-        It must change nothing that is learned. ``reconstruction`` is shown beside the labels while the method learns.
+        They change nothing that is learned. ``reconstruction`` is shown beside the labels while the method learns.
         """
-        return {}
+        learning = self.training
+        rebuilt = self.eval().rebuild(image[None])
+        self.train(learning)
+        return {} if rebuilt is None else {"reconstruction": rebuilt[0].float()}
 
     def status(self) -> dict[str, int]:
         """Return whole numbers worth showing while training, for example ``{"classes": 7}``."""

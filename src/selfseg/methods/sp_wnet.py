@@ -94,7 +94,7 @@ class SPWNet(Method):
         response: Tensor = self.encoder(images)
         return response.float()
 
-    def rebuild(self, features: Tensor) -> Tensor:
+    def decode(self, features: Tensor) -> Tensor:
         """Return the image ``[B C *S]`` that the second network makes of features ``[B K *S]``."""
         rebuilt: Tensor = self.decoder(features.softmax(1))
         return rebuilt.float()
@@ -108,7 +108,7 @@ class SPWNet(Method):
         rows: list[dict[str, Tensor]] = []
         whole = (config.beta_rc_image, config.beta_cut, config.beta_sim, config.beta_con)
         features = self.features(batch.images) if any(beta is not None for beta in whole) else None
-        rebuilt = None if features is None or config.beta_rc_image is None else self.rebuild(features)
+        rebuilt = None if features is None or config.beta_rc_image is None else self.decode(features)
         for b, image in enumerate(batch.images):
             valid = None if batch.valid is None else batch.valid[b]
             terms: dict[str, Tensor] = {}
@@ -131,7 +131,7 @@ class SPWNet(Method):
         for places in self._places(inside, index):
             patches = cut(image, places)
             counted = None if valid is None else cut(valid[None], places)[:, 0]
-            errors.append(reconstruction(self.rebuild(self.features(patches)), patches, counted))
+            errors.append(reconstruction(self.decode(self.features(patches)), patches, counted))
         return torch.stack(errors).mean()
 
     def _places(self, inside: list[int], index: int) -> list[list[Place]]:
@@ -209,7 +209,7 @@ class SPWNet(Method):
         labels live than are asked for, the likeliest of the dead are raised until they win somewhere.
         """
         self.eval()
-        calibrate_batch_norms(self, lambda: (self.rebuild(self.features(batch.images)) for batch in batches()))
+        calibrate_batch_norms(self, lambda: (self.decode(self.features(batch.images)) for batch in batches()))
         areas, between, volume = self._sums(batches)
         alive, wanted = areas > self.config.min_share * areas.sum(), self.config.classes
         if not bool(alive.any()) or (wanted is not None and int(alive.sum()) < wanted):
@@ -291,22 +291,20 @@ class SPWNet(Method):
         superpixels = graph.regions.labels.cpu().numpy().astype(np.int32)
         return superpixels, probability_tree(image.cpu().numpy(), superpixels, found, self.config.spacing)
 
-    @torch.no_grad()
-    def pictures(self, image: Tensor) -> dict[str, NDArray[np.float32]]:
+    def rebuild(self, images: Tensor) -> Tensor:
+        """Return the images as the second network rebuilds them from the features of the first."""
+        return self.decode(self.features(images))
+
+    def pictures(self, image: Tensor) -> dict[str, Tensor]:
         """Return the rebuilt image, the boundaries of superpixels, and a sheet of the patches of one step."""
-        learning, image = self.training, image.to(self.class_of.device)
-        self.eval()
-        shown = {"reconstruction": self.rebuild(self.features(image[None]))[0]}
-        self.train(learning)
-        graph = self.graphs.of(image)
+        shown, graph = super().pictures(image), self.graphs.of(image)
         if graph is not None:
             shown["superpixels"] = with_boundaries(image, graph.regions.labels)
         if self.config.beta_rc_patches is not None:
             with torch.random.fork_rng(devices=[]):  # a look must not change what is drawn next
                 torch.manual_seed(0)
-                places = self._places(list(image.shape[1:]), 0)
-            shown["patches"] = patch_sheet([cut(image, each) for each in places])
-        return {name: value.cpu().numpy() for name, value in shown.items()}
+                shown["patches"] = patch_sheet([cut(image, each) for each in self._places(list(image.shape[1:]), 0)])
+        return shown
 
     def training_bytes(self, n_pixels: int) -> int:
         """Estimate from the maps that both U-Nets keep for the backward pass, of the images and of the patches."""

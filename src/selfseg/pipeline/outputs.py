@@ -8,27 +8,35 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image as Picture
 
 from selfseg.core.files import write_json
 from selfseg.core.memory import peak_memory
 from selfseg.export.classes import ClassArea, class_areas, write_areas, write_classes
 from selfseg.export.colour_table import labels_picture
 from selfseg.export.display import displayed, label_planes, middle_planes, plane_shape
-from selfseg.export.overlay import overlay
+from selfseg.export.overlay import overlay, write_picture
 from selfseg.export.report import Report, ReportImage, thumbnail, write_report
 from selfseg.methods._base import build_config
 from selfseg.pipeline.card import selfseg_version
+from selfseg.pipeline.fitting import PREVIEWS
+from selfseg.pipeline.preview import method_pictures
 from selfseg.pipeline.result import Result
 from selfseg.pipeline.segmenter import Segmenter
 from selfseg.pipeline.training_set import Failure
-from selfseg.read import Source
+from selfseg.read import Source, split_frames
 from selfseg.train.journal import read_journal
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "scikit-learn", "numba", "tifffile", "pillow")
 
 PICTURE_SIDE = 900
 """Longer side of a picture in the report, in pixels."""
+
+MOST_PREVIEWS = 4
+"""Pictures of the learning in the report."""
 
 MOST_PICTURES = 60
 """Images with pictures in the report; of further ones it keeps shares and links, so that it stays light."""
@@ -54,12 +62,15 @@ class OutputFolder:
         self.begun = time.monotonic()
         self.rows: list[dict[str, Any]] = []
         self.pictures: list[ReportImage] = []
+        self.seen: dict[str, NDArray[np.uint8]] = {}
         self.areas: list[ClassArea] = []
 
     def add(self, result: Result, source: Source) -> None:
         """Write the files of one result, and keep what the report needs of it."""
         result.save(self.out, **self.look)
         image, name = result.image, result.name
+        if not self.rows:
+            self._show_method(result)
         areas = class_areas(name, result.labels, result.table, image.spacing, image.unit)
         self.areas += areas
         row = {
@@ -71,6 +82,14 @@ class OutputFolder:
         self.rows.append(row)
         shares = {item.id: item.share for item in areas}
         self.pictures.append(_report_image(result, shares, len(self.pictures) < MOST_PICTURES, self.look))
+
+    def _show_method(self, result: Result) -> None:
+        """Write how the method sees the first image into ``pictures``, and keep it for the report."""
+        model, name = self.model, result.name
+        prepared = model.preparation_.apply(split_frames(result.image)[0])
+        for kind, picture in method_pictures(model.method_, prepared).items():
+            write_picture(self.out / "pictures" / f"{kind}.png", picture)
+            self.seen[f"{name}: {kind}"] = picture
 
     def close(self, failures: Sequence[Failure]) -> None:
         """Write ``classes.json``, ``classes.csv``, ``run.json`` and ``report.html``."""
@@ -137,6 +156,7 @@ class OutputFolder:
             defaults=build_config(model.method).model_dump(mode="json"),
             run=run,
             failures=list(failures),
+            pictures=self.seen | read_previews(self.out / "model" / PREVIEWS),
         )
 
 
@@ -158,6 +178,13 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "none"
+
+
+def read_previews(folder: Path) -> dict[str, NDArray[np.uint8]]:
+    """Return some of the previews that learning left, evenly spread, by caption; empty if there are none."""
+    paths = sorted(folder.glob("step-*.png"))
+    chosen = sorted({round(i) for i in np.linspace(0, len(paths) - 1, MOST_PREVIEWS)}) if paths else []
+    return {f"while learning, {paths[i].stem.replace('-', ' ')}": np.asarray(Picture.open(paths[i])) for i in chosen}
 
 
 def read_curves(journal: Path) -> dict[str, list[tuple[int, float]]]:
