@@ -36,6 +36,10 @@ class SPWNetConfig(MethodConfig):
     up: Literal["transposed", "transposed3", "linear"] = "linear"
     """Up-convolution: transposed 2x2, transposed 3x3 as in the origin, or linear interpolation and a 1x1 convolution."""
 
+    response_norm: bool = True
+    """Normalise each channel of the features over the image, as Kim et al. 2020 do: so that every label can win. The origin
+    does not."""
+
     contrast_start: bool = True
     """Scale the first response to unit variance over the first batch, so that no label is ahead of the others by chance."""
 
@@ -93,6 +97,9 @@ class SPWNetConfig(MethodConfig):
 
     beta_con: Weight = Field(default=0.1, ge=0)
     """Weight of the difference of superpixels from their neighbours; without superpixels of pixels from theirs."""
+
+    beta_balance: Weight = Field(default=None, ge=0)
+    """Weight of the entropy that the mean label shares lack: against collapse into few labels. Not in the origin."""
 
     patch_sides: tuple[int, ...] = (64, 96)
     """Sides of patches in pixels: every combination of them is a shape, with as many patches as make equal pixels."""
@@ -166,6 +173,7 @@ ORIGIN: Mapping[str, Any] = {
     "depth": 4,
     "norm": "batch",
     "up": "transposed3",
+    "response_norm": False,
     "contrast_start": False,
     "n_superpixels": 12000,
     "patches_of_largest": 4,

@@ -8,7 +8,6 @@ and superpixels be like their neighbours. Learned on a few frames or slices, it 
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Literal
 
 import numpy as np
 import torch
@@ -19,15 +18,12 @@ from torch.optim import Adam, Optimizer
 
 from selfseg.core.seed import derive
 from selfseg.losses.affinity import Affinity, association
-from selfseg.losses.clustering import clustering_terms
 from selfseg.losses.reconstruction import reconstruction
-from selfseg.losses.region_continuity import region_continuity
-from selfseg.losses.similarity import similarity
-from selfseg.losses.soft_ncut import soft_ncut
-from selfseg.losses.window_affinity import window_affinity
 from selfseg.methods._base import Batch, Method
 from selfseg.methods._sp_wnet_graph import SuperpixelGraph, SuperpixelGraphs
 from selfseg.methods._sp_wnet_options import PRESETS, SPWNetConfig
+from selfseg.methods._sp_wnet_terms import pixel_affinity, segment_terms
+from selfseg.nets.pixel_norm import PixelNorm
 from selfseg.nets.population import calibrate_batch_norms, give_unit_variance
 from selfseg.nets.region_pool import region_mean, region_votes, spread
 from selfseg.nets.unet import UNet, UNetShape
@@ -64,6 +60,7 @@ class SPWNet(Method):
         layers = config.model_dump(include={"width", "depth", "separable", "norm", "up"})
         shape = UNetShape(n_dims=n_dims, norm_last=False, **layers)
         self.encoder = UNet(n_channels, config.n_features, shape)
+        self.norm = PixelNorm(config.n_features) if config.response_norm else None
         self.decoder = UNet(config.n_features, n_channels, shape)
         self.shapes = tuple(PatchShape(row[:-1], row[-1]) for row in config.patch_shapes) or equal_pixel_shapes(
             config.patch_sides, config.patches_of_largest, n_dims
@@ -89,10 +86,10 @@ class SPWNet(Method):
         """Return one, over the weights of both networks."""
         return {"both": Adam(self.parameters(), lr=self.config.learning_rate)}
 
-    def features(self, images: Tensor) -> Tensor:
-        """Return the dense features ``[B K *S]``, raw, of prepared images ``[B C *S]``."""
-        response: Tensor = self.encoder(images)
-        return response.float()
+    def features(self, images: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Return the dense features ``[B K *S]``, not yet softmax, of prepared images ``[B C *S]``; padding is not `valid`."""
+        response = self.encoder(images).float()
+        return response if self.norm is None else self.norm(response, valid)
 
     def decode(self, features: Tensor) -> Tensor:
         """Return the image ``[B C *S]`` that the second network makes of features ``[B K *S]``."""
@@ -106,8 +103,8 @@ class SPWNet(Method):
             with torch.no_grad():
                 give_unit_variance(self.encoder.head, self.encoder(batch.images))
         rows: list[dict[str, Tensor]] = []
-        whole = (config.beta_rc_image, config.beta_cut, config.beta_sim, config.beta_con)
-        features = self.features(batch.images) if any(beta is not None for beta in whole) else None
+        whole = (config.beta_rc_image, config.beta_cut, config.beta_sim, config.beta_con, config.beta_balance)
+        features = self.features(batch.images, batch.valid) if any(beta is not None for beta in whole) else None
         rebuilt = None if features is None or config.beta_rc_image is None else self.decode(features)
         for b, image in enumerate(batch.images):
             valid = None if batch.valid is None else batch.valid[b]
@@ -117,7 +114,8 @@ class SPWNet(Method):
             if config.beta_rc_patches is not None:
                 terms["rc_patches"] = self._patch_error(image, valid, batch.indices[b])
             if features is not None:
-                terms |= self._segment_terms(features[b : b + 1], image, valid)
+                graph = self.graphs.of(image, valid)
+                terms |= segment_terms(config, features[b : b + 1], image, valid, graph)
             rows.append(terms)
         betas = {name: getattr(config, f"beta_{name}") for name in rows[0]}
         self.batches_done += 1
@@ -131,7 +129,7 @@ class SPWNet(Method):
         for places in self._places(inside, index):
             patches = cut(image, places)
             counted = None if valid is None else cut(valid[None], places)[:, 0]
-            errors.append(reconstruction(self.decode(self.features(patches)), patches, counted))
+            errors.append(reconstruction(self.decode(self.features(patches, counted)), patches, counted))
         return torch.stack(errors).mean()
 
     def _places(self, inside: list[int], index: int) -> list[list[Place]]:
@@ -143,43 +141,6 @@ class SPWNet(Method):
             return redrawn(inside, self.shapes, int(torch.randint(2**62, ())), window)
         seed = derive(int(self.patch_seed), index)
         return drawn_once(inside, self.shapes, config.patch_batches, int(self.epochs_done), seed, window)
-
-    def _segment_terms(self, features: Tensor, image: Tensor, valid: Tensor | None) -> dict[str, Tensor]:
-        """Return cut, similarity and continuity of one image, on its superpixels; features ``[1 K *S]``."""
-        config, terms = self.config, {}
-        graph = self.graphs.of(image, valid)
-        if graph is None:
-            return self._pixel_terms(features, image, valid)
-        means = region_mean(features, graph.regions)  # [1 K R]
-        if config.beta_cut is not None:
-            terms["cut"] = soft_ncut(means.softmax(1), graph.affinity) / config.n_features
-        if config.beta_sim is not None:
-            scores = means if config.region_label == "mean" else region_votes(features, graph.regions)
-            target = scores.detach().argmax(1)[:, graph.regions.labels]  # [1 *S]
-            terms["sim"] = similarity(features, target, graph.regions.valid[None])
-        if config.beta_con is not None:
-            terms["con"] = region_continuity(means, graph.neighbours)
-        return terms
-
-    def _pixel_terms(self, features: Tensor, image: Tensor, valid: Tensor | None) -> dict[str, Tensor]:
-        """Return the terms without superpixels."""
-        config, terms = self.config, {}
-        counted = None if valid is None else valid[None]
-        if config.beta_cut is not None:
-            terms["cut"] = soft_ncut(features.softmax(1), self._window(image, valid)) / config.n_features
-        if config.beta_sim is not None or config.beta_con is not None:
-            similar, differences, _ = clustering_terms(features, counted)
-            if config.beta_sim is not None:
-                terms["sim"] = similar
-            if config.beta_con is not None:
-                terms["con"] = torch.stack(differences).mean()
-        return terms
-
-    def _window(self, image: Tensor, valid: Tensor | None) -> Affinity:
-        config = self.config
-        counted = None if valid is None else valid[None]
-        sigma: float | Literal["auto"] = "auto" if config.sigma_intensity is None else config.sigma_intensity
-        return window_affinity(image[None], config.radius, sigma, config.sigma_space, config.spacing or None, counted)
 
     def take_superpixels(self, image: NDArray[np.float32], superpixels: NDArray[np.integer]) -> None:
         """Keep the user's own superpixels; see `Method.take_superpixels`."""
@@ -210,6 +171,9 @@ class SPWNet(Method):
         """
         self.eval()
         calibrate_batch_norms(self, lambda: (self.decode(self.features(batch.images)) for batch in batches()))
+        if self.norm is not None:
+            with torch.no_grad():
+                self.norm.set_statistics((self.encoder(batch.images).float(), batch.valid) for batch in batches())
         areas, between, volume = self._sums(batches)
         alive, wanted = areas > self.config.min_share * areas.sum(), self.config.classes
         if not bool(alive.any()) or (wanted is not None and int(alive.sum()) < wanted):
@@ -234,7 +198,7 @@ class SPWNet(Method):
                     yield logits, graph.regions.sizes, graph.ties
                 else:
                     counted = torch.ones_like(image[0]) if valid is None else valid
-                    yield logits, counted.long(), self._window(image, valid)
+                    yield logits, counted.long(), pixel_affinity(self.config, image, valid)
 
     @torch.no_grad()
     def _sums(self, batches: Callable[[], Iterable[Batch]]) -> tuple[Tensor, Tensor, Tensor]:
