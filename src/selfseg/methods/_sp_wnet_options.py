@@ -101,6 +101,10 @@ class SPWNetConfig(MethodConfig):
     beta_balance: Weight = Field(default=None, ge=0)
     """Weight of the entropy that the mean label shares lack: against collapse into few labels. Not in the origin."""
 
+    warm_up: int = Field(default=0, ge=0)
+    """Steps over which cut, similarity, continuity and balance rise from nothing to their weights: labels are then taken from
+    features that rebuild the image, not from those of a network that has learned nothing. Not in the origin."""
+
     patch_sides: tuple[int, ...] = (64, 96)
     """Sides of patches in pixels: every combination of them is a shape, with as many patches as make equal pixels."""
 

@@ -34,6 +34,9 @@ from selfseg.sample.patches import PatchShape, Place, cut, drawn_once, equal_pix
 from selfseg.sample.sheets import patch_sheet, with_boundaries
 from selfseg.sample.windows import extent
 
+REBUILDING = ("rc_image", "rc_patches")
+"""Terms that the warm-up leaves alone."""
+
 LEAST_LOGIT = -30.0
 """Log-probability below which a class is as good as impossible."""
 
@@ -117,7 +120,8 @@ class SPWNet(Method):
                 graph = self.graphs.of(image, valid)
                 terms |= segment_terms(config, features[b : b + 1], image, valid, graph)
             rows.append(terms)
-        betas = {name: getattr(config, f"beta_{name}") for name in rows[0]}
+        risen = min(1.0, int(self.batches_done) / config.warm_up) if config.warm_up else 1.0
+        betas = {name: getattr(config, f"beta_{name}") * (1 if name in REBUILDING else risen) for name in rows[0]}
         self.batches_done += 1
         self.epochs_done += batch.ends_epoch
         yield "both", {name: beta * torch.stack([row[name] for row in rows]).mean() for name, beta in betas.items()}

@@ -103,11 +103,11 @@ def winning_offsets(
     Returns
     -------
     ndarray
-        ``[K]``, 0 or more. Where columns are all alike, fewer clusters than `wanted` may live even so.
+        ``[K]``, 0 or more. Where columns are few or alike, fewer clusters than `wanted` may live even so.
     """
     raised, offsets, total = logits.astype(np.float64), np.zeros(len(logits)), float(weights.sum())
     share = max(2 * least, 1 / (4 * wanted)) * total
-    for _ in range(2 * len(logits)):
+    for _ in range(4 * len(logits)):  # one that is raised can win the last column of another
         won = np.bincount(raised.argmax(0), weights, len(logits))
         dead = np.flatnonzero(won <= least * total)
         if len(logits) - len(dead) >= wanted:

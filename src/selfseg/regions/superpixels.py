@@ -61,8 +61,8 @@ def make_superpixels(
     """Cut a prepared image ``[C *S]`` into superpixels ``[*S]`` int32, 0..R-1, and -1 where `valid` ``[*S]`` is False."""
     channels = colour_channels(image)
     units = tuple(recipe.spacing) or (1.0,) * (image.ndim - 1)
-    n_pixels = channels[..., 0].size if valid is None else int(valid.sum())
-    wanted = max(1, round(n_pixels / recipe.size) if recipe.number is None else recipe.number)
+    # Both kinds begin with a grid over the whole image, of which a mask takes its share.
+    wanted = max(1, round(channels[..., 0].size / recipe.size) if recipe.number is None else recipe.number)
     if recipe.kind == "watershed":
         strength = gradient_strength(channels, recipe.sigma, units)
         return watershed(strength, wanted, recipe.compactness, units, valid)
