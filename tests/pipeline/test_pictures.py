@@ -1,5 +1,7 @@
 """Pictures of the way: as files, in the report, and beside the labels while a method learns."""
 
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 import torch
@@ -24,7 +26,10 @@ def out(tmp_path_factory):
 
 def test_files_and_report_show_how_the_method_sees_the_image(out):
     names = {path.stem for path in (out / "pictures").iterdir()}
-    assert names == {"reconstruction", "superpixels", "patches"}
+    assert names == {"reconstruction", "superpixels", "patches", "curves"}
+    drawing = ElementTree.parse(out / "pictures" / "curves.svg").getroot()
+    titles = {text.text for text in drawing.iter("{http://www.w3.org/2000/svg}text") if text.get("class") == "title"}
+    assert titles == {"rc_image", "rc_patches", "sim", "con"}
     assert Pillow.open(out / "pictures" / "superpixels.png").size == (52, 40)
     page = (out / "report.html").read_text()
     for caption in ("image: reconstruction", "image: superpixels", "image: patches", "while learning, step 000003"):

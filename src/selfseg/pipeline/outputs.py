@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image as Picture
 
-from selfseg.core.files import write_json
+from selfseg.core.files import write_json, write_text
 from selfseg.core.memory import peak_memory
+from selfseg.export._report_curves import curves_svg
 from selfseg.export.classes import ClassArea, class_areas, write_areas, write_classes
 from selfseg.export.colour_table import labels_picture
 from selfseg.export.display import displayed, label_planes, middle_planes, plane_shape
@@ -95,6 +96,9 @@ class OutputFolder:
         """Write ``classes.json``, ``classes.csv``, ``run.json`` and ``report.html``."""
         write_classes(self.out / "classes.json", self.model.table_)
         write_areas(self.out / "classes.csv", self.areas)
+        curves = curves_svg(read_curves(self.out / "model" / "journal.jsonl"))
+        if curves:
+            write_text(self.out / "pictures" / "curves.svg", curves)
         facts = self._facts(failures)
         write_json(self.out / "run.json", facts)
         write_report(self.out / "report.html", self._report(facts, failures))
