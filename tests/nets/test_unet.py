@@ -38,7 +38,7 @@ def test_relu_stands_before_the_norm_in_the_paper():
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 5), (16, 33), (3, 40)])
-@pytest.mark.parametrize("up", ["transposed", "linear"])
+@pytest.mark.parametrize("up", ["transposed", "transposed3", "linear"])
 def test_any_size_comes_back(shape, up):
     net = UNet(2, 5, UNetShape(width=4, depth=3, norm="group", up=up, separable=True)).eval()
     assert net(torch.rand(2, 2, *shape)).shape == (2, 5, *shape)

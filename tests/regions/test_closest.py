@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from selfseg.regions.closest import merge_closest
+from selfseg.regions.closest import merge_closest, winning_offsets
 
 
 def error(points, sizes, groups):
@@ -43,3 +43,29 @@ def test_clusters_held_apart_stay_apart_while_they_can():
 def test_groups_are_numbered_by_their_first_cluster():
     groups = merge_closest(np.array([[9.0], [0.0], [9.1]]), np.ones(3, int), np.zeros(3, bool), 2)
     assert groups.tolist() == [0, 1, 0]
+
+
+def test_clusters_that_win_nowhere_are_raised_until_enough_of_them_win():
+    logits = np.array([[3.0, 3, 3, 3, 3, 0], [0, 0, 0, 0, 0, 2], [2, 1, 0, 0, 0, 0], [-9, -9, -9, -9, -9, -9]])
+    weights = np.ones(6)
+    assert not winning_offsets(logits, weights, 2, 0.0).any()
+    offsets = winning_offsets(logits, weights, 3, 0.0)
+    assert offsets[[0, 1, 3]].tolist() == [0, 0, 0] and offsets[2] > 1
+    assert set((logits + offsets[:, None]).argmax(0)) == {0, 1, 2}
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 1, (8, 500)) - 4.0 * np.arange(8)[:, None]
+    assert len(set(logits.argmax(0))) < 4
+    for wanted in (4, 6, 8):
+        raised = logits + winning_offsets(logits, np.ones(500), wanted, 0.01)[:, None]
+        assert (np.bincount(raised.argmax(0), minlength=8) > 5).sum() >= wanted
+
+
+def test_a_cluster_must_win_its_least_share():
+    logits = np.stack([np.zeros(100), -np.arange(100.0) - 1])
+    offsets = winning_offsets(logits, np.ones(100), 2, 0.05)
+    won = np.bincount((logits + offsets[:, None]).argmax(0), minlength=2)
+    assert 5 < won[1] <= 20
+
+
+def test_columns_all_alike_end():
+    assert np.isfinite(winning_offsets(np.zeros((3, 1)), np.ones(1), 3, 0.0)).all()

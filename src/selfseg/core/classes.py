@@ -1,9 +1,11 @@
 """The class table: what each label value means, in every image of a model."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+from selfseg.core.errors import UsageError, explain
 
 IGNORE = 0
 """Label value of pixels that belong to no class."""
@@ -49,6 +51,44 @@ class ClassTable:
     def __len__(self) -> int:
         return len(self.classes)
 
+    def merged(self, groups: Sequence[Sequence[int]], keep: Collection[int] = ()) -> "ClassTable":
+        """Return a table in which the classes of each group are one. The others stay; ids are given anew, dark to bright.
+
+        A merged class has the sum of the areas and their mean intensity, and name and colour of its largest member: of one whose
+        id is in `keep`, the ids of those that were named by hand, where there is one.
+
+        Raises
+        ------
+        UsageError
+            If an id is unknown or named twice, or a group has fewer than two.
+        """
+        named = [label for group in groups for label in group]
+        known = {item.id: item for item in self.classes}
+        if any(len(group) < 2 for group in groups) or len(set(named)) < len(named) or not set(named) <= set(known):
+            got = ", ".join("+".join(map(str, group)) for group in groups)
+            expected = f"groups of two or more ids out of 1..{len(self)}, each id once"
+            raise UsageError(explain("merge", expected=expected, got=got, fix="see classes.json for the ids"))
+        rows = [_union([known[label] for label in group], keep) for group in groups]
+        rows += [item for item in self.classes if item.id not in named]
+        # A class without area has no intensity of its own, and comes last, as where classes are numbered first.
+        rows.sort(key=lambda item: (item.area_share == 0, item.intensity, item.id))
+        return ClassTable(tuple(_renumbered(item, label) for label, item in enumerate(rows, 1)))
+
+    def named(self, names: Mapping[int, str]) -> "ClassTable":
+        """Return a table with other names, by id.
+
+        Raises
+        ------
+        UsageError
+            If an id is unknown, or a name is empty.
+        """
+        if not set(names) <= {item.id for item in self.classes} or not all(name.strip() for name in names.values()):
+            got = ", ".join(f"{label}={name}" for label, name in names.items())
+            expected = f"ID=NAME with an id out of 1..{len(self)}"
+            raise UsageError(explain("name", expected=expected, got=got, fix="see classes.json for the ids"))
+        rows = (replace(item, name=names.get(item.id, item.name).strip()) for item in self.classes)
+        return ClassTable(tuple(rows))
+
     def to_json(self) -> list[dict[str, Any]]:
         """Return plain values for ``classes.json``."""
         return [asdict(item) for item in self.classes]
@@ -81,3 +121,16 @@ def _sound(item: SegmentClass) -> bool:
     sources = all(type(value) is int and value >= 0 for value in item.sources)
     known = type(item.id) is int and 1 <= item.id <= LARGEST_ID and isinstance(item.name, str)
     return colours and numbers and sources and known
+
+
+def _union(members: Sequence[SegmentClass], keep: Collection[int]) -> SegmentClass:
+    largest = max(members, key=lambda item: (item.id in keep, item.area_share))
+    share = sum(item.area_share for item in members)
+    weighted = sum(item.area_share * item.intensity for item in members)
+    sources = tuple(sorted(source for item in members for source in item.sources))
+    return replace(largest, area_share=share, intensity=weighted / share if share else 0.0, sources=sources)
+
+
+def _renumbered(item: SegmentClass, label: int) -> SegmentClass:
+    """Give a class another id; a name that only says the id follows it."""
+    return replace(item, id=label, name=f"class {label}" if item.name == f"class {item.id}" else item.name)

@@ -12,6 +12,15 @@ WIDTH, HEIGHT = 340, 190
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 10, 34
 """Size of a panel and its margins, in SVG units."""
 
+TITLE, GAP = 24, 28
+"""Room for the title of a panel, and between two panels, where they stand in a file of their own."""
+
+ALONE = (
+    "text{font:11.5px sans-serif;fill:#5b636b}.title{font-weight:650;fill:#1c2024}path{fill:none}.grid{stroke:#dfe3e7}"
+    ".axis{stroke:#5b636b}.line{stroke:#0b63a5;stroke-width:2}.raw{stroke:#0b63a5;opacity:.35}.dot{fill:#0b63a5}"
+)
+"""Look of the panels in a file of their own; in the page its style sheet says it."""
+
 MOST_POINTS = 400
 """Points drawn in a panel; longer curves keep the least and the largest value of each stretch."""
 
@@ -48,6 +57,25 @@ def curve_section(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     return (
         f'<section id="training">\n<h2>Training</h2>\n<div class="curves">\n{panels}</div>\n{explained}\n</section>\n'
     )
+
+
+def curves_svg(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+    """Return the same panels as one SVG document that needs no page around it; empty if no curve has values."""
+    drawn = {name: points for name, points in curves.items() if any(math.isfinite(value) for _, value in points)}
+    if not drawn:
+        return ""
+    n_columns = min(len(drawn), 3)
+    height, width = HEIGHT + TITLE, WIDTH + GAP
+    panels = []
+    for place, (name, points) in enumerate(drawn.items()):
+        steps, values = np.array(points, np.float64).T
+        whole = bool(np.all(values[np.isfinite(values)] % 1 == 0))
+        at = f"translate({place % n_columns * width} {place // n_columns * height + TITLE})"
+        title = f'<text class="title" x="{LEFT}" y="-4">{escape(name)}</text>'
+        panels.append(f'<g transform="{at}">\n{title}\n{_drawn(steps, values, whole)}</g>\n')
+    size = f"{n_columns * width - GAP} {-(-len(drawn) // n_columns) * height}"
+    style = f"<style>{ALONE}</style>\n<rect width='100%' height='100%' fill='#fff'/>"
+    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}">\n{style}\n{"".join(panels)}</svg>\n'
 
 
 def ticks(low: float, high: float, wanted: int = 4, whole: bool = False) -> list[float]:

@@ -66,6 +66,8 @@ class Report:
         Facts of the run: versions, seed, device, timings, peak memory, short hashes of the inputs.
     failures
         Names of the inputs that failed, and why.
+    pictures
+        Pictures of how the method sees an image, by caption: ``[H W 3]`` uint8.
     """
 
     title: str
@@ -77,3 +79,4 @@ class Report:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     run: Mapping[str, str] = field(default_factory=dict)
     failures: Sequence[tuple[str, str]] = ()
+    pictures: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)

@@ -6,6 +6,7 @@ from pathlib import Path
 from selfseg.core.files import write_text
 from selfseg.export._report_curves import curve_section
 from selfseg.export._report_data import Report, ReportImage
+from selfseg.export._report_learning import learning_section
 from selfseg.export._report_pictures import image_section, thumbnail
 from selfseg.export._report_tables import class_section, config_section, failure_section, headline, run_section
 from selfseg.export.page import page
@@ -41,6 +42,7 @@ def report_html(report: Report) -> str:
         image_section(report.images, report.table) if report.images else "",
         class_section(report.table),
         curve_section(report.curves),
+        learning_section(report.pictures),
         config_section(report.config, report.defaults),
         run_section(report.run),
     )

@@ -4,6 +4,8 @@ from selfseg.losses.area import area_too_large, area_too_small, soft_areas
 from selfseg.losses.clustering import clustering_terms
 from selfseg.losses.continuity import continuity
 from selfseg.losses.edge_affinity import edge_affinity
+from selfseg.losses.region_affinity import region_affinity
+from selfseg.losses.region_continuity import neighbour_weights, region_continuity
 from selfseg.losses.scribble import scribble
 from selfseg.losses.similarity import similarity
 from selfseg.losses.soft_ncut import soft_ncut
@@ -15,6 +17,9 @@ __all__ = [
     "clustering_terms",
     "continuity",
     "edge_affinity",
+    "neighbour_weights",
+    "region_affinity",
+    "region_continuity",
     "scribble",
     "similarity",
     "soft_areas",

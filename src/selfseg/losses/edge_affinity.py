@@ -60,11 +60,13 @@ class EdgeAffinity(Affinity):
         """Return ``W p``, ``[B K R]``."""
         self.check(probabilities)
         rows = probabilities.detach().flatten(0, 1).T  # [R BK]
-        products: Tensor = torch.sparse.mm(self._matrix.to(rows.dtype), rows)
+        with torch.autocast(rows.device.type, enabled=False):  # which would round the products to half precision
+            products: Tensor = torch.sparse.mm(self._matrix.to(rows.dtype), rows)
         return products.T.reshape(probabilities.shape).contiguous()
 
     def degrees(self, dtype: torch.dtype) -> Tensor:
         """Return the sum of the weights of each node's edges, ``[1 R]``."""
         ones = self._matrix.values().new_ones((self.shape[1], 1), dtype=dtype)
-        degrees: Tensor = torch.sparse.mm(self._matrix.to(dtype), ones)
+        with torch.autocast(ones.device.type, enabled=False):
+            degrees: Tensor = torch.sparse.mm(self._matrix.to(dtype), ones)
         return degrees.T

@@ -8,6 +8,7 @@ from importlib.metadata import entry_points
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
@@ -87,6 +88,9 @@ class Method(nn.Module, ABC):
     """Whether nothing can be learned without `Batch.hints`. The classes are those of the hints then, in their order, and the
     option `classes` is set to their number."""
 
+    uses_superpixels: ClassVar[bool] = False
+    """Whether `take_superpixels` takes the user's own superpixels; they are refused where it does not."""
+
     def __init__(self, config: MethodConfig, n_channels: int, n_dims: int = 2) -> None:
         super().__init__()
         self.config = config
@@ -144,6 +148,25 @@ class Method(nn.Module, ABC):
 
     def finish(self, batches: Callable[[], Iterable[Batch]]) -> None:
         """Complete the model after the last step; `batches()` gives one pass over the training images, each time it is called."""
+
+    def take_superpixels(self, image: NDArray[np.float32], superpixels: NDArray[np.integer]) -> None:
+        """Keep the user's own superpixels ``[*S]`` of a prepared image ``[C *S]`` until it comes; negative = outside."""
+        raise NotImplementedError(f"{type(self).__name__} has no use for superpixels")
+
+    def rebuild(self, images: Tensor) -> Tensor | None:
+        """Return prepared images ``[B C *S]`` as the method rebuilds them from what it learned; None if it does no such thing."""
+        return None
+
+    @torch.no_grad()
+    def pictures(self, image: Tensor) -> dict[str, Tensor]:
+        """Return pictures of how the method sees a prepared image ``[C *S]``, by name, on its scale: ``[C *S]`` or ``[C H W]``.
+
+        They change nothing that is learned. ``reconstruction`` is shown beside the labels while the method learns.
+        """
+        learning = self.training
+        rebuilt = self.eval().rebuild(image[None])
+        self.train(learning)
+        return {} if rebuilt is None else {"reconstruction": rebuilt[0].float()}
 
     def status(self) -> Mapping[str, float]:
         """Return figures worth showing while training, for example ``{"classes": 7}``."""

@@ -215,6 +215,9 @@ class WNet(Method):
         """Return the encoder's soft segments ``[B K *S]`` of ``[B C *S]``."""
         return self.encoder(images).float().softmax(1)
 
+    def rebuild(self, images: Tensor) -> Tensor:
+        return self.decoder(self.segments(images)).float()
+
     def _cut_terms(self, segments: Tensor, affinity: Affinity | None, valid: Tensor | None) -> dict[str, Tensor]:
         config, terms = self.config, {}
         if affinity is not None:
@@ -273,11 +276,10 @@ class WNet(Method):
 
     def assign(self, images: Tensor) -> Tensor:
         """Return the probabilities of the living segments, summed within merged classes: ``[B K *S]``."""
-        learning = self.training
         self.encoder.eval()
         response = self.encoder(images).float()
-        if learning:
-            self.encoder.train()
+        self.encoder.train(self.training)
+        if self.training:
             return response.softmax(1)
         living = (self.class_of >= 0).nonzero().flatten()
         probabilities = response[:, living].softmax(1)

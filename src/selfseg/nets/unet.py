@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from selfseg.nets.mirror import cut_back, cut_middle, mirror_frame, mirror_pad
 
 Norm = Literal["batch", "group", "none"]
-Up = Literal["transposed", "linear"]
+Up = Literal["transposed", "transposed3", "linear"]
 
 CONVOLUTION: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -43,7 +43,7 @@ class UNetShape:
     norm_last
         ReLU before the norm, as W-Net's paper has it; False = norm before the ReLU.
     up
-        ``transposed`` (2x2, stride 2) or ``linear`` (interpolation, then a 1x1 convolution).
+        ``transposed`` (2x2, stride 2), ``transposed3`` (3x3, stride 2) or ``linear`` (interpolation, then a 1x1 convolution).
     dropout
         Share of the values set to 0 after each module while training.
     bottom_dropout
@@ -113,6 +113,8 @@ class UpStep(nn.Module):
         self.mode = LINEAR[shape.n_dims]
         if shape.up == "transposed":
             self.layer: nn.Module = TRANSPOSED[shape.n_dims](n_in, n_in // 2, 2, stride=2)
+        elif shape.up == "transposed3":
+            self.layer = TRANSPOSED[shape.n_dims](n_in, n_in // 2, 3, stride=2, padding=1, output_padding=1)
         else:
             self.layer = CONVOLUTION[shape.n_dims](n_in, n_in // 2, 1)
         self.interpolated = shape.up == "linear"

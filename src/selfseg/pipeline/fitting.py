@@ -20,6 +20,8 @@ from selfseg.methods._base import Method, MethodConfig, find_method
 from selfseg.pipeline.class_table import order_classes
 from selfseg.pipeline.frame_choice import FrameChoice, take_frames
 from selfseg.pipeline.preview import write_preview
+from selfseg.pipeline.spacing import with_spacing
+from selfseg.pipeline.superpixels import OwnSuperpixels
 from selfseg.pipeline.supervision import LabelSet, ScribbleFiles, find_label_set
 from selfseg.pipeline.training_set import Failure, Split, TrainingSet, build_training_set, split_sources
 from selfseg.pipeline.watch import LOOKS, TruthWatch, watch_truth
@@ -29,7 +31,7 @@ from selfseg.sample.stream import Stream
 from selfseg.train.loop import Training
 from selfseg.train.precision import Precision, choose_device, choose_precision
 
-KEPT_FACTS = ("method", "seed", "config", "hint_values", "hints_sha256", "inputs")
+KEPT_FACTS = ("method", "seed", "config", "hint_values", "hints_sha256", "inputs", "superpixels")
 """What a run that is resumed must have begun with."""
 
 RUN, CHECKPOINT, JOURNAL, PREVIEWS = "training.json", "checkpoint.safetensors", "journal.jsonl", "previews"
@@ -65,6 +67,8 @@ class Fitting:
     labels_as
         What their values mean: ``sparse`` (classes, 0 = not labelled, as selfseg writes them), ``full`` (classes, 0 is one of
         them) or ``objects`` (0 = background, each other value one object; touching objects are set apart).
+    superpixels
+        The user's own superpixels: a label image for one image, or a folder with one for each, for a method that takes them.
     out
         Folder of the model. While training it holds the checkpoint, the journal and previews.
     resume
@@ -94,6 +98,7 @@ class Fitting:
     labels: Any = None
     labels_as: str = "sparse"
     truth: str | Path | None = None
+    superpixels: str | Path | None = None
     out: str | Path | None = None
     resume: bool = False
     overwrite: bool = False
@@ -115,18 +120,23 @@ class Fitting:
     def run(self, inputs: Any) -> Fitted:
         """Read, train, finish, order the classes."""
         progress, device = self.progress or Silent(), choose_device(self.device)
+        if self.superpixels is not None and find_method(self.name).uses_superpixels:
+            self.config = self.config.changed(superpixels="given")
         choice = FrameChoice(None if self.frames is None else tuple(self.frames), self.n_frames, self.slices)
         sources, sequence, lost = take_frames(find_inputs(inputs, limit=self.limit), choice, self.axes, progress)
         data = build_training_set(sources, self.config.prepare, self._supervision(sources), self.axes, progress)
         if find_method(self.name).needs_hints:
             data = _labelled(data, progress)
-        self.config = _with_spacing(self.config, data, progress)
+        self.config = with_spacing(self.config, data, progress)
         method = self._build(data)
+        own = OwnSuperpixels(self.superpixels)
+        for name, prepared in data.prepared:
+            own.give(method, data.preparation, name, prepared)
         split = split_sources(data, method.held_out, self.seed)
         precision = choose_precision(device, method.n_steps(len(split.learned)), self.compiled)
         watch = None if self.truth is None else watch_truth(self.truth, data, progress)
         _check_memory(method, data, device, progress)
-        facts = self._facts(data, split, method.config, precision) | {"sequence": sequence}
+        facts = self._facts(data, split, method.config, precision) | {"sequence": sequence} | own.facts()
         resume = self.folder is not None and self._open(self.folder, facts)
         stream = Stream(split.learned, self.config.batch_size, derive(self.seed, "stream"))
         if split.held:
@@ -231,7 +241,7 @@ class Fitting:
             fix = "add --resume to go on with it, or --overwrite to begin anew"
             raise UsageError(explain(str(folder), expected="no unfinished run", got="one", fix=fix))
         if self.resume and (folder / CHECKPOINT).exists():
-            changed = [key for key in KEPT_FACTS if before.get(key) != facts[key]]
+            changed = [key for key in KEPT_FACTS if before.get(key) != facts.get(key)]
             if changed:
                 what, got = f"--resume {folder}", f"other {', '.join(changed)}"
                 fix = "repeat the first command's options, or begin anew with --overwrite"
@@ -241,18 +251,6 @@ class Fitting:
             remove(folder / name)
         write_json(folder / RUN, {**facts, "finished": False})
         return False
-
-
-def _with_spacing(config: MethodConfig, data: TrainingSet, progress: Progress) -> MethodConfig:
-    """Return the configuration with the ratios of the first image's spacing, unless the user gave others."""
-    ratios = [tuple(round(size / min(item.spacing), 4) for size in item.spacing) for _, item in data.prepared]
-    if config.spacing or max(ratios[0]) == 1:
-        return config
-    shown = " : ".join(f"{ratio:g}" for ratio in ratios[0])
-    others = sum(not np.allclose(ratio, ratios[0], rtol=0.01) for ratio in ratios)
-    differ = f"; {others} image(s) differ" if others else ""
-    progress.say(f"pixels lie {shown} apart, as {data.prepared[0][0]} says{differ}")
-    return config.model_copy(update={"spacing": ratios[0]})
 
 
 def _labelled(data: TrainingSet, progress: Progress) -> TrainingSet:

@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -11,30 +11,38 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image as Picture
 
-from selfseg.core.files import write_json
+from selfseg.core.files import write_json, write_text
 from selfseg.core.memory import peak_memory
+from selfseg.export._report_curves import curves_svg
 from selfseg.export.classes import ClassArea, class_areas, count_areas, write_areas, write_classes
 from selfseg.export.colour_table import labels_picture
 from selfseg.export.display import displayed, label_planes, middle_planes, plane_shape
 from selfseg.export.label_files import LabelWriter
-from selfseg.export.overlay import overlay, write_overlay
+from selfseg.export.overlay import overlay, write_overlay, write_picture
 from selfseg.export.report import Report, ReportImage, thumbnail, write_report
 from selfseg.measure.flicker import FlickerCount
 from selfseg.methods._base import build_config
 from selfseg.pipeline.card import selfseg_version
+from selfseg.pipeline.fitting import PREVIEWS
 from selfseg.pipeline.large import LargeResult
+from selfseg.pipeline.preview import method_pictures
 from selfseg.pipeline.result import Result
 from selfseg.pipeline.segmenter import Segmenter
 from selfseg.pipeline.sequence import SequenceRun
 from selfseg.pipeline.training_set import Failure
-from selfseg.read import Source
+from selfseg.read import Source, split_frames
 from selfseg.train.journal import read_journal
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "scikit-learn", "numba", "tifffile", "pillow")
 
 PICTURE_SIDE = 900
 """Longer side of a picture in the report, in pixels."""
+
+MOST_PREVIEWS = 4
+"""Pictures of the learning in the report."""
 
 MOST_PICTURES = 60
 """Images with pictures in the report; of further ones it keeps shares and links, so that it stays light."""
@@ -51,27 +59,37 @@ class OutputFolder:
         The model that predicts.
     writer
         Formats of the labels.
+    look
+        Options of the overlays, as for `selfseg.export.overlay.overlay`.
     """
 
-    def __init__(self, out: Path, model: Segmenter, writer: LabelWriter | None = None) -> None:
+    def __init__(
+        self, out: Path, model: Segmenter, writer: LabelWriter | None = None, look: Mapping[str, Any] | None = None
+    ) -> None:
         self.out = out
         self.model = model
         self.writer = writer or LabelWriter()
+        self.look = dict(look or {})
         self.begun = time.monotonic()
         self.rows: list[dict[str, Any]] = []
         self.pictures: list[ReportImage] = []
+        self.seen: dict[str, NDArray[np.uint8]] = {}
         self.areas: list[ClassArea] = []
 
     def add(self, result: Result, source: Source) -> None:
         """Write the files of one result, and keep what the report needs of it."""
-        result.save(self.out, self.writer.kinds, self.writer.ngff)
+        result.save(self.out, self.writer.kinds, self.writer.ngff, **self.look)
         image = result.image
+        if not self.rows:
+            self._show_method(result)
         self._keep(result, source, class_areas(result.name, result.labels, result.table, image.spacing, image.unit))
 
     def add_large(self, result: LargeResult, source: Source) -> None:
         """Write the overlay of an image whose labels are in a zarr already, and keep what the report needs of it."""
         preview = result.preview
-        write_overlay(self.out / "overlay" / f"{preview.name}.png", preview.image, preview.labels, preview.table)
+        write_overlay(
+            self.out / "overlay" / f"{preview.name}.png", preview.image, preview.labels, preview.table, **self.look
+        )
         self._keep(preview, source, result.areas)
 
     def _keep(self, result: Result, source: Source, areas: list[ClassArea]) -> None:
@@ -85,7 +103,15 @@ class OutputFolder:
         }
         self.rows.append(row)
         shares = {item.id: item.share for item in areas}
-        self.pictures.append(_report_image(result, shares, full=len(self.pictures) < MOST_PICTURES))
+        self.pictures.append(_report_image(result, shares, len(self.pictures) < MOST_PICTURES, self.look))
+
+    def _show_method(self, result: Result) -> None:
+        """Write how the method sees the first image into ``pictures``, and keep it for the report."""
+        model, name = self.model, result.name
+        prepared = model.preparation_.apply(split_frames(result.image)[0])
+        for kind, picture in method_pictures(model.method_, prepared).items():
+            write_picture(self.out / "pictures" / f"{kind}.png", picture)
+            self.seen[f"{name}: {kind}"] = picture
 
     def add_sequence(self, run: SequenceRun, linked: bool) -> None:
         """Keep what the report needs of a sequence, whose files are written already."""
@@ -112,12 +138,17 @@ class OutputFolder:
         result = Result(frame, labels, np.empty((0, 0, 0), np.float32), self.model.table_, run.seconds)
         full = len(self.pictures) < MOST_PICTURES
         note = f"{run.n_labelled} of {source.n_frames} frames; {flicker.describe()}"
-        self.pictures.append(replace(_report_image(result, shares, full), name=source.name, note=note, link=run.link))
+        self.pictures.append(
+            replace(_report_image(result, shares, full, self.look), name=source.name, note=note, link=run.link)
+        )
 
     def close(self, failures: Sequence[Failure]) -> None:
         """Write ``classes.json``, ``classes.csv``, ``run.json`` and ``report.html``."""
         write_classes(self.out / "classes.json", self.model.table_)
         write_areas(self.out / "classes.csv", self.areas)
+        curves = curves_svg(read_curves(self.out / "model" / "journal.jsonl"))
+        if curves:
+            write_text(self.out / "pictures" / "curves.svg", curves)
         facts = self._facts(failures)
         write_json(self.out / "run.json", facts)
         write_report(self.out / "report.html", self._report(facts, failures))
@@ -134,6 +165,7 @@ class OutputFolder:
             "preparation": str(model.preparation_),
             "refinement": model.refine or "none",
             "written": list(self.writer.kinds),
+            "cleaning": model.clean or "none",
             "training": model.facts_,
             "images": self.rows,
             "failures": [{"name": name, "error": message} for name, message in failures],
@@ -161,6 +193,7 @@ class OutputFolder:
         run = {
             "preparation": facts["preparation"],
             "refinement": facts["refinement"],
+            "cleaning": facts["cleaning"],
             "seed": str(model.seed),
             "device": str(training.get("device", "unknown")),
             "peak memory": f"{facts['peak_memory_bytes'] / 2**30:.2f} GiB",
@@ -178,10 +211,11 @@ class OutputFolder:
             defaults=build_config(model.method).model_dump(mode="json"),
             run=run,
             failures=list(failures),
+            pictures=self.seen | read_previews(self.out / "model" / PREVIEWS),
         )
 
 
-def _report_image(result: Result, shares: dict[int, float], full: bool) -> ReportImage:
+def _report_image(result: Result, shares: dict[int, float], full: bool, look: Mapping[str, Any]) -> ReportImage:
     """Return what the report shows of a result: pictures, or only shares and a link, where there are many already."""
     link = f"overlay/{result.name}.png"
     if not full:
@@ -189,7 +223,7 @@ def _report_image(result: Result, shares: dict[int, float], full: bool) -> Repor
     image, labels, table = result.image, result.labels, result.table
     planes = middle_planes(plane_shape(image)[0], 1)
     ground = thumbnail(displayed(image, planes)[0], PICTURE_SIDE)
-    painted = thumbnail(overlay(image, labels, table), PICTURE_SIDE)
+    painted = thumbnail(overlay(image, labels, table, **look), PICTURE_SIDE)
     classes = thumbnail(labels_picture(label_planes(labels, image, planes), table)[0], PICTURE_SIDE, labels=True)
     return ReportImage(result.name, ground, painted, classes, shares, result.seconds, link=link)
 
@@ -203,6 +237,13 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "none"
+
+
+def read_previews(folder: Path) -> dict[str, NDArray[np.uint8]]:
+    """Return some of the previews that learning left, evenly spread, by caption; empty if there are none."""
+    paths = sorted(folder.glob("step-*.png"))
+    chosen = sorted({round(i) for i in np.linspace(0, len(paths) - 1, MOST_PREVIEWS)}) if paths else []
+    return {f"while learning, {paths[i].stem.replace('-', ' ')}": np.asarray(Picture.open(paths[i])) for i in chosen}
 
 
 def read_curves(journal: Path) -> dict[str, list[tuple[int, float]]]:

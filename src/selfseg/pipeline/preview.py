@@ -1,22 +1,30 @@
-"""Pictures while a method learns."""
+"""Pictures while a method learns, and of how it sees an image once it has learned."""
 
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from selfseg.core.classes import ClassTable, SegmentClass
 from selfseg.core.image import Image
 from selfseg.core.palette import class_colours
-from selfseg.export.overlay import overlay, write_picture
+from selfseg.export.display import displayed
+from selfseg.export.overlay import montage, overlay, write_picture
 from selfseg.methods._base import Method
 from selfseg.refine.decide import decide
 from selfseg.sample.prepare import Prepared
 
+RECONSTRUCTION = "reconstruction"
+"""The picture that is shown beside the labels while a method learns."""
+
 
 @torch.no_grad()
 def write_preview(path: Path, method: Method, image: Image, prepared: Prepared) -> None:
-    """Write an overlay of what the method shows now, with colours by cluster, since classes are not ordered yet."""
+    """Write an overlay of what the method shows now, and its reconstruction beside it where it has one.
+
+    Colours are by cluster, since classes are not ordered yet.
+    """
     device = next((tensor.device for tensor in method.state().values()), torch.device("cpu"))
     probabilities = method.assign(torch.from_numpy(prepared.array)[None].to(device))[0].float().cpu().numpy()
     labels = prepared.restore_labels(decide(probabilities))
@@ -24,4 +32,36 @@ def write_preview(path: Path, method: Method, image: Image, prepared: Prepared) 
     labels = labels.reshape(image.spatial_shape) + 1
     colours = class_colours(len(found))
     classes = [SegmentClass(i + 1, f"cluster {c}", colours[i], 0.0, 0.0, (int(c) - 1,)) for i, c in enumerate(found)]
-    write_picture(path, overlay(image, labels, ClassTable(tuple(classes))))
+    picture = overlay(image, labels, ClassTable(tuple(classes)))
+    rebuilt = method.pictures(torch.from_numpy(prepared.array).to(device)).get(RECONSTRUCTION)
+    if rebuilt is not None:
+        picture = montage([picture, _resized(shown(rebuilt.cpu().numpy(), prepared.array), picture.shape[:2])])
+    write_picture(path, picture)
+
+
+def method_pictures(method: Method, prepared: Prepared) -> dict[str, NDArray[np.uint8]]:
+    """Return the pictures of a method by name, ``[H W 3]`` uint8; of volumes the middle slice. Empty if it has none."""
+    device = next((tensor.device for tensor in method.state().values()), torch.device("cpu"))
+    made = method.pictures(torch.from_numpy(prepared.array).to(device))
+    return {name: shown(picture.cpu().numpy(), prepared.array) for name, picture in made.items()}
+
+
+def shown(picture: NDArray[np.float32], prepared: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return a picture ``[C *S]`` or ``[C H W]`` as RGB, on the scale of the prepared image ``[C *S]``, whose extremes it is cut to."""
+    low, high = float(prepared.min()), float(prepared.max())
+    if len(picture) == 3 and low >= 0 and high <= 1:
+        low, high = 0.0, 1.0  # colours as they are, like the photograph itself
+    levels = np.clip((picture - low) / max(high - low, 1e-12), 0, 1)
+    plain = np.moveaxis((levels * 255 + 0.5).astype(np.uint8), 0, -1)
+    middle: NDArray[np.uint8] = plain[len(plain) // 2] if plain.ndim == 4 else plain
+    if middle.shape[-1] == 1:
+        return np.repeat(middle, 3, -1)
+    picture_rgb: NDArray[np.uint8] = displayed(Image(middle, "YXC"), [0])[0]
+    return picture_rgb
+
+
+def _resized(picture: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Return the picture with `size` rows and columns, each pixel that of the nearest one."""
+    rows, columns = ((np.arange(n) * own) // n for n, own in zip(size, picture.shape, strict=False))
+    nearest: NDArray[np.uint8] = picture[np.ix_(rows, columns)]
+    return nearest

@@ -59,7 +59,7 @@ class Result:
     @cached_property
     def confidence(self) -> NDArray[np.float32]:
         """Probability of the chosen class, ``[*S]``; 0 where the label is 0."""
-        chosen: NDArray[np.float32] = self.probabilities.max(0)
+        chosen = np.take_along_axis(self.probabilities, np.maximum(self.labels, 1).astype(np.int64)[None] - 1, 0)[0]
         return np.where(self.labels > 0, chosen, np.float32(0))
 
     @cached_property
@@ -92,7 +92,7 @@ class Result:
         options = ObjectOptions(kind, None if of is None else tuple(of), **how)
         return image_instances(self.image, self.labels, self.table, options)
 
-    def save(self, out: Path | str, write: str | Sequence[str] = "tiff", ngff: str = "0.5") -> None:
+    def save(self, out: Path | str, write: str | Sequence[str] = "tiff", ngff: str = "0.5", **look: Any) -> None:
         """Write ``labels/NAME.tif``, ``overlay/NAME.png`` and ``classes.json`` into the folder `out`.
 
         Parameters
@@ -103,6 +103,8 @@ class Result:
             Formats of the labels: names out of `selfseg.export.label_files.FORMATS`.
         ngff
             Version of OME-Zarr, ``"0.5"`` or ``"0.4"``.
+        **look
+            Options of `selfseg.export.overlay.overlay`: ``numbers=True``, ``opacity=0`` for boundaries alone.
 
         Raises
         ------
@@ -112,5 +114,5 @@ class Result:
         out, image = Path(out), self.image
         writer = LabelWriter((write,) if isinstance(write, str) else tuple(write), ngff)
         writer.write(out / "labels", self.name, self.labels, image, self.table)
-        write_overlay(out / "overlay" / f"{self.name}.png", image, self.labels, self.table)
+        write_overlay(out / "overlay" / f"{self.name}.png", image, self.labels, self.table, **look)
         write_classes(out / "classes.json", self.table)

@@ -1,6 +1,6 @@
 """The public verbs: fit, predict, segment, load."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from selfseg.pipeline.predicting import Predicting
 from selfseg.pipeline.result import Result
 from selfseg.pipeline.segmenter import Segmenter
 from selfseg.pipeline.segmenting import How
+from selfseg.pipeline.superpixels import OwnSuperpixels
 from selfseg.pipeline.training_set import Failure
 from selfseg.read import find_inputs
 
@@ -56,7 +57,7 @@ def segment(inputs: Any, method: str = "feature_clustering", **options: Any) -> 
     """
     model, how = _split_options(method, options)
     model.fit(inputs, **how)
-    return model.predict(inputs, how.get("axes"), how.get("progress"), how.get("slices"))
+    return model.predict(inputs, how.get("axes"), how.get("progress"), how.get("slices"), how.get("superpixels"))
 
 
 def _split_options(method: str, options: dict[str, Any]) -> tuple[Segmenter, dict[str, Any]]:
@@ -75,6 +76,8 @@ def predict(
     sequence: bool | None = None,
     link: bool = False,
     failures: Sequence[Failure] = (),
+    look: Mapping[str, Any] | None = None,
+    superpixels: str | Path | None = None,
     instances: ObjectOptions | None = None,
     memory: int | None = None,
     progress: Progress | None = None,
@@ -104,6 +107,10 @@ def predict(
         Link the frames of a sequence over time (`selfseg.refine.link`).
     failures
         Inputs that failed before (while training), to be named in the report.
+    look
+        Options of the overlays, as for `selfseg.export.overlay.overlay`: ``{"numbers": True}``.
+    superpixels
+        Label images of the inputs' superpixels, for a model that learned with such.
     instances
         Find and measure objects too, as `pipeline.instances.instances` does; None = not.
     memory
@@ -122,9 +129,9 @@ def predict(
         Inputs that failed, empty if all are done.
     """
     writer = LabelWriter((write,) if isinstance(write, str) else tuple(write), ngff)
-    folder = OutputFolder(Path(out), model, writer)
+    folder = OutputFolder(Path(out), model, writer, look)
     objects = InstanceFolder(Path(out), model.table_, instances) if instances is not None else None
-    how = How(memory, slices, progress or Silent())
+    how = How(memory, slices, OwnSuperpixels(superpixels), progress or Silent())
     work = Predicting(model, folder, objects, how, link, dict(failures))
     work.run(find_inputs(inputs, limit=limit), sequence, axes)
     return list(work.known.items())

@@ -1,7 +1,7 @@
 """The model: a method with its options before fitting, and all it takes to segment images after."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,10 +17,12 @@ from selfseg.pipeline.card import model_card, selfseg_version
 from selfseg.pipeline.fitting import Fitting
 from selfseg.pipeline.result import Result
 from selfseg.pipeline.segmenting import How, Segmenting
+from selfseg.pipeline.superpixels import OwnSuperpixels
 from selfseg.pipeline.training_set import Failure
 from selfseg.read import Source, find_inputs, split_frames
 from selfseg.read.lazy import LazyImage
 from selfseg.read.sources import is_one_image
+from selfseg.refine.cleaning import Cleaning
 from selfseg.refine.steps import parse_refinements
 from selfseg.sample.prepare import Preparation
 from selfseg.train.precision import choose_device
@@ -48,6 +50,9 @@ class Segmenter:
     refine
         Refinement of the probabilities at prediction, ``"crf=weight:10,colour:0.05"``; None = none. It is stored with the
         model, and may be changed after fitting.
+    clean
+        Cleaning of the labels at prediction, ``"objects:200,holes:100"``: connected parts and holes of fewer pixels go; None =
+        none. Stored and changed likewise.
 
     Attributes
     ----------
@@ -84,6 +89,7 @@ class Segmenter:
         device: str = "auto",
         options: Mapping[str, Any] | None = None,
         refine: str | None = None,
+        clean: str | None = None,
     ) -> None:
         self.method = method
         self.n_classes = n_classes
@@ -93,6 +99,7 @@ class Segmenter:
         self.device = device
         self.options = options
         self.refine = refine
+        self.clean = clean
 
     def config(self) -> MethodConfig:
         """Return the method's whole configuration: defaults, preset, options, number of classes, preparation."""
@@ -105,7 +112,7 @@ class Segmenter:
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor's arguments by name."""
-        names = ("method", "n_classes", "preset", "seed", "prepare", "device", "options", "refine")
+        names = ("method", "n_classes", "preset", "seed", "prepare", "device", "options", "refine", "clean")
         return {name: getattr(self, name) for name in names}
 
     def set_params(self, **params: Any) -> Self:
@@ -135,7 +142,7 @@ class Segmenter:
         **how
             Fields of `selfseg.pipeline.fitting.Fitting`: ``labels_as``, ``scribbles``, ``out``, ``resume``, ``axes``, ...
         """
-        parse_refinements(self.refine)  # a mistake in it is found before the learning, not after
+        parse_refinements(self.refine), Cleaning.parse(self.clean)  # mistakes are found before the learning, not after
         fitting = Fitting(self.method, self.config(), self.preset, self.seed, self.device, **{"labels": y, **how})
         fitted = fitting.run(inputs)
         self.method_, self.table_, self.preparation_ = fitted.method, fitted.table, fitted.preparation
@@ -146,18 +153,23 @@ class Segmenter:
         return self
 
     def predict(
-        self, inputs: Any, axes: str | None = None, progress: Progress | None = None, slices: str | None = None
+        self,
+        inputs: Any,
+        axes: str | None = None,
+        progress: Progress | None = None,
+        slices: str | None = None,
+        superpixels: str | Path | None = None,
     ) -> Result | list[Result]:
         """Segment images: a single input gives one `Result`, a list, folder or glob gives a list.
 
-        A video is read whole; `selfseg.predict` segments one of any length into files. For `slices` see `How`.
+        A video is read whole; `selfseg.predict` segments one of any length into files. For `slices` and `superpixels` see `How`.
 
         Raises
         ------
         SelfsegError
             At the first input that cannot be segmented. `iter_predict` goes on past it.
         """
-        how = How(slices=slices, progress=progress or Silent())
+        how = How(slices=slices, superpixels=OwnSuperpixels(superpixels), progress=progress or Silent())
         results = []
         for _, outcome in self.iter_predict(find_inputs(inputs), axes, how):
             if isinstance(outcome, SelfsegError):
@@ -195,7 +207,7 @@ class Segmenter:
 
     def segmenting(self, how: How | None = None) -> Segmenting:
         """Return what segments single images with this fitted model."""
-        return Segmenting(self.method_, self.table_, self.preparation_, self.refine, how or How())
+        return Segmenting(self.method_, self.table_, self.preparation_, self.refine, self.clean, how or How())
 
     def predict_image(self, image: Image, how: How | None = None) -> Result:
         """Segment one image; a series (axis T) frame by frame, a volume slice by slice if the model is 2D."""
@@ -230,6 +242,26 @@ class Segmenter:
             expected = "{} channel(s) in {}D, as in training".format(*wanted)
             got, fix = f"{image.n_channels} channel(s), axes {image.axes}", "convert it, or name its axes with --axes"
             raise InputError(explain(image.name, expected=expected, got=got, fix=fix))
+        return self
+
+    def edit(self, merge: Sequence[Sequence[int]] = (), names: Mapping[int, str] | None = None) -> Self:
+        """Merge classes and name them, after looking at the result; every later prediction follows.
+
+        Parameters
+        ----------
+        merge
+            Groups of ids that become one class each: ``[(3, 5)]``. The classes are numbered anew, dark to bright.
+        names
+            Names by id, as the ids are before the merging.
+
+        Raises
+        ------
+        UsageError
+            If the model is not fitted, or an id is unknown.
+        """
+        self.check()
+        table = self.table_.named(names or {})
+        self.table_ = table.merged(merge, keep=set(names or {})) if merge else table
         return self
 
     def save(self, folder: Path | str) -> None:

@@ -11,8 +11,10 @@ from selfseg.core.progress import Progress, Silent
 from selfseg.methods._base import Method
 from selfseg.pipeline.result import Segmented
 from selfseg.pipeline.slices import segment_slices
+from selfseg.pipeline.superpixels import OwnSuperpixels
 from selfseg.predict.whole import predict as predict_probabilities
 from selfseg.read.lazy import LazyImage
+from selfseg.refine.cleaning import Cleaning
 from selfseg.refine.decide import class_probabilities, decide
 from selfseg.refine.hierarchy import Hierarchy, hierarchy
 from selfseg.refine.link import Link
@@ -30,23 +32,27 @@ class How:
         Most that this process may take while tiles are predicted, in bytes; None = half of what is free.
     slices
         Axis across which a 2D model cuts volumes: ``z`` (if None), ``y``, ``x``, or ``all``: the mean over the three.
+    superpixels
+        The user's own superpixels of the images, where the model learned with such.
     progress
         Who watches the slices.
     """
 
     memory: int | None = None
     slices: str | None = None
+    superpixels: OwnSuperpixels | None = None
     progress: Progress = field(default_factory=Silent)
 
 
 @dataclass(frozen=True)
 class Segmenting:
-    """What it takes to segment: the method, its classes and preparation, the refinement, and how."""
+    """What it takes to segment: the method, its classes and preparation, refinement and cleaning, and how."""
 
     method: Method
     table: ClassTable
     preparation: Preparation
     refine: str | None = None
+    clean: str | None = None
     how: How = field(default_factory=How)
 
     def cuts(self, image: Image | LazyImage) -> bool:
@@ -58,13 +64,15 @@ class Segmenting:
         if self.cuts(frame):
             return segment_slices(self.frame, frame, self.how.slices or "z", self.how.progress)
         prepared = self.preparation.apply(frame)
+        if self.how.superpixels is not None:
+            self.how.superpixels.give(self.method, self.preparation, frame.name, prepared)
         clusters = predict_probabilities(self.method, prepared.array, memory=self.how.memory)
         probabilities = class_probabilities(clusters, self.table)
         if link is not None:
             probabilities = link(probabilities, prepared.array)
         probabilities = prepared.restore(probabilities)  # [K *S]
         refined = refine(parse_refinements(self.refine), probabilities, frame, prepared.inside)
-        labels = decide(refined.probabilities, prepared.inside)
+        labels = Cleaning.parse(self.clean).apply(decide(refined.probabilities, prepared.inside))
         return Segmented(labels, refined.probabilities, partial(self._hierarchy, prepared, refined))
 
     def _hierarchy(self, prepared: Prepared, refined: Refined) -> Hierarchy:

@@ -21,7 +21,7 @@ from selfseg.read.arrays import decode_array, decode_image, make_image
 from selfseg.read.formats import known_suffixes, read_image, stem_of, suffix_of
 from selfseg.read.ome_zarr import is_zarr
 
-Inputs = str | Path | NDArray[Any] | Image | Sequence[str | Path | NDArray[Any] | Image]
+Inputs = str | Path | NDArray[Any] | Image | Sequence["str | Path | NDArray[Any] | Image | Source"]
 
 SCRIBBLE_ENDING = "_scribble"
 """A file of this ending beside an image of the same stem is a hint for it, and no input of its own."""
@@ -94,8 +94,9 @@ def find_inputs(inputs: Inputs, limit: int | None = None) -> list[Source]:
     ----------
     inputs
         A file, a place inside a file (``a.h5:/raw``), a folder (with its sub-folders), a glob such as
-        ``"images/**/*.tif"``, an array, an `Image`, or a list of any of these. A zarr folder is one image, and so are the
-        DICOM files of one series. In folders and globs, hidden files and unknown suffixes are passed over, and so is
+        ``"images/**/*.tif"``, an array, an `Image`, or a list of any of these, or of sources found before. A zarr folder is
+        one image, and so are the DICOM files of one series. In folders and globs, hidden files and unknown suffixes are
+        passed over, and so is
         ``x_scribble.png`` beside an image ``x``. A file that is named twice is taken once.
     limit
         Take only the first `limit` inputs.
@@ -122,7 +123,9 @@ def find_inputs(inputs: Inputs, limit: int | None = None) -> list[Source]:
     arrays = sum(isinstance(item, np.ndarray) for item in items)
     found: list[Source] = []
     for item in items:
-        if isinstance(item, Image):
+        if isinstance(item, Source):
+            found.append(item)
+        elif isinstance(item, Image):
             found.append(Source(_clean(item.name), content=item))
         elif isinstance(item, np.ndarray):
             found.append(Source("image" if arrays == 1 else f"image_{len(found) + 1}", content=item))

@@ -79,6 +79,58 @@ def _absorb(labels: NDArray[Any], min_size: float, spacing: Sequence[float] | No
     return True
 
 
+def fill_holes(
+    labels: NDArray[np.integer], max_size: float, spacing: Sequence[float] | None = None
+) -> NDArray[np.integer]:
+    """Give every small hole to what surrounds it: a component within one other component, away from the border.
+
+    Parameters
+    ----------
+    labels
+        ``[*S]`` integers, 2D or 3D; negative values are outside, never change, and surround nothing.
+    max_size
+        Holes smaller than this many pixels are filled; area or volume in physical units when a spacing is given.
+    spacing
+        Size of a pixel along each axis.
+
+    Returns
+    -------
+    ndarray
+        ``[*S]`` of the same dtype.
+
+    Raises
+    ------
+    UsageError
+        As for `remove_small`.
+    """
+    if max_size < 0:
+        raise UsageError(explain("max_size", expected="0 or more", got=str(max_size), fix="give a size in pixels"))
+    filled = labels.copy()
+    while _fill(filled, max_size, spacing):  # a hole within a hole: the inner one first, then both together
+        pass
+    return filled
+
+
+def _fill(labels: NDArray[Any], max_size: float, spacing: Sequence[float] | None) -> bool:
+    """Fill the holes that have no hole in them, in place. Return whether there were any."""
+    # What lies outside is a component too, and so is what lies beyond the border: both keep a region from being a hole.
+    framed = np.pad(np.maximum(labels, -1).astype(np.int64) + 2, 1)
+    parts = connected_components(framed)
+    graph = adjacency(parts)
+    value = np.zeros(graph.n_regions, np.int64)
+    value[parts] = framed
+    sizes = graph.sizes * (1.0 if spacing is None else float(np.prod(spacing)))
+    both = np.concatenate([graph.edges, graph.edges[:, ::-1]])
+    around = np.zeros(graph.n_regions, np.int64)
+    around[both[:, 0]] = both[:, 1]
+    hole = (np.bincount(both[:, 0], minlength=graph.n_regions) == 1) & (sizes < max_size)
+    hole &= (value > 1) & (value[around] > 1)
+    inside = parts[(slice(1, -1),) * labels.ndim]
+    changed = hole[inside]
+    labels[changed] = value[around[inside[changed]]] - 2
+    return bool(hole.any())
+
+
 def keep_largest(labels: NDArray[np.integer], background: int = 0) -> NDArray[np.integer]:
     """Keep the largest connected component of each label, and set the others to `background`.
 

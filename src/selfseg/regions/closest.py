@@ -1,4 +1,4 @@
-"""Groups of clusters: the closest pair merges, again and again, down to the number that is wanted."""
+"""Clusters brought to the number that is wanted: the closest pair merges, again and again; or a dead one is raised until it wins."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,3 +79,44 @@ def merge_by_cut(association: NDArray[np.floating], volume: NDArray[np.floating]
         closed[second], closed[:, second] = True, True
         group[group == second] = first
     return np.unique(group, return_inverse=True)[1].astype(np.int64)
+
+
+def winning_offsets(
+    logits: NDArray[np.floating], weights: NDArray[np.floating], wanted: int, least: float
+) -> NDArray[np.float64]:
+    """Return what must be added to each cluster's logit so that at least `wanted` clusters win somewhere.
+
+    Again and again, of the clusters that win less than `least`, the one that can win the share ``max(2 least, 1 / (4 wanted))`` with
+    the smallest offset is raised by it.
+
+    Parameters
+    ----------
+    logits
+        ``[K N]``, finite; the largest of a column wins it.
+    weights
+        ``[N]``, 0 or more.
+    wanted
+        From 1 to K.
+    least
+        Share of all weight, 0-1, that a cluster must exceed to count as living.
+
+    Returns
+    -------
+    ndarray
+        ``[K]``, 0 or more. Where columns are few or alike, fewer clusters than `wanted` may live even so.
+    """
+    raised, offsets, total = logits.astype(np.float64), np.zeros(len(logits)), float(weights.sum())
+    share = max(2 * least, 1 / (4 * wanted)) * total
+    for _ in range(4 * len(logits)):  # one that is raised can win the last column of another
+        won = np.bincount(raised.argmax(0), weights, len(logits))
+        dead = np.flatnonzero(won <= least * total)
+        if len(logits) - len(dead) >= wanted:
+            break
+        short = raised.max(0) - raised[dead]  # by how much each fails to win, column by column
+        order = short.argsort(1)
+        enough = np.minimum((weights[order].cumsum(1) < share).sum(1), len(weights) - 1)
+        lifts = np.take_along_axis(short, np.take_along_axis(order, enough[:, None], 1), 1)[:, 0]
+        lift, cluster = float(lifts.min()) * (1 + 1e-6) + 1e-6, dead[lifts.argmin()]
+        raised[cluster] += lift
+        offsets[cluster] += lift
+    return offsets

@@ -109,6 +109,13 @@ def forward_hints(hints: NDArray[Any], change: Change) -> NDArray[Any]:
     return result
 
 
+def forward_labels(labels: NDArray[Any], change: Change) -> NDArray[Any]:
+    """Change labels ``[*S]``: a resampled pixel has the label of the pixel at its centre."""
+    if change.kind != "resample":
+        return labels[change.kept()]
+    return labels[np.ix_(*(nearest(before, after) for before, after in zip(labels.shape, change.after, strict=True)))]
+
+
 def backward(values: NDArray[Any], change: Change) -> NDArray[Any]:
     """Undo a change of ``[K *s]``: linear interpolation, and the nearest kept value where pixels were cut."""
     if change.kind == "resample":

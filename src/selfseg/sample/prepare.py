@@ -240,6 +240,22 @@ class Preparation:
             raise ModelError(explain("stored preparation", expected="finite statistics", got=str(fitted), fix=fix))
         return cls(made.steps, Scaling(offset, scale))
 
+    def labels(self, labels: NDArray[Any], prepared: Prepared) -> NDArray[Any]:
+        """Bring a label image ``[*S]`` to the prepared size ``[*s]``: each pixel has the label of the nearest one.
+
+        Raises
+        ------
+        InputError
+            If the labels are not of the image's size.
+        """
+        if labels.shape != prepared.original_shape:
+            expected, got = (" x ".join(map(str, size)) for size in (prepared.original_shape, labels.shape))
+            fix = "give them at the size of the image"
+            raise InputError(explain("label image", expected=f"the size of the image, {expected}", got=got, fix=fix))
+        for change in prepared.changes:
+            labels = geometry.forward_labels(labels, change)
+        return np.ascontiguousarray(labels)
+
 
 def _other_channels(image: Image, channels: int) -> InputError:
     got, fix = f"{image.n_channels}", "convert it, or leave it out"

@@ -41,7 +41,7 @@ def random_windows(images: Tensor, valid: Tensor | None, side: int) -> tuple[Ten
 
 
 def extent(inside: Tensor) -> list[int]:
-    """Return how far the valid pixels reach along each axis; the whole axis if there are none."""
+    """Return how far the valid pixels of ``[*S]`` reach along each axis; the whole axis if there are none."""
     if not bool(inside.any()):
         return list(inside.shape)
     return [int(places.max()) + 1 for places in inside.nonzero().T]

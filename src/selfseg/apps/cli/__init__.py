@@ -9,7 +9,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; every foreseen error is one line on standard error."""
     from cyclopts import CycloptsError
 
-    from selfseg.apps.cli import commands, distilling, exporting, measuring  # noqa: F401 (each adds its commands)
+    # each adds its commands to the application, and this is their order in the help
+    from selfseg.apps.cli import commands, distilling, editing, exporting, learning, measuring  # noqa: F401
     from selfseg.apps.cli.parameters import app
     from selfseg.core.errors import SelfsegError
 

@@ -69,6 +69,19 @@ LabelsAs = Annotated[
         "every other number one object, and touching objects are set apart."
     ),
 ]
+Superpixels = Annotated[
+    Path | None,
+    Parameter(help="Your own superpixels: a label image for one image, or a folder of files named like the images."),
+]
+Numbers = Annotated[
+    bool, Parameter(negative="", help="Write the number of its class into each region of the overlays.")
+]
+Clean = Annotated[
+    str | None,
+    Parameter(
+        help="Clean the labels: objects:200,holes:100 = parts and holes of fewer pixels go; none = not. Kept with the model."
+    ),
+]
 Resume = Annotated[bool, Parameter(negative="", help="Go on with an interrupted run.")]
 Overwrite = Annotated[bool, Parameter(negative="", help="Begin anew although the folder holds an unfinished run.")]
 Limit = Annotated[int | None, Parameter(help="Use only the first so many inputs.")]

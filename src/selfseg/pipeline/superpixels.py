@@ -1,0 +1,64 @@
+"""The user's own superpixels: label images, found by the names of the images, and given to the method."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from selfseg.core.errors import InputError, UsageError, explain
+from selfseg.methods._base import Method
+from selfseg.read.labels import find_labels, read_labels
+from selfseg.sample.prepare import Preparation, Prepared
+
+
+class OwnSuperpixels:
+    """Label images of superpixels, each value of 0 or more one superpixel, negative values outside.
+
+    Parameters
+    ----------
+    place
+        A file, for a single image whatever its name, or a folder with a file for each image; None = there are none.
+
+    Raises
+    ------
+    InputError
+        If nothing is there.
+    """
+
+    def __init__(self, place: str | Path | None) -> None:
+        self.place = place
+        self.files = {} if place is None else find_labels(place)
+
+    def give(self, method: Method, preparation: Preparation, name: str, prepared: Prepared) -> None:
+        """Give the method the superpixels of one image, at the size at which it was prepared.
+
+        Raises
+        ------
+        UsageError
+            If the method has no use for them.
+        InputError
+            If there are none for this image, or they are not of its size.
+        """
+        if self.place is None:
+            return
+        if not method.uses_superpixels:
+            expected, got = "a method that takes them", type(method).__name__
+            raise UsageError(explain("superpixels", expected=expected, got=got, fix="use --method sp_wnet"))
+        path = self.files.get(name)
+        if path is None and len(self.files) == 1 and Path(self.place).is_file():
+            path = next(iter(self.files.values()))
+        if path is None:
+            got = f"none of {', '.join(list(self.files)[:3])}"
+            raise InputError(explain(f"superpixels {self.place}", expected=f"a file {name}", got=got, fix="rename it"))
+        try:
+            labels = preparation.labels(read_labels(path), prepared)
+        except InputError as error:
+            raise InputError(f"superpixels {path}: {error}") from error
+        method.take_superpixels(prepared.array, labels)
+
+    def facts(self) -> dict[str, Any]:
+        """Return the hash of each file, which a run that is resumed must find again."""
+        if not self.files:
+            return {}
+        return {
+            "superpixels": {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in self.files.items()}
+        }
