@@ -34,6 +34,9 @@ COLOUR_UNIT = 100.0
 SIGMA = 1.5
 """Smoothing before boundaries are measured, in pixels."""
 
+LEARNED_SIGMA = 3.0
+"""The same where contours are given: probabilities of texture learned at full size are too fine beside them (EXPERIMENTS.md)."""
+
 LEARNED_WEIGHT = 0.5
 """Weight of the gradient of the probabilities' roots, per pixel, against contours of the image."""
 
@@ -147,7 +150,7 @@ def hierarchy(
     present = roots.reshape(len(roots), -1).max(1) >= PRESENT**0.5
     features = np.moveaxis(roots[present], 0, -1)
     if contours is not None:
-        strength = contours + np.float32(learned_weight) * gradient_at_angles(features, SIGMA, len(contours))
+        strength = contours + np.float32(learned_weight) * gradient_at_angles(features, LEARNED_SIGMA, len(contours))
         return _from_contours(strength, features, image, superpixels, mask)
     if image is not None:
         colour = _colour(image)
