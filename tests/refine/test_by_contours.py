@@ -44,7 +44,7 @@ def test_the_probabilities_draw_contours_where_the_picture_has_none():
     image, probabilities = halves(noise=0)
     flat = Image(np.full_like(image.data, 128), "YXC")
     with_them = contour_tree(probabilities, flat, None, learned=1.0)
-    assert with_them.tree.altitudes[-1] > 1000 * with_them.tree.altitudes[-2]
+    assert with_them.tree.altitudes[-1] > 1.3 * with_them.tree.altitudes[-2]
     two = with_them.cut(n_regions=2)
     assert len(np.unique(two[:, :25])) == len(np.unique(two[:, 35:])) == 1 and two[0, 0] != two[0, -1]
 
