@@ -18,6 +18,9 @@ from selfseg.read.arrays import guess_axes
 MAX_RATIO = {None: 1.0, "gzip": float(MAX_DEFLATE)}
 """Bytes that one stored byte can stand for, by compression; others have no bound."""
 
+LARGEST_ATTRIBUTE = 1 << 16
+"""Bytes of an attribute that describes an image; a damaged one may claim to be of any size."""
+
 MOST_NAMED = 8
 """Datasets named in a message."""
 
@@ -94,34 +97,41 @@ def _dataset(h5py: Any, path: Path, opened: Any, inside: str) -> Any:
 
 def _axes(dataset: Any) -> tuple[str, bool]:
     """Return the axes that the dataset names, else a guess."""
-    for letters in (_dimension_labels(dataset), _axistags(dataset), _text(dataset, "axes")):
+    for letters in (_dimension_labels(dataset), _axistags(dataset), _text(_attribute(dataset, "axes"))):
         axes = letters.upper()
         if len(axes) == dataset.ndim and len(set(axes)) == len(axes) and not set(axes) - set(KNOWN):
             return axes, False
     return guess_axes(dataset.shape)
 
 
-def _dimension_labels(dataset: Any) -> str:
-    # Not through `dataset.dims`: HDF5's function for it crashes on damaged labels.
+def _attribute(dataset: Any, name: str) -> Any:
+    """Return an attribute, None if it is not there, damaged, or larger than any that is meant here."""
+    # Labels of dimensions are not taken from `dataset.dims`: HDF5's function for it crashes where they are damaged.
     try:
-        labels = dataset.attrs.get("DIMENSION_LABELS", ())
-        return "".join(label.decode() if isinstance(label, bytes) else str(label) for label in labels)
+        stored = dataset.attrs.get_id(name)
+        if math.prod(stored.shape) * stored.dtype.itemsize > LARGEST_ATTRIBUTE:
+            return None
+        return dataset.attrs[name]
     except DAMAGE:
+        return None
+
+
+def _text(value: Any) -> str:
+    try:
+        return value.decode() if isinstance(value, bytes) else "" if value is None else str(value)
+    except UnicodeDecodeError:
         return ""
+
+
+def _dimension_labels(dataset: Any) -> str:
+    labels = _attribute(dataset, "DIMENSION_LABELS")
+    return "".join(_text(label) for label in np.ravel(() if labels is None else labels))
 
 
 def _axistags(dataset: Any) -> str:
     """Return the axes of ilastik's and vigra's JSON."""
     try:
-        return "".join(str(axis["key"]) for axis in json.loads(_text(dataset, "axistags"))["axes"])
-    except DAMAGE:
-        return ""
-
-
-def _text(dataset: Any, name: str) -> str:
-    try:
-        value = dataset.attrs.get(name, "")
-        return value.decode() if isinstance(value, bytes) else str(value)
+        return "".join(str(axis["key"]) for axis in json.loads(_text(_attribute(dataset, "axistags")))["axes"])
     except DAMAGE:
         return ""
 
@@ -132,7 +142,7 @@ def _scale(dataset: Any, axes: str) -> tuple[dict[str, float], str, dict[str, fl
     offset = _sizes(dataset, "offset", letters)
     sizes = _sizes(dataset, "spacing", letters)
     if sizes and min(sizes.values()) > 0:
-        return sizes, unit_name(_text(dataset, "unit")), offset
+        return sizes, unit_name(_text(_attribute(dataset, "unit"))), offset
     sizes = _sizes(dataset, "element_size_um", [*SPATIAL])  # always three, Z Y X
     if sizes and min(sizes.values()) > 0:
         return sizes, "micrometer", offset
@@ -141,7 +151,7 @@ def _scale(dataset: Any, axes: str) -> tuple[dict[str, float], str, dict[str, fl
 
 def _sizes(dataset: Any, name: str, letters: list[str]) -> dict[str, float]:
     try:
-        values = np.asarray(dataset.attrs[name], np.float64)
+        values = np.asarray(_attribute(dataset, name), np.float64)
     except DAMAGE:
         return {}
     if values.shape != (len(letters),) or not np.isfinite(values).all():
