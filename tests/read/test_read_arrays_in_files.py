@@ -252,3 +252,37 @@ def test_what_is_missing_is_named_with_its_extra(tmp_path, monkeypatch, module, 
         InputError, match=rf"the package {module}, got none installed; pip install 'selfseg\[{extra}\]'"
     ):
         read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("import os; os.abort()", "cannot be read"),
+        ("import time; time.sleep(60)", "take too long"),
+        ("1 / 0", "cannot be read"),
+    ],
+)
+def test_a_process_that_dies_over_damaged_texts_costs_one_line(h5, monkeypatch, script, words):
+    """HDF5 ends the process on some damaged texts; here it does so at will."""
+    import h5py
+
+    with h5py.File(h5, "a") as file:
+        file["exported/raw"].attrs["axistags"] = json.dumps({"axes": [{"key": key} for key in "tyx"]})
+    assert read_image(h5).axes == "TYX"
+    monkeypatch.setattr("selfseg.read._hdf5_texts.SCRIPT", script)
+    monkeypatch.setattr("selfseg.read._hdf5_texts.SECONDS", 1.0)
+    for read in (read_image, open_lazy):
+        with pytest.raises(InputError, match=rf"a\.h5: expected a whole image file, .*its attributes {words}"):
+            read(h5)
+
+
+def test_nothing_is_imported_from_where_the_user_stands(h5, tmp_path, monkeypatch):
+    import h5py
+
+    with h5py.File(h5, "a") as file:
+        file["exported/raw"].attrs["unit"] = "nanometer"
+        file["exported/raw"].attrs["spacing"] = (3.0, 2.0, 1.0)
+    (tmp_path / "json.py").write_text("raise SystemExit(3)")
+    monkeypatch.chdir(tmp_path)
+    image = read_image(h5)
+    assert (image.spacing, image.unit) == ((3.0, 2.0, 1.0), "nanometer")

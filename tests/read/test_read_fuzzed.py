@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from reference.damage import WHOLE, flipped, outcome, some_of, write
 from selfseg.read import read_image
 
-
 # imagecodecs' LZW decoder (2026.3.6) may end the process on a damaged stream, one in some thousands: see EXPERIMENTS.md.
 SAFE = [name for name in WHOLE if name != "pages.tif"]
 
