@@ -164,6 +164,17 @@ def test_bytes_of_imod_are_unsigned_and_complex_maps_are_refused(tmp_path):
         read_image(tmp_path / "c.mrc")
 
 
+def test_an_mrc_header_of_absurd_size_allocates_nothing(tmp_path):
+    mrcfile = pytest.importorskip("mrcfile")
+    mrcfile.write(tmp_path / "a.mrc", VOLUME.astype(np.int16))
+    content = bytearray((tmp_path / "a.mrc").read_bytes())
+    for sizes in ((2**31 - 1,) * 3, (-5, 20, 4), (0, 0, 0)):
+        content[:12] = np.array(sizes, "<i4").tobytes()
+        (tmp_path / "a.mrc").write_bytes(content)
+        with pytest.raises(InputError, match=rf"4800 bytes for {sizes[2]} x {sizes[1]} x {sizes[0]} values"):
+            read_image(tmp_path / "a.mrc")
+
+
 def test_mrc_label_maps_of_floats_are_integers_as_labels(tmp_path):
     mrcfile = pytest.importorskip("mrcfile")
     mrcfile.write(tmp_path / "a.mrc", VOLUME.astype(np.float32))
