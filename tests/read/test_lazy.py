@@ -193,7 +193,7 @@ def test_windows_by_letter(tmp_path):
     expected[2, 1] = False
     np.testing.assert_array_equal(part.valid, expected)
     assert image.window(Z=slice(0, 1)).valid is None
-    for ranges in ({"T": slice(0, 1)}, {"Y": 3}):
+    for ranges in ({"T": slice(0, 1)}, {"Y": 3}, {"X": np.int64(3)}):
         with pytest.raises(UsageError, match="window: expected axes out of ZYXC"):
             image.window(**ranges)
     with pytest.raises(InputError, match="3 axes"):

@@ -164,6 +164,17 @@ def test_bytes_of_imod_are_unsigned_and_complex_maps_are_refused(tmp_path):
         read_image(tmp_path / "c.mrc")
 
 
+def test_an_mrc_header_of_absurd_size_allocates_nothing(tmp_path):
+    mrcfile = pytest.importorskip("mrcfile")
+    mrcfile.write(tmp_path / "a.mrc", VOLUME.astype(np.int16))
+    content = bytearray((tmp_path / "a.mrc").read_bytes())
+    for sizes in ((2**31 - 1,) * 3, (-5, 20, 4), (0, 0, 0)):
+        content[:12] = np.array(sizes, "<i4").tobytes()
+        (tmp_path / "a.mrc").write_bytes(content)
+        with pytest.raises(InputError, match=rf"4800 bytes for {sizes[2]} x {sizes[1]} x {sizes[0]} values"):
+            read_image(tmp_path / "a.mrc")
+
+
 def test_mrc_label_maps_of_floats_are_integers_as_labels(tmp_path):
     mrcfile = pytest.importorskip("mrcfile")
     mrcfile.write(tmp_path / "a.mrc", VOLUME.astype(np.float32))
@@ -252,3 +263,37 @@ def test_what_is_missing_is_named_with_its_extra(tmp_path, monkeypatch, module, 
         InputError, match=rf"the package {module}, got none installed; pip install 'selfseg\[{extra}\]'"
     ):
         read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("import os; os.abort()", "cannot be read"),
+        ("import time; time.sleep(60)", "take too long"),
+        ("1 / 0", "cannot be read"),
+    ],
+)
+def test_a_process_that_dies_over_damaged_texts_costs_one_line(h5, monkeypatch, script, words):
+    """HDF5 ends the process on some damaged texts; here it does so at will."""
+    import h5py
+
+    with h5py.File(h5, "a") as file:
+        file["exported/raw"].attrs["axistags"] = json.dumps({"axes": [{"key": key} for key in "tyx"]})
+    assert read_image(h5).axes == "TYX"
+    monkeypatch.setattr("selfseg.read._hdf5_texts.SCRIPT", script)
+    monkeypatch.setattr("selfseg.read._hdf5_texts.SECONDS", 1.0)
+    for read in (read_image, open_lazy):
+        with pytest.raises(InputError, match=rf"a\.h5: expected a whole image file, .*its attributes {words}"):
+            read(h5)
+
+
+def test_nothing_is_imported_from_where_the_user_stands(h5, tmp_path, monkeypatch):
+    import h5py
+
+    with h5py.File(h5, "a") as file:
+        file["exported/raw"].attrs["unit"] = "nanometer"
+        file["exported/raw"].attrs["spacing"] = (3.0, 2.0, 1.0)
+    (tmp_path / "json.py").write_text("raise SystemExit(3)")
+    monkeypatch.chdir(tmp_path)
+    image = read_image(h5)
+    assert (image.spacing, image.unit) == ((3.0, 2.0, 1.0), "nanometer")

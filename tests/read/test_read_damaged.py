@@ -1,11 +1,8 @@
 """Bad input: one clear line each, before anything large is allocated, and never a crash."""
 
 import io
-import logging
 import shutil
 import struct
-import tempfile
-import time
 import warnings
 import zlib
 from pathlib import Path
@@ -14,52 +11,11 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from reference.image_files import VOLUME, tiff, whole_files
+from reference.damage import WHOLE, flipped, outcome, some_of, write
+from reference.image_files import VOLUME, tiff
 from selfseg.core.errors import InputError
 from selfseg.read import open_lazy, read_image
-
-with tempfile.TemporaryDirectory() as scratch:
-    WHOLE = whole_files(Path(scratch))
-
-SLOWEST = 10.0
-"""Seconds that a reader may take over a small damaged file."""
-
-
-def write(folder, name, content):
-    (folder / name).write_bytes(content)
-    return folder / name
-
-
-def outcome(path, caplog, read=read_image):
-    """Read under the strictest filters; return the image, or the one line of the error."""
-    begun = time.monotonic()
-    with warnings.catch_warnings(), caplog.at_level(logging.INFO):
-        warnings.simplefilter("error")
-        try:
-            return read(path)
-        except InputError as error:
-            line = str(error)
-            assert "\n" not in line and path.name in line and len(line) < 700
-            return line
-        finally:
-            assert time.monotonic() - begun < SLOWEST
-
-
-def some_of(path):
-    """Open lazily, and read a corner."""
-    with open_lazy(path) as image:
-        return image.window(Y=slice(0, 20), X=slice(0, 20))
-
-
-def flipped(whole, attempt, rng):
-    """Return bytes of which one to four are changed; headers and directories are where that does most."""
-    content = bytearray(whole)
-    for place in rng.integers(0, [64, 400, len(content)][attempt % 3], 1 + attempt % 4) % len(content):
-        content[place] = int(rng.integers(0, 256))
-    return bytes(content)
 
 
 @pytest.mark.parametrize("name", WHOLE)
@@ -75,53 +31,11 @@ def test_truncated_files_are_refused_at_every_tenth(tmp_path, caplog, capfd, nam
 @pytest.mark.parametrize("name", WHOLE)
 def test_flipped_bytes_never_crash(tmp_path, caplog, capfd, name):
     rng = np.random.default_rng(sum(name.encode()))
-    for attempt in range(60):
+    for attempt in range(15 if name == "labelled.h5" else 60):  # a process for each, which takes its time
         path = write(tmp_path, name, flipped(WHOLE[name], attempt, rng))
         got = outcome(path, caplog, some_of if attempt % 4 == 3 else read_image)
         assert isinstance(got, str) or got.data.size > 0
     assert not caplog.records and capfd.readouterr() == ("", "")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", WHOLE)
-def test_many_flipped_bytes_never_crash(tmp_path, caplog, name):
-    rng = np.random.default_rng(7)
-    for attempt in range(3000):
-        path = write(tmp_path, name, flipped(WHOLE[name], attempt, rng))
-        got = outcome(path, caplog, some_of if attempt % 2 else read_image)
-        assert isinstance(got, str) or got.data.size > 0
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", WHOLE)
-def test_what_hypothesis_makes_of_a_file_never_crashes(tmp_path, caplog, name):
-    whole = WHOLE[name]
-
-    @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
-    @given(
-        st.integers(0, len(whole)),
-        st.integers(0, 64),
-        st.binary(max_size=64),
-        st.sampled_from([b"", whole[:512], whole[-512:]]),
-    )
-    def mutated(start, removed, put, end):
-        got = outcome(write(tmp_path, name, whole[:start] + put + whole[start + removed :] + end), caplog)
-        assert isinstance(got, str) or got.data.size > 0
-
-    mutated()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("suffix", sorted({".nii.gz", *(Path(name).suffix for name in WHOLE)} - {".gz"}))
-def test_arbitrary_bytes_are_one_line(tmp_path, caplog, suffix):
-    starts = [b"", *sorted({whole[:n] for whole in WHOLE.values() for n in (4, 16, 132, 352)})]
-
-    @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
-    @given(st.sampled_from(starts), st.binary(max_size=2000))
-    def arbitrary(start, rest):
-        outcome(write(tmp_path, f"any{suffix}", start + rest), caplog)
-
-    arbitrary()
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".nii.gz", ".mrc", ".h5", ".npy", ".npz", ".dcm"])

@@ -200,3 +200,10 @@ def test_dicom_to_nifti_keeps_the_place_in_the_patient(tmp_path):
     result = nibabel.load(path)
     np.testing.assert_allclose(result.affine, image.meta["affine"], atol=1e-6)
     np.testing.assert_array_equal(result.get_fdata(), (image.data > 0).transpose(2, 1, 0))
+
+
+def test_a_false_number_of_frames_is_refused_at_once(tmp_path):
+    for frames, size in ((2**31 - 1, 20), (2**20, 20), (1, 60_000)):
+        one = dataset(VOLUME[0], NumberOfFrames=frames, Rows=size, Columns=size)
+        with pytest.raises(InputError, match=r"frames in|plausible image size"):
+            read_image(save(tmp_path / "a.dcm", one))

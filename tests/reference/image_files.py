@@ -35,12 +35,12 @@ def tiff(data=RGB, **options):
     return buffer.getvalue()
 
 
-def hdf5(**options):
+def hdf5(labelled=False, **options):
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
         dataset = file.create_dataset("group/raw", data=VOLUME, **options)
         dataset.attrs["element_size_um"] = (3.0, 0.5, 0.25)
-        for dimension, label in zip(dataset.dims, "zyx", strict=True):
+        for dimension, label in zip(dataset.dims, "zyx" if labelled else "", strict=labelled):
             dimension.label = label
     return buffer.getvalue()
 
@@ -121,6 +121,7 @@ def whole_files(folder: Path) -> dict[str, bytes]:
         "a.mrc": mrc(folder),
         "a.h5": hdf5(),
         "packed.h5": hdf5(chunks=(2, 10, 10), compression="gzip", shuffle=True),
+        "labelled.h5": hdf5(labelled=True),
         "a.npy": npy(np.save),
         "a.npz": npy(np.savez, raw=VOLUME, axes=np.array("ZYX")),
         "packed.npz": npy(np.savez_compressed, raw=VOLUME, axes=np.array("ZYX")),

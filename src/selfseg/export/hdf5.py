@@ -15,7 +15,7 @@ DATASET = "labels"
 def write(path: Path, content: LabelImage) -> None:
     """Write the dataset ``/labels``, in chunks and deflated, with axes, pixel sizes and classes as attributes.
 
-    Axes are its ``DIMENSION_LABELS``; ``spacing``, ``offset`` and ``unit`` go with them, and ``element_size_um`` (Z Y X), which
+    Axes are ``axes`` and ``DIMENSION_LABELS``; ``spacing``, ``offset`` and ``unit`` go with them, and ``element_size_um`` (Z Y X), which
     several programs for microscopy read, where the unit is a length. ``class_ids`` and ``class_names`` name the classes.
 
     Raises
@@ -32,7 +32,8 @@ def write(path: Path, content: LabelImage) -> None:
         for axis, letter in enumerate(content.axes):
             dataset.dims[axis].label = letter.lower()
         dataset.attrs["spacing"] = np.array(image.spacing)
-        dataset.attrs["unit"] = image.unit
+        dataset.attrs["axes"] = np.bytes_(content.axes)  # of fixed length: such texts are read at no cost
+        dataset.attrs["unit"] = np.bytes_(image.unit.encode())
         if "offset" in image.meta:
             dataset.attrs["offset"] = np.array([image.meta["offset"].get(letter, 0.0) for letter in letters])
         steps = in_unit(image.spacing, image.unit, "micrometer")

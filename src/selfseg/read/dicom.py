@@ -1,7 +1,7 @@
 """DICOM: one file, or a folder of files that are the slices of one volume, with pydicom (``selfseg[dicom]``)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,12 @@ UNIT = "millimeter"
 
 DEFERRED = 1 << 16
 """Bytes above which an element is read only when it is asked for: the pixels, after their size has been checked."""
+
+LARGEST_VALUE = 4
+"""Bytes of a value after slope and intercept."""
+
+LEAST_FRAME = 2
+"""Bytes that each of several frames takes in a file, packed or not, at least."""
 
 
 def decode(path: Path, max_bytes: int | None = None, as_labels: bool = False) -> Decoded:
@@ -53,42 +59,45 @@ def decode(path: Path, max_bytes: int | None = None, as_labels: bool = False) ->
 
 def _volume(path: Path, files: Sequence[Path], datasets: Sequence[Any], max_bytes: int | None) -> Decoded:
     _check_alike(path, datasets)
+    _check_declared(path, files, datasets, max_bytes)
     first = datasets[0]
-    frames = int(first.get("NumberOfFrames") or 1)
     planes = [
         Slice(file, frame, *_place(dataset, frame))
         for file, dataset in zip(files, datasets, strict=True)
-        for frame in range(int(dataset.get("NumberOfFrames") or 1))
+        for frame in range(_n_frames(dataset))
     ]
-    samples = int(first.get("SamplesPerPixel") or 1)
-    itemsize = max(int(first.BitsAllocated) // 8, 1)
-    shape = (len(planes), int(first.Rows), int(first.Columns), samples)
-    stored = sum(file.stat().st_size for file in files)
-    ratio = (
-        math.inf
-        if first.file_meta.TransferSyntaxUID.is_compressed
-        else max(1.0, 8 * itemsize / int(first.BitsAllocated))
-    )
-    check_size(path, shape, max(itemsize, 4), stored, max_bytes, ratio * max(itemsize, 4) / itemsize)
     order, step = ordered(path, planes)
-    arrays = {file: _values(path, dataset) for file, dataset in zip(files, datasets, strict=True)}
-    data = np.stack([arrays[one.path][0][one.frame] for one in order])
-    masks = [arrays[one.path][1] for one in order]
-    valid = None if all(mask is None for mask in masks) else _stacked(order, arrays, data.shape[:3])
-    axes = _axes(first, frames, len(order), step)
+    data, valid = _stacked(order, {file: _values(path, one) for file, one in zip(files, datasets, strict=True)})
+    axes = _axes(first, len(order), step)
+    guessed = len(order) > 1 and step is None and "T" not in axes
     if len(order) == 1:
         data, valid = data[0], None if valid is None else valid[0]
     rows, columns = _pixel_size(first)
-    spacing = {"Z": step or _thickness(first), "Y": rows, "X": columns} if rows else {}
-    affine = affine_of(order, step or _thickness(first), rows or 1.0, columns or 1.0)
+    depth = step or _thickness(first)
+    spacing = {"Z": depth, "Y": rows, "X": columns} if rows else {}
     meta: dict[str, Any] = {"dicom": tuple((one.path, one.frame) for one in order)}
+    affine = affine_of(order, depth, rows or 1.0, columns or 1.0)
     if affine is not None:
         meta["affine"] = affine
-    guessed = len(order) > 1 and step is None and "T" not in axes
     axes += "C" if data.ndim > len(axes) else ""
-    return Decoded(
-        np.ascontiguousarray(data), axes, guessed, spacing, UNIT if rows else "pixel", valid=valid, meta=meta
-    )
+    return Decoded(data, axes, guessed, spacing, UNIT if rows else "pixel", valid=valid, meta=meta)
+
+
+def _n_frames(dataset: Any) -> int:
+    return int(dataset.get("NumberOfFrames") or 1)
+
+
+def _check_declared(path: Path, files: Sequence[Path], datasets: Sequence[Any], max_bytes: int | None) -> None:
+    """Refuse a number of frames and a size that the files cannot hold, or that do not fit in memory."""
+    first = datasets[0]
+    frames, stored = sum(map(_n_frames, datasets)), sum(file.stat().st_size for file in files)
+    bits = max(int(first.BitsAllocated), 1)
+    itemsize = max(bits // 8, LARGEST_VALUE)  # a rescaled value may take as much
+    packed = first.file_meta.TransferSyntaxUID.is_compressed
+    if frames * LEAST_FRAME > stored and frames > 1:
+        raise ValueError(f"{frames} frames in {stored} bytes")
+    shape = (frames, int(first.Rows), int(first.Columns), int(first.get("SamplesPerPixel") or 1))
+    check_size(path, shape, itemsize, stored, max_bytes, math.inf if packed else 8 * itemsize / bits)
 
 
 def _check_alike(path: Path, datasets: Sequence[Any]) -> None:
@@ -114,7 +123,7 @@ def _group(dataset: Any, frame: int, name: str) -> Any:
 def _place(dataset: Any, frame: int) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
     group = _group(dataset, frame, "PlanePositionSequence")
     # one place for all frames of a file is the place of none
-    told = group is not dataset or int(dataset.get("NumberOfFrames") or 1) == 1
+    told = group is not dataset or _n_frames(dataset) == 1
     corner = vector(group.get("ImagePositionPatient"), 3) if told else None
     directions = vector(_group(dataset, frame, "PlaneOrientationSequence").get("ImageOrientationPatient"), 6)
     return corner, None if directions is None else directions.reshape(2, 3)
@@ -133,12 +142,11 @@ def _thickness(dataset: Any) -> float:
     return float(sizes[0]) if sizes is not None and sizes[0] > 0 else 1.0
 
 
-def _axes(dataset: Any, frames: int, n: int, step: float | None) -> str:
+def _axes(dataset: Any, n: int, step: float | None) -> str:
     if n == 1:
         return "YX"
-    timed = (
-        frames > 1 and step is None and any(name in dataset for name in ("FrameTime", "CineRate", "FrameTimeVector"))
-    )
+    clocks = ("FrameTime", "CineRate", "FrameTimeVector")
+    timed = _n_frames(dataset) > 1 and step is None and any(name in dataset for name in clocks)
     return "TYX" if timed else "ZYX"
 
 
@@ -152,7 +160,7 @@ def _values(path: Path, dataset: Any) -> tuple[NDArray[Any], NDArray[np.bool_] |
         kind = dataset.file_meta.TransferSyntaxUID.name
         fix = "convert it to Explicit VR Little Endian, with gdcmconv --raw for example"
         raise InputError(explain(str(path), expected="pixels that can be unpacked", got=kind, fix=fix)) from error
-    stored = stored if int(dataset.get("NumberOfFrames") or 1) > 1 else stored[None]
+    stored = stored if _n_frames(dataset) > 1 else stored[None]
     if str(dataset.get("PhotometricInterpretation", "")) == "PALETTE COLOR":
         colours = apply_color_lut(stored, dataset)
         return (colours >> 8).astype(np.uint8) if colours.dtype == np.uint16 else colours, None
@@ -174,13 +182,17 @@ def _rescaled(plane: NDArray[Any], dataset: Any, frame: int) -> NDArray[Any]:
     return (plane * slope + intercept).astype(np.float32)
 
 
-def _stacked(order: Sequence[Slice], arrays: Any, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
-    mask = np.ones(shape, bool)
+def _stacked(
+    order: Sequence[Slice], arrays: Mapping[Path, tuple[NDArray[Any], NDArray[np.bool_] | None]]
+) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """Return the planes in their order, and where there is something, None = everywhere."""
+    data = np.stack([arrays[one.path][0][one.frame] for one in order])
+    mask = np.ones(data.shape[:3], bool)
     for i, one in enumerate(order):
         own = arrays[one.path][1]
         if own is not None:
             mask[i] = own[one.frame]
-    return None if mask.all() else mask
+    return data, None if mask.all() else mask
 
 
 def _segmentation(path: Path, file: Path, as_labels: bool, max_bytes: int | None) -> Decoded:

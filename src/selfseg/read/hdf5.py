@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,20 @@ import numpy as np
 from selfseg.core.axes import KNOWN, SPATIAL
 from selfseg.core.errors import InputError, explain
 from selfseg.read._decoded import DAMAGE, MAX_DEFLATE, Decoded, check_chunk, decoding, needed, split_address
+from selfseg.read._hdf5_texts import read_texts
 from selfseg.read._lazy_array import check_real, from_sliceable, read_whole
 from selfseg.read._tiff_scale import unit_name
 from selfseg.read.arrays import guess_axes
 
 MAX_RATIO = {None: 1.0, "gzip": float(MAX_DEFLATE)}
 """Bytes that one stored byte can stand for, by compression; others have no bound."""
+
+TEXTS = ("axes", "DIMENSION_LABELS", "axistags", "unit")
+NUMBERS = ("element_size_um", "spacing", "offset")
+"""Attributes that describe an image."""
+
+LARGEST_ATTRIBUTE = 1 << 16
+"""Bytes of such an attribute, at most."""
 
 MOST_NAMED = 8
 """Datasets named in a message."""
@@ -60,8 +69,9 @@ def open_lazy(path: Path, as_labels: bool = False, level: int = 0) -> Decoded:
         dataset = _dataset(h5py, path, opened, inside)
         check_real(path, dataset.dtype)
         check_chunk(path, dataset.chunks, dataset.dtype.itemsize)
-        axes, guessed = _axes(dataset)
-        spacing, unit, offset = _scale(dataset, axes)
+        attributes = _attributes(h5py, file, dataset)
+        axes, guessed = _axes(attributes, dataset.shape)
+        spacing, unit, offset = _scale(attributes, axes)
         stored = min(int(dataset.id.get_storage_size()), file.stat().st_size)
         ratio = math.inf if stored == 0 or dataset.is_virtual else MAX_RATIO.get(dataset.compression, math.inf)
         stack.pop_all()
@@ -92,56 +102,63 @@ def _dataset(h5py: Any, path: Path, opened: Any, inside: str) -> Any:
     raise InputError(explain(str(path), expected=expected, got=f"{len(found)}: {names}" if found else "none", fix=fix))
 
 
-def _axes(dataset: Any) -> tuple[str, bool]:
+def _attributes(h5py: Any, file: Path, dataset: Any) -> dict[str, Any]:
+    """Return those attributes that describe an image; a damaged one may claim to be of any size, and is left out."""
+    found: dict[str, Any] = {}
+    texts = []
+    for name in TEXTS + NUMBERS:
+        with contextlib.suppress(*DAMAGE):
+            stored = dataset.attrs.get_id(name)
+            text = h5py.check_string_dtype(stored.dtype)
+            if math.prod(stored.shape) * stored.dtype.itemsize > LARGEST_ATTRIBUTE:
+                continue
+            if text is not None and text.length is None:
+                texts.append(name)
+            elif text is not None or stored.dtype.kind in "iuf":
+                found[name] = dataset.attrs[name]
+    if "axes" in found:
+        texts = [name for name in texts if name not in ("DIMENSION_LABELS", "axistags")]
+    return {**found, **(read_texts(file, dataset.name, texts) if texts else {})}
+
+
+def _axes(attributes: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[str, bool]:
     """Return the axes that the dataset names, else a guess."""
-    for letters in (_dimension_labels(dataset), _axistags(dataset), _text(dataset, "axes")):
+    for letters in (_text(attributes, "axes"), _text(attributes, "DIMENSION_LABELS"), _axistags(attributes)):
         axes = letters.upper()
-        if len(axes) == dataset.ndim and len(set(axes)) == len(axes) and not set(axes) - set(KNOWN):
+        if len(axes) == len(shape) and len(set(axes)) == len(axes) and not set(axes) - set(KNOWN):
             return axes, False
-    return guess_axes(dataset.shape)
+    return guess_axes(shape)
 
 
-def _dimension_labels(dataset: Any) -> str:
-    # Not through `dataset.dims`: HDF5's function for it crashes on damaged labels.
-    try:
-        labels = dataset.attrs.get("DIMENSION_LABELS", ())
-        return "".join(label.decode() if isinstance(label, bytes) else str(label) for label in labels)
-    except DAMAGE:
-        return ""
+def _text(attributes: Mapping[str, Any], name: str) -> str:
+    parts = np.ravel(attributes.get(name, ())).tolist()
+    return "".join(part.decode(errors="replace") if isinstance(part, bytes) else str(part) for part in parts)
 
 
-def _axistags(dataset: Any) -> str:
+def _axistags(attributes: Mapping[str, Any]) -> str:
     """Return the axes of ilastik's and vigra's JSON."""
     try:
-        return "".join(str(axis["key"]) for axis in json.loads(_text(dataset, "axistags"))["axes"])
+        return "".join(str(axis["key"]) for axis in json.loads(_text(attributes, "axistags"))["axes"])
     except DAMAGE:
         return ""
 
 
-def _text(dataset: Any, name: str) -> str:
-    try:
-        value = dataset.attrs.get(name, "")
-        return value.decode() if isinstance(value, bytes) else str(value)
-    except DAMAGE:
-        return ""
-
-
-def _scale(dataset: Any, axes: str) -> tuple[dict[str, float], str, dict[str, float]]:
+def _scale(attributes: Mapping[str, Any], axes: str) -> tuple[dict[str, float], str, dict[str, float]]:
     """Return spacing, unit and offset."""
     letters = [letter for letter in axes if letter in SPATIAL]
-    offset = _sizes(dataset, "offset", letters)
-    sizes = _sizes(dataset, "spacing", letters)
+    offset = _sizes(attributes, "offset", letters)
+    sizes = _sizes(attributes, "spacing", letters)
     if sizes and min(sizes.values()) > 0:
-        return sizes, unit_name(_text(dataset, "unit")), offset
-    sizes = _sizes(dataset, "element_size_um", [*SPATIAL])  # always three, Z Y X
+        return sizes, unit_name(_text(attributes, "unit")), offset
+    sizes = _sizes(attributes, "element_size_um", [*SPATIAL])  # always three, Z Y X
     if sizes and min(sizes.values()) > 0:
         return sizes, "micrometer", offset
     return {}, "pixel", offset
 
 
-def _sizes(dataset: Any, name: str, letters: list[str]) -> dict[str, float]:
+def _sizes(attributes: Mapping[str, Any], name: str, letters: list[str]) -> dict[str, float]:
     try:
-        values = np.asarray(dataset.attrs[name], np.float64)
+        values = np.asarray(attributes.get(name, ()), np.float64)
     except DAMAGE:
         return {}
     if values.shape != (len(letters),) or not np.isfinite(values).all():

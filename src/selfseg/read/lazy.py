@@ -80,7 +80,7 @@ class LazyImage:
             If the file is damaged there.
         """
         strange = [letter for letter in ranges if letter not in self.axes]
-        strange += [letter for letter in "YX" if isinstance(ranges.get(letter), int)]
+        strange += [letter for letter in "YX" if letter in ranges and not isinstance(ranges[letter], slice)]
         if strange:
             fix = "give a slice for each of them"
             raise UsageError(explain("window", expected=f"axes out of {self.axes}", got=", ".join(strange), fix=fix))
