@@ -48,7 +48,12 @@ def memory_budget(memory: int | None, device: torch.device | None = None) -> int
     return max(0, int(SHARE_OF_LIMIT * (memory - resident_memory())))
 
 
-def plan_grid(method: Method, shape: Sequence[int], budget: int, multiple: int = 1) -> Grid:
+def bytes_per_pixel(method: Method) -> float:
+    """Return the memory that a method's prediction takes a pixel."""
+    return max(1.0, method.prediction_bytes(LARGEST_TILE) / LARGEST_TILE)
+
+
+def plan_grid(method: Method, shape: Sequence[int], budget: int, multiple: int = 1, reading_bytes: float = 0.0) -> Grid:
     """Return the tiles by which a method predicts an image within a budget of memory.
 
     Where the method's context is finite it is the halo, and tiles give what the whole image gives. Where it is the whole
@@ -64,8 +69,10 @@ def plan_grid(method: Method, shape: Sequence[int], budget: int, multiple: int =
         Bytes that a tile may take.
     multiple
         Sides of tiles are multiples of this, except along axes that are not cut.
+    reading_bytes
+        Bytes that it takes besides to read and prepare a pixel.
     """
-    per_pixel = max(1.0, method.prediction_bytes(LARGEST_TILE) / LARGEST_TILE)
+    per_pixel = bytes_per_pixel(method) + reading_bytes
     most = max(SMALLEST_TILE, int(budget / per_pixel))
     if method.context is not None:
         return make_grid(shape, method.context, min(most, LARGEST_TILE), multiple)
@@ -75,7 +82,7 @@ def plan_grid(method: Method, shape: Sequence[int], budget: int, multiple: int =
 
 
 class TileWise:
-    """Gives the probabilities of any tile of a grid.
+    """Gives the probabilities of any region of an image, best of one that is a tile of the grid.
 
     Parameters
     ----------
@@ -101,22 +108,23 @@ class TileWise:
         """Whether the tiles give what the whole image gives."""
         return self.method.context is not None or len(self.grid) == 1
 
-    def probabilities(self, place: tuple[int, ...]) -> NDArray[np.float32]:
-        """Return ``[K *core]`` of the core of the tile at `place`."""
-        tile = self.grid.tile(place)
-        if self.exact:
-            return self.assigned(tile.outer)[(slice(None), *tile.inner)]
-        sizes = tuple(part.stop - part.start for part in tile.core)
-        blended = np.zeros((self.method.n_classes, *sizes), np.float32)
-        for other in self.grid.around(place):
-            outer = self.grid.tile(other).outer
+    def probabilities(self, region: Region) -> NDArray[np.float32]:
+        """Return ``[K *region]`` of any region of the prepared image."""
+        if self.method.context is not None:
+            reach = self.method.context
+            sides = zip(region, self.grid.shape, strict=True)
+            outer = tuple(slice(max(0, part.start - reach), min(n, part.stop + reach)) for part, n in sides)
+            return self.assigned(outer)[(slice(None), *_within(region, outer))]
+        blended = np.zeros((self.method.n_classes, *(part.stop - part.start for part in region)), np.float32)
+        for place in self.grid.reaching(region):
+            outer = self.grid.tile(place).outer
             shared = tuple(
-                slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(outer, tile.core, strict=True)
+                slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(outer, region, strict=True)
             )
             if any(part.start >= part.stop for part in shared):
                 continue
-            weighted = self.grid.weights(other, shared) * self._tile(other)[(slice(None), *_within(shared, outer))]
-            blended[(slice(None), *_within(shared, tile.core))] += weighted
+            weighted = self.grid.weights(place, shared) * self._tile(place)[(slice(None), *_within(shared, outer))]
+            blended[(slice(None), *_within(shared, region))] += weighted
         return blended
 
     @torch.no_grad()

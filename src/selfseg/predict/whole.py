@@ -48,7 +48,7 @@ def predict(
         grid = plan_grid(method, shape, memory_budget(memory, device))
     tiles = TileWise(method, read, grid)
     if len(grid) == 1:
-        return tiles.probabilities((0,) * len(shape))
+        return tiles.probabilities(tuple(slice(0, n) for n in shape))
     result = np.zeros((method.n_classes, *shape), np.float32)
     with reusing_memory():
         for place in grid.places():
