@@ -13,7 +13,7 @@ import pytest
 import zarr
 
 from conftest import blobs
-from selfseg.core.errors import UsageError
+from selfseg.core.errors import OutputError, UsageError
 from selfseg.core.progress import Silent
 from selfseg.methods.feature_clustering import FeatureClustering
 from selfseg.pipeline import Segmenter, block_plan, large, predict
@@ -209,6 +209,36 @@ def test_a_watershed_of_a_large_image_is_refused_at_once(model, image, tmp_path)
     )
     assert "--instances components" in message
     assert not (tmp_path / "o" / "labels").exists()  # said before the work, not after
+
+
+def test_a_full_disk_is_one_line_and_the_prediction_goes_on_later(model, image, tmp_path, monkeypatch):
+    writer = large._Writer.__call__
+    left = [3]
+
+    def full(self, region, values):
+        left[0] -= 1
+        if left[0] < 0:
+            with large.storing(self.path):
+                raise OSError(28, "No space left on device")
+        writer(self, region, values)
+
+    monkeypatch.setattr(large._Writer, "__call__", full)
+    with pytest.raises(OutputError, match="No space left on device; make room"):
+        predict_large(model, image, tmp_path, memory=1)
+    left[0] = 10**9
+    watcher = KilledAfter()
+    result = predict_large(model, image, tmp_path, memory=1, progress=watcher)
+    n_blocks = len(watcher.seen)
+    np.testing.assert_array_equal(result.labels[:], model.predict(blobs(200, 170, seed=5)).labels)
+    watcher.seen.clear()
+    predict_large(model, image, tmp_path, memory=1, progress=watcher)
+    assert n_blocks == len(watcher.seen) - 3
+
+
+def test_labels_in_parts_are_ome_zarr_and_no_other_format_is_promised(model, image, tmp_path):
+    how = {"axes": "YXC", "memory": 1, "write": ["nifti"]}
+    ((_, message),) = predict(model, tmp_path / "photo.zarr", tmp_path / "o", **how)
+    assert "OME-Zarr 0.5, got nifti" in message
 
 
 def test_what_cannot_be_done_in_parts_is_said(model, image, tmp_path):

@@ -15,7 +15,7 @@ from selfseg.core.errors import UsageError, explain
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress, Silent
 from selfseg.export.classes import ClassArea, count_areas
-from selfseg.export.label_zarr import open_label_zarr
+from selfseg.export.label_zarr import open_label_zarr, storing
 from selfseg.pipeline.block_plan import CHUNK, begin_blocks
 from selfseg.pipeline.result import Result
 from selfseg.pipeline.segmenter import Segmenter
@@ -143,7 +143,7 @@ def predict_large(
     grid = plan.blocks
     for number, (frame, windowed) in enumerate(frames):
         tiles = TileWise(model.method_, _reader(windowed), plan.tiles, kept_bytes=memory_budget(memory) // 2)
-        write, label = _Writer(labels, axes, frame), _Labeller(model, windowed, tiles)
+        write, label = _Writer(path, labels, axes, frame), _Labeller(model, windowed, tiles)
         predict_blocks(grid, label, write, log, progress or Silent(), first=number * len(grid))
     areas = _areas(model, image, labels, grid, axes, len(frames))
     seconds = time.monotonic() - begun
@@ -188,14 +188,15 @@ class _Labeller:
 class _Writer:
     """Stores the labels of a region of one frame."""
 
+    path: Path
     labels: Any
     axes: str
     frame: int | None
 
     def __call__(self, region: Region, values: NDArray[np.integer]) -> None:
-        self.labels[_place(self.axes, region, self.frame)] = np.expand_dims(
-            values, [i for i, letter in enumerate(self.axes) if letter == "T"]
-        )
+        times = [i for i, letter in enumerate(self.axes) if letter == "T"]
+        with storing(self.path):
+            self.labels[_place(self.axes, region, self.frame)] = np.expand_dims(values, times)
 
 
 def _place(axes: str, region: Region, frame: int | None) -> tuple[slice, ...]:

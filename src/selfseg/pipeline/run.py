@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from selfseg.core.errors import OutputError, SelfsegError
+from selfseg.core.errors import OutputError, SelfsegError, UsageError, explain
 from selfseg.core.progress import Progress, Silent
 from selfseg.export.label_files import LabelWriter
 from selfseg.pipeline.instances import InstanceFolder, ObjectOptions
@@ -176,6 +176,10 @@ def _predict_in_parts(
 ) -> None:
     if objects is not None:
         check_large_objects(image, objects.options)
+    if not {"tiff", "ome-zarr"} >= set(folder.writer.kinds) or folder.writer.ngff != "0.5":
+        got, fix = f"{', '.join(folder.writer.kinds)} (NGFF {folder.writer.ngff})", "leave --write and --ngff out"
+        expected = "labels of an image that is predicted in parts as OME-Zarr 0.5"
+        raise UsageError(explain(source.name, expected=expected, got=got, fix=fix))
     progress.say(f"{source.name}: predicted in parts, into {folder.out / 'labels' / source.name}.zarr")
     result = predict_large(model, image, folder.out, memory, progress)
     folder.add_large(result, source)
