@@ -63,7 +63,7 @@ def begin_blocks(model: Segmenter, windowed: Windowed, path: Path, memory: int |
     path
         The zarr folder of the labels; the log is beside it.
     memory
-        Most that this process may take, in bytes; None = half of what is free.
+        Most that this process may take, in bytes; None = by what is free.
     """
     image = windowed.image
     work = {

@@ -73,7 +73,7 @@ def open_if_large(model: Segmenter, source: Source, axes: str | None, memory: in
     axes
         What its axes are, None = as the file says.
     memory
-        Most that this process may take, in bytes; None = half of what is free.
+        Most that this process may take, in bytes; None = by what is free.
     """
     if source.path is None or source.path.suffix == ".gz":  # what is packed as a whole can only be read as a whole
         return None
@@ -111,7 +111,7 @@ def predict_large(
     out
         The folder.
     memory
-        Most that this process may take in all, in bytes; None = half of what is free.
+        Most that this process may take in all, in bytes; None = by what is free.
     progress
         Who watches, in megapixels.
 

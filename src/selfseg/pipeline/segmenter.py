@@ -195,7 +195,7 @@ class Segmenter:
         image
             The image.
         memory
-            Most that this process may take while tiles are predicted, in bytes; None = half of what is free.
+            Most that this process may take while tiles are predicted, in bytes; None = by what is free.
         """
         self.check_image(image)
         begun = time.monotonic()

@@ -27,7 +27,7 @@ def predict(
     tile_pixels
         Largest number of pixels of a tile, where its context is finite; None = as `memory` allows.
     memory
-        Most that this process may take in all, in bytes; None = as much as half of what is free.
+        Most that this process may take in all, in bytes; None = by what is free.
 
     Returns
     -------
