@@ -121,7 +121,7 @@ def predict(
     known = dict(failures)
     large: list[tuple[Source, LazyImage]] = []
     sources = list(_small_ones(model, _to_do(inputs, limit, known), axes, memory, large))
-    for source, outcome in model.iter_predict(sources, axes, progress, memory):
+    for source, outcome in model.iter_predict(sources, axes, progress, memory) if sources else ():
         with _named(source, known, progress):
             if isinstance(outcome, SelfsegError):
                 raise outcome
