@@ -159,6 +159,7 @@ def test_series_and_volumes(tmp_path):
     volume = np.repeat(blobs(30, 28)[None, :, :, 0], 20, axis=0)
     model = Segmenter("feature_clustering", prepare="range", options=QUICK).fit(volume)
     result = predict_large(model, _stored(tmp_path / "z.zarr", volume, "ZYX"), tmp_path, memory=1)
+    assert (result.image.axes, result.preview.labels.shape) == ("ZYX", (30, 28))
     np.testing.assert_array_equal(result.labels[:], model.predict(volume).labels)
 
 
@@ -181,7 +182,7 @@ def test_predict_takes_large_images_in_parts_and_the_rest_as_ever(model, image, 
     assert (out / "labels" / "photo.zarr").is_dir()
     assert (out / "overlay" / "photo.png").is_file()
     rows = json.loads((out / "run.json").read_text())["images"]
-    assert {row["name"] for row in rows} == {"photo", "small"}
+    assert {(row["name"], row["axes"]) for row in rows} == {("photo", "YXC"), ("small", "YXC")}
     assert "photo" in (out / "report.html").read_text()
 
 
