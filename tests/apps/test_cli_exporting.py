@@ -59,6 +59,20 @@ def test_export_writes_several_formats(out, tmp_path, capfd):
     assert len(json.loads((tmp_path / "dest" / "coco.json").read_text())["annotations"]) == 3
 
 
+def test_memory_is_given_in_words_and_a_large_image_goes_in_parts(out, tmp_path, capfd):
+    picture = np.asarray(Pillow.open(out.parent / "in" / "cells.png"))
+    np.save(tmp_path / "big.npy", np.tile(picture, (4, 4)))
+    words = ("--set", "iterations=4", "--set", "n_features=8", "--set", "n_classes=8", "--preset", "full", "--quiet")
+    assert run("fit", out.parent / "in", "-o", tmp_path / "model", *words) == 0
+    capfd.readouterr()
+    command = ("predict", tmp_path / "model", tmp_path / "big.npy", "-o", tmp_path / "out")
+    assert run(*command, "--memory", "1MB") == 0
+    assert "predicted in parts" in capfd.readouterr().err
+    assert (tmp_path / "out" / "labels" / "big.zarr" / "zarr.json").is_file()
+    assert run(*command, "--memory", "much") == 2
+    assert "2GB" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

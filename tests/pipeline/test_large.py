@@ -13,14 +13,14 @@ import pytest
 import zarr
 
 from conftest import blobs
-from selfseg.core.errors import UsageError
+from selfseg.core.errors import OutputError, UsageError
 from selfseg.core.progress import Silent
 from selfseg.methods.feature_clustering import FeatureClustering
-from selfseg.pipeline import Segmenter, large, predict
+from selfseg.pipeline import Segmenter, block_plan, large, predict
 from selfseg.pipeline.instances import ObjectOptions
 from selfseg.pipeline.large import open_if_large, predict_large
 from selfseg.pipeline.segmenting import How
-from selfseg.predict.tilewise import BLEND
+from selfseg.predict import tilewise
 from selfseg.read import find_inputs, read_image
 from selfseg.read.lazy import open_lazy
 
@@ -50,8 +50,10 @@ class KilledAfter(Silent):
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(large, "CHUNK", {2: 32, 3: 8})
-    monkeypatch.setattr("selfseg.predict.tilewise.SMALLEST_TILE", 64**2)
+    for module in (large, block_plan):
+        monkeypatch.setattr(module, "CHUNK", {2: 32, 3: 8})
+    for module in (tilewise, block_plan):
+        monkeypatch.setattr(module, "SMALLEST_TILE", 64**2)
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +95,15 @@ def test_blocks_are_the_whole(model, image, tmp_path):
     np.testing.assert_array_equal(read.data, whole.labels)
 
 
+@pytest.mark.parametrize("steps", ["size=60,range", "rescale=0.5:0.7,minmax", "rescale=1.5,range"])
+def test_blocks_are_the_whole_where_the_size_changes(image, tmp_path, steps):
+    model = Segmenter("feature_clustering", prepare=steps, options=QUICK).fit(blobs(90, 80))
+    result = predict_large(model, image, tmp_path / "out", memory=1)
+    whole = model.predict(blobs(200, 170, seed=5))
+    # sums in another order: where two classes are equally likely, either may win
+    assert (result.labels[:] == whole.labels).mean() > 0.9999
+
+
 @pytest.mark.parametrize("n_blocks", [1, 4, 9])
 def test_a_killed_prediction_goes_on_and_ends_with_the_same_bytes(model, image, tmp_path, n_blocks, monkeypatch):
     predict_large(model, image, tmp_path / "straight", memory=1)
@@ -130,7 +141,7 @@ def test_a_line_of_the_log_that_was_cut_short_does_not_count(model, image, tmp_p
 
 
 def test_a_method_that_wants_the_whole_image_is_blended_alike_in_parts(tmp_path, monkeypatch):
-    monkeypatch.setitem(BLEND, 2, 16)
+    monkeypatch.setitem(tilewise.BLEND, 2, 16)
     options = {"iterations": 3, "width": 4, "depth": 2, "n_segments": 4}
     model = Segmenter("wnet", prepare="range", options=options).fit(blobs(60, 70))
     data = blobs(100, 90, seed=3)
@@ -149,6 +160,7 @@ def test_series_and_volumes(tmp_path):
     volume = np.repeat(blobs(30, 28)[None, :, :, 0], 20, axis=0)
     model = Segmenter("feature_clustering", prepare="range", options=QUICK).fit(volume)
     result = predict_large(model, _stored(tmp_path / "z.zarr", volume, "ZYX"), tmp_path, memory=1)
+    assert (result.image.axes, result.preview.labels.shape) == ("ZYX", (30, 28))
     np.testing.assert_array_equal(result.labels[:], model.predict(volume).labels)
 
 
@@ -171,7 +183,7 @@ def test_predict_takes_large_images_in_parts_and_the_rest_as_ever(model, image, 
     assert (out / "labels" / "photo.zarr").is_dir()
     assert (out / "overlay" / "photo.png").is_file()
     rows = json.loads((out / "run.json").read_text())["images"]
-    assert {row["name"] for row in rows} == {"photo", "small"}
+    assert {(row["name"], row["axes"]) for row in rows} == {("photo", "YXC"), ("small", "YXC")}
     assert "photo" in (out / "report.html").read_text()
 
 
@@ -201,16 +213,46 @@ def test_a_watershed_of_a_large_image_is_refused_at_once(model, image, tmp_path)
     assert not (tmp_path / "o" / "labels").exists()  # said before the work, not after
 
 
+def test_a_full_disk_is_one_line_and_the_prediction_goes_on_later(model, image, tmp_path, monkeypatch):
+    writer = large._Writer.__call__
+    left = [3]
+
+    def full(self, region, values):
+        left[0] -= 1
+        if left[0] < 0:
+            with large.storing(self.path):
+                raise OSError(28, "No space left on device")
+        writer(self, region, values)
+
+    monkeypatch.setattr(large._Writer, "__call__", full)
+    with pytest.raises(OutputError, match="No space left on device; make room"):
+        predict_large(model, image, tmp_path, memory=1)
+    left[0] = 10**9
+    watcher = KilledAfter()
+    result = predict_large(model, image, tmp_path, memory=1, progress=watcher)
+    n_blocks = len(watcher.seen)
+    np.testing.assert_array_equal(result.labels[:], model.predict(blobs(200, 170, seed=5)).labels)
+    watcher.seen.clear()
+    predict_large(model, image, tmp_path, memory=1, progress=watcher)
+    assert n_blocks == len(watcher.seen) - 3
+
+
+def test_labels_in_parts_are_ome_zarr_and_no_other_format_is_promised(model, image, tmp_path):
+    how = {"axes": "YXC", "memory": 1, "write": ["nifti"]}
+    ((_, message),) = predict(model, tmp_path / "photo.zarr", tmp_path / "o", **how)
+    assert "OME-Zarr 0.5, got nifti" in message
+
+
 def test_what_cannot_be_done_in_parts_is_said(model, image, tmp_path):
     refined = Segmenter("feature_clustering", prepare="range", options=QUICK, refine="crf").fit(blobs(40, 40))
     with pytest.raises(UsageError, match="--refine none"):
         predict_large(refined, image, tmp_path)
-    shrunk = Segmenter("feature_clustering", prepare="size=30,range", options=QUICK).fit(blobs(40, 40))
-    with pytest.raises(UsageError, match="--preset full"):
-        predict_large(shrunk, image, tmp_path)
-    ((name, message),) = predict(shrunk, tmp_path / "photo.zarr", tmp_path / "out", axes="YXC", memory=1)
+    cut = Segmenter("feature_clustering", prepare="border=3,range", options=QUICK).fit(blobs(40, 40))
+    with pytest.raises(UsageError, match="--prepare range"):
+        predict_large(cut, image, tmp_path)
+    ((name, message),) = predict(cut, tmp_path / "photo.zarr", tmp_path / "out", axes="YXC", memory=1)
     assert name == "photo"
-    assert "size=30" in message
+    assert "border=3" in message
 
 
 @pytest.mark.slow

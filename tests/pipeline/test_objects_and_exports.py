@@ -168,6 +168,14 @@ def test_labels_in_several_formats_are_read_once(folder):
     assert [item.labels.data.shape for item in items] == [(30, 40), (30, 40)]
 
 
+def test_a_format_that_wants_the_images_says_why_it_has_none_and_the_others_are_written(folder):
+    shutil.rmtree(folder.parent / "photos")
+    written, failures = export_folder(folder, ["nnunet", "coco"])
+    assert written == [folder / "export" / "coco.json"]
+    assert [name for name, _ in failures] == ["a", "deep/b", "nnunet"]
+    assert "--images" in failures[0][1]
+
+
 def test_bad_requests(folder, tmp_path):
     with pytest.raises(UsageError, match="nnunet, coco, geojson, imagej-roi, csv"):
         export_folder(folder, ["shapefile"])

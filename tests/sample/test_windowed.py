@@ -95,10 +95,46 @@ def test_frames_of_a_series_are_prepared_one_by_one(stored):
         np.testing.assert_allclose(got, wanted, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "steps", ["rescale=0.4", "size=17", "rescale=1.7:0.6,minmax", "max,size=23,rescale=1.5", "size=999"]
+)
+def test_the_size_may_change_there_and_back(stored, steps):
+    data = np.random.default_rng(0).integers(0, 255, (40, 33, 2)).astype(np.uint8)
+    lazy = stored(data, "YXC")
+    _check(steps, data, "YXC", lazy, atol=1e-5)
+    preparation = Preparation.parse(steps)
+    whole = preparation.apply(Image(data, "YXC"))
+    prepared = prepare_windowed(preparation, lazy)
+    assert prepared.shape == whole.array.shape[1:]
+    values = np.random.default_rng(1).random((3, *prepared.shape)).astype(np.float32)
+    restored = whole.restore(values)
+    asked = []
+
+    def read(region):
+        asked.append(region)
+        return values[(slice(None), *region)]
+
+    for region in ((slice(0, 40), slice(0, 33)), (slice(11, 19), slice(30, 33))):
+        part = prepared.restored(region, read)
+        np.testing.assert_allclose(part, restored[(slice(None), *region)], atol=1e-6)
+    n_asked = np.prod([part.stop - part.start for part in asked[-1]])
+    assert n_asked < 0.5 * np.prod(prepared.shape)  # only what the region is made of is asked for
+
+
+def test_what_is_near_a_pixel_without_a_value_is_not_valid_when_shrunk(stored):
+    data = np.random.default_rng(0).random((24, 26)).astype(np.float32)
+    data[8:12, 9] = np.nan
+    preparation = Preparation.parse("size=13,range")
+    whole = preparation.apply(Image(data, "YX"))
+    array, valid = prepare_windowed(preparation, stored(data, "YX")).read((slice(0, 12), slice(0, 13)))
+    np.testing.assert_array_equal(valid, whole.valid)
+    np.testing.assert_allclose(array[:, valid], whole.array[:, whole.valid], atol=1e-6)
+
+
 def test_steps_that_need_the_whole_image_are_refused(stored):
     lazy = stored(np.zeros((20, 30), np.uint8), "YX")
-    with pytest.raises(UsageError, match="got size=240"):
-        prepare_windowed(Preparation.parse("size=240,range"), lazy)
+    with pytest.raises(UsageError, match="got border=2"):
+        prepare_windowed(Preparation.parse("border=2,range"), lazy)
 
 
 def test_nothing_but_nan_is_refused(stored):

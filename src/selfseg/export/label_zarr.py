@@ -1,8 +1,9 @@
 """Label images larger than memory: an OME-Zarr image with one level, written region by region (``selfseg[zarr]``)."""
 
+import contextlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def open_label_zarr(
         If zarr is not installed, or the folder cannot be written.
     """
     zarr = _zarr(path)
-    try:
+    with storing(path):
         if fresh and path.exists():
             shutil.rmtree(path)
         if not (path / LEVEL / "zarr.json").is_file():
@@ -73,8 +74,21 @@ def open_label_zarr(
             options = {"shape": tuple(shape), "chunks": tuple(chunks), "dtype": dtype, "fill_value": 0}
             group.create_array(LEVEL, dimension_names=[letter.lower() for letter in axes], **options)
         return zarr.open_array(path / LEVEL, mode="r+")
+
+
+@contextlib.contextmanager
+def storing(path: Path) -> Iterator[None]:
+    """Turn what the disk says against writing into one line.
+
+    Raises
+    ------
+    OutputError
+        If the disk is full or the folder may not be written.
+    """
+    try:
+        yield
     except OSError as error:
-        got, fix = error.strerror or str(error), "free some space, or choose another place with -o"
+        got, fix = error.strerror or str(error), "make room, then run the same command again: a prediction goes on"
         raise OutputError(explain(str(path), expected="a folder to be written", got=got, fix=fix)) from error
 
 

@@ -85,7 +85,8 @@ def write_nnunet(
     for image, labels in cases:
         _write_case(folder, image, labels, values, written)
     if not written.names:
-        raise InputError(explain(str(folder), expected="at least one image", got="none", fix="segment some first"))
+        fix = "the images themselves are wanted, not only their labels"
+        raise InputError(explain(str(folder), expected="at least one image", got="none", fix=fix))
     _check_nothing_else(folder, written.names)
     names = {item.id: _label_name(item.name, item.id, table) for item in table.classes}
     known = {"background": 0, **{names[i]: int(values[i]) for i in sorted(names) if i != background}}

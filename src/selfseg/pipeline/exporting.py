@@ -98,7 +98,7 @@ def export_folder(
     Returns
     -------
     tuple
-        What was written, one path a format, and (name, message) of each image that failed.
+        What was written, one path a format, and (name, message) of each image, or format, that failed.
 
     Raises
     ------
@@ -121,7 +121,10 @@ def export_folder(
         items = _watched(folder.read(failures, whole), len(folder), name, progress or Silent())
         job = Job(items, folder.table, place, background_class(folder.table, background), least_area, failures)
         job.dataset = dataset or dataset_name(folder.out.resolve().name)
-        written.append(FORMATS[name](job))
+        try:
+            written.append(FORMATS[name](job))
+        except InputError as error:  # the other formats may still be written
+            failures.append((name, str(error)))
     return written, list(dict.fromkeys(failures))
 
 

@@ -1,7 +1,5 @@
 """Images larger than memory: predicted block by block, from the file that they are in into a zarr of labels; restartable."""
 
-import hashlib
-import json
 import math
 import time
 from collections.abc import Iterator
@@ -11,20 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from selfseg.core.errors import UsageError, explain
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress, Silent
 from selfseg.export.classes import ClassArea, count_areas
-from selfseg.export.label_zarr import is_label_zarr, open_label_zarr
-from selfseg.pipeline.card import selfseg_version
+from selfseg.export.label_zarr import open_label_zarr, storing
+from selfseg.pipeline.block_plan import CHUNK, begin_blocks
 from selfseg.pipeline.result import Result
 from selfseg.pipeline.segmenter import Segmenter
-from selfseg.predict.blocks import BlockLog, known_work, predict_blocks
+from selfseg.predict.blocks import predict_blocks
 from selfseg.predict.tiles import Grid, Region
-from selfseg.predict.tilewise import TileWise, memory_budget, plan_grid
+from selfseg.predict.tilewise import TileWise, memory_budget
 from selfseg.read import Source
 from selfseg.read.formats import module_of
 from selfseg.read.lazy import LazyImage, open_lazy
@@ -32,14 +29,8 @@ from selfseg.refine.decide import class_probabilities, decide
 from selfseg.refine.steps import parse_refinements
 from selfseg.sample.windowed import Windowed, prepare_windowed
 
-CHUNK = {2: 256, 3: 32}
-"""Sides of a chunk of the labels by number of spatial axes; blocks are made of whole chunks."""
-
 PREVIEW_SIDE = 1500
 """Longest side of the picture that stands for a large image, in pixels."""
-
-SAMPLED = 64
-"""Side of the windows by whose values an image is known again when a prediction goes on."""
 
 
 @dataclass
@@ -82,7 +73,7 @@ def open_if_large(model: Segmenter, source: Source, axes: str | None, memory: in
     axes
         What its axes are, None = as the file says.
     memory
-        Most that this process may take, in bytes; None = half of what is free.
+        Most that this process may take, in bytes; None = by what is free.
     """
     if source.path is None or source.path.suffix == ".gz":  # what is packed as a whole can only be read as a whole
         return None
@@ -123,7 +114,7 @@ def predict_large(
     out
         The folder.
     memory
-        Most that this process may take in all, in bytes; None = half of what is free.
+        Most that this process may take in all, in bytes; None = by what is free.
     progress
         Who watches, in megapixels.
 
@@ -145,19 +136,18 @@ def predict_large(
     path = Path(out) / "labels" / f"{image.name}.zarr"
     axes = image.axes.replace("C", "")
     frames = list(_frames(model, image))
-    log, grid = _begin(model, image, frames[0][1], path, memory)
+    log, plan = begin_blocks(model, frames[0][1], path, memory)
     shape = tuple(n for n, letter in zip(image.data.shape, image.axes, strict=True) if letter != "C")
-    chunks = tuple(
-        1 if letter == "T" else min(CHUNK[len(grid.shape)], n) for letter, n in zip(axes, shape, strict=True)
-    )
+    sides = iter(min(CHUNK[len(plan.blocks.shape)], n) for n in image.spatial_shape)
+    chunks = tuple(1 if letter == "T" else next(sides) for letter in axes)
     kind = np.min_scalar_type(max(item.id for item in model.table_.classes))
     where = (path, shape, kind, chunks, axes, image.spacing, image.unit, model.table_)
     labels = open_label_zarr(*where, fresh=not log.done)
-    budget = memory_budget(memory)
+    grid = plan.blocks
     for number, (frame, windowed) in enumerate(frames):
-        tiles = TileWise(model.method_, _reader(windowed), grid, kept_bytes=budget // 2)
-        write = _Writer(labels, axes, frame)
-        predict_blocks(tiles, _Decider(model, windowed), write, log, progress or Silent(), first=number * len(grid))
+        tiles = TileWise(model.method_, _reader(windowed), plan.tiles, kept_bytes=memory_budget(memory) // 2)
+        write, label = _Writer(path, labels, axes, frame), _Labeller(model, windowed, tiles)
+        predict_blocks(grid, label, write, log, progress or Silent(), first=number * len(grid))
     areas = _areas(model, image, labels, grid, axes, len(frames))
     seconds = time.monotonic() - begun
     preview = _preview(model, frames[0][1], labels, axes, seconds)
@@ -174,54 +164,6 @@ def _frames(model: Segmenter, image: LazyImage) -> Iterator[tuple[int | None, Wi
         yield frame, prepare_windowed(model.preparation_, image, {"T": frame})
 
 
-def _begin(
-    model: Segmenter, image: LazyImage, windowed: Windowed, path: Path, memory: int | None
-) -> tuple[BlockLog, Grid]:
-    """Return the log of the blocks, gone on with if it is of the same work, and the grid that it counts in."""
-    sizes = image.spatial_shape
-    work = {
-        "selfseg": selfseg_version(),
-        "model": _model_digest(model),
-        "image": _image_digest(windowed),
-        "shape": list(image.data.shape),
-    }
-    shape = tuple(n for n, letter in zip(image.data.shape, image.axes, strict=True) if letter != "C")
-    file = path.with_suffix(".blocks")
-    known = known_work(file)
-    device = next((tensor.device for tensor in model.method_.state().values()), torch.device("cpu"))
-    budget = memory_budget(memory, device)
-    if model.method_.context is None:
-        budget //= 2  # the other half is for tiles that are kept for their neighbours
-    grid = plan_grid(model.method_, sizes, budget, CHUNK[len(sizes)])
-    if known is not None and is_label_zarr(path, shape) and {**known, "sides": None} == {**work, "sides": None}:
-        grid = Grid(grid.shape, tuple(known["sides"]), grid.halo)  # there may be less memory free now, or more
-    elif known is not None:
-        file.unlink(missing_ok=True)
-    return BlockLog(file, {**work, "sides": list(grid.sides)}), grid
-
-
-def _model_digest(model: Segmenter) -> str:
-    facts = [model.method, model.method_.config.model_dump(mode="json"), model.preparation_.to_json()]
-    digest = hashlib.sha256(json.dumps([*facts, model.table_.to_json()], sort_keys=True).encode())
-    for name, tensor in sorted(model.method_.state().items()):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(tensor.detach().cpu().contiguous().numpy()).tobytes())
-    return digest.hexdigest()
-
-
-def _image_digest(windowed: Windowed) -> str:
-    """Return a digest of a few windows of the image: reading all of it only to know it again would take too long."""
-    image = windowed.image
-    digest = hashlib.sha256(f"{image.source} {image.data.dtype} {windowed.scalings}".encode())
-    for share in (0.0, 0.5, 1.0):
-        starts = [int(share * max(0, n - SAMPLED)) for n in image.spatial_shape]
-        part = windowed.window(
-            tuple(slice(a, a + min(n, SAMPLED)) for a, n in zip(starts, image.spatial_shape, strict=True))
-        )
-        digest.update(np.ascontiguousarray(part.data).tobytes())
-    return digest.hexdigest()
-
-
 def _reader(windowed: Windowed) -> Any:
     def read(region: Region) -> NDArray[np.float32]:
         return windowed.read(region)[0]
@@ -230,13 +172,15 @@ def _reader(windowed: Windowed) -> Any:
 
 
 @dataclass
-class _Decider:
-    """From probabilities of clusters to labels, 0 where the image has nothing."""
+class _Labeller:
+    """From a region of the image to its labels, 0 where the image has nothing."""
 
     model: Segmenter
     windowed: Windowed
+    tiles: TileWise
 
-    def __call__(self, clusters: NDArray[np.float32], region: Region) -> NDArray[np.integer]:
+    def __call__(self, region: Region) -> NDArray[np.integer]:
+        clusters = self.windowed.restored(region, self.tiles.probabilities)
         image = self.windowed.image
         whole = image.valid is None and image.data.dtype.kind != "f"
         valid = None if whole else self.windowed.window(region).valid
@@ -247,14 +191,15 @@ class _Decider:
 class _Writer:
     """Stores the labels of a region of one frame."""
 
+    path: Path
     labels: Any
     axes: str
     frame: int | None
 
     def __call__(self, region: Region, values: NDArray[np.integer]) -> None:
-        self.labels[_place(self.axes, region, self.frame)] = np.expand_dims(
-            values, [i for i, letter in enumerate(self.axes) if letter == "T"]
-        )
+        times = [i for i, letter in enumerate(self.axes) if letter == "T"]
+        with storing(self.path):
+            self.labels[_place(self.axes, region, self.frame)] = np.expand_dims(values, times)
 
 
 def _place(axes: str, region: Region, frame: int | None) -> tuple[slice, ...]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from selfseg.core.errors import UsageError, explain
 from selfseg.core.progress import Progress
-from selfseg.export.label_zarr import open_label_zarr
+from selfseg.export.label_zarr import open_label_zarr, storing
 from selfseg.measure.objects import ObjectSums
 from selfseg.pipeline.instances import ObjectOptions, channel_names, describe_objects
 from selfseg.pipeline.large import LargeResult
@@ -70,26 +70,21 @@ def large_instances(result: LargeResult, out: Path, options: ObjectOptions, prog
     grid = make_grid(labels.shape, 0, BLOCK, max(labels.chunks))
     progress.start("objects", 3 * len(grid))
     try:
-        found = link_components(
-            labels,
-            numbers,
-            grid.sides,
-            options.classes(table),
-            options.min_size,
-            lambda done: progress.update(done, {}),
-        )
+        with storing(where[0]):
+            how = (options.classes(table), options.min_size, lambda done: progress.update(done, {}))
+            found = link_components(labels, numbers, grid.sides, *how)
         sums = ObjectSums(labels.shape, found, image.spacing, axes)
         kinds = np.zeros(found + 1, np.int64)
         for done, place in enumerate(grid.places(), 2 * len(grid) + 1):
             core = grid.tile(place).core
-            part, classes = np.asarray(numbers[core]), np.asarray(labels[core])
+            part = np.asarray(numbers[core])
             window = image.window(**dict(zip(axes, core, strict=True)))
             data = window.channels_last()
             if window.valid is not None:
                 data = np.where(window.valid[..., None], data, np.nan)
             names = channel_names(window)
             sums.add(part, {name: data[..., i] for i, name in enumerate(names)}, [edge.start for edge in core])
-            kinds[part] = classes
+            kinds[part] = labels[core]
             progress.update(done, {"objects": found})
     finally:
         progress.finish()

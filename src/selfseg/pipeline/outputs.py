@@ -82,7 +82,8 @@ class OutputFolder:
         image = result.image
         if not self.rows:
             self._show_method(result)
-        self._keep(result, source, class_areas(result.name, result.labels, result.table, image.spacing, image.unit))
+        areas = class_areas(result.name, result.labels, result.table, image.spacing, image.unit)
+        self._keep(result, source, image.axes, areas)
 
     def add_large(self, result: LargeResult, source: Source) -> None:
         """Write the overlay of an image whose labels are in a zarr already, and keep what the report needs of it."""
@@ -90,14 +91,14 @@ class OutputFolder:
         write_overlay(
             self.out / "overlay" / f"{preview.name}.png", preview.image, preview.labels, preview.table, **self.look
         )
-        self._keep(preview, source, result.areas)
+        self._keep(preview, source, result.image.axes, result.areas)
 
-    def _keep(self, result: Result, source: Source, areas: list[ClassArea]) -> None:
+    def _keep(self, result: Result, source: Source, axes: str, areas: list[ClassArea]) -> None:
         self.areas += areas
         row = {
             "name": result.name,
             "source": result.image.source,
-            "axes": result.image.axes,
+            "axes": axes,
             "sha256": source.fingerprint(),
             "seconds": round(result.seconds, 3),
         }

@@ -109,6 +109,10 @@ class Predicting:
         folder, objects = self.folder, self.objects
         if objects is not None:
             check_large_objects(image, objects.options)
+        if not {"tiff", "ome-zarr"} >= set(folder.writer.kinds) or folder.writer.ngff != "0.5":
+            got, fix = f"{', '.join(folder.writer.kinds)} (NGFF {folder.writer.ngff})", "leave --write and --ngff out"
+            expected = "labels of an image that is predicted in parts as OME-Zarr 0.5"
+            raise UsageError(explain(source.name, expected=expected, got=got, fix=fix))
         self.how.progress.say(f"{source.name}: predicted in parts, into {folder.out / 'labels' / source.name}.zarr")
         result = predict_large(self.model, image, folder.out, self.how.memory, self.how.progress)
         folder.add_large(result, source)

@@ -114,7 +114,7 @@ def predict(
     instances
         Find and measure objects too, as `pipeline.instances.instances` does; None = not.
     memory
-        Most that this process may take, in bytes; None = half of what is free. An image that would take more is predicted in
+        Most that this process may take, in bytes; None = by what is free. An image that would take more is predicted in
         parts, from its file into a zarr of labels (`pipeline.large`).
     progress
         Who watches.

@@ -14,6 +14,7 @@ from selfseg.core.image import Image
 from selfseg.export.classes import read_classes
 from selfseg.pipeline.training_set import Failure
 from selfseg.read import Source, find_inputs
+from selfseg.read._decoded import split_address
 from selfseg.read.labels import find_labels, read_label_image
 
 LABELS, INSTANCES = "labels", "instances"
@@ -79,7 +80,7 @@ class Segmented:
         fix = "say with --images where the images are"
         if self.source is None:
             raise InputError(explain(self.name, expected="a note of its image in run.json", got="none", fix=fix))
-        if self.source.path is not None and not self.source.path.exists():
+        if self.source.path is not None and not split_address(self.source.path)[0].exists():
             got = "nothing: it has moved or was an array"
             raise InputError(explain(str(self.source.path), expected="the segmented image", got=got, fix=fix))
         if self.sha256 and self.source.fingerprint() != self.sha256:

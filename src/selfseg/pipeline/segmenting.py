@@ -29,7 +29,7 @@ class How:
     Attributes
     ----------
     memory
-        Most that this process may take while tiles are predicted, in bytes; None = half of what is free.
+        Most that this process may take while tiles are predicted, in bytes; None = by what is free.
     slices
         Axis across which a 2D model cuts volumes: ``z`` (if None), ``y``, ``x``, or ``all``: the mean over the three.
     superpixels

@@ -15,8 +15,7 @@ from selfseg.core.errors import OutputError, explain
 from selfseg.core.files import remove, write_text
 from selfseg.core.memory import reusing_memory
 from selfseg.core.progress import Progress
-from selfseg.predict.tiles import Region
-from selfseg.predict.tilewise import TileWise
+from selfseg.predict.tiles import Grid, Region
 
 MEGA = 10**6
 
@@ -92,8 +91,8 @@ def known_work(path: Path) -> dict[str, Any] | None:
 
 
 def predict_blocks(
-    tiles: TileWise,
-    decide: Callable[[NDArray[np.float32], Region], NDArray[np.integer]],
+    grid: Grid,
+    label: Callable[[Region], NDArray[np.integer]],
     write: Callable[[Region, NDArray[np.integer]], None],
     log: BlockLog,
     progress: Progress,
@@ -103,10 +102,10 @@ def predict_blocks(
 
     Parameters
     ----------
-    tiles
-        Gives the probabilities of a block.
-    decide
-        From probabilities ``[K *core]`` and their region to labels ``[*core]``.
+    grid
+        The blocks.
+    label
+        From a region of the image to its labels.
     write
         Stores the labels of a region; must be on the disk when it returns.
     log
@@ -116,7 +115,6 @@ def predict_blocks(
     first
         Number of the first block in the log, where it holds other grids before.
     """
-    grid = tiles.grid
     total = math.prod(grid.shape)
     sizes = [math.prod(part.stop - part.start for part in grid.tile(place).core) for place in grid.places()]
     done = sum(size for block, size in enumerate(sizes, first) if block in log.done)
@@ -128,7 +126,7 @@ def predict_blocks(
                 if block in log.done:
                     continue
                 core = grid.tile(place).core
-                write(core, decide(tiles.probabilities(place), core))
+                write(core, label(core))
                 log.add(block)
                 done += sizes[block - first]
                 rate = (done - before) / MEGA / max(time.monotonic() - begun, 1e-9)

@@ -75,9 +75,12 @@ class Grid:
             inner=tuple(slice(a - first, b - first) for (a, b), (first, _) in zip(bounds, outer, strict=True)),
         )
 
-    def around(self, place: Sequence[int]) -> Iterator[tuple[int, ...]]:
-        """Yield the places of the tiles whose halo reaches into the core at `place`, its own among them, in row order."""
-        ranges = [range(max(0, i - 1), min(count, i + 2)) for i, count in zip(place, self.counts, strict=True)]
+    def reaching(self, region: Region) -> Iterator[tuple[int, ...]]:
+        """Yield the places of the tiles that reach into a region, halo included, in row order."""
+        ranges = [
+            range(max(0, (part.start - self.halo) // side), min(count, (part.stop - 1 + self.halo) // side + 1))
+            for part, side, count in zip(region, self.sides, self.counts, strict=True)
+        ]
         return itertools.product(*ranges)
 
     def weights(self, place: Sequence[int], region: Region) -> NDArray[np.float32]:

@@ -26,7 +26,7 @@ def predict(
     tile_pixels
         Largest number of pixels of a tile, where its context is finite; None = as `memory` allows.
     memory
-        Most that this process may take in all, in bytes; None = as much as half of what is free.
+        Most that this process may take in all, in bytes; None = by what is free.
 
     Returns
     -------
@@ -47,7 +47,7 @@ def predict(
         grid = plan_grid(method, shape, memory_budget(memory, device))
     tiles = TileWise(method, read, grid)
     if len(grid) == 1:
-        return tiles.probabilities((0,) * len(shape))
+        return tiles.probabilities(tuple(slice(0, n) for n in shape))
     result = np.zeros((method.n_classes, *shape), np.float32)
     with reusing_memory():
         for place in grid.places():

@@ -112,7 +112,7 @@ class Running:
 
     def _resize(self, step: Step) -> None:
         before = self.array.shape[:-1]
-        change = _planned(step, before, self.source)
+        change = planned_change(step, before, self.source)
         if change.after == before:
             return
         if change.kind == "resample":
@@ -169,7 +169,7 @@ class Running:
         return np.ascontiguousarray(np.moveaxis(self.array, -1, 0), np.float32)
 
 
-def _planned(step: Step, shape: tuple[int, ...], source: str) -> Change:
+def planned_change(step: Step, shape: tuple[int, ...], source: str) -> Change:
     """Return the change of size that a step makes of a spatial shape."""
     zeros = (0,) * len(shape)
     if step.name == "size":

@@ -13,6 +13,27 @@ Images = Annotated[
     str | None, Parameter(help="Where the images are now, if they have moved: a file, a folder or a glob.")
 ]
 
+Formats = Annotated[
+    list[str],
+    Parameter(
+        name=["--format", "-f"],
+        negative="",
+        help="nnunet, coco, geojson (QuPath), imagej-roi (Fiji), csv (measures); may be repeated.",
+    ),
+]
+Destination = Annotated[
+    Path | None, Parameter(name=["--out", "-o"], help="Folder for what comes out; without it, FOLDER/export.")
+]
+Origin = Annotated[
+    str, Parameter(name="--from", help="classes, instances, or auto: instances where `selfseg instances` ran.")
+]
+Background = Annotated[
+    str | None, Parameter(help="Class, name or id, that is nnU-Net's background; without it, the largest.")
+]
+Dataset = Annotated[
+    str | None, Parameter(help="Name of nnU-Net's dataset; without it, Dataset501_ and the folder's name.")
+]
+
 
 @app.command
 def instances(
@@ -56,27 +77,11 @@ def export(
     folder: Folder,
     /,
     *,
-    format_: Annotated[
-        list[str],
-        Parameter(
-            name=["--format", "-f"],
-            negative="",
-            help="nnunet, coco, geojson (QuPath), imagej-roi (Fiji), csv (measures); may be repeated.",
-        ),
-    ],
-    out: Annotated[
-        Path | None, Parameter(name=["--out", "-o"], help="Folder for what comes out; without it, FOLDER/export.")
-    ] = None,
-    from_: Annotated[
-        str, Parameter(name="--from", help="classes, instances, or auto: instances where `selfseg instances` ran.")
-    ] = "auto",
-    background: Annotated[
-        str | None,
-        Parameter(help="Class, name or id, that is nnU-Net's background; without it, the largest."),
-    ] = None,
-    dataset: Annotated[
-        str | None, Parameter(help="Name of nnU-Net's dataset; without it, Dataset501_ and the folder's name.")
-    ] = None,
+    format_: Formats,
+    out: Destination = None,
+    from_: Origin = "auto",
+    background: Background = None,
+    dataset: Dataset = None,
     least_area: Annotated[int, Parameter(help="Leave polygons of fewer pixels out.")] = 1,
     images: Images = None,
     quiet: Quiet = False,
@@ -89,17 +94,8 @@ def export(
     if from_ not in choices:
         raise UsageError(explain("--from", expected=" or ".join(choices), got=repr(from_), fix="choose one"))
     bar = Bar(quiet)
-    written, failures = export_folder(
-        folder,
-        format_,
-        out,
-        images=images,
-        objects=choices[from_],
-        background=background,
-        dataset=dataset,
-        least_area=least_area,
-        progress=bar,
-    )
+    how: dict[str, Any] = {"images": images, "background": background, "dataset": dataset, "least_area": least_area}
+    written, failures = export_folder(folder, format_, out, objects=choices[from_], progress=bar, **how)
     for path in written:
         bar.say(f"{path} is written")
     return verdict(failures)

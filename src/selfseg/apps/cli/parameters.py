@@ -87,7 +87,7 @@ Overwrite = Annotated[bool, Parameter(negative="", help="Begin anew although the
 Limit = Annotated[int | None, Parameter(help="Use only the first so many inputs.")]
 Memory = Annotated[
     str | None,
-    Parameter(help="Most memory to take, such as 2GB; without it, half of what is free. Larger images go in parts."),
+    Parameter(help="Most memory to take, such as 2GB; without it, by what is free. Larger images go in parts."),
 ]
 Frames = Annotated[
     str | None,
