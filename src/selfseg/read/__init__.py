@@ -1,7 +1,8 @@
 """Reading: files and arrays in, images with axes and spacing out.
 
 `find_inputs` finds and names the inputs, `Source.read` and `read_image` read one; `find_hints` and `read_hints` do the
-same for scribbles. `frames` and `video` read what is a sequence one frame at a time. A format is one file here, loaded when a file of its suffix is met (`formats`).
+same for scribbles. `frames` and `video` read what is a sequence, one frame at a time. A format is one file here, loaded when a
+file of its suffix is met (`formats`).
 """
 
 from selfseg.read.arrays import split_frames
