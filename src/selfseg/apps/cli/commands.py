@@ -6,16 +6,16 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from selfseg.apps.cli.parameters import (
+    NO_FRAMES,
     Axes,
     Classes,
     Device,
-    Frames,
+    FrameFlags,
     Inputs,
     InSequence,
     Limit,
     LinkFrames,
     MethodName,
-    NFrames,
     Out,
     Overwrite,
     Prepare,
@@ -90,9 +90,7 @@ def segment(
     prepare: Prepare = None,
     refine: Refine = None,
     axes: Axes = None,
-    frames: Frames = None,
-    n_frames: NFrames = None,
-    slices: Slices = None,
+    chosen: FrameFlags = NO_FRAMES,
     sequence: InSequence = None,
     link: LinkFrames = False,
     device: Device = "auto",
@@ -108,7 +106,6 @@ def segment(
     """Learn from images and segment them, in one go."""
     from selfseg.apps.cli.bar import Bar
     from selfseg.pipeline import Segmenter, predict
-    from selfseg.pipeline.frame_choice import parse_numbers
 
     bar = Bar(quiet)
     model = Segmenter(**_options(method, classes, preset, seed, prepare, refine, device, set_))
@@ -117,14 +114,12 @@ def segment(
         "resume": resume,
         "overwrite": overwrite,
         "axes": axes,
-        "frames": parse_numbers(frames),
-        "n_frames": n_frames,
-        "slices": slices,
+        **chosen.options(),
         "compiled": compile_,
         "progress": bar,
     }
     model.fit(reference or inputs, out=out / "model", limit=None if reference else limit, **how)
-    after: dict[str, Any] = {"slices": slices, "sequence": sequence, "link": link, "failures": model.failures_}
+    after: dict[str, Any] = {"slices": chosen.slices, "sequence": sequence, "link": link, "failures": model.failures_}
     failures = predict(model, inputs, out, axes=axes, limit=limit, progress=bar, **after)
     bar.say(f"{len(model.table_)} classes; labels, overlays and {out / 'report.html'} are written")
     return verdict(failures)
@@ -147,9 +142,7 @@ def fit(
     prepare: Prepare = None,
     refine: Refine = None,
     axes: Axes = None,
-    frames: Frames = None,
-    n_frames: NFrames = None,
-    slices: Slices = None,
+    chosen: FrameFlags = NO_FRAMES,
     device: Device = "auto",
     set_: Settings = [],  # noqa: B006 (read only)
     limit: Limit = None,
@@ -165,7 +158,6 @@ def fit(
     """Learn a model from images; OUT becomes the model folder."""
     from selfseg.apps.cli.bar import Bar
     from selfseg.pipeline import Segmenter
-    from selfseg.pipeline.frame_choice import parse_numbers
 
     bar = Bar(quiet)
     model = Segmenter(**_options(method, classes, preset, seed, prepare, refine, device, set_))
@@ -175,9 +167,7 @@ def fit(
         "resume": resume,
         "overwrite": overwrite,
         "axes": axes,
-        "frames": parse_numbers(frames),
-        "n_frames": n_frames,
-        "slices": slices,
+        **chosen.options(),
         "limit": limit,
         "compiled": compile_,
     }

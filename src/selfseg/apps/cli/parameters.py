@@ -1,7 +1,8 @@
 """The application, and the parameters that several commands share, each with its help."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
@@ -42,15 +43,6 @@ Scribbles = Annotated[
 Resume = Annotated[bool, Parameter(negative="", help="Go on with an interrupted run.")]
 Overwrite = Annotated[bool, Parameter(negative="", help="Begin anew although the folder holds an unfinished run.")]
 Limit = Annotated[int | None, Parameter(help="Use only the first so many inputs.")]
-Frames = Annotated[
-    str | None,
-    Parameter(
-        help="Frames to learn from, such as 0,40,80: of a video, a time series, a folder, or slices of a volume."
-    ),
-]
-NFrames = Annotated[
-    int | None, Parameter(help="Learn from so many frames, the most different ones; 4 of a video if nothing is said.")
-]
 Slices = Annotated[
     str | None, Parameter(help="A 2D model on volumes, cut across z, y, x, or all: the mean over the three.")
 ]
@@ -64,6 +56,33 @@ LinkFrames = Annotated[
     bool, Parameter(name="--link", negative="", help="Link the frames of a sequence over time: labels flicker less.")
 ]
 Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative="", help="Show errors only.")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class FrameFlags:
+    """Which frames of a sequence to learn from; flags of their own on the command line."""
+
+    frames: Annotated[
+        str | None,
+        Parameter(
+            help="Frames to learn from, such as 0,40,80: of a video, a time series, a folder, slices of a volume."
+        ),
+    ] = None
+    n_frames: Annotated[
+        int | None,
+        Parameter(help="Learn from so many frames, the most different ones; 4 of a video if nothing is said."),
+    ] = None
+    slices: Slices = None
+
+    def options(self) -> dict[str, Any]:
+        """Return the arguments of `Segmenter.fit` that they stand for."""
+        from selfseg.pipeline.frame_choice import parse_numbers
+
+        return {"frames": parse_numbers(self.frames), "n_frames": self.n_frames, "slices": self.slices}
+
+
+NO_FRAMES = FrameFlags()
 
 
 def verdict(failures: list[tuple[str, str]]) -> int:
