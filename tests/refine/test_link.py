@@ -13,7 +13,8 @@ def test_it_is_the_recursive_average_where_nothing_moves():
     for t in range(1, 4):
         low, high = np.percentile(pictures[t], (1, 99))
         gap = ((pictures[t] - pictures[t - 1]) ** 2).mean(0)
-        weight = STRENGTH * np.exp(-gap / (2 * (LIKENESS * (high - low)) ** 2))
+        near = np.array([[np.pad(gap, 4, "edge")[y : y + 9, x : x + 9].mean() for x in range(24)] for y in range(20)])
+        weight = STRENGTH * np.exp(-near / (2 * (LIKENESS * (high - low)) ** 2))
         expected = (1 - weight) * frames[t] + weight * expected
         found = link(frames[t], pictures[t])
         np.testing.assert_allclose(found, expected, atol=1e-4)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from selfseg.core.errors import UsageError
-from selfseg.regions.motion import block_motion, origins
+from selfseg.regions.motion import block_motion, follow, origins
 
 
 def texture(height=96, width=128, seed=0):
@@ -46,6 +46,17 @@ def test_flat_pictures_stay_in_place_and_origins_follow_the_offsets():
     for y, x in ((0, 0), (20, 40), (31, 47), (39, 49)):
         dy, dx = motion[y // 16, x // 16]
         assert found[y, x] == min(max(y + dy, 0), 39) * 50 + min(max(x + dx, 0), 49)
+
+
+def test_what_came_into_the_picture_came_from_nowhere():
+    big = texture(128, 260, seed=4)
+    before, after = big[:, :192], big[:, 12:204]
+    origin, known = follow(before, after)
+    y, x = np.mgrid[:128, :192]
+    found = known & (x < 176)
+    assert found.mean() > 0.65
+    np.testing.assert_array_equal(origin[found], (y * 192 + x + 12)[found])
+    assert known[:, 184:].mean() < 0.1
 
 
 def test_threads_change_nothing(monkeypatch):

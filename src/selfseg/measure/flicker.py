@@ -7,9 +7,9 @@ tolerance in every channel. The score is the share of the compared pixels whose 
 
 With q(p) = p it is the flicker in place; with q from the motion between the frames it follows what moves. The second is one
 minus the pixel accuracy of the labels warped from the frame before, on the pixels that are not occluded: the temporal
-consistency of Varghese et al. (CVPR Workshops 2020), who take the mean IoU instead, with the mask by colour of Lai et al.'s
-warping error (ECCV 2018). Good segmentations of what really changes lose nothing by it; a constant label has F = 0, so that
-it is worth looking at beside other measures only.
+consistency of Varghese et al. (CVPR Workshops 2020), who take the mean IoU instead, with the mask of Lai et al.'s warping error
+(ECCV 2018): pixels to which the way back does not lead are left out. Good segmentations of what really changes lose nothing by
+it; a constant label has F = 0, so that it is worth looking at beside other measures only.
 """
 
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError, explain
-from selfseg.regions.motion import block_motion, origins
+from selfseg.regions.motion import follow
 
 TOLERANCE = 0.02
 """Change of a channel, as a share of the range of its type or values, up to which a pixel stayed."""
@@ -109,9 +109,9 @@ class FlickerMeter:
         if self._before is not None and self._before[0].shape == ids.shape:
             old_ids, old = self._before
             limit = self.tolerance * self._range
-            origin = origins(block_motion(old.mean(-1), small.mean(-1)), (ids.shape[0], ids.shape[1]))
+            origin, known = follow(old.mean(-1), small.mean(-1))
             self.in_place = _sum(self.in_place, flicker(ids, old_ids, small, old, limit))
-            self.following = _sum(self.following, flicker(ids, old_ids, small, old, limit, origin))
+            self.following = _sum(self.following, flicker(ids * known, old_ids, small, old, limit, origin))
         self._before = (ids, small)
 
     def describe(self) -> str:

@@ -1,8 +1,8 @@
 """Reading: files and arrays in, images with axes and spacing out.
 
 `find_inputs` finds and names the inputs, `Source.read` and `read_image` read one, `open_lazy` opens one that is to be read
-window by window; `find_hints` and `read_hints` do the
-same for scribbles. A format is one file here, loaded when a file of its suffix is met (`formats`).
+window by window; `find_hints` and `read_hints` do the same for scribbles. `frames` and `video` read what is a sequence, one frame
+at a time. A format is one file here, loaded when a file of its suffix is met (`formats`).
 """
 
 from selfseg.read.arrays import split_frames

@@ -27,6 +27,9 @@ REACH = 8
 NEAR = 2
 """How far from a guess is searched, in pixels."""
 
+RETURN = 2
+"""How far from a pixel the way back may lead, in pixels, for the pixel to have been found again."""
+
 STIFFNESS = 1e-4
 """lambda: what a pixel of offset costs, as a share of the picture's range, so that flat blocks stay in place."""
 
@@ -105,6 +108,30 @@ def _search(
     run_shared(_match, n_rows, old, new, zero, block, NEAR, cost, motion, least)
     run_shared(_match, n_rows, old, new, guess, block, NEAR, cost, motion, least)
     return motion
+
+
+def follow(before: NDArray[np.float32], after: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Return where each pixel of `after` came from, and whether the way back leads to it again.
+
+    Where it does not, something has come into the picture or from behind something else, or a block was matched wrongly: there is
+    no pixel that it came from (the check of Lai et al., ECCV 2018, and others, with a bound in pixels).
+
+    Parameters
+    ----------
+    before, after
+        ``[Y X]``, of one size.
+
+    Returns
+    -------
+    tuple
+        ``[Y X]`` flat numbers of pixels of `before`, and ``[Y X]`` bool.
+    """
+    shape = (after.shape[0], after.shape[1])
+    origin = origins(block_motion(before, after), shape)
+    back = origins(block_motion(after, before), shape).ravel()[origin]
+    y, x = np.divmod(back, shape[1])
+    gap_y, gap_x = np.abs(y - np.arange(shape[0])[:, None]), np.abs(x - np.arange(shape[1]))
+    return origin, np.maximum(gap_y, gap_x) <= RETURN
 
 
 def origins(motion: NDArray[np.int32], shape: tuple[int, int], block: int = BLOCK) -> NDArray[np.intp]:
