@@ -12,7 +12,6 @@ import json
 import platform
 import statistics
 import subprocess
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -83,21 +82,13 @@ def main() -> None:
     options = parser.parse_args()
     train, test = sections(options.data)
     settings = {key: yaml.safe_load(value) for key, _, value in (item.partition("=") for item in options.settings)}
+    model = Segmenter("unet", seed=options.seed, options=settings)
     if options.model is not None and (options.model / "config.json").exists():
         model = Segmenter.load(options.model)
     else:
-        model = Segmenter("unet", seed=options.seed, options=settings)
         labels = [item.load_truths()[0] for item in train]
-        begun = time.monotonic()
-        model.fit(
-            [item.load_image() for item in train],
-            labels,
-            labels_as="full",
-            out=options.model,
-            overwrite=True,
-            progress=Log(),
-        )
-        model.facts_["seconds"] = round(time.monotonic() - begun, 1)
+        how = {"out": options.model, "resume": options.model is not None, "progress": Log()}
+        model.fit([item.load_image() for item in train], labels, labels_as="full", **how)
     found = {"as it is": table(model, test)}
     model.method_.config = model.method_.config.changed(symmetries=True)
     found["over 8 symmetries"] = table(model, test)

@@ -67,10 +67,14 @@ def test_overlap_tiles_of_a_volume():
 
 
 def test_a_group_norm_is_not_tiled():
-    assert made().context is None and made(norm="batch").context == 9 * 4
+    assert made(norm="group").context is None and made(norm="batch").context == 9 * 4
 
 
-LEARNS = {"batch norm": {"norm": "batch"}, "group norm": {}, "as published": {"norm": "none", "padded": False}}
+LEARNS = {
+    "batch norm": {"norm": "batch"},
+    "group norm": {"norm": "group"},
+    "as published": {"norm": "none", "padded": False},
+}
 
 
 @pytest.mark.parametrize("name", LEARNS)

@@ -47,7 +47,7 @@ def test_the_pupil_learns_its_teachers_classes(taught, tmp_path):
     ]
     assert str(again.preparation_) == str(teacher.preparation_)
     written = json.loads((tmp_path / "m" / "distillation.json").read_text())
-    assert written["agreement"] == side.agreement and written["confidence"] == 0.6
+    assert written["agreement"] == side.agreement and written["confidence"] == 0.9
 
 
 def test_the_comparison_counts_pixels(picture):

@@ -49,9 +49,9 @@ class UNetConfig(MethodConfig):
     """Poolings. The paper: 4."""
 
     padded: bool = True
-    """Convolutions keep the size, with zeros around; false = as in the paper, without padding, on an image mirrored outwards."""
+    """Convolutions keep the size, and maps grow by interpolation; false = as published: no padding, transposed convolutions."""
 
-    norm: Literal["batch", "group", "none"] = "group"
+    norm: Literal["batch", "group", "none"] = "batch"
     """Normalisation before each ReLU. `group` looks at the whole image, which then is not cut into tiles. The paper: none."""
 
     dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -88,8 +88,7 @@ class UNetConfig(MethodConfig):
     """How far pixels of rare classes weigh more: 0 = not, 1 = every class weighs the same in all, as in the paper."""
 
     border: float = Field(default=0.0, ge=0)
-    """What a pixel of the first class between two objects weighs more (the paper's w0 = 10). Objects are the connected parts of
-    the other classes. 0 switches it off."""
+    """What a pixel of class 1 between two objects, the parts of other classes, weighs more (the paper's w0 = 10). 0 = nothing."""
 
     border_sigma: float = Field(default=5.0, gt=0)
     """Fall-off of that weight with the distances to both objects, in pixels of the prepared image (the paper's sigma)."""
@@ -158,7 +157,8 @@ class UNetMethod(Method):
 
     def __init__(self, config: UNetConfig, n_channels: int, n_dims: int = 2) -> None:
         super().__init__(config, n_channels, n_dims)
-        layers = config.model_dump(include={"width", "depth", "padded", "norm"})
+        layers: dict[str, Any] = config.model_dump(include={"width", "depth", "padded", "norm"})
+        layers["up"] = "linear" if config.padded else "transposed"
         shape = UNetShape(n_dims=n_dims, norm_last=False, bottom_dropout=config.dropout, **layers)
         self.net = UNet(n_channels, self.n_classes, shape)
         he_init(self.net)
@@ -234,8 +234,9 @@ class UNetMethod(Method):
 
     def _side(self, sizes: list[tuple[int, ...]]) -> tuple[int, ...]:
         """Return the size of the views: `patch`, or what the largest image needs, at which every pooled map is even."""
+        least = 2 * self.net.multiple  # a single pixel at the bottom has no variance
         largest = [max(axis) for axis in zip(*sizes, strict=True)]
-        return tuple(self.net.response_side(min(n, self.config.patch or n)) for n in largest)
+        return tuple(self.net.response_side(max(least, min(n, self.config.patch or n))) for n in largest)
 
     def _terms(self, response: Tensor, views: Views) -> dict[str, Tensor]:
         config, terms = self.config, {}
@@ -269,7 +270,7 @@ class UNetMethod(Method):
         self.eval()
         self._validate()
         self.net.load_state_dict(self._kept or self.net.state_dict())
-        self._kept = {}
+        self._kept.clear()
 
     def assign(self, images: Tensor) -> Tensor:
         """Return the softmax of the response ``[B K *S]``; its mean over the 8 symmetries of the image if so configured."""
@@ -295,6 +296,5 @@ class UNetMethod(Method):
     def training_bytes(self, n_pixels: int) -> int:
         """Estimate from the maps that a step keeps for the backward pass; coarser levels together take as much as the first."""
         if self.config.patch is not None:
-            side = self.config.patch + 2 * self.net.margin
-            n_pixels = min(n_pixels, side**self.n_dims * self.config.batch_size)
+            n_pixels = min(n_pixels, (self.config.patch + 2 * self.net.margin) ** self.n_dims * self.config.batch_size)
         return 4 * n_pixels * self.config.width * 24

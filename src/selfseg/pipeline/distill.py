@@ -86,7 +86,7 @@ def distill(
     inputs: Any,
     out: str | Path | None = None,
     *,
-    confidence: float = 0.6,
+    confidence: float = 0.9,
     preset: str = "fast",
     seed: int = 0,
     prepare: str | None = None,

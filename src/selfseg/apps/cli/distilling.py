@@ -38,7 +38,7 @@ def distill(
     confidence: Annotated[
         float,
         Parameter(help="Pixels of which the teacher is less sure are not learned from; half of each class is kept."),
-    ] = 0.6,
+    ] = 0.9,
     preset: Preset = "fast",
     seed: Seed = 0,
     truth: Annotated[
