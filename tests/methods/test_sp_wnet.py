@@ -284,3 +284,28 @@ def test_dead_labels_are_dropped_and_the_merge_tree_is_over_superpixels():
     prepared = torch.from_numpy(model.preparation_.apply(Image(picture, "YXC")).array)
     assert np.array_equal(tree.superpixels, model.method_.graphs.of(prepared).regions.labels.numpy())
     assert len(np.unique(tree.cut(n_regions=5))) == 5
+
+
+def test_what_lies_beyond_the_border_is_mirrored_or_nothing():
+    """A picture continued by its mirror image gives the same features in its middle as the picture alone with a mirrored border."""
+    image = batch(1, 16).images
+    frame = 2 ** (SMALL["depth"] + 1)
+    turn = torch.arange(-frame, 16 + frame) % 32
+    turn = torch.where(turn < 16, turn, 31 - turn)
+    wider = image[:, :, turn][..., turn]
+    options = {"norm": "none", "response_norm": False}
+    mirrored, zeros = made(border="mirror", **options).eval(), made(border="zeros", **options).eval()
+    middle = (..., slice(frame, -frame), slice(frame, -frame))
+    torch.testing.assert_close(mirrored.features(image), zeros.features(wider)[middle])
+    torch.testing.assert_close(mirrored.features(image, framed=False), zeros.features(image))
+    assert not torch.allclose(mirrored.features(image), zeros.features(image), atol=1e-4)
+
+
+def test_warm_up_raises_the_terms_of_the_segments_alone():
+    method, plain = made(warm_up=4), made()
+    for step in range(6):
+        # The networks are not trained here: only the weights change.
+        rising, whole = terms_of(method), terms_of(plain)
+        for name in ("sim", "con"):
+            assert rising[name] == pytest.approx(min(1, step / 4) * whole[name], rel=1e-4, abs=1e-7)
+        assert rising["rc_image"] == pytest.approx(whole["rc_image"], rel=1e-4)

@@ -17,11 +17,11 @@ class SPWNetConfig(MethodConfig):
     prepare: str = "size=640,range"
     """Preparation of every image, in order, as named steps: ``rescale=0.33,unsharp=5:1``. Stored and repeated at prediction."""
 
-    n_features: int = Field(default=32, ge=2, le=255)
-    """Channels between the two networks, and so the largest number of labels. Dead ones are dropped, and the closest merge if
-    `classes` asks for fewer."""
+    n_features: int = Field(default=16, ge=2, le=255)
+    """Channels between the two networks, and so the largest number of labels (the demos: 32). Dead ones are dropped, and
+    those that cut most merge if `classes` asks for fewer."""
 
-    width: int = Field(default=16, ge=2)
+    width: int = Field(default=8, ge=2)
     """Channels of the first module (the origin's ch_mul, 64); each pooling doubles them."""
 
     depth: int = Field(default=3, ge=1, le=6)
@@ -35,6 +35,10 @@ class SPWNetConfig(MethodConfig):
 
     up: Literal["transposed", "transposed3", "linear"] = "linear"
     """Up-convolution: transposed 2x2, transposed 3x3 as in the origin, or linear interpolation and a 1x1 convolution."""
+
+    border: Literal["mirror", "zeros"] = "mirror"
+    """What convolutions see beyond the border of a whole image: its mirror image, as wide as 2^(depth + 1) pixels, or zeros as in
+    the origin, which learn where the border is. Patches are cut from the middle of things, and see zeros."""
 
     response_norm: bool = True
     """Normalise each channel of the features over the image, as Kim et al. 2020 do: so that every label can win. The origin
@@ -79,9 +83,9 @@ class SPWNetConfig(MethodConfig):
     cut_sizes: bool = False
     """Weigh the edges of the cut by the product of the sizes of the two superpixels."""
 
-    tau_con: float | Literal["nearest", "farthest"] = 0.0
-    """Weights of the neighbours in the continuity, exp(tau_con d): 0 = plain mean, ``nearest`` and ``farthest`` = that one alone
-    (minus and plus infinity)."""
+    tau_con: float | Literal["nearest", "farthest"] = "nearest"
+    """Weights of the neighbours in the continuity, exp(tau_con d): 0 = plain mean, as in the origin, which smooths edges too;
+    ``nearest`` and ``farthest`` = that one alone (minus and plus infinity)."""
 
     beta_rc_image: Weight = Field(default=0.5, ge=0)
     """Weight of the squared error of whole rebuilt images."""
@@ -108,7 +112,7 @@ class SPWNetConfig(MethodConfig):
     patch_sides: tuple[int, ...] = (64, 96)
     """Sides of patches in pixels: every combination of them is a shape, with as many patches as make equal pixels."""
 
-    patches_of_largest: int = Field(default=2, ge=1)
+    patches_of_largest: int = Field(default=1, ge=1)
     """Patches of the largest shape that each image gives to a step."""
 
     patch_shapes: tuple[tuple[int, ...], ...] = ()
@@ -123,13 +127,13 @@ class SPWNetConfig(MethodConfig):
     patch_batches: int = Field(default=8, ge=1)
     """Batches of patches in the pool, where they are not redrawn (the origin's n_batches)."""
 
-    iterations: int = Field(default=120, ge=1)
+    iterations: int = Field(default=100, ge=1)
     """Optimiser steps, at least `min_epochs` passes over the images. The origin: epochs times n_batches, all images in each."""
 
     min_epochs: int = Field(default=1, ge=1)
     """Least passes over the images, where there are several batches of them."""
 
-    learning_rate: float = Field(default=0.003, gt=0)
+    learning_rate: float = Field(default=0.01, gt=0)
     """Step size of Adam. The origin: 0.001."""
 
     radius: int = Field(default=5, ge=2)
@@ -173,10 +177,12 @@ class SPWNetConfig(MethodConfig):
 
 
 ORIGIN: Mapping[str, Any] = {
+    "n_features": 32,
     "width": 64,
     "depth": 4,
     "norm": "batch",
     "up": "transposed3",
+    "border": "zeros",
     "response_norm": False,
     "contrast_start": False,
     "n_superpixels": 12000,
@@ -190,7 +196,7 @@ ORIGIN: Mapping[str, Any] = {
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "default": {},
     "fast": {"prepare": "size=400,range", "iterations": 60},
-    "volume": {"prepare": "range", "width": 8, "superpixel_size": 64.0, "patch_sides": (24, 32), "iterations": 100},
+    "volume": {"prepare": "range", "depth": 2, "superpixel_size": 64.0, "patch_sides": (24, 32)},
     "cheetah": {
         **ORIGIN,
         "prepare": "border=10,rescale=0.3333333333333333,unsharp=5:1,multiple=16,range",

@@ -23,6 +23,7 @@ from selfseg.methods._base import Batch, Method
 from selfseg.methods._sp_wnet_graph import SuperpixelGraph, SuperpixelGraphs
 from selfseg.methods._sp_wnet_options import PRESETS, SPWNetConfig
 from selfseg.methods._sp_wnet_terms import pixel_affinity, segment_terms
+from selfseg.nets.mirror import cut_middle, mirror_frame
 from selfseg.nets.pixel_norm import PixelNorm
 from selfseg.nets.population import calibrate_batch_norms, give_unit_variance
 from selfseg.nets.region_pool import region_mean, region_votes, spread
@@ -89,10 +90,18 @@ class SPWNet(Method):
         """Return one, over the weights of both networks."""
         return {"both": Adam(self.parameters(), lr=self.config.learning_rate)}
 
-    def features(self, images: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Return the dense features ``[B K *S]``, not yet softmax, of prepared images ``[B C *S]``; padding is not `valid`."""
-        response = self.encoder(images).float()
+    def features(self, images: Tensor, valid: Tensor | None = None, framed: bool = True) -> Tensor:
+        """Return the dense features ``[B K *S]``, not yet softmax, of ``[B C *S]``: whole images (framed) or patches."""
+        response = self._response(images, framed)
         return response if self.norm is None else self.norm(response, valid)
+
+    def _response(self, images: Tensor, framed: bool = True) -> Tensor:
+        """Return the encoder's response ``[B K *S]``, float32; framed = with the border of a whole image."""
+        if self.config.border == "zeros" or not framed:
+            return self.encoder(images).float()
+        width = 2 ** (self.config.depth + 1)
+        wider = mirror_frame(images, width, [width] * self.n_dims)
+        return cut_middle(self.encoder(wider), images.shape[2:]).float()
 
     def decode(self, features: Tensor) -> Tensor:
         """Return the image ``[B C *S]`` that the second network makes of features ``[B K *S]``."""
@@ -104,7 +113,7 @@ class SPWNet(Method):
         config = self.config
         if config.contrast_start and not int(self.batches_done):
             with torch.no_grad():
-                give_unit_variance(self.encoder.head, self.encoder(batch.images))
+                give_unit_variance(self.encoder.head, self._response(batch.images))
         rows: list[dict[str, Tensor]] = []
         whole = (config.beta_rc_image, config.beta_cut, config.beta_sim, config.beta_con, config.beta_balance)
         features = self.features(batch.images, batch.valid) if any(beta is not None for beta in whole) else None
@@ -133,7 +142,7 @@ class SPWNet(Method):
         for places in self._places(inside, index):
             patches = cut(image, places)
             counted = None if valid is None else cut(valid[None], places)[:, 0]
-            errors.append(reconstruction(self.decode(self.features(patches, counted)), patches, counted))
+            errors.append(reconstruction(self.decode(self.features(patches, counted, framed=False)), patches, counted))
         return torch.stack(errors).mean()
 
     def _places(self, inside: list[int], index: int) -> list[list[Place]]:
@@ -177,7 +186,7 @@ class SPWNet(Method):
         calibrate_batch_norms(self, lambda: (self.decode(self.features(batch.images)) for batch in batches()))
         if self.norm is not None:
             with torch.no_grad():
-                self.norm.set_statistics((self.encoder(batch.images).float(), batch.valid) for batch in batches())
+                self.norm.set_statistics((self._response(batch.images), batch.valid) for batch in batches())
         areas, between, volume = self._sums(batches)
         alive, wanted = areas > self.config.min_share * areas.sum(), self.config.classes
         if not bool(alive.any()) or (wanted is not None and int(alive.sum()) < wanted):
