@@ -109,11 +109,18 @@ class Method(nn.Module, ABC):
         """
         return None
 
+    def pictures(self, image: Tensor) -> dict[str, NDArray[Any]]:
+        """Return pictures worth showing beside the result, by name, of a prepared image ``[C *S]``.
+
+        Integers ``[*S]`` are labels from 1 on, floats ``[C *S]`` are images in the range of the prepared one.
+        """
+        return {}
+
     def finish(self, batches: Callable[[], Iterable[Batch]]) -> None:
         """Complete the model after the last step; `batches()` gives one pass over the training images, each time it is called."""
 
-    def status(self) -> dict[str, int]:
-        """Return whole numbers worth showing while training, for example ``{"classes": 7}``."""
+    def status(self) -> Mapping[str, float]:
+        """Return figures worth showing while training and keeping in the journal, for example ``{"classes": 7}``."""
         return {}
 
     def stop_reason(self) -> str | None:
