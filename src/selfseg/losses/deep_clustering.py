@@ -33,12 +33,12 @@ def nearest_distance(
         Divide the sum of each cluster by its own weight, so that small clusters count as much as large ones.
     """
     own = centres.detach()[labels].movedim(-1, 1)  # [B F *S]
-    apart = (features - own).square().mean(1)
-    weights = torch.ones_like(apart) if counted is None else counted.to(apart.dtype)
+    weights = torch.ones_like(own[:, 0]) if counted is None else counted.to(own.dtype)
     if by_size:
         sizes = weights.new_zeros(len(centres)).index_add_(0, labels.reshape(-1), weights.reshape(-1))
         weights = weights / sizes.clamp(min=1e-12)[labels]
-    apart = apart.where(weights > 0, apart.new_zeros(()))
+    # `where` before the square: a NaN in a pixel that does not count must reach neither the sum nor its gradient.
+    apart = (features - own).where(weights.unsqueeze(1) > 0, own.new_zeros(())).square().mean(1)
     return (weights * apart).sum() / weights.sum().clamp(min=1e-12)
 
 
