@@ -59,7 +59,9 @@ def run(seed: int, **changes: object) -> dict[str, dict[str, float]]:
     """Return the scores of k-means on the pixels, of k-means on the autoencoder's features, and of the joint training."""
     data = load_digits()
     digits, truth = (data.data / 16).astype(np.float32), data.target
-    stream = Stream([Sample(digit.reshape(-1, 1, 1)) for digit in digits], OPTIONS["batch_size"], derive(seed, "stream"))
+    stream = Stream(
+        [Sample(digit.reshape(-1, 1, 1)) for digit in digits], OPTIONS["batch_size"], derive(seed, "stream")
+    )
     torch.manual_seed(derive(seed, "start"))
     method = find_method("deep_kmeans")(build_config("deep_kmeans", **{**OPTIONS, **changes}), 64, 2)
     cpu = Precision(torch.device("cpu"), bf16=False, channels_last=False, compiled=False)

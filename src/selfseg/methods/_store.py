@@ -14,6 +14,7 @@ from selfseg.core.classes import ClassTable
 from selfseg.core.errors import ModelError, SelfsegError, explain
 from selfseg.core.files import write_json, write_text, writing
 from selfseg.methods._base import Method, find_method
+from selfseg.nets.own import options_from_file
 
 FORMAT = 1
 """Version of the folder's layout; a folder of a newer one is refused."""
@@ -61,8 +62,15 @@ def save_method(folder: Path, method: Method, name: str, table: ClassTable, fact
     write_json(folder / CONFIG, {**fixed, **facts})
 
 
-def load_method(folder: Path) -> Stored:
+def load_method(folder: Path, networks: str | None = None) -> Stored:
     """Read a model folder.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    networks
+        The module with networks of the user's own that this model needs, named again: nothing else is imported for it.
 
     Raises
     ------
@@ -84,7 +92,9 @@ def load_method(folder: Path) -> Stored:
         )
     try:
         kind = find_method(facts["method"])
-        method = kind(kind.Config.build(facts["config"]), int(facts["n_channels"]), int(facts["n_dims"]))
+        config, size = kind.Config.build(facts["config"]), (int(facts["n_channels"]), int(facts["n_dims"]))
+        with options_from_file(networks):
+            method = kind(config, *size)
         method.restore(load_file(folder / WEIGHTS))
         table = ClassTable.from_json(_read_json(folder / CLASSES, list))
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:

@@ -22,7 +22,7 @@ from selfseg.nets.feature_space import FeatureSpace
 from selfseg.nets.own import own_networks
 from selfseg.nets.pixel_sample import SIZE
 from selfseg.nets.population import calibrate_batch_norms
-from selfseg.nets.residual_decoder import ResidualDecoder
+from selfseg.nets.residual_decoder import ResidualDecoder, start_near
 from selfseg.nets.strided_unet import StridedUNet
 from selfseg.sample.windows import random_windows
 
@@ -74,7 +74,7 @@ class DeepKMeansConfig(MethodConfig):
     pretrain_iterations: int = Field(default=150, ge=0)
     """Batches for the autoencoder alone, at most; whole passes over the images."""
 
-    target_error: float = Field(default=0.02, ge=0)
+    target_error: float = Field(default=0.05, ge=0)
     """The autoencoder is good enough when it leaves this share of the images' variance unexplained. 0 = all batches are used."""
 
     iterations: int = Field(default=100, ge=1)
@@ -205,6 +205,8 @@ class DeepKMeans(Method):
         if self.config.patch is not None:
             images, valid = random_windows(images, valid, self.config.patch, least_valid=LEAST_VALID)
         if int(self.phase) == ALONE:
+            if not int(self.explained.n_batches):
+                start_near(self.space.encoder, self.decoder, images, valid)
             self.explained.look_at(images, valid)
             error = self._error(self.decoder(self.space(self._noisy(images))), images, valid)
             yield "alone", {"reconstruction": self.config.reconstruction * error}

@@ -51,7 +51,7 @@ class StridedUNet(nn.Module):
             if level:  # the outermost level has one convolution, and the head follows
                 after += [nn.ReLU(), kind(narrow, narrow, 3, padding=1)]
             self.join.append(nn.Sequential(*after))
-        self.head = kind(width, n_out, 1)
+        self.head: nn.Module = kind(width, n_out, 1)
         he_normal(self)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -242,9 +242,9 @@ class Segmenter:
         save_method(Path(folder), self.method_, self.method, self.table_, stored, card)
 
     @classmethod
-    def load(cls, folder: Path | str, device: str = "auto") -> "Segmenter":
+    def load(cls, folder: Path | str, device: str = "auto", networks: str | None = None) -> "Segmenter":
         """Read a model folder (see `selfseg.load`)."""
-        stored = load_method(Path(folder))
+        stored = load_method(Path(folder), networks)
         params = stored.facts.get("params", {})
         model = cls(**{**params, "method": stored.name, "device": device})
         model.method_ = stored.method.to(choose_device(device))

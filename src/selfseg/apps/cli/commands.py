@@ -179,6 +179,9 @@ def predict(
     ] = None,
     device: Device = "auto",
     limit: Limit = None,
+    networks: Annotated[
+        str | None, Parameter(help="Module with networks of your own that the model was made with: it will be run.")
+    ] = None,
     quiet: Quiet = False,
 ) -> int:
     """Segment images with a model that has learned before."""
@@ -187,7 +190,7 @@ def predict(
     from selfseg.pipeline import predict as run
 
     bar = Bar(quiet)
-    fitted = load(model, device)
+    fitted = load(model, device, networks)
     if refine is not None:
         fitted.set_params(refine=refine)
     failures = run(fitted, inputs, out, axes=axes, limit=limit, progress=bar)
