@@ -56,7 +56,7 @@ def test_negative_thresholds_and_global_statistics():
     fitted = Preparation.parse("foreground=-600,max:global").fit(images)
     largest = max(np.abs(image.data[image.data > -600]).max() for image in images)
     assert fitted.fitted.scale[0] == pytest.approx(largest)
-    assert str(Preparation.parse(str(fitted))) == "foreground=-600,max:global"
+    assert str(Preparation.parse(str(fitted))) == "foreground=-600,max=global"
 
 
 def test_nothing_above_and_a_wrong_place_are_refused_in_one_line():

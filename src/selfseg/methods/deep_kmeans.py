@@ -6,6 +6,7 @@ must still rebuild the image, and each pixel should lie near its centre) and aft
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import wraps
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -61,9 +62,9 @@ class DeepKMeansConfig(MethodConfig):
     rectified: bool = False
     """End encoder and decoder with a ReLU, as the original for brain images does. Features can die of it."""
 
-    scale: Literal["each", "total", "none"] = "total"
-    """Scale of the features in all distances: each feature has variance 1, or their mean has, or as they come (the paper): then the
-    distance can be made small by making the features small."""
+    scale: Literal["effect", "total", "each", "none"] = "effect"
+    """Scale of the features in distances: by their effect on the rebuilt image, with a mean variance of 1; one factor for all, with
+    that mean; variance 1 each; or as they come (the paper), when small features make small distances."""
 
     noise: float = Field(default=0.05, ge=0)
     """Standard deviation of the noise that is added to the encoder's input while training, in units of the prepared image."""
@@ -121,6 +122,21 @@ class DeepKMeansConfig(MethodConfig):
 
     freedom: float = Field(default=1.0, gt=0)
     """Degrees of freedom of Student's t, which turns distances into probabilities: the larger, the surer."""
+
+
+def in_float32(work: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a method whose first argument is images work without autocast.
+
+    Distances between features are small differences of large numbers; and the gradient of a 3D convolution in bfloat16 reads beyond
+    its input on a CPU where a map has only two pixels along an axis (torch 2.13).
+    """
+
+    @wraps(work)
+    def run(self: Any, images: Tensor, *rest: Any) -> Any:
+        with torch.autocast(images.device.type, enabled=False):
+            return work(self, images, *rest)
+
+    return run
 
 
 class DeepKMeans(Method):
@@ -201,23 +217,36 @@ class DeepKMeans(Method):
         if int(self.phase) == GATHERING:
             self._gather(batch)
             return
-        images, valid = batch.images, batch.valid
-        if self.config.patch is not None:
-            images, valid = random_windows(images, valid, self.config.patch, least_valid=LEAST_VALID)
+        images, valid = self._view(batch)
         if int(self.phase) == ALONE:
-            if not int(self.explained.n_batches):
-                start_near(self.space.encoder, self.decoder, images, valid)
-            self.explained.look_at(images, valid)
-            error = self._error(self.decoder(self.space(self._noisy(images))), images, valid)
-            yield "alone", {"reconstruction": self.config.reconstruction * error}
-            self.explained.judge(error, batch.ends_epoch)
+            self._look_at(images, valid)
+            terms = self._error_alone(images, valid)
+            yield "alone", terms
+            self.explained.judge(terms["reconstruction"] / self.config.reconstruction, batch.ends_epoch)
             self._end_pass_alone(batch)
         else:
             yield "together", self._terms(images, valid)
             self._move(images, valid, batch.ends_epoch)
 
+    def _view(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Whole images, or a random window of each."""
+        if self.config.patch is None:
+            return batch.images, batch.valid
+        return random_windows(batch.images, batch.valid, self.config.patch, LEAST_VALID)
+
     def _noisy(self, images: Tensor) -> Tensor:
         return images + self.config.noise * torch.randn_like(images) if self.config.noise else images
+
+    @in_float32
+    def _look_at(self, images: Tensor, valid: Tensor | None) -> None:
+        if not int(self.explained.n_batches):
+            start_near(self.space.encoder, self.decoder, images, valid)
+        self.explained.look_at(images, valid)
+
+    @in_float32
+    def _error_alone(self, images: Tensor, valid: Tensor | None) -> dict[str, Tensor]:
+        error = self._error(self.decoder(self.space(self._noisy(images))), images, valid)
+        return {"reconstruction": self.config.reconstruction * error}
 
     def _error(self, rebuilt: Tensor, images: Tensor, valid: Tensor | None) -> Tensor:
         """Share of the images' variance that the rebuilt images leave unexplained."""
@@ -239,11 +268,24 @@ class DeepKMeans(Method):
 
     def _gather(self, batch: Batch) -> None:
         """Take features of these images into the sample; after the last of them find the centres in it."""
-        self.seen += self.space.gather(batch, max(1, SIZE // int(self.n_images)))
+        self._weigh_features(*self._view(batch))
+        with torch.autocast(batch.images.device.type, enabled=False):
+            self.seen += self.space.gather(batch, max(1, SIZE // int(self.n_images)))
         if batch.ends_epoch:
             self.space.begin(float(self.seen), self.config.restarts, seed=int(torch.randint(2**62, ())))
             self._enter(TOGETHER)
 
+    @in_float32
+    def _weigh_features(self, images: Tensor, valid: Tensor | None) -> None:
+        """Measure what each feature does to the rebuilt image."""
+        with torch.no_grad():
+            features = self.space.raw(images)
+        rebuilt = self.decoder(features.requires_grad_()).float()
+        signs = torch.randint_like(rebuilt, 0, 2) * 2 - 1
+        (slopes,) = torch.autograd.grad((rebuilt * signs).sum(), features)
+        self.space.norm.add_effect(slopes, valid)
+
+    @in_float32
     def _terms(self, images: Tensor, valid: Tensor | None) -> dict[str, Tensor]:
         """Reconstruction, distance (paper eq. 5), and the terms that are switched on, each with its weight."""
         config, space = self.config, self.space
@@ -271,6 +313,7 @@ class DeepKMeans(Method):
         n_images = max(1, int(self.n_images))
         return int(self.seen) / (n_images * self._epochs(self.config.iterations, n_images))
 
+    @in_float32
     def _move(self, images: Tensor, valid: Tensor | None, ends_pass: bool) -> None:
         """Move the centres, with the network at rest (paper, section 3.3.2)."""
         self.space.move(images, valid, self.config.memory, ends_pass)
@@ -297,6 +340,7 @@ class DeepKMeans(Method):
         self.space.settle(batches, max(1, int(self.n_images)))
 
     @torch.no_grad()
+    @in_float32
     def assign(self, images: Tensor) -> Tensor:
         """Return soft assignments by Student's t, ``[B K *S]``; all equal before there are centres."""
         return self._soft(self.space.at_rest(images))

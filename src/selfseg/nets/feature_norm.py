@@ -7,10 +7,13 @@ from torch import Tensor, nn
 
 from selfseg.nets.pixel_norm import moments
 
-FeatureScale = Literal["each", "total", "none"]
+FeatureScale = Literal["effect", "each", "total", "none"]
 
 EPS = 1e-8
 """Added to the variance: features that do not vary stay 0."""
+
+LEAST_EFFECT = 1e-6
+"""Of the largest effect of a feature: those with less count as if they had this."""
 
 
 class FeatureNorm(nn.Module):
@@ -25,15 +28,19 @@ class FeatureNorm(nn.Module):
     n_features
         Features F of the input ``[B F *S]``.
     scale
-        ``each`` = every feature has variance 1; ``total`` = one factor for all, mean variance 1; ``none`` = left as they are.
+        ``effect`` = each feature is multiplied by the change of the rebuilt image that a change of the feature makes, and all by one
+        factor, so that their mean variance is 1; ``total`` = by the one factor alone; ``each`` = every feature has variance 1;
+        ``none`` = left as they are.
     """
 
     mean: Tensor
     variance: Tensor
+    effect: Tensor
 
-    def __init__(self, n_features: int, scale: FeatureScale = "each") -> None:
+    def __init__(self, n_features: int, scale: FeatureScale = "effect") -> None:
         super().__init__()
         self.scale = scale
+        self.register_buffer("effect", torch.zeros(n_features, dtype=torch.float64))
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("variance", torch.ones(n_features))
 
@@ -62,8 +69,22 @@ class FeatureNorm(nn.Module):
         return rows if self.scale == "none" else rows * self._deviation(self.variance) + self.mean
 
     def _deviation(self, variance: Tensor) -> Tensor:
-        shared = variance.mean().expand_as(variance) if self.scale == "total" else variance
-        return (shared + EPS).sqrt()
+        if self.scale == "each":
+            return (variance + EPS).sqrt()
+        weight = torch.ones_like(variance)
+        if self.scale == "effect" and bool(self.effect.any()):
+            weight = (self.effect / self.effect.max()).clamp(min=LEAST_EFFECT).to(variance.dtype)
+        return (((weight * variance).mean() + EPS) / weight).sqrt()
+
+    @torch.no_grad()
+    def add_effect(self, slopes: Tensor, valid: Tensor | None) -> None:
+        """Take note of the slopes ``[B F *S]`` of the rebuilt image, summed with random signs, along each feature.
+
+        The mean square of such a sum is the sum of squared derivatives (Hutchinson 1990).
+        """
+        rows = slopes.movedim(1, -1)
+        rows = rows.reshape(-1, slopes.shape[1]) if valid is None else rows[valid]
+        self.effect += rows.double().square().sum(0)
 
     @torch.no_grad()
     def follow(self, x: Tensor, valid: Tensor | None, pace: float = 0.1) -> None:

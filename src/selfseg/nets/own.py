@@ -71,7 +71,15 @@ def own_networks(name: str, n_channels: int, n_features: int, n_dims: int) -> tu
 
 def _made(name: str, module: object, function: str, numbers: tuple[int, int, int]) -> nn.Module:
     make: Callable[..., object] | None = getattr(module, function, None)
-    made = make(*numbers) if callable(make) else None
+    made: object = None
+    if callable(make):
+        try:
+            made = make(*numbers)
+        except TypeError as error:
+            fix = "give it these three arguments"
+            raise UsageError(
+                explain(f"networks {name}, {function}", expected=PROTOCOL, got=str(error), fix=fix)
+            ) from error
     if not isinstance(made, nn.Module):
         got = "no such function" if make is None else f"{type(made).__name__} from {function}"
         raise UsageError(
