@@ -149,11 +149,13 @@ def test_the_masked_image_is_a_sum_over_clusters():
 def test_features_do_not_shrink_where_they_have_a_scale():
     """With a heavy weight on the distance, raw features shrink; the mean square of scaled ones stays what it was."""
     sizes = {}
-    for scale in ("none", "total", "each"):
-        method, stream, _ = trained(scale=scale, distance=100.0, warm_up=0.0, iterations=30, learning_rate=0.02)
+    for scale in ("none", "effect", "total", "each"):
+        method, stream, _ = trained(
+            pictures(1), scale=scale, distance=100.0, warm_up=0.0, iterations=30, learning_rate=0.02
+        )
         z = method.space.at_rest(stream.batch(0).images)
         sizes[scale] = float(z.square().mean())
-    assert sizes["total"] == pytest.approx(1, rel=0.15) and sizes["each"] == pytest.approx(1, rel=0.15)
+    assert [sizes[scale] for scale in ("effect", "total", "each")] == pytest.approx([1, 1, 1], rel=0.15)
     assert sizes["none"] < 0.3
 
 

@@ -95,9 +95,9 @@ class FeatureSpace(nn.Module):
     @torch.no_grad()
     def begin(self, total: float, restarts: int, seed: int) -> None:
         """Find scale, balance and centres in what was gathered, of `total` pixels; keep encoder and centres as they are now."""
-        self.norm.settle(self.sample.features_taken)
+        self.norm.settle(self.sample.features_taken, turn=True)
         self.sample.weigh(seed)
-        rows, weights = self.norm.of_rows(self.sample.features_taken), self.sample.weights()
+        rows, weights = self.norm(self.sample.features_taken), self.sample.weights()
         if len(rows):
             self.moving.begin(rows, weights, total, restarts, seed)
             pixels = k_means(self.sample.pixels_taken, len(self.centres), seed, weights, restarts)
@@ -121,10 +121,10 @@ class FeatureSpace(nn.Module):
         self.sample.clear()
         for batch in passes():
             self.gather(batch, max(1, SIZE // n_images))
-        raw = self.norm.to_raw(self.centres)
+        before = self.norm.mean.clone(), self.norm.variance.clone()
         self.norm.settle(self.sample.features_taken)
-        self.centres.copy_(self.norm.of_rows(raw))
-        self.moving.settle(self.norm.of_rows(self.sample.features_taken), self.sample.weights())
+        self.centres.copy_(self.norm.rescaled(self.centres, *before))
+        self.moving.settle(self.norm(self.sample.features_taken), self.sample.weights())
         for _ in range(len(self.centres)):
             if not self._fill(passes):
                 break
