@@ -4,7 +4,7 @@ import itertools
 
 from torch import nn
 
-WIDTHS = (256, 256, 512)
+WIDTHS = (128, 128, 256)
 """Hidden layers of the encoder; the decoder has them in reverse."""
 
 

@@ -33,10 +33,10 @@ OPTIONS = {
     "classes": 10,
     "n_features": 10,
     "batch_size": 256,
-    "pretrain_iterations": 800,
+    "pretrain_iterations": 400,
     "target_error": 0.0,
     "pretrain_rate": 0.001,
-    "iterations": 800,
+    "iterations": 400,
     "balance": 0.0,
 }
 """The method's options; all others are its defaults."""
