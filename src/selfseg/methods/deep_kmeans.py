@@ -33,7 +33,7 @@ ALONE, GATHERING, TOGETHER = 0, 1, 2
 SAMPLED = ("space.sample.pixels", "space.sample.features")
 """Tensors of the sample, which are of no use once the centres are found."""
 
-LEAST_VALID = 0.1
+LEAST_VALID = 0.25
 """Random windows are drawn again, some times, until this share of their pixels counts."""
 
 

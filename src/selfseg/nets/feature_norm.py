@@ -103,7 +103,7 @@ class FeatureNorm(nn.Module):
         self.variance.copy_(variance)
 
     @torch.no_grad()
-    def follow(self, x: Tensor, valid: Tensor | None, pace: float = 0.1) -> None:
+    def follow(self, x: Tensor, valid: Tensor | None, pace: float = 0.02) -> None:
         """Move the statistics towards those of a batch ``[B F *S]`` by the share `pace`; nothing without a valid pixel."""
         if self.scale == "none" or (valid is not None and not bool(valid.any())):
             return

@@ -18,7 +18,7 @@ from selfseg.sample._k_means_kernels import pass_over
 PIECE = 1 << 16
 """Rows that are looked at together where torch computes."""
 
-SEEDING_ROWS = 1 << 16
+SEEDING_ROWS = 1 << 14
 """Rows that `stream_k_means` seeds its centres from."""
 
 
