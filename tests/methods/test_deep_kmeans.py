@@ -9,7 +9,8 @@ from selfseg import Segmenter
 from selfseg.core.errors import UsageError
 from selfseg.core.image import Image
 from selfseg.methods._base import build_config
-from selfseg.methods.deep_kmeans import ALONE, GATHERING, TOGETHER, DeepKMeans
+from selfseg.methods.deep_kmeans import DeepKMeans
+from selfseg.nets.phases import ALONE, GATHERING, TOGETHER
 from selfseg.sample.stream import Sample, Stream
 from selfseg.train.loop import Training
 from selfseg.train.precision import Precision
@@ -60,11 +61,11 @@ def run_steps(method, batch):
 def test_the_phases_follow_each_other():
     method, batch = made(), Stream(pictures(), 2, seed=0).batch(0)
     for _ in range(4):
-        assert int(method.phase) == ALONE
+        assert method.phases.now == ALONE
         assert run_steps(method, batch) == [("alone", {"reconstruction"}, {"space", "decoder"})]
-    assert int(method.phase) == GATHERING and method.stop_reason() is None
+    assert method.phases.now == GATHERING and method.stop_reason() is None
     assert run_steps(method, batch) == []
-    assert int(method.phase) == TOGETHER
+    assert method.phases.now == TOGETHER
     for _ in range(4):
         assert method.stop_reason() is None
         before = method.space.centres.clone()
@@ -155,7 +156,7 @@ def test_nothing_is_gained_by_features_of_half_the_size(scale, gain):
         method.space.sample.clear()
         torch.manual_seed(0)
         for batch in stream.once():
-            method._weigh_features(batch.images, batch.valid)
+            method.space.weigh(batch.images, batch.valid, method.decoder)
             method.space.gather(batch, 500)
         method.space.begin(1.0, restarts=3, seed=0)
         return float(method.space.moving.inertia)

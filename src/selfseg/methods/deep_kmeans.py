@@ -6,7 +6,6 @@ must still rebuild the image, and each pixel should lie near its centre) and aft
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import wraps
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -20,18 +19,14 @@ from selfseg.losses.reconstruction import reconstruction
 from selfseg.methods._base import Batch, Method, MethodConfig
 from selfseg.nets.explained import Explained
 from selfseg.nets.feature_space import FeatureSpace
+from selfseg.nets.float32 import in_float32
 from selfseg.nets.own import own_networks
+from selfseg.nets.phases import ALONE, GATHERING, TOGETHER, Phases
 from selfseg.nets.pixel_sample import SIZE
 from selfseg.nets.population import calibrate_batch_norms
 from selfseg.nets.residual_decoder import ResidualDecoder, start_near
 from selfseg.nets.strided_unet import StridedUNet
 from selfseg.sample.windows import random_windows
-
-ALONE, GATHERING, TOGETHER = 0, 1, 2
-"""The phases: the autoencoder alone, one pass that gathers features for k-means, network and centres together."""
-
-SAMPLED = ("space.sample.pixels", "space.sample.features")
-"""Tensors of the sample, which are of no use once the centres are found."""
 
 LEAST_VALID = 0.25
 """Random windows are drawn again, some times, until this share of their pixels counts."""
@@ -56,15 +51,13 @@ class DeepKMeansConfig(MethodConfig):
     """Levels below the first in the encoder: how far around a pixel it looks."""
 
     networks: str = ""
-    """Your own encoder and decoder in place of these: a module, ``package.module``, with the functions
-    ``encoder(n_channels, n_features, n_dims)`` and ``decoder(n_features, n_channels, n_dims)``."""
+    """Your own encoder and decoder: a module, ``package.module``, with functions of these names (`selfseg.nets.own`)."""
 
     rectified: bool = False
     """End encoder and decoder with a ReLU, as the original for brain images does. Features can die of it."""
 
     scale: Literal["effect", "total", "each", "none"] = "effect"
-    """Scale of the features in distances: by their effect on the rebuilt image, with a mean variance of 1; one factor for all, with
-    that mean; variance 1 each; or as they come (the paper), when small features make small distances."""
+    """Scale of the features in distances: by their effect on the rebuilt image; one factor for all; variance 1 each; or raw (paper)."""
 
     noise: float = Field(default=0.05, ge=0)
     """Standard deviation of the noise that is added to the encoder's input while training, in units of the prepared image."""
@@ -124,35 +117,15 @@ class DeepKMeansConfig(MethodConfig):
     """Degrees of freedom of Student's t, which turns distances into probabilities: the larger, the surer."""
 
 
-def in_float32(work: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a method whose first argument is images work without autocast.
-
-    Distances between features are small differences of large numbers; and the gradient of a 3D convolution in bfloat16 reads beyond
-    its input on a CPU where a map has only two pixels along an axis (torch 2.13).
-    """
-
-    @wraps(work)
-    def run(self: Any, images: Tensor, *rest: Any) -> Any:
-        with torch.autocast(images.device.type, enabled=False):
-            return work(self, images, *rest)
-
-    return run
-
-
 class DeepKMeans(Method):
     """Deep k-means. See the module's docstring; `DeepKMeansConfig` lists every option."""
 
     Config = DeepKMeansConfig
     config: DeepKMeansConfig
-    phase: Tensor
-    passes: Tensor
-    seen: Tensor
-    n_images: Tensor
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "default": {},
         "fast": {"prepare": "size=160,range", "pretrain_iterations": 80, "iterations": 50, "n_features": 8},
-        "flair": {"prepare": "foreground=0,percentile=1:99.9", "patch": 32, "batch_size": 4, "balance": 1.0},
+        "flair": {"prepare": "foreground=0,percentile=50:99.9", "patch": 40},
         "paper": {
             "prepare": "range",
             "n_clusters": 10,
@@ -172,6 +145,7 @@ class DeepKMeans(Method):
     }
     deviations = (
         "the network is a convolutional one for pixels: the paper's is fully connected, and pretrained layer by layer",
+        "the terms are means, per value in units of the images' variance and per feature: the paper's lambda is in other units",
     )
 
     def __init__(self, config: DeepKMeansConfig, n_channels: int, n_dims: int = 2) -> None:
@@ -183,24 +157,15 @@ class DeepKMeans(Method):
             encoder, self.decoder = own_networks(config.networks, n_channels, features, n_dims)
         self.space = FeatureSpace(encoder, n_channels, features, self.n_classes, config.scale, config.balance)
         self.explained = Explained()
-        for name in ("phase", "passes", "seen", "n_images"):
-            self.register_buffer(name, torch.zeros((), dtype=torch.int64))
+        self.phases = Phases((config.pretrain_iterations, config.iterations), config.min_epochs, config.batch_size)
 
     @property
     def n_classes(self) -> int:
-        """Number of clusters."""
         return self.config.classes or self.config.n_clusters
 
     def n_steps(self, n_images: int) -> int:
         """Return the batches of both phases and of the pass between them; fewer are done if the autoencoder is soon good."""
-        both = self.config.pretrain_iterations, self.config.iterations
-        return (sum(self._epochs(n, n_images) for n in both) + 1) * self._batches(n_images)
-
-    def _batches(self, n_images: int) -> int:
-        return -(-n_images // min(self.config.batch_size, n_images))
-
-    def _epochs(self, iterations: int, n_images: int) -> int:
-        return max(self.config.min_epochs, -(-iterations // self._batches(n_images)))
+        return self.phases.n_steps(n_images)
 
     def optimizers(self) -> dict[str, Optimizer]:
         """Return one for each phase, both over all weights."""
@@ -214,16 +179,15 @@ class DeepKMeans(Method):
 
         The pass between the two yields nothing: it gathers features, and k-means on them gives the centres.
         """
-        if int(self.phase) == GATHERING:
+        if self.phases.now == GATHERING:
             self._gather(batch)
             return
         images, valid = self._view(batch)
-        if int(self.phase) == ALONE:
-            self._look_at(images, valid)
+        if self.phases.now == ALONE:
             terms = self._error_alone(images, valid)
             yield "alone", terms
             self.explained.judge(terms["reconstruction"] / self.config.reconstruction, batch.ends_epoch)
-            self._end_pass_alone(batch)
+            self._end_batch_alone(batch)
         else:
             yield "together", self._terms(images, valid)
             self._move(images, valid, batch.ends_epoch)
@@ -238,13 +202,10 @@ class DeepKMeans(Method):
         return images + self.config.noise * torch.randn_like(images) if self.config.noise else images
 
     @in_float32
-    def _look_at(self, images: Tensor, valid: Tensor | None) -> None:
+    def _error_alone(self, images: Tensor, valid: Tensor | None) -> dict[str, Tensor]:
         if not int(self.explained.n_batches):
             start_near(self.space.encoder, self.decoder, images, valid)
         self.explained.look_at(images, valid)
-
-    @in_float32
-    def _error_alone(self, images: Tensor, valid: Tensor | None) -> dict[str, Tensor]:
         error = self._error(self.decoder(self.space(self._noisy(images))), images, valid)
         return {"reconstruction": self.config.reconstruction * error}
 
@@ -252,38 +213,22 @@ class DeepKMeans(Method):
         """Share of the images' variance that the rebuilt images leave unexplained."""
         return self.explained.share(reconstruction(rebuilt.float(), images, valid))
 
-    def _end_pass_alone(self, batch: Batch) -> None:
-        """Count images and passes; the first phase ends when the error is low enough, or at the last of its passes."""
-        self.n_images += len(batch.images) if not int(self.passes) else 0
-        self.passes += batch.ends_epoch
-        enough = self.explained.enough(self.config.target_error)
-        most = self._epochs(self.config.pretrain_iterations, int(self.n_images))
-        if batch.ends_epoch and int(self.passes) >= (self.config.min_epochs if enough else most):
-            self._enter(GATHERING)
-
-    def _enter(self, phase: int) -> None:
-        self.phase.fill_(phase)
-        self.passes.zero_()
-        self.seen.zero_()
+    def _end_batch_alone(self, batch: Batch) -> None:
+        """The first phase ends after a whole pass: when the error is low enough, or at the last of its passes."""
+        self.phases.count(len(batch.images), batch.ends_epoch)
+        enough = self.phases.least() and self.explained.enough(self.config.target_error)
+        if batch.ends_epoch and (enough or self.phases.done()):
+            self.phases.enter(GATHERING)
 
     def _gather(self, batch: Batch) -> None:
         """Take features of these images into the sample; after the last of them find the centres in it."""
-        self._weigh_features(*self._view(batch))
+        phases, space = self.phases, self.space
         with torch.autocast(batch.images.device.type, enabled=False):
-            self.seen += self.space.gather(batch, max(1, SIZE // int(self.n_images)))
+            space.weigh(*self._view(batch), self.decoder)
+            phases.seen += space.gather(batch, max(1, SIZE // int(phases.n_images)))
         if batch.ends_epoch:
-            self.space.begin(float(self.seen), self.config.restarts, seed=int(torch.randint(2**62, ())))
-            self._enter(TOGETHER)
-
-    @in_float32
-    def _weigh_features(self, images: Tensor, valid: Tensor | None) -> None:
-        """Measure what each feature does to the rebuilt image."""
-        with torch.no_grad():
-            features = self.space.raw(images)
-        rebuilt = self.decoder(features.requires_grad_()).float()
-        signs = torch.randint_like(rebuilt, 0, 2) * 2 - 1
-        (slopes,) = torch.autograd.grad((rebuilt * signs).sum(), features)
-        self.space.norm.add_effect(slopes, valid)
+            space.begin(float(phases.seen), self.config.restarts, seed=int(torch.randint(2**62, ())))
+            phases.enter(TOGETHER)
 
     @in_float32
     def _terms(self, images: Tensor, valid: Tensor | None) -> dict[str, Tensor]:
@@ -295,7 +240,7 @@ class DeepKMeans(Method):
         if config.distance:
             labels, weights = space.nearest(z, images)
             counted = weights if valid is None else weights * valid
-            grown = min(1.0, self._progress() / config.warm_up) if config.warm_up else 1.0
+            grown = min(1.0, self.phases.progress() / config.warm_up) if config.warm_up else 1.0
             apart = nearest_distance(z, space.centres, labels, counted, config.by_size)
             terms["distance"] = config.distance * grown * apart
         if config.sharpen:
@@ -308,36 +253,29 @@ class DeepKMeans(Method):
     def _soft(self, z: Tensor) -> Tensor:
         return student_t(centre_distances(z, self.space.centres), self.space.moving.spread, self.config.freedom)
 
-    def _progress(self) -> float:
-        """Share of the joint training that is done."""
-        n_images = max(1, int(self.n_images))
-        return int(self.seen) / (n_images * self._epochs(self.config.iterations, n_images))
-
     @in_float32
     def _move(self, images: Tensor, valid: Tensor | None, ends_pass: bool) -> None:
         """Move the centres, with the network at rest (paper, section 3.3.2)."""
         self.space.move(images, valid, self.config.memory, ends_pass)
-        self.seen += len(images)
-        self.passes += ends_pass
-        self.space.moving.keep(self._progress())
+        self.phases.count(len(images), ends_pass)
+        self.space.moving.keep(self.phases.progress())
 
     def status(self) -> dict[str, float]:
         """Return the phase, and in the last one inertia, way of the centres and share of the smallest cluster."""
-        if int(self.phase) != TOGETHER:
-            return {"phase": int(self.phase) + 1}
+        if self.phases.now != TOGETHER:
+            return {"phase": self.phases.now + 1}
         return {"phase": TOGETHER + 1, **self.space.moving.figures()}
 
     def stop_reason(self) -> str | None:
         """Stop after the passes of the joint training, which comes early where the autoencoder was soon good enough."""
-        if int(self.phase) != TOGETHER or int(self.passes) < self._epochs(self.config.iterations, int(self.n_images)):
-            return None
-        return "the autoencoder was good enough early, and the joint training is done"
+        done = self.phases.now == TOGETHER and self.phases.done()
+        return "the autoencoder was good enough early, and the joint training is done" if done else None
 
     def finish(self, batches: Callable[[], Iterable[Batch]]) -> None:
         """Fix the statistics, let the centres come to rest, and give each cluster a pixel at least."""
         self.eval()
         calibrate_batch_norms(self, lambda: (self.decoder(self.space(batch.images)) for batch in batches()))
-        self.space.settle(batches, max(1, int(self.n_images)))
+        self.space.settle(batches, max(1, int(self.phases.n_images)))
 
     @torch.no_grad()
     @in_float32
@@ -350,26 +288,13 @@ class DeepKMeans(Method):
         """Return what was there before: clusters ``[*S]`` of pixels and of first features; and the rebuilt image ``[C *S]``."""
         by_pixel, before = self.space.earlier_labels(image[None])
         rebuilt = self.decoder(self.space.raw(image[None]))[0].float()
-        named = {
-            "k-means on pixels": by_pixel[0] + 1,
-            "before joint training": before[0] + 1,
-            "reconstruction": rebuilt,
-        }
-        return {name: picture.cpu().numpy() for name, picture in named.items()}
-
-    def state(self) -> dict[str, Tensor]:
-        """Return every tensor, without the sample once the centres are found in it."""
-        used = int(self.phase) == TOGETHER
-        return {name: value for name, value in self.state_dict().items() if not (used and name in SAMPLED)}
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        own = self.state_dict()
-        self.load_state_dict({**{name: own[name] for name in SAMPLED}, **state})
+        names = "k-means on pixels", "before joint training", "reconstruction"
+        shown = by_pixel[0] + 1, before[0] + 1, rebuilt
+        return {name: picture.cpu().numpy() for name, picture in zip(names, shown, strict=True)}
 
     def training_bytes(self, n_pixels: int) -> int:
         """Estimate from the maps that autoencoder and distances keep for the backward pass."""
         config = self.config
-        if config.patch is not None:
-            n_pixels = min(n_pixels, config.patch**self.n_dims * config.batch_size)
+        n_pixels = min(n_pixels, (config.patch or n_pixels) ** self.n_dims * config.batch_size)
         masked = self.n_classes * (16 * config.width + config.n_features) if config.masked else 0
         return 4 * n_pixels * (40 * config.width + 10 * config.n_features + masked)

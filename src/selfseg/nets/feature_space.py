@@ -92,6 +92,15 @@ class FeatureSpace(nn.Module):
             n_pixels += len(pixels)
         return n_pixels
 
+    def weigh(self, images: Tensor, valid: Tensor | None, decoder: Callable[[Tensor], Tensor]) -> None:
+        """Measure what each feature does to the rebuilt image."""
+        with torch.no_grad():
+            features = self.raw(images)
+        rebuilt = decoder(features.requires_grad_()).float()
+        signs = torch.randint_like(rebuilt, 0, 2) * 2 - 1
+        (slopes,) = torch.autograd.grad((rebuilt * signs).sum(), features)
+        self.norm.add_effect(slopes, valid)
+
     @torch.no_grad()
     def begin(self, total: float, restarts: int, seed: int) -> None:
         """Find scale, balance and centres in what was gathered, of `total` pixels; keep encoder and centres as they are now."""
@@ -104,6 +113,7 @@ class FeatureSpace(nn.Module):
             self.get_buffer("pixel_centres").copy_(pixels.centres)
         for name, value in self._present().items():
             self.get_buffer(_old(name)).copy_(value)
+        self.sample.used.fill_(True)
 
     @torch.no_grad()
     def move(self, images: Tensor, valid: Tensor | None, memory: int | None, ends_pass: bool) -> None:

@@ -1,5 +1,7 @@
 """A sample of pixels and of their features, and how much each pixel counts so that rare kinds of pixels are not drowned."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -24,11 +26,17 @@ class PixelSample(nn.Module):
         C and F.
     balance
         0 to 1.
+
+    Attributes
+    ----------
+    used
+        Set once the sample has served: it is no longer part of the state then.
     """
 
     pixels: Tensor
     features: Tensor
     taken: Tensor
+    used: Tensor
     cells: Tensor
     weight_of_cell: Tensor
 
@@ -38,6 +46,7 @@ class PixelSample(nn.Module):
         self.register_buffer("pixels", torch.zeros(SIZE, n_channels))
         self.register_buffer("features", torch.zeros(SIZE, n_features))
         self.register_buffer("taken", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("used", torch.tensor(False))
         self.register_buffer("cells", torch.zeros(CELLS, n_channels))
         self.register_buffer("weight_of_cell", torch.ones(CELLS))
 
@@ -54,6 +63,17 @@ class PixelSample(nn.Module):
     def clear(self) -> None:
         """Begin anew."""
         self.taken.zero_()
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if bool(self.used):
+            for name in ("pixels", "features"):
+                del destination[prefix + name]
+
+    def _load_from_state_dict(self, state: Any, prefix: str, *rest: Any) -> None:
+        if bool(state.get(prefix + "used", False)):
+            state = {prefix + "pixels": self.pixels, prefix + "features": self.features, **state}
+        super()._load_from_state_dict(state, prefix, *rest)
 
     def add(self, pixels: Tensor, features: Tensor, quota: int) -> None:
         """Take at most `quota` of the pixels ``[N C]`` with their features ``[N F]``, drawn by torch's own generator."""
