@@ -38,6 +38,8 @@ OPTIONS = {
     "pretrain_rate": 0.001,
     "iterations": 400,
     "balance": 0.0,
+    "scale": "total",
+    "distance": 0.3,
 }
 """The method's options; all others are its defaults."""
 
