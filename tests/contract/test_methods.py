@@ -20,6 +20,7 @@ from selfseg.train.precision import Precision
 CPU = Precision(torch.device("cpu"), bf16=False, channels_last=True, compiled=False)
 SMALL = {
     "iterations": 6,
+    "pretrain_iterations": 4,
     "min_epochs": 1,
     "n_features": 12,
     "n_classes": 10,

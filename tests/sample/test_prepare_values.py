@@ -13,7 +13,18 @@ from selfseg.sample import intensity
 from selfseg.sample.prepare import Preparation
 
 RNG = np.random.default_rng(0)
-ALL_STEPS = ["range", "minmax", "max", "percentile", "zscore", "clahe=0.01", "unsharp=1", "rescale=0.5", "size=4"]
+ALL_STEPS = [
+    "range",
+    "minmax",
+    "max",
+    "percentile",
+    "zscore",
+    "robust",
+    "clahe=0.01",
+    "unsharp=1",
+    "rescale=0.5",
+    "size=4",
+]
 
 
 def apply(data, text, axes=None, **options):
@@ -65,6 +76,9 @@ def test_normalisations_are_their_formulas_in_each_channel():
     np.testing.assert_allclose(apply(data, "minmax").array, (plain - low) / (high - low), atol=1e-5)
     np.testing.assert_allclose(apply(data, "max").array, plain / _peak(plain), atol=1e-5)
     np.testing.assert_allclose(apply(data, "zscore").array, (plain - over(np.mean)) / over(np.std), atol=1e-4)
+    middle = over(np.median)
+    wide = 1.4826 * np.median(np.abs(plain - middle).reshape(3, -1), axis=1).reshape(3, 1, 1)
+    np.testing.assert_allclose(apply(data, "robust").array, (plain - middle) / wide, atol=1e-4)
     first, last = (np.percentile(plain.reshape(3, -1), p, axis=1).reshape(3, 1, 1) for p in (2, 98))
     want = np.clip((plain - first) / (last - first), 0, 1)
     np.testing.assert_allclose(apply(data, "percentile=2:98").array, want, atol=1e-5)
@@ -84,7 +98,9 @@ def test_one_colour_and_one_pixel_give_finite_numbers(text, value, shape):
         assert np.ptp(image.array, axis=(1, 2)).max() < 1e-5  # and nothing is made of the noise of rounding
 
 
-@pytest.mark.parametrize("step", ["minmax", "max", "percentile", "zscore", "percentile:global", "zscore:global"])
+@pytest.mark.parametrize(
+    "step", ["minmax", "max", "percentile", "zscore", "robust", "percentile:global", "zscore:global", "robust:global"]
+)
 def test_affine_changes_of_brightness_do_not_matter(step):
     data = RNG.random((20, 30)) + 0.1
     factor, offset = 37.0, (0 if step == "max" else -12)
@@ -193,7 +209,7 @@ def images(n=4, channels=3):
     ]
 
 
-@pytest.mark.parametrize("step", ["minmax", "max", "zscore", "percentile=5:95"])
+@pytest.mark.parametrize("step", ["minmax", "max", "zscore", "robust", "percentile=5:95"])
 def test_global_statistics_are_those_of_all_pixels_together(step):
     stack = images()
     fitted = Preparation.parse(f"{step}:global").fit(iter(stack))

@@ -161,7 +161,8 @@ class Method(nn.Module, ABC):
     def pictures(self, image: Tensor) -> dict[str, Tensor]:
         """Return pictures of how the method sees a prepared image ``[C *S]``, by name, on its scale: ``[C *S]`` or ``[C H W]``.
 
-        They change nothing that is learned. ``reconstruction`` is shown beside the labels while the method learns.
+        Integers ``[*S]`` are labels, from 1 on. They change nothing that is learned. ``reconstruction`` is shown beside the labels
+        while the method learns.
         """
         learning = self.training
         rebuilt = self.eval().rebuild(image[None])
@@ -169,7 +170,7 @@ class Method(nn.Module, ABC):
         return {} if rebuilt is None else {"reconstruction": rebuilt[0].float()}
 
     def status(self) -> Mapping[str, float]:
-        """Return figures worth showing while training, for example ``{"classes": 7}``."""
+        """Return figures worth showing while training and keeping in the journal, for example ``{"classes": 7}``."""
         return {}
 
     def stop_reason(self) -> str | None:

@@ -16,6 +16,7 @@ from selfseg.core.classes import ClassTable
 from selfseg.core.errors import ModelError, SelfsegError, explain
 from selfseg.core.files import write_json, write_text, writing
 from selfseg.methods._base import Method, find_method
+from selfseg.nets.own import options_from_file
 
 FORMAT = 1
 """Version of the folder's layout; a folder of a newer one is refused."""
@@ -82,8 +83,15 @@ def save_method(folder: Path, method: Method, name: str, table: ClassTable, fact
     write_json(folder / CONFIG, {**fixed, **facts})
 
 
-def load_method(folder: Path) -> Stored:
+def load_method(folder: Path, networks: str | None = None) -> Stored:
     """Read a model folder.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    networks
+        The module with networks of the user's own that this model needs, named again: nothing else is imported for it.
 
     Raises
     ------
@@ -106,8 +114,9 @@ def load_method(folder: Path) -> Stored:
     try:
         kind = find_method(facts["method"])
         config, n_channels, n_dims = kind.Config.build(facts["config"]), int(facts["n_channels"]), int(facts["n_dims"])
-        _check_room(partial(kind, config, n_channels, n_dims), (folder / WEIGHTS).stat().st_size)
-        method = kind(config, n_channels, n_dims)
+        with options_from_file(networks):
+            _check_room(partial(kind, config, n_channels, n_dims), (folder / WEIGHTS).stat().st_size)
+            method = kind(config, n_channels, n_dims)
         method.restore(load_file(folder / WEIGHTS))
         table = ClassTable.from_json(_read_json(folder / CLASSES, list))
         if max((source for item in table.classes for source in item.sources), default=0) >= method.n_classes:

@@ -1,6 +1,7 @@
 """Pictures while a method learns, and of how it sees an image once it has learned."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,7 +44,17 @@ def method_pictures(method: Method, prepared: Prepared) -> dict[str, NDArray[np.
     """Return the pictures of a method by name, ``[H W 3]`` uint8; of volumes the middle slice. Empty if it has none."""
     device = next((tensor.device for tensor in method.state().values()), torch.device("cpu"))
     made = method.pictures(torch.from_numpy(prepared.array).to(device))
-    return {name: shown(picture.cpu().numpy(), prepared.array) for name, picture in made.items()}
+    return {name: _drawn(picture.cpu().numpy(), prepared.array) for name, picture in made.items()}
+
+
+def _drawn(picture: NDArray[Any], prepared: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return a picture as RGB: labels ``[*S]`` in the colours of classes, all else as `shown`."""
+    if picture.dtype.kind == "f":
+        return shown(picture, prepared)
+    plane = picture[len(picture) // 2] if picture.ndim == 3 else picture
+    colours = np.array([(0, 0, 0, 0), *class_colours(int(plane.max()))], np.uint8)
+    coloured: NDArray[np.uint8] = colours[plane][..., :3]
+    return coloured
 
 
 def shown(picture: NDArray[np.float32], prepared: NDArray[np.float32]) -> NDArray[np.uint8]:

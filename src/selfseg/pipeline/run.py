@@ -34,15 +34,25 @@ def fit(inputs: Any, method: str = "feature_clustering", **options: Any) -> Segm
     return model.fit(inputs, **how)
 
 
-def load(folder: str | Path, device: str = "auto") -> Segmenter:
+def load(folder: str | Path, device: str = "auto", networks: str | None = None) -> Segmenter:
     """Read a model folder that `Segmenter.save` or `selfseg fit` wrote. Nothing in it is executed.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    device
+        Where to compute.
+    networks
+        Where the model was made with networks of your own (an option of deep k-means): the name of their module once more.
+        A name that stands in the folder alone is not imported.
 
     Raises
     ------
     ModelError
         If it is no model folder, damaged, or written by a newer version.
     """
-    return Segmenter.load(folder, device)
+    return Segmenter.load(folder, device, networks)
 
 
 def segment(inputs: Any, method: str = "feature_clustering", **options: Any) -> Result | list[Result]:

@@ -280,9 +280,9 @@ class Segmenter:
         save_method(Path(folder), self.method_, self.method, self.table_, stored, card)
 
     @classmethod
-    def load(cls, folder: Path | str, device: str = "auto") -> "Segmenter":
+    def load(cls, folder: Path | str, device: str = "auto", networks: str | None = None) -> "Segmenter":
         """Read a model folder (see `selfseg.load`)."""
-        stored = load_method(Path(folder))
+        stored = load_method(Path(folder), networks)
         try:
             model = cls(**{**stored.facts.get("params", {}), "method": stored.name, "device": device})
             parse_refinements(model.refine)

@@ -68,7 +68,7 @@ class Statistics:
         self._noise = max(self._noise, noise(pixels))
         if self._step.name == "zscore":
             self._add_moments(pixels)
-        if self._step.name == "percentile":
+        if self._step.name in ("percentile", "robust"):
             self._samples.append(pixels if whole else self._sample(pixels))
             if not whole and sum(sample.size for sample in self._samples) > MAX_SAMPLED:
                 self._samples = [sample[::2] for sample in self._samples]
@@ -89,6 +89,9 @@ class Statistics:
             return pixels
         return pixels[generator(0, "percentile", self._added).integers(0, len(pixels), self._quota)]
 
+    def _sampled(self) -> Values:
+        return self._samples[0] if len(self._samples) == 1 else np.concatenate(self._samples)
+
     def scaling(self) -> tuple[Scaling, tuple[str, ...]]:
         """Return the normalisation, and what should be said about it. A constant channel is never divided by zero."""
         name = self._step.name
@@ -98,8 +101,10 @@ class Statistics:
             low, scale = self._mean, np.sqrt(self._squares / self._count)
         elif name == "max":
             low, scale = np.zeros_like(low), np.maximum(np.abs(low), np.abs(high))
+        elif name == "robust":
+            low, scale = _median_scale(self._sampled())
         elif name == "percentile":
-            samples = self._samples[0] if len(self._samples) == 1 else np.concatenate(self._samples)
+            samples = self._sampled()
             first, last = np.stack([np.percentile(column, self._step.values) for column in samples.T], axis=1)
             flat = (first >= last) & (low < high)
             if flat.any():
@@ -111,6 +116,17 @@ class Statistics:
             scale = high - low
         scale = np.where(scale > self._noise * np.maximum(np.abs(self._low), np.abs(self._high)), scale, 1.0)
         return Scaling(tuple(map(float, low)), tuple(map(float, scale))), notes
+
+
+def _median_scale(samples: Values) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return median and 1.4826 median absolute deviations of each channel of ``[N C]``: as wide as sigma where values are normal.
+
+    Where more than half of the values are equal, the standard deviation takes its place.
+    """
+    middle = np.array([np.median(column) for column in samples.T], np.float64)
+    columns = list(zip(samples.T, middle, strict=True))
+    width = 1.4826 * np.array([np.median(np.abs(column - centre)) for column, centre in columns], np.float64)
+    return middle, np.where(width > 0, width, [column.std(dtype=np.float64) for column in samples.T])
 
 
 def unsharp(array: Values, radius: float, amount: float, limits: tuple[float, float]) -> Values:

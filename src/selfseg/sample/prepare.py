@@ -111,7 +111,7 @@ class Preparation:
     def parse(cls, text: str) -> "Preparation":
         """Make a preparation out of ``"step=value:value,step"``.
 
-        If no step normalises (`range`, `minmax`, `max`, `percentile`, `zscore`), `range` is added at the end: a
+        If no step normalises (`range`, `minmax`, `max`, `percentile`, `zscore`, `robust`), `range` is added at the end: a
         network is never fed raw integers.
 
         Raises
@@ -132,7 +132,7 @@ class Preparation:
     def fit(self, images: Iterable[Image]) -> "Preparation":
         """Return a preparation with the statistics that its global step takes over all training images.
 
-        Percentiles are of up to 16,384 pixels of each image, drawn by a fixed seed; the other statistics are of every
+        Percentiles and medians are of up to 16,384 pixels of each image, drawn by a fixed seed; the other statistics are of every
         valid pixel. Without a global step nothing is read.
 
         Raises

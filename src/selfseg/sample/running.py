@@ -98,6 +98,8 @@ class Running:
         """Do one step; `fitted` is the normalisation of a global one."""
         if step.name in ("rescale", "size", "border", "multiple"):
             self._resize(step)
+        elif step.name == "foreground":
+            self._leave_out(step)
         elif step.name == "clahe":
             low, high = self._extremes()
             self.array = intensity.equalize(self.array, low, high, step.values[0], int(step.values[1]))
@@ -122,6 +124,20 @@ class Running:
         if self.valid is not None:
             self.valid = geometry.forward_valid(self.valid, change)
         self.changes.append(change)
+
+    def _leave_out(self, step: Step) -> None:
+        """Mark pixels that are not above a threshold as not valid, at the image's own size."""
+        if self.changes:
+            fix = "put it before the steps that change the size"
+            got = f"{self.changes[-1].kind} before it"
+            raise UsageError(explain(f"preparation step {step}", expected="the image's own size", got=got, fix=fix))
+        inside = self.array.max(axis=-1) > step.values[0]
+        self.valid = inside if self.valid is None else inside & self.valid
+        if not self.valid.any():
+            got, fix = f"no valid pixel above {step.values[0]:g}", "lower the threshold"
+            raise InputError(explain(self.source, expected="some foreground", got=got, fix=fix))
+        self.original_valid = self.valid
+        self.array[~self.valid] = self.array[self.valid].mean(axis=0, dtype=np.float64)
 
     def _to_range(self) -> None:
         low, high = self._extremes()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from selfseg.core.errors import UsageError, explain
 
 IMAGE, GLOBAL = "image", "global"
-NORMALISING = ("range", "minmax", "max", "percentile", "zscore")
+NORMALISING = ("range", "minmax", "max", "percentile", "zscore", "robust")
 """Steps after which the values are fit for a network; `range` is added where none is named."""
 
 
@@ -21,6 +21,8 @@ class Bounds:
 
     def __str__(self) -> str:
         kind = "whole numbers" if self.whole else "numbers"
+        if not math.isfinite(self.low):
+            return kind
         upper = f" up to {self.high:g}" if math.isfinite(self.high) else ""
         return f"{kind} {'from' if self.closed else 'above'} {self.low:g}{upper}"
 
@@ -34,6 +36,7 @@ FACTOR = Bounds(0, 16, closed=False)
 POSITIVE = Bounds(0, 1000, closed=False)
 PIXELS = Bounds(0, whole=True)
 COUNT = Bounds(1, whole=True)
+ANY = Bounds(-math.inf)
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,12 @@ KINDS: dict[str, StepKind] = {
     "size": StepKind("size=N", "shrink until the longest side has at most N pixels", (1, 1), (COUNT,)),
     "border": StepKind("border=N or N:N", "cut N pixels off each side", (1, 3), (PIXELS,)),
     "multiple": StepKind("multiple=N or N:N", "cut about the centre to sides that N divides", (1, 3), (COUNT,)),
+    "foreground": StepKind(
+        "foreground=T",
+        "leave out pixels whose brightest channel is not above T, here and in all that follows",
+        (1, 1),
+        (ANY,),
+    ),
     "clahe": StepKind(
         "clahe=CLIP:TILES",
         "equalise the contrast locally, limited by CLIP 0-1, in TILES tiles a side",
@@ -89,6 +98,7 @@ KINDS: dict[str, StepKind] = {
         takes_scope=True,
     ),
     "zscore": StepKind("zscore", "mean 0 and standard deviation 1 in each channel", takes_scope=True),
+    "robust": StepKind("robust", "median 0 and 1.4826 median absolute deviations 1 in each channel", takes_scope=True),
 }
 
 
@@ -108,7 +118,7 @@ class Step:
 def list_steps() -> str:
     """Return every step with its meaning, in one line."""
     known = "; ".join(f"{kind.usage} ({kind.meaning})" for kind in KINDS.values())
-    return f"steps: {known}; minmax, max, percentile and zscore take :global for statistics over all training images"
+    return f"steps: {known}; minmax, max, percentile, zscore and robust take :global for statistics over all training images"
 
 
 def parse_steps(text: str) -> tuple[Step, ...]:

@@ -3,8 +3,13 @@
 import torch
 from torch import Tensor
 
+DRAWS = 8
+"""Places that are tried for one window."""
 
-def random_windows(images: Tensor, valid: Tensor | None, side: int) -> tuple[Tensor, Tensor | None]:
+
+def random_windows(
+    images: Tensor, valid: Tensor | None, side: int, least_valid: float = 0.0
+) -> tuple[Tensor, Tensor | None]:
     """Cut one window out of each image at a random place, from torch's own generator.
 
     Padding at the end of an image (pixels beyond the last valid one along an axis) is not looked at. Where an image is
@@ -18,6 +23,9 @@ def random_windows(images: Tensor, valid: Tensor | None, side: int) -> tuple[Ten
         ``[B *S]`` bool; None = every pixel counts.
     side
         Side of the windows in pixels, along every axis.
+    least_valid
+        Share of the pixels of a window that must count. Where they do not, another place is drawn, up to `DRAWS` times, and the
+        window with most pixels that count is taken.
 
     Returns
     -------
@@ -27,24 +35,43 @@ def random_windows(images: Tensor, valid: Tensor | None, side: int) -> tuple[Ten
     cut, counted = [], []
     for b, image in enumerate(images):
         inside = image.new_ones(image.shape[1:], dtype=torch.bool) if valid is None else valid[b]
-        index: list[Tensor] = []
-        for axis, used in enumerate(extent(inside)):
-            length = min(side, used)
-            start = int(torch.randint(used - length + 1, ()))
-            index.append(start + _mirrored(length, side, image.device))
-            image = image.index_select(axis + 1, index[-1])
-            inside = inside.index_select(axis, index[-1])
-        cut.append(image)
-        counted.append(inside)
+        reach = extent(inside)
+        index, window = _drawn(inside, reach, side)
+        for _ in range(DRAWS - 1):
+            if float(window.float().mean()) >= least_valid:
+                break
+            other, seen = _drawn(inside, reach, side)
+            if int(seen.sum()) > int(window.sum()):
+                index, window = other, seen
+        cut.append(_taken(image, index, 1))
+        counted.append(window)
     together = torch.stack(counted)
     return torch.stack(cut), None if bool(together.all()) else together
 
 
+def _drawn(inside: Tensor, extent: list[int], side: int) -> tuple[list[Tensor], Tensor]:
+    """Return the indices along each axis of a window at a random place, and which of its pixels count."""
+    index = []
+    for used in extent:
+        length = min(side, used)
+        start = int(torch.randint(used - length + 1, ()))
+        index.append(start + _mirrored(length, side, inside.device))
+    return index, _taken(inside, index, 0)
+
+
+def _taken(array: Tensor, index: list[Tensor], first: int) -> Tensor:
+    for axis, chosen in enumerate(index, first):
+        array = array.index_select(axis, chosen)
+    return array
+
+
 def extent(inside: Tensor) -> list[int]:
-    """Return how far the valid pixels of ``[*S]`` reach along each axis; the whole axis if there are none."""
+    """Return how far the valid pixels reach along each axis; the whole axis if there are none."""
     if not bool(inside.any()):
         return list(inside.shape)
-    return [int(places.max()) + 1 for places in inside.nonzero().T]
+    axes = range(inside.ndim)
+    used = (inside.any(dim=[other for other in axes if other != axis]) if inside.ndim > 1 else inside for axis in axes)
+    return [int(line.nonzero()[-1]) + 1 for line in used]
 
 
 def _mirrored(length: int, wanted: int, device: torch.device) -> Tensor:

@@ -236,6 +236,9 @@ def predict(
     memory: Memory = None,
     write: Write = None,
     ngff: Ngff = "0.5",
+    networks: Annotated[
+        str | None, Parameter(help="Module with networks of your own that the model was made with: it will be run.")
+    ] = None,
     quiet: Quiet = False,
 ) -> int:
     """Segment images with a model that has learned before."""
@@ -244,7 +247,7 @@ def predict(
     from selfseg.pipeline import predict as run
 
     bar = Bar(quiet)
-    fitted = load(model, device)
+    fitted = load(model, device, networks)
     if refine is not None:
         fitted.set_params(refine=refine)
     where: dict[str, Any] = {"axes": axes, "limit": limit, "write": write or "tiff", "ngff": ngff}

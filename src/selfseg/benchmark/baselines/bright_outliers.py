@@ -1,0 +1,21 @@
+"""Bright outliers: pixels whose robust z-score is above 2.5, the fixed threshold for lesions in FLAIR."""
+
+import numpy as np
+
+from selfseg.benchmark.baselines._pixels import class_ids, n_wanted, read_pixels
+from selfseg.benchmark.outcome import Outcome
+from selfseg.core.image import Image
+
+THRESHOLD = 2.5
+"""Robust standard deviations above the median: 1.4826 median absolute deviations each."""
+
+
+def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
+    """Return two classes, or one where no pixel is above the threshold; the number that is asked for does not matter."""
+    pixels = read_pixels(image)
+    n_wanted(n_classes, 2)
+    light = np.where(pixels.valid[..., None], image.channels_last(), 0).astype(np.float64).mean(-1)
+    inside = light[pixels.valid]
+    middle = np.median(inside)
+    width = 1.4826 * np.median(np.abs(inside - middle))
+    return Outcome(class_ids((light > middle + THRESHOLD * width).astype(np.int32), pixels))

@@ -1,0 +1,300 @@
+"""Deep k-means: an autoencoder learns features of pixels, then features and cluster centres learn together.
+
+Yang, Fu, Sidiropoulos & Hong, "Towards K-means-friendly Spaces", ICML 2017 (DCN), for the pixels of images. The autoencoder is
+trained alone until its error is low enough; k-means on its features gives the centres; then each batch moves the network (it
+must still rebuild the image, and each pixel should lie near its centre) and after that the centres, with the network at rest.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, Optimizer
+
+from selfseg.losses.deep_clustering import centre_distances, nearest_distance, sharpened_divergence, student_t
+from selfseg.losses.reconstruction import reconstruction
+from selfseg.methods._base import Batch, Method, MethodConfig
+from selfseg.nets.explained import Explained
+from selfseg.nets.feature_space import FeatureSpace
+from selfseg.nets.float32 import in_float32
+from selfseg.nets.own import own_networks
+from selfseg.nets.phases import ALONE, GATHERING, TOGETHER, Phases
+from selfseg.nets.pixel_sample import SIZE
+from selfseg.nets.population import calibrate_batch_norms
+from selfseg.nets.residual_decoder import ResidualDecoder, start_near
+from selfseg.nets.strided_unet import StridedUNet
+from selfseg.sample.windows import random_windows
+
+LEAST_VALID = 0.25
+"""Random windows are drawn again, some times, until this share of their pixels counts."""
+
+
+class DeepKMeansConfig(MethodConfig):
+    """Options."""
+
+    prepare: str = "size=240,range"
+    """Preparation of every image, in order, as named steps: ``foreground=0,percentile=1:99.8``. Stored and repeated at prediction."""
+
+    n_clusters: int = Field(default=4, ge=1, le=255)
+    """Clusters (the paper's K), if `classes` is empty."""
+
+    n_features: int = Field(default=16, ge=1, le=4096)
+    """Features of a pixel (the paper's R)."""
+
+    width: int = Field(default=8, ge=1)
+    """Channels of the first level of encoder and decoder; each level below doubles those of the encoder."""
+
+    depth: int = Field(default=2, ge=0, le=6)
+    """Levels below the first in the encoder: how far around a pixel it looks."""
+
+    networks: str = ""
+    """Your own encoder and decoder: a module, ``package.module``, with functions of these names (`selfseg.nets.own`)."""
+
+    rectified: bool = False
+    """End encoder and decoder with a ReLU, as the original for brain images does. Features can die of it."""
+
+    scale: Literal["effect", "total", "each", "none"] = "effect"
+    """Scale of the features in distances: by their effect on the rebuilt image; one factor for all; variance 1 each; or raw (paper)."""
+
+    noise: float = Field(default=0.05, ge=0)
+    """Standard deviation of the noise that is added to the encoder's input while training, in units of the prepared image."""
+
+    patch: int | None = Field(default=None, ge=4)
+    """Side of the random window, in pixels, that is cut out of each image anew in every batch; empty = the whole image."""
+
+    pretrain_iterations: int = Field(default=150, ge=0)
+    """Batches for the autoencoder alone, at most; whole passes over the images."""
+
+    target_error: float = Field(default=0.05, ge=0)
+    """The autoencoder is good enough when it leaves this share of the images' variance unexplained. 0 = all batches are used."""
+
+    iterations: int = Field(default=100, ge=1)
+    """Batches for network and centres together; whole passes over the images."""
+
+    min_epochs: int = Field(default=1, ge=1)
+    """Passes over the images in either phase, at least."""
+
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """Adam, or stochastic gradient descent with Nesterov's momentum .9 as in the paper."""
+
+    pretrain_rate: float = Field(default=0.003, gt=0)
+    """Step size while the autoencoder learns alone."""
+
+    learning_rate: float = Field(default=0.001, gt=0)
+    """Step size while network and centres learn together."""
+
+    reconstruction: float = Field(default=1.0, gt=0)
+    """Weight of the mean squared error of the rebuilt image, which is divided by the variance of the images."""
+
+    distance: float = Field(default=0.1, ge=0)
+    """Weight of the mean squared distance to the nearest centre, per feature (the paper's lambda). 0 = k-means afterwards only."""
+
+    warm_up: float = Field(default=0.3, ge=0, le=1)
+    """Share of the joint training over which the weight of the distance grows from 0."""
+
+    balance: float = Field(default=0.5, ge=0, le=1)
+    """How far rare kinds of pixels are raised: 0 = every pixel counts the same, 1 = every kind of pixel does."""
+
+    by_size: bool = False
+    """In the distance, every cluster counts the same however large it is."""
+
+    sharpen: float = Field(default=0.0, ge=0)
+    """Weight of the divergence between soft assignments and their sharpened target (Xie et al. 2016). 0 switches it off."""
+
+    masked: float = Field(default=0.0, ge=0)
+    """Weight of the error of the image rebuilt as a sum over clusters, each from its own pixels' features. 0 switches it off."""
+
+    memory: int | None = Field(default=20, ge=1)
+    """Batches that the centres remember, so that they never freeze; empty = all, as in the paper."""
+
+    restarts: int = Field(default=8, ge=1)
+    """Runs of k-means++ that the first centres are the best of."""
+
+    freedom: float = Field(default=1.0, gt=0)
+    """Degrees of freedom of Student's t, which turns distances into probabilities: the larger, the surer."""
+
+
+class DeepKMeans(Method):
+    """Deep k-means. See the module's docstring; `DeepKMeansConfig` lists every option."""
+
+    Config = DeepKMeansConfig
+    config: DeepKMeansConfig
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "fast": {"prepare": "size=160,range", "pretrain_iterations": 80, "iterations": 50, "n_features": 8},
+        "flair": {"prepare": "foreground=0,percentile=50:99.9", "patch": 40},
+        "paper": {
+            "prepare": "range",
+            "n_clusters": 10,
+            "n_features": 10,
+            "scale": "none",
+            "noise": 0.0,
+            "target_error": 0.0,
+            "min_epochs": 50,
+            "batch_size": 128,
+            "optimizer": "sgd",
+            "pretrain_rate": 0.01,
+            "learning_rate": 0.05,
+            "warm_up": 0.0,
+            "balance": 0.0,
+            "memory": None,
+        },
+    }
+    deviations = (
+        "the network is a convolutional one for pixels: the paper's is fully connected, and pretrained layer by layer",
+        "the terms are means, per value in units of the images' variance and per feature: the paper's lambda is in other units",
+    )
+
+    def __init__(self, config: DeepKMeansConfig, n_channels: int, n_dims: int = 2) -> None:
+        super().__init__(config, n_channels, n_dims)
+        width, features, rectified = config.width, config.n_features, config.rectified
+        encoder: nn.Module = StridedUNet(n_channels, features, width, config.depth, n_dims, rectified)
+        self.decoder: nn.Module = ResidualDecoder(features, n_channels, width, 3, n_dims, rectified)
+        if config.networks:
+            encoder, self.decoder = own_networks(config.networks, n_channels, features, n_dims)
+        self.space = FeatureSpace(encoder, n_channels, features, self.n_classes, config.scale, config.balance)
+        self.explained = Explained()
+        self.phases = Phases((config.pretrain_iterations, config.iterations), config.min_epochs, config.batch_size)
+
+    @property
+    def n_classes(self) -> int:
+        return self.config.classes or self.config.n_clusters
+
+    def n_steps(self, n_images: int) -> int:
+        """Return the batches of both phases and of the pass between them; fewer are done if the autoencoder is soon good."""
+        return self.phases.n_steps(n_images)
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        """Return one for each phase, both over all weights."""
+        rates = {"alone": self.config.pretrain_rate, "together": self.config.learning_rate}
+        if self.config.optimizer == "sgd":
+            return {name: SGD(self.parameters(), lr=rate, momentum=0.9, nesterov=True) for name, rate in rates.items()}
+        return {name: Adam(self.parameters(), lr=rate) for name, rate in rates.items()}
+
+    def steps(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """Yield the autoencoder's error alone, later with the distance to the centres, which move after each step.
+
+        The pass between the two yields nothing: it gathers features, and k-means on them gives the centres.
+        """
+        if self.phases.now == GATHERING:
+            self._gather(batch)
+            return
+        images, valid = self._view(batch)
+        if self.phases.now == ALONE:
+            terms = self._error_alone(images, valid)
+            yield "alone", terms
+            self.explained.judge(terms["reconstruction"] / self.config.reconstruction, batch.ends_epoch)
+            self._end_batch_alone(batch)
+        else:
+            yield "together", self._terms(images, valid)
+            self._move(images, valid, batch.ends_epoch)
+
+    def _view(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Whole images, or a random window of each."""
+        if self.config.patch is None:
+            return batch.images, batch.valid
+        return random_windows(batch.images, batch.valid, self.config.patch, LEAST_VALID)
+
+    def _noisy(self, images: Tensor) -> Tensor:
+        return images + self.config.noise * torch.randn_like(images) if self.config.noise else images
+
+    @in_float32
+    def _error_alone(self, images: Tensor, valid: Tensor | None) -> dict[str, Tensor]:
+        if not int(self.explained.n_batches):
+            start_near(self.space.encoder, self.decoder, images, valid)
+        self.explained.look_at(images, valid)
+        error = self._error(self.decoder(self.space(self._noisy(images))), images, valid)
+        return {"reconstruction": self.config.reconstruction * error}
+
+    def _error(self, rebuilt: Tensor, images: Tensor, valid: Tensor | None) -> Tensor:
+        """Share of the images' variance that the rebuilt images leave unexplained."""
+        return self.explained.share(reconstruction(rebuilt.float(), images, valid))
+
+    def _end_batch_alone(self, batch: Batch) -> None:
+        """The first phase ends after a whole pass: when the error is low enough, or at the last of its passes."""
+        self.phases.count(len(batch.images), batch.ends_epoch)
+        enough = self.phases.least() and self.explained.enough(self.config.target_error)
+        if batch.ends_epoch and (enough or self.phases.done()):
+            self.phases.enter(GATHERING)
+
+    def _gather(self, batch: Batch) -> None:
+        """Take features of these images into the sample; after the last of them find the centres in it."""
+        phases, space = self.phases, self.space
+        with torch.autocast(batch.images.device.type, enabled=False):
+            space.weigh(*self._view(batch), self.decoder)
+            phases.seen += space.gather(batch, max(1, SIZE // int(phases.n_images)))
+        if batch.ends_epoch:
+            space.begin(float(phases.seen), self.config.restarts, seed=int(torch.randint(2**62, ())))
+            phases.enter(TOGETHER)
+
+    @in_float32
+    def _terms(self, images: Tensor, valid: Tensor | None) -> dict[str, Tensor]:
+        """Reconstruction, distance (paper eq. 5), and the terms that are switched on, each with its weight."""
+        config, space = self.config, self.space
+        features = space(self._noisy(images))
+        terms = {"reconstruction": config.reconstruction * self._error(self.decoder(features), images, valid)}
+        z = space.norm(features, valid)
+        if config.distance:
+            labels, weights = space.nearest(z, images)
+            counted = weights if valid is None else weights * valid
+            grown = min(1.0, self.phases.progress() / config.warm_up) if config.warm_up else 1.0
+            apart = nearest_distance(z, space.centres, labels, counted, config.by_size)
+            terms["distance"] = config.distance * grown * apart
+        if config.sharpen:
+            terms["sharpen"] = config.sharpen * sharpened_divergence(self._soft(z), valid)
+        if config.masked:
+            parts = [self.decoder(features * share) for share in self._soft(z).split(1, dim=1)]
+            terms["masked"] = config.masked * self._error(torch.stack(parts).sum(0), images, valid)
+        return terms
+
+    def _soft(self, z: Tensor) -> Tensor:
+        return student_t(centre_distances(z, self.space.centres), self.space.moving.spread, self.config.freedom)
+
+    @in_float32
+    def _move(self, images: Tensor, valid: Tensor | None, ends_pass: bool) -> None:
+        """Move the centres, with the network at rest (paper, section 3.3.2)."""
+        self.space.move(images, valid, self.config.memory, ends_pass)
+        self.phases.count(len(images), ends_pass)
+        self.space.moving.keep(self.phases.progress())
+
+    def status(self) -> dict[str, float]:
+        """Return the phase, and in the last one inertia, way of the centres and share of the smallest cluster."""
+        if self.phases.now != TOGETHER:
+            return {"phase": self.phases.now + 1}
+        return {"phase": TOGETHER + 1, **self.space.moving.figures()}
+
+    def stop_reason(self) -> str | None:
+        """Stop after the passes of the joint training, which comes early where the autoencoder was soon good enough."""
+        done = self.phases.now == TOGETHER and self.phases.done()
+        return "the autoencoder was good enough early, and the joint training is done" if done else None
+
+    def finish(self, batches: Callable[[], Iterable[Batch]]) -> None:
+        """Fix the statistics, let the centres come to rest, and give each cluster a pixel at least."""
+        self.eval()
+        calibrate_batch_norms(self, lambda: (self.decoder(self.space(batch.images)) for batch in batches()))
+        self.space.settle(batches, max(1, int(self.phases.n_images)))
+
+    @torch.no_grad()
+    @in_float32
+    def assign(self, images: Tensor) -> Tensor:
+        """Return soft assignments by Student's t, ``[B K *S]``; all equal before there are centres."""
+        return self._soft(self.space.at_rest(images))
+
+    @torch.no_grad()
+    def rebuild(self, images: Tensor) -> Tensor:
+        return self.decoder(self.space.raw(images)).float()
+
+    @torch.no_grad()
+    def pictures(self, image: Tensor) -> dict[str, Tensor]:
+        """Return the rebuilt image ``[C *S]``, and what was there before: clusters ``[*S]`` of pixels and of first features."""
+        by_pixel, before = self.space.earlier_labels(image[None])
+        return super().pictures(image) | {"k-means on pixels": by_pixel[0] + 1, "before joint training": before[0] + 1}
+
+    def training_bytes(self, n_pixels: int) -> int:
+        """Estimate from the maps that autoencoder and distances keep for the backward pass."""
+        config = self.config
+        n_pixels = min(n_pixels, (config.patch or n_pixels) ** self.n_dims * config.batch_size)
+        masked = self.n_classes * (16 * config.width + config.n_features) if config.masked else 0
+        return 4 * n_pixels * (40 * config.width + 10 * config.n_features + masked)

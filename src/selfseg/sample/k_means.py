@@ -1,0 +1,276 @@
+"""K-means on rows of any device: exact assignment, k-means++ with restarts, Lloyd's iterations, and centres that move by mini-batch.
+
+Distances are sums of squared differences, not the expanded form with a product, which loses the digits of close rows. On a CPU
+one kernel reads each row once for its label, its distance and the sums of its cluster; elsewhere torch does the same in pieces.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from selfseg.core.errors import InputError, explain
+from selfseg.core.seed import derive, generator
+from selfseg.sample._k_means_kernels import pass_over
+
+PIECE = 1 << 16
+"""Rows that are looked at together where torch computes."""
+
+SEEDING_ROWS = 1 << 14
+"""Rows that `stream_k_means` seeds its centres from."""
+
+
+class Assigned(NamedTuple):
+    """Rows given to their nearest centre.
+
+    Attributes
+    ----------
+    labels
+        ``[N]`` int64; of equally near centres the first.
+    distances
+        ``[N]`` squared distance to that centre.
+    sums, mass
+        ``[K F]`` and ``[K]`` float64: weighted sum of the rows of each centre, and sum of their weights.
+    """
+
+    labels: Tensor
+    distances: Tensor
+    sums: Tensor
+    mass: Tensor
+
+
+class Clusters(NamedTuple):
+    """Centres ``[K F]``, the mass ``[K]`` of their rows, and the inertia: the weighted mean squared distance of a row."""
+
+    centres: Tensor
+    mass: Tensor
+    inertia: float
+
+
+@torch.no_grad()
+def assign_rows(rows: Tensor, centres: Tensor, weights: Tensor | None = None) -> Assigned:
+    """Give each row to its nearest centre.
+
+    Parameters
+    ----------
+    rows
+        ``[N F]`` float32.
+    centres
+        ``[K F]``, K at least 1.
+    weights
+        ``[N]``, what each row counts; None = 1.
+    """
+    rows, centres = rows.detach().float(), centres.detach().float()
+    if rows.device.type == "cpu":
+        counted = np.empty(0, np.float32) if weights is None else weights.float().numpy()
+        found = pass_over(rows.contiguous().numpy(), counted, centres.contiguous().numpy())
+        return Assigned(*(torch.from_numpy(part) for part in found))
+    parts = [
+        _assign_piece(piece, centres, part)
+        for piece, part in zip(rows.split(PIECE), _split(weights, rows), strict=True)
+    ]
+    labels, distances, sums, mass = zip(*parts, strict=True)
+    return Assigned(torch.cat(labels), torch.cat(distances), torch.stack(sums).sum(0), torch.stack(mass).sum(0))
+
+
+def _split(weights: Tensor | None, rows: Tensor) -> tuple[Tensor, ...]:
+    return (rows.new_ones(len(rows)) if weights is None else weights.float()).split(PIECE)
+
+
+def _assign_piece(rows: Tensor, centres: Tensor, weights: Tensor) -> tuple[Tensor, ...]:
+    with torch.autocast(rows.device.type, enabled=False):
+        labels = torch.cdist(rows, centres, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
+        distances = (rows - centres[labels]).square().sum(1)
+        # A product with one-hot rows adds up in a fixed order; index_add_ on a GPU does not.
+        share = F.one_hot(labels, len(centres)).double() * weights[:, None]
+        return labels, distances, share.T @ rows.double(), share.sum(0)
+
+
+@torch.no_grad()
+def seed_centres(rows: Tensor, n_clusters: int, seed: int, weights: Tensor | None = None) -> Tensor:
+    """Return centres ``[K F]`` among the rows by greedy k-means++ (Arthur & Vassilvitskii, SODA 2007).
+
+    Each further centre is drawn with a probability that grows with its weighted squared distance to those chosen; of
+    2 + ln K draws the one that leaves the least is taken. The draws are the same on every device.
+
+    Parameters
+    ----------
+    rows, weights
+        As in `assign_rows`.
+    n_clusters
+        K. Where fewer rows differ, centres coincide.
+    seed
+        Decides the draws.
+
+    Raises
+    ------
+    InputError
+        If there is no row.
+    """
+    if len(rows) == 0:
+        fix = "check the mask of the images"
+        raise InputError(explain("k-means", expected="at least one row", got="none", fix=fix))
+    draws = generator(seed, "k-means++").random((n_clusters, 2 + int(np.log(n_clusters))))
+    counted = rows.new_ones(len(rows), dtype=torch.float64) if weights is None else weights.double()
+    chosen = [_drawn(counted, draws[0, :1])[0]]
+    nearest = (rows - rows[chosen[0]]).square().sum(1).double()
+    for k in range(1, n_clusters):
+        candidates = _drawn(counted * nearest, draws[k])
+        reached = [torch.minimum(nearest, (rows - rows[i]).square().sum(1)) for i in candidates]
+        best = int(torch.stack([(counted * left).sum() for left in reached]).argmin())
+        chosen.append(candidates[best])
+        nearest = reached[best]
+    return rows[torch.stack(chosen)].clone()
+
+
+def _drawn(chances: Tensor, draws: np.ndarray) -> Tensor:
+    """Return the indices that `draws` in 0-1 stand for, with the given chances; any index where all chances are 0."""
+    cumulated = chances.cumsum(0)
+    if not float(cumulated[-1]) > 0:
+        cumulated = torch.ones_like(chances).cumsum(0)
+    wanted = torch.from_numpy(draws).to(chances.device) * cumulated[-1]
+    return torch.searchsorted(cumulated, wanted, right=True).clamp(max=len(chances) - 1)
+
+
+@torch.no_grad()
+def lloyd(
+    rows: Tensor, centres: Tensor, weights: Tensor | None = None, iterations: int = 100, tolerance: float = 1e-4
+) -> Clusters:
+    """Move centres to the means of their rows until they rest (Lloyd, IEEE Trans. Inf. Theory 28, 1982).
+
+    A centre without rows goes to the row that is farthest from its own centre; one with few rows stays, however few they are.
+
+    Parameters
+    ----------
+    rows, weights
+        As in `assign_rows`.
+    centres
+        ``[K F]``, where to begin.
+    iterations
+        At most so many.
+    tolerance
+        Stop when the centres move by no more than this share of the variance of the rows, in summed squares. 0 = when no row
+        changes its centre.
+    """
+    rest = tolerance * float(rows.var(0, correction=0).mean()) if tolerance else 0.0
+    found, before = assign_rows(rows, centres, weights), None
+    for _ in range(iterations):
+        moved = means_of(found, rows, centres)
+        still = before is not None and torch.equal(before, found.labels)
+        shift = float((moved - centres).square().sum())
+        centres, before = moved, found.labels
+        found = assign_rows(rows, centres, weights)
+        if still or (tolerance and shift <= rest):
+            break
+    counted = found.distances.double() if weights is None else found.distances.double() * weights
+    return Clusters(centres, found.mass, float(counted.sum() / found.mass.sum()))
+
+
+def means_of(found: Assigned, rows: Tensor, centres: Tensor) -> Tensor:
+    """Return the means of the clusters ``[K F]``; those without rows begin anew (`revived`)."""
+    moved = (found.sums / found.mass.clamp(min=1e-300)[:, None]).to(centres.dtype)
+    empty = found.mass == 0
+    return revived(torch.where(empty[:, None], centres, moved), empty, rows, found.distances)
+
+
+def revived(centres: Tensor, empty: Tensor, rows: Tensor, distances: Tensor) -> Tensor:
+    """Return the centres ``[K F]`` with each `empty` ``[K]`` one at one of the rows that are farthest from their centres.
+
+    A row that lies on its centre is taken by none: where fewer rows differ than there are centres, some stay empty.
+    """
+    places = empty.nonzero().flatten()
+    far = distances.topk(min(len(places), len(rows)))
+    chosen = far.indices[far.values > 0]
+    result = centres.clone()
+    result[places[: len(chosen)]] = rows[chosen].to(centres.dtype)
+    return result
+
+
+@torch.no_grad()
+def k_means(
+    rows: Tensor, n_clusters: int, seed: int, weights: Tensor | None = None, restarts: int = 8, iterations: int = 100
+) -> Clusters:
+    """Cluster rows: the best of several runs of `lloyd`, each from centres of its own by `seed_centres`.
+
+    Parameters
+    ----------
+    rows, weights
+        As in `assign_rows`.
+    n_clusters
+        K.
+    seed
+        Decides the starts.
+    restarts
+        Runs; the one with the least inertia is kept.
+    iterations
+        Of each run, at most.
+    """
+    starts = (seed_centres(rows, n_clusters, derive(seed, "restart", i), weights) for i in range(restarts))
+    return min((lloyd(rows, start, weights, iterations) for start in starts), key=lambda run: run.inertia)
+
+
+@torch.no_grad()
+def moved_centres(centres: Tensor, counts: Tensor, found: Assigned, memory: float | None) -> tuple[Tensor, Tensor]:
+    r"""Move centres towards the rows of a batch (Sculley, WWW 2010, algorithm 1, in one stroke for the batch).
+
+    .. math:: n_k \leftarrow \gamma n_k + m_k, \quad c_k \leftarrow c_k + \frac{m_k}{n_k} (\bar{x}_k - c_k)
+
+    with the mass m of the batch. With gamma = 1 the centres freeze as counts grow; with gamma = 1 - 1 / memory they keep moving, at
+    the pace of the last `memory` batches, and a centre that gets no rows rests where it is.
+
+    Parameters
+    ----------
+    centres, counts
+        ``[K F]``, and ``[K]`` float64: the mass each has seen.
+    found
+        The batch, assigned to these centres.
+    memory
+        Batches to remember; None = all.
+
+    Returns
+    -------
+    centres, counts
+        The new ones.
+    """
+    kept = counts if memory is None else counts * (1 - 1 / max(memory, 1.0))
+    after = torch.where(found.mass > 0, kept + found.mass, counts)
+    pace = torch.where(found.mass > 0, 1 / after.clamp(min=1e-300), torch.zeros_like(after))
+    step = pace[:, None] * (found.sums - found.mass[:, None] * centres.double())
+    return (centres.double() + step).to(centres.dtype), after
+
+
+@torch.no_grad()
+def stream_k_means(
+    rows: Tensor, n_clusters: int, seed: int, restarts: int = 3, passes: int = 1, batch: int = 1 << 16
+) -> tuple[Clusters, Tensor]:
+    """Cluster more rows than Lloyd's iterations are quick enough for: seeds from a sample, then passes by mini-batch.
+
+    Batches are contiguous pieces in an order of the seed's choice: where rows lie sorted, shuffle them first.
+
+    Parameters
+    ----------
+    rows
+        ``[N F]``; may be a memory map.
+    n_clusters, seed, restarts
+        As in `k_means`, which clusters a sample of `SEEDING_ROWS` rows.
+    passes
+        Passes over all rows.
+    batch
+        Rows that move the centres together.
+
+    Returns
+    -------
+    clusters, labels
+        With the inertia of all rows, and their labels ``[N]``.
+    """
+    chosen = generator(seed, "sample").integers(0, len(rows), min(len(rows), SEEDING_ROWS))
+    start = k_means(rows[torch.from_numpy(chosen)], n_clusters, seed, restarts=restarts)
+    centres, counts = start.centres, torch.zeros_like(start.mass)
+    pieces = rows.split(batch)
+    for turn in range(passes):
+        for i in generator(seed, "pass", turn).permutation(len(pieces)):
+            centres, counts = moved_centres(centres, counts, assign_rows(pieces[i], centres), None)
+    found = assign_rows(rows, centres)
+    return Clusters(centres, found.mass, float(found.distances.double().mean())), found.labels
