@@ -1,7 +1,7 @@
 """Fitting: from inputs to a model whose classes are ordered, and to its folder if one was asked for."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,10 +24,12 @@ from selfseg.pipeline.watch import LOOKS, TruthWatch, watch_truth
 from selfseg.read import find_hints, find_inputs
 from selfseg.sample.prepare import Preparation
 from selfseg.sample.stream import Batch, Stream
+from selfseg.train.control import Control
 from selfseg.train.loop import Training
 from selfseg.train.precision import Precision, choose_device, choose_precision
 
 RUN, CHECKPOINT, JOURNAL, PREVIEWS = "training.json", "checkpoint.safetensors", "journal.jsonl", "previews"
+CHECKPOINTS = "checkpoints"
 
 
 @dataclass
@@ -70,6 +72,14 @@ class Fitting:
         Seconds between two checkpoints and two previews.
     progress
         Who watches.
+    preview
+        Called with the method, the training set and the number of finished steps, in place of the preview pictures in `out`.
+    control
+        Asked after every step whether to go on, pause or finish.
+    begin
+        Checkpoint of another run to begin from.
+    keep_checkpoints
+        Keep every checkpoint in `out`, so that a run can be forked from any of them.
     """
 
     name: str
@@ -88,6 +98,10 @@ class Fitting:
     checkpoint_every: float = 20.0
     preview_every: float = 10.0
     progress: Progress | None = None
+    preview: Callable[[Method, TrainingSet, int], None] | None = None
+    control: Control | None = None
+    begin: str | Path | None = None
+    keep_checkpoints: bool = False
 
     @property
     def folder(self) -> Path | None:
@@ -156,11 +170,19 @@ class Fitting:
             journal=None if folder is None else folder / JOURNAL,
             checkpoint_every=self.checkpoint_every,
             preview_every=self.preview_every,
-            preview=None if folder is None else partial(_write_preview, folder, method, data),
+            preview=self._preview(method, data),
             watch=None if watch is None else partial(watch.look, method),
             looks=LOOKS,
             progress=progress,
+            control=self.control,
+            begin=None if self.begin is None else Path(self.begin),
+            keep=folder / CHECKPOINTS if folder is not None and self.keep_checkpoints else None,
         )
+
+    def _preview(self, method: Method, data: TrainingSet) -> Callable[[int], None] | None:
+        if self.preview is not None:
+            return partial(self.preview, method, data)
+        return None if self.folder is None else partial(_write_preview, self.folder, method, data)
 
     def _facts(self, data: TrainingSet, precision: Precision) -> dict[str, Any]:
         return {
@@ -195,7 +217,7 @@ class Fitting:
                 fix = "repeat the first command's options, or begin anew with --overwrite"
                 raise UsageError(explain(what, expected="the settings it began with", got=got, fix=fix))
             return True
-        for name in (CHECKPOINT, JOURNAL):
+        for name in (CHECKPOINT,) if self.begin is not None else (CHECKPOINT, JOURNAL):
             remove(folder / name)
         write_json(folder / RUN, {**facts, "finished": False})
         return False

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from selfseg.core.classes import ClassTable
 from selfseg.core.files import write_json
 from selfseg.core.memory import peak_memory
 from selfseg.export.classes import ClassArea, class_areas, write_areas, write_classes
@@ -43,11 +44,14 @@ class OutputFolder:
         The folder; made if missing.
     model
         The model that predicts.
+    table
+        Its classes, if they were edited; None = as they were learned.
     """
 
-    def __init__(self, out: Path, model: Segmenter) -> None:
+    def __init__(self, out: Path, model: Segmenter, table: ClassTable | None = None) -> None:
         self.out = out
         self.model = model
+        self.table = model.table_ if table is None else table
         self.begun = time.monotonic()
         self.rows: list[dict[str, Any]] = []
         self.pictures: list[ReportImage] = []
@@ -71,7 +75,7 @@ class OutputFolder:
 
     def close(self, failures: Sequence[Failure]) -> None:
         """Write ``classes.json``, ``classes.csv``, ``run.json`` and ``report.html``."""
-        write_classes(self.out / "classes.json", self.model.table_)
+        write_classes(self.out / "classes.json", self.table)
         write_areas(self.out / "classes.csv", self.areas)
         facts = self._facts(failures)
         write_json(self.out / "run.json", facts)
@@ -106,7 +110,7 @@ class OutputFolder:
         done = f"{len(self.rows)} segmented" + (f", {len(failures)} failed" if failures else "")
         headline = {
             "images": done,
-            "classes": str(len(model.table_)),
+            "classes": str(len(self.table)),
             "learned from": f"{training.get('n_images', '?')} image(s), in {training.get('steps', '?')} steps",
             "learned in": f"{training.get('seconds', 0):.1f} s",
             "segmented in": f"{facts['seconds']:.1f} s",
@@ -126,7 +130,7 @@ class OutputFolder:
             title=f"{model.method}, preset {model.preset}",
             facts=headline,
             images=self.pictures,
-            table=model.table_,
+            table=self.table,
             curves=read_curves(self.out / "model" / "journal.jsonl"),
             config=facts["config"],
             defaults=build_config(model.method).model_dump(mode="json"),

@@ -6,6 +6,7 @@ from typing import Any
 
 from selfseg.core.errors import SelfsegError
 from selfseg.core.progress import Progress, Silent
+from selfseg.pipeline.edited import Edits, edited
 from selfseg.pipeline.outputs import OutputFolder
 from selfseg.pipeline.result import Result
 from selfseg.pipeline.segmenter import Segmenter
@@ -69,6 +70,7 @@ def predict(
     axes: str | None = None,
     limit: int | None = None,
     failures: Sequence[Failure] = (),
+    edits: Edits | None = None,
     progress: Progress | None = None,
 ) -> list[Failure]:
     """Segment images into a folder: labels, overlays, class table, ``run.json`` and ``report.html``.
@@ -87,6 +89,8 @@ def predict(
         As for `fit`.
     failures
         Inputs that failed before (while training), to be named in the report.
+    edits
+        What was done to the classes by hand, to be repeated here.
     progress
         Who watches.
 
@@ -96,14 +100,14 @@ def predict(
         Inputs that failed, empty if all are done.
     """
     progress = progress or Silent()
-    folder = OutputFolder(Path(out), model)
+    folder = OutputFolder(Path(out), model, None if edits is None else edits.table(model.table_))
     known = dict(failures)
     for source, outcome in model.iter_predict(_to_do(inputs, limit, known), axes, progress):
         if isinstance(outcome, SelfsegError):
             known[source.name] = str(outcome)
             progress.say(str(outcome))
         else:
-            folder.add(outcome, source)
+            folder.add(outcome if edits is None else edited(model, outcome, edits), source)
     folder.close(list(known.items()))
     return list(known.items())
 

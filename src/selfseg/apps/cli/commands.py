@@ -177,6 +177,10 @@ def predict(
     refine: Annotated[
         str | None, Parameter(help="Refine the result in another way than the model's own: crf=key:value,..., or none.")
     ] = None,
+    edits: Annotated[
+        Path | None,
+        Parameter(help="Repeat what was done to the classes by hand: the edits.json of a run of the studio."),
+    ] = None,
     device: Device = "auto",
     limit: Limit = None,
     quiet: Quiet = False,
@@ -184,13 +188,15 @@ def predict(
     """Segment images with a model that has learned before."""
     from selfseg.apps.cli.bar import Bar
     from selfseg.pipeline import load
+    from selfseg.pipeline.edited import read_edits
     from selfseg.pipeline import predict as run
 
     bar = Bar(quiet)
     fitted = load(model, device)
     if refine is not None:
         fitted.set_params(refine=refine)
-    failures = run(fitted, inputs, out, axes=axes, limit=limit, progress=bar)
+    by_hand = None if edits is None else read_edits(edits)
+    failures = run(fitted, inputs, out, axes=axes, limit=limit, edits=by_hand, progress=bar)
     bar.say(f"labels, overlays and {out / 'report.html'} are written")
     return verdict(failures)
 
