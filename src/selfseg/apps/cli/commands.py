@@ -188,8 +188,8 @@ def predict(
     """Segment images with a model that has learned before."""
     from selfseg.apps.cli.bar import Bar
     from selfseg.pipeline import load
-    from selfseg.pipeline.edited import read_edits
     from selfseg.pipeline import predict as run
+    from selfseg.pipeline.edited import read_edits
 
     bar = Bar(quiet)
     fitted = load(model, device)

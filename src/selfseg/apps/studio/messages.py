@@ -238,7 +238,8 @@ class ClassRow(_Message):
     rgba: tuple[int, int, int, int]
     share: float
     ignored: bool
-    sources: tuple[int, ...]
+    channels: tuple[int, ...]
+    """Channels of the model's probabilities that belong to it."""
 
 
 class RunState(_Message):

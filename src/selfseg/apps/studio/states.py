@@ -114,6 +114,7 @@ def revision(operations: list[dict[str, Any]]) -> int:
 def class_rows(table: ClassTable, edits: Edits) -> list[ClassRow]:
     """Return the classes as edited, the ignored ones too."""
     gone = {step.source for step in edits.steps if isinstance(step, Merge)}
+    channels = _channels(table, edits)
     shown = replace(edits, ignored=frozenset()).table(table)
     return [
         ClassRow(
@@ -122,10 +123,21 @@ def class_rows(table: ClassTable, edits: Edits) -> list[ClassRow]:
             rgba=row.rgba,
             share=row.area_share,
             ignored=row.id in edits.ignored and row.id not in gone,
-            sources=row.sources,
+            channels=tuple(sorted(channels[row.id])),
         )
         for row in shown.classes
     ]
+
+
+def _channels(table: ClassTable, edits: Edits) -> dict[int, set[int]]:
+    """Return which channels of the stored probabilities belong to each class as edited."""
+    channels = {row.id: {place} for place, row in enumerate(table.classes)}
+    for step in edits.steps:
+        if isinstance(step, Merge):
+            channels[step.target] |= channels.pop(step.source)
+        else:
+            channels |= {part: set(channels[step.source]) for part in step.parts}
+    return channels
 
 
 def list_results(run: Run) -> list[str]:
