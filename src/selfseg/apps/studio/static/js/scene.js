@@ -85,6 +85,7 @@ export function paint() {
       show: state.layers.show,
       selected: own ? state.selected : [],
       hovered: own ? state.hovered : null,
+      sliding: own && state.level !== null,
     });
   }
   scene.seg = segs.get(state.run) ?? null;

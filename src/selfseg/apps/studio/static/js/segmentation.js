@@ -55,8 +55,9 @@ class Segmentation {
     this.revision = revision;
   }
 
+  // While the slider moves, the lines are those of the regions, so that one sees what will merge.
   // Fill the tables: a colour and a group for each leaf, entry 0 being what lies outside. Answers within a frame.
-  paint({ level, rows, show, selected, hovered }) {
+  paint({ level, rows, show, selected, hovered, sliding }) {
     const ignored = new Set(rows.filter((row) => row.ignored).map((row) => row.id));
     const found = labelLeaves(this.tree, this.classes, ignored, level);
     this.labels = found.labels;
@@ -73,7 +74,7 @@ class Segmentation {
       this.colours[at + 1] = rgba[1];
       this.colours[at + 2] = rgba[2];
       this.colours[at + 3] = emphasis(label, chosen, hovered);
-      this.groups[leaf + 1] = show === "regions" ? region + 1 : label;
+      this.groups[leaf + 1] = show === "regions" || sliding ? region + 1 : label;
     }
     this.version++;
   }
