@@ -216,11 +216,8 @@ def test_python_and_the_command_line_repeat_it(page, project, run, photos, tmp_p
     assert main(["predict", str(run.folder / MODEL), *inputs]) == 0
     assert np.array_equal(tifffile.imread(tmp_path / "cli" / "labels" / "photo1.tif"), shown)
     assert "the ground" in (tmp_path / "cli" / "classes.json").read_text()
-    result = edited(
-        load(run.folder / MODEL),
-        load(run.folder / MODEL).predict(photos / "photo1.png"),
-        read_edits(run.folder / "edits.json"),
-    )
+    model = load(run.folder / MODEL)
+    result = edited(model, model.predict(photos / "photo1.png"), read_edits(run.folder / "edits.json"))
     assert np.array_equal(result.labels, shown)
 
 

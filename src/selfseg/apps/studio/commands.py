@@ -9,7 +9,7 @@ from selfseg.apps.studio import messages as m
 from selfseg.apps.studio.carrying import apply_to_folder, export_run
 from selfseg.apps.studio.events import SCRIBBLES, check
 from selfseg.apps.studio.hints import write_hints
-from selfseg.apps.studio.runs import WORKING, Run, Spec
+from selfseg.apps.studio.runs import WORKING, Run, Spec, step_of
 from selfseg.apps.studio.splitting import find_split
 from selfseg.apps.studio.states import class_rows, edits_of, learned_table, visible_strokes
 from selfseg.apps.studio.studio import Studio
@@ -88,7 +88,7 @@ async def change(studio: Studio, wish: m.ChangeRun) -> None:
         fix = "wait for its first checkpoint, or start another run"
         raise UsageError(explain(f"run {run.id}", expected="a checkpoint to go on from", got="none", fix=fix))
     last = run.checkpoints[-1]
-    step = int(last.stem.partition("-")[2])
+    step = step_of(last)
     note = {"step": step, "options": wish.options} | ({} if wish.n_classes is None else {"classes": wish.n_classes})
     replace(spec, begin=str(last), changes=(*spec.changes, note)).save(run.folder)
     await asyncio.to_thread(run.start)
@@ -103,6 +103,7 @@ async def _rest(run: Run) -> None:
 async def fork(studio: Studio, wish: m.ForkRun) -> None:
     """Start another run from a checkpoint of one."""
     parent = studio.runs.get(wish.run)
+    parent.checkpoint(wish.step)
     before = Spec.read(parent.folder)
     spec = _changed(replace(before, changes=()), wish.options, wish.n_classes)
     await _check(studio, spec)

@@ -98,6 +98,7 @@ def _listen(host: str, port: int | None) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host.strip("[]"), number))
+            listener.listen()  # at once, so that a browser that comes before the server is ready waits for it
             return listener
         except (OSError, OverflowError) as error:
             listener.close()

@@ -12,9 +12,10 @@ from selfseg.refine.edits import AS_LEARNED, Edits
 def as_python(spec: Spec, model: Path, edits: Edits, out: str = "out") -> str:
     """Return a script that learns, segments, edits and saves as the studio did."""
     inputs = _python_inputs(spec.inputs)
+    axes = "" if spec.axes is None else f", axes={spec.axes!r}"
     lines = ["import selfseg"]
     if _is_edited(edits):
-        lines.append("from selfseg.pipeline.edited import Edits, edited")
+        lines.append("from selfseg.pipeline.edited import Edits")
     lines.append("")
     if spec.model is not None or spec.origin is not None or spec.changes:
         note = "  # it was changed while it learned, so it is loaded, not learned again" if spec.model is None else ""
@@ -22,11 +23,10 @@ def as_python(spec: Spec, model: Path, edits: Edits, out: str = "out") -> str:
     else:
         arguments = [repr(spec.method), *(f"{key}={value!r}" for key, value in _differing(spec).items())]
         how = "" if spec.hints is None else f", scribbles={spec.hints!r}"
-        how += "" if spec.axes is None else f", axes={spec.axes!r}"
         lines.append(f"model = selfseg.Segmenter({', '.join(arguments)})")
-        lines.append(f"model.fit({inputs}{how})")
+        lines.append(f"model.fit({inputs}{how}{axes})")
     if not _is_edited(edits):
-        lines += [f"selfseg.predict(model, {inputs}, {out!r})", ""]
+        lines += [f"selfseg.predict(model, {inputs}, {out!r}{axes})", ""]
         return "\n".join(lines)
     values = {
         key: value
@@ -35,9 +35,7 @@ def as_python(spec: Spec, model: Path, edits: Edits, out: str = "out") -> str:
     }
     lines += [
         f"edits = Edits.from_json({values!r})",
-        "",
-        f"for _, result in model.iter_predict({inputs}):",
-        f"    edited(model, result, edits).save({out!r})",
+        f"selfseg.predict(model, {inputs}, {out!r}{axes}, edits=edits)",
         "",
     ]
     return "\n".join(lines)

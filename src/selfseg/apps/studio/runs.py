@@ -119,6 +119,21 @@ class Run:
         """Checkpoints that are kept, by their steps."""
         return sorted((self.folder / MODEL / "checkpoints").glob("step-*.safetensors"))
 
+    def checkpoint(self, step: int) -> Path:
+        """Return the checkpoint of a step.
+
+        Raises
+        ------
+        UsageError
+            If it is not kept.
+        """
+        kept = {step_of(path): path for path in self.checkpoints}
+        if step not in kept:
+            known = ", ".join(map(str, kept)) or "none"
+            fix = "choose one that is kept"
+            raise UsageError(explain(f"checkpoint {step}", expected=f"one of {known}", got=str(step), fix=fix))
+        return kept[step]
+
     def status(self) -> dict[str, Any]:
         """Return what the process said last; ``crashed`` if it should be at work and is not there."""
         status = read_json(self.folder / STATUS) or {"state": "starting"}
@@ -228,15 +243,10 @@ class Runs:
         UsageError
             If that checkpoint is not kept.
         """
-        kept = {int(path.stem.partition("-")[2]): path for path in parent.checkpoints}
-        if step not in kept:
-            known = ", ".join(map(str, kept)) or "none"
-            fix = "choose one that is kept"
-            raise UsageError(explain(f"checkpoint {step}", expected=f"one of {known}", got=str(step), fix=fix))
+        checkpoint = parent.checkpoint(step)
         run = self.create(replace(spec, origin={"run": parent.id, "step": step}))
         copy = run.folder / "begin.safetensors"
-        shutil.copyfile(kept[step], copy)
-        Spec.read(run.folder)
+        shutil.copyfile(checkpoint, copy)
         replace(Spec.read(run.folder), begin=str(copy)).save(run.folder)
         journal = parent.folder / MODEL / "journal.jsonl"
         if journal.exists():
@@ -259,6 +269,11 @@ class Runs:
         while (attic / f"{run.id}-{number}").exists():
             number += 1
         run.folder.rename(attic / f"{run.id}-{number}")
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return the step that a kept checkpoint was written after."""
+    return int(checkpoint.stem.partition("-")[2])
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

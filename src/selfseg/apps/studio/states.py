@@ -11,7 +11,7 @@ from selfseg.apps.studio.events import SCRIBBLES, fold
 from selfseg.apps.studio.messages import ClassRow, Preview, ProjectState, RunState
 from selfseg.apps.studio.project import Project
 from selfseg.apps.studio.results import FACTS, read_table
-from selfseg.apps.studio.runs import PREVIEWS, Run, Spec, read_json
+from selfseg.apps.studio.runs import PREVIEWS, Run, Spec, read_json, step_of
 from selfseg.core.classes import ClassTable
 from selfseg.core.files import write_json
 from selfseg.refine.edits import Edits, Merge
@@ -95,7 +95,7 @@ def run_state(project: Project, run: Run) -> RunState:
         total=int(status.get("total", 0)),
         notes=list(status.get("notes", [])),
         failures=[(str(name), str(text)) for name, text in status.get("failures", [])],
-        checkpoints=[int(path.stem.partition("-")[2]) for path in run.checkpoints],
+        checkpoints=[step_of(path) for path in run.checkpoints],
         results=list_results(run),
         level=edits.level,
         revision=revision(history.done),
