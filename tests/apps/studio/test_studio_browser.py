@@ -90,7 +90,7 @@ class Hand:
             if self.page.evaluate(f"() => {{ const {{ state, scene }} = studio; return Boolean({condition}); }}"):
                 return
             time.sleep(0.05)
-        raise TimeoutError(f"{condition}; the page says: {self.page.inner_text('body')[-600:]}")
+        raise TimeoutError(f"{condition}; notices: {self.page.inner_text('studio-notices')}")
 
     def get(self, expression):
         return self.page.evaluate(f"() => {{ const {{ state, scene }} = studio; return {expression}; }}")
@@ -177,6 +177,7 @@ def name_and_undo(hand, key):
     """Name a class; merge two others by dragging one onto the other, and take that back."""
     page = hand.page
     page.click("studio-selection >> text=Rename")
+    hand.until("document.activeElement.type === 'text'")
     page.keyboard.type("suit")
     page.keyboard.press("Enter")
     hand.until(f"state.runs.get('002').classes.some((row) => row.id === {key} && row.name === 'suit')")

@@ -23,6 +23,7 @@ from selfseg.apps.studio.runs import PREVIEWS, Spec
 from selfseg.apps.studio.security import Access, Guard, confine
 from selfseg.apps.studio.states import EDITS, edits_of, write_edits
 from selfseg.apps.studio.studio import Studio
+from selfseg.apps.studio.volumes import as_nifti
 from selfseg.core.errors import InputError, SelfsegError, explain
 
 STATIC = Path(str(files("selfseg.apps.studio"))) / "static"
@@ -129,6 +130,20 @@ def _tables(app: FastAPI, studio: Studio) -> None:
         found = studio.runs.get(run)
         leaves = need_result(found.folder, name, frame).leaves()
         return Response(edits_of(studio.project, found).classes(leaves).astype("<u2").tobytes(), media_type=RAW)
+
+    @app.get("/api/volume.nii")
+    def volume(name: Name, frame: int = 0) -> Response:
+        picture = studio.pictures.get(name)
+        if not 0 <= frame < len(picture.data):
+            raise InputError(explain(f"frame {frame}", expected="one of the picture", got="none", fix="choose another"))
+        grey = picture.data[frame].mean(-1).astype(picture.data.dtype)
+        return Response(as_nifti(grey, picture.image.spacing), media_type=RAW)
+
+    @app.get("/api/labels.nii")
+    def label_volume(run: str, name: Name, frame: int = 0) -> Response:
+        found = studio.runs.get(run)
+        labels = edits_of(studio.project, found).labels(need_result(found.folder, name, frame).leaves())
+        return Response(as_nifti(labels, studio.pictures.get(name).image.spacing), media_type=RAW)
 
     @app.get("/api/preview")
     def preview(run: str, step: int) -> Response:

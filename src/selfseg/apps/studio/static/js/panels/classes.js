@@ -6,6 +6,8 @@ import { onScene, scene } from "../scene.js";
 import { edit } from "../socket.js";
 import { change, currentRun, on, state } from "../store.js";
 
+const DRAGGED = "text/x-selfseg-class";
+
 class StudioClasses extends HTMLElement {
   connectedCallback() {
     this.list = element("ul", { class: "classes", "aria-label": "Classes" });
@@ -33,10 +35,12 @@ class StudioClasses extends HTMLElement {
 
   entry(run, row) {
     const colour = element("input", { type: "color", value: hex(row.rgba), title: "Colour", "aria-label": `Colour of ${row.name}`, onchange: () => edit(run.id, { op: "recolour", id: row.id, rgba: fromHex(colour.value) }) });
-    const name = element("input", { type: "text", value: row.name, maxLength: 200, title: "Click to rename", "aria-label": `Name of class ${row.id}` });
-    name.onchange = () => name.value.trim() && edit(run.id, { op: "rename", id: row.id, name: name.value.trim() });
-    name.onblur = () => setTimeout(() => this.fill());
-    name.onkeydown = (event) => event.key === "Enter" && name.blur();
+    const name = element("input", {
+      type: "text", value: row.name, maxLength: 200, title: "Click to rename", "aria-label": `Name of class ${row.id}`,
+      onchange: () => name.value.trim() && edit(run.id, { op: "rename", id: row.id, name: name.value.trim() }),
+      onblur: () => setTimeout(() => this.fill()),
+      onkeydown: (event) => event.key === "Enter" && name.blur(),
+    });
     const share = element("span", { class: "share" }, element("i", { style: `background: ${hex(row.rgba)}` }), element("b", {}, ""));
     const tools = element(
       "span",
@@ -50,27 +54,29 @@ class StudioClasses extends HTMLElement {
   }
 
   listen(entry, run, row) {
-    entry.onclick = (event) => !event.target.closest("input, button") && select(row.id, event.shiftKey || event.ctrlKey || event.metaKey);
-    entry.onmouseenter = () => change({ hovered: row.id });
-    entry.onmouseleave = () => state.hovered === row.id && change({ hovered: null });
-    entry.ondragstart = (event) => {
-      event.dataTransfer.setData("text/x-selfseg-class", String(row.id));
+    const hear = (kind, listener) => entry.addEventListener(kind, listener);
+    hear("pointerdown", (event) => (entry.draggable = !event.target.closest("input"))); // text can be selected by dragging
+    hear("click", (event) => !event.target.closest("input, button") && select(row.id, event.shiftKey || event.ctrlKey || event.metaKey));
+    hear("mouseenter", () => change({ hovered: row.id }));
+    hear("mouseleave", () => state.hovered === row.id && change({ hovered: null }));
+    hear("dragstart", (event) => {
+      event.dataTransfer.setData(DRAGGED, String(row.id));
       event.dataTransfer.effectAllowed = "move";
       this.dragged = row.id;
-    };
-    entry.ondragover = (event) => {
-      if (!event.dataTransfer.types.includes("text/x-selfseg-class") || this.dragged === row.id) return;
+    });
+    hear("dragover", (event) => {
+      if (!event.dataTransfer.types.includes(DRAGGED) || this.dragged === row.id) return;
       event.preventDefault();
       entry.classList.add("target");
       entry.dataset.words = `merge into ${row.name}`;
-    };
-    entry.ondragleave = (event) => !entry.contains(event.relatedTarget) && entry.classList.remove("target");
-    entry.ondragend = () => this.list.querySelectorAll(".target").forEach((each) => each.classList.remove("target"));
-    entry.ondrop = (event) => {
+    });
+    hear("dragleave", (event) => !entry.contains(event.relatedTarget) && entry.classList.remove("target"));
+    hear("dragend", () => this.list.querySelectorAll(".target").forEach((each) => each.classList.remove("target")));
+    hear("drop", (event) => {
       event.preventDefault();
       entry.classList.remove("target");
-      mergeClasses(run, Number(event.dataTransfer.getData("text/x-selfseg-class")), row.id);
-    };
+      mergeClasses(run, Number(event.dataTransfer.getData(DRAGGED)), row.id);
+    });
   }
 
   mark() {
