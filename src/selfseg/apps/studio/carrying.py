@@ -5,13 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from selfseg import __version__
+from selfseg.apps.studio.formats import OWN, label_kinds
 from selfseg.apps.studio.messages import Apply, Export, Job
 from selfseg.apps.studio.project import EXPORTS, Project
 from selfseg.apps.studio.results import find_result
-from selfseg.apps.studio.runs import Run
+from selfseg.apps.studio.runs import SPEC, Run, read_json
 from selfseg.apps.studio.security import confine
 from selfseg.apps.studio.states import edits_of, learned_table, write_edits
 from selfseg.core.errors import SelfsegError, UsageError, explain
+from selfseg.core.files import write_json
 from selfseg.read import Source
 
 if TYPE_CHECKING:
@@ -51,17 +54,38 @@ async def _carry(studio: "Studio", run: Run, sources: list[Source], out: Path, f
         id=studio.jobs, title=title, done=0, total=len(sources), state="working", folder=str(out), files=[], failures=[]
     )
     await studio.hub.tell_all(job)
-    write_edits(studio.project, run)
+    await asyncio.to_thread(_write_facts, studio.project, run, sources, out)
+    whole = [name for name in formats if name in studio.formats and name not in OWN and name not in label_kinds()]
+    each = list(dict.fromkeys(["labels", *formats])) if whole else formats
     for source in sources:
         try:
-            files = await _one(studio, run, source, out, formats)
+            files = await _one(studio, run, source, out, each)
             job = job.model_copy(update={"files": [*job.files, *files]})
         except SelfsegError as error:
             job = job.model_copy(update={"failures": [*job.failures, (source.name, str(error))]})
         job = job.model_copy(update={"done": job.done + 1})
         await studio.hub.tell_all(job)
+    if whole and job.files:
+        job = await _folder(studio, job, out, whole)
     state = "failed" if job.failures and not job.files else "done"
     await studio.hub.tell_all(job.model_copy(update={"state": state}))
+
+
+async def _folder(studio: "Studio", job: Job, out: Path, formats: list[str]) -> Job:
+    """Write the formats of whole folders, which take what was written before."""
+    try:
+        files, failures = await studio.engine.ask("folder", out=str(out), formats=formats)
+    except SelfsegError as error:
+        files, failures = [], [(", ".join(formats), str(error))]
+    return job.model_copy(update={"files": [*job.files, *files], "failures": [*job.failures, *map(tuple, failures)]})
+
+
+def _write_facts(project: Project, run: Run, sources: list[Source], out: Path) -> None:
+    """Write ``run.json``: what was segmented, by what, and what was done by hand."""
+    write_edits(project, run)
+    images = [{"name": s.name, "source": str(s.path), "sha256": s.fingerprint()} for s in sources]
+    values = {"selfseg": __version__, "run": read_json(run.folder / SPEC), "edits": edits_of(project, run).to_json()}
+    write_json(out / "run.json", {**values, "images": images})
 
 
 async def _one(studio: "Studio", run: Run, source: Source, out: Path, formats: list[str]) -> list[str]:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TextIO
 
+from selfseg.apps.studio.formats import further_formats
 from selfseg.apps.studio.forms import describe_methods
 from selfseg.apps.studio.segmenting import segment_frames, store_results
 from selfseg.core.errors import SelfsegError
@@ -47,6 +48,18 @@ def predict(ask: dict[str, Any]) -> Any:
     return store_results(_load(ask["model"]), source, ask.get("axes"), Path(ask["run"]), ask.get("frame"))
 
 
+def formats(_: dict[str, Any]) -> Any:
+    """Return the formats that selfseg can write beside the studio's own."""
+    return further_formats()
+
+
+def folder(ask: dict[str, Any]) -> Any:
+    """Write a folder of results in formats of whole folders."""
+    from selfseg.apps.studio.takeaway import save_folder
+
+    return save_folder(Path(ask["out"]), ask["formats"])
+
+
 def listed(ask: dict[str, Any]) -> Any:
     """Return the pictures of a folder."""
     return [[source.name, str(source.path)] for source in find_inputs(ask["path"])]
@@ -67,6 +80,8 @@ TASKS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "methods": methods,
     "check": check,
     "predict": predict,
+    "formats": formats,
+    "folder": folder,
     "listed": listed,
     "apply": apply,
 }

@@ -6,12 +6,15 @@ import socket
 import sys
 import webbrowser
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
+from selfseg.apps.studio.first_look import start_first_look
 from selfseg.apps.studio.project import open_project
 from selfseg.core.errors import UsageError, explain
 
 LOOPBACK_HOST = "127.0.0.1"
+PACKAGES = ("fastapi", "uvicorn", "websockets")
 FIRST_PORT, LAST_PORT = 8770, 8799
 
 
@@ -49,20 +52,17 @@ def launch(
     UsageError
         If the extra is not installed or the port is taken.
     """
+    _check_packages()
     opened = open_project(inputs, project, allow, axes)
     listener = _listen(host, port)
-    try:
-        import uvicorn
+    start_first_look(opened)
+    import uvicorn
 
-        from selfseg.apps.studio.security import Access, hosts_of
-        from selfseg.apps.studio.server import make_app
-        from selfseg.apps.studio.studio import Studio
-    except ModuleNotFoundError as error:
-        listener.close()
-        fix = "pip install 'selfseg[studio]'"
-        raise UsageError(explain("studio", expected="its packages", got=f"no {error.name}", fix=fix)) from error
+    from selfseg.apps.studio.security import Access, hosts_of
+    from selfseg.apps.studio.server import make_app
+    from selfseg.apps.studio.studio import Studio
+
     studio = Studio(opened)
-    studio.begin()
     taken = listener.getsockname()[1]
     access = Access(taken, hosts_of(host))
     shown = f"[{host}]" if ":" in host else LOOPBACK_HOST if host in ("0.0.0.0", "") else host
@@ -76,6 +76,13 @@ def launch(
     )
     uvicorn.Server(config).run(sockets=[listener])
     return 0
+
+
+def _check_packages() -> None:
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        fix = "pip install 'selfseg[studio]'"
+        raise UsageError(explain("studio", expected="its packages", got=f"no {', '.join(missing)}", fix=fix))
 
 
 def _announce(url: str, folder: Path, host: str) -> None:

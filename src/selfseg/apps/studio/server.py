@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from selfseg.apps.studio import pictures, tiles
 from selfseg.apps.studio.commands import AT_ONCE, HANDLERS
+from selfseg.apps.studio.first_look import start_first_look
 from selfseg.apps.studio.messages import WISHES, Notice, schema
 from selfseg.apps.studio.project import EXPORTS
 from selfseg.apps.studio.recipes import as_command, as_python
@@ -176,7 +177,7 @@ def _files(app: FastAPI, studio: Studio) -> None:
             raise
         studio.project.refresh()
         await studio.tell_project()
-        if run := await asyncio.to_thread(studio.begin):
+        if run := await asyncio.to_thread(start_first_look, studio.project):
             await studio.tell_run(run)
         return JSONResponse({"name": path.name})
 

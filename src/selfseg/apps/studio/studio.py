@@ -1,18 +1,18 @@
 """The studio's one place for state: project, pictures, runs, engine, open pages, and what is told to them."""
 
 import asyncio
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fastapi import WebSocket
 
 from selfseg.apps.studio.engine import Engine
+from selfseg.apps.studio.formats import OWN
 from selfseg.apps.studio.hub import Hub
 from selfseg.apps.studio.messages import Figures, Methods, Notice
 from selfseg.apps.studio.pictures import Pictures
 from selfseg.apps.studio.project import RUNS, Project
-from selfseg.apps.studio.runs import MODEL, PREVIEWS, STATUS, WORKING, Run, Runs, Spec
+from selfseg.apps.studio.runs import MODEL, PREVIEWS, STATUS, WORKING, Run, Runs
 from selfseg.apps.studio.states import last_preview, project_state, run_state, write_edits
 from selfseg.core.errors import SelfsegError
 from selfseg.train.journal import read_journal
@@ -40,22 +40,11 @@ class Studio:
         self.engine = Engine(project.folder / "engine.txt")
         self.hub = Hub()
         self.methods: list[dict[str, Any]] = []
+        self.formats = dict(OWN)
         self.tasks: set[asyncio.Task[None]] = set()
         self.jobs = 0
         self._seen: dict[str, tuple[Any, ...]] = {}
         self._rows: dict[str, int] = {}
-
-    def begin(self) -> Run | None:
-        """Start what a person would want to see first: a quick segmentation, or the model that was given."""
-        if self.runs.all() or not self.project.sources():
-            return None
-        inputs = tuple(str(source.path) for source in self.project.sources())
-        spec = Spec("first look", inputs=inputs, axes=self.project.axes)
-        if self.project.models:
-            spec = replace(spec, name=self.project.models[0].name, model=str(self.project.models[0]))
-        run = self.runs.create(spec)
-        run.start()
-        return run
 
     def spawn(self, work: Any) -> None:
         """Do something in the background; what fails is told to all pages."""
@@ -83,11 +72,13 @@ class Studio:
             await self.hub.tell(page, Methods(methods=self.methods))
 
     async def describe_methods(self) -> None:
-        """Ask the engine for the methods, once nothing more urgent needs the processor."""
+        """Ask the engine for the methods and formats, once nothing more urgent needs the processor."""
         while any(run.status()["state"] in WORKING for run in self.runs.all()[:1]) and not self._first_is_shown():
             await asyncio.sleep(POLL)
         self.methods = await self.engine.ask("methods")
         await self.hub.tell_all(Methods(methods=self.methods))
+        self.formats |= await self.engine.ask("formats")
+        await self.tell_project()
 
     def _first_is_shown(self) -> bool:
         first = self.runs.all()[:1]
@@ -95,9 +86,7 @@ class Studio:
 
     def project_state(self) -> Any:
         """Return the message about the project."""
-        from selfseg.apps.studio.formats import format_names
-
-        return project_state(self.project, format_names())
+        return project_state(self.project, self.formats)
 
     async def tell_project(self) -> None:
         """Tell all pages about the project."""

@@ -2,19 +2,20 @@
 
 import zipfile
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from selfseg.apps.studio.formats import FOLDERS, LABEL_FILES, label_kinds
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import UsageError, explain
 from selfseg.core.files import writing
 from selfseg.core.image import Image
-from selfseg.export.classes import ClassArea, class_areas, write_areas, write_classes
+from selfseg.export.classes import write_classes
 from selfseg.export.labels import write_labels
-from selfseg.export.outlines import write_geojson
 from selfseg.export.overlay import write_labels_picture, write_overlay
 from selfseg.refine.edits import Edits
 from selfseg.refine.leaves import Leaves
@@ -35,23 +36,8 @@ def _colours(out: Path, image: Image, labels: NDArray[Any], table: ClassTable) -
     write_labels_picture(out / "colours" / f"{image.name}.png", image, labels, table)
 
 
-def _geojson(out: Path, image: Image, labels: NDArray[Any], table: ClassTable) -> None:
-    write_geojson(out / "outlines" / f"{image.name}.geojson", labels, table, image.axes.replace("C", ""))
-
-
-def _csv(out: Path, image: Image, labels: NDArray[Any], table: ClassTable) -> None:
-    areas: list[ClassArea] = class_areas(image.name, labels, table, image.spacing, image.unit)
-    write_areas(out / "areas" / f"{image.name}.csv", areas)
-
-
-FORMATS: dict[str, Writer] = {
-    "labels": _labels,
-    "overlay": _overlay,
-    "colours": _colours,
-    "geojson": _geojson,
-    "csv": _csv,
-}
-"""Who writes each format of `formats.TITLES`."""
+WRITERS: dict[str, Writer] = {"labels": _labels, "overlay": _overlay, "colours": _colours}
+"""Who writes each of the studio's own formats."""
 
 
 def save_edited(
@@ -72,26 +58,38 @@ def save_edited(
     table
         The classes as edited.
     formats
-        Keys of `FORMATS`.
+        Names of formats; those of whole folders are passed over here (`save_folder`).
 
     Raises
     ------
     UsageError
         If a format is unknown, or cannot hold this picture.
     """
-    unknown = [name for name in formats if name not in FORMATS]
-    if unknown or not formats:
-        got = ", ".join(unknown) or "none"
-        raise UsageError(
-            explain("format", expected=f"one of {', '.join(FORMATS)}", got=got, fix="choose from the list")
-        )
+    if not formats:
+        raise UsageError(explain("format", expected="at least one", got="none", fix="choose from the list"))
     parts = [edits.labels(leaves) for leaves in frames]
     labels = np.stack(parts, image.axes.replace("C", "").index("T")) if "T" in image.axes else parts[0]
     before = set(_files(out))
     for name in formats:
-        FORMATS[name](out, image, labels, table)
+        if name in WRITERS:
+            WRITERS[name](out, image, labels, table)
+        elif name in label_kinds():
+            import_module(LABEL_FILES).LabelWriter((name,)).write(out / "labels", image.name, labels, image, table)
     write_classes(out / "classes.json", table)
     return sorted(set(_files(out)) - before)
+
+
+def save_folder(out: Path, formats: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Write a folder of results, which has label TIFFs and ``run.json``, in formats of whole folders.
+
+    Returns
+    -------
+    tuple
+        New files below `out`, and (name, message) of each picture that failed.
+    """
+    before = set(_files(out))
+    _, failures = import_module(FOLDERS).export_folder(out, formats, out)
+    return sorted(set(_files(out)) - before), failures
 
 
 def zip_folder(folder: Path, path: Path) -> None:

@@ -49,8 +49,10 @@ const heard = {
     const before = state.runs.get(news.id);
     state.runs.set(news.id, news);
     touch("runs");
-    if (!state.runs.has(state.run) || (!known && state.connected && news.state === "starting")) {
-      change({ run: news.id, selected: [], level: null });
+    const began = !known && news.state === "starting";
+    if (!state.runs.has(state.run) || began || news.id === state.wantedRun) {
+      const wantedRun = news.id === state.wantedRun ? null : state.wantedRun;
+      change({ run: news.id, wantedRun, selected: [], level: null, tool: "select" });
     }
     if (news.id === state.run && before?.level !== news.level) change({ level: null });
   },

@@ -12,6 +12,7 @@ export const state = {
   connected: false,
   // What this page shows.
   run: null,
+  wantedRun: null, // the run that was shown when the page was left, until the server has told of it
   image: null,
   frame: 0,
   plane: null,
@@ -81,7 +82,7 @@ function save() {
 export function restore() {
   try {
     const kept = JSON.parse(localStorage.getItem(`selfseg ${state.project.folder}`)) ?? {};
-    change({ ...kept, layers: { ...state.layers, ...kept.layers } });
+    change({ ...kept, run: null, wantedRun: kept.run, layers: { ...state.layers, ...kept.layers } });
   } catch {
     // What was kept cannot be read: begin as new.
   }

@@ -56,7 +56,7 @@ class StudioLayers extends HTMLElement {
       { class: "group" },
       flag("boundaries", "Boundaries", "Lines between classes or regions (L)"),
       flag("superpixels", "Superpixels", "Lines between the smallest pieces (P)"),
-      flag("swipe", "Before / after", "A line to pull: left of it the picture alone (S)"),
+      flag("swipe", "Swipe", "Before and after: a line to pull: left of it the picture alone (S)"),
       this.planes,
       this.solid,
     );

@@ -22,7 +22,7 @@ class StudioSelection extends HTMLElement {
   words(rows) {
     if (state.tool === "scribble") return "Draw on the picture; then Learn, with scribbles. Alt + drag moves the picture.";
     if (state.tool !== "merge") return "";
-    return rows.length ? "— now click the region that should become part of it" : "Click the region whose class should stay";
+    return rows.length ? "stays. Now click what should become part of it" : "Click the region whose class should stay";
   }
 
   buttons(run, rows) {

@@ -109,9 +109,12 @@ class Hand {
     if (!found) return;
     const box = pane.element.getBoundingClientRect();
     const home = this.panes.getBoundingClientRect();
-    this.tip.style.left = `${left + box.left - home.left + 16}px`;
-    this.tip.style.top = `${top + box.top - home.top + 18}px`;
     this.tip.textContent = this.describe(pane, found, id);
+    const right = Math.min(left + box.left - home.left + 16, home.width - this.tip.offsetWidth - 6);
+    const under = top + box.top - home.top + 18;
+    const down = under + this.tip.offsetHeight > home.height ? under - this.tip.offsetHeight - 30 : under;
+    this.tip.style.left = `${right}px`;
+    this.tip.style.top = `${down}px`;
   }
 
   describe(pane, found, id) {
