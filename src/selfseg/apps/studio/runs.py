@@ -55,6 +55,8 @@ class Spec:
         Options that were changed on the way: ``{"step": 40, "options": {...}}``.
     model
         A model folder that is used as it is, without learning.
+    otherwise
+        Preset that is taken instead where this one finds a single class.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Spec:
     origin: Mapping[str, Any] | None = None
     changes: tuple[Mapping[str, Any], ...] = ()
     model: str | None = None
+    otherwise: str | None = None
 
     def parameters(self) -> dict[str, Any]:
         """Return the arguments of `selfseg.Segmenter`."""

@@ -5,7 +5,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,11 @@ def main(folder: Path) -> int:
     spec = Spec.read(folder)
     try:
         model = _learned(folder, spec, told)
+        if spec.otherwise is not None and len(model.table_) < 2:
+            told.say(f"one class only: looking again with preset {spec.otherwise}")
+            spec = replace(spec, preset=spec.otherwise, otherwise=None)
+            spec.save(folder)
+            model = _learned(folder, spec, told)
         _segment(folder, spec, model, told)
         told.set(state="done", message="")
     except Interrupted:

@@ -20,7 +20,7 @@ export async function openSolid() {
   const opacity = element("input", { type: "range", min: 0, max: 1, step: 0.01, value: 0.55, "aria-label": "Opacity of the labels" });
   const views = element("select", { "aria-label": "View" }, [["4", "3D"], ["3", "all planes and 3D"]].map(([value, text]) => element("option", { value }, text)));
   const dialogue = element("dialog", { class: "solid", onclose: () => dialogue.remove() });
-  const bar = element("div", { class: "bar" }, views, element("label", {}, "Labels ", opacity), element("span", { class: "hint" }, "drag to turn, wheel to zoom"), element("span", { class: "grow" }), button("Close", () => dialogue.close()));
+  const bar = element("div", { class: "bar" }, views, element("label", {}, "Labels ", opacity), element("span", { class: "hint" }, "drag to turn, wheel to zoom; the classes chosen, else all but the largest"), element("span", { class: "grow" }), button("Close", () => dialogue.close()));
   dialogue.append(bar, element("div", { class: "room" }, canvas));
   document.body.append(dialogue);
   dialogue.showModal();
@@ -54,8 +54,17 @@ async function draw(canvas) {
 
 const address = (path, fields) => `${location.origin}${path}?${new URLSearchParams(fields)}`;
 
+// The classes that are chosen; else all but the largest, which would hide the others.
+function shownIds(run) {
+  if (state.selected.length) return new Set(state.selected);
+  const areas = scene.seg.areas();
+  const rows = run.classes.filter((row) => !row.ignored).sort((a, b) => (areas.get(b.id) ?? 0) - (areas.get(a.id) ?? 0));
+  return new Set((rows.length > 1 ? rows.slice(1) : rows).map((row) => row.id));
+}
+
 function colourTable(run) {
-  const rows = [{ id: 0, name: "", rgba: [0, 0, 0, 0] }, ...run.classes.filter((row) => !row.ignored)];
+  const shown = shownIds(run);
+  const rows = [{ id: 0, name: "", rgba: [0, 0, 0, 0] }, ...run.classes];
   const column = (i) => rows.map((row) => row.rgba[i]);
-  return { R: column(0), G: column(1), B: column(2), A: rows.map((row) => (row.id ? 255 : 0)), I: rows.map((row) => row.id), labels: rows.map((row) => row.name) };
+  return { R: column(0), G: column(1), B: column(2), A: rows.map((row) => (shown.has(row.id) ? 255 : 0)), I: rows.map((row) => row.id), labels: rows.map((row) => row.name) };
 }
