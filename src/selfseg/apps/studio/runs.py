@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -27,6 +28,10 @@ SPEC, STATUS, ORDER, PROCESS, LOG, MODEL, PREVIEWS = (
 
 WORKING = frozenset({"starting", "learning", "segmenting"})
 """States in which a process must be alive."""
+
+
+START_WITHIN = 3.0
+"""Seconds between the order to start a process and its number in ``process.json``, at most."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,7 @@ class Run:
     def status(self) -> dict[str, Any]:
         """Return what the process said last; ``crashed`` if it should be at work and is not there."""
         status = read_json(self.folder / STATUS) or {"state": "starting"}
-        if status.get("state") in WORKING and not self.alive():
+        if status.get("state") in WORKING and not self.alive() and not self._just_started(status):
             status = {**status, "state": "crashed", "message": self._last_words()}
         return status
 
@@ -187,6 +192,10 @@ class Run:
                 psutil.Process(int(who["pid"])).kill()
             except psutil.Error:
                 return
+
+    def _just_started(self, status: dict[str, Any]) -> bool:
+        """Return whether the process may be on its way: its number is noted a moment after it was started."""
+        return status.get("state") == "starting" and time.time() - float(status.get("since", 0)) < START_WITHIN
 
     def _last_words(self) -> str:
         try:

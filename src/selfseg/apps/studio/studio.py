@@ -60,6 +60,7 @@ class Studio:
 
     async def greet(self, page: WebSocket) -> None:
         """Tell a page that just opened everything there is."""
+        self.hub.add(page)
         await self.hub.tell(page, await asyncio.to_thread(self.project_state))
         for run in self.runs.all():
             await self.hub.tell(page, await asyncio.to_thread(run_state, self.project, run))
@@ -67,7 +68,6 @@ class Studio:
             await self.hub.tell(page, Figures(run=run.id, rows=thinned(rows), whole=True))
             if preview := last_preview(run):
                 await self.hub.tell(page, preview)
-        self.hub.add(page)
         if self.methods:
             await self.hub.tell(page, Methods(methods=self.methods))
 

@@ -38,6 +38,8 @@ const KEYS = {
   "?": () => document.querySelector("studio-help").open(),
 };
 
+SHOW.forEach((show, i) => (KEYS[i + 1] = () => setLayer({ show })));
+
 function move(right, down) {
   for (const pane of panes().panes) pane.transform.move(right, down, pane.plane());
   panes().redraw();
