@@ -8,25 +8,22 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import pytest
 from PIL import Image as Pillow
 
 from conftest import blobs
 
-OPTIONS = [
-    "--set",
-    "iterations=60",
-    "--set",
-    "n_features=16",
-    "--set",
-    "n_classes=16",
-    "--set",
-    "min_classes=1",
-    "--set",
-    "batch_size=2",
-]
+QUICK = ["iterations=60", "batch_size=2"]
+OPTIONS = {
+    "feature_clustering": [*QUICK, "n_features=16", "n_classes=16", "min_classes=1"],
+    "unet": [*QUICK, "width=4", "depth=2", "validation=0.34"],
+}
 
 
-def words(inputs: Path, out: Path, *more: str) -> list[str]:
+def words(method: str, inputs: Path, out: Path, *more: str) -> list[str]:
+    settings = [word for option in OPTIONS[method] for word in ("--set", option)]
+    labels = ["--labels", str(inputs.parent / "labels")] if method == "unet" else []
     return [
         sys.executable,
         "-m",
@@ -35,7 +32,10 @@ def words(inputs: Path, out: Path, *more: str) -> list[str]:
         str(inputs),
         "-o",
         str(out),
-        *OPTIONS,
+        "--method",
+        method,
+        *settings,
+        *labels,
         "--checkpoint-every",
         "0",
         "--preview-every",
@@ -44,14 +44,18 @@ def words(inputs: Path, out: Path, *more: str) -> list[str]:
     ]
 
 
-def test_killed_and_resumed_equals_undisturbed(tmp_path):
+@pytest.mark.parametrize("method", OPTIONS)
+def test_killed_and_resumed_equals_undisturbed(method, tmp_path):
     inputs = tmp_path / "in"
     inputs.mkdir()
+    (tmp_path / "labels").mkdir()
     for seed in range(3):
-        Pillow.fromarray(blobs(40 + seed, 52, seed=seed)).save(inputs / f"{seed}.png")
-    subprocess.run(words(inputs, tmp_path / "straight"), check=True, capture_output=True)
+        picture = blobs(40 + seed, 52, seed=seed)
+        Pillow.fromarray(picture).save(inputs / f"{seed}.png")
+        Pillow.fromarray((picture[..., 0] > 100).astype(np.uint8) + 1).save(tmp_path / "labels" / f"{seed}.png")
+    subprocess.run(words(method, inputs, tmp_path / "straight"), check=True, capture_output=True)
     out = tmp_path / "killed"
-    process = subprocess.Popen(words(inputs, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(words(method, inputs, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     journal = out / "journal.jsonl"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and (not journal.exists() or journal.read_text().count("\n") < 8):
@@ -59,11 +63,11 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert json.loads((out / "training.json").read_text())["finished"] is False
-    again = subprocess.run(words(inputs, out), capture_output=True, text=True)
+    again = subprocess.run(words(method, inputs, out), capture_output=True, text=True)
     assert again.returncode == 2 and "--resume" in again.stderr
-    other = subprocess.run([*words(inputs, out, "--resume"), "--seed", "1"], capture_output=True, text=True)
+    other = subprocess.run([*words(method, inputs, out, "--resume"), "--seed", "1"], capture_output=True, text=True)
     assert other.returncode == 2 and "seed" in other.stderr
-    subprocess.run(words(inputs, out, "--resume"), check=True, capture_output=True)
+    subprocess.run(words(method, inputs, out, "--resume"), check=True, capture_output=True)
     assert (out / "model.safetensors").read_bytes() == (tmp_path / "straight" / "model.safetensors").read_bytes()
     steps = [json.loads(line)["step"] for line in journal.read_text().splitlines()]
     assert steps == list(range(1, 61))

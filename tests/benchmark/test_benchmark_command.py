@@ -10,7 +10,9 @@ import psutil
 import pytest
 from PIL import Image as Picture
 
+from conftest import blobs
 from selfseg.apps.cli import main
+from selfseg.methods.unet import UNetMethod
 
 
 def command(data, out, *more, methods="region_merging", baselines="one_region,grid", workers=1):
@@ -89,6 +91,41 @@ def test_models_learned_on_a_split_are_applied_to_another(small_bsds, tmp_path):
     training = json.loads((folder / "training.json").read_text())
     assert sorted(training["inputs"]) == ["9100", "9102"] and training["finished"]
     assert results(out)["standings"][0]["images"] == 2
+
+
+def test_a_supervised_method_learns_the_truth_of_the_training_split(tmp_path, monkeypatch):
+    monkeypatch.setitem(UNetMethod.presets, "tiny", {"width": 4, "depth": 1, "iterations": 30, "learning_rate": 0.01})
+    folder = tmp_path / "data" / "dsb2018"
+    for kind in ("images", "labels"):
+        (folder / kind).mkdir(parents=True)
+    names = ("00071198d059", "0280fa8f60f6", "10328b822b83", "new1", "new2")  # three of train, two of val
+    for seed, name in enumerate(names):
+        picture = blobs(40, 52, seed=seed)
+        Picture.fromarray(picture).save(folder / "images" / f"{name}.png")
+        Picture.fromarray((picture.mean(-1) > 170).astype(np.uint16)).save(folder / "labels" / f"{name}.png")
+    words = [
+        "benchmark",
+        "dsb2018",
+        "--data",
+        str(tmp_path / "data"),
+        "--methods",
+        "unet:tiny",
+        "--baselines",
+        "none",
+        "-q",
+    ]
+    out = tmp_path / "out"
+    assert main([*words, "--workers", "1", "-o", str(out), "--train", "train"]) == 0
+    assert results(out)["standings"][0]["values"]["one.mean_dice"] > 0.8
+    training = json.loads((out / "models" / "unet-tiny" / "train-seed-0" / "training.json").read_text())
+    assert training["n_images"] + len(training["held_out"]) == 3 and training["hint_values"] == [0, 1]
+
+
+def test_a_supervised_method_never_learns_what_it_is_scored_on(small_bsds, tmp_path, capsys):
+    assert main(command(small_bsds, tmp_path / "out", methods="unet")) == 2
+    assert "--train" in capsys.readouterr().err
+    assert main([*command(small_bsds, tmp_path / "out", methods="unet"), "--train", "train"]) == 2
+    assert "classes or objects" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,16 @@
 """Boundaries and polygons: small pictures by hand, then the pixels counted back from the polygons."""
 
-import json
-
 import numpy as np
 import pytest
+import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from skimage.draw import polygon2mask
 from skimage.segmentation import find_boundaries
 
-from selfseg.core.classes import ClassTable, SegmentClass
 from selfseg.core.errors import UsageError
-from selfseg.export.outlines import boundaries, outlines, write_geojson
+from selfseg.export.outlines import boundaries, outlines
 
 small = arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, 3))
 
@@ -77,6 +75,21 @@ def test_polygons_hold_exactly_their_pixels(labels):
 
 
 @given(small)
+def test_polygons_are_valid_and_of_their_area(labels):
+    for item in outlines(labels):
+        polygon = shapely.Polygon(item.exterior, item.holes)
+        assert polygon.is_valid, shapely.is_valid_reason(polygon)
+        assert polygon.area == item.area
+
+
+def test_a_ring_closed_by_a_corner_alone_has_a_hole_that_touches_the_exterior():
+    labels = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 0]])
+    (item,) = outlines(labels)
+    assert [len(ring) for ring in (item.exterior, *item.holes)] == [6, 4]
+    assert item.area == 7
+
+
+@given(small)
 def test_neighbours_share_their_sides_exactly(labels):
     sides = [s for item in outlines(labels) for ring in (item.exterior, *item.holes) for s in _pixel_sides(ring)]
     padded = np.pad(labels, 1).astype(int)
@@ -98,21 +111,3 @@ def test_small_regions_can_be_left_out():
 def test_a_volume_has_no_polygons():
     with pytest.raises(UsageError, match="axes YX"):
         outlines(np.zeros((2, 3, 4), int))
-
-
-def test_geojson_is_what_qupath_reads(tmp_path):
-    table = ClassTable((SegmentClass(1, 'cell "wall"', (10, 20, 30, 255), 1.0, 0.0, (0,)),))
-    labels = np.zeros((2, 3, 4), np.uint8)
-    labels[0, 0, 1:3], labels[1, 2, 0] = 1, 5
-    write_geojson(tmp_path / "a.geojson", labels, table, axes="ZYX")
-    first, second = json.loads((tmp_path / "a.geojson").read_text(encoding="utf-8"))["features"]
-    ring = first["geometry"]["coordinates"][0]
-    assert ring[0] == ring[-1]
-    assert {tuple(point) for point in ring} == {(1, 0), (3, 0), (3, 1), (1, 1)}
-    assert first["geometry"]["plane"]["z"] == 0
-    assert first["properties"]["classification"] == {"name": 'cell "wall"', "color": [10, 20, 30]}
-    assert first["properties"]["objectType"] == "annotation"
-    assert second["geometry"]["plane"]["z"] == 1
-    assert second["properties"]["classification"]["name"] == "class 5"
-    with pytest.raises(UsageError, match="YX, ZYX or TYX"):
-        write_geojson(tmp_path / "b.geojson", labels, axes="YX")

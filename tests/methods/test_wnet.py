@@ -9,7 +9,7 @@ from selfseg.methods._base import build_config
 from selfseg.methods.wnet import WNet
 from selfseg.sample.stream import Batch
 
-SMALL = {"prepare": "range", "width": 4, "depth": 2, "n_segments": 5, "iterations": 4, "radius": 3}
+SMALL = {"prepare": "range", "width": 4, "depth": 2, "n_segments": 5, "iterations": 4, "radius": 3, "patch": None}
 
 
 def made(**changes):
@@ -112,3 +112,22 @@ def test_windows_make_batches_of_images_of_different_sizes():
     pictures = [blobs(30, 50, seed=1), blobs(41, 22, seed=2)]
     model = Segmenter("wnet", options={**SMALL, "patch": 16, "batch_size": 2}).fit(pictures)
     assert [result.labels.shape for result in model.predict(pictures)] == [(30, 50), (41, 22)]
+
+
+def test_windows_of_a_volume_have_as_many_voxels_as_the_square():
+    volume = Batch(torch.rand(2, 1, 6, 30, 40))
+    method = WNet(build_config("wnet", **{**SMALL, "patch": 27}), 1, n_dims=3)
+    assert method._side(27) == 8  # 27 x 27 = 729 = 9 ^ 3, and two poolings want a multiple of 4
+    assert WNet(build_config("wnet", **{**SMALL, "patch": 27}), 1)._side(27) == 28
+    torch.manual_seed(0)
+    for name, terms in method.steps(volume):
+        assert all(torch.isfinite(term) for term in terms.values()), name
+
+
+def test_classes_decide_the_segments_where_these_are_not_given():
+    assert build_config("wnet").k == 8
+    assert build_config("wnet", classes=3).k == 3 and build_config("wnet", classes=1).k == 2
+    assert build_config("wnet", classes=3, n_segments=5).k == 5
+    assert build_config("wnet", "nuclei").k == 2 and build_config("wnet", "paper").k == 20
+    with pytest.raises(UsageError, match="at most n_segments=2 classes"):
+        build_config("wnet", classes=3, n_segments=2)

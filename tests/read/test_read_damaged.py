@@ -2,7 +2,10 @@
 
 import io
 import logging
+import shutil
 import struct
+import tempfile
+import time
 import warnings
 import zlib
 from pathlib import Path
@@ -11,45 +14,18 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image as Picture
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from reference.image_files import VOLUME, tiff, whole_files
 from selfseg.core.errors import InputError
-from selfseg.read import read_image
+from selfseg.read import open_lazy, read_image
 
-RNG = np.random.default_rng(1)
-RGB = RNG.integers(0, 256, (40, 50, 3), dtype=np.uint8)
-SMOOTH = np.add.outer(np.arange(120), np.arange(160)).astype(np.uint8)
+with tempfile.TemporaryDirectory() as scratch:
+    WHOLE = whole_files(Path(scratch))
 
-
-def pillow(kind, **options):
-    buffer = io.BytesIO()
-    Picture.fromarray(RGB).save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def tiff(data=RGB, **options):
-    buffer = io.BytesIO()
-    tifffile.imwrite(buffer, data, **options)
-    return buffer.getvalue()
-
-
-WHOLE = {
-    "a.png": pillow("PNG"),
-    "deep.png": imagecodecs.png_encode(RGB.astype(np.uint16) * 257),
-    "a.jpg": pillow("JPEG", quality=90),
-    "progressive.jpg": pillow("JPEG", progressive=True),
-    "a.bmp": pillow("BMP"),
-    "a.webp": pillow("WEBP", lossless=True),
-    "a.gif": pillow("GIF"),
-    "plain.tif": tiff(),
-    "zlib.tif": tiff(compression="zlib", rowsperstrip=4),
-    "stack.tif": tiff(np.stack([SMOOTH] * 5), photometric="minisblack"),
-    "pages.tif": tiff(np.stack([SMOOTH] * 5), photometric="minisblack", metadata=None, compression="lzw"),
-    "imagej.tif": tiff(np.stack([SMOOTH] * 5), imagej=True, metadata={"axes": "ZYX"}),
-    "ome.tif": tiff(np.stack([SMOOTH] * 5), ome=True, metadata={"axes": "ZYX"}),
-    "big.tif": tiff(bigtiff=True),
-    "jpeg.tif": tiff(compression="jpeg"),
-}
+SLOWEST = 10.0
+"""Seconds that a reader may take over a small damaged file."""
 
 
 def write(folder, name, content):
@@ -57,16 +33,33 @@ def write(folder, name, content):
     return folder / name
 
 
-def outcome(path, caplog):
+def outcome(path, caplog, read=read_image):
     """Read under the strictest filters; return the image, or the one line of the error."""
+    begun = time.monotonic()
     with warnings.catch_warnings(), caplog.at_level(logging.INFO):
         warnings.simplefilter("error")
         try:
-            return read_image(path)
+            return read(path)
         except InputError as error:
             line = str(error)
             assert "\n" not in line and path.name in line and len(line) < 700
             return line
+        finally:
+            assert time.monotonic() - begun < SLOWEST
+
+
+def some_of(path):
+    """Open lazily, and read a corner."""
+    with open_lazy(path) as image:
+        return image.window(Y=slice(0, 20), X=slice(0, 20))
+
+
+def flipped(whole, attempt, rng):
+    """Return bytes of which one to four are changed; headers and directories are where that does most."""
+    content = bytearray(whole)
+    for place in rng.integers(0, [64, 400, len(content)][attempt % 3], 1 + attempt % 4) % len(content):
+        content[place] = int(rng.integers(0, 256))
+    return bytes(content)
 
 
 @pytest.mark.parametrize("name", WHOLE)
@@ -83,14 +76,63 @@ def test_truncated_files_are_refused_at_every_tenth(tmp_path, caplog, capfd, nam
 def test_flipped_bytes_never_crash(tmp_path, caplog, capfd, name):
     rng = np.random.default_rng(sum(name.encode()))
     for attempt in range(60):
-        content = bytearray(WHOLE[name])
-        # Headers and directories are where a flip does most.
-        places = rng.integers(0, [64, 400, len(content)][attempt % 3], 1 + attempt % 4) % len(content)
-        for place in places:
-            content[place] = int(rng.integers(0, 256))
-        got = outcome(write(tmp_path, name, bytes(content)), caplog)
+        path = write(tmp_path, name, flipped(WHOLE[name], attempt, rng))
+        got = outcome(path, caplog, some_of if attempt % 4 == 3 else read_image)
         assert isinstance(got, str) or got.data.size > 0
     assert not caplog.records and capfd.readouterr() == ("", "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WHOLE)
+def test_many_flipped_bytes_never_crash(tmp_path, caplog, name):
+    rng = np.random.default_rng(7)
+    for attempt in range(3000):
+        path = write(tmp_path, name, flipped(WHOLE[name], attempt, rng))
+        got = outcome(path, caplog, some_of if attempt % 2 else read_image)
+        assert isinstance(got, str) or got.data.size > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WHOLE)
+def test_what_hypothesis_makes_of_a_file_never_crashes(tmp_path, caplog, name):
+    whole = WHOLE[name]
+
+    @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
+    @given(
+        st.integers(0, len(whole)),
+        st.integers(0, 64),
+        st.binary(max_size=64),
+        st.sampled_from([b"", whole[:512], whole[-512:]]),
+    )
+    def mutated(start, removed, put, end):
+        got = outcome(write(tmp_path, name, whole[:start] + put + whole[start + removed :] + end), caplog)
+        assert isinstance(got, str) or got.data.size > 0
+
+    mutated()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", sorted({".nii.gz", *(Path(name).suffix for name in WHOLE)} - {".gz"}))
+def test_arbitrary_bytes_are_one_line(tmp_path, caplog, suffix):
+    starts = [b"", *sorted({whole[:n] for whole in WHOLE.values() for n in (4, 16, 132, 352)})]
+
+    @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
+    @given(st.sampled_from(starts), st.binary(max_size=2000))
+    def arbitrary(start, rest):
+        outcome(write(tmp_path, f"any{suffix}", start + rest), caplog)
+
+    arbitrary()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".nii.gz", ".mrc", ".h5", ".npy", ".npz", ".dcm"])
+@pytest.mark.parametrize("name", ["a.jpg", "stack.tif", "a.nii", "a.mrc", "a.h5", "a.npy", "a.npz", "a.dcm"])
+def test_a_wrong_suffix_is_seen_through_or_one_line(tmp_path, caplog, name, suffix):
+    got = outcome(write(tmp_path, f"wrong{suffix}", WHOLE[name]), caplog)
+    if name in ("a.jpg", "stack.tif", "a.h5", "a.npy"):  # these tell by their first bytes what they are
+        assert not isinstance(got, str), got
+        np.testing.assert_array_equal(got.data, read_image(write(tmp_path, name, WHOLE[name])).data)
+    elif Path(name).suffix != suffix and (name, suffix) not in (("a.nii", ".nii.gz"), ("a.npz", ".npy")):
+        assert isinstance(got, str)
 
 
 def png_header(width, height, bits=8, colour=2):
@@ -157,7 +199,7 @@ def test_text_called_png(tmp_path):
         read_image(write(tmp_path, "notes.tif", b"Dear diary, today I renamed a file"))
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".gif"])
+@pytest.mark.parametrize("suffix", sorted({".nii.gz", *(Path(name).suffix for name in WHOLE)} - {".gz"}))
 def test_zero_bytes(tmp_path, suffix):
     with pytest.raises(InputError, match="zero bytes"):
         read_image(write(tmp_path, f"empty{suffix}", b""))
@@ -192,3 +234,94 @@ def test_a_page_chain_in_a_circle_ends(tmp_path, caplog):
     n_tags = struct.unpack_from("<H", content, last)[0]
     struct.pack_into("<I", content, last + 2 + 12 * n_tags, first)
     assert "damaged" in outcome(write(tmp_path, "a.tif", bytes(content)), caplog)
+
+
+def zarr_image(path, version):
+    zarr = pytest.importorskip("zarr")
+    group = zarr.open_group(path, mode="w", zarr_format=version)
+    compressor = {"compressors": None} if version == 2 else {}
+    array = group.create_array("0", shape=VOLUME.shape, dtype="u2", chunks=(5, 20, 30), **compressor)
+    array[:] = VOLUME
+    axes = [{"name": name, "type": "space"} for name in "zyx"]
+    steps = [{"type": "scale", "scale": [3.0, 0.5, 0.25]}]
+    multiscales = [{"version": "0.4", "axes": axes, "datasets": [{"path": "0", "coordinateTransformations": steps}]}]
+    group.attrs.update(
+        {"ome": {"version": "0.5", "multiscales": multiscales}} if version == 3 else {"multiscales": multiscales}
+    )
+    return path
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_every_file_of_a_zarr_folder_may_be_cut_or_changed(tmp_path, caplog, capfd, version):
+    whole = zarr_image(tmp_path / "whole.zarr", version)
+    rng = np.random.default_rng(version)
+    files = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file())
+    assert len(files) == (3 if version == 3 else 5)
+    for file in files:
+        content = (whole / file).read_bytes()
+        for attempt in range(40):
+            shutil.rmtree(tmp_path / "a.zarr", ignore_errors=True)
+            shutil.copytree(whole, tmp_path / "a.zarr")
+            tenth = attempt if attempt < 10 else None
+            broken = content[: len(content) * tenth // 10] if tenth is not None else flipped(content, attempt, rng)
+            (tmp_path / "a.zarr" / file).write_bytes(broken)
+            got = outcome(tmp_path / "a.zarr", caplog, some_of if attempt % 4 == 3 else read_image)
+            if tenth is not None and file.name not in (".zgroup", ".zattrs"):
+                assert isinstance(got, str), f"{file} cut to {tenth}/10 was read"
+            assert isinstance(got, str) or got.data.size > 0
+    assert not caplog.records and capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.h5", "a.mrc", "a.nii", "a.tif", "a.zarr"])
+def test_planes_of_nan_are_not_valid_and_all_nan_is_one_line(tmp_path, name):
+    """Of three planes one is NaN: it is read, and marked; three are refused."""
+    import h5py
+    import mrcfile
+    import nibabel
+    import zarr
+
+    def save(data):
+        path = tmp_path / name
+        if name == "a.npy":
+            np.save(path, data)
+        elif name == "a.h5":
+            with h5py.File(path, "w") as file:
+                file["raw"] = data
+        elif name == "a.mrc":
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                mrcfile.write(path, data, overwrite=True)
+        elif name == "a.nii":
+            nibabel.save(nibabel.Nifti1Image(data.T, np.eye(4)), path)
+        elif name == "a.tif":
+            tifffile.imwrite(path, data, photometric="minisblack")
+        else:
+            zarr.create_array(path, data=data, overwrite=True)
+        return path
+
+    data = np.ones((3, 8, 9), np.float32)
+    data[1] = np.nan
+    image = read_image(save(data))
+    assert image.valid.sum() == 2 * 72 and not image.valid[1].any()
+    with open_lazy(tmp_path / name) as lazy:
+        assert not lazy.window(Z=1).valid.any() and lazy.window(Z=2).valid is None
+    with pytest.raises(InputError, match="some finite values, got only NaN"):
+        read_image(save(np.full((3, 8, 9), np.nan, np.float32)))
+
+
+def test_pages_of_different_sizes_and_unknown_axes(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
+        tif.write(np.zeros((8, 9), np.uint8), photometric="minisblack", metadata=None)
+        tif.write(np.zeros((5, 6), np.uint8), photometric="minisblack", metadata=None)
+    with pytest.raises(InputError, match=r"pages of one size and type, got 2 images \(8 x 9, 5 x 6\)"):
+        read_image(tmp_path / "a.tif")
+    np.save(tmp_path / "a.npy", np.zeros((2, 3, 4, 5, 6, 7), np.uint8))
+    with pytest.raises(InputError, match="2 to 4 axes"):
+        read_image(tmp_path / "a.npy")
+    np.save(tmp_path / "a.npy", np.zeros((0, 5), np.uint8))
+    for read in (read_image, open_lazy):
+        with pytest.raises(InputError, match=r"a\.npy"):
+            read(tmp_path / "a.npy")
+    no_pages = b"II*\0" + bytes(4)
+    with pytest.raises(InputError, match="it has no page"):
+        read_image(write(tmp_path, "none.tif", no_pages))

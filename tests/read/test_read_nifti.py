@@ -163,7 +163,7 @@ def test_a_header_that_can_be_mended_is_read_without_a_word(tmp_path, caplog):
 def test_without_nibabel_the_message_names_the_extra(tmp_path, monkeypatch):
     path = save(tmp_path / "a.nii", WORLD)
     monkeypatch.setitem(sys.modules, "nibabel", None)
-    with pytest.raises(InputError, match=r"pip install selfseg\[nifti\]"):
+    with pytest.raises(InputError, match=r"pip install 'selfseg\[nifti\]'"):
         read_image(path)
 
 

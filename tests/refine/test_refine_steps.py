@@ -62,7 +62,7 @@ def test_distances_are_counted_in_the_finest_pixels_and_colours_in_shares_of_the
         spatial_sigma=1.5,
         spacing=(3.0, 1.0, 1.0),
     )
-    np.testing.assert_allclose(crf.apply(probabilities, image, None), expected, atol=1e-3)
+    np.testing.assert_allclose(crf.apply(probabilities, image, None).probabilities, expected, atol=1e-3)
 
 
 def test_the_defaults_are_those_of_the_function():
@@ -70,4 +70,4 @@ def test_the_defaults_are_those_of_the_function():
     probabilities = np.random.default_rng(1).dirichlet(np.ones(3), (20, 24)).transpose(2, 0, 1).astype(np.float32)
     (crf,) = parse_refinements("crf")
     expected = dense_crf(probabilities, data.transpose(2, 0, 1))
-    np.testing.assert_allclose(crf.apply(probabilities, Image(data, "YXC"), None), expected, atol=1e-4)
+    np.testing.assert_allclose(crf.apply(probabilities, Image(data, "YXC"), None).probabilities, expected, atol=1e-4)

@@ -26,7 +26,7 @@ class Contender:
     preset
         Preset of a method; empty for a baseline.
     refine
-        Refinement of a method's output, such as ``crf``; empty = none.
+        Refinements of a method's output, such as ``crf`` or ``crf+contours``; empty = none.
     """
 
     name: str
@@ -38,6 +38,11 @@ class Contender:
         """The name in tables and folders: ``feature_clustering``, ``feature_clustering-fast``, ``felzenszwalb``."""
         name = self.name if self.preset in ("", "default") else f"{self.name}-{self.preset}"
         return f"{name}+{self.refine}" if self.refine else name
+
+    @property
+    def unrefined(self) -> "Contender":
+        """The same without refinement: what is learned does not depend on it."""
+        return Contender(self.name, self.preset)
 
     @property
     def is_method(self) -> bool:
@@ -63,7 +68,8 @@ class Contender:
 
     def model(self, n_classes: int | None, seed: int) -> Segmenter:
         """Return the unfitted model of a method."""
-        return Segmenter(self.name, n_classes=n_classes, preset=self.preset, seed=seed, refine=self.refine or None)
+        steps = self.refine.replace("+", ",") or None
+        return Segmenter(self.name, n_classes=n_classes, preset=self.preset, seed=seed, refine=steps)
 
     def run(self, image: Image, n_classes: int | None, seed: int, model: Path | None = None) -> tuple[Outcome, float]:
         """Segment one image.
@@ -88,7 +94,11 @@ class Contender:
         if not self.is_method:
             outcome: Outcome = find_baseline(self.name).segment(image, n_classes, seed)
             return outcome, time.perf_counter() - begun
-        fitted = self.model(n_classes, seed).fit(image) if model is None else Segmenter.load(model)
+        fitted = self.model(n_classes, seed)
+        if model is None:
+            fitted.fit(image)
+        else:
+            fitted = Segmenter.load(model).set_params(refine=fitted.refine)
         result = fitted.predict_image(image)
         seconds = time.perf_counter() - begun
         return Outcome(result.labels, hierarchy=result.hierarchy), seconds
@@ -100,7 +110,7 @@ def find_contenders(methods: list[str], baselines: bool | list[str] = True) -> l
     Parameters
     ----------
     methods
-        ``NAME``, ``NAME:PRESET``, and either with ``+crf``: the same with its output refined.
+        ``NAME``, ``NAME:PRESET``, and either with ``+crf``, ``+contours`` or ``+crf+contours``: the same with its output refined.
     baselines
         True = all, False = none, or names.
 
@@ -117,7 +127,7 @@ def find_contenders(methods: list[str], baselines: bool | list[str] = True) -> l
             fix = "see `selfseg methods`; baselines are chosen with --baselines"
             raise UsageError(explain("--methods", expected=", ".join(method_names()), got=repr(name), fix=fix))
         build_config(name, preset or "default")
-        parse_refinements(refine or None)
+        parse_refinements(refine.replace("+", ",") or None)
         found.append(Contender(name, preset or "default", refine))
     names = baseline_names() if baselines is True else list(baselines or [])
     for name in names:

@@ -18,7 +18,9 @@ from selfseg.core.errors import Interrupted, SelfsegError, TrainingError, UsageE
 from selfseg.core.files import write_json
 from selfseg.core.progress import Progress, Silent
 from selfseg.core.threads import n_threads
+from selfseg.methods._base import find_method
 from selfseg.read.datasets import find_dataset
+from selfseg.read.datasets._base import Item
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -98,11 +100,12 @@ def run(plan: Plan, progress: Progress | None = None) -> Rows:
     TrainingError
         If a worker process dies.
     UsageError
-        If `limit` or `workers` is below 1.
+        If `limit` or `workers` is below 1, or a method needs labels and has none.
     """
     if plan.workers is not None and plan.workers < 1:
         got, fix = str(plan.workers), "leave it out for one a core"
         raise UsageError(explain("--workers", expected="1 or more", got=got, fix=fix))
+    _check_supervised(plan)
     progress = progress or Silent()
     jobs = plan.jobs()
     done = {job: row for job in jobs if (row := job.done()) is not None}
@@ -134,7 +137,9 @@ def run(plan: Plan, progress: Progress | None = None) -> Rows:
 
 def fit_models(plan: Plan, todo: list[Job], progress: Progress) -> None:
     """Fit the models that jobs want and that are not there, each on the training split."""
-    wanted = dict.fromkeys((job.contender, job.seed, job.n_classes, job.model) for job in todo if job.model is not None)
+    wanted = dict.fromkeys(
+        (job.contender.unrefined, job.seed, job.n_classes, job.model) for job in todo if job.model is not None
+    )
     for contender, seed, n_classes, folder in wanted:
         stamp = {"settings": contender.settings(), "seed": seed, "n_classes": n_classes, "train": plan.train}
         file = folder / "benchmark.json"
@@ -143,16 +148,40 @@ def fit_models(plan: Plan, todo: list[Job], progress: Progress) -> None:
         split, _, count = (plan.train or "").partition(":")
         items = list_items(Place(plan.place.dataset, split, plan.place.data, plan.place.out))
         names = set(evenly([item.name for item in items], int(count) if count else None))
-        images = [item.load_image() for item in items if item.name in names]
-        progress.say(f"{contender.title}: learning from {len(images)} images of {split}")
-        contender.model(n_classes, seed).fit(images, out=folder, overwrite=True, progress=progress)
+        chosen = [item for item in items if item.name in names]
+        progress.say(f"{contender.title}: learning from {len(chosen)} images of {split}")
+        images, told = [item.load_image() for item in chosen], _labels(contender, plan.place.dataset, chosen)
+        model = contender.model(None if told else n_classes, seed)  # the classes are those of the labels
+        model.fit(images, out=folder, overwrite=True, progress=progress, **told)
         write_json(file, stamp)
 
 
+def _labels(contender: Contender, dataset: str, items: list[Item]) -> dict[str, Any]:
+    """Return the truth of training images for a method that cannot learn without, and nothing for any other."""
+    if not find_method(contender.name).needs_hints:
+        return {}
+    meaning = "objects" if find_dataset(dataset).task == "instances" else "full"
+    return {"labels": [item.load_truths()[0] for item in items], "labels_as": meaning}
+
+
+def _check_supervised(plan: Plan) -> None:
+    """Refuse methods that need labels where they could only learn from what they are scored on, or from many opinions."""
+    supervised = [one.name for one in plan.contenders if one.is_method and find_method(one.name).needs_hints]
+    if not supervised:
+        return
+    if plan.train is None:
+        fix = "give a split to learn from, for example --train train"
+        raise UsageError(explain("--train", expected=f"a split for {supervised[0]}", got="nothing", fix=fix))
+    task = find_dataset(plan.place.dataset).task
+    if task in ("partition", "none"):
+        expected, fix = "a dataset whose truth names classes or objects", "leave it out"
+        raise UsageError(explain(supervised[0], expected=expected, got=f"{plan.place.dataset} ({task})", fix=fix))
+
+
 def model_folder(plan: Plan, contender: Contender, seed: int) -> Path:
-    """Return the folder of the model that a contender learns from the training split."""
+    """Return the folder of the model that a contender learns from the training split, whatever its refinement."""
     trained = (plan.train or "").replace(":", "-")
-    return plan.place.out / "models" / contender.title / f"{trained}-seed-{seed}"
+    return plan.place.out / "models" / contender.unrefined.title / f"{trained}-seed-{seed}"
 
 
 def evenly(names: list[str], limit: int | None) -> list[str]:

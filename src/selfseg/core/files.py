@@ -48,6 +48,42 @@ def writing(path: Path | str) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def writing_folder(path: Path | str) -> Iterator[Path]:
+    """Yield an empty folder beside `path`; put it in place of `path` when the block ends well, else remove it.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be made or written, or the disk is full.
+    """
+    path = Path(path)
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent))
+        temporary.chmod(0o777 & ~_umask())
+        yield temporary
+        _take_place(temporary, path)
+    except OSError as error:
+        raise _failure(path, error) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _take_place(new: Path, path: Path) -> None:
+    """Rename a folder to a name that another may have: a folder cannot be renamed over one that is not empty."""
+    if not path.is_symlink() and path.is_dir():
+        old = Path(tempfile.mkdtemp(prefix=f".{path.stem}.", suffix=".old", dir=path.parent))
+        path.replace(old)
+        new.replace(path)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+        new.replace(path)
+
+
 def remove(path: Path | str) -> None:
     """Remove a file if it is there.
 

@@ -1,5 +1,6 @@
 """The one image type: an array with its axes, spacing, unit and channel names."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -34,6 +35,11 @@ class Image:
         be ignored (transparent, no data, NaN); None = all count.
     guessed_axes
         True when nothing said what the axes are and `axes` could be wrong: to be shown to the user.
+    meta
+        What a file's place in the world needs besides `spacing`, to write labels back onto the same grid (`selfseg.export`).
+        ``"affine"`` ``[4 4]``: from the indices (X, Y, Z) of `data` to millimetres to the right, front and top of a patient;
+        ``"offset"``: place of the first pixel by the axis' letter, in `unit`; ``"nifti"``, ``"dicom"``, ``"mrc"``: what their
+        readers keep for their writers. Empty when the file says nothing.
     """
 
     data: NDArray[Any]
@@ -45,6 +51,7 @@ class Image:
     source: str = "array"
     valid: NDArray[np.bool_] | None = field(default=None, repr=False)
     guessed_axes: bool = False
+    meta: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         check_axes(self.axes, self.data.ndim)

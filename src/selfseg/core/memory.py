@@ -1,10 +1,13 @@
-"""The C library's allocator, told to keep large blocks while the same ones are needed again at every step."""
+"""Memory: how much there is, how much was used, and an allocator that keeps what is needed again at every step."""
 
 import contextlib
 import ctypes
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from selfseg.core.errors import UsageError, explain
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # malloc.h of glibc
 DEFAULTS = ((M_TRIM_THRESHOLD, 128 * 1024), (M_TOP_PAD, 128 * 1024), (M_MMAP_MAX, 65536))
@@ -67,3 +70,40 @@ def reset_peak_memory() -> bool:
     except OSError:
         return False
     return True
+
+
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+
+
+def parse_bytes(text: str) -> int:
+    """Return the number of bytes that ``"2GB"``, ``"500 MB"``, ``"1.5GiB"`` or ``"2g"`` says.
+
+    Raises
+    ------
+    UsageError
+        If it is no amount of memory.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]I?)?B?\s*", text.upper())
+    n_bytes = int(float(match[1]) * UNITS[match[2] or ""]) if match else 0
+    if n_bytes < 1:
+        raise UsageError(explain("memory", expected="an amount such as 2GB or 500MB", got=repr(text), fix="check it"))
+    return n_bytes
+
+
+def free_memory() -> int:
+    """Return the bytes that this process may still take: what is free on the machine, and in its control group."""
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    with contextlib.suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup")
+        limit = int((group / "memory.max").read_text(encoding="ascii"))  # the word "max" is no limit
+        free = min(free, limit - int((group / "memory.current").read_text(encoding="ascii")))
+    return max(free, 0)
+
+
+def resident_memory() -> int:
+    """Return the bytes of memory that this process has now."""
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)

@@ -71,17 +71,12 @@ def read_classes(path: Path | str) -> ClassTable:
     """
     try:
         rows = json.loads(Path(path).read_text(encoding="utf-8"))
-        table = ClassTable.from_json(rows)
-        sound = [_sound(item) for item in table.classes]
+        return ClassTable.from_json(rows)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        fix = "restore the file, or segment again"
+        fix = "give each class its own id of 1 or more, a name and four colour values 0-255, or segment again"
         raise ModelError(
             explain(str(path), expected="a class table", got=f"{type(error).__name__}: {error}", fix=fix)
         ) from error
-    if not all(sound) or len({item.id for item in table.classes}) != len(table):
-        fix = "give each class its own id of 1 or more, a name and four colour values 0-255"
-        raise ModelError(explain(str(path), expected="distinct, complete classes", got="others", fix=fix))
-    return table
 
 
 def class_areas(
@@ -102,11 +97,17 @@ def class_areas(
     unit
         Unit of `spacing`.
     """
-    steps = tuple(spacing) if spacing is not None else (1.0,) * labels.ndim
     counts = np.bincount(labels.ravel(), minlength=1 + max((item.id for item in table.classes), default=0))
+    return count_areas(image, counts, table, spacing if spacing is not None else (1.0,) * labels.ndim, unit)
+
+
+def count_areas(
+    image: str, counts: NDArray[np.integer], table: ClassTable, spacing: Sequence[float], unit: str = "pixel"
+) -> list[ClassArea]:
+    """Return what each class covers, as `class_areas`, where the pixels of each id ``[largest id + 1]`` are counted."""
     total = int(counts.sum() - counts[IGNORE])
-    size = math.prod(steps)
-    power = f"{unit}{POWERS.get(len(steps), f'^{len(steps)}')}"
+    size = math.prod(spacing)
+    power = f"{unit}{POWERS.get(len(spacing), f'^{len(spacing)}')}"
     return [_area(image, item, int(counts[item.id]), total, size, power) for item in table.classes]
 
 
@@ -129,12 +130,3 @@ def write_areas(path: Path | str, areas: Iterable[ClassArea]) -> None:
 
 def _area(image: str, item: SegmentClass, pixels: int, total: int, size: float, unit: str) -> ClassArea:
     return ClassArea(image, item.id, item.name, pixels, pixels / total if total else 0.0, pixels * size, unit)
-
-
-def _sound(item: Any) -> bool:
-    colours = (
-        isinstance(item.rgba, tuple)
-        and len(item.rgba) == 4
-        and all(type(v) is int and 0 <= v <= 255 for v in item.rgba)
-    )
-    return colours and type(item.id) is int and item.id >= 1 and isinstance(item.name, str)

@@ -1,7 +1,6 @@
 """Label images and probabilities as TIFF: integers with axes, spacing and class names; equal input, equal bytes."""
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,12 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from selfseg.core.axes import check_axes, spatial_axes
+from selfseg.core.axes import check_axes
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import UsageError, explain
 from selfseg.core.files import writing
+from selfseg.export._label_values import in_order, one_line, smallest_integers
 from selfseg.export.colour_table import colour_table
-
-FILE_AXES = "TZCYX"
-"""The one order of axes in files: that of ImageJ."""
 
 LARGEST_IMAGEJ = 2**31
 """Bytes of pixels above which a file is written as OME-BigTIFF: ImageJ's own format ends at 4 GiB."""
@@ -42,6 +39,7 @@ OME_UNITS = {
     "millimeter": "mm",
     "centimeter": "cm",
     "meter": "m",
+    "angstrom": "Å",
 }
 """OME's spelling of units."""
 
@@ -86,14 +84,14 @@ def write_labels(
     axes = check_axes(axes, np.ndim(labels))
     if "C" in axes:
         raise UsageError(explain("labels", expected="axes out of TZYX", got=axes, fix="labels have no channel axis"))
-    whole = _smallest(np.asarray(labels), table)
-    data, order, steps = _in_file_order(whole, axes, spacing)
+    whole = smallest_integers(np.asarray(labels), table)
+    data, order, steps = in_order(whole, axes, spacing)
     if whole.dtype == np.uint32 or whole.nbytes > LARGEST_IMAGEJ:
         _write(path, data, ome=True, metadata=_ome_metadata(data, order, steps, unit))
         return
     metadata = _imagej_metadata(order, steps, unit)
     if table is not None:
-        metadata["Info"] = "".join(f"{item.id} = {_one_line(item.name)}\n" for item in table.classes)
+        metadata["Info"] = "".join(f"{item.id} = {one_line(item.name)}\n" for item in table.classes)
     if whole.dtype == np.uint8:
         colours = np.zeros((256, 4), np.uint8)
         known = colour_table(table, int(data.max(initial=0)))
@@ -140,7 +138,7 @@ def write_probabilities(
         raise UsageError(
             explain("probabilities", expected="floating values", got=str(values.dtype), fix="use write_labels for ids")
         )
-    data, order, steps = _in_file_order(values.astype(np.float16 if half else np.float32), axes, spacing)
+    data, order, steps = in_order(values.astype(np.float16 if half else np.float32), axes, spacing)
     if half:
         plain = {"axes": order, "spacing": list(steps.values()), "unit": unit or "pixel"}
         _write(path, data, metadata=plain, **_resolution(steps))
@@ -151,41 +149,10 @@ def write_probabilities(
         _write(path, data, imagej=True, metadata=metadata, **_resolution(steps))
 
 
-def _smallest(labels: NDArray[Any], table: ClassTable | None) -> NDArray[Any]:
-    if labels.dtype.kind not in "biu":
-        raise UsageError(
-            explain("labels", expected="integers", got=str(labels.dtype), fix="round and convert them first")
-        )
-    low, high = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
-    if low < 0 or high >= 2**32:
-        raise UsageError(
-            explain("labels", expected="0 to 4294967295", got=f"{low} to {high}", fix="0 is ignore, classes are 1..K")
-        )
-    largest = max([high, *(item.id for item in table.classes)] if table is not None else [high])
-    return labels.astype(np.min_scalar_type(largest) if largest < 2**32 else np.uint32, copy=False)
-
-
-def _in_file_order(
-    data: NDArray[Any], axes: str, spacing: Sequence[float] | None
-) -> tuple[NDArray[Any], str, dict[str, float]]:
-    """Return the data in the order of `FILE_AXES`, its axes, and the spacing by letter in the same order."""
-    letters = spatial_axes(axes)
-    steps = tuple(spacing) if spacing is not None else (1.0,) * len(letters)
-    if len(steps) != len(letters) or not all(math.isfinite(step) and step > 0 for step in steps):
-        fix = "give one size for each spatial axis"
-        raise UsageError(
-            explain("spacing", expected=f"{len(letters)} positive sizes for {letters}", got=str(steps), fix=fix)
-        )
-    order = "".join(letter for letter in FILE_AXES if letter in axes)
-    by_letter = dict(zip(letters, steps, strict=True))
-    ordered = np.ascontiguousarray(data.transpose([axes.index(letter) for letter in order]))
-    return ordered, order, {letter: float(by_letter[letter]) for letter in order if letter in by_letter}
-
-
 def _imagej_metadata(order: str, steps: Mapping[str, float], unit: str | None) -> dict[str, Any]:
     name = IMAGEJ_UNITS.get(unit or "pixel", unit or "pixel")
     ascii_name = name.encode("ascii", "backslashreplace").decode("ascii")
-    metadata: dict[str, Any] = {"axes": order, "unit": _one_line(ascii_name)}
+    metadata: dict[str, Any] = {"axes": order, "unit": one_line(ascii_name)}
     if "Z" in steps:
         metadata["spacing"] = steps["Z"]
     return metadata
@@ -204,10 +171,6 @@ def _ome_metadata(data: NDArray[Any], order: str, steps: Mapping[str, float], un
 
 def _resolution(steps: Mapping[str, float]) -> dict[str, Any]:
     return {"resolution": (1 / steps["X"], 1 / steps["Y"]), "resolutionunit": "NONE"}
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _write(path: Path | str, data: NDArray[Any], **options: Any) -> None:

@@ -4,21 +4,17 @@ Polygons live in the frame of pixel edges: pixel (r, c) covers the square from (
 whole numbers, the centre of the first pixel is at (0.5, 0.5), and neighbours run along the same edges exactly.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import label as connected_regions
 
-from selfseg.core.classes import IGNORE, ClassTable
+from selfseg.core.classes import IGNORE
 from selfseg.core.errors import UsageError, explain
-from selfseg.core.files import write_text
-from selfseg.export.colour_table import colour_table
 
 # The sides of a pixel, clockwise, so that the region lies on the right hand: top (going east), right (south),
 # bottom (west), left (north). Each row: step to the pixel ahead, corner at which the side starts.
@@ -29,6 +25,9 @@ START = np.array([(0, 0), (0, 1), (1, 1), (1, 0)])
 @dataclass(frozen=True)
 class Outline:
     """One connected region (4 neighbours) of a class as a polygon.
+
+    No ring passes a corner twice: where pixels of a region touch by a corner alone, a hole touches the exterior or
+    another hole in that one point, as OGC Simple Features (section 6.1.11) asks for.
 
     Attributes
     ----------
@@ -43,6 +42,11 @@ class Outline:
     label: int
     exterior: NDArray[np.int64]
     holes: tuple[NDArray[np.int64], ...] = ()
+
+    @property
+    def area(self) -> int:
+        """Number of its pixels."""
+        return round(_signed_area(self.exterior) + sum(_signed_area(hole) for hole in self.holes))
 
 
 def boundaries(labels: NDArray[Any], thick: bool = False) -> NDArray[np.bool_]:
@@ -113,60 +117,6 @@ def outlines(labels: NDArray[Any], least_area: int = 1) -> list[Outline]:
     ]
 
 
-def write_geojson(
-    path: Path | str, labels: NDArray[Any], table: ClassTable | None = None, axes: str = "YX", least_area: int = 1
-) -> None:
-    """Write the polygons of all regions as GeoJSON that QuPath imports as annotations with class names and colours.
-
-    Coordinates are (x, y) in pixels, in QuPath's frame: (0, 0) is the outer corner of the first pixel.
-
-    Parameters
-    ----------
-    path
-        File to write.
-    labels
-        Ids with the axes `axes`: ``"YX"``, ``"ZYX"`` or ``"TYX"``; planes are numbered from 0 along Z or T.
-    table
-        Names and colours; ids without a class are called "class ID".
-    least_area
-        Leave out regions of fewer pixels.
-
-    Raises
-    ------
-    UsageError
-        If the axes are others.
-    OutputError
-        If the file cannot be written.
-    """
-    if axes not in ("YX", "ZYX", "TYX") or labels.ndim != len(axes):
-        fix = "transpose the labels, or write one plane at a time"
-        raise UsageError(explain("labels", expected="axes YX, ZYX or TYX", got=f"{axes}, {labels.ndim} axes", fix=fix))
-    names = {item.id: item.name for item in table.classes} if table is not None else {}
-    colours = colour_table(table, int(labels.max(initial=0)))
-    features = []
-    for place, plane in enumerate(labels if labels.ndim == 3 else labels[None]):
-        where = {"c": -1, "z": place if axes[0] == "Z" else 0, "t": place if axes[0] == "T" else 0}
-        for item in outlines(plane, least_area):
-            name = names.get(item.label, f"class {item.label}")
-            features.append(_feature(item, name, colours[item.label, :3].tolist(), where))
-    # one feature a line: small, and still readable and comparable
-    lines = ",\n".join(json.dumps(feature, ensure_ascii=False, separators=(",", ":")) for feature in features)
-    write_text(path, f'{{"type":"FeatureCollection","features":[\n{lines}\n]}}\n')
-
-
-def _feature(item: Outline, name: str, colour: list[int], where: dict[str, int]) -> dict[str, Any]:
-    rings = [np.concatenate([ring, ring[:1]])[:, ::-1].tolist() for ring in (item.exterior, *item.holes)]
-    return {
-        "type": "Feature",
-        "geometry": {"type": "Polygon", "coordinates": rings, "plane": where},
-        "properties": {
-            "objectType": "annotation",
-            "classification": {"name": name, "color": colour},
-            "label": item.label,
-        },
-    }
-
-
 def _rings(regions: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.int64]]]:
     """Yield each closed run of pixel sides of a region: the region, and its corners without those on a straight line.
 
@@ -183,7 +133,28 @@ def _rings(regions: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.int64]]]:
     for start, stop in pairwise(bounds.tolist()):
         directions = side[start:stop]
         turns = directions != np.roll(directions, 1)
-        yield int(owner[start]), corners[start:stop][turns]
+        for ring in _simple(corners[start:stop][turns]):
+            yield int(owner[start]), ring
+
+
+def _simple(ring: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Cut a ring wherever it comes back to a corner, into rings that pass each of their corners once."""
+    codes = ring[:, 0] * (int(ring[:, 1].max()) + 1) + ring[:, 1]
+    if len(np.unique(codes)) == len(codes):
+        yield ring
+        return
+    open_corners: list[int] = []
+    place: dict[int, int] = {}
+    for i, code in enumerate(codes.tolist()):
+        if code in place:
+            start = place[code]
+            yield ring[open_corners[start:]]
+            for j in open_corners[start:]:
+                del place[int(codes[j])]
+            del open_corners[start:]
+        place[code] = len(open_corners)
+        open_corners.append(i)
+    yield ring[open_corners]
 
 
 def _sides(padded: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -1,6 +1,7 @@
 """What `soft_ncut` needs of a set of weights between nodes: pixels, voxels, or the nodes of any graph."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -88,3 +89,14 @@ def association(classes: Tensor, affinity: Affinity) -> tuple[Tensor, Tensor]:
     rows, pulled = (x.movedim(1, 0).reshape(k, -1).double() for x in (classes, affinity.apply(classes)))
     degrees = affinity.degrees(classes.dtype).expand(len(classes), *classes.shape[2:]).reshape(-1).double()
     return rows @ pulled.T, rows @ degrees
+
+
+def association_sums(parts: Iterable[tuple[Tensor, Affinity]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return areas ``[K]``, association ``[K K]`` and volume ``[K]`` (`association`), summed over all parts."""
+    totals: list[Tensor] = []
+    for classes, affinity in parts:
+        areas = classes.flatten(2).sum((0, 2), dtype=torch.float64)
+        found = [areas, *association(classes, affinity)]
+        totals = [a + b for a, b in zip(totals, found, strict=True)] if totals else found
+    areas, between, volume = totals
+    return areas, between, volume

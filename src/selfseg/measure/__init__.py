@@ -1,4 +1,4 @@
-"""Measures of segmentations against truth, on integer arrays of any dimension. Importing this package is light."""
+"""Measures of segmentations against truth, and of objects, on integer arrays of any dimension. Importing this is light."""
 
 from importlib import import_module
 from typing import Any
@@ -48,6 +48,7 @@ _HOMES = {
         "zeboudj",
         "zhang_entropy",
     ],
+    "objects": ["ObjectSums", "measure_objects"],
     "reconstruction": ["reconstruction_error"],
     "scales": ["ScaleScores", "list_scores", "tree_scores"],
     "scores": ["region_scores"],

@@ -38,9 +38,25 @@ class MethodConfig(Config):
     accumulate: int = Field(default=1, ge=1)
     """Parts into which each batch is split to save memory; their gradients are averaged."""
 
+    spacing: tuple[float, ...] = ()
+    """Relative distance of pixels along each spatial axis, for example 5,1,1; empty = as the first training image says."""
+
+    def distances(self, n_dims: int) -> tuple[float, ...]:
+        """Return the relative distance of pixels along each of `n_dims` axes; 1 where none is known.
+
+        Raises
+        ------
+        UsageError
+            If `spacing` has another number of axes, or is not positive.
+        """
+        if self.spacing and (len(self.spacing) != n_dims or min(self.spacing) <= 0):
+            expected, fix = f"{n_dims} positive numbers", "give one number for each spatial axis, or none"
+            raise UsageError(explain("spacing", expected=expected, got=str(self.spacing), fix=fix))
+        return self.spacing or (1.0,) * n_dims
+
 
 class Method(nn.Module, ABC):
-    """A segmentation method that learns from unlabelled images. One file, one subclass.
+    """A segmentation method, that learns from unlabelled images unless `needs_hints`. One file, one subclass.
 
     The loop owns iteration, precision, device, checkpoints, previews and progress. A method owns its networks, its losses
     and its schedule. Its whole state is tensors: what `state` returns is what is saved.
@@ -65,7 +81,11 @@ class Method(nn.Module, ABC):
     """Where the ``paper`` preset differs from the paper, one phrase each."""
 
     uses_hints: ClassVar[bool] = False
-    """Whether `Batch.hints` changes what is learned; scribbles are refused where it does not."""
+    """Whether `Batch.hints` changes what is learned; scribbles and labels are refused where it does not."""
+
+    needs_hints: ClassVar[bool] = False
+    """Whether nothing can be learned without `Batch.hints`. The classes are those of the hints then, in their order, and the
+    option `classes` is set to their number."""
 
     def __init__(self, config: MethodConfig, n_channels: int, n_dims: int = 2) -> None:
         super().__init__()
@@ -82,6 +102,19 @@ class Method(nn.Module, ABC):
     def context(self) -> int | None:
         """Pixels of halo that a prediction needs on each side; None = the whole image."""
         return None
+
+    @property
+    def multiple(self) -> int:
+        """Tiles begin at multiples of this many pixels: a pooling sees a grid."""
+        return 1
+
+    @property
+    def held_out(self) -> float:
+        """Share of the training images, 0-1, that is kept from `steps` and given to `hold_out`."""
+        return 0.0
+
+    def hold_out(self, batches: Callable[[], Iterable[Batch]]) -> None:
+        """Take the images that are never learned from, for choosing among weights; called before the first step, if there are any."""
 
     @abstractmethod
     def n_steps(self, n_images: int) -> int:
@@ -112,8 +145,8 @@ class Method(nn.Module, ABC):
     def finish(self, batches: Callable[[], Iterable[Batch]]) -> None:
         """Complete the model after the last step; `batches()` gives one pass over the training images, each time it is called."""
 
-    def status(self) -> dict[str, int]:
-        """Return whole numbers worth showing while training, for example ``{"classes": 7}``."""
+    def status(self) -> Mapping[str, float]:
+        """Return figures worth showing while training, for example ``{"classes": 7}``."""
         return {}
 
     def stop_reason(self) -> str | None:
@@ -123,6 +156,13 @@ class Method(nn.Module, ABC):
     def training_bytes(self, n_pixels: int) -> int:
         """Return an estimate of the memory that one step on `n_pixels` pixels takes, in bytes."""
         return 0
+
+    def prediction_bytes(self, n_pixels: int) -> int:
+        """Return an estimate of the memory that `assign` takes on `n_pixels` pixels, in bytes: tiles are planned by it.
+
+        A quarter of a training step's, which keeps every map for the way back; at least 512 bytes a pixel.
+        """
+        return max(self.training_bytes(n_pixels) // 4, 512 * n_pixels)
 
     def state(self) -> dict[str, Tensor]:
         """Return every tensor that makes up the method, by name."""

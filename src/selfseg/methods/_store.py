@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,25 @@ FORMAT = 1
 """Version of the folder's layout; a folder of a newer one is refused."""
 
 CONFIG, WEIGHTS, CLASSES, CARD = "config.json", "model.safetensors", "classes.json", "README.md"
+
+LARGEST_JSON = 64 << 20
+"""Bytes of a JSON file above which it is none of ours."""
+
+ROOM = 64 << 20
+"""Bytes by which a method may be larger before its weights are restored than they are."""
+
+# What values of the wrong kind raise while a method is built of them.
+DAMAGE = (
+    SafetensorError,
+    OSError,
+    RuntimeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+    MemoryError,
+)
 
 
 @dataclass(frozen=True)
@@ -84,10 +105,14 @@ def load_method(folder: Path) -> Stored:
         )
     try:
         kind = find_method(facts["method"])
-        method = kind(kind.Config.build(facts["config"]), int(facts["n_channels"]), int(facts["n_dims"]))
+        config, n_channels, n_dims = kind.Config.build(facts["config"]), int(facts["n_channels"]), int(facts["n_dims"])
+        _check_room(partial(kind, config, n_channels, n_dims), (folder / WEIGHTS).stat().st_size)
+        method = kind(config, n_channels, n_dims)
         method.restore(load_file(folder / WEIGHTS))
         table = ClassTable.from_json(_read_json(folder / CLASSES, list))
-    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        if max((source for item in table.classes for source in item.sources), default=0) >= method.n_classes:
+            raise ValueError(f"classes of more than the {method.n_classes} clusters that there are")
+    except DAMAGE as error:
         fix = "copy the folder again or train anew"
         raise ModelError(explain(str(folder), expected="a whole model", got=str(error)[:200], fix=fix)) from error
     except ModelError:
@@ -98,14 +123,34 @@ def load_method(folder: Path) -> Stored:
     return Stored(method, facts["method"], table, facts)
 
 
+def _check_room(build: Callable[[], Method], stored: int) -> None:
+    """Refuse a configuration of far more values than the weights hold, before memory is taken for them.
+
+    Raises
+    ------
+    ValueError
+        If the method, built without memory, is larger than the `stored` bytes and some.
+    """
+    try:
+        with torch.device("meta"):
+            tensors = build().state_dict().values()
+    except (RuntimeError, NotImplementedError):
+        return  # a method that computes with its values when it is built
+    wanted = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    if wanted > stored + ROOM:
+        raise ValueError(f"a configuration of {wanted} bytes of weights, and {stored} bytes stored")
+
+
 def _read_json(path: Path, kind: type) -> Any:
     what = "a model folder written by selfseg" if path.name == CONFIG else "a whole file"
     fix = "give the folder that `selfseg fit -o` wrote"
     try:
+        if path.stat().st_size > LARGEST_JSON:
+            raise ValueError(f"more than {LARGEST_JSON} bytes")
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelError(explain(str(path), expected=what, got=error.strerror or "no file", fix=fix)) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(explain(str(path), expected=what, got="damaged JSON", fix=fix)) from error
     if not isinstance(value, kind):
         raise ModelError(explain(str(path), expected=what, got="other JSON", fix=fix))

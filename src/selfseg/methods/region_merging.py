@@ -82,9 +82,6 @@ class RegionMergingConfig(MethodConfig):
     softness: float = Field(default=4.0, gt=0)
     """Standard deviation of a region's membership of a class, a Gaussian of their distance, in units of Lab."""
 
-    spacing: tuple[float, ...] = ()
-    """Relative size of a pixel along each spatial axis, for example 5,1,1; empty = the same along all."""
-
 
 class RegionMerging(Method):
     """Superpixels, their merge tree, and classes from a codebook. See the module's text.
@@ -122,11 +119,7 @@ class RegionMerging(Method):
 
     def __init__(self, config: RegionMergingConfig, n_channels: int, n_dims: int = 2) -> None:
         super().__init__(config, n_channels, n_dims)
-        if config.spacing and (len(config.spacing) != n_dims or min(config.spacing) <= 0):
-            fix = "give one number for each spatial axis, or none"
-            raise UsageError(
-                explain("spacing", expected=f"{n_dims} positive numbers", got=str(config.spacing), fix=fix)
-            )
+        self._spacing = config.distances(n_dims)
         if config.boundaries == "contours" and n_dims != 2:
             fix = "leave boundaries at gradient"
             raise UsageError(explain("boundaries", expected="gradient in 3D", got="contours", fix=fix))
@@ -208,10 +201,6 @@ class RegionMerging(Method):
             colour = last * (config.lightness * LIGHTNESS / np.sqrt(self.n_channels))
         texture = band_energy(light, spacing=self._spacing) * config.texture
         return np.concatenate([colour, texture], -1).astype(np.float32)
-
-    @property
-    def _spacing(self) -> tuple[float, ...]:
-        return self.config.spacing or (1.0,) * self.n_dims
 
     def _segment(self, image: Tensor, valid: Tensor | None) -> tuple[NDArray[np.int32], MergeTree, NDArray[np.float64]]:
         """Return superpixels ``[*S]``, their tree and their mean features ``[R D]``."""

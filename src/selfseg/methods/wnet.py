@@ -7,18 +7,19 @@ error moves both. Two optimiser steps a batch, as in the paper: the cut moves th
 The paper's table needs its last steps too, a fully connected CRF and a merge tree by contours: `refine`.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
-from selfseg.losses.affinity import Affinity, association
-from selfseg.losses.area import area_too_large, soft_areas
+from selfseg.losses.affinity import Affinity, association_sums
+from selfseg.losses.area import area_too_large
+from selfseg.losses.imbalance import imbalance
 from selfseg.losses.reconstruction import reconstruction
 from selfseg.losses.soft_ncut import soft_ncut
 from selfseg.losses.window_affinity import window_affinity
@@ -28,15 +29,21 @@ from selfseg.nets.unet import UNet, UNetShape
 from selfseg.regions.closest import merge_by_cut
 from selfseg.sample.windows import random_windows
 
+SEGMENTS = 8
+"""Soft segments where neither these nor the classes are given."""
+
 
 class WNetConfig(MethodConfig):
     """Options."""
 
-    prepare: str = "size=240,range"
+    prepare: str = "percentile=1:99.5"
     """Preparation of every image, in order, as named steps: ``rescale=0.5,range``. Stored and repeated at prediction."""
 
-    n_segments: int = Field(default=16, ge=2, le=255)
-    """Soft segments of the encoder (the paper's K). Dead ones are dropped, and the closest merge if `classes` asks for fewer."""
+    batch_size: int = Field(default=2, ge=1)
+    """Images, or windows of them, in one optimiser step. Whole images of different sizes are padded, and the padding is masked."""
+
+    n_segments: int | None = Field(default=None, ge=2, le=255)
+    """Soft segments of the encoder (the paper's K); empty = `classes`, or 8. Dead ones are dropped; the closest merge down to `classes`."""
 
     width: int = Field(default=16, ge=2)
     """Channels of the first module; each pooling doubles them. The paper: 64."""
@@ -50,20 +57,20 @@ class WNetConfig(MethodConfig):
     norm: Literal["batch", "group", "none"] = "group"
     """Normalisation after each ReLU: over the batch as in the paper, over groups of channels of each image, or none."""
 
-    up: Literal["transposed", "linear"] = "linear"
+    up: Literal["transposed", "linear"] = "transposed"
     """Up-convolution: transposed 2x2 as in the paper, or linear interpolation and a 1x1 convolution."""
 
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of the values dropped after each module while training. The paper: 0.65."""
 
-    iterations: int = Field(default=150, ge=1)
+    iterations: int = Field(default=400, ge=1)
     """Batches. At least `min_epochs` passes over the images are made."""
 
     min_epochs: int = Field(default=1, ge=1)
     """Least passes over the images, where there are several batches of them."""
 
-    patch: int | None = Field(default=None, ge=8)
-    """Side of the random window, in pixels, that is cut out of each image anew in every batch; empty = the whole image."""
+    patch: int | None = Field(default=128, ge=8)
+    """Side of the square, in pixels, cut out of each image at random in every batch (3D: a cube of as many voxels); empty = all of it."""
 
     optimizer: Literal["adam", "sgd"] = "adam"
     """Adam, or stochastic gradient descent as in the paper."""
@@ -114,17 +121,22 @@ class WNetConfig(MethodConfig):
     min_share: float = Field(default=0.001, ge=0, lt=1)
     """Segments that win less than this share of the training pixels are dropped at the end."""
 
+    @property
+    def k(self) -> int:
+        """Return the number of soft segments."""
+        return self.n_segments or max(2, self.classes or SEGMENTS)
+
     @model_validator(mode="after")
     def _consistent(self) -> "WNetConfig":
-        if self.classes is not None and self.classes > self.n_segments:
-            raise ValueError(f"at most n_segments={self.n_segments} classes")
+        if self.classes is not None and self.classes > self.k:
+            raise ValueError(f"at most n_segments={self.k} classes")
         if not self.cut and not self.reconstruction:
             raise ValueError("cut and reconstruction are both 0: nothing would be learned")
         return self
 
 
 class WNet(Method):
-    """W-Net. See the module's docstring; `WNetConfig` lists every option."""
+    """W-Net (see the module's docstring)."""
 
     Config = WNetConfig
     config: WNetConfig
@@ -133,23 +145,18 @@ class WNet(Method):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "default": {},
-        "fast": {"prepare": "size=160,range", "iterations": 80},
+        "laptop": {},
+        "fast": {"iterations": 100},
+        "nuclei": {"classes": 2, "iterations": 600},
+        # The cut alone parts a volume of small bright nuclei into large blobs of noise (EXPERIMENTS.md): the reconstruction leads.
+        "volume": {
+            **{"patch": 160, "depth": 2, "width": 12, "radius": 2, "batch_size": 1},
+            **{"alternate": False, "reconstruction": 30.0, "balance": 0.0, "iterations": 200},
+        },
         "paper": {
-            "prepare": "size=224,range",
-            "n_segments": 20,
-            "width": 64,
-            "depth": 4,
-            "norm": "batch",
-            "up": "transposed",
-            "dropout": 0.65,
-            "iterations": 50000,
-            "optimizer": "sgd",
-            "decay_every": 1000,
-            "sigma_intensity": 10 / 255,
-            "balance": 0.0,
-            "contrast_start": False,
-            "batch_size": 10,
-            "min_share": 0.0,
+            **{"prepare": "size=224,range", "patch": None, "batch_size": 10, "n_segments": 20, "min_share": 0.0},
+            **{"width": 64, "depth": 4, "norm": "batch", "dropout": 0.65, "contrast_start": False, "balance": 0.0},
+            **{"iterations": 50000, "optimizer": "sgd", "decay_every": 1000, "sigma_intensity": 10 / 255},
         },
     }
     deviations = (
@@ -162,40 +169,33 @@ class WNet(Method):
         super().__init__(config, n_channels, n_dims)
         layers = config.model_dump(include={"width", "depth", "separable", "norm", "up", "dropout"})
         shape = UNetShape(n_dims=n_dims, **layers)
-        self.encoder = UNet(n_channels, config.n_segments, shape)
-        self.decoder = UNet(config.n_segments, n_channels, shape)
-        self.register_buffer("class_of", torch.arange(config.n_segments))  # segment -> class, -1 = dropped
+        self.encoder = UNet(n_channels, config.k, shape)
+        self.decoder = UNet(config.k, n_channels, shape)
+        self.register_buffer("class_of", torch.arange(config.k))  # segment -> class, -1 = dropped
         self.register_buffer("batches_done", torch.zeros((), dtype=torch.int64))
         self._optimizers: dict[str, Optimizer] = {}
 
     @property
     def n_classes(self) -> int:
-        """Number of classes that `assign` returns: all segments while training, the living or merged ones after."""
-        return self.config.n_segments if self.training else int(self.class_of.max()) + 1
+        return self.config.k if self.training else int(self.class_of.max()) + 1
 
     def n_steps(self, n_images: int) -> int:
-        """Return `iterations`, at least `min_epochs` passes over the images."""
         batches = -(-n_images // min(self.config.batch_size, n_images))
         return max(self.config.iterations, self.config.min_epochs * batches if batches > 1 else 0)
 
     def optimizers(self) -> dict[str, Optimizer]:
-        """Return one over the encoder, for the cut, and one over all weights, for the reconstruction."""
-        self._optimizers = {"both": self._optimizer(self.parameters())}
+        make: Any = partial(SGD, momentum=self.config.momentum) if self.config.optimizer == "sgd" else Adam
+        self._optimizers = {"both": make(self.parameters(), lr=self.config.learning_rate)}
         if self.config.alternate and self.config.cut:
-            self._optimizers["encoder"] = self._optimizer(self.encoder.parameters())
+            self._optimizers["encoder"] = make(self.encoder.parameters(), lr=self.config.learning_rate)
         return self._optimizers
-
-    def _optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
-        if self.config.optimizer == "sgd":
-            return SGD(parameters, lr=self.config.learning_rate, momentum=self.config.momentum)
-        return Adam(parameters, lr=self.config.learning_rate)
 
     def steps(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Yield the cut for the encoder, then the reconstruction for both (paper, section 3.3); or their sum at once."""
         config = self.config
         images, valid = batch.images, batch.valid
         if config.patch is not None:
-            images, valid = random_windows(images, valid, config.patch)
+            images, valid = random_windows(images, valid, self._side(config.patch))
         self._begin(images)
         affinity = self._affinity(images, valid) if config.cut else None
         if config.alternate and config.cut:
@@ -207,19 +207,20 @@ class WNet(Method):
         rebuilt = self._reconstruction(segments, images, valid) if config.reconstruction else {}
         yield "both", self._cut_terms(segments, affinity, valid) | rebuilt
 
+    def _side(self, patch: int) -> int:
+        """Return the side of a window of about patch x patch pixels, a multiple of what the poolings need."""
+        return max(1, round(patch ** (2 / self.n_dims) / self.encoder.multiple)) * self.encoder.multiple
+
     def segments(self, images: Tensor) -> Tensor:
         """Return the encoder's soft segments ``[B K *S]`` of ``[B C *S]``."""
-        response: Tensor = self.encoder(images)
-        return response.float().softmax(1)
+        return self.encoder(images).float().softmax(1)
 
     def _cut_terms(self, segments: Tensor, affinity: Affinity | None, valid: Tensor | None) -> dict[str, Tensor]:
         config, terms = self.config, {}
         if affinity is not None:
-            terms["cut"] = config.cut / config.n_segments * soft_ncut(segments, affinity)
+            terms["cut"] = config.cut / config.k * soft_ncut(segments, affinity)
         if config.balance:
-            shares = soft_areas(segments, valid)
-            entropy = -(shares * shares.clamp(min=1e-12).log()).sum()
-            terms["balance"] = config.balance * (1 - entropy / math.log(config.n_segments))
+            terms["balance"] = config.balance * imbalance(segments, valid)
         if config.too_large:
             terms["too_large"] = config.too_large * area_too_large(segments, config.max_area, valid)
         return terms
@@ -231,7 +232,7 @@ class WNet(Method):
     def _affinity(self, images: Tensor, valid: Tensor | None) -> Affinity:
         config = self.config
         sigma: float | Literal["auto"] = "auto" if config.sigma_intensity is None else config.sigma_intensity
-        return window_affinity(images, config.radius, sigma, config.sigma_space, valid=valid)
+        return window_affinity(images, config.radius, sigma, config.sigma_space, config.distances(self.n_dims), valid)
 
     @torch.no_grad()
     def _begin(self, images: Tensor) -> None:
@@ -247,11 +248,12 @@ class WNet(Method):
                     group["lr"] = config.learning_rate * config.decay**decays
         self.batches_done += 1
 
+    @torch.no_grad()
     def finish(self, batches: Callable[[], Iterable[Batch]]) -> None:
         """Fix the statistics of batch norms, drop dead segments, and merge to `classes` if asked: always the pair that cuts most."""
         self.eval()
         calibrate_batch_norms(self, lambda: (self.decoder(self.segments(batch.images)) for batch in batches()))
-        areas, between, volume = self._sums(batches)
+        areas, between, volume = association_sums(self._hard(batches))
         alive = areas > self.config.min_share * areas.sum()
         wanted = self.config.classes
         if not bool(alive.any()) or (wanted is not None and int(alive.sum()) < wanted):
@@ -262,22 +264,12 @@ class WNet(Method):
         self.class_of.fill_(-1)
         self.class_of[living] = groups.to(self.class_of.device)
 
-    @torch.no_grad()
-    def _sums(self, batches: Callable[[], Iterable[Batch]]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return areas ``[K]``, association ``[K K]`` between segments and their volume ``[K]``, over all images.
-
-        Each pixel counts for its likeliest segment alone: soft segments overlap where the encoder is not sure, and overlap
-        is no likeness.
-        """
-        k, device = self.config.n_segments, self.class_of.device
-        areas, between, volume = (torch.zeros(n, dtype=torch.float64, device=device) for n in (k, (k, k), k))
+    def _hard(self, batches: Callable[[], Iterable[Batch]]) -> Iterator[tuple[Tensor, Affinity]]:
+        """Yield the segments with each pixel for its likeliest alone (where the encoder is not sure, overlap is no likeness)."""
         for batch in batches():
-            hard = F.one_hot(self.segments(batch.images).argmax(1), k).movedim(-1, 1).float()  # [B K *S]
-            if batch.valid is not None:
-                hard = hard * batch.valid[:, None]
-            held, tied = association(hard, self._affinity(batch.images, batch.valid))
-            areas, between, volume = areas + hard.flatten(2).sum((0, 2)), between + held, volume + tied
-        return areas, between, volume
+            hard = F.one_hot(self.segments(batch.images).argmax(1), self.config.k).movedim(-1, 1).float()  # [B K *S]
+            counted = hard if batch.valid is None else hard * batch.valid[:, None]
+            yield counted, self._affinity(batch.images, batch.valid)
 
     def assign(self, images: Tensor) -> Tensor:
         """Return the probabilities of the living segments, summed within merged classes: ``[B K *S]``."""
@@ -295,5 +287,5 @@ class WNet(Method):
     def training_bytes(self, n_pixels: int) -> int:
         """Estimate from the maps that both U-Nets keep for the backward pass; coarser levels together take as much as the first."""
         if self.config.patch is not None:
-            n_pixels = min(n_pixels, self.config.patch**self.n_dims * self.config.batch_size)
-        return 4 * n_pixels * (48 * self.config.width + 12 * self.config.n_segments)
+            n_pixels = min(n_pixels, self._side(self.config.patch) ** self.n_dims * self.config.batch_size)
+        return 4 * n_pixels * (48 * self.config.width + 12 * self.config.k)

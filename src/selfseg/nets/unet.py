@@ -1,4 +1,4 @@
-"""U-Net (Ronneberger, Fischer & Brox 2015) with same-size convolutions, and the variants that W-Net is made of."""
+"""U-Net (Ronneberger, Fischer & Brox 2015), as published or with same-size convolutions, and the variants that W-Net is made of."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from selfseg.nets.mirror import cut_back, mirror_pad
+from selfseg.nets.mirror import cut_back, cut_middle, mirror_frame, mirror_pad
 
 Norm = Literal["batch", "group", "none"]
 Up = Literal["transposed", "linear"]
@@ -46,6 +46,11 @@ class UNetShape:
         ``transposed`` (2x2, stride 2) or ``linear`` (interpolation, then a 1x1 convolution).
     dropout
         Share of the values set to 0 after each module while training.
+    bottom_dropout
+        The same at the end of the contracting path only, its last two modules, as in the paper.
+    padded
+        Convolutions keep the size, with zeros around the image; False = they use what is there and lose a pixel on each
+        side, and the contracting side is cropped before it is joined, as in the paper.
     """
 
     width: int = 64
@@ -57,6 +62,8 @@ class UNetShape:
     norm_last: bool = True
     up: Up = "transposed"
     dropout: float = 0.0
+    bottom_dropout: float = 0.0
+    padded: bool = True
 
 
 class Module(nn.Module):
@@ -66,7 +73,7 @@ class Module(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for channels in (n_in, n_out):
-            layers += convolution(channels, n_out, shape.n_dims, separable)
+            layers += convolution(channels, n_out, shape.n_dims, separable, shape.padded)
             after = [nn.ReLU(inplace=True), norm_layer(n_out, shape)]
             layers += [layer for layer in (after if shape.norm_last else after[::-1]) if layer is not None]
         if shape.dropout:
@@ -79,12 +86,12 @@ class Module(nn.Module):
         return y
 
 
-def convolution(n_in: int, n_out: int, n_dims: int, separable: bool) -> list[nn.Module]:
-    """Return a 3x3 convolution that keeps the size; separable: 3x3 in each channel, then 1x1 over channels (Chollet 2017)."""
-    kind = CONVOLUTION[n_dims]
+def convolution(n_in: int, n_out: int, n_dims: int, separable: bool, padded: bool = True) -> list[nn.Module]:
+    """Return a 3x3 convolution, of the same size if padded; separable: 3x3 in each channel, then 1x1 over channels (Chollet 2017)."""
+    kind, around = CONVOLUTION[n_dims], int(padded)
     if not separable:
-        return [kind(n_in, n_out, 3, padding=1)]
-    return [kind(n_in, n_in, 3, padding=1, groups=n_in), kind(n_in, n_out, 1)]
+        return [kind(n_in, n_out, 3, padding=around)]
+    return [kind(n_in, n_in, 3, padding=around, groups=n_in), kind(n_in, n_out, 1)]
 
 
 def norm_layer(n_channels: int, shape: UNetShape) -> nn.Module | None:
@@ -111,17 +118,20 @@ class UpStep(nn.Module):
         self.interpolated = shape.up == "linear"
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """Return ``[B n_in *S]`` of x ``[B n_in *S/2]`` and skip ``[B n_in/2 *S]``."""
+        """Return ``[B n_in *S]`` of x ``[B n_in *S/2]`` and skip ``[B n_in/2 *S]``, or a larger one, whose middle is taken."""
         if self.interpolated:
             # The 1x1 convolution commutes with the interpolation, and is cheaper on the small side.
             y = F.interpolate(self.layer(x), scale_factor=2, mode=self.mode, align_corners=False)
         else:
             y = self.layer(x)
-        return torch.cat([skip, y], dim=1)
+        return torch.cat([cut_middle(skip, y.shape[2:]), y], dim=1)
 
 
 class UNet(nn.Module):
-    """A U-Net without activation at its end: ``[B C *S]`` to ``[B K *S]``, any size (mirrored up to the pooling multiple).
+    """A U-Net without activation at its end: ``[B C *S]`` to ``[B K *S]``.
+
+    Padded, it takes any size (mirrored up to the pooling multiple). Not padded, it takes images that `frame` has made, and
+    returns `margin` pixels less on each side.
 
     Parameters
     ----------
@@ -151,14 +161,38 @@ class UNet(nn.Module):
         """Sides are mirrored up to a multiple of this."""
         return int(2**self.shape.depth)
 
+    @property
+    def margin(self) -> int:
+        """Pixels by which the response is smaller than the image on each side; 0 if padded. The paper: 92."""
+        return 0 if self.shape.padded else 6 * self.multiple - 4
+
+    @property
+    def reach(self) -> int:
+        """Pixels on each side that a response can depend on, at most; a multiple of `multiple`. A group norm sees everything."""
+        return 9 * self.multiple
+
+    def response_side(self, wanted: int) -> int:
+        """Return the smallest side of at least `wanted` pixels at which every map that is pooled is even."""
+        rest = 0 if self.shape.padded else 4  # 388 = 24 x 16 + 4 in the paper
+        return max(1, -(-(wanted - rest) // self.multiple)) * self.multiple + rest
+
+    def frame(self, images: Tensor) -> Tensor:
+        """Return images of any size, mirrored outwards as far as the network needs to answer for each of their pixels."""
+        if self.shape.padded:
+            return mirror_pad(images, self.multiple)
+        after = [self.response_side(n) - n + self.margin for n in images.shape[2:]]
+        return mirror_frame(images, self.margin, after)
+
     def forward(self, images: Tensor) -> Tensor:
         """Return the response ``[B K *S]``."""
-        x = mirror_pad(images, self.multiple)
+        x = mirror_pad(images, self.multiple) if self.shape.padded else images
         skips = []
         for level, module in enumerate(self.down):
             x = module(x if level == 0 else POOL[self.shape.n_dims](x, 2))
+            if level >= self.shape.depth - 1:
+                x = F.dropout(x, self.shape.bottom_dropout, self.training)
             skips.append(x)
         skips.pop()
         for step, module in zip(self.ups, self.up, strict=True):
             x = module(step(x, skips.pop()))
-        return cut_back(self.head(x), images.shape[2:])
+        return cut_back(self.head(x), images.shape[2:]) if self.shape.padded else self.head(x)

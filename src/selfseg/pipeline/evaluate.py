@@ -137,7 +137,7 @@ def match(labels: str | Path, truth: str | Path) -> Matched:
         If a place does not exist or is empty.
     """
     ours, theirs = find_labels(_label_folder(Path(labels))), find_labels(truth)
-    if len(ours) == len(theirs) == 1 and Path(labels).is_file() and Path(truth).is_file():
+    if [*ours.values()] == [Path(labels)] and [*theirs.values()] == [Path(truth)]:
         return Matched([(*next(iter(ours.items())), next(iter(theirs.values())))], [], [])
     pairs = [(name, ours[name], theirs[name]) for name in ours if name in theirs]
     expected, fix = f"a truth of this name in {truth}", "rename or remove the file"

@@ -1,7 +1,7 @@
 """Fitting: from inputs to a model whose classes are ordered, and to its folder if one was asked for."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,22 +11,26 @@ import numpy as np
 import psutil
 import torch
 
-from selfseg.core.classes import ClassTable, SegmentClass
+from selfseg.core.classes import ClassTable
 from selfseg.core.errors import InputError, UsageError, explain
 from selfseg.core.files import remove, write_json
-from selfseg.core.palette import class_colours
 from selfseg.core.progress import Progress, Silent
 from selfseg.core.seed import derive
 from selfseg.methods._base import Method, MethodConfig, find_method
-from selfseg.pipeline.preview import write_preview
-from selfseg.pipeline.training_set import Failure, TrainingSet, build_training_set
+from selfseg.pipeline.class_table import order_classes
+from selfseg.pipeline.preview import write_step
+from selfseg.pipeline.supervision import LabelSet, ScribbleFiles, find_label_set
+from selfseg.pipeline.training_set import Failure, Split, TrainingSet, build_training_set, split_sources
 from selfseg.pipeline.watch import LOOKS, TruthWatch, watch_truth
-from selfseg.read import find_hints, find_inputs
+from selfseg.read import Source, find_hints, find_inputs
 from selfseg.sample.prepare import Preparation
-from selfseg.sample.stream import Batch, Stream
+from selfseg.sample.stream import Stream
 from selfseg.train.control import Control
 from selfseg.train.loop import Training
 from selfseg.train.precision import Precision, choose_device, choose_precision
+
+KEPT_FACTS = ("method", "seed", "config", "hint_values", "hints_sha256", "inputs")
+"""What a run that is resumed must have begun with."""
 
 RUN, CHECKPOINT, JOURNAL, PREVIEWS = "training.json", "checkpoint.safetensors", "journal.jsonl", "previews"
 CHECKPOINTS = "checkpoints"
@@ -56,6 +60,12 @@ class Fitting:
         changes nothing that is learned.
     scribbles
         Hints: a label image (255 = no scribble) for one image, or a folder with one for some of the images.
+    labels
+        Labels of some of the images, whole or in part: a file, a folder with files of the images' names, or arrays in the order
+        of the inputs.
+    labels_as
+        What their values mean: ``sparse`` (classes, 0 = not labelled, as selfseg writes them), ``full`` (classes, 0 is one of
+        them) or ``objects`` (0 = background, each other value one object; touching objects are set apart).
     out
         Folder of the model. While training it holds the checkpoint, the journal and previews.
     resume
@@ -74,10 +84,8 @@ class Fitting:
         Who watches.
     preview
         Called with the method, the training set and the number of finished steps, in place of the preview pictures in `out`.
-    control
-        Asked after every step whether to go on, pause or finish.
-    begin
-        Checkpoint of another run to begin from.
+    control, begin
+        As in `Training`: who may pause it, and the checkpoint of another run to begin from.
     keep_checkpoints
         Keep every checkpoint in `out`, so that a run can be forked from any of them.
     """
@@ -88,6 +96,8 @@ class Fitting:
     seed: int = 0
     device: str = "auto"
     scribbles: str | Path | None = None
+    labels: Any = None
+    labels_as: str = "sparse"
     truth: str | Path | None = None
     out: str | Path | None = None
     resume: bool = False
@@ -111,25 +121,30 @@ class Fitting:
     def run(self, inputs: Any) -> Fitted:
         """Read, train, finish, order the classes."""
         progress, device = self.progress or Silent(), choose_device(self.device)
-        if self.scribbles is not None and not find_method(self.name).uses_hints:
-            expected, fix = "a method that learns from them", "leave them out, or use --method feature_clustering"
-            raise UsageError(explain("scribbles", expected=expected, got=self.name, fix=fix))
         sources = find_inputs(inputs, limit=self.limit)
-        hints = find_hints(self.scribbles, sources) if self.scribbles is not None else {}
-        data = build_training_set(sources, self.config.prepare, hints, self.axes, progress)
+        data = build_training_set(sources, self.config.prepare, self._supervision(sources), self.axes, progress)
+        if find_method(self.name).needs_hints:
+            data = _labelled(data, progress)
+        self.config = _with_spacing(self.config, data, progress)
         method = self._build(data)
-        precision = choose_precision(device, method.n_steps(len(data.samples)), self.compiled)
+        split = split_sources(data, method.held_out, self.seed)
+        precision = choose_precision(device, method.n_steps(len(split.learned)), self.compiled)
         watch = None if self.truth is None else watch_truth(self.truth, data, progress)
         _check_memory(method, data, device, progress)
-        facts = self._facts(data, precision)
+        facts = self._facts(data, split, method.config, precision)
         resume = self.folder is not None and self._open(self.folder, facts)
-        stream = Stream(data.samples, self.config.batch_size, derive(self.seed, "stream"))
+        stream = Stream(split.learned, self.config.batch_size, derive(self.seed, "stream"))
+        if split.held:
+            held = Stream(split.held, 1, 0)
+            method.hold_out(lambda: (batch.to(device) for batch in held.once()))
+            shown = ", ".join(split.held_names[:5]) + (", ..." if len(split.held_names) > 5 else "")
+            progress.say(f"held out, to choose the best weights: {shown}")
         training = self._training(method, stream, precision, data, progress, watch)
-        progress.say(f"learning with {self.name} on {len(data.samples)} image(s): {precision.describe()}")
+        progress.say(f"learning with {self.name} on {len(split.learned)} image(s): {precision.describe()}")
         steps = training.run(resume)
         method.finish(lambda: (batch.to(device) for batch in stream.once()))
         method.eval()
-        table = order_classes(method, stream.once(), data.hint_values)
+        table = order_classes(method, stream.once(), data.hints)
         facts |= {"steps": steps, "seconds": round(training.seconds, 3)}
         return Fitted(method, table, data.preparation, facts, data.failures)
 
@@ -138,18 +153,36 @@ class Fitting:
         if self.folder is not None:
             write_json(self.folder / RUN, {**fitted.facts, "finished": True})
 
+    def _supervision(self, sources: list[Source]) -> LabelSet | ScribbleFiles | None:
+        """Find labels or scribbles; refuse them where they would be ignored, and their lack where nothing can be learned."""
+        kind, given = find_method(self.name), self.scribbles is not None or self.labels is not None
+        if given and not kind.uses_hints:
+            what = "labels" if self.scribbles is None else "scribbles"
+            expected, fix = (
+                "a method that learns from them",
+                "leave them out, or use --method unet or feature_clustering",
+            )
+            raise UsageError(explain(what, expected=expected, got=self.name, fix=fix))
+        if kind.needs_hints and not given:
+            expected, fix = "labels of some of the images", "give --labels to `selfseg fit`, or --scribbles"
+            raise UsageError(explain(self.name, expected=expected, got="images alone", fix=fix))
+        if self.scribbles is not None and self.labels is not None:
+            raise UsageError(explain("labels", expected="labels or scribbles", got="both", fix="give one of them"))
+        if self.scribbles is not None:
+            return ScribbleFiles(find_hints(self.scribbles, sources))
+        return None if self.labels is None else find_label_set(self.labels, sources, self.labels_as)
+
     def _build(self, data: TrainingSet) -> Method:
         """Make the method, its start a function of the seed alone."""
-        if len(data.hint_values) > (wanted := self.config.classes or 255):
-            got = f"{len(data.hint_values)} scribble values"
-            raise UsageError(
-                explain(
-                    "scribbles", expected=f"at most {wanted} values", got=got, fix="raise --classes or use fewer values"
-                )
-            )
+        kind, config, found = find_method(self.name), self.config, len(data.hint_values)
+        if found > (wanted := config.classes or 255) or (kind.needs_hints and found < (config.classes or 0)):
+            expected, fix = f"values for {wanted} classes", "leave --classes out, or check the values"
+            raise UsageError(explain("labels or scribbles", expected=expected, got=f"{found} values", fix=fix))
+        if kind.needs_hints:
+            config = config.changed(classes=found)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(self.seed, "start"))
-            return find_method(self.name)(self.config, data.n_channels, data.n_dims)
+            return kind(config, data.n_channels, data.n_dims)
 
     def _training(
         self,
@@ -180,19 +213,20 @@ class Fitting:
         )
 
     def _preview(self, method: Method, data: TrainingSet) -> Callable[[int], None] | None:
-        if self.preview is not None:
-            return partial(self.preview, method, data)
-        return None if self.folder is None else partial(_write_preview, self.folder, method, data)
+        chosen = self.preview or (None if self.folder is None else partial(write_step, self.folder / PREVIEWS))
+        return None if chosen is None else partial(chosen, method, data)
 
-    def _facts(self, data: TrainingSet, precision: Precision) -> dict[str, Any]:
+    def _facts(self, data: TrainingSet, split: Split, config: MethodConfig, precision: Precision) -> dict[str, Any]:
         return {
             "method": self.name,
             "preset": self.preset,
             "seed": self.seed,
-            "config": self.config.model_dump(mode="json"),
+            "config": config.model_dump(mode="json"),
             "device": precision.describe(),
-            "n_images": len(data.samples),
+            "n_images": len(split.learned),
+            "held_out": split.held_names,
             "hint_values": list(data.hint_values),
+            "hints_sha256": data.digest_hints(),
             "inputs": data.fingerprints,
         }
 
@@ -209,9 +243,7 @@ class Fitting:
             fix = "add --resume to go on with it, or --overwrite to begin anew"
             raise UsageError(explain(str(folder), expected="no unfinished run", got="one", fix=fix))
         if self.resume and (folder / CHECKPOINT).exists():
-            changed = [
-                key for key in ("method", "seed", "config", "hint_values", "inputs") if before.get(key) != facts[key]
-            ]
+            changed = [key for key in KEPT_FACTS if before.get(key) != facts[key]]
             if changed:
                 what, got = f"--resume {folder}", f"other {', '.join(changed)}"
                 fix = "repeat the first command's options, or begin anew with --overwrite"
@@ -223,8 +255,24 @@ class Fitting:
         return False
 
 
-def _write_preview(folder: Path, method: Method, data: TrainingSet, step: int) -> None:
-    write_preview(folder / PREVIEWS / f"step-{step:06d}.png", method, *data.first)
+def _with_spacing(config: MethodConfig, data: TrainingSet, progress: Progress) -> MethodConfig:
+    """Return the configuration with the ratios of the first image's spacing, unless the user gave others."""
+    ratios = [tuple(round(size / min(item.spacing), 4) for size in item.spacing) for _, item in data.prepared]
+    if config.spacing or max(ratios[0]) == 1:
+        return config
+    shown = " : ".join(f"{ratio:g}" for ratio in ratios[0])
+    others = sum(not np.allclose(ratio, ratios[0], rtol=0.01) for ratio in ratios)
+    differ = f"; {others} image(s) differ" if others else ""
+    progress.say(f"pixels lie {shown} apart, as {data.prepared[0][0]} says{differ}")
+    return config.model_copy(update={"spacing": ratios[0]})
+
+
+def _labelled(data: TrainingSet, progress: Progress) -> TrainingSet:
+    """Leave the images without labels out, and say so."""
+    kept = data.labelled()
+    if without := len(data.samples) - len(kept.samples):
+        progress.say(f"{without} of {len(data.samples)} images have no labels and are not learned from")
+    return kept
 
 
 def _read_run(path: Path) -> dict[str, Any]:
@@ -251,47 +299,3 @@ def _check_memory(method: Method, data: TrainingSet, device: torch.device, progr
         )
     if needed > 0.25 * free:
         progress.say(f"{estimate}, of {free / 2**30:.1f} GiB free")
-
-
-@torch.no_grad()
-def order_classes(method: Method, batches: Iterable[Batch], hint_values: tuple[int, ...] = ()) -> ClassTable:
-    """Number the classes by their mean intensity on the training images, dark to bright; ties by the method's own order.
-
-    Parameters
-    ----------
-    method
-        The finished method.
-    batches
-        One pass over the training images.
-    hint_values
-        Scribble values; the class that took hint c is named after it.
-    """
-    areas = np.zeros(method.n_classes, np.int64)
-    sums = np.zeros(method.n_classes)
-    device = next((tensor.device for tensor in method.state().values()), torch.device("cpu"))
-    for batch in batches:
-        labels = method.assign(batch.images.to(device)).argmax(1).cpu()
-        chosen = torch.ones_like(labels, dtype=torch.bool) if batch.valid is None else batch.valid
-        flat = labels[chosen].numpy()
-        areas += np.bincount(flat, minlength=len(areas))
-        sums += np.bincount(flat, weights=batch.images.mean(1)[chosen].double().numpy(), minlength=len(areas))
-    intensity = np.divide(sums, areas, out=np.full(len(areas), np.inf), where=areas > 0)
-    colours = class_colours(len(areas))
-    names = _hint_names(method, hint_values)
-    rows = []
-    for label, source in enumerate(np.argsort(intensity, kind="stable").tolist(), 1):
-        share = float(areas[source] / max(1, areas.sum()))
-        value = float(intensity[source]) if areas[source] else 0.0
-        name = names.get(source, f"class {label}")
-        rows.append(SegmentClass(label, name, colours[label - 1], share, value, (source,)))
-    return ClassTable(tuple(rows))
-
-
-def _hint_names(method: Method, hint_values: tuple[int, ...]) -> dict[int, str]:
-    """Name the classes that scribbles asked for, where the method keeps a map from hints to classes."""
-    class_of = getattr(method, "class_of", None)
-    if class_of is None:
-        return {}
-    return {
-        int(class_of[hint]): f"scribble {value}" for hint, value in enumerate(hint_values) if int(class_of[hint]) >= 0
-    }

@@ -16,10 +16,12 @@ from selfseg.core.memory import peak_memory
 from selfseg.export.classes import ClassArea, class_areas, write_areas, write_classes
 from selfseg.export.colour_table import labels_picture
 from selfseg.export.display import displayed, label_planes, middle_planes, plane_shape
-from selfseg.export.overlay import overlay
+from selfseg.export.label_files import LabelWriter
+from selfseg.export.overlay import overlay, write_overlay
 from selfseg.export.report import Report, ReportImage, thumbnail, write_report
 from selfseg.methods._base import build_config
 from selfseg.pipeline.card import selfseg_version
+from selfseg.pipeline.large import LargeResult
 from selfseg.pipeline.result import Result
 from selfseg.pipeline.segmenter import Segmenter
 from selfseg.pipeline.training_set import Failure
@@ -46,12 +48,17 @@ class OutputFolder:
         The model that predicts.
     table
         Its classes, if they were edited; None = as they were learned.
+    writer
+        Formats of the labels.
     """
 
-    def __init__(self, out: Path, model: Segmenter, table: ClassTable | None = None) -> None:
+    def __init__(
+        self, out: Path, model: Segmenter, table: ClassTable | None = None, writer: LabelWriter | None = None
+    ) -> None:
         self.out = out
         self.model = model
         self.table = model.table_ if table is None else table
+        self.writer = writer or LabelWriter()
         self.begun = time.monotonic()
         self.rows: list[dict[str, Any]] = []
         self.pictures: list[ReportImage] = []
@@ -59,13 +66,22 @@ class OutputFolder:
 
     def add(self, result: Result, source: Source) -> None:
         """Write the files of one result, and keep what the report needs of it."""
-        result.save(self.out)
-        image, name = result.image, result.name
-        areas = class_areas(name, result.labels, result.table, image.spacing, image.unit)
+        result.save(self.out, self.writer.kinds, self.writer.ngff)
+        image = result.image
+        self._keep(result, source, class_areas(result.name, result.labels, result.table, image.spacing, image.unit))
+
+    def add_large(self, result: LargeResult, source: Source) -> None:
+        """Write the overlay of an image whose labels are in a zarr already, and keep what the report needs of it."""
+        preview = result.preview
+        write_overlay(self.out / "overlay" / f"{preview.name}.png", preview.image, preview.labels, preview.table)
+        self._keep(preview, source, result.areas)
+
+    def _keep(self, result: Result, source: Source, areas: list[ClassArea]) -> None:
         self.areas += areas
         row = {
-            "name": name,
-            "source": image.source,
+            "name": result.name,
+            "source": result.image.source,
+            "axes": result.image.axes,
             "sha256": source.fingerprint(),
             "seconds": round(result.seconds, 3),
         }
@@ -92,6 +108,7 @@ class OutputFolder:
             "config": model.method_.config.model_dump(mode="json"),
             "preparation": str(model.preparation_),
             "refinement": model.refine or "none",
+            "written": list(self.writer.kinds),
             "training": model.facts_,
             "images": self.rows,
             "failures": [{"name": name, "error": message} for name, message in failures],

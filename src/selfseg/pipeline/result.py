@@ -1,9 +1,10 @@
 """What a model returns for one image."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 from selfseg.core.classes import ClassTable
 from selfseg.core.image import Image
 from selfseg.export.classes import write_classes
-from selfseg.export.labels import write_labels
+from selfseg.export.label_files import LabelWriter
 from selfseg.export.overlay import write_overlay
+from selfseg.pipeline.instances import Instances, ObjectOptions, image_instances
 from selfseg.refine.hierarchy import Hierarchy
 
 
@@ -67,10 +69,40 @@ class Result:
             )
         return self._tree()
 
-    def save(self, out: Path | str) -> None:
-        """Write ``labels/NAME.tif``, ``overlay/NAME.png`` and ``classes.json`` into the folder `out`."""
+    def instances(self, kind: str = "watershed", of: Sequence[str | int] | None = None, **how: Any) -> Instances:
+        """Find and measure objects: ``result.instances().columns["size"]``, ``.labels``, ``.save(out)``.
+
+        Parameters
+        ----------
+        kind
+            ``"components"``, or ``"watershed"``, which also cuts what touches.
+        of
+            Names or ids of the classes that consist of objects; None = all but the largest.
+        **how
+            ``min_size``, ``depth``: see `pipeline.instances.ObjectOptions`.
+        """
+        options = ObjectOptions(kind, None if of is None else tuple(of), **how)
+        return image_instances(self.image, self.labels, self.table, options)
+
+    def save(self, out: Path | str, write: str | Sequence[str] = "tiff", ngff: str = "0.5") -> None:
+        """Write ``labels/NAME.tif``, ``overlay/NAME.png`` and ``classes.json`` into the folder `out`.
+
+        Parameters
+        ----------
+        out
+            The folder.
+        write
+            Formats of the labels: names out of `selfseg.export.label_files.FORMATS`.
+        ngff
+            Version of OME-Zarr, ``"0.5"`` or ``"0.4"``.
+
+        Raises
+        ------
+        UsageError, InputError, OutputError
+            As for `selfseg.export.label_files.LabelWriter`.
+        """
         out, image = Path(out), self.image
-        axes = image.axes.replace("C", "")
-        write_labels(out / "labels" / f"{self.name}.tif", self.labels, self.table, image.spacing, image.unit, axes)
+        writer = LabelWriter((write,) if isinstance(write, str) else tuple(write), ngff)
+        writer.write(out / "labels", self.name, self.labels, image, self.table)
         write_overlay(out / "overlay" / f"{self.name}.png", image, self.labels, self.table)
         write_classes(out / "classes.json", self.table)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from selfseg.core.classes import ClassTable
-from selfseg.core.errors import InputError, SelfsegError, UsageError, explain
+from selfseg.core.errors import InputError, ModelError, SelfsegError, UsageError, explain
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress, Silent
 from selfseg.methods._base import Method, MethodConfig, build_config
@@ -22,9 +22,11 @@ from selfseg.pipeline.result import Result
 from selfseg.pipeline.training_set import Failure
 from selfseg.predict.whole import predict as predict_probabilities
 from selfseg.read import Source, find_inputs, split_frames
+from selfseg.read.lazy import LazyImage
+from selfseg.read.sources import is_one_image
 from selfseg.refine.decide import class_probabilities, decide
 from selfseg.refine.hierarchy import Hierarchy, hierarchy
-from selfseg.refine.steps import parse_refinements
+from selfseg.refine.steps import Refined, parse_refinements, refine
 from selfseg.sample.prepare import Preparation, Prepared
 from selfseg.train.precision import choose_device
 
@@ -126,20 +128,20 @@ class Segmenter:
             setattr(self, name, value)
         return self
 
-    def fit(self, inputs: Any, y: None = None, **how: Any) -> Self:
-        """Learn from unlabelled images.
+    def fit(self, inputs: Any, y: Any = None, **how: Any) -> Self:
+        """Learn from images, and from labels where the method takes them.
 
         Parameters
         ----------
         inputs
             A path, a folder, a glob, an array, an `Image`, or a list of any of these.
         y
-            Not used; there for scikit-learn.
+            Labels, in one of the forms of `selfseg.pipeline.supervision.find_label_set`; the same as ``labels=``.
         **how
-            Fields of `selfseg.pipeline.fitting.Fitting`: ``scribbles``, ``out``, ``resume``, ``axes``, ``progress``, ...
+            Fields of `selfseg.pipeline.fitting.Fitting`: ``labels_as``, ``scribbles``, ``out``, ``resume``, ``axes``, ...
         """
         parse_refinements(self.refine)  # a mistake in it is found before the learning, not after
-        fitting = Fitting(self.method, self.config(), self.preset, self.seed, self.device, **how)
+        fitting = Fitting(self.method, self.config(), self.preset, self.seed, self.device, **{"labels": y, **how})
         fitted = fitting.run(inputs)
         self.method_, self.table_, self.preparation_ = fitted.method, fitted.table, fitted.preparation
         self.facts_, self.failures_ = fitted.facts, fitted.failures
@@ -161,18 +163,18 @@ class Segmenter:
             if isinstance(outcome, SelfsegError):
                 raise outcome
             results.append(outcome)
-        single = isinstance(inputs, np.ndarray | Image) or (isinstance(inputs, str | Path) and Path(inputs).is_file())
+        single = isinstance(inputs, np.ndarray | Image) or (isinstance(inputs, str | Path) and is_one_image(inputs))
         return results[0] if single else results
 
     def iter_predict(
-        self, sources: list[Source], axes: str | None, progress: Progress
+        self, sources: list[Source], axes: str | None, progress: Progress, memory: int | None = None
     ) -> Iterator[tuple[Source, Result | SelfsegError]]:
         """Yield each input with its result, or with the error that kept it from one; one image is in memory at a time."""
         progress.start("segmenting", len(sources))
         try:
             for done, source in enumerate(sources, 1):
                 try:
-                    outcome: Result | SelfsegError = self.predict_image(source.read(axes))
+                    outcome: Result | SelfsegError = self.predict_image(source.read(axes), memory)
                 except SelfsegError as error:
                     outcome = error
                 except MemoryError:
@@ -185,35 +187,55 @@ class Segmenter:
         finally:
             progress.finish()
 
-    def predict_image(self, image: Image) -> Result:
-        """Segment one image; a series (axis T) frame by frame."""
-        self._check_fitted(image)
+    def predict_image(self, image: Image, memory: int | None = None) -> Result:
+        """Segment one image; a series (axis T) frame by frame.
+
+        Parameters
+        ----------
+        image
+            The image.
+        memory
+            Most that this process may take while tiles are predicted, in bytes; None = half of what is free.
+        """
+        self.check_image(image)
         begun = time.monotonic()
-        parts = [self._predict_frame(frame) for frame in split_frames(image)]
+        parts = [self._predict_frame(frame, memory) for frame in split_frames(image)]
         if "T" not in image.axes:
             labels, probabilities, tree = parts[0]
         else:
             labels, probabilities, tree = np.stack([p[0] for p in parts]), np.stack([p[1] for p in parts], 1), None
         return Result(image, labels, probabilities, self.table_, time.monotonic() - begun, tree)
 
-    def _predict_frame(self, frame: Image) -> tuple[NDArray[np.integer], NDArray[np.float32], partial[Hierarchy]]:
+    def _predict_frame(
+        self, frame: Image, memory: int | None
+    ) -> tuple[NDArray[np.integer], NDArray[np.float32], partial[Hierarchy]]:
         prepared = self.preparation_.apply(frame)
-        clusters = predict_probabilities(self.method_, prepared.array)
+        clusters = predict_probabilities(self.method_, prepared.array, memory=memory)
         probabilities = prepared.restore(class_probabilities(clusters, self.table_))  # [K *S]
-        for refinement in parse_refinements(self.refine):
-            probabilities = refinement.apply(probabilities, frame, prepared.inside)
-        labels = decide(probabilities, prepared.inside)
-        return labels, probabilities, partial(self._hierarchy, prepared, probabilities)
+        refined = refine(parse_refinements(self.refine), probabilities, frame, prepared.inside)
+        labels = decide(refined.probabilities, prepared.inside)
+        return labels, refined.probabilities, partial(self._hierarchy, prepared, refined)
 
-    def _hierarchy(self, prepared: Prepared, probabilities: NDArray[np.float32]) -> Hierarchy:
-        """The method's own merge tree where it has one, else that of its probabilities, at the image's own size."""
+    def _hierarchy(self, prepared: Prepared, refined: Refined) -> Hierarchy:
+        """The refinement's merge tree, else the method's own, else that of the probabilities, at the image's own size."""
+        if refined.tree is not None:
+            return refined.tree
         own = self.method_.hierarchy(torch.from_numpy(prepared.array))
         if own is None:
-            return hierarchy(probabilities, prepared.restore(prepared.array), mask=prepared.inside)
+            return hierarchy(refined.probabilities, prepared.restore(prepared.array), mask=prepared.inside)
         superpixels, tree = own
         return Hierarchy(prepared.restore_labels(superpixels, fill=-1), tree)
 
-    def _check_fitted(self, image: Image) -> None:
+    def check_image(self, image: Image | LazyImage) -> None:
+        """Raise unless this model is fitted and can segment such an image.
+
+        Raises
+        ------
+        UsageError
+            If it is not fitted.
+        InputError
+            If the image has other channels or dimensions than those it learned from.
+        """
         if not hasattr(self, "method_"):
             raise UsageError(
                 "model: expected a fitted model, got an unfitted one; call fit first, or selfseg.load a folder"
@@ -245,11 +267,15 @@ class Segmenter:
     def load(cls, folder: Path | str, device: str = "auto") -> "Segmenter":
         """Read a model folder (see `selfseg.load`)."""
         stored = load_method(Path(folder))
-        params = stored.facts.get("params", {})
-        model = cls(**{**params, "method": stored.name, "device": device})
+        try:
+            model = cls(**{**stored.facts.get("params", {}), "method": stored.name, "device": device})
+            parse_refinements(model.refine)
+            model.preparation_ = Preparation.from_json(stored.facts["preparation"])
+            model.facts_ = dict(stored.facts.get("training", {}))
+        except (KeyError, TypeError, ValueError, AttributeError, SelfsegError) as error:
+            fix = "copy the folder again or train anew"
+            raise ModelError(explain(str(folder), expected="a whole model", got=str(error)[:200], fix=fix)) from error
         model.method_ = stored.method.to(choose_device(device))
         model.table_ = stored.table
-        model.preparation_ = Preparation.from_json(stored.facts["preparation"])
-        model.facts_ = stored.facts.get("training", {})
         model.failures_ = []
         return model

@@ -1,17 +1,16 @@
 """Training images: read, checked against each other, prepared, with their hints."""
 
+import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
-import numpy as np
-from numpy.typing import NDArray
-
-from selfseg.core.errors import InputError, SelfsegError, UsageError, explain
+from selfseg.core.errors import InputError, SelfsegError, explain
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress
-from selfseg.read import Source, read_hints, split_frames
+from selfseg.core.seed import generator
+from selfseg.pipeline.supervision import Hints, LabelSet, ScribbleFiles
+from selfseg.read import Source, split_frames
 from selfseg.sample.prepare import Preparation, Prepared
 from selfseg.sample.stream import Sample
 
@@ -31,8 +30,8 @@ class TrainingSet:
         The preparation, with its global statistics fitted on these images.
     n_channels, n_dims
         What all of them have.
-    hint_values
-        The user's scribble values; hint class c of the samples stands for ``hint_values[c]``.
+    hints
+        The user's labels or scribbles; None = there are none.
     fingerprints
         SHA-256 by the name of the input.
     first
@@ -47,11 +46,40 @@ class TrainingSet:
     preparation: Preparation
     n_channels: int
     n_dims: int
-    hint_values: tuple[int, ...]
+    hints: Hints | None
     fingerprints: dict[str, str]
     first: tuple[Image, Prepared]
     prepared: list[tuple[str, Prepared]]
     failures: list[Failure] = field(default_factory=list)
+
+    @property
+    def hint_values(self) -> tuple[int, ...]:
+        """The user's values; hint class c of the samples stands for ``hint_values[c]``."""
+        return () if self.hints is None else self.hints.values
+
+    def digest_hints(self) -> str:
+        """Return the SHA-256 of the prepared hints of all samples; empty where there are none."""
+        if self.hints is None:
+            return ""
+        digest = hashlib.sha256()
+        for sample in self.samples:
+            digest.update(b"none" if sample.hints is None else sample.hints.tobytes())
+        return digest.hexdigest()
+
+    def labelled(self) -> "TrainingSet":
+        """Return the training set without the images that have no label.
+
+        Raises
+        ------
+        InputError
+            If no image has one.
+        """
+        has = [sample.hints is not None and bool((sample.hints >= 0).any()) for sample in self.samples]
+        samples = [sample for sample, found in zip(self.samples, has, strict=True) if found]
+        prepared = [pair for pair, found in zip(self.prepared, has, strict=True) if found]
+        if not samples:
+            raise InputError(explain("labels", expected="some labelled pixels", got="none", fix="check the labels"))
+        return replace(self, samples=samples, prepared=prepared)
 
 
 def read_all(sources: Sequence[Source], axes: str | None, progress: Progress) -> tuple[dict[str, Image], list[Failure]]:
@@ -97,7 +125,11 @@ def _drop_strangers(images: dict[str, Image]) -> list[Failure]:
 
 
 def build_training_set(
-    sources: Sequence[Source], prepare: str, hints: Mapping[str, Path], axes: str | None, progress: Progress
+    sources: Sequence[Source],
+    prepare: str,
+    wanted: LabelSet | ScribbleFiles | None,
+    axes: str | None,
+    progress: Progress,
 ) -> TrainingSet:
     """Read, check and prepare the training images of a model.
 
@@ -107,8 +139,8 @@ def build_training_set(
         Inputs, not read yet.
     prepare
         Preparation steps (`selfseg.sample.prepare`).
-    hints
-        Scribble label files by the name of their image.
+    wanted
+        Labels or scribbles, not read yet; None = there are none.
     axes
         Axes of all inputs, None = as the files say.
     progress
@@ -116,7 +148,7 @@ def build_training_set(
     """
     images, failures = read_all(sources, axes, progress)
     failures += _drop_strangers(images)
-    hint_arrays, hint_values = _read_all_hints(images, hints)
+    hints = None if wanted is None else wanted.read(images)
     preparation = Preparation.parse(prepare).fit(frame for image in images.values() for frame in split_frames(image))
     samples: list[Sample] = []
     named: list[tuple[str, Prepared]] = []
@@ -127,42 +159,53 @@ def build_training_set(
         except InputError as error:
             failures.append((name, str(error)))
             continue
-        for frame, prepared in frames:
+        for number, (frame, prepared) in enumerate(frames):
             for note in prepared.notes:
                 progress.say(f"{name}: {note}")
             first = first or (frame, prepared)
-            wanted = hint_arrays.get(name)
-            inside = None if wanted is None else preparation.hints(wanted, prepared)
-            samples.append(Sample(prepared.array, prepared.valid, inside))
+            classes = None if hints is None else hints.prepared(name, number, preparation, prepared)
+            samples.append(Sample(prepared.array, prepared.valid, classes))
             named.append((name, prepared))
     if first is None:
         raise InputError(failures[-1][1])
     used = set(images) - {name for name, _ in failures}
     fingerprints = {source.name: source.fingerprint() for source in sources if source.name in used}
     channels, dims = _kind(first[0])
-    return TrainingSet(samples, preparation, channels, dims, hint_values, fingerprints, first, named, failures)
+    return TrainingSet(samples, preparation, channels, dims, hints, fingerprints, first, named, failures)
 
 
-def _read_all_hints(
-    images: Mapping[str, Image], hints: Mapping[str, Path]
-) -> tuple[dict[str, NDArray[np.int64]], tuple[int, ...]]:
-    """Read scribbles, and number their values 0, 1, 2, ... over all images; -1 stays "no scribble"."""
-    arrays: dict[str, NDArray[np.int64]] = {}
-    for name, path in hints.items():
-        if name not in images:
-            continue
-        if "T" in images[name].axes:
-            raise UsageError(
-                explain(
-                    str(path),
-                    expected="scribbles on single images",
-                    got=f"a series in {name}",
-                    fix="give the frame as a file of its own",
-                )
-            )
-        arrays[name] = read_hints(path, images[name].spatial_shape)
-    found = [np.unique(array[array >= 0]) for array in arrays.values()]
-    values = tuple(int(value) for value in np.unique(np.concatenate(found))) if found else ()
-    for name, array in arrays.items():
-        arrays[name] = np.where(array >= 0, np.searchsorted(values, array), -1).astype(np.int64)
-    return arrays, values
+@dataclass(frozen=True)
+class Split:
+    """Training samples, and those that are held out: never learned from."""
+
+    learned: list[Sample]
+    held: list[Sample]
+    held_names: list[str]
+
+
+def split_sources(data: TrainingSet, share: float, seed: int) -> Split:
+    """Hold out a share of the images, by source and before anything is drawn from them, so that no frame or view leaks.
+
+    Parameters
+    ----------
+    data
+        The training set.
+    share
+        Share of the sources, rounded; of a single series its last frames. Nothing is held out if less than one half of a
+        source, or all of them, would be.
+    seed
+        Decides which.
+    """
+    groups = [name for name, _ in data.prepared]
+    if len(set(groups)) == 1:  # the last frames of a series: neighbours resemble each other
+        places = list(range(len(groups)))
+        held = set(places[len(places) - round(share * len(places)) :])
+    else:
+        names = list(dict.fromkeys(groups))
+        drawn = generator(seed, "validation").permutation(len(names))[: round(share * len(names))]
+        chosen = {names[i] for i in drawn}
+        held = {i for i, name in enumerate(groups) if name in chosen}
+    if len(held) == len(groups):
+        held = set()
+    learned = [sample for i, sample in enumerate(data.samples) if i not in held]
+    return Split(learned, [data.samples[i] for i in sorted(held)], sorted({groups[i] for i in held}))

@@ -64,7 +64,7 @@ def watch_truth(truth: str | Path, data: TrainingSet, progress: Progress) -> Tru
     if len(named) < len(data.prepared):
         got, fix = "a series (axis T)", "leave --truth out, and use `selfseg evaluate` on the labels"
         raise UsageError(explain("--truth", expected="single training images", got=got, fix=fix))
-    if len(found) == len(named) == 1 and Path(truth).is_file():
+    if len(named) == 1 and [*found.values()] == [Path(truth)]:
         found = {next(iter(named)): next(iter(found.values()))}
     names = [name for name in named if name in found]
     if not names:

@@ -4,19 +4,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from selfseg.core.memory import reusing_memory
 from selfseg.methods._base import Method
-from selfseg.predict.tiles import tile_plan
-
-TILE_PIXELS = 2**21
-"""Pixels of the largest piece that is predicted at once, where the method's context is finite."""
+from selfseg.predict.tilewise import Region, TileWise, exact_grid, memory_budget, plan_grid
 
 
-@torch.no_grad()
-def predict(method: Method, array: NDArray[np.float32], tile_pixels: int = TILE_PIXELS) -> NDArray[np.float32]:
+def predict(
+    method: Method, array: NDArray[np.float32], tile_pixels: int | None = None, memory: int | None = None
+) -> NDArray[np.float32]:
     """Return class probabilities of one prepared image.
 
-    An image larger than `tile_pixels` is cut into tiles with a halo of the method's context, so that the result equals that
-    of the whole image; a method whose context is the whole image is given the whole image.
+    A large image is cut into tiles with a halo of the method's context, so that the result equals that of the whole image.
+    A method whose context is the whole image is given the whole image if the memory suffices; else its tiles are blended.
 
     Parameters
     ----------
@@ -25,29 +24,37 @@ def predict(method: Method, array: NDArray[np.float32], tile_pixels: int = TILE_
     array
         ``[C *S]`` float32.
     tile_pixels
-        Largest number of pixels of a tile, without its halo.
+        Largest number of pixels of a tile, where its context is finite; None = as `memory` allows.
+    memory
+        Most that this process may take in all, in bytes; None = as much as half of what is free.
 
     Returns
     -------
     ndarray
         ``[K *S]`` float32, sums to 1 over K.
     """
-    device = next((tensor.device for tensor in method.state().values()), torch.device("cpu"))
     shape = array.shape[1:]
-    if method.context is None or int(np.prod(shape)) <= tile_pixels:
-        return _assign(method, array, device)
-    result: NDArray[np.float32] | None = None
-    for tile in tile_plan(shape, method.context, tile_pixels):
-        part = _assign(method, np.ascontiguousarray(array[(slice(None), *tile.outer)]), device)
-        if result is None:
-            result = np.empty((len(part), *shape), np.float32)
-        result[(slice(None), *tile.core)] = part[(slice(None), *tile.inner)]
-    if result is None:
+    if 0 in shape:
         raise ValueError(f"image of shape {array.shape}: expected at least one pixel")
+
+    def read(region: Region) -> NDArray[np.float32]:
+        return array[(slice(None), *region)]
+
+    if tile_pixels is not None and method.context is not None:
+        grid = exact_grid(method, shape, tile_pixels)
+    else:
+        device = next((tensor.device for tensor in method.state().values()), torch.device("cpu"))
+        grid = plan_grid(method, shape, memory_budget(memory, device))
+    tiles = TileWise(method, read, grid)
+    if len(grid) == 1:
+        return tiles.probabilities((0,) * len(shape))
+    result = np.zeros((method.n_classes, *shape), np.float32)
+    with reusing_memory():
+        for place in grid.places():
+            tile = grid.tile(place)
+            part = tiles.assigned(tile.outer)
+            if tiles.exact:
+                result[(slice(None), *tile.core)] = part[(slice(None), *tile.inner)]
+            else:
+                result[(slice(None), *tile.outer)] += grid.weights(place, tile.outer) * part
     return result
-
-
-def _assign(method: Method, array: NDArray[np.float32], device: torch.device) -> NDArray[np.float32]:
-    images = torch.from_numpy(array)[None].to(device)
-    probabilities: NDArray[np.float32] = method.assign(images)[0].float().cpu().numpy()
-    return probabilities

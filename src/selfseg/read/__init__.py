@@ -1,12 +1,24 @@
 """Reading: files and arrays in, images with axes and spacing out.
 
-`find_inputs` finds and names the inputs, `Source.read` and `read_image` read one; `find_hints` and `read_hints` do the
+`find_inputs` finds and names the inputs, `Source.read` and `read_image` read one, `open_lazy` opens one that is to be read
+window by window; `find_hints` and `read_hints` do the
 same for scribbles. A format is one file here, loaded when a file of its suffix is met (`formats`).
 """
 
 from selfseg.read.arrays import split_frames
 from selfseg.read.formats import read_image
+from selfseg.read.lazy import LazyImage, open_lazy
 from selfseg.read.scribbles import find_hints, read_hints
 from selfseg.read.sources import Inputs, Source, find_inputs
 
-__all__ = ["Inputs", "Source", "find_hints", "find_inputs", "read_hints", "read_image", "split_frames"]
+__all__ = [
+    "Inputs",
+    "LazyImage",
+    "Source",
+    "find_hints",
+    "find_inputs",
+    "open_lazy",
+    "read_hints",
+    "read_image",
+    "split_frames",
+]

@@ -1,10 +1,16 @@
 """What a format's file hands to the reader, the limits that it keeps, and the errors that damaged bytes can cause."""
 
+import contextlib
+import logging
 import math
+import os
 import struct
+import threading
+import warnings
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +24,9 @@ MAX_DEFLATE = 1032
 
 PLAUSIBLE = 64 << 20
 """Declared pixel bytes below which a file is simply decoded: a false header then costs little."""
+
+ANY_SIZE = 2**63
+"""A limit that refuses nothing but sizes that cannot be real."""
 
 # What Pillow, tifffile and imagecodecs raise on damaged bytes. Pillow parses in pure Python, so that a flipped bit may
 # end as almost any of these; imagecodecs raises subclasses of RuntimeError.
@@ -38,6 +47,10 @@ DAMAGE: tuple[type[Exception], ...] = (
 )
 
 
+# `warnings.catch_warnings` changes the whole process, so only one thread at a time may be inside it.
+_QUIET = threading.RLock()
+
+
 @dataclass(frozen=True)
 class Decoded:
     """One file's pixels, before a name is given to them.
@@ -45,7 +58,8 @@ class Decoded:
     Attributes
     ----------
     data
-        Array as the file has it: integers keep their range, alpha is taken out.
+        Array as the file has it: integers keep their range, alpha is taken out. What `open_lazy` of a format returns has a
+        `selfseg.read._lazy_array.LazyArray` here, and in `valid`.
     axes
         One letter an axis, out of ``T C Z Y X``.
     guessed
@@ -59,15 +73,70 @@ class Decoded:
     valid
         Bool array over the axes other than C, False where the file says that there is nothing (alpha 0, no data);
         None = there is something everywhere.
+    meta
+        What the file's own writer needs, see `selfseg.core.image.Image`.
     """
 
-    data: NDArray[Any]
+    data: Any
     axes: str
     guessed: bool = False
     spacing: Mapping[str, float] = field(default_factory=dict)
     unit: str = "pixel"
     channels: tuple[str, ...] = ()
-    valid: NDArray[np.bool_] | None = None
+    valid: Any = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@contextlib.contextmanager
+def decoding(path: Path, *others: type[Exception]) -> Iterator[None]:
+    """Turn whatever damaged bytes raise inside the block, `DAMAGE` and `others`, into one line that names the file."""
+    try:
+        yield
+    except (*DAMAGE, *others) as error:
+        raise damaged(path, str(error) or type(error).__name__) from error
+
+
+@contextlib.contextmanager
+def quiet(logger: str) -> Iterator[None]:
+    """Keep off the user's screen what a library warns and logs of oddities that it mends."""
+
+    def drop(record: logging.LogRecord) -> bool:
+        return False
+
+    one = logging.getLogger(logger)
+    with _QUIET, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        one.addFilter(drop)
+        try:
+            yield
+        finally:
+            one.removeFilter(drop)
+
+
+def needed(path: Path, module: str, extra: str) -> Any:
+    """Return a module that an extra brings.
+
+    Raises
+    ------
+    InputError
+        If it is not installed; the message says what to install.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        fix = f"pip install 'selfseg[{extra}]'"
+        message = explain(str(path), expected=f"the package {package}", got="none installed", fix=fix)
+        raise InputError(message) from error
+
+
+def split_address(path: Path | str) -> tuple[Path, str]:
+    """Split ``file.h5:/inside`` into the file and the place inside; that is empty where a whole file is meant."""
+    text = str(path)
+    file, sign, inside = text.rpartition(":/")
+    if not sign or not file or os.path.lexists(text) or not os.path.lexists(file):
+        return Path(path), ""
+    return Path(file), inside.strip("/")
 
 
 def damaged(path: Path, reason: str) -> InputError:
@@ -118,7 +187,8 @@ def check_size(
     if not shape or min(shape) < 1:
         raise damaged(path, f"its size is {size or 'not given'}")
     declared = math.prod(int(n) for n in shape) * itemsize
-    if declared > max(PLAUSIBLE, ratio * stored):
+    possible = ratio * stored if math.isfinite(ratio) else math.inf
+    if declared > max(PLAUSIBLE, possible):
         got = f"{size} values ({gigabytes(declared)}) declared by {max(stored, 0)} stored bytes, which cannot hold them"
         fix = "the header is false or the file was cut short: copy or export it again"
         raise InputError(explain(str(path), expected="a plausible image size", got=got, fix=fix))
@@ -127,6 +197,23 @@ def check_size(
         fix = "cut it into pieces, save it smaller, or use a machine with more memory"
         expected = f"at most {gigabytes(limit)} of pixels"
         raise InputError(explain(str(path), expected=expected, got=f"{size} values, {gigabytes(declared)}", fix=fix))
+
+
+def check_chunk(path: Path, chunk: Sequence[int] | None, itemsize: int) -> None:
+    """Refuse an array whose chunks, each of which is unpacked whole, cannot fit in memory."""
+    n_bytes = math.prod(int(n) for n in chunk or ()) * itemsize
+    if n_bytes > memory_limit():
+        fix = "the header is false, or the chunks must be made smaller"
+        expected = f"chunks of at most {gigabytes(memory_limit())}"
+        raise InputError(explain(str(path), expected=expected, got=gigabytes(n_bytes), fix=fix))
+
+
+def whole_numbers(decoded: Decoded) -> Decoded:
+    """Return labels that were stored as floats as integers, if all of them are whole."""
+    array = decoded.data
+    if array.dtype.kind != "f" or not np.array_equal(array, np.rint(array)):
+        return decoded
+    return replace(decoded, data=array.astype(np.int32))
 
 
 def orient(array: NDArray[Any], orientation: int) -> NDArray[Any]:

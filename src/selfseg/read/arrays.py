@@ -46,7 +46,9 @@ def decode_array(array: NDArray[np.generic]) -> Decoded:
 def decode_image(image: Image) -> Decoded:
     """Return an image's content as that of a file, so that it goes through the same checks."""
     spacing = dict(zip(spatial_axes(image.axes), image.spacing, strict=True))
-    return Decoded(image.data, image.axes, image.guessed_axes, spacing, image.unit, image.channels, image.valid)
+    return Decoded(
+        image.data, image.axes, image.guessed_axes, spacing, image.unit, image.channels, image.valid, image.meta
+    )
 
 
 def split_frames(image: Image) -> list[Image]:
@@ -97,7 +99,7 @@ def make_image(decoded: Decoded, axes: str | None, name: str, source: str) -> Im
         raise InputError(explain(source, expected="at least one pixel", got=f"an array of {size}", fix="leave it out"))
     if data.dtype.kind == "b":
         data = data.astype(np.uint8) * np.uint8(255)
-    chosen = _chosen_axes(decoded, axes, source)
+    chosen = chosen_axes(decoded, axes, source)
     valid = _valid(decoded, chosen)
     counted = tuple(n for n, letter in zip(data.shape, chosen, strict=True) if letter != "C")
     if valid is not None and valid.shape != counted:
@@ -121,10 +123,20 @@ def make_image(decoded: Decoded, axes: str | None, name: str, source: str) -> Im
         source,
         valid,
         decoded.guessed and axes is None,
+        decoded.meta,
     )
 
 
-def _chosen_axes(decoded: Decoded, axes: str | None, source: str) -> str:
+def chosen_axes(decoded: Decoded, axes: str | None, source: str) -> str:
+    """Return the axes that the user gives, else those of the file.
+
+    Raises
+    ------
+    UsageError
+        If `axes` is no axes string.
+    InputError
+        If it does not fit the array, or the file's own axes cannot be told.
+    """
     if axes is None:
         unknown = set(decoded.axes) - set("TCZYX")
         if unknown or len(set(decoded.axes)) != len(decoded.axes):

@@ -1,7 +1,8 @@
 """The formats that can be read, and the reading of one file of any of them.
 
 A new format is one file in this package and one row in `FORMATS`. The file has a function
-``decode(path, max_bytes, as_labels) -> Decoded`` and raises `InputError` for what it cannot decode.
+``decode(path, max_bytes, as_labels) -> Decoded`` and raises `InputError` for what it cannot decode; where parts can be read
+without the whole, also ``open_lazy(path, as_labels, level) -> Decoded``, whose data are a `LazyArray`.
 """
 
 from importlib import import_module
@@ -9,8 +10,9 @@ from pathlib import Path
 
 from selfseg.core.errors import InputError, explain
 from selfseg.core.image import Image
-from selfseg.read._decoded import Decoded
+from selfseg.read._decoded import Decoded, damaged, split_address
 from selfseg.read.arrays import make_image
+from selfseg.read.ome_zarr import is_zarr
 
 FORMATS = {
     ".ome.tiff": "tiff",
@@ -26,6 +28,21 @@ FORMATS = {
     ".gif": "image",
     ".nii.gz": "nifti",
     ".nii": "nifti",
+    ".ome.zarr": "ome_zarr",
+    ".zarr": "ome_zarr",
+    ".mrc": "mrc",
+    ".mrcs": "mrc",
+    ".rec": "mrc",
+    ".map": "mrc",
+    ".ccp4": "mrc",
+    ".h5": "hdf5",
+    ".hdf5": "hdf5",
+    ".hdf": "hdf5",
+    ".npy": "npy",
+    ".npz": "npy",
+    ".dcm": "dicom",
+    ".dicom": "dicom",
+    ".ima": "dicom",
 }
 """Module of this package that reads files of a suffix; long suffixes stand before the short ones that they end in."""
 
@@ -37,8 +54,14 @@ SIGNATURES = {
     b"\x89PNG": "image",
     b"\xff\xd8\xff": "image",
     b"GIF8": "image",
+    b"\x89HDF": "hdf5",
+    b"\x93NUM": "npy",
 }
 """First bytes that tell the module better than a wrong suffix does."""
+
+
+FOLDERS = (".ome.zarr", ".zarr")
+"""Suffixes of images that are folders."""
 
 
 def suffix_of(path: Path) -> str | None:
@@ -48,9 +71,11 @@ def suffix_of(path: Path) -> str | None:
 
 
 def stem_of(path: Path) -> str:
-    """Return a file's name without the suffix of its format: ``"a"`` of ``a.ome.tif``."""
-    suffix = suffix_of(path)
-    return path.name[: -len(suffix)] if suffix else path.stem
+    """Return a file's name without the suffix of its format: ``"a"`` of ``a.ome.tif``, ``"a_raw"`` of ``a.h5:/raw``."""
+    file, inside = split_address(path)
+    suffix = suffix_of(file)
+    stem = file.name[: -len(suffix)] if suffix else file.name if file.is_dir() else file.stem
+    return f"{stem}_{inside.replace('/', '_')}" if inside else stem
 
 
 def known_suffixes() -> str:
@@ -58,28 +83,33 @@ def known_suffixes() -> str:
     return " ".join(sorted(FORMATS))
 
 
-def decode_file(path: Path, max_bytes: int | None = None, as_labels: bool = False) -> Decoded:
-    """Decode a file with the module that its first bytes, or else its suffix, ask for.
+def module_of(path: Path) -> str:
+    """Return the module that a file's first bytes, or else its suffix, ask for; of a folder, what is in it.
+
+    Parameters
+    ----------
+    path
+        A file, a folder that is one image (zarr, DICOM), or an address of a place inside, ``file.h5:/inside``.
 
     Raises
     ------
     InputError
-        If there is no such file, it may not be read, its suffix is unknown, or its bytes are no image.
+        If there is no such file, it may not be read, it is empty, or its suffix is unknown.
     """
-    suffix = suffix_of(path)
+    file, _ = split_address(path)
+    suffix = suffix_of(file)
     try:
-        if path.is_dir():
-            fix = "give the folder where a folder is taken, or a file in it"
-            raise InputError(explain(str(path), expected="a file", got="a folder", fix=fix))
-        if not path.is_file():
-            got = "something that is no ordinary file" if path.exists() else "nothing: there is no such file"
+        if file.is_dir():
+            return _module_of_folder(file)
+        if not file.is_file():
+            got = "something that is no ordinary file" if file.exists() else "nothing: there is no such file"
             raise InputError(explain(str(path), expected="an image file", got=got, fix="check the name and the folder"))
         if suffix is None:
-            got = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
+            got = f"the suffix {file.suffix!r}" if file.suffix else "no suffix"
             fix = "convert the file, to TIFF for example"
             raise InputError(explain(str(path), expected=f"one of {known_suffixes()}", got=got, fix=fix))
-        with path.open("rb") as file:
-            start = file.read(4)
+        with file.open("rb") as opened:
+            start = opened.read(4)
     except OSError as error:
         reason = error.strerror or str(error)
         fix = "check that you may read it"
@@ -87,8 +117,29 @@ def decode_file(path: Path, max_bytes: int | None = None, as_labels: bool = Fals
     if not start:
         fix = "copy or export the file again"
         raise InputError(explain(str(path), expected="an image", got="an empty file of zero bytes", fix=fix))
-    name = next((module for signature, module in SIGNATURES.items() if start.startswith(signature)), FORMATS[suffix])
-    decoded: Decoded = import_module(f"selfseg.read.{name}").decode(path, max_bytes, as_labels)
+    return next((module for signature, module in SIGNATURES.items() if start.startswith(signature)), FORMATS[suffix])
+
+
+def _module_of_folder(folder: Path) -> str:
+    if is_zarr(folder):
+        return "ome_zarr"
+    if any(FORMATS.get(suffix_of(file) or "") == "dicom" for file in folder.iterdir()):
+        return "dicom"
+    if suffix_of(folder) in FOLDERS:
+        raise damaged(folder, "a folder without zarr metadata")
+    fix = "give the folder where a folder is taken, or a file in it"
+    raise InputError(explain(str(folder), expected="a file", got="a folder", fix=fix))
+
+
+def decode_file(path: Path, max_bytes: int | None = None, as_labels: bool = False) -> Decoded:
+    """Decode a file, or a folder that is one image, with the module of its format.
+
+    Raises
+    ------
+    InputError
+        As for `module_of`, and if its bytes are no image.
+    """
+    decoded: Decoded = import_module(f"selfseg.read.{module_of(path)}").decode(path, max_bytes, as_labels)
     return decoded
 
 
@@ -100,7 +151,8 @@ def read_image(
     Parameters
     ----------
     path
-        The file.
+        The file, the folder that is one image (zarr, DICOM series), or a place inside a file: ``a.h5:/raw``, ``a.npz:/b``,
+        ``a.tif:/1``.
     axes
         What its axes are, one letter each (``"ZYX"``); None = as the file says, else as guessed: two axes are ``YX``,
         a last axis of 3 or 4 is C, pages of unknown meaning are Z. `Image.guessed_axes` says so where the guess could

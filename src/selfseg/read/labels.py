@@ -8,18 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError, explain
+from selfseg.core.image import Image
+from selfseg.read._decoded import split_address
+from selfseg.read.arrays import make_image
 from selfseg.read.formats import decode_file, stem_of, suffix_of
-from selfseg.read.sources import natural_order
-
-ARRAYS = (".npy", ".npz")
-"""Suffixes of NumPy files, read beside every image format."""
+from selfseg.read.ome_zarr import is_zarr
+from selfseg.read.sources import natural_order, walk
 
 SEVERAL = "segmentations"
 """Name of the array in an NPZ file that holds several annotators ``[A *S]``."""
 
 
 def read_labels(path: Path | str) -> NDArray[np.integer]:
-    """Read one label image of integers: any image format, or a NumPy file of one array. A palette counts by its indices.
+    """Read one label image of integers, of any format that is read. A palette counts by its indices.
+
+    Of an OME-Zarr image its one label image is read, of a DICOM segmentation the number of the segment at each pixel.
 
     Returns
     -------
@@ -38,6 +41,23 @@ def read_labels(path: Path | str) -> NDArray[np.integer]:
     return several[0]
 
 
+def read_label_image(path: Path | str, name: str | None = None) -> Image:
+    """Read one label image with its axes, spacing and unit: integers in any image format, not in a NumPy file.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or holds colours or values that are no integers.
+    """
+    path = Path(path)
+    image = make_image(decode_file(path, as_labels=True), None, name or stem_of(path), str(path))
+    if "C" in image.axes:
+        fix = "save label numbers as grey values, not as colours"
+        got = f"{image.n_channels} channels"
+        raise InputError(explain(f"labels {path}", expected="one channel of integers", got=got, fix=fix))
+    return image.with_data(_integers(image.data, path), image.axes)
+
+
 def read_truths(path: Path | str) -> list[NDArray[np.integer]]:
     """Read the truth of one image: one array ``[*S]`` an annotator.
 
@@ -49,19 +69,26 @@ def read_truths(path: Path | str) -> list[NDArray[np.integer]]:
         As for `read_labels`.
     """
     path = Path(path)
-    if path.suffix.lower() not in ARRAYS:
-        decoded = decode_file(path, as_labels=True)
-        if "C" in decoded.axes:
-            fix = "save label numbers as grey values or palette indices, not as colours"
-            got = f"{decoded.data.shape[-1]} channels"
-            raise InputError(explain(f"labels {path}", expected="one channel of integers", got=got, fix=fix))
-        return [_integers(decoded.data, path)]
-    array, several = _load_array(path)
-    return [_integers(part, path) for part in array] if several else [_integers(array, path)]
+    several = _annotators(path)
+    if several is not None:
+        return [_integers(part, path) for part in several]
+    decoded = decode_file(path, as_labels=True)
+    if "C" in decoded.axes:
+        fix = "save label numbers as grey values or palette indices, not as colours"
+        got = f"{decoded.data.shape[-1]} channels"
+        raise InputError(explain(f"labels {path}", expected="one channel of integers", got=got, fix=fix))
+    return [_integers(decoded.data, path)]
 
 
-def find_labels(where: Path | str) -> dict[str, Path]:
+def find_labels(where: Path | str, prefer: str | None = None) -> dict[str, Path]:
     """Return the label files that a file or a folder stands for, by their name below the folder without its suffix.
+
+    Parameters
+    ----------
+    where
+        A file or a folder.
+    prefer
+        Suffix of the file to take where several formats of one name are known to hold the same; None = they may not.
 
     Raises
     ------
@@ -69,14 +96,17 @@ def find_labels(where: Path | str) -> dict[str, Path]:
         If nothing is there, or two files have the same name.
     """
     where = Path(where)
-    if where.is_file():
-        return {_stem(where): where}
+    if split_address(where)[1] or where.is_file() or is_zarr(where):
+        return {stem_of(where): where}
     if not where.is_dir():
         fix = "check the name"
         raise InputError(explain(f"labels {where}", expected="a file or a folder", got="nothing", fix=fix))
     found: dict[str, Path] = {}
-    for path in sorted((p for p in where.rglob("*") if _is_labels(p, where)), key=lambda p: natural_order(p, where)):
-        name = (path.relative_to(where).parent / _stem(path)).as_posix()
+    for path in sorted((p for p in walk(where) if _is_labels(p, where)), key=lambda p: natural_order(p, where)):
+        name = (path.relative_to(where).parent / stem_of(path)).as_posix()
+        if name in found and prefer is not None:
+            found[name] = path if suffix_of(path) == prefer else found[name]
+            continue
         if name in found:
             got, fix = f"{found[name].name} and {path.name}", "remove one of them"
             raise InputError(explain(f"labels {where}", expected="one file a name", got=got, fix=fix))
@@ -88,25 +118,16 @@ def find_labels(where: Path | str) -> dict[str, Path]:
 
 def _is_labels(path: Path, root: Path) -> bool:
     hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-    return not hidden and path.is_file() and (suffix_of(path) is not None or path.suffix.lower() in ARRAYS)
+    return not hidden and suffix_of(path) is not None
 
 
-def _stem(path: Path) -> str:
-    return path.stem if path.suffix.lower() in ARRAYS else stem_of(path)
-
-
-def _load_array(path: Path) -> tuple[NDArray[Any], bool]:
-    """Return the array of a NumPy file, never unpickling, and whether its first axis runs over annotators."""
+def _annotators(path: Path) -> NDArray[Any] | None:
+    """Return the array of several annotators if an NPZ file has one, never unpickling."""
+    if path.suffix.lower() != ".npz" or not path.is_file():
+        return None
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded, False
-        with loaded:
-            if SEVERAL in loaded.files:
-                return loaded[SEVERAL], True
-            if len(loaded.files) == 1:
-                return loaded[loaded.files[0]], False
-            got = f"arrays {', '.join(loaded.files)}" if loaded.files else "no array"
+        with np.load(path, allow_pickle=False) as loaded:
+            return np.asarray(loaded[SEVERAL]) if SEVERAL in loaded.files else None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         got = getattr(error, "strerror", None) or str(error) or type(error).__name__
     expected = f"a NumPy file of one array, or with an array {SEVERAL!r}"

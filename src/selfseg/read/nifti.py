@@ -1,8 +1,7 @@
-"""NIfTI volumes (``.nii``, ``.nii.gz``) with nibabel, an extra: ``pip install selfseg[nifti]``."""
+"""NIfTI volumes (``.nii``, ``.nii.gz``) with nibabel, an extra (``selfseg[nifti]``)."""
 
 import contextlib
 import gzip
-import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError, explain
-from selfseg.read._decoded import DAMAGE, MAX_DEFLATE, Decoded, check_size, damaged
+from selfseg.read._decoded import (
+    ANY_SIZE,
+    MAX_DEFLATE,
+    Decoded,
+    check_size,
+    damaged,
+    decoding,
+    needed,
+    quiet,
+    whole_numbers,
+)
+from selfseg.read._lazy_array import from_sliceable, read_whole
 
 GZIP = b"\x1f\x8b"
 UNITS = {"mm": "millimeter", "micron": "micrometer", "meter": "meter"}
@@ -49,46 +59,40 @@ def decode(path: Path, max_bytes: int | None = None, as_labels: bool = False) ->
     InputError
         If nibabel is not installed, the file is damaged, truncated or too large, or holds no real numbers.
     """
-    nibabel = _nibabel(path)
-    errors = (*DAMAGE, nibabel.spatialimages.HeaderDataError, nibabel.wrapstruct.WrapStructError)
+    decoded = read_whole(_open(path, max_bytes, whole=True), max_bytes)
+    return whole_numbers(decoded) if as_labels else decoded
+
+
+def open_lazy(path: Path, as_labels: bool = False, level: int = 0) -> Decoded:
+    """Map a volume without reading it. A packed one (``.nii.gz``) cannot be read in parts: it is unpacked into memory.
+
+    Raises
+    ------
+    InputError
+        As for `decode`.
+    """
+    return _open(path, None, whole=False)
+
+
+def _open(path: Path, max_bytes: int | None, whole: bool) -> Decoded:
+    nibabel = needed(path, "nibabel", "nifti")
+    errors = (nibabel.spatialimages.HeaderDataError, nibabel.wrapstruct.WrapStructError)
     try:
-        with _quiet(), _opened(path) as file:
+        with decoding(path), _opened(path) as file:
             kind = nibabel.Nifti2Header if _is_second(file) else nibabel.Nifti1Header
-            header = kind.from_fileobj(file)
-            _check_declared(path, header, max_bytes)
-            stored = header.raw_data_from_fileobj(file)
-            while file.read(PIECE):  # to the end, where gzip keeps its checksum
-                pass
-        array = _scaled(np.asarray(stored), header)
-        if as_labels and array.dtype.kind == "f" and np.array_equal(array, np.rint(array)):
-            array = array.astype(np.int32)
-        return _arranged(array, header)
+            with quiet("nibabel.global"):
+                header = kind.from_fileobj(file)
+            packed = _check_declared(path, header, max_bytes, whole)
+            if packed or whole:
+                stored = np.asarray(header.raw_data_from_fileobj(file))
+                while file.read(PIECE):  # to the end, where gzip keeps its checksum
+                    pass
+            else:
+                shape, start = header.get_data_shape(), int(header["vox_offset"])
+                stored = np.memmap(path, header.get_data_dtype(), "r", start, shape, order="F")
+            return _arranged(nibabel, path, stored, header)
     except errors as error:
         raise damaged(path, str(error)) from error
-
-
-def _nibabel(path: Path) -> Any:
-    try:
-        import nibabel
-    except ImportError as error:
-        fix = "pip install selfseg[nifti]"
-        raise InputError(explain(str(path), expected="the package nibabel", got="none installed", fix=fix)) from error
-    return nibabel
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep off the user's screen what nibabel says of oddities in a header that it mends."""
-
-    def drop(record: logging.LogRecord) -> bool:
-        return False
-
-    logger = logging.getLogger("nibabel.global")
-    logger.addFilter(drop)
-    try:
-        yield
-    finally:
-        logger.removeFilter(drop)
 
 
 @contextlib.contextmanager
@@ -111,7 +115,8 @@ def _is_second(file: BinaryIO) -> bool:
     return 540 in (int.from_bytes(start, "little"), int.from_bytes(start, "big"))
 
 
-def _check_declared(path: Path, header: Any, max_bytes: int | None) -> None:
+def _check_declared(path: Path, header: Any, max_bytes: int | None, whole: bool) -> bool:
+    """Refuse a header that cannot be true; return whether the file is packed."""
     if header["magic"].item() not in (b"n+1", b"n+2"):
         fix = "save it as one file, .nii or .nii.gz"
         got = "a header alone, or a file of another kind"
@@ -121,10 +126,12 @@ def _check_declared(path: Path, header: Any, max_bytes: int | None) -> None:
         fix = "save one real number a voxel"
         raise InputError(explain(str(path), expected="real numbers", got=f"voxels of type {dtype}", fix=fix))
     with path.open("rb") as raw:
-        ratio = float(MAX_DEFLATE) if raw.read(2) == GZIP else 1.0
+        packed = raw.read(2) == GZIP
     itemsize = max(dtype.itemsize, 4 if _scale(header) else 0)
-    ratio *= itemsize / dtype.itemsize
-    check_size(path, header.get_data_shape(), itemsize, path.stat().st_size, max_bytes, ratio)
+    ratio = (float(MAX_DEFLATE) if packed else 1.0) * itemsize / dtype.itemsize
+    shape, stored = header.get_data_shape(), path.stat().st_size
+    check_size(path, shape, itemsize, stored, max_bytes if whole or packed else ANY_SIZE, ratio)
+    return packed
 
 
 def _scale(header: Any) -> tuple[float, float] | None:
@@ -136,35 +143,31 @@ def _scale(header: Any) -> tuple[float, float] | None:
     return None if (slope, intercept) == (1.0, 0.0) else (slope, intercept)
 
 
-def _scaled(array: NDArray[Any], header: Any) -> NDArray[Any]:
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    scale = _scale(header)
-    return array if scale is None else (array * scale[0] + scale[1]).astype(np.float32)
-
-
-def _arranged(array: NDArray[Any], header: Any) -> Decoded:
+def _arranged(nibabel: Any, path: Path, stored: NDArray[Any], header: Any) -> Decoded:
     """Turn ``[X Y Z T C]`` to the standard orientation, reverse the axes that are left, and put C last."""
-    import nibabel
-
-    array = array.reshape(array.shape + (1,) * (3 - array.ndim))
-    if array.ndim > len(LETTERS):
-        raise ValueError(f"{array.ndim} axes, of which at most {len(LETTERS)} have a meaning")
+    stored = stored.reshape(stored.shape + (1,) * (3 - stored.ndim))
+    if stored.ndim > len(LETTERS):
+        raise ValueError(f"{stored.ndim} axes, of which at most {len(LETTERS)} have a meaning")
+    data = from_sliceable(path, stored)
+    scale = _scale(header)
+    if scale is not None:
+        data = data.mapped(lambda values: (values * scale[0] + scale[1]).astype(np.float32), np.float32)
+    affine = header.get_best_affine()
+    turn = nibabel.io_orientation(affine)
+    if not np.isfinite(turn).all():
+        turn = np.array([[0, 1], [1, 1], [2, 1]], float)
+    own = [int(np.flatnonzero(turn[:, 0] == world)[0]) for world in range(3)]  # the file's axis that runs along X, Y, Z
+    own += range(3, stored.ndim)
+    kept = [i for i in range(stored.ndim) if LETTERS[i] in "YX" or stored.shape[own[i]] > 1]
+    order = [i for i in reversed(kept) if LETTERS[i] != "C"] + [i for i in kept if LETTERS[i] == "C"]
+    data = data.arranged([own[i] for i in order], [axis for axis in range(3) if turn[axis, 1] < 0])
     sizes = [float(size) for size in header.get_zooms()[:3]]
     sizes += [1.0] * (3 - len(sizes))
-    orientation = nibabel.io_orientation(header.get_best_affine())
-    if np.isfinite(orientation).all():
-        array = nibabel.apply_orientation(array, orientation)
-        order = orientation[:, 0].astype(int)
-        sizes = [sizes[int(np.flatnonzero(order == axis)[0])] for axis in range(3)]
-    letters = LETTERS[: array.ndim]
-    keep = [i for i, letter in enumerate(letters) if letter in "YX" or array.shape[i] > 1]
-    array = array.reshape([array.shape[i] for i in keep])
-    axes = "".join(letters[i] for i in reversed(keep))
-    array = array.transpose()
-    if axes.startswith("C"):
-        array, axes = np.moveaxis(array, 0, -1), axes[1:] + "C"
-    spacing = {
-        letter: size if math.isfinite(size) and size > 0 else 1.0 for letter, size in zip("XYZ", sizes, strict=True)
-    }
+    steps = {letter: sizes[own[i]] for i, letter in enumerate("XYZ")}
+    spacing = {letter: size if math.isfinite(size) and size > 0 else 1.0 for letter, size in steps.items()}
     unit = UNITS.get(header.get_xyzt_units()[0], "pixel")
-    return Decoded(np.ascontiguousarray(array), axes, False, spacing, unit)
+    meta: dict[str, Any] = {"nifti": {"header": header.copy(), "turn": turn}}
+    canonical = affine @ nibabel.orientations.inv_ornt_aff(turn, stored.shape[:3])
+    if np.isfinite(canonical).all():
+        meta["affine"] = canonical
+    return Decoded(data, "".join(LETTERS[i] for i in order), False, spacing, unit, meta=meta)

@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError, UsageError, explain
 from selfseg.core.image import Image
+from selfseg.read._decoded import split_address
+from selfseg.read._dicom_series import group_series
 from selfseg.read.arrays import decode_array, decode_image, make_image
 from selfseg.read.formats import known_suffixes, read_image, stem_of, suffix_of
+from selfseg.read.ome_zarr import is_zarr
 
 Inputs = str | Path | NDArray[Any] | Image | Sequence[str | Path | NDArray[Any] | Image]
 
@@ -33,7 +36,7 @@ class Source:
     name
         Stem for outputs, unique among the inputs, with ``/`` for sub-folders.
     path
-        The file, or None for an array.
+        The file, the folder that is one image, or a place inside a file (``a.h5:/raw``); None for an array.
     content
         The array or image, or None for a file.
     """
@@ -54,10 +57,7 @@ class Source:
         """Return the SHA-256 of the file's bytes, or of the array's type, shape and bytes, in hexadecimal digits."""
         if self.path is not None:
             try:
-                if not self.path.is_file():  # opening a pipe would wait for ever
-                    raise FileNotFoundError(errno.ENOENT, "no ordinary file")
-                with self.path.open("rb") as file:
-                    return hashlib.file_digest(file, "sha256").hexdigest()
+                return _digest(self.path)
             except OSError as error:
                 got, fix = error.strerror or str(error), "check that it is there and that you may read it"
                 message = explain(str(self.path), expected="a file that can be opened", got=got, fix=fix)
@@ -68,14 +68,30 @@ class Source:
         return digest.hexdigest()
 
 
+def _digest(path: Path) -> str:
+    """Return the SHA-256 of a file; of a folder, that of its files' names and digests; of a place inside, with its name."""
+    file, inside = split_address(path)
+    if not inside and not file.is_dir():
+        if not file.is_file():  # opening a pipe would wait for ever
+            raise FileNotFoundError(errno.ENOENT, "no ordinary file")
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    digest = hashlib.sha256(inside.encode())
+    parts = sorted(walk(file)) if file.is_dir() else [file]
+    for part in parts:
+        digest.update(f"{part.relative_to(file.parent).as_posix()} {_digest(part)}\n".encode())
+    return digest.hexdigest()
+
+
 def find_inputs(inputs: Inputs, limit: int | None = None) -> list[Source]:
     """Find everything that `inputs` stands for, in natural order (``img2`` before ``img10``), without reading it.
 
     Parameters
     ----------
     inputs
-        A file, a folder (with its sub-folders), a glob such as ``"images/**/*.tif"``, an array, an `Image`, or a list
-        of any of these. In folders and globs, hidden files and unknown suffixes are passed over, and so is
+        A file, a place inside a file (``a.h5:/raw``), a folder (with its sub-folders), a glob such as
+        ``"images/**/*.tif"``, an array, an `Image`, or a list of any of these. A zarr folder is one image, and so are the
+        DICOM files of one series. In folders and globs, hidden files and unknown suffixes are passed over, and so is
         ``x_scribble.png`` beside an image ``x``. A file that is named twice is taken once.
     limit
         Take only the first `limit` inputs.
@@ -112,12 +128,20 @@ def find_inputs(inputs: Inputs, limit: int | None = None) -> list[Source]:
             expected = "a path, a folder, a glob, an array or an Image"
             raise UsageError(explain("input", expected=expected, got=type(item).__name__, fix="convert it"))
     found = _once(found)
-    missing = [source.path for source in found if source.path is not None and not source.path.exists()]
+    missing = [
+        source.path for source in found if source.path is not None and not split_address(source.path)[0].exists()
+    ]
     if len(missing) == len(found):
         what = str(missing[0]) if missing else "inputs"
         got = "nothing: there is no such file" if missing else "an empty list"
         raise InputError(explain(what, expected="at least one image", got=got, fix="check the name and the folder"))
     return _unique(found)[:limit]
+
+
+def is_one_image(where: str | Path) -> bool:
+    """Tell whether a path stands for a single image: a file, a place in one, a zarr folder, a folder of one DICOM series."""
+    files = list_files(where)
+    return len(files) == 1 and files[0][0] == Path(where).expanduser()
 
 
 def list_files(where: str | Path, keep_scribbles: bool = False) -> list[tuple[Path, str]]:
@@ -141,17 +165,15 @@ def _listed(where: str | Path, keep_scribbles: bool) -> list[tuple[Path, str]]:
     if "\0" in str(where):
         fix = "check the name"
         raise InputError(explain(repr(str(where)), expected="the name of a file", got="a zero character", fix=fix))
-    if path.is_dir():
-        root, files, what = path, _walk(path), "folder"
+    if path.is_dir() and not is_zarr(path):
+        root, files, what = path, walk(path), "folder"
     elif re.search(r"[*?\[]", str(where)) and not path.exists():
         root, files = _glob(path)
         what = "glob"
     else:
         return [(path, stem_of(path))]
     shown = (file for file in files if not any(part.startswith(".") for part in file.relative_to(root).parts))
-    known = sorted(
-        (file for file in shown if suffix_of(file) and file.is_file()), key=lambda file: natural_order(file, root)
-    )
+    known = sorted((file for file in shown if _is_image(file)), key=lambda file: natural_order(file, root))
     if not keep_scribbles:
         stems = {file.parent / stem_of(file) for file in known}
         known = [file for file in known if not _is_scribble(file, stems)]
@@ -160,14 +182,34 @@ def _listed(where: str | Path, keep_scribbles: bool) -> list[tuple[Path, str]]:
         raise InputError(
             explain(f"{what} {where}", expected=expected, got="none", fix="check the place and the suffixes")
         )
-    return [(file, (file.relative_to(root).parent / stem_of(file)).as_posix()) for file in known]
+    return [(file, _name_below(file, root)) for file in group_series(known)]
 
 
-def _walk(folder: Path) -> list[Path]:
+def _name_below(path: Path, root: Path) -> str:
+    """Return a name below `root` without the suffix; if `root` itself is the image, its own name."""
+    file, inside = split_address(path)
+    if file == root:
+        return stem_of(root.resolve()) + (f"_{inside}" if inside else "")
+    return (file.relative_to(root).parent / stem_of(path)).as_posix()
+
+
+def _is_image(path: Path) -> bool:
+    """Tell whether a file, or a folder that is one image, has a known suffix."""
+    return suffix_of(path) is not None and (path.is_file() or is_zarr(path))
+
+
+def walk(folder: Path) -> list[Path]:
+    """Return the files below a folder; a zarr folder counts as a file, unless it is the folder itself."""
+
     def refuse(error: OSError) -> None:
         raise error
 
-    return [Path(at) / name for at, _, names in os.walk(folder, onerror=refuse) for name in names]
+    found = []
+    for at, folders, names in os.walk(folder, onerror=refuse):
+        stores = [name for name in folders if is_zarr(Path(at, name))]
+        folders[:] = [name for name in folders if name not in stores]
+        found += [Path(at, name) for name in (*names, *stores)]
+    return found
 
 
 def _glob(pattern: Path) -> tuple[Path, list[Path]]:

@@ -5,6 +5,7 @@ import logging
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ import tifffile
 from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError, explain
-from selfseg.read._decoded import DAMAGE, MAX_DEFLATE, Decoded, check_size, cmyk_to_rgb, damaged, orient
+from selfseg.read._decoded import ANY_SIZE, MAX_DEFLATE, Decoded, check_size, damaged, decoding, split_address
+from selfseg.read._lazy_array import LazyArray
+from selfseg.read._tiff_pages import open_windows
 from selfseg.read._tiff_scale import channel_names, read_spacing
+from selfseg.read._tiff_values import arranged, channel_axes, has_alpha, known_letters, plain_values, without_alpha
 
 ONE_IMAGE_KINDS = ("generic", "uniform", "shaped", "imagej", "ome")
 """Kinds of series of which a file should hold one. Slides also hold labels and thumbnails: there the first counts."""
@@ -30,7 +34,7 @@ FATAL = re.compile(r"offset|corrupt|missing|zeroed|circular|incorrect Strip|coul
 
 
 def decode(path: Path, max_bytes: int | None = None, as_labels: bool = False) -> Decoded:
-    """Read the image of a TIFF file: one page, or all pages of one size as a stack.
+    """Read the image of a TIFF file: one page, or all pages of one size as a stack; ``a.tif:/1`` is the second of several.
 
     Palettes and CMYK become RGB, "0 is white" is turned to "0 is black", 1, 2 and 4-bit values are spread over 0-255,
     alpha and no-data values become `valid`, and the orientation tag is applied. Other integers and floats keep their
@@ -50,19 +54,75 @@ def decode(path: Path, max_bytes: int | None = None, as_labels: bool = False) ->
     InputError
         If the file is damaged or truncated, too large, or holds several images of different sizes.
     """
-    with _logged() as messages:
-        try:
-            with tifffile.TiffFile(path) as tif:
-                series = _main_series(path, tif)
-                _check_declared(path, series, max_bytes)
-                array = series.asarray()
-                decoded = _decoded(tif, series, array, as_labels)
-        except DAMAGE as error:
-            raise damaged(path, str(error)) from error
+    file, chosen = split_address(path)
+    with _sound(path), tifffile.TiffFile(file) as tif:
+        series = _main_series(path, tif, chosen)
+        _check_declared(path, series, max_bytes)
+        return _decoded(tif, series, series.asarray(), as_labels)
+
+
+def open_lazy(path: Path, as_labels: bool = False, level: int = 0) -> Decoded:
+    """Open one image without reading it: a window then reads the strips or tiles that it touches.
+
+    What cannot be read in windows is read whole: images that must be turned, and series whose pages are not whole planes.
+
+    Parameters
+    ----------
+    path, as_labels
+        As for `decode`.
+    level
+        Level of a pyramid, 0 = finest.
+
+    Raises
+    ------
+    InputError
+        As for `decode`, and if there is no such level.
+    """
+    file, chosen = split_address(path)
+    with contextlib.ExitStack() as stack:
+        with _sound(path):
+            tif = stack.enter_context(tifffile.TiffFile(file))
+            main = _main_series(path, tif, chosen)
+            series = _level(path, main, level)
+            _check_declared(path, series, ANY_SIZE)
+            windows = None if _orientation(series) != 1 else open_windows(path, tif, series)
+            if windows is None:
+                _check_declared(path, series, None)
+                decoded = _decoded(tif, series, series.asarray(), as_labels)
+            else:
+                decoded = _lazily_decoded(path, tif, series, windows, as_labels)
+            decoded = _at_level(decoded, tif, main, series) if level else decoded
+        if windows is not None:
+            stack.pop_all()  # the file stays open for the windows
+        return decoded
+
+
+def _level(path: Path, main: tifffile.TiffPageSeries, level: int) -> tifffile.TiffPageSeries:
+    if not 0 <= level < len(main.levels):
+        got, fix = str(level), f"0 is the finest, {len(main.levels) - 1} the coarsest"
+        raise InputError(explain(str(path), expected=f"one of {len(main.levels)} levels", got=got, fix=fix))
+    return main.levels[level]
+
+
+def _at_level(
+    decoded: Decoded, tif: tifffile.TiffFile, main: tifffile.TiffPageSeries, series: tifffile.TiffPageSeries
+) -> Decoded:
+    """Return the pixel sizes of a level: those of the finest, times what it was shrunk by."""
+    sizes = zip(main.axes, main.shape, series.shape, strict=True)
+    factors = {letter: full / n for letter, full, n in sizes if letter in "ZYX"}
+    finest, _ = read_spacing(tif, main.keyframe)
+    steps = {letter: finest.get(letter, 1.0) * factor for letter, factor in factors.items()}
+    return replace(decoded, spacing=steps)
+
+
+@contextlib.contextmanager
+def _sound(path: Path) -> Iterator[None]:
+    """Turn what damaged bytes raise, and what tifffile only logs of them, into one line."""
+    with _logged() as messages, decoding(path):
+        yield
     fatal = next((message for message in messages if FATAL.search(message)), None)
     if fatal is not None:
         raise damaged(path, re.sub(r"<[^<>]*>", "", fatal))
-    return decoded
 
 
 @contextlib.contextmanager
@@ -82,13 +142,16 @@ def _logged() -> Iterator[list[str]]:
         logger.removeFilter(collect)
 
 
-def _main_series(path: Path, tif: tifffile.TiffFile) -> tifffile.TiffPageSeries:
+def _main_series(path: Path, tif: tifffile.TiffFile, chosen: str) -> tifffile.TiffPageSeries:
     if not tif.series:
         raise damaged(path, "it has no page")
     full = [series for series in tif.series if not series.keyframe.is_reduced and not series.keyframe.is_mask]
-    if len(full) > 1 and full[0].kind in ONE_IMAGE_KINDS:
+    several = len(full) > 1 and full[0].kind in ONE_IMAGE_KINDS
+    if chosen.isdigit() and int(chosen) < len(full):
+        return full[int(chosen)]
+    if several or chosen:
         sizes = ", ".join(" x ".join(str(n) for n in series.shape) for series in full[:4])
-        fix = "save them as separate files"
+        fix = f"choose one, from {split_address(path)[0]}:/0 on, or save them as separate files"
         raise InputError(
             explain(str(path), expected="pages of one size and type", got=f"{len(full)} images ({sizes})", fix=fix)
         )
@@ -119,87 +182,94 @@ def _check_declared(path: Path, series: tifffile.TiffPageSeries, max_bytes: int 
             raise damaged(path, f"the pixels of page {one.index} reach beyond the end of the file")
 
 
-def _decoded(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, array: NDArray[Any], as_labels: bool) -> Decoded:
+def _orientation(series: tifffile.TiffPageSeries) -> int:
+    return int(series.keyframe.tags.valueof(ORIENTATION_TAG, default=1))
+
+
+def _values(
+    series: tifffile.TiffPageSeries, array: NDArray[Any], as_labels: bool
+) -> tuple[NDArray[Any], str, NDArray[np.bool_]]:
+    """Return plain values of a series or a window of it, their axes, and where they are valid.
+
+    The mask broadcasts against the values.
+    """
     page, axes = series.keyframe, str(series.axes)
-    orientation = int(page.tags.valueof(ORIENTATION_TAG, default=1))
     array = np.asarray(array).astype(array.dtype.newbyteorder("="), copy=False)
-    mask = np.ones((1,) * array.ndim, bool)  # broadcasts against `array` throughout
+    mask = np.ones((1,) * array.ndim, bool)
     if NO_DATA_TAG in page.tags and not as_labels:
-        mask = (array != page.nodata).any(axis=_channel_axes(axes), keepdims=True)
-    array, alpha = _without_alpha(array, axes, page)
-    mask = mask & alpha.all(axis=_channel_axes(axes), keepdims=True)
+        mask = (array != page.nodata).any(axis=channel_axes(axes), keepdims=True)
+    array, alpha = without_alpha(array, axes, page)
+    mask = mask & alpha.all(axis=channel_axes(axes), keepdims=True)
     if not as_labels:
-        array, axes = _plain_values(array, axes, page)
+        array, axes = plain_values(array, axes, page)
         mask = mask.reshape(mask.shape + (1,) * (array.ndim - mask.ndim))
-    mask, _ = _arranged(mask, axes, orientation)
-    array, axes = _arranged(array, axes, orientation)
+    mask, _ = arranged(mask, axes, _orientation(series))
+    array, axes = arranged(array, axes, _orientation(series))
+    return array, axes, mask
+
+
+def _decoded(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, array: NDArray[Any], as_labels: bool) -> Decoded:
+    array, axes, mask = _values(series, array, as_labels)
     keep = [i for i, letter in enumerate(axes) if letter in "YX" or array.shape[i] > 1]
     valid = None if mask.all() else _valid(mask, array.shape, axes, keep)
     array, axes = array.reshape([array.shape[i] for i in keep]), "".join(axes[i] for i in keep)
-    axes, guessed = _known_letters(axes)
-    spacing, unit = read_spacing(tif, page)
-    if orientation in (5, 6, 7, 8) and spacing:
+    return _described(tif, series, np.ascontiguousarray(array), axes, valid)
+
+
+def _described(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, data: Any, axes: str, valid: Any) -> Decoded:
+    axes, guessed = known_letters(axes)
+    spacing, unit = read_spacing(tif, series.keyframe)
+    if _orientation(series) in (5, 6, 7, 8) and spacing:
         spacing = {**spacing, "Y": spacing["X"], "X": spacing["Y"]}
-    names = channel_names(tif, array.shape[axes.index("C")] if "C" in axes else 1)
-    return Decoded(np.ascontiguousarray(array), axes, guessed, spacing, unit, names, valid)
+    names = channel_names(tif, data.shape[axes.index("C")] if "C" in axes else 1)
+    return Decoded(data, axes, guessed, spacing, unit, names, valid)
 
 
-def _channel_axes(axes: str) -> tuple[int, ...]:
-    return tuple(i for i, letter in enumerate(axes) if letter in "CS")
+def _lazily_decoded(
+    path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, windows: LazyArray, as_labels: bool
+) -> Decoded:
+    """Describe windows of a series. Each is turned to plain values when it is read, with all of its samples at once."""
+
+    def read_window(ranges: tuple[slice, ...]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        by_letter = dict(zip(kept, ranges, strict=True))
+        own = [
+            slice(0, n) if letter in "CS" else by_letter.get(letter, slice(0, 1))
+            for letter, n in zip(series.axes, series.shape, strict=True)
+        ]
+        values, letters, mask = _values(series, windows.read(tuple(own)), as_labels)
+        if "C" in by_letter:
+            values = values[(slice(None),) * letters.index("C") + (by_letter["C"],)]
+        keep = [i for i, letter in enumerate(letters) if letter in kept]
+        return values.reshape([values.shape[i] for i in keep]), _valid(mask, values.shape, letters, keep)
+
+    kept = ""
+    one = tuple(slice(0, n if letter in "CS" else 1) for letter, n in zip(series.axes, series.shape, strict=True))
+    probe, letters, _ = _values(series, windows.read(one), as_labels)
+    sizes = dict(zip(series.axes, series.shape, strict=True))
+    if "C" in letters:
+        sizes["C"] = probe.shape[letters.index("C")]
+    kept = "".join(letter for letter in letters if letter in "YX" or sizes[letter] > 1)
+    shape = [sizes[letter] for letter in kept]
+    data = LazyArray(path, shape, probe.dtype, lambda ranges: read_window(ranges)[0], windows.close)
+    masked = has_alpha(series.keyframe) or (NO_DATA_TAG in series.keyframe.tags and not as_labels)
+    valid = _lazy_mask(path, data, kept, read_window) if masked else None
+    return _described(tif, series, data, kept, valid)
+
+
+def _lazy_mask(path: Path, data: LazyArray, axes: str, read_window: Any) -> LazyArray:
+    """Return where the values are valid, over the axes other than C."""
+    channels = axes.find("C")
+
+    def read(ranges: tuple[slice, ...]) -> NDArray[np.bool_]:
+        whole = ranges if channels < 0 else (*ranges[:channels], slice(0, data.shape[channels]), *ranges[channels:])
+        mask: NDArray[np.bool_] = read_window(whole)[1]
+        return mask
+
+    shape = [n for n, letter in zip(data.shape, axes, strict=True) if letter != "C"]
+    return LazyArray(path, shape, bool, read, data.close)
 
 
 def _valid(mask: NDArray[np.bool_], shape: tuple[int, ...], axes: str, keep: list[int]) -> NDArray[np.bool_]:
     """Return the broadcast mask over the kept axes other than C."""
     whole = np.broadcast_to(mask, [1 if letter == "C" else n for n, letter in zip(shape, axes, strict=True)])
     return whole.reshape([shape[i] for i in keep if axes[i] != "C"])
-
-
-def _without_alpha(array: NDArray[Any], axes: str, page: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Take the alpha sample, where the page says that there is one, out of the axis ``S``; return where it is not 0."""
-    kinds = [int(kind) for kind in page.extrasamples]
-    if "S" not in axes or not {1, 2} & set(kinds):
-        return array, np.ones((1,) * array.ndim, bool)
-    where, first = axes.index("S"), array.shape[axes.index("S")] - len(kinds)
-    index = first + next(i for i, kind in enumerate(kinds) if kind in (1, 2))
-    return np.delete(array, index, axis=where), np.take(array, [index], axis=where) > 0
-
-
-def _plain_values(array: NDArray[Any], axes: str, page: Any) -> tuple[NDArray[Any], str]:
-    """Return values in which a larger number is lighter, and colours are RGB."""
-    photometric, bits, unsigned = int(page.photometric), int(page.bitspersample), array.dtype.kind in "ub"
-    if photometric == 3 and page.colormap is not None and array.dtype.kind == "u":
-        table = np.asarray(page.colormap)  # [3 N] uint16
-        # Some writers store 8-bit colours without the factor 256 that the specification asks for.
-        table = (table >> 8 if table.max() > 255 else table).astype(np.uint8)
-        return np.moveaxis(table[:, array], 0, -1), axes + "S"
-    if bits < 8 and unsigned:
-        array = array.astype(np.uint8) * np.uint8(255 // (2**bits - 1)) if bits in (1, 2, 4) else array
-    if photometric == 0 and array.dtype.kind == "u":
-        top = np.iinfo(array.dtype).max if bits in (1, 2, 4) or bits >= 8 * array.dtype.itemsize else 2**bits - 1
-        array = array.dtype.type(top) - array
-    if photometric == 5 and array.dtype.kind == "u" and "S" in axes and array.shape[axes.index("S")] == 4:
-        where = axes.index("S")
-        array = np.moveaxis(cmyk_to_rgb(np.moveaxis(array, where, -1)), -1, where)
-    return array, axes
-
-
-def _arranged(array: NDArray[Any], axes: str, orientation: int) -> tuple[NDArray[Any], str]:
-    """Turn the image upright; name the samples ``C``, and join the two where there are channels besides."""
-    where = (axes.index("Y"), axes.index("X"))
-    array = np.moveaxis(orient(np.moveaxis(array, where, (0, 1)), orientation), (0, 1), where)
-    if "S" not in axes:
-        return array, axes
-    if "C" not in axes:
-        return array, axes.replace("S", "C")
-    array = np.moveaxis(array, (axes.index("C"), axes.index("S")), (-2, -1))
-    return array.reshape(*array.shape[:-2], -1), axes.replace("C", "").replace("S", "") + "C"
-
-
-def _known_letters(axes: str) -> tuple[str, bool]:
-    """Return axes in which pages of unknown meaning are called depth, then time, and whether any was."""
-    free = [letter for letter in "ZT" if letter not in axes]
-    letters = list(axes)
-    for i in reversed(range(len(letters))):
-        if letters[i] not in "TCZYX" and free:
-            letters[i] = free.pop(0)
-    return "".join(letters), "".join(letters) != axes

@@ -1,5 +1,6 @@
-"""The named refinements of a model's probabilities, and their spelling: ``crf=weight:10,colour:0.05``."""
+"""The named refinements of a model's probabilities, and their spelling: ``crf=weight:10,colour:0.05,contours``."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,9 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import UsageError, explain
 from selfseg.core.image import Image
+from selfseg.refine.by_contours import contour_tree, region_probabilities
 from selfseg.refine.crf import SHARE, colour_range, dense_crf
+from selfseg.refine.hierarchy import LEARNED_WEIGHT, Hierarchy
 from selfseg.sample.steps import Bounds
 
 NONE = "none"
@@ -33,7 +36,22 @@ CRF: dict[str, Option] = {
     "near": Option(3, SIGMA, "how far those may be, in pixels"),
     "iterations": Option(10, Bounds(1, 1000, whole=True), "rounds"),
 }
-KINDS = {"crf": CRF}
+CONTOURS: dict[str, Option] = {
+    "learned": Option(
+        LEARNED_WEIGHT, WEIGHT, "how much the probabilities' own gradient counts beside the image's contours"
+    ),
+    "level": Option(0.2, Bounds(0, 1000), "how strong a contour must be to part two regions"),
+}
+KINDS = {"crf": CRF, "contours": CONTOURS}
+MEANINGS = {"crf": "a fully connected CRF", "contours": "one class for each region between contours of a 2D image"}
+
+
+@dataclass(frozen=True)
+class Refined:
+    """Refined class probabilities ``[K *S]``, and the merge tree that the refinement made on its way, if it makes one."""
+
+    probabilities: NDArray[np.float32]
+    tree: Hierarchy | None = None
 
 
 @dataclass(frozen=True)
@@ -47,9 +65,7 @@ class Refinement:
         values = ",".join(f"{key}:{value!r}".removesuffix(".0") for key, value in self.values)
         return f"{self.name}={values}" if values else self.name
 
-    def apply(
-        self, probabilities: NDArray[np.float32], image: Image, valid: NDArray[np.bool_] | None
-    ) -> NDArray[np.float32]:
+    def apply(self, probabilities: NDArray[np.float32], image: Image, valid: NDArray[np.bool_] | None) -> Refined:
         """Refine class probabilities ``[K *S]`` of an image (not of a series) at its own size.
 
         Parameters
@@ -60,11 +76,19 @@ class Refinement:
             The image as it was read. Distances are counted in pixels along its axis of finest spacing.
         valid
             ``[*S]``, False where a pixel takes no part; None = all do.
+
+        Raises
+        ------
+        InputError
+            If the refinement is for 2D images and this is a volume.
         """
         given = {key: option.default for key, option in KINDS[self.name].items()} | dict(self.values)
+        if self.name == "contours":
+            tree = contour_tree(probabilities, image, valid, given["learned"])
+            return Refined(region_probabilities(probabilities, tree.cut(level=given["level"])), tree)
         colours = np.moveaxis(image.channels_last(), -1, 0).astype(np.float32)
         width = colour_range(colours, valid)
-        return dense_crf(
+        refined = dense_crf(
             probabilities,
             colours / width.reshape(-1, *(1,) * (colours.ndim - 1)),
             iterations=int(given["iterations"]),
@@ -76,12 +100,30 @@ class Refinement:
             spacing=tuple(size / min(image.spacing) for size in image.spacing),
             valid=valid,
         )
+        return Refined(refined)
+
+
+def refine(
+    refinements: Sequence[Refinement],
+    probabilities: NDArray[np.float32],
+    image: Image,
+    valid: NDArray[np.bool_] | None = None,
+) -> Refined:
+    """Apply refinements one after the other; the tree is that of the last one that makes any. See `Refinement.apply`."""
+    tree = None
+    for refinement in refinements:
+        refined = refinement.apply(probabilities, image, valid)
+        probabilities, tree = refined.probabilities, refined.tree or tree
+    return Refined(probabilities, tree)
 
 
 def list_refinements() -> str:
     """Return every refinement with its options, in one line."""
-    options = ", ".join(f"{key}:{option.default:g} ({option.meaning})" for key, option in CRF.items())
-    return f"refinements: none; crf (a fully connected CRF), with {options}"
+    kinds = []
+    for name, meaning in MEANINGS.items():
+        options = ", ".join(f"{key}:{option.default:g} ({option.meaning})" for key, option in KINDS[name].items())
+        kinds.append(f"{name} ({meaning}), with {options}")
+    return f"refinements: none; {'; '.join(kinds)}"
 
 
 def parse_refinements(text: str | None) -> tuple[Refinement, ...]:

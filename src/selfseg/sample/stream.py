@@ -23,7 +23,7 @@ class Batch:
     valid
         ``[B *S]`` bool, False = the pixel must not count (padding, mask, NaN); None = every pixel counts.
     hints
-        ``[B *S]`` int64: class wanted by the user's scribble, -1 = no scribble; None = no hints at all.
+        ``[B *S]`` int64: class wanted by the user's label or scribble, -1 = none; None = no hints at all.
     indices
         Which training images these are, 0-based.
     ends_epoch

@@ -28,7 +28,7 @@ def random_windows(images: Tensor, valid: Tensor | None, side: int) -> tuple[Ten
     for b, image in enumerate(images):
         inside = image.new_ones(image.shape[1:], dtype=torch.bool) if valid is None else valid[b]
         index: list[Tensor] = []
-        for axis, used in enumerate(_extent(inside)):
+        for axis, used in enumerate(extent(inside)):
             length = min(side, used)
             start = int(torch.randint(used - length + 1, ()))
             index.append(start + _mirrored(length, side, image.device))
@@ -40,7 +40,7 @@ def random_windows(images: Tensor, valid: Tensor | None, side: int) -> tuple[Ten
     return torch.stack(cut), None if bool(together.all()) else together
 
 
-def _extent(inside: Tensor) -> list[int]:
+def extent(inside: Tensor) -> list[int]:
     """Return how far the valid pixels reach along each axis; the whole axis if there are none."""
     if not bool(inside.any()):
         return list(inside.shape)

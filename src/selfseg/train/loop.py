@@ -141,6 +141,7 @@ class Training:
         if done < total:
             self.progress.say(f"stopped after {done} of {total} steps: {self.method.stop_reason() or 'as ordered'}")
         self._save(done, optimizers)
+        self._seconds()
         return done
 
     def _order(self, stop: "_Stop") -> Order:

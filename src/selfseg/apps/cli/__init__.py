@@ -9,7 +9,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; every foreseen error is one line on standard error."""
     from cyclopts import CycloptsError
 
-    from selfseg.apps.cli import commands, measuring, studio  # noqa: F401 (each adds its commands to the application)
+    from selfseg.apps.cli import commands, distilling, exporting, measuring, studio  # noqa: F401 (each adds its commands)
     from selfseg.apps.cli.parameters import app
     from selfseg.core.errors import SelfsegError
 

@@ -10,8 +10,13 @@ from selfseg.apps.cli.parameters import (
     Classes,
     Device,
     Inputs,
+    Instances,
+    Labels,
+    LabelsAs,
     Limit,
+    Memory,
     MethodName,
+    Ngff,
     Out,
     Overwrite,
     Prepare,
@@ -22,7 +27,11 @@ from selfseg.apps.cli.parameters import (
     Scribbles,
     Seed,
     Settings,
+    Write,
     app,
+    memory_bytes,
+    object_options,
+    settings_of,
     verdict,
 )
 from selfseg.core.errors import UsageError, explain
@@ -38,16 +47,6 @@ def _options(
     device: str,
     settings: list[str],
 ) -> dict[str, Any]:
-    import yaml
-
-    options = {}
-    for item in settings:
-        key, sign, value = item.partition("=")
-        if not sign:
-            raise UsageError(
-                explain("--set", expected="key=value", got=repr(item), fix="write for example --set momentum=0.5")
-            )
-        options[key.strip().replace("-", "_")] = yaml.safe_load(value)
     if classes != "auto" and not classes.isdigit():
         raise UsageError(
             explain(
@@ -62,7 +61,7 @@ def _options(
         "seed": seed,
         "prepare": prepare,
         "device": device,
-        "options": options,
+        "options": settings_of(settings),
         "refine": refine,
     }
 
@@ -84,10 +83,14 @@ def segment(
     scribbles: Scribbles = None,
     prepare: Prepare = None,
     refine: Refine = None,
+    instances: Instances = None,
     axes: Axes = None,
     device: Device = "auto",
     set_: Settings = [],  # noqa: B006 (read only)
     limit: Limit = None,
+    memory: Memory = None,
+    write: Write = None,
+    ngff: Ngff = "0.5",
     resume: Resume = False,
     overwrite: Overwrite = False,
     compile_: Annotated[
@@ -97,10 +100,13 @@ def segment(
 ) -> int:
     """Learn from images and segment them, in one go."""
     from selfseg.apps.cli.bar import Bar
+    from selfseg.export.label_files import LabelWriter
     from selfseg.pipeline import Segmenter, predict
 
     bar = Bar(quiet)
+    writer = LabelWriter(tuple(write or ("tiff",)), ngff)  # a mistake in it is found before the learning, not after
     model = Segmenter(**_options(method, classes, preset, seed, prepare, refine, device, set_))
+    then: dict[str, Any] = {"instances": object_options(instances), "memory": memory_bytes(memory)}
     how: dict[str, Any] = {
         "scribbles": scribbles,
         "resume": resume,
@@ -110,7 +116,8 @@ def segment(
         "progress": bar,
     }
     model.fit(reference or inputs, out=out / "model", limit=None if reference else limit, **how)
-    failures = predict(model, inputs, out, axes=axes, limit=limit, failures=model.failures_, progress=bar)
+    where: dict[str, Any] = {"axes": axes, "limit": limit, "write": writer.kinds, "ngff": ngff, **then}
+    failures = predict(model, inputs, out, failures=model.failures_, progress=bar, **where)
     bar.say(f"{len(model.table_)} classes; labels, overlays and {out / 'report.html'} are written")
     return verdict(failures)
 
@@ -125,6 +132,8 @@ def fit(
     classes: Classes = "auto",
     preset: Preset = "default",
     seed: Seed = 0,
+    labels: Labels = None,
+    labels_as: LabelsAs = "sparse",
     scribbles: Scribbles = None,
     truth: Annotated[
         Path | None, Parameter(help="Truth of training images: scores beside the losses; nothing is learned from it.")
@@ -151,6 +160,8 @@ def fit(
     bar = Bar(quiet)
     model = Segmenter(**_options(method, classes, preset, seed, prepare, refine, device, set_))
     how: dict[str, Any] = {
+        "labels": labels,
+        "labels_as": labels_as,
         "scribbles": scribbles,
         "truth": truth,
         "resume": resume,
@@ -181,8 +192,12 @@ def predict(
         Path | None,
         Parameter(help="Repeat what was done to the classes by hand: the edits.json of a run of the studio."),
     ] = None,
+    instances: Instances = None,
     device: Device = "auto",
     limit: Limit = None,
+    memory: Memory = None,
+    write: Write = None,
+    ngff: Ngff = "0.5",
     quiet: Quiet = False,
 ) -> int:
     """Segment images with a model that has learned before."""
@@ -195,8 +210,10 @@ def predict(
     fitted = load(model, device)
     if refine is not None:
         fitted.set_params(refine=refine)
-    by_hand = None if edits is None else read_edits(edits)
-    failures = run(fitted, inputs, out, axes=axes, limit=limit, edits=by_hand, progress=bar)
+    where: dict[str, Any] = {"axes": axes, "limit": limit, "write": write or "tiff", "ngff": ngff}
+    where |= {"instances": object_options(instances), "memory": memory_bytes(memory)}
+    where["edits"] = None if edits is None else read_edits(edits)
+    failures = run(fitted, inputs, out, progress=bar, **where)
     bar.say(f"labels, overlays and {out / 'report.html'} are written")
     return verdict(failures)
 

@@ -47,7 +47,7 @@ def benchmark(
         Path, Parameter(name=["--out", "-o"], help="Folder for rows, tables and report; run again to go on.")
     ],
     methods: Annotated[
-        str, Parameter(help="Methods by commas, NAME or NAME:PRESET; with +crf, refined.")
+        str, Parameter(help="Methods by commas, NAME or NAME:PRESET; with +crf, +contours, +crf+contours: refined.")
     ] = "region_merging",
     baselines: Annotated[str, Parameter(help="all, none, or names by commas.")] = "all",
     split: Annotated[str | None, Parameter(help="Split of the dataset; without it, the usual one.")] = None,
@@ -61,7 +61,10 @@ def benchmark(
     ] = None,
     train: Annotated[
         str | None,
-        Parameter(help="Fit each method once on this split (SPLIT or SPLIT:COUNT) instead of on each image alone."),
+        Parameter(
+            help="Fit each method once on this split (SPLIT or SPLIT:COUNT) instead of on each image alone; "
+            "methods that need labels get its truth."
+        ),
     ] = None,
     boundaries: Annotated[
         bool, Parameter(negative="", help="Score boundaries at every scale too (ODS, OIS, AP); slow.")

@@ -1,9 +1,14 @@
 """The application, and the parameters that several commands share, each with its help."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
+
+from selfseg.core.errors import UsageError, explain
+
+if TYPE_CHECKING:
+    from selfseg.pipeline.instances import ObjectOptions
 
 app = App(
     name="selfseg",
@@ -26,7 +31,13 @@ Prepare = Annotated[
 ]
 Refine = Annotated[
     str | None,
-    Parameter(help="Refine the result: crf, or crf=weight:10,colour:0.05 to follow colours more closely; none = not."),
+    Parameter(
+        help="Refine the result: crf, contours, crf,contours, or crf=weight:10,colour:0.05 with values; none = not."
+    ),
+]
+Instances = Annotated[
+    str | None,
+    Parameter(help="Find objects too: components or watershed; `selfseg instances OUT` does so later, with options."),
 ]
 Settings = Annotated[
     list[str],
@@ -39,10 +50,69 @@ Settings = Annotated[
 Scribbles = Annotated[
     Path | None, Parameter(help="Hints: a label image (255 = no scribble), or a folder of IMAGE_scribble.png files.")
 ]
+Write = Annotated[
+    list[str] | None,
+    Parameter(
+        negative="",
+        help="Format of the labels: tiff (without this), ome-zarr, nifti, mrc, hdf5, numpy, dicom-seg; may be repeated.",
+    ),
+]
+Ngff = Annotated[str, Parameter(help="Version of OME-Zarr that is written: 0.5 or 0.4.")]
+Labels = Annotated[
+    Path | None,
+    Parameter(help="Labels of some of the images: a label image, or a folder with files of the images' names."),
+]
+LabelsAs = Annotated[
+    str,
+    Parameter(
+        help="What labels mean. sparse: classes, 0 = not labelled; full: classes, 0 is one too; objects: 0 = background, "
+        "every other number one object, and touching objects are set apart."
+    ),
+]
 Resume = Annotated[bool, Parameter(negative="", help="Go on with an interrupted run.")]
 Overwrite = Annotated[bool, Parameter(negative="", help="Begin anew although the folder holds an unfinished run.")]
 Limit = Annotated[int | None, Parameter(help="Use only the first so many inputs.")]
+Memory = Annotated[
+    str | None,
+    Parameter(help="Most memory to take, such as 2GB; without it, half of what is free. Larger images go in parts."),
+]
 Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative="", help="Show errors only.")]
+
+
+def object_options(kind: str | None) -> "ObjectOptions | None":
+    """Return how objects are found if they are asked for; a misspelt kind is told before any work."""
+    if kind is None:
+        return None
+    from selfseg.pipeline.instances import ObjectOptions
+
+    return ObjectOptions(kind)
+
+
+def memory_bytes(text: str | None) -> int | None:
+    """Return the bytes that ``--memory`` says."""
+    from selfseg.core.memory import parse_bytes
+
+    return None if text is None else parse_bytes(text)
+
+
+def settings_of(items: list[str]) -> dict[str, Any]:
+    """Return the options that ``--set key=value`` gives.
+
+    Raises
+    ------
+    UsageError
+        If one has no equals sign.
+    """
+    import yaml
+
+    options = {}
+    for item in items:
+        key, sign, value = item.partition("=")
+        if not sign:
+            fix = "write for example --set momentum=0.5"
+            raise UsageError(explain("--set", expected="key=value", got=repr(item), fix=fix))
+        options[key.strip().replace("-", "_")] = yaml.safe_load(value)
+    return options
 
 
 def verdict(failures: list[tuple[str, str]]) -> int:

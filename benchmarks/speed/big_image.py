@@ -1,0 +1,115 @@
+"""Prediction of images larger than memory: time and peak memory over the side of the image, whole against in parts.
+
+    python benchmarks/speed/big_image.py [-o FILE.json] [--sides 2000,5000,10000] [--memory 2GB] [--folder DIR]
+
+A uint8 image of one channel, made on the fly as a zarr of 1024 x 1024 chunks: discs of many sizes on an uneven ground, with noise.
+The model is feature clustering with 100 features, preset full, eight classes, learned from its first 512 x 512 pixels. Every
+prediction runs in a process of its own; its peak is that of the whole process, torch included. "whole" is the image read and
+predicted in memory (only where it fits); "in parts" is what `selfseg predict --memory` does, labels written to a zarr. Time is from
+the opened image to the last block; it should grow like the number of pixels. Where others use the machine too, compare
+processor seconds a megapixel: user and system time of all threads.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+WHOLE_UP_TO = 2000
+CHUNK = 1024
+
+
+def make_image(path: Path, side: int) -> None:
+    import numpy as np
+    import zarr
+
+    array = zarr.create_array(path, shape=(side, side), chunks=(CHUNK, CHUNK), dtype="u1")
+    y, x = np.mgrid[:CHUNK, :CHUNK].astype(np.float32)
+    for top in range(0, side, CHUNK):
+        for left in range(0, side, CHUNK):
+            rng = np.random.default_rng([top, left])
+            tone = 60 + 20 * np.sin((x + left) / 300) * np.cos((y + top) / 400)
+            for _ in range(40):
+                cy, cx, radius = rng.uniform(0, CHUNK), rng.uniform(0, CHUNK), rng.uniform(5, 60)
+                tone[(y - cy) ** 2 + (x - cx) ** 2 < radius**2] = rng.choice([110, 150, 200])
+            tile = np.clip(tone + rng.normal(0, 6, tone.shape), 0, 255).astype(np.uint8)
+            array[top : top + CHUNK, left : left + CHUNK] = tile[: side - top, : side - left]
+
+
+def one(folder: Path, side: int, how: str, memory: str) -> None:
+    """Predict one image in this process, and print seconds and peak bytes."""
+    import selfseg
+    from selfseg.core.memory import parse_bytes, peak_memory
+    from selfseg.pipeline.large import predict_large
+    from selfseg.read.lazy import open_lazy
+
+    model = selfseg.load(folder / "model")
+    image = open_lazy(folder / f"{side}.zarr", "YX")
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    begun, before = time.perf_counter(), used.ru_utime + used.ru_stime
+    if how == "whole":
+        model.predict(image.data[...])
+    else:
+        predict_large(model, image, folder / "out", parse_bytes(memory))
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    seconds, cpu = time.perf_counter() - begun, used.ru_utime + used.ru_stime - before
+    print(json.dumps({"seconds": seconds, "cpu": cpu, "peak": peak_memory()}))
+
+
+def learn(folder: Path, path: Path) -> None:
+    import selfseg
+    from selfseg.read.lazy import open_lazy
+
+    corner = open_lazy(path, "YX").data[:512, :512]
+    selfseg.fit(corner, preset="full", n_classes=8, options={"iterations": 20}).save(folder / "model")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("-o", "--out", type=Path)
+    parser.add_argument("--sides", default="2000,5000,10000")
+    parser.add_argument("--memory", default="2GB")
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--one", nargs=2, metavar=("SIDE", "HOW"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        one(args.folder, int(args.one[0]), args.one[1], args.memory)
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.folder or Path(temporary)
+        rows = []
+        for side in (int(text) for text in args.sides.split(",")):
+            path = folder / f"{side}.zarr"
+            if not path.exists():
+                make_image(path, side)
+            if not (folder / "model").exists():
+                learn(folder, path)
+            for how in ("whole", "in parts") if side <= WHOLE_UP_TO else ("in parts",):
+                command = [sys.executable, __file__, "--folder", str(folder), "--memory", args.memory]
+                done = subprocess.run([*command, "--one", str(side), how], capture_output=True, text=True, check=True)
+                rows.append({"side": side, "how": how, **json.loads(done.stdout.splitlines()[-1])})
+                print(describe(rows[-1]), flush=True)
+    facts = {"memory": args.memory, "machine": platform.machine(), "cores": len(os.sched_getaffinity(0)), "rows": rows}
+    facts["commit"] = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
+    ).stdout.strip()
+    if args.out:
+        args.out.write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def describe(row: dict) -> str:
+    megapixels = row["side"] ** 2 / 1e6
+    return (
+        f"{row['side']:6} x {row['side']:<6} {row['how']:9} {row['seconds']:8.1f} s   {megapixels / row['seconds']:6.2f} Mpx/s"
+        f"   processor {row['cpu'] / megapixels:5.2f} s/Mpx   peak {row['peak'] / 2**30:5.2f} GiB"
+    )
+
+
+if __name__ == "__main__":
+    main()

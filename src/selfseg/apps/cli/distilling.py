@@ -1,0 +1,106 @@
+"""The command that distils: a teacher's labels teach a U-Net. Heavy imports happen inside it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from selfseg.apps.cli.parameters import (
+    Axes,
+    Device,
+    Inputs,
+    LabelsAs,
+    Limit,
+    Out,
+    Overwrite,
+    Prepare,
+    Preset,
+    Quiet,
+    Resume,
+    Seed,
+    Settings,
+    app,
+    settings_of,
+    verdict,
+)
+
+if TYPE_CHECKING:
+    from selfseg.pipeline.distill import Comparison
+
+
+@app.command
+def distill(
+    teacher: Annotated[Path, Parameter(help="Model folder of the teacher, that fit or segment wrote.")],
+    inputs: Inputs,
+    /,
+    *,
+    out: Out,
+    confidence: Annotated[
+        float,
+        Parameter(help="Pixels of which the teacher is less sure are not learned from; half of each class is kept."),
+    ] = 0.6,
+    preset: Preset = "fast",
+    seed: Seed = 0,
+    truth: Annotated[
+        Path | None, Parameter(help="Truth of some of the images: scores of both; nothing is learned from it.")
+    ] = None,
+    truth_as: LabelsAs = "sparse",
+    prepare: Prepare = None,
+    axes: Axes = None,
+    device: Device = "auto",
+    set_: Settings = [],  # noqa: B006 (read only)
+    limit: Limit = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> int:
+    """Teach a fast, smooth U-Net the labels that another model gives; OUT becomes the U-Net's model folder."""
+    from selfseg.apps.cli.bar import Bar
+    from selfseg.pipeline import load
+    from selfseg.pipeline.distill import distill as run
+
+    bar = Bar(quiet)
+    found = run(
+        load(teacher, device),
+        inputs,
+        out,
+        confidence=confidence,
+        preset=preset,
+        seed=seed,
+        prepare=prepare,
+        device=device,
+        options=settings_of(set_),
+        truth=truth,
+        truth_as=truth_as,
+        axes=axes,
+        limit=limit,
+        progress=bar,
+        resume=resume,
+        overwrite=overwrite,
+    )
+    if not quiet:
+        show(found.comparison)
+    bar.say(f"the pupil is in {out}; use it with: selfseg predict {out} IMAGES -o OUT")
+    return verdict(found.failures)
+
+
+def show(comparison: "Comparison") -> None:
+    """Print how teacher and pupil compare."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", "teacher", "pupil", box=None, pad_edge=False, header_style="bold")
+    seconds, parts = comparison.seconds, comparison.parts
+    table.add_row("seconds an image", f"{seconds['teacher']:.3f}", f"{seconds['pupil']:.3f}")
+    table.add_row("parts an image", f"{parts['teacher']:.0f}", f"{parts['pupil']:.0f}")
+    for name in comparison.truth.get("teacher", {}):
+        table.add_row(name, *(f"{comparison.truth[side][name]:.4f}" for side in ("teacher", "pupil")))
+    console = Console(highlight=False)
+    console.print(
+        f"[bold]{comparison.n_images} image(s)[/bold], {comparison.learned_from:.0%} of their pixels learned from"
+    )
+    console.print(
+        f"the pupil agrees on {comparison.agreement:.1%} of the pixels, {comparison.agreement_when_sure:.1%} of those, "
+        f"and is {seconds['teacher'] / max(seconds['pupil'], 1e-9):.1f} times as fast"
+    )
+    console.print(table)

@@ -1,0 +1,111 @@
+"""The commands that carry results on: instances, export. Heavy imports happen inside them."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from selfseg.apps.cli.parameters import Quiet, app, verdict
+from selfseg.core.errors import UsageError, explain
+
+Folder = Annotated[Path, Parameter(help="The OUT folder of segment or predict.")]
+Images = Annotated[
+    str | None, Parameter(help="Where the images are now, if they have moved: a file, a folder or a glob.")
+]
+
+
+@app.command
+def instances(
+    folder: Folder,
+    /,
+    *,
+    kind: Annotated[
+        str, Parameter(help="components: what hangs together is one object; watershed: and is cut at its necks.")
+    ] = "watershed",
+    of: Annotated[
+        str | None,
+        Parameter(help="Classes that consist of objects, names or ids by commas; without it, all but the largest."),
+    ] = None,
+    min_size: Annotated[int, Parameter(help="Leave out objects of fewer pixels.")] = 1,
+    depth: Annotated[
+        float,
+        Parameter(
+            help="Cut where half the width of a neck is less than that of both parts by so many pixels, or more."
+        ),
+    ] = 1.0,
+    images: Images = None,
+    quiet: Quiet = False,
+) -> int:
+    """Count and measure objects (cells, nuclei, grains) in a folder of results.
+
+    Adds instances/ (label images), instances_overlay/ and instances.csv: a line an object, with class, area or volume,
+    centroid, box, axes and the intensity of each channel, in the unit of the image.
+    """
+    from selfseg.apps.cli.bar import Bar
+    from selfseg.pipeline.instances import ObjectOptions
+    from selfseg.pipeline.instances import instances as run
+
+    bar = Bar(quiet)
+    found, failures = run(folder, ObjectOptions(kind, _names(of), min_size, depth), images, bar)
+    bar.say(f"{found} objects; {folder / 'instances.csv'}, instances/ and instances_overlay/ are written")
+    return verdict(failures)
+
+
+@app.command
+def export(
+    folder: Folder,
+    /,
+    *,
+    format_: Annotated[
+        list[str],
+        Parameter(
+            name=["--format", "-f"],
+            negative="",
+            help="nnunet, coco, geojson (QuPath), imagej-roi (Fiji), csv (measures); may be repeated.",
+        ),
+    ],
+    out: Annotated[
+        Path | None, Parameter(name=["--out", "-o"], help="Folder for what comes out; without it, FOLDER/export.")
+    ] = None,
+    from_: Annotated[
+        str, Parameter(name="--from", help="classes, instances, or auto: instances where `selfseg instances` ran.")
+    ] = "auto",
+    background: Annotated[
+        str | None,
+        Parameter(help="Class, name or id, that is nnU-Net's background; without it, the largest."),
+    ] = None,
+    dataset: Annotated[
+        str | None, Parameter(help="Name of nnU-Net's dataset; without it, Dataset501_ and the folder's name.")
+    ] = None,
+    least_area: Annotated[int, Parameter(help="Leave polygons of fewer pixels out.")] = 1,
+    images: Images = None,
+    quiet: Quiet = False,
+) -> int:
+    """Write a folder of results in the formats of other programs."""
+    from selfseg.apps.cli.bar import Bar
+    from selfseg.pipeline.exporting import export_folder
+
+    choices: dict[str, Any] = {"auto": None, "classes": False, "instances": True}
+    if from_ not in choices:
+        raise UsageError(explain("--from", expected=" or ".join(choices), got=repr(from_), fix="choose one"))
+    bar = Bar(quiet)
+    written, failures = export_folder(
+        folder,
+        format_,
+        out,
+        images=images,
+        objects=choices[from_],
+        background=background,
+        dataset=dataset,
+        least_area=least_area,
+        progress=bar,
+    )
+    for path in written:
+        bar.say(f"{path} is written")
+    return verdict(failures)
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    return tuple(name.strip() for name in text.split(",") if name.strip())

@@ -1,0 +1,117 @@
+"""Label images larger than memory: an OME-Zarr image with one level, written region by region (``selfseg[zarr]``)."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import DTypeLike
+
+from selfseg.core.axes import spatial_axes
+from selfseg.core.classes import ClassTable
+from selfseg.core.errors import OutputError, explain
+
+NGFF = "0.5"
+UNITS = {
+    "nm": "nanometer",
+    "um": "micrometer",
+    "µm": "micrometer",
+    "mm": "millimeter",
+    "cm": "centimeter",
+    "m": "meter",
+}
+"""Short names of units that NGFF spells out."""
+
+KNOWN = frozenset((*UNITS.values(), "angstrom", "kilometer", "inch", "foot"))
+LEVEL = "0"
+
+
+def open_label_zarr(
+    path: Path,
+    shape: Sequence[int],
+    dtype: DTypeLike,
+    chunks: Sequence[int],
+    axes: str,
+    spacing: Sequence[float],
+    unit: str,
+    table: ClassTable | None = None,
+    fresh: bool = True,
+) -> Any:
+    """Return the zarr array of a label image, to be read and written by regions; 0 where nothing was written.
+
+    The folder is an OME-Zarr 0.5 image (zarr version 3, one level): napari, Fiji (MoBIE, N5) and ome-zarr open it. Names and
+    colours of classes are in ``image-label``. Equal labels give equal bytes.
+
+    Parameters
+    ----------
+    path
+        The folder, called ``NAME.zarr``.
+    shape, dtype, chunks
+        Of the array.
+    axes
+        Its axes, out of TZYX.
+    spacing, unit
+        Size of a pixel along the spatial axes.
+    table
+        The classes; None = objects.
+    fresh
+        Remove what is there; else go on with it if it is such an array.
+
+    Raises
+    ------
+    OutputError
+        If zarr is not installed, or the folder cannot be written.
+    """
+    zarr = _zarr(path)
+    try:
+        if fresh and path.exists():
+            shutil.rmtree(path)
+        if not (path / LEVEL / "zarr.json").is_file():
+            group = zarr.open_group(path, mode="w", zarr_format=3)
+            group.attrs["ome"] = _metadata(path, axes, spacing, unit, table)
+            options = {"shape": tuple(shape), "chunks": tuple(chunks), "dtype": dtype, "fill_value": 0}
+            group.create_array(LEVEL, dimension_names=[letter.lower() for letter in axes], **options)
+        return zarr.open_array(path / LEVEL, mode="r+")
+    except OSError as error:
+        got, fix = error.strerror or str(error), "free some space, or choose another place with -o"
+        raise OutputError(explain(str(path), expected="a folder to be written", got=got, fix=fix)) from error
+
+
+def is_label_zarr(path: Path, shape: Sequence[int]) -> bool:
+    """Tell whether a folder holds labels of this shape that can be gone on with."""
+    try:
+        found = json.loads((path / LEVEL / "zarr.json").read_text(encoding="utf-8"))["shape"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return bool(found == list(shape))
+
+
+def _metadata(path: Path, axes: str, spacing: Sequence[float], unit: str, table: ClassTable | None) -> dict[str, Any]:
+    steps = dict(zip(spatial_axes(axes), spacing, strict=True))
+    name = UNITS.get(unit, unit)
+    described: list[dict[str, str]] = []
+    for letter in axes:
+        kind = {"name": letter.lower(), "type": "time" if letter == "T" else "space"}
+        described.append({**kind, "unit": name} if letter in steps and name in KNOWN else kind)
+    scale = {"type": "scale", "scale": [float(steps.get(letter, 1.0)) for letter in axes]}
+    dataset = {"path": LEVEL, "coordinateTransformations": [scale]}
+    metadata: dict[str, Any] = {
+        "version": NGFF,
+        "multiscales": [{"name": path.stem, "axes": described, "datasets": [dataset]}],
+    }
+    if table is not None:
+        colours = [{"label-value": item.id, "rgba": list(item.rgba)} for item in table.classes]
+        names = [{"label-value": item.id, "class": item.name} for item in table.classes]
+        metadata["image-label"] = {"version": NGFF, "colors": colours, "properties": names}
+    return metadata
+
+
+def _zarr(path: Path) -> Any:
+    try:
+        import zarr
+    except ImportError as error:
+        fix = "pip install 'selfseg[zarr]'"
+        got = "none installed"
+        raise OutputError(explain(str(path), expected="the package zarr", got=got, fix=fix)) from error
+    return zarr

@@ -1,0 +1,172 @@
+"""Labels as OME-Zarr (NGFF 0.5 or 0.4): the image as a pyramid, and in it a labels group with names and colours."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfseg.core.axes import spatial_axes
+from selfseg.core.classes import ClassTable
+from selfseg.core.files import writing_folder
+from selfseg.core.image import Image
+from selfseg.export.colour_table import colour_table
+from selfseg.export.label_files import LabelImage
+
+ORDER = "TCZYX"
+"""The order of axes that NGFF prescribes."""
+
+NAME = "classes"
+"""Name of the label image in the group ``labels``."""
+
+TYPES = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
+
+CHUNK = {"T": 1, "C": 1, "Z": 32, "Y": 512, "X": 512}
+LEAST_SIDE = 512
+"""The coarsest level is the first whose rows and columns are at most so many."""
+
+RGB = ("FF0000", "00FF00", "0000FF")
+MOST_SAMPLED = 1_000_000
+
+
+def write(path: Path, content: LabelImage, ngff: str = "0.5") -> None:
+    """Write a folder that napari, Fiji (MoBIE, N5), neuroglancer and vizarr open as an image with labels over it.
+
+    A labels group only has a meaning inside an image, thus the image is written as well, as it was read. Levels halve rows and
+    columns: images by means, labels by every second pixel. Scales and translations are exact for both.
+
+    Parameters
+    ----------
+    path
+        The folder; one that is there already is replaced when all is written.
+    content
+        What to write.
+    ngff
+        ``"0.5"`` (zarr 3) or ``"0.4"`` (zarr 2).
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    import zarr
+
+    image = content.image
+    with writing_folder(path) as temporary:
+        root = zarr.create_group(temporary, zarr_format=3 if ngff == "0.5" else 2, overwrite=True)
+        scales = _write_levels(root, image.data, image.axes, image, ngff, labels=False)
+        _describe(root, {"multiscales": scales, "omero": _omero(image)}, ngff)
+        _describe(root.create_group("labels"), {"labels": [NAME]}, ngff)
+        group = root.create_group(f"labels/{NAME}")
+        scales = _write_levels(group, content.labels, content.axes, image, ngff, labels=True)
+        label = _image_label(content.table, int(content.labels.max(initial=0)), ngff)
+        _describe(group, {"multiscales": scales, "image-label": label}, ngff)
+
+
+def _describe(group: Any, metadata: dict[str, Any], ngff: str) -> None:
+    """Store metadata where the version wants them: 0.5 under one key, with one version for all."""
+    group.attrs.update({"ome": {"version": ngff, **metadata}} if ngff == "0.5" else metadata)
+
+
+def _write_levels(
+    group: Any, data: NDArray[Any], axes: str, image: Image, ngff: str, labels: bool
+) -> list[dict[str, Any]]:
+    """Write all levels of an array; return their metadata."""
+    order = "".join(letter for letter in ORDER if letter in axes)
+    data = data.transpose([axes.index(letter) for letter in order])
+    if data.dtype == np.bool_:
+        data = data.astype(np.uint8)
+    steps = dict(zip(spatial_axes(image.axes), image.spacing, strict=True))
+    offset = image.meta.get("offset", {})
+    datasets = []
+    for level, array in enumerate(_levels(data, order, labels)):
+        _write_array(group, str(level), array, order, ngff)
+        factors = {letter: 2.0**level if letter in "YX" else 1.0 for letter in order}
+        # the mean of 2 pixels lies between them, every second pixel lies where it lay
+        shift = {letter: 0.0 if labels else steps.get(letter, 0.0) * (factors[letter] - 1) / 2 for letter in order}
+        scale = [steps.get(letter, 1.0) * factors[letter] for letter in order]
+        start = [float(offset.get(letter, 0.0)) + shift[letter] for letter in order]
+        datasets.append({"path": str(level), "coordinateTransformations": _transforms(scale, start)})
+    scales = {
+        "name": NAME if labels else image.name,
+        "axes": [_axis(a, image.unit) for a in order],
+        "datasets": datasets,
+    }
+    return [scales if ngff == "0.5" else {"version": ngff, **scales}]
+
+
+def _levels(data: NDArray[Any], order: str, labels: bool) -> Iterator[NDArray[Any]]:
+    """Yield the array, and halves of rows and columns until they are small."""
+    rows, columns = order.index("Y"), order.index("X")
+    yield data
+    while max(data.shape[rows], data.shape[columns]) > LEAST_SIDE and min(data.shape[rows], data.shape[columns]) > 1:
+        if labels:
+            data = data[..., ::2, ::2]
+        else:
+            even = data[..., : data.shape[-2] // 2 * 2, : data.shape[-1] // 2 * 2].astype(np.float32)
+            mean = (even[..., ::2, ::2] + even[..., 1::2, ::2] + even[..., ::2, 1::2] + even[..., 1::2, 1::2]) / 4
+            data = (np.rint(mean) if data.dtype.kind in "iu" else mean).astype(data.dtype)
+        yield data
+
+
+def _write_array(group: Any, name: str, array: NDArray[Any], order: str, ngff: str) -> None:
+    chunks = tuple(min(n, CHUNK[letter]) for n, letter in zip(array.shape, order, strict=True))
+    if ngff == "0.5":
+        layout: dict[str, Any] = {"dimension_names": [letter.lower() for letter in order]}
+    else:
+        layout = {"chunk_key_encoding": {"name": "v2", "separator": "/"}}
+    stored = group.create_array(name, shape=array.shape, dtype=array.dtype, chunks=chunks, fill_value=0, **layout)
+    stored[...] = array
+
+
+def _transforms(scale: list[float], start: list[float]) -> list[dict[str, Any]]:
+    steps: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
+    return [*steps, {"type": "translation", "translation": start}] if any(start) else steps
+
+
+def _axis(letter: str, unit: str) -> dict[str, str]:
+    axis = {"name": letter.lower(), "type": TYPES[letter]}
+    return {**axis, "unit": unit} if letter in "ZYX" and unit != "pixel" else axis
+
+
+def _omero(image: Image) -> dict[str, Any]:
+    """Return how viewers should show the channels: colours, and the range from the 1st to the 99th percentile."""
+    channels = []
+    values = np.moveaxis(image.data, image.axes.index("C"), 0) if "C" in image.axes else image.data[None]
+    for number, channel in enumerate(values):
+        low, start, end, high = _range(channel)
+        colour = RGB[number] if len(values) == 3 else "FFFFFF"
+        label = image.channels[number] if number < len(image.channels) else f"channel {number + 1}"
+        window = {"min": low, "start": start, "end": end, "max": high}
+        channels.append({"label": label, "color": colour, "active": len(values) <= 3 or number == 0, "window": window})
+    return {"channels": channels}
+
+
+def _range(values: NDArray[Any]) -> tuple[float, float, float, float]:
+    flat = values.ravel()[:: max(1, values.size // MOST_SAMPLED)]
+    finite = flat[np.isfinite(flat)].astype(np.float64)
+    if not finite.size:
+        return (0.0, 0.0, 1.0, 1.0)
+    start, end = (float(value) for value in np.percentile(finite, (1, 99)))
+    low, high = float(finite.min()), float(finite.max())
+    return (
+        low,
+        start,
+        end if end > start else math.nextafter(start, math.inf),
+        max(high, math.nextafter(low, math.inf)),
+    )
+
+
+def _image_label(table: ClassTable | None, largest: int, ngff: str) -> dict[str, Any]:
+    """Return colours and names of the classes; of regions without a meaning, only where they come from."""
+    label: dict[str, Any] = {"source": {"image": "../../"}}
+    if ngff == "0.4":
+        label["version"] = ngff
+    if table is not None and len(table):
+        colours = colour_table(table, largest)
+        rows = [(item.id, colours[item.id].tolist(), item.name) for item in table.classes]
+        label["colors"] = [{"label-value": number, "rgba": rgba} for number, rgba, _ in rows]
+        label["properties"] = [{"label-value": number, "name": name} for number, _, name in rows]
+    return label

@@ -1,0 +1,47 @@
+"""Soft Dice: each class should overlap its labels, however few pixels it has."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from selfseg.losses._valid import check_pixels
+
+
+def soft_dice(probabilities: Tensor, labels: Tensor, smooth: float = 1.0) -> Tensor:
+    r"""Return one minus the mean soft Dice coefficient, over the classes that have a label in the batch.
+
+    .. math:: L = 1 - \frac{1}{|C|} \sum_{c \in C} \frac{2 \sum_x p_c(x) t_c(x) + s}{\sum_x p_c(x)^2 + \sum_x t_c(x)^2 + s}
+
+    Sums run over the labelled pixels of all images.
+
+    Parameters
+    ----------
+    probabilities
+        ``[B K *S]``, summing to 1 over K.
+    labels
+        ``[B *S]`` int64, 0..K-1; -1 = not labelled.
+    smooth
+        s, in pixels: keeps the gradient of a class of a few pixels finite.
+
+    Returns
+    -------
+    Tensor
+        Scalar in 0-1; 0 without a labelled pixel.
+
+    Raises
+    ------
+    UsageError
+        If `labels` has another shape than the pixels of `probabilities`.
+
+    References
+    ----------
+    Milletari, Navab and Ahmadi, V-Net, 3DV 2016, section 3 (with squares in the denominator).
+    """
+    check_pixels("labels", labels, probabilities)
+    labelled = (labels >= 0)[:, None]
+    wanted = F.one_hot(labels.clamp(min=0), probabilities.shape[1]).movedim(-1, 1).to(probabilities.dtype) * labelled
+    found = probabilities.where(labelled, probabilities.new_zeros(()))
+    axes = (0, *range(2, probabilities.ndim))
+    both, area = (found * wanted).sum(axes), wanted.sum(axes)
+    dice = (2 * both + smooth) / (found.square().sum(axes) + area + smooth)
+    present = area > 0
+    return (1 - dice).where(present, dice.new_zeros(())).sum() / present.sum().clamp(min=1)

@@ -1,0 +1,300 @@
+"""U-Net: the supervised pupil. It learns from labels, complete or not: a person's, or those that another method made.
+
+Ronneberger, Fischer & Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation", 2015. A contracting and an
+expanding path with crops of the one joined to the other; random views of few images, deformed elastically; a cross entropy
+that is louder between objects that nearly touch. The preset ``paper`` is their network, without padding, and their loss.
+
+Some images are held out, before any view is drawn; the weights that do best on these are kept.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+from torch.optim import SGD, Adam, Optimizer
+
+from selfseg.losses.binary_cross_entropy import binary_cross_entropy
+from selfseg.losses.border_weight import BorderWeights
+from selfseg.losses.dice import soft_dice
+from selfseg.losses.iou import count_pairs, mean_iou
+from selfseg.losses.weighted_cross_entropy import class_weights, weighted_cross_entropy
+from selfseg.methods._base import Batch, Method, MethodConfig
+from selfseg.nets.he_init import he_init
+from selfseg.nets.mirror import cut_back
+from selfseg.nets.symmetries import mean_over_symmetries
+from selfseg.nets.unet import UNet, UNetShape
+from selfseg.sample.augment import Augmentation, Views, labelled_parts, random_views
+
+LOOKS = 20
+"""How often over the training the held-out images are looked at."""
+
+KEPT = "kept."
+"""Before the names of the best weights so far, in `UNetMethod.state`."""
+
+
+class UNetConfig(MethodConfig):
+    """Options."""
+
+    batch_size: int = Field(default=2, ge=1)
+    """Images in one optimiser step, one view of each."""
+
+    width: int = Field(default=16, ge=2)
+    """Channels of the first module; each pooling doubles them. The paper: 64."""
+
+    depth: int = Field(default=3, ge=1, le=6)
+    """Poolings. The paper: 4."""
+
+    padded: bool = True
+    """Convolutions keep the size, with zeros around; false = as in the paper, without padding, on an image mirrored outwards."""
+
+    norm: Literal["batch", "group", "none"] = "group"
+    """Normalisation before each ReLU. `group` looks at the whole image, which then is not cut into tiles. The paper: none."""
+
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the values dropped at the end of the contracting path while training, in its last two modules."""
+
+    iterations: int = Field(default=600, ge=1)
+    """Batches."""
+
+    patch: int | None = Field(default=256, ge=8)
+    """Side of the views, in pixels; empty = the whole image. Images that are shorter give views of their own size."""
+
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """Adam, or stochastic gradient descent with momentum as in the paper."""
+
+    learning_rate: float = Field(default=0.002, gt=0)
+    """Step size at the start."""
+
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """The step size falls to 0 along half a cosine, or stays."""
+
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Momentum of `sgd`. The paper: 0.99."""
+
+    cross_entropy: float = Field(default=1.0, ge=0)
+    """Weight of the cross entropy. 0 switches it off."""
+
+    binary: float = Field(default=0.0, ge=0)
+    """Weight of the binary cross entropy, class by class. 0 switches it off."""
+
+    dice: float = Field(default=0.0, ge=0)
+    """Weight of the soft Dice loss. 0 switches it off."""
+
+    class_balance: float = Field(default=0.0, ge=0, le=1)
+    """How far pixels of rare classes weigh more: 0 = not, 1 = every class weighs the same in all, as in the paper."""
+
+    border: float = Field(default=0.0, ge=0)
+    """What a pixel of the first class between two objects weighs more (the paper's w0 = 10). Objects are the connected parts of
+    the other classes. 0 switches it off."""
+
+    border_sigma: float = Field(default=5.0, gt=0)
+    """Fall-off of that weight with the distances to both objects, in pixels of the prepared image (the paper's sigma)."""
+
+    elastic: float = Field(default=10.0, ge=0)
+    """Standard deviation of the random displacements on a grid of 3 points a side, in pixels (less in small views); 0 = none."""
+
+    rotation: float = Field(default=180.0, ge=0, le=180)
+    """Largest angle by which a view is turned, in degrees; a volume turns about its first axis."""
+
+    mirror: bool = True
+    """Half of the views are mirrored, along each axis."""
+
+    grey: float = Field(default=0.1, ge=0)
+    """Variation of contrast (standard deviation of its logarithm) and of brightness (in standard deviations of the view)."""
+
+    validation: float = Field(default=0.2, ge=0, lt=1)
+    """Share of the images that is held out; the weights with the best mean IoU on these are kept. 0 = the last weights."""
+
+    symmetries: bool = False
+    """Prediction averages over the 8 mirrored and turned images: 8 times the time."""
+
+    @model_validator(mode="after")
+    def _learns(self) -> "UNetConfig":
+        if not self.cross_entropy and not self.binary and not self.dice:
+            raise ValueError("cross_entropy, binary and dice are all 0: nothing would be learned")
+        return self
+
+
+class UNetMethod(Method):
+    """U-Net. See the module's docstring; `UNetConfig` lists every option."""
+
+    Config = UNetConfig
+    config: UNetConfig
+    steps_done: Tensor
+    class_pixels: Tensor
+    best: Tensor
+
+    uses_hints = True
+    needs_hints = True
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "fast": {"width": 8, "iterations": 300, "patch": 160},
+        "paper": {
+            "width": 64,
+            "depth": 4,
+            "padded": False,
+            "norm": "none",
+            "dropout": 0.5,
+            "batch_size": 1,
+            "patch": 388,
+            "iterations": 20000,
+            "optimizer": "sgd",
+            "learning_rate": 0.001,
+            "schedule": "constant",
+            "momentum": 0.99,
+            "class_balance": 1.0,
+            "border": 10.0,
+            "validation": 0.0,
+        },
+    }
+    deviations = (
+        "the paper does not give the step size, 0.001, the number of steps, 20000, or the dropout, 0.5",
+        "the weighted sum over pixels is divided by the sum of the weights",
+        "the number of turned images that are averaged at prediction, 7 in the paper, is 8 with `symmetries`, which is off",
+    )
+
+    def __init__(self, config: UNetConfig, n_channels: int, n_dims: int = 2) -> None:
+        super().__init__(config, n_channels, n_dims)
+        layers = config.model_dump(include={"width", "depth", "padded", "norm"})
+        shape = UNetShape(n_dims=n_dims, norm_last=False, bottom_dropout=config.dropout, **layers)
+        self.net = UNet(n_channels, self.n_classes, shape)
+        he_init(self.net)
+        self.register_buffer("steps_done", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("class_pixels", torch.zeros(self.n_classes, dtype=torch.int64))  # seen so far
+        self.register_buffer("best", torch.tensor(-1.0))  # mean IoU on the held-out images
+        self._kept: dict[str, Tensor] = {}
+        self._held: Callable[[], Iterable[Batch]] | None = None
+        self._borders = BorderWeights(config.border, config.border_sigma)
+        self._optimizers: dict[str, Optimizer] = {}
+        self._between_steps = True
+
+    @property
+    def n_classes(self) -> int:
+        return self.config.classes or 2
+
+    @property
+    def context(self) -> int | None:
+        return None if self.config.norm == "group" else self.net.reach  # a group norm depends on the whole image
+
+    @property
+    def multiple(self) -> int:
+        return self.net.multiple
+
+    @property
+    def held_out(self) -> float:
+        return self.config.validation
+
+    def hold_out(self, batches: Callable[[], Iterable[Batch]]) -> None:
+        self._held = batches
+
+    def n_steps(self, n_images: int) -> int:
+        return self.config.iterations
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        sgd = partial(SGD, momentum=self.config.momentum)
+        kind: Callable[..., Optimizer] = sgd if self.config.optimizer == "sgd" else Adam
+        self._optimizers = {"net": kind(self.net.parameters(), lr=self.config.learning_rate)}
+        return self._optimizers
+
+    def steps(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """Yield once: the weighted cross entropy (paper, equations 1 and 2) and other terms, on one view of each image."""
+        views = self._views(batch)
+        if self._between_steps:  # the first part of an accumulated batch
+            self._between_steps = False
+            self._set_rate()
+            self.steps_done += 1
+        yield "net", self._terms(self.net(views.images).float(), views)
+        if not self._between_steps:
+            self._between_steps = True
+            if int(self.steps_done) % max(1, self.config.iterations // LOOKS) == 0:
+                self._validate()
+
+    def _set_rate(self) -> None:
+        done = int(self.steps_done) / self.config.iterations
+        factor = (1 + math.cos(math.pi * done)) / 2 if self.config.schedule == "cosine" else 1.0
+        for group in (group for made in self._optimizers.values() for group in made.param_groups):
+            group["lr"] = self.config.learning_rate * factor
+
+    def _views(self, batch: Batch) -> Views:
+        """Draw one view of each image, and weigh its pixels by class and by border (paper, equation 2)."""
+        config, parts = self.config, labelled_parts(batch)
+        for _, hints in parts:
+            self.class_pixels += torch.bincount(hints[hints >= 0], minlength=self.n_classes)
+        augmentation = Augmentation(config.elastic, 3, config.rotation, config.mirror, config.grey)
+        gains = None
+        if config.border:
+            gains = [self._borders.of(index, hints) for index, (_, hints) in zip(batch.indices, parts, strict=True)]
+        side, seed = self._side([tuple(hints.shape) for _, hints in parts]), int(torch.randint(2**31, ()))
+        views = random_views(parts, gains, side, self.net.margin, augmentation, seed)
+        weights = class_weights(self.class_pixels, config.class_balance)[views.hints.clamp(min=0)]
+        return views._replace(weights=weights if views.weights is None else weights + views.weights)
+
+    def _side(self, sizes: list[tuple[int, ...]]) -> tuple[int, ...]:
+        """Return the size of the views: `patch`, or what the largest image needs, at which every pooled map is even."""
+        largest = [max(axis) for axis in zip(*sizes, strict=True)]
+        return tuple(self.net.response_side(min(n, self.config.patch or n)) for n in largest)
+
+    def _terms(self, response: Tensor, views: Views) -> dict[str, Tensor]:
+        config, terms = self.config, {}
+        if config.cross_entropy:
+            terms["cross_entropy"] = config.cross_entropy * weighted_cross_entropy(response, views.hints, views.weights)
+        if config.binary:
+            terms["binary"] = config.binary * binary_cross_entropy(response, views.hints, views.weights)
+        if config.dice:
+            terms["dice"] = config.dice * soft_dice(response.softmax(1), views.hints)
+        return terms
+
+    @torch.no_grad()
+    def _validate(self) -> None:
+        """Keep the weights if they are the best so far on the held-out images, by the mean IoU over their classes."""
+        if self._held is None:
+            return
+        pairs: Any = 0
+        for batch in self._held():
+            for image, hints in labelled_parts(batch):
+                pairs = pairs + count_pairs(self.assign(image[None]).argmax(1), hints[None], self.n_classes)
+        score = mean_iou(pairs)
+        if bool(score > self.best):
+            self.best.copy_(score)
+            self._kept = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
+
+    def status(self) -> Mapping[str, float]:
+        return {"best IoU": float(self.best)} if float(self.best) >= 0 else {}
+
+    def finish(self, batches: Callable[[], Iterable[Batch]]) -> None:
+        """Look at the held-out images once more, and take the best weights."""
+        self.eval()
+        self._validate()
+        self.net.load_state_dict(self._kept or self.net.state_dict())
+        self._kept = {}
+
+    def assign(self, images: Tensor) -> Tensor:
+        """Return the softmax of the response ``[B K *S]``; its mean over the 8 symmetries of the image if so configured."""
+        learning, framed = self.net.training, self.net.frame(images)
+        self.net.eval()
+        averaged = self.config.symmetries and not learning
+        probabilities = mean_over_symmetries(self._answer, framed) if averaged else self._answer(framed)
+        self.net.train(learning)
+        return cut_back(probabilities, images.shape[2:])
+
+    def _answer(self, framed: Tensor) -> Tensor:
+        response: Tensor = self.net(framed)
+        return response.float().softmax(1)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the weights, and while training the best so far beside them."""
+        return dict(self.state_dict()) | {KEPT + name: value for name, value in self._kept.items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        self._kept = {name.removeprefix(KEPT): value for name, value in state.items() if name.startswith(KEPT)}
+        self.load_state_dict({name: value for name, value in state.items() if not name.startswith(KEPT)})
+
+    def training_bytes(self, n_pixels: int) -> int:
+        """Estimate from the maps that a step keeps for the backward pass; coarser levels together take as much as the first."""
+        if self.config.patch is not None:
+            side = self.config.patch + 2 * self.net.margin
+            n_pixels = min(n_pixels, side**self.n_dims * self.config.batch_size)
+        return 4 * n_pixels * self.config.width * 24

@@ -1,0 +1,289 @@
+"""Images larger than memory: predicted block by block, from the file that they are in into a zarr of labels; restartable."""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from selfseg.core.errors import UsageError, explain
+from selfseg.core.image import Image
+from selfseg.core.progress import Progress, Silent
+from selfseg.export.classes import ClassArea, count_areas
+from selfseg.export.label_zarr import is_label_zarr, open_label_zarr
+from selfseg.pipeline.card import selfseg_version
+from selfseg.pipeline.result import Result
+from selfseg.pipeline.segmenter import Segmenter
+from selfseg.predict.blocks import BlockLog, known_work, predict_blocks
+from selfseg.predict.tiles import Grid, Region
+from selfseg.predict.tilewise import TileWise, memory_budget, plan_grid
+from selfseg.read import Source
+from selfseg.read.formats import module_of
+from selfseg.read.lazy import LazyImage, open_lazy
+from selfseg.refine.decide import class_probabilities, decide
+from selfseg.refine.steps import parse_refinements
+from selfseg.sample.windowed import Windowed, prepare_windowed
+
+CHUNK = {2: 256, 3: 32}
+"""Sides of a chunk of the labels by number of spatial axes; blocks are made of whole chunks."""
+
+PREVIEW_SIDE = 1500
+"""Longest side of the picture that stands for a large image, in pixels."""
+
+SAMPLED = 64
+"""Side of the windows by whose values an image is known again when a prediction goes on."""
+
+
+@dataclass
+class LargeResult:
+    """The segmentation of an image that was never in memory as a whole.
+
+    Attributes
+    ----------
+    image
+        The image in its file.
+    path
+        The zarr folder of its labels.
+    labels
+        Its array, read and written by regions.
+    areas
+        What each class covers.
+    preview
+        Every n-th pixel of the image (of the middle plane of a volume, of a series' first time point) and its labels.
+    seconds
+        Time that the prediction took, in this run.
+    """
+
+    image: LazyImage
+    path: Path
+    labels: Any
+    areas: list[ClassArea]
+    preview: Result
+    seconds: float
+
+
+def open_if_large(model: Segmenter, source: Source, axes: str | None, memory: int | None) -> LazyImage | None:
+    """Return an image in its file if predicting it as a whole would take more memory than there is; None if not.
+
+    Parameters
+    ----------
+    model
+        A fitted model.
+    source
+        The input.
+    axes
+        What its axes are, None = as the file says.
+    memory
+        Most that this process may take, in bytes; None = half of what is free.
+    """
+    if source.path is None or source.path.suffix == ".gz":  # what is packed as a whole can only be read as a whole
+        return None
+    if not hasattr(import_module(f"selfseg.read.{module_of(source.path)}"), "open_lazy"):
+        return None
+    image = open_lazy(source.path, axes, source.name)
+    n_pixels = math.prod(image.data.shape) // image.n_channels
+    clusters, itemsize = model.method_.n_classes, image.data.dtype.itemsize
+    # probabilities of clusters and of classes; the image, on its way through the preparation, and prepared
+    per_pixel = 4 * (clusters + len(model.table_)) + image.n_channels * (itemsize + 8 + 4)
+    if n_pixels * per_pixel <= memory_budget(memory):
+        image.close()
+        return None
+    return image
+
+
+def predict_large(
+    model: Segmenter,
+    image: LazyImage,
+    out: Path | str,
+    memory: int | None = None,
+    progress: Progress | None = None,
+) -> LargeResult:
+    """Segment an image block by block into ``OUT/labels/NAME.zarr``.
+
+    Where the method's context is finite the labels are those of the whole image at once. A prediction that was killed goes
+    on when it is called again with the same model, image and folder, and ends with the same bytes.
+
+    Parameters
+    ----------
+    model
+        A fitted model.
+    image
+        The image, opened by `read.lazy.open_lazy`; a series is predicted frame by frame.
+    out
+        The folder.
+    memory
+        Most that this process may take in all, in bytes; None = half of what is free.
+    progress
+        Who watches, in megapixels.
+
+    Raises
+    ------
+    UsageError
+        If the model has a refinement, or its preparation needs the whole image.
+    InputError
+        If the image does not fit the model.
+    OutputError
+        If zarr is not installed, or the labels cannot be written.
+    """
+    model.check_image(image)
+    if parse_refinements(model.refine):
+        fix = "predict with --refine none, or use a smaller image"
+        expected = "no refinement of an image that is predicted in parts"
+        raise UsageError(explain(image.source, expected=expected, got=str(model.refine), fix=fix))
+    begun = time.monotonic()
+    path = Path(out) / "labels" / f"{image.name}.zarr"
+    axes = image.axes.replace("C", "")
+    frames = list(_frames(model, image))
+    log, grid = _begin(model, image, frames[0][1], path, memory)
+    shape = tuple(n for n, letter in zip(image.data.shape, image.axes, strict=True) if letter != "C")
+    chunks = tuple(
+        1 if letter == "T" else min(CHUNK[len(grid.shape)], n) for letter, n in zip(axes, shape, strict=True)
+    )
+    kind = np.min_scalar_type(max(item.id for item in model.table_.classes))
+    where = (path, shape, kind, chunks, axes, image.spacing, image.unit, model.table_)
+    labels = open_label_zarr(*where, fresh=not log.done)
+    budget = memory_budget(memory)
+    for number, (frame, windowed) in enumerate(frames):
+        tiles = TileWise(model.method_, _reader(windowed), grid, kept_bytes=budget // 2)
+        write = _Writer(labels, axes, frame)
+        predict_blocks(tiles, _Decider(model, windowed), write, log, progress or Silent(), first=number * len(grid))
+    areas = _areas(model, image, labels, grid, axes, len(frames))
+    seconds = time.monotonic() - begun
+    preview = _preview(model, frames[0][1], labels, axes, seconds)
+    log.close()
+    return LargeResult(image, path, labels, areas, preview, seconds)
+
+
+def _frames(model: Segmenter, image: LazyImage) -> Iterator[tuple[int | None, Windowed]]:
+    """Yield each time point with its preparation; None for an image without T."""
+    if "T" not in image.axes:
+        yield None, prepare_windowed(model.preparation_, image)
+        return
+    for frame in range(image.data.shape[image.axes.index("T")]):
+        yield frame, prepare_windowed(model.preparation_, image, {"T": frame})
+
+
+def _begin(
+    model: Segmenter, image: LazyImage, windowed: Windowed, path: Path, memory: int | None
+) -> tuple[BlockLog, Grid]:
+    """Return the log of the blocks, gone on with if it is of the same work, and the grid that it counts in."""
+    sizes = image.spatial_shape
+    work = {
+        "selfseg": selfseg_version(),
+        "model": _model_digest(model),
+        "image": _image_digest(windowed),
+        "shape": list(image.data.shape),
+    }
+    shape = tuple(n for n, letter in zip(image.data.shape, image.axes, strict=True) if letter != "C")
+    file = path.with_suffix(".blocks")
+    known = known_work(file)
+    device = next((tensor.device for tensor in model.method_.state().values()), torch.device("cpu"))
+    budget = memory_budget(memory, device)
+    if model.method_.context is None:
+        budget //= 2  # the other half is for tiles that are kept for their neighbours
+    grid = plan_grid(model.method_, sizes, budget, CHUNK[len(sizes)])
+    if known is not None and is_label_zarr(path, shape) and {**known, "sides": None} == {**work, "sides": None}:
+        grid = Grid(grid.shape, tuple(known["sides"]), grid.halo)  # there may be less memory free now, or more
+    elif known is not None:
+        file.unlink(missing_ok=True)
+    return BlockLog(file, {**work, "sides": list(grid.sides)}), grid
+
+
+def _model_digest(model: Segmenter) -> str:
+    facts = [model.method, model.method_.config.model_dump(mode="json"), model.preparation_.to_json()]
+    digest = hashlib.sha256(json.dumps([*facts, model.table_.to_json()], sort_keys=True).encode())
+    for name, tensor in sorted(model.method_.state().items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(tensor.detach().cpu().contiguous().numpy()).tobytes())
+    return digest.hexdigest()
+
+
+def _image_digest(windowed: Windowed) -> str:
+    """Return a digest of a few windows of the image: reading all of it only to know it again would take too long."""
+    image = windowed.image
+    digest = hashlib.sha256(f"{image.source} {image.data.dtype} {windowed.scalings}".encode())
+    for share in (0.0, 0.5, 1.0):
+        starts = [int(share * max(0, n - SAMPLED)) for n in image.spatial_shape]
+        part = windowed.window(
+            tuple(slice(a, a + min(n, SAMPLED)) for a, n in zip(starts, image.spatial_shape, strict=True))
+        )
+        digest.update(np.ascontiguousarray(part.data).tobytes())
+    return digest.hexdigest()
+
+
+def _reader(windowed: Windowed) -> Any:
+    def read(region: Region) -> NDArray[np.float32]:
+        return windowed.read(region)[0]
+
+    return read
+
+
+@dataclass
+class _Decider:
+    """From probabilities of clusters to labels, 0 where the image has nothing."""
+
+    model: Segmenter
+    windowed: Windowed
+
+    def __call__(self, clusters: NDArray[np.float32], region: Region) -> NDArray[np.integer]:
+        image = self.windowed.image
+        whole = image.valid is None and image.data.dtype.kind != "f"
+        valid = None if whole else self.windowed.window(region).valid
+        return decide(class_probabilities(clusters, self.model.table_), valid)
+
+
+@dataclass
+class _Writer:
+    """Stores the labels of a region of one frame."""
+
+    labels: Any
+    axes: str
+    frame: int | None
+
+    def __call__(self, region: Region, values: NDArray[np.integer]) -> None:
+        self.labels[_place(self.axes, region, self.frame)] = np.expand_dims(
+            values, [i for i, letter in enumerate(self.axes) if letter == "T"]
+        )
+
+
+def _place(axes: str, region: Region, frame: int | None) -> tuple[slice, ...]:
+    """Return where a region of the spatial axes lies in an array with the axes `axes`."""
+    spatial = iter(region)
+    return tuple(slice(frame, frame + 1) if letter == "T" and frame is not None else next(spatial) for letter in axes)
+
+
+def _areas(model: Segmenter, image: LazyImage, labels: Any, grid: Grid, axes: str, n_frames: int) -> list[ClassArea]:
+    counts = np.zeros(1 + max(item.id for item in model.table_.classes), np.int64)
+    for frame in range(n_frames):
+        for place in grid.places():
+            part = np.asarray(labels[_place(axes, grid.tile(place).core, frame if "T" in axes else None)])
+            counts += np.bincount(part.ravel(), minlength=len(counts))
+    return count_areas(image.name, counts, model.table_, image.spacing, image.unit)
+
+
+def _preview(model: Segmenter, windowed: Windowed, labels: Any, axes: str, seconds: float) -> Result:
+    """Return every n-th row and column of the image and of its labels, read band by band."""
+    image = windowed.image
+    *depth, height, width = image.spatial_shape
+    step = max(1, -(-max(height, width) // PREVIEW_SIDE))
+    middle = [slice(n // 2, n // 2 + 1) for n in depth]
+    band = max(step, CHUNK[2] // step * step)
+    frame = 0 if "T" in axes else None
+    pictures, ids = [], []
+    for top in range(0, height, band):
+        region = (*middle, slice(top, min(top + band, height)), slice(0, width))
+        window = windowed.window(region)
+        pictures.append(window.channels_last().reshape(-1, width, image.n_channels)[::step, ::step])
+        ids.append(np.asarray(labels[_place(axes, region, frame)]).reshape(-1, width)[::step, ::step])
+    spacing = tuple(size * step for size in image.spacing[-2:])
+    small = Image(np.concatenate(pictures), "YXC", spacing, image.unit, image.channels, image.name, image.source)
+    shown = np.concatenate(ids)
+    return Result(small, shown, np.zeros((0, *shown.shape), np.float32), model.table_, seconds)

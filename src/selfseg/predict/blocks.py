@@ -1,0 +1,137 @@
+"""Prediction block by block into a file, restartable: what is done is noted, and is not done again."""
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfseg.core.errors import OutputError, explain
+from selfseg.core.files import remove, write_text
+from selfseg.core.memory import reusing_memory
+from selfseg.core.progress import Progress
+from selfseg.predict.tiles import Region
+from selfseg.predict.tilewise import TileWise
+
+MEGA = 10**6
+
+
+class BlockLog:
+    """Which blocks of a long work are done: a file with a line for each, flushed to the disk, that a killed process leaves.
+
+    Parameters
+    ----------
+    path
+        The file.
+    work
+        What the work is, as plain values. A log of other work is begun anew.
+
+    Attributes
+    ----------
+    done : set of int
+        Numbers of the blocks that are done.
+    """
+
+    def __init__(self, path: Path, work: Mapping[str, Any]) -> None:
+        self.path = path
+        header = json.dumps(work, sort_keys=True)
+        known = self._read(header)
+        if known is None:
+            write_text(path, header + "\n")
+        self.done: set[int] = known or set()
+
+    def _read(self, header: str) -> set[int] | None:
+        """Return what a log of the same work says; None without one. A last line that was cut short does not count."""
+        try:
+            first, *lines = self.path.read_text(encoding="utf-8").split("\n")
+        except (OSError, UnicodeDecodeError):
+            return None
+        if first != header or not lines:
+            return None
+        return {int(line) for line in lines[:-1] if line.isdigit()}
+
+    def add(self, block: int) -> None:
+        """Note that a block is done and on the disk.
+
+        Raises
+        ------
+        OutputError
+            If that cannot be written.
+        """
+        try:
+            with self.path.open("r+b") as file:
+                file.seek(0, os.SEEK_END)
+                end = file.tell()
+                file.seek(max(0, end - 1))
+                # behind what a killed process has left of a line, that line ends
+                file.write((b"" if file.read(1) == b"\n" else b"x\n") + f"{block}\n".encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            got, fix = error.strerror or str(error), "free some space, then run the same command again: it goes on"
+            raise OutputError(explain(str(self.path), expected="a file to be written", got=got, fix=fix)) from error
+        self.done.add(block)
+
+    def close(self) -> None:
+        """Remove the log: all is done."""
+        remove(self.path)
+
+
+def known_work(path: Path) -> dict[str, Any] | None:
+    """Return what the work of a log was, as `BlockLog` was given it; None if there is no log."""
+    try:
+        known = json.loads(path.read_text(encoding="utf-8").partition("\n")[0])
+    except (OSError, ValueError):
+        return None
+    return known if isinstance(known, dict) else None
+
+
+def predict_blocks(
+    tiles: TileWise,
+    decide: Callable[[NDArray[np.float32], Region], NDArray[np.integer]],
+    write: Callable[[Region, NDArray[np.integer]], None],
+    log: BlockLog,
+    progress: Progress,
+    first: int = 0,
+) -> None:
+    """Predict every block that is not done yet, and write its labels.
+
+    Parameters
+    ----------
+    tiles
+        Gives the probabilities of a block.
+    decide
+        From probabilities ``[K *core]`` and their region to labels ``[*core]``.
+    write
+        Stores the labels of a region; must be on the disk when it returns.
+    log
+        Which blocks are done.
+    progress
+        Who watches: megapixels, and megapixels a second.
+    first
+        Number of the first block in the log, where it holds other grids before.
+    """
+    grid = tiles.grid
+    total = math.prod(grid.shape)
+    sizes = [math.prod(part.stop - part.start for part in grid.tile(place).core) for place in grid.places()]
+    done = sum(size for block, size in enumerate(sizes, first) if block in log.done)
+    before, begun = done, time.monotonic()
+    progress.start("segmenting (megapixels)", max(1, total // MEGA), done // MEGA)
+    try:
+        with reusing_memory():
+            for block, place in enumerate(grid.places(), first):
+                if block in log.done:
+                    continue
+                core = grid.tile(place).core
+                write(core, decide(tiles.probabilities(place), core))
+                log.add(block)
+                done += sizes[block - first]
+                rate = (done - before) / MEGA / max(time.monotonic() - begun, 1e-9)
+                progress.update(done // MEGA, {"Mpx/s": rate})
+    finally:
+        progress.finish()

@@ -1,0 +1,212 @@
+"""An array that stays in its file: values are read when they are asked for, and no others."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from selfseg.core.errors import InputError, explain
+from selfseg.read._decoded import Decoded, check_size, decoding
+
+Reader = Callable[[tuple[slice, ...]], NDArray[Any]]
+"""From one range ``slice(start, stop)`` an axis to the values in it."""
+
+
+def nothing() -> None:
+    """Close nothing."""
+
+
+class LazyArray:
+    """A view of an array in a file that reads what is indexed: ``array[3, 100:200, ::2]`` is a NumPy array.
+
+    Integers, slices of any step and an ellipsis are taken, as NumPy takes them. `numpy.asarray` reads all of it;
+    ``dask.array.from_array`` takes it as it is.
+
+    Parameters
+    ----------
+    path
+        The file, for messages.
+    shape, dtype
+        Of the whole array.
+    read
+        Reads one range an axis; the ranges are within the shape.
+    close
+        Closes the file; `read` must not be called after it.
+    stored
+        Bytes that the file has for these values; None = unknown.
+    ratio
+        Bytes of values that one stored byte can stand for.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        shape: Sequence[int],
+        dtype: DTypeLike,
+        read: Reader,
+        close: Callable[[], None] = nothing,
+        stored: int | None = None,
+        ratio: float = math.inf,
+    ) -> None:
+        self.path = path
+        self.shape = tuple(int(n) for n in shape)
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
+        self.read = read
+        self.close = close
+        self.stored = stored
+        self.ratio = ratio
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the whole array would take in memory."""
+        return self.size * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        return self[...].astype(self.dtype if dtype is None else dtype, copy=False)
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        """Read a part.
+
+        Raises
+        ------
+        IndexError
+            If the index does not fit the array.
+        InputError
+            If the file is damaged there.
+        """
+        asked = _full_index(index, self.ndim)
+        ranges: list[slice] = []
+        within: list[slice | int] = []
+        for one, size in zip(asked, self.shape, strict=True):
+            bounds, inner = _bounds(one, size)
+            ranges.append(bounds)
+            within.append(inner)
+        lengths = [part.stop - part.start for part in ranges]
+        if 0 in lengths:
+            return np.empty(lengths, self.dtype)[tuple(within)]
+        with decoding(self.path):
+            array = np.asarray(self.read(tuple(ranges)))
+        return np.ascontiguousarray(array.astype(self.dtype, copy=False)[tuple(within)])
+
+    def arranged(self, order: Sequence[int], flipped: Sequence[int] = ()) -> "LazyArray":
+        """Return a view with the axes in another order.
+
+        Parameters
+        ----------
+        order
+            Axes of this array, in the order of the view. Those that are left out have length 1.
+        flipped
+            Axes of this array that run backwards in the view.
+        """
+
+        def read(ranges: tuple[slice, ...]) -> NDArray[Any]:
+            own = [slice(0, 1)] * self.ndim
+            for axis, part in zip(order, ranges, strict=True):
+                size = self.shape[axis]
+                own[axis] = slice(size - part.stop, size - part.start) if axis in flipped else part
+            array = np.flip(self.read(tuple(own)), tuple(axis for axis in flipped if axis in order))
+            return array.transpose([*order, *left_out]).reshape([part.stop - part.start for part in ranges])
+
+        left_out = [axis for axis in range(self.ndim) if axis not in order]
+        return self._changed([self.shape[axis] for axis in order], self.dtype, read)
+
+    def mapped(self, function: Callable[[NDArray[Any]], NDArray[Any]], dtype: DTypeLike) -> "LazyArray":
+        """Return a view whose values are `function` of the values here; it keeps the shape of what it is given."""
+        ratio = self.ratio * np.dtype(dtype).itemsize / self.dtype.itemsize
+        return self._changed(self.shape, dtype, lambda ranges: function(self.read(ranges)), ratio)
+
+    def _changed(self, shape: Sequence[int], dtype: DTypeLike, read: Reader, ratio: float | None = None) -> "LazyArray":
+        return LazyArray(self.path, shape, dtype, read, self.close, self.stored, self.ratio if ratio is None else ratio)
+
+
+def from_sliceable(path: Path, array: Any, **known: Any) -> LazyArray:
+    """Return the view of anything that has a shape and a dtype and reads slices: HDF5, zarr, a memory map.
+
+    Parameters
+    ----------
+    path
+        The file, for messages.
+    array
+        The array.
+    **known
+        ``close``, ``stored`` and ``ratio`` of `LazyArray`.
+    """
+    native = np.dtype(array.dtype).newbyteorder("=")
+    return LazyArray(path, array.shape, native, lambda ranges: np.asarray(array[ranges]), **known)
+
+
+def read_whole(decoded: Decoded, max_bytes: int | None) -> Decoded:
+    """Read an array that was opened lazily, after its size has been checked, and close its file.
+
+    Raises
+    ------
+    InputError
+        If it holds no real numbers, cannot be real, is damaged or takes more than `max_bytes`.
+    """
+    lazy = decoded.data
+    if not isinstance(lazy, LazyArray):
+        return decoded
+    try:
+        check_real(lazy.path, lazy.dtype)
+        stored, ratio = (0, math.inf) if lazy.stored is None else (lazy.stored, lazy.ratio)
+        check_size(lazy.path, lazy.shape, lazy.dtype.itemsize, stored, max_bytes, ratio)
+        return replace(decoded, data=lazy[...])
+    finally:
+        lazy.close()
+
+
+def check_real(path: Path, dtype: np.dtype[Any]) -> None:
+    """Refuse values that are no real numbers: complex ones, records, text, objects."""
+    if dtype.kind not in "buif":
+        fix = "choose or save one real number a pixel"
+        raise InputError(explain(str(path), expected="real numbers", got=f"values of type {dtype}", fix=fix))
+
+
+def _full_index(index: Any, ndim: int) -> list[Any]:
+    parts = list(index) if isinstance(index, tuple) else [index]
+    dots = [i for i, part in enumerate(parts) if part is Ellipsis]
+    if len(dots) > 1:
+        raise IndexError("an index can only have a single ellipsis")
+    if not dots:
+        dots = [len(parts)]
+        parts.append(Ellipsis)
+    where = dots[0]
+    missing = ndim - (len(parts) - 1)
+    if missing < 0:
+        raise IndexError(f"too many indices: the array has {ndim} axes, but {len(parts) - 1} were indexed")
+    return [*parts[:where], *[slice(None)] * missing, *parts[where + 1 :]]
+
+
+def _bounds(one: Any, size: int) -> tuple[slice, slice | int]:
+    """Return the range of an axis that must be read, and the index of what was asked within it."""
+    if isinstance(one, slice):
+        picked = range(*one.indices(size))
+        if not picked:
+            return slice(0, 0), slice(None)
+        low, high = min(picked[0], picked[-1]), max(picked[0], picked[-1])
+        step = slice(None, None, picked.step) if picked.step > 0 else slice(high - low, None, picked.step)
+        return slice(low, high + 1), step
+    number = int(one.__index__()) if hasattr(one, "__index__") else None
+    if number is None:
+        raise IndexError(f"only integers, slices and an ellipsis are valid indices, not {type(one).__name__}")
+    if not -size <= number < size:
+        raise IndexError(f"index {number} is out of bounds for an axis of size {size}")
+    number %= size
+    return slice(number, number + 1), 0

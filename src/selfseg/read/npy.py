@@ -1,0 +1,158 @@
+"""NumPy files: one array of a ``.npy`` (memory-mapped) or ``.npz``, never unpickled."""
+
+import math
+import tokenize
+import zipfile
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfseg.core.axes import KNOWN
+from selfseg.core.errors import InputError, explain
+from selfseg.read._decoded import MAX_DEFLATE, Decoded, check_size, decoding, quiet, split_address
+from selfseg.read._lazy_array import check_real, from_sliceable, read_whole
+from selfseg.read.arrays import guess_axes
+
+MAGIC = b"\x93NUMPY"
+
+MAX_STORED = {zipfile.ZIP_STORED: 1.0, zipfile.ZIP_DEFLATED: float(MAX_DEFLATE)}
+"""Bytes that one stored byte can stand for, by the compression of a member of an NPZ file."""
+
+COMPANIONS = ("axes", "spacing", "unit", "offset")
+"""Small arrays of an NPZ file that say what the large one is: those that the export writes."""
+
+
+def decode(path: Path, max_bytes: int | None = None, as_labels: bool = False) -> Decoded:
+    """Read one array; an address ``file.npz:/name`` chooses one of several.
+
+    Axes are guessed, unless an NPZ file has small arrays ``axes`` (a string), ``spacing`` and ``unit`` beside the large.
+
+    Parameters
+    ----------
+    path
+        The file or the address.
+    max_bytes
+        Pixel bytes allowed; None = three quarters of the free memory.
+    as_labels
+        Changes nothing: values are always as they are in the file.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, holds pickled objects, several arrays, or none, or is too large.
+    """
+    return read_whole(_open(path, max_bytes), max_bytes)
+
+
+def open_lazy(path: Path, as_labels: bool = False, level: int = 0) -> Decoded:
+    """Open one array without reading it. The arrays of an NPZ file cannot be read in parts: they are read whole.
+
+    Raises
+    ------
+    InputError
+        As for `decode`.
+    """
+    return _open(path, None)
+
+
+def _open(path: Path, max_bytes: int | None) -> Decoded:
+    file, inside = split_address(path)
+    with decoding(path, zipfile.BadZipFile, tokenize.TokenError):
+        if _is_archive(file):
+            return _decode_archive(path, file, inside, max_bytes)
+        with file.open("rb") as opened:
+            shape, fortran, dtype = _header(opened)
+            start = opened.tell()
+            stored = file.stat().st_size - start
+        check_real(path, dtype)
+        if math.prod(shape) * dtype.itemsize > stored:
+            raise ValueError(f"{stored} bytes for {math.prod(shape)} values of type {dtype}")
+        axes, guessed = guess_axes(shape)
+        mapped = np.memmap(file, dtype, "r", start, shape, order="F" if fortran else "C")
+        return Decoded(from_sliceable(path, mapped, stored=stored, ratio=1.0), axes, guessed)
+
+
+def _is_archive(file: Path) -> bool:
+    with file.open("rb") as start:
+        return start.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
+
+
+def _header(file: BinaryIO | Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, Fortran order and type out of a NPY header, leaving `file` at the first value."""
+    version = np.lib.format.read_magic(file)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if read is None:
+        raise ValueError(f"NPY version {version[0]}.{version[1]}, which holds no plain array of numbers")
+    with quiet("numpy"):
+        shape, fortran, dtype = read(file)
+    return shape, fortran, dtype
+
+
+def _decode_archive(path: Path, file: Path, inside: str, max_bytes: int | None) -> Decoded:
+    with zipfile.ZipFile(file) as archive:
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        wanted = _chosen(path, archive, members, inside)
+        array = _load(path, archive, members[wanted], max_bytes)
+        extra = {
+            name: _load(path, archive, members[name], 1 << 16)
+            for name in COMPANIONS
+            if name in members and name != wanted and members[name].file_size < 1 << 12
+        }
+    return _described(array, extra)
+
+
+def _chosen(path: Path, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], inside: str) -> str:
+    if inside:
+        if inside in members:
+            return inside
+        got = f"the arrays {', '.join(members)}"[:200]
+        raise InputError(explain(str(path), expected=f"an array {inside!r}", got=got, fix="choose one of them"))
+    images = []
+    for name, info in members.items():
+        with archive.open(info) as member:
+            shape, _, dtype = _header(member)
+        if len(shape) >= 2 and dtype.kind in "buifO":
+            images.append(name)
+    if len(images) != 1:
+        got = f"{len(images)}: {', '.join(images)}"[:200] if images else "none"
+        fix = f"choose one: {path}:/{images[0]}" if images else "save an image into it"
+        raise InputError(explain(str(path), expected="one array of two axes or more", got=got, fix=fix))
+    return images[0]
+
+
+def _load(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, max_bytes: int | None) -> NDArray[Any]:
+    with archive.open(info) as member:
+        shape, fortran, dtype = _header(member)
+        if dtype.hasobject:
+            check_real(path, dtype)
+        ratio = MAX_STORED.get(info.compress_type, math.inf)
+        if shape:
+            check_size(path, shape, dtype.itemsize, info.compress_size, max_bytes, ratio)
+        content = member.read()
+    if len(content) != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"{len(content)} bytes for the {math.prod(shape)} values of {info.filename}")
+    array = np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
+    return array.astype(dtype.newbyteorder("="), copy=False)
+
+
+def _described(array: NDArray[Any], extra: dict[str, NDArray[Any]]) -> Decoded:
+    axes = str(extra["axes"]).upper() if "axes" in extra and extra["axes"].dtype.kind == "U" else ""
+    if len(axes) != array.ndim or len(set(axes)) != len(axes) or set(axes) - set(KNOWN):
+        axes, guessed = guess_axes(array.shape)
+        return Decoded(array, axes, guessed)
+    letters = [letter for letter in axes if letter in "ZYX"]
+    spacing, offset = (_by_letter(extra.get(name), letters) for name in ("spacing", "offset"))
+    unit = str(extra["unit"]) if "unit" in extra and extra["unit"].dtype.kind == "U" else "pixel"
+    sound = all(math.isfinite(step) and step > 0 for step in spacing.values())
+    return Decoded(array, axes, False, spacing if sound else {}, unit, meta={"offset": offset} if offset else {})
+
+
+def _by_letter(values: NDArray[Any] | None, letters: list[str]) -> dict[str, float]:
+    if values is None or values.dtype.kind not in "uif" or values.shape != (len(letters),):
+        return {}
+    return {letter: float(value) for letter, value in zip(letters, values, strict=True)}

@@ -1,0 +1,256 @@
+"""OME-Zarr 0.1 to 0.5 (NGFF) and plain zarr arrays, versions 2 and 3, with zarr (``selfseg[zarr]``)."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from selfseg.core.axes import KNOWN
+from selfseg.core.errors import InputError, explain
+from selfseg.read._decoded import Decoded, check_chunk, damaged, decoding, needed, split_address
+from selfseg.read._lazy_array import check_real, from_sliceable, read_whole
+from selfseg.read._tiff_scale import unit_name
+from selfseg.read.arrays import guess_axes
+
+MARKS = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
+"""Files of which every zarr group or array has one."""
+
+# fmt: off
+CODECS = frozenset((
+    "adler32", "astype", "bitround", "blosc", "bytes", "bz2", "cast_value", "crc32", "crc32c", "delta", "fixedscaleoffset",
+    "fletcher32", "gzip", "jenkins_lookup3", "lz4", "lzma", "packbits", "pcodec", "quantize", "sharding_indexed", "shuffle",
+    "transpose", "zfpy", "zlib", "zstd",
+))
+# fmt: on
+"""Codecs that only compute. Others are refused before a byte is decoded: ``pickle`` would run what the file says."""
+
+MOST_NAMED = 8
+
+
+def is_zarr(path: Path) -> bool:
+    """Tell whether a folder is a zarr group or array."""
+    return any((path / mark).is_file() for mark in MARKS)
+
+
+def decode(path: Path, max_bytes: int | None = None, as_labels: bool = False) -> Decoded:
+    """Read the finest level of a multiscale image, or a plain array.
+
+    Axes, pixel sizes, units and channel names are those of the NGFF metadata; axes of length 1 other than Y and X are left
+    out. Chunks that are missing have the array's fill value: the format says so, thus a lost chunk cannot be told.
+
+    Parameters
+    ----------
+    path
+        The folder, or one inside it (``x.zarr/0``).
+    max_bytes
+        Pixel bytes allowed; None = three quarters of the free memory.
+    as_labels
+        Read the label image of an image that has exactly one (``x.zarr/labels/NAME``).
+
+    Raises
+    ------
+    InputError
+        If zarr is not installed, the metadata are damaged, there are several images, a codec is unknown, or the image is
+        too large.
+    """
+    return read_whole(open_lazy(path, as_labels), max_bytes)
+
+
+def open_lazy(path: Path, as_labels: bool = False, level: int = 0) -> Decoded:
+    """Open one level of an image without reading it.
+
+    Parameters
+    ----------
+    path, as_labels
+        As for `decode`.
+    level
+        Level of the pyramid, 0 = finest.
+
+    Raises
+    ------
+    InputError
+        As for `decode`, and if there is no such level.
+    """
+    file, inside = split_address(path)
+    folder = file / inside
+    zarr = needed(path, "zarr", "zarr")
+    with decoding(path):
+        folder, attributes = _image_group(path, folder, as_labels)
+        multiscale = _multiscale(attributes)
+        if multiscale is None:
+            return _plain(path, zarr, folder, level)
+        datasets = multiscale["datasets"]
+        if not 0 <= level < len(datasets):
+            got, fix = str(level), f"0 is the finest, {len(datasets) - 1} the coarsest"
+            raise InputError(explain(str(path), expected=f"one of {len(datasets)} levels", got=got, fix=fix))
+        array = _array(path, zarr, folder / _safe(path, str(datasets[level]["path"])))
+        return _described(path, array, attributes, multiscale, level)
+
+
+def read_attributes(folder: Path) -> dict[str, Any]:
+    """Return the attributes of a group or array, of either zarr version; NGFF 0.5 keeps its own under ``ome``."""
+    if (folder / "zarr.json").is_file():
+        attributes = json.loads((folder / "zarr.json").read_text(encoding="utf-8")).get("attributes") or {}
+    elif (folder / ".zattrs").is_file():
+        attributes = json.loads((folder / ".zattrs").read_text(encoding="utf-8"))
+    else:
+        attributes = {}
+    ome = attributes.get("ome")
+    return {**attributes, **ome} if isinstance(ome, dict) else dict(attributes)
+
+
+def _image_group(path: Path, folder: Path, as_labels: bool) -> tuple[Path, dict[str, Any]]:
+    """Return the folder of the one image that is meant, and its attributes."""
+    if not is_zarr(folder):
+        raise damaged(path, "the folder holds none of " + ", ".join(MARKS))
+    attributes = read_attributes(folder)
+    if as_labels and is_zarr(folder / "labels"):
+        names = [str(name) for name in read_attributes(folder / "labels").get("labels") or ()]
+        if len(names) != 1:
+            raise _several(path, "label image", [f"labels/{name}" for name in names])
+        folder = folder / "labels" / _safe(path, names[0])
+        return folder, read_attributes(folder)
+    if "plate" in attributes or "well" in attributes or "bioformats2raw.layout" in attributes:
+        images = [item for item in _below(folder) if _multiscale(read_attributes(item)) is not None]
+        if len(images) != 1:
+            raise _several(path, "image", [item.relative_to(folder).as_posix() for item in images])
+        return images[0], read_attributes(images[0])
+    return folder, attributes
+
+
+def _below(folder: Path, depth: int = 3) -> list[Path]:
+    """Return the groups below a folder: a plate keeps its images at ROW/COLUMN/FIELD."""
+    groups = sorted(item for item in folder.iterdir() if item.is_dir() and is_zarr(item)) if depth else []
+    return [deep for item in groups for deep in (item, *_below(item, depth - 1)) if item.name not in ("labels", "OME")]
+
+
+def _several(path: Path, kind: str, names: Sequence[str]) -> InputError:
+    shown = ", ".join(names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
+    fix = f"choose one: {path}/{names[0]}" if names else "check the file"
+    return InputError(explain(str(path), expected=f"one {kind}", got=f"{len(names)}: {shown}", fix=fix))
+
+
+def _safe(path: Path, inside: str) -> PurePosixPath:
+    """Return a place that metadata name, if it does not lead out of the folder."""
+    place = PurePosixPath(inside)
+    if place.is_absolute() or ".." in place.parts or "\0" in inside or "\\" in inside:
+        raise damaged(path, f"its metadata point outside of it, to {inside!r}")
+    return place
+
+
+def _multiscale(attributes: Mapping[str, Any]) -> dict[str, Any] | None:
+    scales = attributes.get("multiscales")
+    return dict(scales[0]) if scales else None
+
+
+def _array(path: Path, zarr: Any, folder: Path) -> Any:
+    """Open an array after its codecs have been looked at."""
+    described = folder / ("zarr.json" if (folder / "zarr.json").is_file() else ".zarray")
+    metadata = json.loads(described.read_text(encoding="utf-8"))
+    strange = sorted(set(_codecs(metadata)) - CODECS)
+    if strange:
+        expected, fix = "codecs of numbers", "save it with zstd, blosc or gzip"
+        raise InputError(explain(str(path), expected=expected, got=", ".join(strange)[:80], fix=fix))
+    array = zarr.open_array(zarr.storage.LocalStore(folder, read_only=True), mode="r")
+    check_real(path, array.dtype)
+    check_chunk(path, array.shards or array.chunks, array.dtype.itemsize)
+    check_chunk(path, array.chunks, array.dtype.itemsize)
+    return array
+
+
+def _codecs(metadata: Mapping[str, Any]) -> list[str]:
+    """Return the names of all codecs of an array, without ``numcodecs.`` before them."""
+    names = []
+    for codec in [metadata.get("compressor"), *(metadata.get("filters") or ()), *(metadata.get("codecs") or ())]:
+        if codec is not None:
+            names.append(str(codec.get("id") or codec.get("name")).removeprefix("numcodecs."))
+            inner = codec.get("configuration") or {}
+            names += _codecs({"codecs": [*(inner.get("codecs") or ()), *(inner.get("index_codecs") or ())]})
+    return names
+
+
+def _plain(path: Path, zarr: Any, folder: Path, level: int) -> Decoded:
+    """Open an array without NGFF metadata: the folder itself, or the only array in it."""
+    arrays = [folder] if _is_array(folder) else [item for item in _below(folder) if _is_array(item)]
+    if len(arrays) != 1:
+        raise _several(path, "image or array", [item.relative_to(folder).as_posix() for item in arrays])
+    if level:
+        got, fix = str(level), "leave the level out"
+        raise InputError(explain(str(path), expected="level 0: it is no pyramid", got=got, fix=fix))
+    array = _array(path, zarr, arrays[0])
+    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS") or ()
+    axes = "".join(str(name)[:1].upper() for name in names)
+    guessed = len(axes) != array.ndim or len(set(axes)) != len(axes) or bool(set(axes) - set(KNOWN))
+    if guessed:
+        axes, guessed = guess_axes(array.shape)
+    return Decoded(from_sliceable(path, array), axes, guessed)
+
+
+def _is_array(folder: Path) -> bool:
+    if (folder / "zarr.json").is_file():
+        node = json.loads((folder / "zarr.json").read_text(encoding="utf-8")).get("node_type")
+        return bool(node == "array")
+    return (folder / ".zarray").is_file()
+
+
+def _described(
+    path: Path, array: Any, attributes: Mapping[str, Any], multiscale: dict[str, Any], level: int
+) -> Decoded:
+    letters, units = _axes(multiscale, array.ndim)
+    scale, offset = _transform(multiscale, level, array.ndim)
+    keep = [i for i, letter in enumerate(letters) if letter in "YX" or array.shape[i] > 1]
+    axes = "".join(letters[i] for i in keep)
+    spatial = [i for i in keep if letters[i] in "ZYX"]
+    spacing = {letters[i]: scale[i] for i in spatial}
+    unit = next((units[i] for i in spatial if units[i]), "")
+    n_channels = array.shape[letters.index("C")] if "C" in axes else 1
+    meta = {"offset": {letters[i]: offset[i] for i in spatial}} if any(offset[i] for i in spatial) else {}
+    data = from_sliceable(path, array).arranged(keep)
+    return Decoded(data, axes, False, spacing, unit_name(unit), _channels(attributes, n_channels), meta=meta)
+
+
+def _axes(multiscale: Mapping[str, Any], ndim: int) -> tuple[str, list[str]]:
+    """Return letters and units. NGFF 0.1 and 0.2 have five fixed axes, 0.3 has names, 0.4 and 0.5 also types and units."""
+    given = multiscale.get("axes") or [*"tczyx"][-ndim:]
+    rows = [row if isinstance(row, dict) else {"name": row} for row in given]
+    letters = "".join(_letter(row) for row in rows)
+    if len(letters) != ndim or len(set(letters)) != ndim or not set("YX") <= set(letters) <= set(KNOWN):
+        names = ", ".join(str(row.get("name")) for row in rows)
+        raise ValueError(f"{ndim} axes, called {names}")
+    return letters, [str(row.get("unit") or "") for row in rows]
+
+
+def _letter(row: Mapping[str, Any]) -> str:
+    kinds = {"time": "T", "channel": "C"}
+    return kinds.get(str(row.get("type"))) or str(row.get("name"))[:1].upper()
+
+
+def _transform(multiscale: Mapping[str, Any], level: int, ndim: int) -> tuple[list[float], list[float]]:
+    """Return scale and translation of a level: its own, then those of the whole image."""
+    scale, offset = [1.0] * ndim, [0.0] * ndim
+    own = multiscale["datasets"][level].get("coordinateTransformations") or ()
+    for step in (*own, *(multiscale.get("coordinateTransformations") or ())):
+        if step.get("type") == "scale":
+            factors = _numbers(step["scale"], ndim)
+            scale = [a * b for a, b in zip(scale, factors, strict=True)]
+            offset = [a * b for a, b in zip(offset, factors, strict=True)]
+        elif step.get("type") == "translation":
+            offset = [a + b for a, b in zip(offset, _numbers(step["translation"], ndim), strict=True)]
+    if not own and level:
+        raise ValueError(f"no scale for level {level}")
+    if not all(math.isfinite(value) and value > 0 for value in scale) or not all(map(math.isfinite, offset)):
+        raise ValueError(f"pixel sizes {scale}, offsets {offset}")
+    return scale, offset
+
+
+def _numbers(values: Sequence[Any], ndim: int) -> list[float]:
+    if len(values) != ndim:
+        raise ValueError(f"{len(values)} factors for {ndim} axes")
+    return [float(value) for value in values]
+
+
+def _channels(attributes: Mapping[str, Any], n_channels: int) -> tuple[str, ...]:
+    rows = (attributes.get("omero") or {}).get("channels") or ()
+    names = tuple(str(row.get("label") or "") for row in rows)
+    return names if len(names) == n_channels and all(names) else ()

@@ -1,0 +1,214 @@
+"""Augmentation: random views of a labelled image: shifted, turned, mirrored, deformed, with other grey values.
+
+Pure functions of a seed. Image, labels and weights go through the same coordinates; labels are never interpolated.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from selfseg.core.errors import UsageError, explain
+from selfseg.core.seed import derive
+from selfseg.sample.deform import elastic_field, identity_grid, sample_at
+from selfseg.sample.stream import Batch
+from selfseg.sample.windows import extent
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How much training images are varied.
+
+    Attributes
+    ----------
+    elastic
+        Standard deviation of the random displacements on a coarse grid, in pixels (less on short axes); 0 = none.
+    points
+        Points of that grid along each axis.
+    rotation
+        Largest angle by which the last two axes are turned, either way, in degrees.
+    mirror
+        Whether half of the views are mirrored, along each axis.
+    grey
+        Standard deviation of the logarithm of the contrast, and of the brightness in standard deviations of the image.
+    """
+
+    elastic: float = 0.0
+    points: int = 3
+    rotation: float = 0.0
+    mirror: bool = False
+    grey: float = 0.0
+
+
+def view_coordinates(
+    shape: tuple[int, ...], focus: tuple[int, ...], side: tuple[int, ...], augmentation: Augmentation, seed: int
+) -> Tensor:
+    """Return where the pixels of a random view lie in the image.
+
+    The view is a window that holds `focus` at a random place of its middle half and reaches beyond the image as little as
+    can be; it is turned and mirrored about its centre, and then deformed.
+
+    Parameters
+    ----------
+    shape
+        Size of the image, in pixels.
+    focus
+        A pixel that the view should show, such as one with a label.
+    side
+        Size of the view, in pixels.
+    augmentation
+        What is varied.
+    seed
+        Decides everything.
+
+    Returns
+    -------
+    Tensor
+        ``[D *side]`` float32, in pixels; values may lie beyond the image.
+    """
+    source = torch.Generator().manual_seed(seed)
+    places = torch.rand(len(side), generator=source).tolist()
+    starts = [
+        _start(at, size, length, place) for at, size, length, place in zip(focus, shape, side, places, strict=True)
+    ]
+    middle = torch.tensor([(n - 1) / 2 for n in side]).reshape(-1, *(1,) * len(side))
+    grid = identity_grid(side) - middle
+    flips = torch.rand(len(side), generator=source) < 0.5
+    angle = math.radians(augmentation.rotation) * (2 * float(torch.rand((), generator=source)) - 1)
+    if augmentation.mirror:
+        grid = torch.where(flips.reshape(middle.shape), -grid, grid)
+    if augmentation.rotation:
+        y, x = grid[-2], grid[-1]
+        turned = [math.cos(angle) * y - math.sin(angle) * x, math.sin(angle) * y + math.cos(angle) * x]
+        grid = torch.stack([*grid[:-2], *turned])
+    if augmentation.elastic:
+        grid = grid + elastic_field(side, augmentation.elastic, augmentation.points, derive(seed, "elastic"))
+    return grid + middle + torch.tensor([float(start) for start in starts]).reshape(middle.shape)
+
+
+def _start(focus: int, size: int, length: int, place: float) -> int:
+    """Return the first pixel of a window along one axis; one that is longer than the image has the image in its middle."""
+    if length >= size:
+        return -((length - size) // 2)
+    wanted = focus - length // 4 - int(place * (length - length // 2))
+    return min(max(wanted, 0), size - length)
+
+
+def vary_grey(image: Tensor, amount: float, seed: int) -> Tensor:
+    """Return the image with another contrast, about its mean, and another brightness.
+
+    Parameters
+    ----------
+    image
+        ``[C *S]``.
+    amount
+        Standard deviation of the logarithm of the contrast, and of the brightness in standard deviations of the image.
+    seed
+        Decides both.
+    """
+    draws = amount * torch.randn(2, generator=torch.Generator().manual_seed(seed))
+    mean, deviation = image.mean(), image.std(correction=0)
+    return (image - mean) * float(draws[0].exp()) + mean + deviation * float(draws[1])
+
+
+class Views(NamedTuple):
+    """Random views of some images.
+
+    Attributes
+    ----------
+    images
+        ``[B C *side + 2 margin]``.
+    hints
+        ``[B *side]`` int64, -1 = no label.
+    weights
+        ``[B *side]``; None where none were given.
+    """
+
+    images: Tensor
+    hints: Tensor
+    weights: Tensor | None
+
+
+def labelled_parts(batch: Batch) -> list[tuple[Tensor, Tensor]]:
+    """Return each image ``[C *s]`` of a batch without its padding, with its hints ``[*s]``: -1 = none, or not valid.
+
+    Raises
+    ------
+    UsageError
+        If the batch has no hints.
+    """
+    if batch.hints is None:
+        fix = "give labels or scribbles"
+        raise UsageError(explain("training images", expected="labels for them", got="none", fix=fix))
+    parts = []
+    for b, image in enumerate(batch.images):
+        hints = batch.hints[b]
+        if batch.valid is not None:
+            used: Any = (..., *(slice(0, n) for n in extent(batch.valid[b])))
+            image, hints = image[used], hints.masked_fill(~batch.valid[b], -1)[used]
+        parts.append((image, hints))
+    return parts
+
+
+def random_views(
+    parts: Sequence[tuple[Tensor, Tensor]],
+    weights: Sequence[Tensor] | None,
+    side: tuple[int, ...],
+    margin: int,
+    augmentation: Augmentation,
+    seed: int,
+) -> Views:
+    """Return one random view of each labelled image, about one of its labelled pixels.
+
+    Parameters
+    ----------
+    parts
+        Images ``[C *S]`` with their hints ``[*S]``, -1 = no label.
+    weights
+        ``[*S]`` pixel weights of each image; None = none.
+    side
+        Size of the hints' view, in pixels.
+    margin
+        Pixels by which the image's view is larger than that, on each side.
+    augmentation
+        What is varied.
+    seed
+        Decides everything.
+    """
+    shown = []
+    with torch.autocast(parts[0][0].device.type, enabled=False):  # coordinates need all their digits
+        for b, (image, hints) in enumerate(parts):
+            loud = None if weights is None else weights[b]
+            shown.append(_random_view(image, hints, loud, side, margin, augmentation, derive(seed, b)))
+    images, labels, found = zip(*shown, strict=True)
+    return Views(torch.stack(images), torch.stack(labels), None if weights is None else torch.stack(found))
+
+
+def _random_view(
+    image: Tensor,
+    hints: Tensor,
+    weights: Tensor | None,
+    side: tuple[int, ...],
+    margin: int,
+    augmentation: Augmentation,
+    seed: int,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    inner: Any = (..., *(slice(margin, margin + n) for n in side))
+    wide = tuple(n + 2 * margin for n in side)
+    focus = _labelled_pixel(hints, derive(seed, "focus"))
+    at = view_coordinates(tuple(hints.shape), focus, wide, augmentation, derive(seed, "view")).to(image.device)
+    seen = vary_grey(sample_at(image, at), augmentation.grey, derive(seed, "grey"))
+    labels = sample_at(hints[None].float(), at[inner], nearest=True)[0].long()
+    return seen, labels, None if weights is None else sample_at(weights[None], at[inner])[0]
+
+
+def _labelled_pixel(hints: Tensor, seed: int) -> tuple[int, ...]:
+    """Return a random pixel that has a label; the middle one if none has."""
+    labelled = (hints.flatten() >= 0).nonzero().flatten()
+    chosen = hints.numel() // 2
+    if len(labelled):
+        chosen = int(labelled[torch.randint(len(labelled), (), generator=torch.Generator().manual_seed(seed))])
+    return tuple(int(i) for i in torch.unravel_index(torch.tensor(chosen), hints.shape))

@@ -1,0 +1,102 @@
+import pytest
+import torch
+
+from selfseg.core.errors import UsageError
+from selfseg.sample.augment import Augmentation, labelled_parts, random_views, vary_grey, view_coordinates
+from selfseg.sample.deform import identity_grid
+from selfseg.sample.stream import Batch
+
+ALL = Augmentation(elastic=3.0, rotation=180.0, mirror=True, grey=0.2)
+
+
+def ramp(shape):
+    """An image whose channels are its own coordinates, and labels that say in which half of the first axis a pixel lies."""
+    grid = identity_grid(shape)
+    return grid, (grid[0] >= shape[0] / 2).long()
+
+
+@pytest.mark.parametrize("shape", [(40, 50), (8, 40, 50)])
+def test_image_and_labels_go_through_the_same_coordinates(shape):
+    """The image says where each pixel of the view came from; inside the image its label must be that of the place."""
+    image, hints = ramp(shape)
+    side = (4, 16, 16)[-len(shape) :]
+    augmentation = Augmentation(elastic=1.0, rotation=30.0, mirror=True)
+    views = random_views([(image, hints)], [hints.float()], side, 0, augmentation, seed=3)
+    origin = views.images[0, 0]
+    clear = (origin - shape[0] / 2 + 0.5).abs() > 1.0  # not at the border of the halves
+    assert views.hints.shape == (1, *side) and bool(clear.any())
+    assert torch.equal(views.hints[0][clear], (origin >= shape[0] / 2).long()[clear])
+    torch.testing.assert_close(views.weights[0][clear], views.hints[0][clear].float())
+
+
+def test_views_are_a_function_of_the_seed():
+    image, hints = ramp((30, 30))
+    one, same, other = (random_views([(image, hints)], None, (16, 16), 4, ALL, seed) for seed in (1, 1, 2))
+    assert torch.equal(one.images, same.images) and torch.equal(one.hints, same.hints) and one.weights is None
+    assert not torch.equal(one.images, other.images)
+
+
+def test_the_margin_lies_around_the_labels():
+    image, hints = ramp((60, 60))
+    views = random_views([(image, hints)], None, (16, 16), 5, Augmentation(), seed=0)
+    assert views.images.shape == (1, 2, 26, 26)
+    assert torch.equal(views.hints[0], (views.images[0, 0, 5:-5, 5:-5] >= 30).long())
+
+
+@pytest.mark.parametrize("focus", [(0, 0), (20, 49), (39, 25)])
+def test_a_plain_view_lies_within_the_image_and_shows_what_it_should(focus):
+    for seed in range(20):
+        at = view_coordinates((40, 50), focus, (16, 16), Augmentation(), seed)
+        low, high = at.flatten(1).min(1).values, at.flatten(1).max(1).values
+        assert low.tolist() == [float(int(n)) for n in low] and bool((low >= 0).all())
+        assert high[0] < 40 and high[1] < 50
+        assert all(low[a] <= focus[a] <= high[a] for a in (0, 1))
+
+
+def test_a_view_larger_than_the_image_has_it_in_its_middle():
+    at = view_coordinates((10, 10), (3, 3), (16, 16), Augmentation(), seed=0)
+    assert at[0, :, 0].tolist() == [float(n) for n in range(-3, 13)]
+
+
+def test_turning_and_mirroring_keep_distances():
+    at = view_coordinates((64, 64), (32, 32), (16, 16), Augmentation(rotation=180.0, mirror=True), seed=5)
+    for axis in (1, 2):
+        steps = at.diff(dim=axis).square().sum(0).sqrt()
+        torch.testing.assert_close(steps, torch.ones_like(steps))
+
+
+def test_angles_and_mirrors_are_all_drawn():
+    angles, handed = [], set()
+    for seed in range(40):
+        at = view_coordinates((64, 64), (32, 32), (8, 8), Augmentation(rotation=90.0, mirror=True), seed)
+        down, right = at[:, 1, 0] - at[:, 0, 0], at[:, 0, 1] - at[:, 0, 0]
+        angles.append(float(torch.atan2(down[0], down[1])))
+        handed.add(round(float(down[0] * right[1] - down[1] * right[0])))
+    assert torch.tensor(angles).std() > 0.5 and handed == {1, -1}
+
+
+def test_grey_values_change_linearly():
+    image = torch.rand(2, 12, 12)
+    changed = vary_grey(image, 0.5, seed=3)
+    slope = (changed - changed.mean()) / (image - image.mean())
+    torch.testing.assert_close(slope, slope.flatten()[0].expand_as(slope), rtol=1e-3, atol=1e-3)
+    assert float(slope.flatten()[0]) > 0 and abs(float(slope.flatten()[0]) - 1) > 0.01
+    torch.testing.assert_close(vary_grey(image, 0.0, seed=3), image)
+
+
+def test_views_show_labelled_pixels_where_labels_are_rare():
+    hints = torch.full((200, 200), -1)
+    hints[150:153, 20:23] = 1
+    views = random_views([(torch.rand(1, 200, 200), hints)] * 10, None, (32, 32), 0, Augmentation(), seed=0)
+    assert bool((views.hints >= 0).flatten(1).any(1).all())
+
+
+def test_parts_leave_the_padding_and_invalid_pixels_out():
+    valid = torch.ones(2, 10, 12, dtype=torch.bool)
+    valid[0, 7:], valid[1, 2, 3] = False, False
+    batch = Batch(torch.rand(2, 1, 10, 12), valid, torch.zeros(2, 10, 12, dtype=torch.int64), (0, 1))
+    (small, small_hints), (whole, hints) = labelled_parts(batch)
+    assert small.shape == (1, 7, 12) and small_hints.shape == (7, 12) and whole.shape == (1, 10, 12)
+    assert hints[2, 3] == -1 and int((hints < 0).sum()) == 1
+    with pytest.raises(UsageError, match="labels"):
+        labelled_parts(Batch(torch.rand(1, 1, 4, 4)))
