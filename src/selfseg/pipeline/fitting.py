@@ -33,7 +33,6 @@ KEPT_FACTS = ("method", "seed", "config", "hint_values", "hints_sha256", "inputs
 """What a run that is resumed must have begun with."""
 
 RUN, CHECKPOINT, JOURNAL, PREVIEWS = "training.json", "checkpoint.safetensors", "journal.jsonl", "previews"
-CHECKPOINTS = "checkpoints"
 
 
 @dataclass
@@ -85,7 +84,7 @@ class Fitting:
     preview
         Called with the method, the training set and the number of finished steps, in place of the preview pictures in `out`.
     control, begin
-        As in `Training`: who may pause it, and the checkpoint of another run to begin from.
+        Who may pause it, and a checkpoint of another run to begin from (`Training`).
     keep_checkpoints
         Keep every checkpoint in `out`, so that a run can be forked from any of them.
     """
@@ -209,7 +208,7 @@ class Fitting:
             progress=progress,
             control=self.control,
             begin=None if self.begin is None else Path(self.begin),
-            keep=folder / CHECKPOINTS if folder is not None and self.keep_checkpoints else None,
+            keep=folder / "checkpoints" if folder is not None and self.keep_checkpoints else None,
         )
 
     def _preview(self, method: Method, data: TrainingSet) -> Callable[[int], None] | None:

@@ -158,7 +158,7 @@ def train(hand):
     page.click("#start")
     hand.until("state.runs.get('002')?.state === 'learning' && (state.figures.get('002') ?? []).length > 2")
     page.wait_for_selector("article[data-run='002'] .legend span")
-    hand.until(f"state.runs.get('002')?.state === 'done' && state.run === '002' && scene.seg?.run === '002' && {FIRST}")
+    hand.until(f"state.runs.get('002')?.state === 'done' && state.run === '002' && scene.seg?.run === '002' && {FIRST}", 400)
     assert [key for key, _ in hand.classes()] == [1, 2, 3, 4]
     page.click("[role=tab][data-tab=classes]")
 
@@ -233,6 +233,7 @@ def test_nothing_is_lost_when_the_server_is_killed(browser, photo):
         hand.page.click("[role=tab][data-tab=learn]")
         hand.until("state.methods.length > 0")
         hand.page.select_option("#method", "feature_clustering")
+        hand.page.select_option("#preset", "fast")
         hand.page.click("#start")
         hand.until("state.runs.get('002')?.state === 'learning'")
         server.kill()
@@ -245,7 +246,7 @@ def test_nothing_is_lost_when_the_server_is_killed(browser, photo):
         hand.until(FIRST)
         told = hand.get("state.runs.get('001')")
         assert told["classes"][0]["name"] == "kept" and told["level"] == level and told["can_undo"]
-        hand.until("state.runs.get('002')?.state === 'done'")  # the run went on without the server
+        hand.until("state.runs.get('002')?.state === 'done'", 400)  # the run went on without the server
         rows = [json.loads(line)["step"] for line in journal.read_text().splitlines()]
         assert rows == list(range(1, len(rows) + 1)) and len(rows) >= max(there, 1)
         assert hand.get("state.figures.get('002').length") == len(rows)

@@ -13,7 +13,7 @@ def as_python(spec: Spec, model: Path, edits: Edits, out: str = "out") -> str:
     """Return a script that learns, segments, edits and saves as the studio did."""
     inputs = _python_inputs(spec.inputs)
     axes = "" if spec.axes is None else f", axes={spec.axes!r}"
-    lines = ["import selfseg"]
+    lines = ["import selfseg", "from selfseg.pipeline import predict"]
     if _is_edited(edits):
         lines.append("from selfseg.pipeline.edited import Edits")
     lines.append("")
@@ -26,7 +26,7 @@ def as_python(spec: Spec, model: Path, edits: Edits, out: str = "out") -> str:
         lines.append(f"model = selfseg.Segmenter({', '.join(arguments)})")
         lines.append(f"model.fit({inputs}{how}{axes})")
     if not _is_edited(edits):
-        lines += [f"selfseg.predict(model, {inputs}, {out!r}{axes})", ""]
+        lines += [f"predict(model, {inputs}, {out!r}{axes})", ""]
         return "\n".join(lines)
     values = {
         key: value
@@ -35,7 +35,7 @@ def as_python(spec: Spec, model: Path, edits: Edits, out: str = "out") -> str:
     }
     lines += [
         f"edits = Edits.from_json({values!r})",
-        f"selfseg.predict(model, {inputs}, {out!r}{axes}, edits=edits)",
+        f"predict(model, {inputs}, {out!r}{axes}, edits=edits)",
         "",
     ]
     return "\n".join(lines)
