@@ -2,7 +2,7 @@
 
 import { displayOf, onScene, scene } from "../scene.js";
 import { button, element, hex } from "../html.js";
-import { change, currentRun, on, setLayer, state } from "../store.js";
+import { change, on, setLayer, state } from "../store.js";
 
 const TOOLS = [
   ["select", "Select", "Click regions to choose their class; drag to move, wheel to zoom (V)"],
@@ -21,25 +21,24 @@ const SHOW = [
 class StudioLayers extends HTMLElement {
   connectedCallback() {
     this.append(this.tools(), this.shown(), this.switches(), this.display());
-    on(["tool", "layers", "scribble", "run", "runs", "planes"], () => this.mark());
+    on(["tool", "layers", "planes"], () => this.mark());
     onScene(() => this.fillDisplay());
     this.mark();
   }
 
   tools() {
     this.toolButtons = TOOLS.map(([key, text, title]) => button(text, () => change({ tool: key }), { title, dataset: { tool: key } }));
-    this.brush = element("span", { class: "brush" });
-    return element("span", { class: "group", role: "group", "aria-label": "Tools" }, this.toolButtons, this.brush);
+    return element("span", { class: "group", role: "group", "aria-label": "Tools" }, this.toolButtons);
   }
 
   shown() {
     this.show = element("select", { title: "What lies over the picture (1 to 5)", "aria-label": "Layer", onchange: () => setLayer({ show: this.show.value }) });
     this.show.append(...SHOW.map(([key, text]) => element("option", { value: key }, text)));
     this.opacity = element("input", {
-      type: "range", min: 0, max: 1, step: 0.01, title: "Opacity", "aria-label": "Opacity",
+      class: "opacity", type: "range", min: 0, max: 1, step: 0.01, title: "Opacity of what lies over the picture (O, Shift+O)", "aria-label": "Opacity",
       oninput: () => setLayer({ opacity: Number(this.opacity.value) }),
     });
-    return element("span", { class: "group" }, this.show, element("label", { class: "opacity" }, "Opacity", this.opacity));
+    return element("span", { class: "group" }, this.show, this.opacity);
   }
 
   switches() {
@@ -123,26 +122,6 @@ class StudioLayers extends HTMLElement {
     for (const box of this.querySelectorAll("[data-layer]")) box.checked = state.layers[box.dataset.layer];
     this.planes.firstChild.checked = Boolean(state.planes);
     document.querySelector("studio-panes").dataset.tool = state.tool;
-    this.markBrush();
-  }
-
-  markBrush() {
-    this.brush.hidden = state.tool !== "scribble";
-    if (this.brush.hidden) return;
-    const rows = currentRun()?.classes ?? [];
-    const values = rows.length ? rows.map((row) => [row.id, row.name]) : [1, 2, 3, 4, 5, 6].map((id) => [id, `class ${id}`]);
-    const which = element("select", { title: "Class that is drawn", onchange: () => this.setBrush({ value: Number(which.value) }) });
-    which.append(...values.map(([id, name]) => element("option", { value: id, selected: id === state.scribble.value }, name)));
-    const size = element("input", {
-      type: "range", min: 1, max: 40, step: 0.5, value: state.scribble.radius, title: "Size of the brush", "aria-label": "Size of the brush",
-      onchange: () => this.setBrush({ radius: Number(size.value) }),
-    });
-    this.brush.replaceChildren(which, size);
-    if (!values.some(([id]) => id === state.scribble.value)) this.setBrush({ value: values[0][0] });
-  }
-
-  setBrush(values) {
-    change({ scribble: { ...state.scribble, ...values } });
   }
 }
 
