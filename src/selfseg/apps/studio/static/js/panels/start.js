@@ -12,7 +12,7 @@ class StudioStart extends HTMLElement {
     this.preset = element("select", { "aria-label": "Preset", id: "preset", onchange: () => this.options() });
     this.classes = element("input", { type: "number", min: 1, max: 255, step: 1, placeholder: "auto", "aria-label": "Number of classes", id: "n-classes" });
     this.seed = element("input", { type: "number", min: 0, step: 1, value: 0, "aria-label": "Seed" });
-    this.scribbles = element("input", { type: "checkbox" });
+    this.scribbles = element("input", { type: "checkbox", checked: true });
     this.alone = element("input", { type: "checkbox" });
     this.text = element("p", { class: "hint" });
     this.more = element("div", { class: "options" });
@@ -64,8 +64,6 @@ class StudioStart extends HTMLElement {
   mark() {
     const drawn = (state.project?.strokes ?? []).length;
     this.withScribbles.hidden = !drawn || !this.chosen()?.uses_hints;
-    if (!this.withScribbles.hidden && !this.drawn) this.scribbles.checked = true;
-    this.drawn = drawn;
     this.one.hidden = (state.project?.images.length ?? 0) < 2;
   }
 
