@@ -158,7 +158,9 @@ def train(hand):
     page.click("#start")
     hand.until("state.runs.get('002')?.state === 'learning' && (state.figures.get('002') ?? []).length > 2")
     page.wait_for_selector("article[data-run='002'] .legend span")
-    hand.until(f"state.runs.get('002')?.state === 'done' && state.run === '002' && scene.seg?.run === '002' && {FIRST}", 400)
+    hand.until(
+        f"state.runs.get('002')?.state === 'done' && state.run === '002' && scene.seg?.run === '002' && {FIRST}", 400
+    )
     assert [key for key, _ in hand.classes()] == [1, 2, 3, 4]
     page.click("[role=tab][data-tab=classes]")
 

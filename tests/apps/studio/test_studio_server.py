@@ -3,6 +3,7 @@
 import contextlib
 import json
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import tifffile
 from PIL import Image as Pillow
 from starlette.testclient import TestClient
 
+from selfseg.apps.studio.formats import further_formats
 from selfseg.apps.studio.messages import WISHES, schema
 from selfseg.apps.studio.runs import MODEL, PROCESS, STATUS, Runs, Spec
 from selfseg.apps.studio.security import Access
@@ -55,6 +57,7 @@ def opened(project):
     """The page of a project; nothing of it needs torch, so the engine is never asked for the methods."""
     studio = Studio(project)
     studio.describe_methods = lambda: _nothing()
+    studio.formats |= further_formats()
     client = TestClient(make_app(studio, Access(8123, token="t")), base_url=HOME, headers={"Authorization": "Bearer t"})
     with client, client.websocket_connect("ws://127.0.0.1:8123/ws") as socket:
         yield Page(client, socket)
@@ -195,6 +198,18 @@ def test_the_level_counts_for_every_picture_and_the_export_is_what_is_shown(page
     assert [row["id"] for row in table] == [1, 3]
     archive = page.get("/api/export.zip", folder=job["folder"].rsplit("/", 1)[-1])
     assert archive.content[:2] == b"PK"
+
+
+def test_formats_of_the_registries_hold_the_edited_labels(page, project, run):
+    page.edit(op="merge", source=2, target=3)
+    page.edit(op="rename", id=3, name="merged")
+    page.say(type="export", run="001", images=["photo0"], formats=["numpy", "coco"])
+    job = page.hear("job", state="done")
+    assert job["failures"] == [] and job["done"] == job["total"] == 1
+    with np.load(f"{job['folder']}/labels/photo0.npz") as archive:
+        assert np.array_equal(archive["labels"], labels_of(page))
+    coco = json.loads(next(Path(job["folder"]).rglob("*coco*.json")).read_text())
+    assert "merged" in {row["name"] for row in coco["categories"]} and len(coco["images"]) == 1
 
 
 def test_python_and_the_command_line_repeat_it(page, project, run, photos, tmp_path):
