@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATA ?= $(wildcard ../shared/data)
 export SELFSEG_DATA ?= $(abspath $(DATA))
 
-.PHONY: demo test test-slow lint benchmark clean
+.PHONY: demo test test-slow test-browser lint benchmark clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -23,6 +23,9 @@ lint: $(VENV)/.installed
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-browser: $(VENV)/.installed
+	$(BIN)/python -m pytest -m slow tests/apps/studio/test_studio_browser.py
 
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow

@@ -68,3 +68,42 @@ def write_clip(path, n_frames=12, size=(64, 96), codec="libx264", pixels="yuv420
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format=layout)))
         container.mux(stream.encode())
     return path
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder with two small pictures."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for seed in range(2):
+        Picture.fromarray(blobs(40, 52, seed=seed)).save(folder / f"photo{seed}.png")
+    return folder
+
+
+@pytest.fixture
+def project(photos):
+    """A project of the studio over the two pictures, without any process."""
+    from selfseg.apps.studio.project import open_project
+
+    found = open_project([str(photos)])
+    yield found
+    found.log.close()
+
+
+@pytest.fixture
+def run(project):
+    """A finished run of the project: region merging, three classes, both pictures segmented."""
+    from selfseg.apps.studio.runs import STATUS, Runs, Spec
+    from selfseg.apps.studio.segmenting import store_results
+    from selfseg.core.files import write_json
+    from selfseg.pipeline import Segmenter
+
+    sources = project.sources()
+    inputs = tuple(str(source.path) for source in sources)
+    spec = Spec("made", inputs=inputs, n_classes=3, options={"superpixel_size": 20.0, "level": 1.0})
+    made = Runs(project.folder / "runs").create(spec)
+    model = Segmenter(**spec.parameters()).fit(list(inputs), out=made.folder / "model", keep_checkpoints=True)
+    for source in sources:
+        store_results(model, source, None, made.folder)
+    write_json(made.folder / STATUS, {"state": "done", "step": 2, "total": 2})
+    return made

@@ -1,6 +1,8 @@
 import numpy as np
+import pytest
+from sklearn.cluster import KMeans
 
-from selfseg.regions.codebook import codebook
+from selfseg.regions.codebook import codebook, lloyd
 
 
 def test_the_fewest_entries_that_explain_enough():
@@ -17,3 +19,18 @@ def test_never_more_entries_than_different_regions():
     rows = np.array([[1.0, 2.0], [1.0, 2.0], [5.0, 0.0]])
     np.testing.assert_allclose(np.sort(codebook(rows, np.ones(3), 7, 0.98, 24), 0), [[1, 0], [5, 2]])
     assert codebook(rows[:2], np.ones(2), 7, 0.98, 24).tolist() == [[1.0, 2.0]]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_lloyd_arrives_where_scikit_learn_does(seed):
+    rng = np.random.default_rng(seed)
+    rows = np.concatenate([rng.normal(place, 8, (40, 3)) for place in (0, 10, 25)])
+    weights = rng.uniform(0.1, 5, len(rows))
+    start = rows[rng.choice(len(rows), 4, replace=False)]
+    theirs = KMeans(4, init=start, n_init=1).fit(rows, sample_weight=weights).cluster_centers_
+    np.testing.assert_allclose(lloyd(rows, weights, start), theirs, atol=1e-6)
+
+
+def test_a_centre_without_rows_stays():
+    rows = np.array([[0.0], [1.0]])
+    assert lloyd(rows, np.ones(2), np.array([[0.4], [99.0]])).tolist() == [[0.5], [99.0]]

@@ -98,6 +98,26 @@ def remove(path: Path | str) -> None:
         raise _failure(Path(path), error) from error
 
 
+def keep_file(path: Path | str, copy: Path | str) -> None:
+    """Keep a file, which will be replaced, under a second name; without copying its bytes where the disk allows it.
+
+    Raises
+    ------
+    OutputError
+        If the second name cannot be made.
+    """
+    path, copy = Path(path), Path(copy)
+    try:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.unlink(missing_ok=True)
+        try:
+            copy.hardlink_to(path)
+        except OSError:  # a file system without links
+            shutil.copyfile(path, copy)
+    except OSError as error:
+        raise _failure(copy, error) from error
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

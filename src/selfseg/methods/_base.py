@@ -202,6 +202,16 @@ class Method(nn.Module, ABC):
         """
         self.load_state_dict(dict(state))
 
+    def adopt(self, state: Mapping[str, Tensor]) -> None:
+        """Take over the state of a run with other options; what that run did not have stays as it is here.
+
+        Raises
+        ------
+        RuntimeError, KeyError
+            If a tensor that both have differs in shape.
+        """
+        self.restore({**self.state(), **state})
+
 
 def method_names() -> list[str]:
     """Return the names of all methods that can be found: files of this package, then entry points of other packages."""

@@ -277,6 +277,13 @@ class FeatureClustering(Method):
         merged = probabilities.new_zeros(len(images), self.n_classes, *probabilities.shape[2:])
         return merged.index_add_(1, classes, probabilities)
 
+    def adopt(self, state: Mapping[str, Tensor]) -> None:
+        """Take over a state; where it was of a run without `classes`, its weights are the last that had classes enough."""
+        kept = {_kept(name): state[f"net.{name}"] for name, _ in self.net.named_parameters() if f"net.{name}" in state}
+        own = self.state()
+        known = {name: tensor for name, tensor in {**kept, **state}.items() if name in own}
+        super().adopt(known)
+
     def training_bytes(self, n_pixels: int) -> int:
         """Estimate from the feature maps that a step keeps: those of the textbook form (`docs/benchmark.md`)."""
         maps = 5 * self.config.n_convolutions + 8

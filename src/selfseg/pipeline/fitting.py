@@ -1,7 +1,7 @@
 """Fitting: from inputs to a model whose classes are ordered, and to its folder if one was asked for."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from selfseg.core.seed import derive
 from selfseg.methods._base import Method, MethodConfig, find_method
 from selfseg.pipeline.class_table import order_classes
 from selfseg.pipeline.frame_choice import FrameChoice, take_frames
-from selfseg.pipeline.preview import write_preview
+from selfseg.pipeline.preview import write_step
 from selfseg.pipeline.spacing import with_spacing
 from selfseg.pipeline.superpixels import OwnSuperpixels
 from selfseg.pipeline.supervision import LabelSet, ScribbleFiles, find_label_set
@@ -28,6 +28,7 @@ from selfseg.pipeline.watch import LOOKS, TruthWatch, watch_truth
 from selfseg.read import Source, find_hints, find_inputs
 from selfseg.sample.prepare import Preparation
 from selfseg.sample.stream import Stream
+from selfseg.train.control import Control
 from selfseg.train.loop import Training
 from selfseg.train.precision import Precision, choose_device, choose_precision
 
@@ -87,6 +88,12 @@ class Fitting:
         Seconds between two checkpoints and two previews.
     progress
         Who watches.
+    preview
+        Called with the method, the training set and the number of finished steps, in place of the preview pictures in `out`.
+    control, begin
+        Who may pause it, and a checkpoint of another run to begin from (`Training`).
+    keep_checkpoints
+        Keep every checkpoint in `out`, so that a run can be forked from any of them.
     """
 
     name: str
@@ -111,6 +118,10 @@ class Fitting:
     checkpoint_every: float = 20.0
     preview_every: float = 10.0
     progress: Progress | None = None
+    preview: Callable[[Method, TrainingSet, int], None] | None = None
+    control: Control | None = None
+    begin: str | Path | None = None
+    keep_checkpoints: bool = False
 
     @property
     def folder(self) -> Path | None:
@@ -208,11 +219,18 @@ class Fitting:
             journal=None if folder is None else folder / JOURNAL,
             checkpoint_every=self.checkpoint_every,
             preview_every=self.preview_every,
-            preview=None if folder is None else partial(_write_preview, folder, method, data),
+            preview=self._preview(method, data),
             watch=None if watch is None else partial(watch.look, method),
             looks=LOOKS,
             progress=progress,
+            control=self.control,
+            begin=None if self.begin is None else Path(self.begin),
+            keep=folder / "checkpoints" if folder is not None and self.keep_checkpoints else None,
         )
+
+    def _preview(self, method: Method, data: TrainingSet) -> Callable[[int], None] | None:
+        chosen = self.preview or (None if self.folder is None else partial(write_step, self.folder / PREVIEWS))
+        return None if chosen is None else partial(chosen, method, data)
 
     def _facts(self, data: TrainingSet, split: Split, config: MethodConfig, precision: Precision) -> dict[str, Any]:
         return {
@@ -247,7 +265,7 @@ class Fitting:
                 fix = "repeat the first command's options, or begin anew with --overwrite"
                 raise UsageError(explain(what, expected="the settings it began with", got=got, fix=fix))
             return True
-        for name in (CHECKPOINT, JOURNAL):
+        for name in (CHECKPOINT,) if self.begin is not None else (CHECKPOINT, JOURNAL):
             remove(folder / name)
         write_json(folder / RUN, {**facts, "finished": False})
         return False
@@ -259,10 +277,6 @@ def _labelled(data: TrainingSet, progress: Progress) -> TrainingSet:
     if without := len(data.samples) - len(kept.samples):
         progress.say(f"{without} of {len(data.samples)} images have no labels and are not learned from")
     return kept
-
-
-def _write_preview(folder: Path, method: Method, data: TrainingSet, step: int) -> None:
-    write_preview(folder / PREVIEWS / f"step-{step:06d}.png", method, *data.first)
 
 
 def _read_run(path: Path) -> dict[str, Any]:

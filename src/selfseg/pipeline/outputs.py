@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image as Picture
 
+from selfseg.core.classes import ClassTable
 from selfseg.core.files import write_json, write_text
 from selfseg.core.memory import peak_memory
 from selfseg.export._report_curves import curves_svg
@@ -57,6 +58,8 @@ class OutputFolder:
         The folder; made if missing.
     model
         The model that predicts.
+    table
+        Its classes, if they were edited; None = as they were learned.
     writer
         Formats of the labels.
     look
@@ -64,10 +67,16 @@ class OutputFolder:
     """
 
     def __init__(
-        self, out: Path, model: Segmenter, writer: LabelWriter | None = None, look: Mapping[str, Any] | None = None
+        self,
+        out: Path,
+        model: Segmenter,
+        table: ClassTable | None = None,
+        writer: LabelWriter | None = None,
+        look: Mapping[str, Any] | None = None,
     ) -> None:
         self.out = out
         self.model = model
+        self.table = model.table_ if table is None else table
         self.writer = writer or LabelWriter()
         self.look = dict(look or {})
         self.begun = time.monotonic()
@@ -145,7 +154,7 @@ class OutputFolder:
 
     def close(self, failures: Sequence[Failure]) -> None:
         """Write ``classes.json``, ``classes.csv``, ``run.json`` and ``report.html``."""
-        write_classes(self.out / "classes.json", self.model.table_)
+        write_classes(self.out / "classes.json", self.table)
         write_areas(self.out / "classes.csv", self.areas)
         curves = curves_svg(read_curves(self.out / "model" / "journal.jsonl"))
         if curves:
@@ -185,7 +194,7 @@ class OutputFolder:
         done = f"{len(self.rows)} segmented" + (f", {len(failures)} failed" if failures else "")
         headline = {
             "images": done,
-            "classes": str(len(model.table_)),
+            "classes": str(len(self.table)),
             "learned from": f"{training.get('n_images', '?')} image(s), in {training.get('steps', '?')} steps",
             "learned in": f"{training.get('seconds', 0):.1f} s",
             "segmented in": f"{facts['seconds']:.1f} s",
@@ -206,7 +215,7 @@ class OutputFolder:
             title=f"{model.method}, preset {model.preset}",
             facts=headline,
             images=self.pictures,
-            table=model.table_,
+            table=self.table,
             curves=read_curves(self.out / "model" / "journal.jsonl"),
             config=facts["config"],
             defaults=build_config(model.method).model_dump(mode="json"),

@@ -4,7 +4,8 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from selfseg.core.errors import OutputError, SelfsegError, UsageError, explain
+from selfseg.core.errors import InputError, OutputError, SelfsegError, UsageError, explain
+from selfseg.pipeline.edited import Edits, edited
 from selfseg.pipeline.frame_choice import check_slices
 from selfseg.pipeline.instances import InstanceFolder
 from selfseg.pipeline.large import open_if_large, predict_large
@@ -35,6 +36,8 @@ class Predicting:
         How images are segmented, and who watches.
     link
         Link the frames of a sequence over time.
+    edits
+        What was done to the classes by hand, to be repeated; None = nothing.
     known
         What failed, by the name of the input.
     """
@@ -44,6 +47,7 @@ class Predicting:
     objects: InstanceFolder | None
     how: How
     link: bool = False
+    edits: Edits | None = None
     known: dict[str, str] = field(default_factory=dict)
 
     def run(self, sources: Sequence[Source], sequence: bool | None, axes: str | None) -> None:
@@ -90,15 +94,17 @@ class Predicting:
             with self._named(source.name):
                 if isinstance(outcome, SelfsegError):
                     raise outcome
-                self.folder.add(outcome, source)
+                result = outcome if self.edits is None else edited(self.model, outcome, self.edits)
+                self.folder.add(result, source)
                 if self.objects is not None:
-                    self.objects.add(outcome.image, outcome.labels)
+                    self.objects.add(result.image, result.labels)
 
     def _sequence(self, source: FrameSource | Failure) -> None:
         if not isinstance(source, FrameSource):
             self._note(*source)
             return
         with self._named(source.name):
+            self._check_no_edits(source.name, "single images", "a sequence")
             run = segment_sequence(self.model, source, self.folder.out, self.link, self.how.progress)
             for note in [*run.notes, f"{source.name}: {run.flicker.describe()}; {run.frames_per_second:.2f} frames/s"]:
                 self.how.progress.say(note)
@@ -107,6 +113,7 @@ class Predicting:
 
     def _in_parts(self, source: Source, image: LazyImage) -> None:
         folder, objects = self.folder, self.objects
+        self._check_no_edits(source.name, "an image that fits in memory", "one that is predicted in parts")
         if objects is not None:
             check_large_objects(image, objects.options)
         if not {"tiff", "ome-zarr"} >= set(folder.writer.kinds) or folder.writer.ngff != "0.5":
@@ -118,6 +125,10 @@ class Predicting:
         folder.add_large(result, source)
         if objects is not None:
             objects.tables.append(large_instances(result, folder.out, objects.options, self.how.progress))
+
+    def _check_no_edits(self, name: str, expected: str, got: str) -> None:
+        if self.edits is not None:
+            raise InputError(explain(f"{name}: edits", expected=expected, got=got, fix="leave --edits out"))
 
     def _small_ones(
         self, sources: Sequence[Source], axes: str | None, large: list[tuple[Source, LazyImage]]

@@ -13,11 +13,17 @@ from selfseg.core.palette import class_colours
 from selfseg.export.display import displayed
 from selfseg.export.overlay import montage, overlay, write_picture
 from selfseg.methods._base import Method
+from selfseg.pipeline.training_set import TrainingSet
 from selfseg.refine.decide import decide
 from selfseg.sample.prepare import Prepared
 
 RECONSTRUCTION = "reconstruction"
 """The picture that is shown beside the labels while a method learns."""
+
+
+def write_step(folder: Path, method: Method, data: TrainingSet, step: int) -> None:
+    """Write the preview of the first training image after a step: ``step-000040.png``."""
+    write_preview(folder / f"step-{step:06d}.png", method, *data.first)
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ from typing import Any
 
 from selfseg.core.progress import Progress, Silent
 from selfseg.export.label_files import LabelWriter
+from selfseg.pipeline.edited import Edits
 from selfseg.pipeline.instances import InstanceFolder, ObjectOptions
 from selfseg.pipeline.outputs import OutputFolder
 from selfseg.pipeline.predicting import Predicting
@@ -88,6 +89,7 @@ def predict(
     failures: Sequence[Failure] = (),
     look: Mapping[str, Any] | None = None,
     superpixels: str | Path | None = None,
+    edits: Edits | None = None,
     instances: ObjectOptions | None = None,
     memory: int | None = None,
     progress: Progress | None = None,
@@ -121,6 +123,8 @@ def predict(
         Options of the overlays, as for `selfseg.export.overlay.overlay`: ``{"numbers": True}``.
     superpixels
         Label images of the inputs' superpixels, for a model that learned with such.
+    edits
+        What was done to the classes by hand, to be repeated here.
     instances
         Find and measure objects too, as `pipeline.instances.instances` does; None = not.
     memory
@@ -139,9 +143,10 @@ def predict(
         Inputs that failed, empty if all are done.
     """
     writer = LabelWriter((write,) if isinstance(write, str) else tuple(write), ngff)
-    folder = OutputFolder(Path(out), model, writer, look)
-    objects = InstanceFolder(Path(out), model.table_, instances) if instances is not None else None
+    table = model.table_ if edits is None else edits.table(model.table_)
+    folder = OutputFolder(Path(out), model, table, writer, look)
+    objects = InstanceFolder(Path(out), table, instances) if instances is not None else None
     how = How(memory, slices, OwnSuperpixels(superpixels), progress or Silent())
-    work = Predicting(model, folder, objects, how, link, dict(failures))
+    work = Predicting(model, folder, objects, how, link, edits, dict(failures))
     work.run(find_inputs(inputs, limit=limit), sequence, axes)
     return list(work.known.items())

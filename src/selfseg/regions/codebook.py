@@ -4,12 +4,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
 
 from selfseg.regions.merge_tree import MergeTree, complete_graph, ward
 
 START = 256
 """Regions are reduced to at most this many by k-means before Ward's method, whose graph is complete."""
+
+ROUNDS, TOLERANCE = 300, 1e-4
+"""Rounds at most, and the squared way of all centres, as a share of the rows' variance, at which they have arrived."""
 
 
 def codebook(
@@ -39,6 +41,8 @@ def codebook(
         return np.asarray(rows, np.float64)
     start, mass = rows, weights
     if len(rows) > START:
+        from sklearn.cluster import KMeans  # not for one picture, whose first look it would keep waiting
+
         rough = KMeans(START, n_init=1, random_state=0).fit(rows, sample_weight=weights)
         start, mass = rough.cluster_centers_, np.bincount(rough.labels_, weights, START)
         start, mass = start[mass > 0], mass[mass > 0]
@@ -46,8 +50,38 @@ def codebook(
     count = min(n_entries, len(start)) if n_entries else _explaining(tree, explained, max_entries)
     cut = tree.cut(n_regions=count)
     first = np.stack([np.bincount(cut, mass * column) for column in start.T], -1) / np.bincount(cut, mass)[:, None]
-    centres = KMeans(count, init=first, n_init=1).fit(rows, sample_weight=weights).cluster_centers_
-    return np.asarray(centres, np.float64)
+    return lloyd(rows, weights, first)
+
+
+def lloyd(rows: NDArray[Any], weights: NDArray[Any], centres: NDArray[Any]) -> NDArray[np.float64]:
+    """Move centres to the weighted means of the rows nearest to them, until no row changes its centre or none moves far.
+
+    Parameters
+    ----------
+    rows, weights
+        ``[M D]``, and ``[M]`` what each counts.
+    centres
+        ``[K D]`` where to begin. A centre to which no row is nearest stays where it is.
+
+    Returns
+    -------
+    ndarray
+        ``[K D]``. As scikit-learn's `KMeans` with this start, which takes a second to import.
+    """
+    centres = np.asarray(centres, np.float64)
+    enough = TOLERANCE * float(np.var(rows, axis=0).mean())
+    before: NDArray[Any] | None = None
+    for _ in range(ROUNDS):
+        nearest = np.square(rows[:, None] - centres).sum(-1).argmin(1)
+        mass = np.bincount(nearest, weights, len(centres))
+        sums = np.stack([np.bincount(nearest, weights * column, len(centres)) for column in rows.T], -1)
+        moved = np.where(mass[:, None] > 0, sums / np.maximum(mass, 1e-300)[:, None], centres)
+        shift = float(np.square(moved - centres).sum())
+        centres = moved
+        if shift <= enough or (before is not None and np.array_equal(nearest, before)):
+            break
+        before = nearest
+    return centres
 
 
 def _explaining(tree: MergeTree, explained: float, max_entries: int) -> int:

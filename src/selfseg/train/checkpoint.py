@@ -57,7 +57,7 @@ def save_checkpoint(
     settings: dict[str, Any] = {}
     for name, optimizer in optimizers.items():
         packed = optimizer.state_dict()
-        settings[name] = {"groups": packed["param_groups"], "scalars": {}}
+        settings[name] = {"groups": packed["param_groups"], "scalars": {}, "defaults": _jsonable(optimizer.defaults)}
         for index, values in packed["state"].items():
             for key, value in values.items():
                 if isinstance(value, Tensor):
@@ -120,6 +120,28 @@ def restore_optimizer(optimizer: Optimizer, name: str, checkpoint: Checkpoint) -
         index, _, field = key.partition(".")
         state.setdefault(int(index), {})[field] = value
     optimizer.load_state_dict({"state": state, "param_groups": settings["groups"]})
+
+
+def continue_optimizer(optimizer: Optimizer, name: str, checkpoint: Checkpoint) -> None:
+    """Put an optimiser back to where the checkpoint has it, with the options in which it was made otherwise than that one.
+
+    An optimiser that the checkpoint does not know, or whose parameters are others, begins anew.
+    """
+    settings = checkpoint.settings.get(name)
+    fresh = optimizer.state_dict()["param_groups"]
+    if settings is None or [g["params"] for g in settings["groups"]] != [g["params"] for g in fresh]:
+        return
+    made, before = _jsonable(optimizer.defaults), settings.get("defaults", {})
+    changed = {key for key, value in made.items() if before.get(key) != value}
+    restore_optimizer(optimizer, name, checkpoint)
+    for group, new in zip(optimizer.param_groups, fresh, strict=True):
+        group.update({key: new[key] for key in changed & set(new)})
+
+
+def _jsonable(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options as they come back out of JSON: tuples are lists."""
+    plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
+    return plain
 
 
 def move_optimizer(optimizer: Optimizer, device: torch.device) -> None:

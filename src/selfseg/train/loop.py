@@ -13,13 +13,21 @@ from types import FrameType
 import torch
 from torch.optim import Optimizer
 
-from selfseg.core.errors import Interrupted, TrainingError
+from selfseg.core.errors import Interrupted, ModelError, TrainingError, explain
+from selfseg.core.files import keep_file
 from selfseg.core.memory import reusing_memory
 from selfseg.core.progress import Progress, Silent
 from selfseg.core.seed import derive
 from selfseg.methods._base import Batch, Method
 from selfseg.sample.stream import Stream
-from selfseg.train.checkpoint import load_checkpoint, move_optimizer, restore_optimizer, save_checkpoint
+from selfseg.train.checkpoint import (
+    continue_optimizer,
+    load_checkpoint,
+    move_optimizer,
+    restore_optimizer,
+    save_checkpoint,
+)
+from selfseg.train.control import Control, Order
 from selfseg.train.journal import Journal
 from selfseg.train.precision import Precision
 
@@ -50,6 +58,13 @@ class Training:
         How often `watch` is called.
     progress
         Who watches.
+    control
+        Asked after every step whether to go on, pause or finish; None = nobody asks.
+    begin
+        Checkpoint of a run with other options to begin from, where `run` is not told to resume. Options of an optimiser
+        (its learning rate) that this run's configuration changes are this run's; all else goes on as it was.
+    keep
+        Folder in which every checkpoint stays, as ``step-000040.safetensors``; None = the last one only.
     """
 
     method: Method
@@ -64,6 +79,9 @@ class Training:
     watch: Callable[[], dict[str, float]] | None = None
     looks: int = 20
     progress: Progress = field(default_factory=Silent)
+    control: Control | None = None
+    begin: Path | None = None
+    keep: Path | None = None
     _earlier: float = 0.0
     _begun: float = 0.0
     _seconds_taken: float = 0.0
@@ -79,13 +97,13 @@ class Training:
         Raises
         ------
         Interrupted
-            After Ctrl-C or SIGTERM, once the checkpoint is written.
+            After Ctrl-C, SIGTERM or an order to pause, once the checkpoint is written.
         TrainingError
             If a loss is not finite; the last checkpoint stays.
         """
         self.precision.place(self.method)
         optimizers = self.method.optimizers()
-        done, self._earlier = self._restore(optimizers) if resume else (0, 0.0)
+        done, self._earlier = self._start(optimizers, resume)
         self._begun = time.monotonic()
         total = self.method.n_steps(len(self.stream.samples))
         self.progress.start("learning", total, done)
@@ -112,16 +130,24 @@ class Training:
             if self.preview is not None and now - shown >= self.preview_every:
                 self.preview(done)
                 shown = now
-            if stop.signal is not None or now - saved >= self.checkpoint_every:
+            order = self._order(stop)
+            if order is Order.FINISH:
+                break
+            if order is Order.PAUSE or now - saved >= self.checkpoint_every:
                 self._save(done, optimizers)
                 saved = now
-            if stop.signal is not None:
+            if order is Order.PAUSE:
                 raise self._interruption(done, total, stop.signal)
-        if self.method.stop_reason() is not None and done < total:
-            self.progress.say(f"stopped after {done} of {total} steps: {self.method.stop_reason()}")
+        if done < total:
+            self.progress.say(f"stopped after {done} of {total} steps: {self.method.stop_reason() or 'as ordered'}")
         self._save(done, optimizers)
         self._seconds()
         return done
+
+    def _order(self, stop: "_Stop") -> Order:
+        if stop.signal is not None:
+            return Order.PAUSE
+        return Order.GO if self.control is None else self.control()
 
     def _look(self, done: int, total: int) -> dict[str, float]:
         last = done >= total or self.method.stop_reason() is not None
@@ -181,26 +207,38 @@ class Training:
         return contextlib.nullcontext() if self.journal is None else Journal(self.journal, keep_until=done)
 
     def _save(self, done: int, optimizers: dict[str, Optimizer]) -> None:
-        if self.checkpoint is not None:
-            save_checkpoint(self.checkpoint, done, self._seconds(), self.method.state(), optimizers)
-
-    def _restore(self, optimizers: dict[str, Optimizer]) -> tuple[int, float]:
         if self.checkpoint is None:
+            return
+        save_checkpoint(self.checkpoint, done, self._seconds(), self.method.state(), optimizers)
+        if self.keep is not None:
+            keep_file(self.checkpoint, self.keep / f"step-{done:06d}{self.checkpoint.suffix}")
+
+    def _start(self, optimizers: dict[str, Optimizer], resume: bool) -> tuple[int, float]:
+        path = self.checkpoint if resume else self.begin
+        if path is None:
             return 0, 0.0
-        checkpoint = load_checkpoint(self.checkpoint)
-        self.method.restore(checkpoint.method)
+        checkpoint = load_checkpoint(path)
+        try:
+            (self.method.restore if resume else self.method.adopt)(checkpoint.method)
+        except (RuntimeError, KeyError) as error:
+            fix = "begin anew, or leave options as they were that change the network's size"
+            what = str(path)
+            raise ModelError(
+                explain(what, expected="a state that fits the options", got=str(error), fix=fix)
+            ) from error
         for name, optimizer in optimizers.items():
-            restore_optimizer(optimizer, name, checkpoint)
+            (restore_optimizer if resume else continue_optimizer)(optimizer, name, checkpoint)
             move_optimizer(optimizer, self.precision.device)
         return checkpoint.step, checkpoint.seconds
 
-    def _interruption(self, done: int, total: int, number: int) -> Interrupted:
+    def _interruption(self, done: int, total: int, number: int | None) -> Interrupted:
         saved = (
             "nothing is kept, as no output folder was given"
             if self.checkpoint is None
             else "all is saved; the same command with --resume goes on"
         )
-        error = Interrupted(f"stopped by {signal.Signals(number).name} after {done} of {total} steps: {saved}")
+        who = "order" if number is None else signal.Signals(number).name
+        error = Interrupted(f"stopped by {who} after {done} of {total} steps: {saved}")
         error.exit_code = 75 if number == signal.SIGTERM else 130
         return error
 

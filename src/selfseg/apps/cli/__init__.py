@@ -10,7 +10,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from cyclopts import CycloptsError
 
     # each adds its commands to the application, and this is their order in the help
-    from selfseg.apps.cli import commands, distilling, editing, exporting, learning, measuring  # noqa: F401
+    from selfseg.apps.cli import commands, distilling, editing, exporting, learning, measuring, studio  # noqa: F401
     from selfseg.apps.cli.parameters import app
     from selfseg.core.errors import SelfsegError
 

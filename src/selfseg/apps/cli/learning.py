@@ -224,6 +224,10 @@ def predict(
     refine: Annotated[
         str | None, Parameter(help="Refine the result in another way than the model's own: crf=key:value,..., or none.")
     ] = None,
+    edits: Annotated[
+        Path | None,
+        Parameter(help="Repeat what was done to the classes by hand: the edits.json of a run of the studio."),
+    ] = None,
     instances: Instances = None,
     clean: Annotated[
         str | None,
@@ -245,6 +249,7 @@ def predict(
     from selfseg.apps.cli.bar import Bar
     from selfseg.pipeline import load
     from selfseg.pipeline import predict as run
+    from selfseg.pipeline.edited import read_edits
 
     bar = Bar(quiet)
     fitted = load(model, device, networks)
@@ -256,6 +261,7 @@ def predict(
         fitted.set_params(clean=clean)
     where |= {"slices": slices, "sequence": sequence, "link": link}
     where |= {"look": {"numbers": numbers}, "superpixels": superpixels}
+    where["edits"] = None if edits is None else read_edits(edits)
     failures = run(fitted, inputs, out, progress=bar, **where)
     bar.say(f"labels, overlays and {out / 'report.html'} are written")
     return verdict(failures)

@@ -1,0 +1,77 @@
+"""A process that holds torch, so that the server need not: it is asked, answers, and is started again if it falls."""
+
+import asyncio
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from selfseg.apps.studio.runs import child_environment
+from selfseg.core.errors import InputError
+
+LONGEST_LINE = 2**24
+
+
+class Engine:
+    """One process at a time, one question after the other.
+
+    Parameters
+    ----------
+    log
+        File that takes what the process writes to standard error.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._process: asyncio.subprocess.Process | None = None
+        self._turn = asyncio.Lock()
+        self._count = 0
+
+    async def ask(self, task: str, **fields: Any) -> Any:
+        """Ask for something and wait for the answer.
+
+        Raises
+        ------
+        InputError
+            With the engine's own words where it could not do it, or if it fell.
+        """
+        async with self._turn:
+            process = await self._started()
+            self._count += 1
+            question = json.dumps({"id": self._count, "task": task, **fields}) + "\n"
+            line = b""
+            if process.stdin is not None and process.stdout is not None:
+                with contextlib.suppress(ConnectionError):
+                    process.stdin.write(question.encode())
+                    await process.stdin.drain()
+                    line = await process.stdout.readline()
+            if not line:
+                self._process = None
+                raise InputError(
+                    "the process that segments ended; it begins anew with the next question (see engine.txt)"
+                )
+            answer = json.loads(line)
+        if "error" in answer:
+            raise InputError(answer["error"])
+        return answer["ok"]
+
+    async def _started(self) -> asyncio.subprocess.Process:
+        if self._process is None or self._process.returncode is not None:
+            with self._log.open("ab") as log:
+                self._process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", "selfseg.apps.studio.engine_process"),
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=log,
+                    env=child_environment(),
+                    limit=LONGEST_LINE,
+                )
+        return self._process
+
+    async def close(self) -> None:
+        """End the process."""
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
+            await self._process.wait()

@@ -1,0 +1,53 @@
+"""Every method as a form: what it is, its presets, and for each option of its `Config` the kind, bounds, default and meaning."""
+
+import inspect
+from typing import Any
+
+from selfseg.methods._base import Method, find_method, method_names
+
+FIRST = ("classes", "prepare")
+"""Options that have a place of their own in the page."""
+
+
+def describe_methods() -> list[dict[str, Any]]:
+    """Return plain values for the page, one row a method."""
+    return [_described(name, find_method(name)) for name in method_names()]
+
+
+def _described(name: str, method: type[Method]) -> dict[str, Any]:
+    text = inspect.getdoc(inspect.getmodule(method)) or ""
+    schema = method.Config.model_json_schema()
+    return {
+        "name": name,
+        "title": name.replace("_", " "),
+        "text": text.partition("\n")[0],
+        "more": text.partition("\n")[2].strip(),
+        "uses_hints": method.uses_hints,
+        "presets": {"default": {}, **{key: dict(values) for key, values in method.presets.items()}},
+        "fields": [_field(key, entry) for key, entry in schema["properties"].items()],
+    }
+
+
+def _field(name: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """Return one option as a form field; an option that may be empty has ``optional``."""
+    kinds = entry.get("anyOf", [entry])
+    chosen = next((kind for kind in kinds if kind.get("type") != "null"), entry)
+    bounds = {
+        key: chosen[long]
+        for key, long in (
+            ("min", "minimum"),
+            ("above", "exclusiveMinimum"),
+            ("max", "maximum"),
+            ("below", "exclusiveMaximum"),
+        )
+        if long in chosen
+    }
+    return {
+        "name": name,
+        "kind": "choice" if "enum" in chosen else chosen.get("type", "string"),
+        "choices": chosen.get("enum"),
+        "optional": any(kind.get("type") == "null" for kind in kinds),
+        "default": entry.get("default"),
+        "help": " ".join(entry.get("description", "").split()),
+        **bounds,
+    }

@@ -1,0 +1,210 @@
+"""Pictures as they are shown: planes along any axis, in levels of half the size each, with their display ranges."""
+
+import io
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfseg.apps.studio.project import Project
+from selfseg.core.image import Image
+from selfseg.core.palette import class_colours
+from selfseg.read._decoded import memory_limit
+
+TILE = 512
+"""Side of a tile, in pixels of its level."""
+
+LOW, HIGH = 0.5, 99.5
+"""Percentiles that are black and white at first, where the values are not a picture yet."""
+
+THUMBNAIL = 160
+"""Longer side of a thumbnail, in pixels."""
+
+SAMPLE = 400_000
+"""Values of a channel from which percentiles are taken."""
+
+MOST_BYTES = 4 * 2**30
+"""Decoded pixels of one picture at most."""
+
+CACHE_BYTES = 2**30
+"""Decoded pixels that are kept."""
+
+AXES = {"z": (0, 1, 2), "y": (1, 0, 2), "x": (2, 0, 1)}
+"""For each axis to look along: that axis, then the rows and the columns of its planes, in an array ``[Z Y X]``."""
+
+
+@dataclass
+class Picture:
+    """One picture, ready to be cut into tiles.
+
+    Attributes
+    ----------
+    image
+        As it was read.
+    data
+        ``[T Z Y X C]`` uint8 or uint16.
+    offset, scale
+        A value of the image is `offset` + `scale` times that of `data`.
+    ranges
+        Display range of each channel, in values of `data`.
+    """
+
+    image: Image
+    data: NDArray[Any]
+    offset: float
+    scale: float
+    ranges: list[tuple[float, float]]
+    _planes: OrderedDict[tuple[str, int, int, int], NDArray[Any]] = field(default_factory=OrderedDict, repr=False)
+
+    @property
+    def n_levels(self) -> int:
+        """Levels of half the size each, until the whole fits into one tile."""
+        longest = max(self.data.shape[1:4])
+        return max(1, int(np.ceil(np.log2(max(1, longest / TILE)))) + 1)
+
+    def plane(self, axis: str, frame: int, index: int, level: int) -> NDArray[Any]:
+        """Return a plane ``[rows columns C]`` at a level, by means over 2 x 2 pixels for each level.
+
+        Raises
+        ------
+        IndexError
+            If there is no such plane or level.
+        """
+        first = AXES[axis][0]
+        if not (0 <= frame < len(self.data) and 0 <= index < self.data.shape[1 + first] and 0 <= level < self.n_levels):
+            raise IndexError(f"plane {axis}{index} of frame {frame} at level {level}")
+        key = (axis, frame, index, level)
+        if level == 0:
+            return self.data[frame].take(index, axis=first)
+        if key not in self._planes:
+            self._planes[key] = _halved(self.plane(axis, frame, index, level - 1))
+            while len(self._planes) > 48:
+                self._planes.popitem(last=False)
+        return self._planes[key]
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the page needs to know."""
+        frames, depth, height, width, channels = self.data.shape
+        image = self.image
+        return {
+            "axes": image.axes,
+            "guessed": image.guessed_axes,
+            "frames": frames,
+            "depth": depth,
+            "height": height,
+            "width": width,
+            "channels": channels,
+            "channel_names": list(image.channels) or _channel_names(channels),
+            "channel_colours": _channel_colours(channels),
+            "bits": 8 if self.data.dtype == np.uint8 else 16,
+            "values": str(image.data.dtype),
+            "offset": self.offset,
+            "scale": self.scale,
+            "ranges": self.ranges,
+            "spacing": list(image.spacing),
+            "unit": image.unit,
+            "levels": self.n_levels,
+            "tile": TILE,
+        }
+
+
+class Pictures:
+    """The pictures of a project, read when they are looked at; the last ones stay in memory."""
+
+    def __init__(self, project: Project, max_bytes: int = MOST_BYTES) -> None:
+        self.project = project
+        self.max_bytes = max_bytes
+        self._kept: OrderedDict[str, Picture] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, name: str) -> Picture:
+        """Return a picture.
+
+        Raises
+        ------
+        InputError
+            If it is not of the project, cannot be read, or is too large.
+        """
+        with self._lock:
+            if name not in self._kept:
+                source = self.project.source(name)
+                picture = show(source.read(self.project.axes, min(self.max_bytes, memory_limit())))
+                self._kept[name] = picture
+                while len(self._kept) > 1 and sum(p.data.nbytes for p in self._kept.values()) > CACHE_BYTES:
+                    self._kept.popitem(last=False)
+            self._kept.move_to_end(name)
+            return self._kept[name]
+
+
+def thumbnail(picture: Picture) -> bytes:
+    """Return the middle plane as a small PNG, with the display ranges that it has at first."""
+    from PIL import Image as Pillow
+
+    depth = picture.data.shape[1]
+    plane = picture.plane("z", 0, depth // 2, picture.n_levels - 1).astype(np.float32)
+    low, high = np.array(picture.ranges, np.float32).T
+    shown = np.clip((plane - low) / (high - low), 0, 1)
+    tints = np.array(_channel_colours(plane.shape[-1]), np.float32)
+    coloured = np.clip(shown @ tints, 0, 255).astype(np.uint8)
+    small = Pillow.fromarray(coloured)
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    buffer = io.BytesIO()
+    small.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def show(image: Image) -> Picture:
+    """Make a picture of an image of any kind: 8 and 16 bit stay as they are, other values go onto 16 bit between their ends."""
+    data = image.channels_last()
+    letters = [letter for letter in image.axes if letter != "C"]
+    ordered = data.transpose([*(letters.index(k) for k in "TZYX" if k in letters), data.ndim - 1])
+    for place, letter in enumerate("TZ"):
+        if letter not in letters:
+            ordered = np.expand_dims(ordered, place)
+    values, offset, scale = _as_counts(ordered)
+    return Picture(image, values, offset, scale, _ranges(values))
+
+
+def _as_counts(values: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
+    if values.dtype in (np.uint8, np.uint16):
+        return np.ascontiguousarray(values), 0.0, 1.0
+    finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    scale = (high - low) / 65535 or 1.0
+    share = (values.astype(np.float64) - low) / scale
+    return np.clip(np.nan_to_num(share, nan=0, posinf=65535, neginf=0).round(), 0, 65535).astype(np.uint16), low, scale
+
+
+def _ranges(values: NDArray[Any]) -> list[tuple[float, float]]:
+    n_channels = values.shape[-1]
+    if values.dtype == np.uint8 and n_channels in (1, 3):
+        return [(0.0, 255.0)] * n_channels
+    flat = values.reshape(-1, n_channels)
+    thin = flat[:: max(1, len(flat) // SAMPLE)]
+    low, high = np.percentile(thin, (LOW, HIGH), axis=0)
+    return [(float(a), float(max(b, a + 1))) for a, b in zip(low, high, strict=True)]
+
+
+def _halved(plane: NDArray[Any]) -> NDArray[Any]:
+    height, width = plane.shape[:2]
+    even = np.pad(plane, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    kind = np.uint16 if plane.dtype == np.uint8 else np.uint32
+    total = even[::2, ::2].astype(kind) + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]
+    return ((total + 2) // 4).astype(plane.dtype)
+
+
+def _channel_names(n_channels: int) -> list[str]:
+    return ["red", "green", "blue"] if n_channels == 3 else [f"channel {i + 1}" for i in range(n_channels)]
+
+
+def _channel_colours(n_channels: int) -> list[list[int]]:
+    if n_channels == 1:
+        return [[255, 255, 255]]
+    if n_channels == 2:
+        return [[255, 0, 255], [0, 255, 0]]
+    if n_channels == 3:
+        return [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
+    return [list(colour[:3]) for colour in class_colours(n_channels)]

@@ -1,0 +1,88 @@
+// Keys for all that the hand does.
+
+import { setLevel, stepImage, turn } from "./actions.js";
+import { scene } from "./scene.js";
+import { change, currentRun, setLayer, state } from "./store.js";
+import { levelAt, positionOf } from "./tree.js";
+
+const SHOW = ["classes", "regions", "probability", "confidence", "image"];
+
+const panes = () => document.querySelector("studio-panes");
+
+const KEYS = {
+  "+": () => panes().zoom(1.25),
+  "=": () => panes().zoom(1.25),
+  "-": () => panes().zoom(0.8),
+  0: () => panes().fit(),
+  9: () => real(),
+  v: () => change({ tool: "select" }),
+  m: () => change({ tool: "merge" }),
+  b: () => change({ tool: "scribble" }),
+  l: () => setLayer({ boundaries: !state.layers.boundaries }),
+  p: () => setLayer({ superpixels: !state.layers.superpixels }),
+  s: () => setLayer({ swipe: !state.layers.swipe }),
+  t: () => change({ planes: !state.planes }),
+  o: () => setLayer({ opacity: Math.min(1, state.layers.opacity + 0.1) }),
+  O: () => setLayer({ opacity: Math.max(0, state.layers.opacity - 0.1) }),
+  "[": () => slide(-0.02),
+  "]": () => slide(0.02),
+  ",": () => slice(-1),
+  ".": () => slice(1),
+  PageUp: () => stepImage(-1),
+  PageDown: () => stepImage(1),
+  ArrowLeft: () => move(60, 0),
+  ArrowRight: () => move(-60, 0),
+  ArrowUp: () => move(0, 60),
+  ArrowDown: () => move(0, -60),
+  Escape: () => change({ selected: [], tool: "select" }),
+  "?": () => document.querySelector("studio-help").open(),
+};
+
+SHOW.forEach((show, i) => (KEYS[i + 1] = () => setLayer({ show })));
+
+function move(right, down) {
+  for (const pane of panes().panes) pane.transform.move(right, down, pane.plane());
+  panes().redraw();
+}
+
+function real() {
+  for (const pane of panes().panes) Object.assign(pane.transform, { zoom: 1 / pane.ratio, fitted: false });
+  panes().redraw();
+}
+
+function slide(by) {
+  const run = currentRun();
+  const tree = scene.seg?.tree;
+  if (!tree) return;
+  const at = Math.min(Math.max(positionOf(tree, state.level ?? run.level) + by, 0), 1);
+  setLevel(run, levelAt(tree, at));
+}
+
+function slice(by) {
+  const key = scene.facts?.depth > 1 ? "plane" : "frame";
+  const size = key === "plane" ? scene.facts?.depth : scene.facts?.frames;
+  change({ [key]: Math.min(Math.max((state[key] ?? 0) + by, 0), (size ?? 1) - 1) });
+}
+
+export function listenToKeys() {
+  addEventListener("keydown", (event) => {
+    if (document.querySelector("dialog[open]")) return;
+    const typing = event.target.closest?.("input:not([type=range]):not([type=checkbox]):not([type=color]), textarea, select");
+    if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z" && !typing) {
+      event.preventDefault();
+      turn(event.shiftKey ? "redo" : "undo");
+      return;
+    }
+    if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "y" && !typing) {
+      event.preventDefault();
+      turn("redo");
+      return;
+    }
+    if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.type === "range" && event.key.startsWith("Arrow")) return;
+    const act = KEYS[event.key];
+    if (!act) return;
+    event.preventDefault();
+    act();
+  });
+}

@@ -1,0 +1,112 @@
+// One tile in one pass: the picture through its display ranges, the colours of its leaves, and the lines between them.
+
+export const VERTEX = `#version 300 es
+uniform vec4 u_place;   // left, top, width, height of the tile, in clip space
+uniform vec2 u_size;    // pixels of the tile
+out vec2 v_pixel;
+void main() {
+  vec2 corner = vec2(gl_VertexID & 1, gl_VertexID >> 1);
+  v_pixel = corner * u_size;
+  gl_Position = vec4(u_place.xy + corner * u_place.zw, 0.0, 1.0);
+}`;
+
+export const FRAGMENT = `#version 300 es
+precision highp float;
+precision highp int;
+precision highp usampler2D;
+uniform usampler2D u_image;
+uniform usampler2D u_leaves;
+uniform usampler2D u_groups;
+uniform sampler2D u_colours;
+uniform usampler2D u_probability;
+uniform sampler2D u_preview;
+uniform vec2 u_size;
+uniform vec4 u_preview_part;   // left, top, width, height of the tile in the preview, 0-1
+uniform int u_channels;
+uniform vec4 u_low;
+uniform vec4 u_gain;
+uniform vec3 u_tints[4];
+uniform int u_show;            // 0 picture alone, 1 colours of leaves, 2 probability, 3 preview
+uniform float u_opacity;
+uniform float u_lines;         // 1 = between groups
+uniform float u_fine;          // 1 = between leaves
+uniform float u_grey;
+uniform vec2 u_zoom;           // device pixels for a pixel of the tile, along x and y
+uniform float u_swipe;         // device pixels from the left; what lies left of it shows the picture alone
+in vec2 v_pixel;
+out vec4 o_colour;
+
+vec4 value(ivec2 at) {
+  return vec4(texelFetch(u_image, clamp(at, ivec2(0), ivec2(u_size) - 1), 0));
+}
+
+vec4 values() {
+  if (min(u_zoom.x, u_zoom.y) >= 1.0) return value(ivec2(floor(v_pixel)));
+  vec2 p = v_pixel - 0.5;
+  ivec2 q = ivec2(floor(p));
+  vec2 f = p - floor(p);
+  return mix(mix(value(q), value(q + ivec2(1, 0)), f.x), mix(value(q + ivec2(0, 1)), value(q + ivec2(1, 1)), f.x), f.y);
+}
+
+vec3 picture() {
+  vec4 level = clamp((values() - u_low) * u_gain, 0.0, 1.0);
+  vec3 sum = vec3(0.0);
+  for (int c = 0; c < 4; c++) if (c < u_channels) sum += level[c] * u_tints[c];
+  return min(sum, 1.0);
+}
+
+uint leaf(ivec2 at) { return texelFetch(u_leaves, at + 1, 0).r; }
+
+ivec2 entry(uint leaf) { return ivec2(int(leaf & 2047u), int(leaf >> 11)); }
+
+uint group(uint leaf) { return texelFetch(u_groups, entry(leaf), 0).r; }
+
+// How much of a line between this pixel and a neighbour covers the point; lines keep their width on the screen.
+float line(ivec2 at, bool fine, float width) {
+  uint here = leaf(at);
+  uint mine = fine ? here : group(here);
+  vec2 f = fract(v_pixel);
+  float near = 1e6;
+  bool small = min(u_zoom.x, u_zoom.y) < 1.5;
+  for (int side = 0; side < (small ? 2 : 4); side++) {
+    ivec2 step = side == 0 ? ivec2(1, 0) : side == 1 ? ivec2(0, 1) : side == 2 ? ivec2(-1, 0) : ivec2(0, -1);
+    uint there = leaf(at + step);
+    uint other = fine ? there : group(there);
+    float gap = side == 0 ? (1.0 - f.x) * u_zoom.x : side == 1 ? (1.0 - f.y) * u_zoom.y : side == 2 ? f.x * u_zoom.x : f.y * u_zoom.y;
+    if (other != mine) near = min(near, small ? 0.0 : gap);
+  }
+  return 1.0 - smoothstep(width - 0.5, width + 0.5, near);
+}
+
+vec3 heat(float p) {  // dark blue, teal, yellow: ordered in lightness, for all eyes
+  return mix(mix(vec3(0.10, 0.07, 0.30), vec3(0.13, 0.57, 0.55), min(p * 2.0, 1.0)), vec3(0.99, 0.91, 0.15), max(p * 2.0 - 1.0, 0.0));
+}
+
+void main() {
+  vec3 colour = picture();
+  if (u_show == 0 || gl_FragCoord.x < u_swipe) { o_colour = vec4(colour, 1.0); return; }
+  ivec2 at = ivec2(floor(min(v_pixel, u_size - 0.001)));
+  float light = dot(colour, vec3(0.2126, 0.7152, 0.0722));
+  if (u_show == 3) {
+    vec4 shown = texture(u_preview, u_preview_part.xy + v_pixel / u_size * u_preview_part.zw);
+    o_colour = vec4(mix(colour, shown.rgb, shown.a * u_opacity), 1.0);
+    return;
+  }
+  uint here = leaf(at);
+  vec4 ink = texelFetch(u_colours, entry(here), 0);
+  float share = min(1.0, ink.a * 255.0 / 200.0 * u_opacity);
+  if (u_show == 2) {
+    float p = float(texelFetch(u_probability, at, 0).r) / 255.0;
+    ink.rgb = heat(p);
+    share = here == 0u ? 0.0 : max(u_opacity, 0.6);
+  }
+  colour = mix(colour, mix(colour, vec3(0.22 + 0.70 * light), 0.9), u_grey * step(0.001, share));
+  colour = mix(colour, ink.rgb, share);
+  vec3 pen = dot(colour, vec3(0.2126, 0.7152, 0.0722)) > 0.5 ? vec3(0.06) : vec3(1.0);
+  if (u_fine > 0.0) colour = mix(colour, pen, 0.35 * line(at, true, 0.5));
+  if (u_lines > 0.0) {
+    colour = mix(colour, vec3(0.05), 0.45 * line(at, false, 1.6));
+    colour = mix(colour, vec3(1.0), 0.95 * line(at, false, 0.8));
+  }
+  o_colour = vec4(colour, 1.0);
+}`;

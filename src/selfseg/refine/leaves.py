@@ -1,0 +1,119 @@
+"""Leaves: superpixels of one class each, and the merge tree over them; all that editing a segmentation takes."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfseg.core.errors import UsageError, explain
+from selfseg.refine.hierarchy import Hierarchy
+from selfseg.regions.graph import region_means
+from selfseg.regions.lab import rgb_to_lab
+from selfseg.regions.merge_tree import MergeTree
+
+
+@dataclass(frozen=True)
+class Leaves:
+    """The finest pieces of a segmented image.
+
+    Attributes
+    ----------
+    superpixels
+        ``[*S]`` int32, 0..R-1, each inside one class; -1 outside the mask.
+    tree
+        The merge tree over the R leaves.
+    classes
+        ``[R]`` the model's class of each leaf, 1..K; 0 = ignored.
+    features
+        ``[R D]`` float32 mean look of each leaf: Lab of three channels, others as they were prepared.
+    """
+
+    superpixels: NDArray[np.int32]
+    tree: MergeTree
+    classes: NDArray[np.integer]
+    features: NDArray[np.float32]
+
+    @property
+    def sizes(self) -> NDArray[np.float64]:
+        """``[R]`` pixels of each leaf."""
+        return self.tree.sizes[: self.tree.n_leaves]
+
+
+def find_leaves(labels: NDArray[np.integer], hierarchy: Hierarchy, image: NDArray[Any]) -> Leaves:
+    """Cut superpixels that hold several classes into parts of one class each, which are the first to merge again.
+
+    Parameters
+    ----------
+    labels
+        ``[*S]`` the model's labels, 0 = ignored.
+    hierarchy
+        The merge tree of the same image.
+    image
+        ``[C *S]`` prepared image.
+
+    Returns
+    -------
+    Leaves
+        The tree begins with the merges of the parts of a superpixel, at altitude 0; above them it is that of `hierarchy`.
+
+    Raises
+    ------
+    UsageError
+        If the shapes differ.
+    """
+    shape = hierarchy.superpixels.shape
+    if labels.shape != shape or image.shape[1:] != shape:
+        got = f"labels {list(labels.shape)}, image {list(image.shape)}, superpixels {list(shape)}"
+        raise UsageError(explain("leaves", expected="one spatial shape", got=got, fix="use one image's own"))
+    superpixels, tree, classes = _pure(hierarchy.superpixels, labels, hierarchy.tree)
+    last = np.moveaxis(np.nan_to_num(image, posinf=0, neginf=0), 0, -1).astype(np.float32)
+    features = region_means(superpixels, rgb_to_lab(last) if last.shape[-1] == 3 else last, tree.n_leaves)
+    return Leaves(superpixels, tree, classes, features.astype(np.float32))
+
+
+def _pure(
+    superpixels: NDArray[np.int32], labels: NDArray[np.integer], tree: MergeTree
+) -> tuple[NDArray[np.int32], MergeTree, NDArray[np.integer]]:
+    inside = superpixels >= 0
+    n_values = int(labels.max(initial=0)) + 1
+    pairs = superpixels[inside].astype(np.int64) * n_values + labels[inside]
+    found, inverse, counts = np.unique(pairs, return_inverse=True, return_counts=True)
+    # A superpixel that lost its last pixel when it was brought back to the image's size stays as an empty leaf.
+    lost = np.setdiff1d(np.arange(tree.n_leaves), found // n_values)
+    every = np.concatenate([found, lost * n_values])
+    order = np.argsort(every, kind="stable")
+    rank = np.empty(len(every), np.int32)
+    rank[order] = np.arange(len(every), dtype=np.int32)
+    parts = np.full(superpixels.shape, -1, np.int32)
+    parts[inside] = rank[: len(found)][inverse.ravel()]
+    sizes = np.concatenate([counts, np.zeros(len(lost), counts.dtype)])[order]
+    owner, classes = every[order] // n_values, (every[order] % n_values).astype(labels.dtype)
+    return parts, _grown(tree, owner, sizes), classes
+
+
+def _grown(tree: MergeTree, owner: NDArray[np.int64], sizes: NDArray[Any]) -> MergeTree:
+    """Return the tree over parts, sorted by their superpixels `owner`: each superpixel becomes a chain of merges."""
+    n_parts, n_old = len(owner), tree.n_leaves
+    per_owner = np.bincount(owner, minlength=n_old)
+    first = np.concatenate([[0], np.cumsum(per_owner)[:-1]])
+    extra = per_owner - 1
+    chain = n_parts + np.concatenate([[0], np.cumsum(extra)[:-1]])  # first node of each chain
+    shift = 2 * (n_parts - n_old)  # old merges move up by the new leaves and the new merges
+    top = np.where(extra > 0, chain + extra - 1, first)
+    parents = np.empty(2 * n_parts - 1, np.int32)
+    rank = np.arange(n_parts) - first[owner]
+    parents[:n_parts] = np.where(extra[owner] > 0, chain[owner] + np.maximum(rank - 1, 0), 0)
+    parents[n_parts : n_parts + int(extra.sum())] = np.arange(n_parts, n_parts + int(extra.sum())) + 1
+    parents[top] = tree.parents[:n_old] + shift if n_old > 1 else top
+    parents[n_parts + int(extra.sum()) :] = tree.parents[n_old:] + shift
+    running = np.cumsum(sizes)
+    before = np.concatenate([[0], running])[first]
+    altitudes = np.zeros(2 * n_parts - 1)
+    altitudes[n_old + shift :] = tree.altitudes[n_old:]
+    grown = np.zeros(2 * n_parts - 1)
+    grown[:n_parts] = sizes
+    later = np.flatnonzero(rank > 0)
+    grown[chain[owner[later]] + rank[later] - 1] = running[later] - before[owner[later]]
+    grown[n_old + shift :] = tree.sizes[n_old:]
+    return MergeTree(parents, altitudes, grown)

@@ -1,0 +1,160 @@
+"""The project's folder: what is asked of it again is found again, and the log survives any cut."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image as Pillow
+
+from conftest import blobs
+from selfseg.apps.studio.events import EventLog, check, fold
+from selfseg.apps.studio.hints import draw
+from selfseg.apps.studio.project import open_project
+from selfseg.apps.studio.states import visible_strokes
+from selfseg.core.errors import InputError, UsageError
+from selfseg.refine.edits import AS_LEARNED, Edits, Merge
+
+
+def names(project):
+    return [source.name for source in project.sources()]
+
+
+def test_the_same_inputs_find_the_same_project(photos):
+    project = open_project([str(photos)])
+    assert project.folder == photos.parent / "photos.studio" and names(project) == ["photo0", "photo1"]
+    project.log.do("001", {"op": "rename", "id": 1, "name": "x"})
+    project.log.close()
+    for inputs in ([str(photos)], [str(project.folder)]):
+        again = open_project(inputs)
+        assert names(again) == ["photo0", "photo1"] and again.roots == [photos]
+        assert again.log.history("001").done == [{"op": "rename", "id": 1, "name": "x"}]
+        again.log.close()
+
+
+def test_a_file_gives_its_folder_as_root_and_a_model_is_no_picture(photos, tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "model.safetensors").touch()
+    project = open_project([str(photos / "photo0.png"), str(model)])
+    assert project.folder.name == "photo0.studio" and project.models == [model]
+    assert project.roots == [photos, model] and names(project) == ["photo0"]
+
+
+def test_what_cannot_be_opened_is_said_in_one_line(photos, tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        open_project([str(tmp_path / "nothing.png")])
+    with pytest.raises(UsageError, match="a project or a new folder"):
+        open_project([str(photos)], photos)
+    other = tmp_path / "other"
+    other.mkdir()
+    for text in ("{", json.dumps({"format": 99})):
+        (other / "project.json").write_text(text)
+        with pytest.raises(InputError):
+            open_project([str(photos)], other)
+
+
+def test_uploads_get_a_number_where_the_name_is_taken(project):
+    first = project.upload_path("a.tif")
+    first.parent.mkdir()
+    Pillow.fromarray(blobs()).save(first)
+    assert first == project.uploads / "a.tif" and project.upload_path("x\\a.tif").name == "a_2.tif"
+    project.refresh()
+    assert "a" in names(project)
+
+
+OPERATIONS = st.lists(st.sampled_from(["do", "do", "do", "undo", "redo"]), max_size=40)
+
+
+@settings(max_examples=40, deadline=None)
+@given(moves=OPERATIONS, cut=st.integers(0, 60))
+def test_undo_and_redo_are_a_list_and_a_place_in_it_and_a_cut_log_is_a_shorter_one(tmp_path_factory, moves, cut):
+    path = tmp_path_factory.mktemp("log") / "events.jsonl"
+    log = EventLog(path)
+    states, at, stages = [()], 0, [()]
+    for count, move in enumerate(moves):
+        if move == "do":
+            log.do("001", {"op": "rename", "id": count, "name": "n"})
+            states = [*states[: at + 1], (*states[at], count)]
+            at += 1
+        elif move == "undo":
+            assert (log.undo("001") is None) == (at == 0)
+            at = max(0, at - 1)
+        else:
+            assert (log.redo("001") is None) == (at == len(states) - 1)
+            at = min(len(states) - 1, at + 1)
+        stages.append(states[at])
+    assert tuple(row["id"] for row in log.history("001").done) == states[at]
+    log.close()
+    raw = path.read_bytes()
+    path.write_bytes(raw[: max(0, len(raw) - cut)])  # as if the machine had stopped while it wrote
+    again = EventLog(path)
+    assert tuple(row["id"] for row in again.history("001").done) in stages
+    again.do("001", {"op": "rename", "id": 99, "name": "after"})
+    again.close()
+    final = EventLog(path)
+    assert final.history("001").done[-1]["id"] == 99
+    final.close()
+
+
+def test_scopes_are_undone_each_by_itself(project):
+    log = project.log
+    log.do("001", {"op": "ignore", "id": 1, "on": True})
+    log.do("002", {"op": "ignore", "id": 2, "on": True})
+    assert log.undo("001") == {"op": "ignore", "id": 1, "on": True} and log.undo("001") is None
+    assert log.history("002").done and log.history("001").undone
+
+
+def test_operations_come_to_edits():
+    rows = [
+        {"op": "level", "level": 0.5},
+        {"op": "merge", "source": 3, "target": 1},
+        {"op": "ignore", "id": 2, "on": True},
+        {"op": "rename", "id": 1, "name": "sky"},
+        {"op": "recolour", "id": 1, "rgba": [1, 2, 3, 255]},
+        {"op": "level", "level": 0.7},
+    ]
+    expected = Edits(0.7, (Merge(3, 1),), frozenset({2}), {1: "sky"}, {1: (1, 2, 3, 255)})
+    assert fold(rows) == expected and fold([]) == Edits() and Edits().level == AS_LEARNED
+    assert fold([*rows, {"op": "ignore", "id": 2, "on": False}]).ignored == frozenset()
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"op": "merge", "source": 1, "target": 9},
+        {"op": "rename", "id": 9, "name": "x"},
+        {"op": "merge", "source": 2, "target": 2},
+    ],
+)
+def test_operations_on_classes_that_are_not_there_are_refused(row):
+    with pytest.raises(UsageError):
+        check(row, {1, 2})
+
+
+def test_strokes_are_drawn_as_discs_along_lines():
+    stroke = {"op": "stroke", "image": "a", "plane": 0, "value": 7, "radius": 2.2, "points": [[5.0, 4.0], [9.0, 15.0]]}
+    hints = draw((14, 20), [stroke])
+    for row in range(14):
+        for column in range(20):
+            centre = np.array([row + 0.5, column + 0.5])
+            share = np.linspace(0, 1, 4001)[:, None]
+            line = np.array([5.0, 4.0]) + share * np.array([4.0, 11.0])
+            gap = np.sqrt(((line - centre) ** 2).sum(1)).min()
+            if abs(gap - 2.2) > 0.01:
+                assert (hints[row, column] == 7) == (gap < 2.2)
+    dot = {**stroke, "points": [[3.2, 3.2]], "radius": 0.1, "value": 1}
+    assert np.argwhere(draw((8, 8), [dot]) == 1).tolist() == [[3, 3]]
+    volume = draw((3, 8, 8), [{**dot, "plane": 2}, {**dot, "plane": 7}])
+    assert np.argwhere(volume == 1).tolist() == [[2, 3, 3]]
+
+
+def test_clearing_takes_the_strokes_of_one_picture():
+    rows = [
+        {"op": "stroke", "image": "a"},
+        {"op": "stroke", "image": "b"},
+        {"op": "clear", "image": "a"},
+        {"op": "stroke", "image": "a"},
+    ]
+    assert [row["image"] for row in visible_strokes(rows)] == ["b", "a"]

@@ -1,0 +1,142 @@
+"""Runs as processes: pause, resume, other options on the way, fork, kill; each against a straight run of the same options."""
+
+import json
+import time
+from dataclasses import replace
+
+import pytest
+from safetensors.numpy import load_file
+
+from selfseg.apps.studio.results import find_result
+from selfseg.apps.studio.runs import MODEL, Runs, Spec
+from selfseg.core.errors import UsageError
+from selfseg.pipeline import Segmenter
+
+pytestmark = pytest.mark.slow
+
+OPTIONS = {"n_features": 16, "n_classes": 16, "min_classes": 1, "iterations": 120, "prepare": "range"}
+
+
+@pytest.fixture
+def runs(project):
+    return Runs(project.folder / "runs")
+
+
+@pytest.fixture
+def spec(photos):
+    return Spec("test", "feature_clustering", inputs=(str(photos / "photo0.png"),), options=OPTIONS)
+
+
+def wait(run, *states, seconds=400):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        status = run.status()
+        if status["state"] in states:
+            return status
+        time.sleep(0.02)
+    raise TimeoutError(f"{run.status()}, not {states}: {(run.folder / 'log.txt').read_text()[-1500:]}")
+
+
+def wait_for_steps(run, count):
+    journal = run.folder / MODEL / "journal.jsonl"
+    end = time.monotonic() + 400
+    while time.monotonic() < end:
+        if journal.exists() and journal.read_text().count("\n") >= count:
+            return
+        time.sleep(0.005)
+    raise TimeoutError(run.status())
+
+
+def steps(run):
+    return [json.loads(line)["step"] for line in (run.folder / MODEL / "journal.jsonl").read_text().splitlines()]
+
+
+def same_weights(run, folder):
+    ours, theirs = load_file(run.folder / MODEL / "model.safetensors"), load_file(folder / "model.safetensors")
+    return ours.keys() == theirs.keys() and all((ours[key] == theirs[key]).all() for key in ours)
+
+
+def test_pause_and_resume_end_as_a_straight_run(runs, spec, tmp_path):
+    run = runs.create(spec)
+    run.start()
+    wait_for_steps(run, 5)
+    run.order("pause")
+    status = wait(run, "paused", "done")
+    assert status["state"] == "paused" and not run.alive() and len(run.checkpoints) >= 1
+    assert steps(run)[-1] < 120
+    run.start()
+    wait(run, "done")
+    assert steps(run) == list(range(1, len(steps(run)) + 1))
+    Segmenter(**spec.parameters()).fit(list(spec.inputs), out=tmp_path / "straight")
+    assert same_weights(run, tmp_path / "straight")
+    assert find_result(run.folder, "photo0", 0).facts["classes"] >= 1
+
+
+def test_killed_and_resumed_ends_as_a_straight_run(runs, spec, tmp_path):
+    run = runs.create(spec)
+    run.start()
+    wait_for_steps(run, 10)
+    run.kill()
+    status = wait(run, "crashed", "done")
+    assert status["state"] == "crashed"
+    run.start()
+    wait(run, "done")
+    Segmenter(**spec.parameters()).fit(list(spec.inputs), out=tmp_path / "straight")
+    assert same_weights(run, tmp_path / "straight")
+
+
+def test_finish_uses_what_was_learned(runs, spec):
+    run = runs.create(spec)
+    run.start()
+    wait_for_steps(run, 5)
+    run.order("finish")
+    wait(run, "done")
+    assert 5 <= len(steps(run)) < 120 and find_result(run.folder, "photo0", 0) is not None
+
+
+def test_a_fork_begins_where_its_parent_was_and_asks_for_other_classes(runs, spec):
+    parent = runs.create(spec)
+    parent.start()
+    wait_for_steps(parent, 5)
+    parent.order("pause")
+    wait(parent, "paused")
+    step = int(parent.checkpoints[-1].stem.partition("-")[2])
+    with pytest.raises(UsageError, match="checkpoint"):
+        runs.fork(parent, step + 1, spec)
+    fork = runs.fork(parent, step, replace(spec, n_classes=2, options={**OPTIONS, "continuity": 1.0}))
+    fork.start()
+    wait(fork, "done")
+    assert fork.id == "002" and Spec.read(fork.folder).origin == {"run": "001", "step": step}
+    assert steps(fork)[0] == 1 and steps(fork) == list(
+        range(1, steps(fork)[-1] + 1)
+    )  # the parent's curve, then its own
+    assert len(json.loads((fork.folder / MODEL / "classes.json").read_text())) == 2
+    assert parent.status()["state"] == "paused"
+
+
+def test_options_that_change_on_the_way_go_on_from_the_checkpoint(runs, spec):
+    run = runs.create(spec)
+    run.start()
+    wait_for_steps(run, 5)
+    run.order("pause")
+    wait(run, "paused")
+    at = steps(run)[-1]
+    changed = replace(
+        spec, options={**OPTIONS, "continuity": 0.0, "iterations": at + 5}, begin=str(run.checkpoints[-1])
+    )
+    changed.save(run.folder)
+    run.start()
+    wait(run, "done")
+    rows = [json.loads(line) for line in (run.folder / MODEL / "journal.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, at + 6))
+    assert all(("continuity" in row) == (row["step"] <= at) for row in rows)
+
+
+def test_what_goes_wrong_is_told(runs, spec, photos):
+    for wrong, words in (
+        (replace(spec, options={**OPTIONS, "n_features": 0}), "n_features"),
+        (replace(spec, inputs=(str(photos / "nothing.png"),)), "no such file"),
+    ):
+        run = runs.create(wrong)
+        run.start()
+        assert words in wait(run, "failed")["message"]
