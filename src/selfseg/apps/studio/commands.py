@@ -64,7 +64,7 @@ async def order(studio: Studio, wish: m.OrderRun) -> None:
     """Pause, resume, finish or end a run."""
     run = studio.runs.get(wish.run)
     if wish.what == "resume":
-        if not run.alive():
+        if run.status()["state"] not in WORKING:
             await asyncio.to_thread(run.start)
     elif wish.what == "kill":
         await asyncio.to_thread(run.kill)
@@ -83,7 +83,7 @@ async def change(studio: Studio, wish: m.ChangeRun) -> None:
     await _check(studio, spec)
     if run.status()["state"] in ("starting", "learning"):
         await asyncio.to_thread(run.order, "pause")
-        await asyncio.wait_for(_rest(run), PAUSE_WITHIN)
+    await asyncio.to_thread(run.rest, PAUSE_WITHIN)
     if not run.checkpoints:
         fix = "wait for its first checkpoint, or start another run"
         raise UsageError(explain(f"run {run.id}", expected="a checkpoint to go on from", got="none", fix=fix))
@@ -93,11 +93,6 @@ async def change(studio: Studio, wish: m.ChangeRun) -> None:
     replace(spec, begin=str(last), changes=(*spec.changes, note)).save(run.folder)
     await asyncio.to_thread(run.start)
     await studio.tell_run(run)
-
-
-async def _rest(run: Run) -> None:
-    while await asyncio.to_thread(run.alive):
-        await asyncio.sleep(0.05)
 
 
 async def fork(studio: Studio, wish: m.ForkRun) -> None:

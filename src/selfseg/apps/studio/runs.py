@@ -30,6 +30,9 @@ WORKING = frozenset({"starting", "learning", "segmenting"})
 """States in which a process must be alive."""
 
 
+END_WITHIN = 30.0
+"""Seconds that a process has to end once it has said that it is done."""
+
 START_WITHIN = 3.0
 """Seconds between the order to start a process and its number in ``process.json``, at most."""
 
@@ -162,7 +165,8 @@ class Run:
             return False
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start the process, detached, so that it goes on without the server."""
+        """Start the process, detached, so that it goes on without the server; one that is ending is waited for."""
+        self.rest()
         for name in (ORDER,):
             remove(self.folder / name)
         write_json(
@@ -179,6 +183,22 @@ class Run:
             born = 0.0
         write_json(self.folder / PROCESS, {"pid": process.pid, "born": born})
         return process
+
+    def rest(self, seconds: float = END_WITHIN) -> None:
+        """Wait until the process has ended.
+
+        Raises
+        ------
+        UsageError
+            If it is still there after so many seconds.
+        """
+        end = time.monotonic() + seconds
+        while self.alive():
+            if time.monotonic() > end:
+                raise UsageError(
+                    explain(f"run {self.id}", expected="a run at rest", got="one at work", fix="wait, or stop it")
+                )
+            time.sleep(0.05)
 
     def order(self, what: str) -> None:
         """Ask the process to ``pause`` or to ``finish`` after the step that it is at."""
