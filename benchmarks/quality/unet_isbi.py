@@ -26,7 +26,7 @@ from selfseg.measure.kinds import mask_kind
 from selfseg.read.datasets import find_dataset
 
 FIRST_TEST = 15
-THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 
 def sections(data: Path) -> tuple[list, list]:
