@@ -8,35 +8,37 @@ from cyclopts import Parameter
 from selfseg.apps.cli.parameters import Device, Numbers, Quiet, app, verdict
 from selfseg.core.errors import InputError, UsageError, explain
 
+Place = Annotated[
+    Path, Parameter(help="Model folder, or the output folder of `segment`, whose images are then done again.")
+]
+Merge = Annotated[
+    list[str] | None,
+    Parameter(
+        negative="", help="Classes that become one, by their numbers: 3+5; repeatable. The others are renumbered."
+    ),
+]
+Names = Annotated[
+    list[str] | None, Parameter(negative="", help="Name of a class, by its number before the merging: 3=cheetah.")
+]
+Objects = Annotated[int | None, Parameter(help="Parts of a class of fewer pixels go to their neighbour; 0 = none do.")]
+Holes = Annotated[int | None, Parameter(help="Holes of fewer pixels go to what surrounds them; 0 = none do.")]
+NewModel = Annotated[
+    Path | None,
+    Parameter(name=["--out", "-o"], help="Folder of the edited model; without it, the old one is replaced."),
+]
+
 
 @app.command
 def edit(
-    place: Annotated[
-        Path, Parameter(help="Model folder, or the output folder of `segment`, whose images are then done again.")
-    ],
+    place: Place,
     /,
     *,
-    merge: Annotated[
-        list[str] | None,
-        Parameter(
-            negative="",
-            help="Classes that become one, by their numbers: 3+5. May be repeated. The others are renumbered.",
-        ),
-    ] = None,
-    name: Annotated[
-        list[str] | None, Parameter(negative="", help="Name of a class, by its number before the merging: 3=cheetah.")
-    ] = None,
-    remove_objects: Annotated[
-        int | None, Parameter(help="Connected parts of a class of fewer pixels go to their neighbour; 0 = none do.")
-    ] = None,
-    fill_holes: Annotated[
-        int | None, Parameter(help="Holes of fewer pixels go to what surrounds them; 0 = none do.")
-    ] = None,
+    merge: Merge = None,
+    name: Names = None,
+    remove_objects: Objects = None,
+    fill_holes: Holes = None,
     numbers: Numbers = False,
-    out: Annotated[
-        Path | None,
-        Parameter(name=["--out", "-o"], help="Folder of the edited model; without it, it replaces the old one."),
-    ] = None,
+    out: NewModel = None,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> int:
