@@ -62,9 +62,6 @@ class SPWNetConfig(MethodConfig):
     superpixel_sigma: float = Field(default=1.0, ge=0)
     """Smoothing before superpixels are made, in pixels."""
 
-    spacing: tuple[float, ...] = ()
-    """Relative size of a pixel along each spatial axis, for example 5,1,1; empty = the same along all."""
-
     region_label: Literal["mean", "majority"] = "mean"
     """Label of a superpixel: the largest channel of its mean features, or the one that is largest in most of its pixels."""
 
@@ -162,8 +159,6 @@ class SPWNetConfig(MethodConfig):
             not 0 <= low < high <= 1 for low, high in zip(self.patch_window[::2], self.patch_window[1::2], strict=True)
         ):
             raise ValueError("patch_window needs pairs of shares, each 0 <= start < stop <= 1")
-        if self.spacing and min(self.spacing) <= 0:
-            raise ValueError("spacing needs positive numbers")
         return self
 
     def check_axes(self, n_dims: int) -> None:

@@ -7,12 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import psutil
 import torch
 
 from selfseg.core.classes import ClassTable
-from selfseg.core.errors import InputError, UsageError, explain
+from selfseg.core.errors import UsageError, explain
 from selfseg.core.files import remove, write_json
 from selfseg.core.progress import Progress, Silent
 from selfseg.core.seed import derive
@@ -20,6 +18,7 @@ from selfseg.methods._base import Method, MethodConfig, find_method
 from selfseg.pipeline.class_table import order_classes
 from selfseg.pipeline.frame_choice import FrameChoice, take_frames
 from selfseg.pipeline.preview import write_step
+from selfseg.pipeline.room import check_room
 from selfseg.pipeline.spacing import with_spacing
 from selfseg.pipeline.superpixels import OwnSuperpixels
 from selfseg.pipeline.supervision import LabelSet, ScribbleFiles, find_label_set
@@ -146,7 +145,7 @@ class Fitting:
         split = split_sources(data, method.held_out, self.seed)
         precision = choose_precision(device, method.n_steps(len(split.learned)), self.compiled)
         watch = None if self.truth is None else watch_truth(self.truth, data, progress)
-        _check_memory(method, data, device, progress)
+        check_room(method, data, device, progress)
         facts = self._facts(data, split, method.config, precision) | {"sequence": sequence} | own.facts()
         resume = self.folder is not None and self._open(self.folder, facts)
         stream = Stream(split.learned, self.config.batch_size, derive(self.seed, "stream"))
@@ -286,20 +285,3 @@ def _read_run(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def _check_memory(method: Method, data: TrainingSet, device: torch.device, progress: Progress) -> None:
-    """Say what a step will take before it is started, and refuse what cannot fit."""
-    config = method.config
-    largest = sorted((int(np.prod(s.array.shape[1:])) for s in data.samples), reverse=True)[: config.batch_size]
-    pixels = -(-largest[0] * len(largest) // config.accumulate)
-    needed = method.training_bytes(pixels)
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-    estimate = f"a step on {pixels / 1e6:.2f} megapixels takes about {needed / 2**30:.1f} GiB of memory"
-    if needed > free:
-        fix = "shrink the images with a preparation, for example --prepare size=1000, or lower n_features, n_classes or batch_size"
-        raise InputError(
-            explain(estimate, expected=f"at most the {free / 2**30:.1f} GiB that are free", got="more", fix=fix)
-        )
-    if needed > 0.25 * free:
-        progress.say(f"{estimate}, of {free / 2**30:.1f} GiB free")
