@@ -125,7 +125,12 @@ class DeepKMeans(Method):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "fast": {"prepare": "size=160,range", "pretrain_iterations": 80, "iterations": 50, "n_features": 8},
-        "flair": {"prepare": "foreground=0,percentile=50:99.9", "patch": 40},
+        "flair": {
+            "prepare": "foreground=0,percentile=50:99.9,rescale=0.5",
+            "patch": 24,
+            "pretrain_iterations": 60,
+            "iterations": 40,
+        },
         "paper": {
             "prepare": "range",
             "n_clusters": 10,
@@ -144,7 +149,7 @@ class DeepKMeans(Method):
         },
     }
     deviations = (
-        "the network is a convolutional one for pixels: the paper's is fully connected, and pretrained layer by layer",
+        "convolutions for pixels, where the paper has fully connected layers that are pretrained one by one",
         "the terms are means, per value in units of the images' variance and per feature: the paper's lambda is in other units",
     )
 
