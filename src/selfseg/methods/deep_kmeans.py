@@ -124,7 +124,12 @@ class DeepKMeans(Method):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "fast": {"prepare": "size=160,range", "pretrain_iterations": 80, "iterations": 50, "n_features": 8},
-        "flair": {"prepare": "foreground=0,percentile=50:99.9", "patch": 40},
+        "flair": {
+            "prepare": "foreground=0,percentile=50:99.9,rescale=0.5",
+            "patch": 24,
+            "pretrain_iterations": 60,
+            "iterations": 40,
+        },
         "paper": {
             "prepare": "range",
             "n_clusters": 10,
@@ -143,7 +148,7 @@ class DeepKMeans(Method):
         },
     }
     deviations = (
-        "the network is a convolutional one for pixels: the paper's is fully connected, and pretrained layer by layer",
+        "convolutions for pixels, where the paper has fully connected layers that are pretrained one by one",
         "the terms are means, per value in units of the images' variance and per feature: the paper's lambda is in other units",
     )
 
@@ -163,11 +168,9 @@ class DeepKMeans(Method):
         return self.config.classes or self.config.n_clusters
 
     def n_steps(self, n_images: int) -> int:
-        """Return the batches of both phases and of the pass between them; fewer are done if the autoencoder is soon good."""
         return self.phases.n_steps(n_images)
 
     def optimizers(self) -> dict[str, Optimizer]:
-        """Return one for each phase, both over all weights."""
         rates = {"alone": self.config.pretrain_rate, "together": self.config.learning_rate}
         if self.config.optimizer == "sgd":
             return {name: SGD(self.parameters(), lr=rate, momentum=0.9, nesterov=True) for name, rate in rates.items()}
@@ -260,13 +263,11 @@ class DeepKMeans(Method):
         self.space.moving.keep(self.phases.progress())
 
     def status(self) -> dict[str, float]:
-        """Return the phase, and in the last one inertia, way of the centres and share of the smallest cluster."""
         if self.phases.now != TOGETHER:
             return {"phase": self.phases.now + 1}
         return {"phase": TOGETHER + 1, **self.space.moving.figures()}
 
     def stop_reason(self) -> str | None:
-        """Stop after the passes of the joint training, which comes early where the autoencoder was soon good enough."""
         done = self.phases.now == TOGETHER and self.phases.done()
         return "the autoencoder was good enough early, and the joint training is done" if done else None
 
@@ -293,7 +294,6 @@ class DeepKMeans(Method):
         return super().pictures(image) | {"k-means on pixels": by_pixel[0] + 1, "before joint training": before[0] + 1}
 
     def training_bytes(self, n_pixels: int) -> int:
-        """Estimate from the maps that autoencoder and distances keep for the backward pass."""
         config = self.config
         n_pixels = min(n_pixels, (config.patch or n_pixels) ** self.n_dims * config.batch_size)
         masked = self.n_classes * (16 * config.width + config.n_features) if config.masked else 0
