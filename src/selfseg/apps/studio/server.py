@@ -20,8 +20,9 @@ from selfseg.apps.studio.messages import WISHES, Notice, schema
 from selfseg.apps.studio.project import EXPORTS
 from selfseg.apps.studio.recipes import as_command, as_python
 from selfseg.apps.studio.results import need_result
-from selfseg.apps.studio.runs import PREVIEWS, Spec
+from selfseg.apps.studio.runs import PREVIEWS
 from selfseg.apps.studio.security import Access, Guard, confine
+from selfseg.apps.studio.spec import Spec
 from selfseg.apps.studio.states import EDITS, edits_of, write_edits
 from selfseg.apps.studio.studio import Studio
 from selfseg.apps.studio.volumes import as_nifti
