@@ -8,7 +8,7 @@ import pytest
 from selfseg.apps.studio.formats import OWN, further_formats, label_kinds
 from selfseg.apps.studio.forms import describe_methods
 from selfseg.apps.studio.recipes import as_command, as_python
-from selfseg.apps.studio.runs import Spec
+from selfseg.apps.studio.spec import Spec
 from selfseg.apps.studio.volumes import as_nifti
 from selfseg.core.errors import InputError
 from selfseg.methods._base import build_config, find_method, method_names

@@ -8,7 +8,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from selfseg.apps.studio.results import find_result
-from selfseg.apps.studio.runs import MODEL, Runs, Spec
+from selfseg.apps.studio.runs import MODEL, Runs
+from selfseg.apps.studio.spec import Spec
 from selfseg.core.errors import UsageError
 from selfseg.pipeline import Segmenter
 

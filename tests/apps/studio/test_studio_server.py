@@ -13,9 +13,10 @@ from starlette.testclient import TestClient
 
 from selfseg.apps.studio.formats import further_formats
 from selfseg.apps.studio.messages import WISHES, schema
-from selfseg.apps.studio.runs import MODEL, PROCESS, STATUS, Runs, Spec
+from selfseg.apps.studio.runs import MODEL, PROCESS, STATUS, Runs
 from selfseg.apps.studio.security import Access
 from selfseg.apps.studio.server import make_app
+from selfseg.apps.studio.spec import Spec
 from selfseg.apps.studio.studio import Studio
 from selfseg.core.files import write_json
 from selfseg.pipeline import load

@@ -105,3 +105,34 @@ def test_leaves_and_probabilities_of_a_result(project, run):
     assert find_result(run.folder, "photo0", 1) is None
     with pytest.raises(InputError, match="none yet"):
         need_result(run.folder, "nobody", 0)
+
+
+def test_the_server_answers_with_tiles_tables_and_volumes(project, run):
+    from starlette.testclient import TestClient
+
+    from selfseg.apps.studio.security import Access
+    from selfseg.apps.studio.server import make_app
+    from selfseg.apps.studio.studio import Studio
+
+    studio = Studio(project)
+    client = TestClient(make_app(studio, Access(8123, token="t")), base_url="http://127.0.0.1:8123")
+    headers = {"Authorization": "Bearer t"}
+    place = "axis=z&frame=0&index=0&level=0&x=0&y=0"
+    facts = client.get("/api/picture?name=photo0", headers=headers).json()
+    assert (facts["width"], facts["height"], facts["channels"], facts["bits"]) == (52, 40, 3, 8)
+    tile = client.get(f"/tiles/image?name=photo0&channels=0,1,2&{place}", headers=headers)
+    assert np.array_equal(
+        np.frombuffer(tile.content, np.uint8).reshape(40, 52, 3), studio.pictures.get("photo0").image.data
+    )
+    assert client.get("/api/thumbnail?name=photo0", headers=headers).content[1:4] == b"PNG"
+    for wrong in (
+        f"/tiles/image?name=nobody&channels=0&{place}",
+        f"/tiles/image?name=photo0&channels=7&{place}",
+        f"/tiles/leaves?run=009&name=photo0&{place}",
+        "/api/tree?run=001&name=../photo0",
+        "/api/preview?run=001&step=77",
+        "/api/volume.nii?name=photo0",
+        "/api/volume.nii?name=photo0&frame=9",
+    ):
+        answer = client.get(wrong, headers=headers)
+        assert answer.status_code == 400 and "expected" in answer.json()["error"], wrong

@@ -10,8 +10,9 @@ from selfseg.apps.studio.formats import OWN, label_kinds
 from selfseg.apps.studio.messages import Apply, Export, Job
 from selfseg.apps.studio.project import EXPORTS, Project
 from selfseg.apps.studio.results import find_result
-from selfseg.apps.studio.runs import SPEC, Run, read_json
+from selfseg.apps.studio.runs import Run, read_json
 from selfseg.apps.studio.security import confine
+from selfseg.apps.studio.spec import SPEC
 from selfseg.apps.studio.states import edits_of, learned_table, write_edits
 from selfseg.core.errors import SelfsegError, UsageError, explain
 from selfseg.core.files import write_json

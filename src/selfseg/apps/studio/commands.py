@@ -9,7 +9,8 @@ from selfseg.apps.studio import messages as m
 from selfseg.apps.studio.carrying import apply_to_folder, export_run
 from selfseg.apps.studio.events import SCRIBBLES, check
 from selfseg.apps.studio.hints import write_hints
-from selfseg.apps.studio.runs import WORKING, Run, Spec, step_of
+from selfseg.apps.studio.runs import WORKING, Run, step_of
+from selfseg.apps.studio.spec import Spec
 from selfseg.apps.studio.splitting import find_split
 from selfseg.apps.studio.states import class_rows, edits_of, learned_table, visible_strokes
 from selfseg.apps.studio.studio import Studio

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from selfseg.apps.studio.project import RUNS, Project
-from selfseg.apps.studio.runs import Run, Runs, Spec
+from selfseg.apps.studio.runs import Run, Runs
+from selfseg.apps.studio.spec import Spec
 
 PREPARE = "size=1600,range"
 """Pictures that are larger are looked at smaller first: what is quick is seen first, and other runs can take all pixels."""

@@ -5,76 +5,22 @@ Messages are JSON objects with a `type`. What cannot be read, or has a field too
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
-Byte = Annotated[int, Field(ge=0, le=255)]
-ClassId = Annotated[int, Field(ge=1, le=65535)]
-
-
-class _Message(BaseModel):
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-
-class Rename(_Message):
-    """Give a class a name."""
-
-    op: Literal["rename"]
-    id: ClassId
-    name: Annotated[str, Field(min_length=1, max_length=200)]
+from selfseg.apps.studio.operations import (
+    ClassId,
+    ClearStrokes,
+    Ignore,
+    Level,
+    MergeClasses,
+    Message,
+    Recolour,
+    Rename,
+    Stroke,
+)
 
 
-class Recolour(_Message):
-    """Give a class a colour."""
-
-    op: Literal["recolour"]
-    id: ClassId
-    rgba: tuple[Byte, Byte, Byte, Byte]
-
-
-class MergeClasses(_Message):
-    """Make all of one class part of another."""
-
-    op: Literal["merge"]
-    source: ClassId
-    target: ClassId
-
-
-class Ignore(_Message):
-    """Leave a class out of the labels (0), or take it in again."""
-
-    op: Literal["ignore"]
-    id: ClassId
-    on: bool
-
-
-class Level(_Message):
-    """Cut the merge tree here, in all pictures of the model; -1 = the labels as they were learned."""
-
-    op: Literal["level"]
-    level: Annotated[float, Field(ge=-1, allow_inf_nan=False)]
-
-
-class Stroke(_Message):
-    """A scribble: this is of that class."""
-
-    op: Literal["stroke"]
-    image: str
-    frame: Annotated[int, Field(ge=0)] = 0
-    plane: Annotated[int, Field(ge=0)] = 0
-    value: Annotated[int, Field(ge=0, le=254)]
-    radius: Annotated[float, Field(gt=0, le=500)]
-    points: Annotated[list[tuple[float, float]], Field(min_length=1, max_length=20000)]
-    """(Y, X) in pixels; (0, 0) is the outer corner of the first one."""
-
-
-class ClearStrokes(_Message):
-    """Take all scribbles of a picture away."""
-
-    op: Literal["clear"]
-    image: str
-
-
-class StartRun(_Message):
+class StartRun(Message):
     """Learn with a method and segment all pictures."""
 
     type: Literal["start"]
@@ -83,13 +29,13 @@ class StartRun(_Message):
     preset: str = "default"
     n_classes: Annotated[int, Field(ge=1, le=255)] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     images: list[str] | None = None
     """Names of the pictures to learn from; None = all."""
     use_scribbles: bool = False
 
 
-class OrderRun(_Message):
+class OrderRun(Message):
     """Pause a run, go on with it, let it finish now with what it has learned, or end it at once."""
 
     type: Literal["order"]
@@ -97,26 +43,26 @@ class OrderRun(_Message):
     what: Literal["pause", "resume", "finish", "kill"]
 
 
-class ChangeRun(_Message):
+class ChangeRun(Message):
     """Change options of a run while it learns: it pauses at a checkpoint and goes on from there with the new ones."""
 
     type: Literal["change"]
     run: str
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     n_classes: Annotated[int, Field(ge=1, le=255)] | None = None
 
 
-class ForkRun(_Message):
+class ForkRun(Message):
     """Begin another run from a checkpoint of this one."""
 
     type: Literal["fork"]
     run: str
     step: Annotated[int, Field(ge=0)]
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     n_classes: Annotated[int, Field(ge=1, le=255)] | None = None
 
 
-class NameRun(_Message):
+class NameRun(Message):
     """Give a run a name."""
 
     type: Literal["name_run"]
@@ -124,14 +70,14 @@ class NameRun(_Message):
     name: Annotated[str, Field(min_length=1, max_length=200)]
 
 
-class RemoveRun(_Message):
+class RemoveRun(Message):
     """Put a run away."""
 
     type: Literal["remove"]
     run: str
 
 
-class EditRun(_Message):
+class EditRun(Message):
     """Do something to the classes of a run by hand."""
 
     type: Literal["edit"]
@@ -139,7 +85,7 @@ class EditRun(_Message):
     operation: Annotated[Rename | Recolour | MergeClasses | Ignore | Level, Field(discriminator="op")]
 
 
-class SplitClass(_Message):
+class SplitClass(Message):
     """Cluster one class alone."""
 
     type: Literal["split"]
@@ -148,21 +94,21 @@ class SplitClass(_Message):
     parts: Annotated[int, Field(ge=2, le=12)] = 2
 
 
-class Scribble(_Message):
+class Scribble(Message):
     """Draw, or clear."""
 
     type: Literal["scribble"]
     operation: Annotated[Stroke | ClearStrokes, Field(discriminator="op")]
 
 
-class Turn(_Message):
+class Turn(Message):
     """Undo or redo the last thing that was done by hand in a run, or to the scribbles."""
 
     type: Literal["undo", "redo"]
     scope: str
 
 
-class Want(_Message):
+class Want(Message):
     """Segment a picture (a frame of it) that has no result in this run yet."""
 
     type: Literal["want"]
@@ -171,7 +117,7 @@ class Want(_Message):
     frame: Annotated[int, Field(ge=0)] = 0
 
 
-class Export(_Message):
+class Export(Message):
     """Write edited labels of these pictures (None = all) in some formats."""
 
     type: Literal["export"]
@@ -180,7 +126,7 @@ class Export(_Message):
     formats: list[str]
 
 
-class Apply(_Message):
+class Apply(Message):
     """Segment another folder with a run's model and edits, and write it in some formats."""
 
     type: Literal["apply"]
@@ -208,7 +154,7 @@ Wish = Annotated[
 """What the page may say."""
 
 
-class ProjectState(_Message):
+class ProjectState(Message):
     """The project: its pictures and what can be done with them."""
 
     type: Literal["project"] = "project"
@@ -223,14 +169,14 @@ class ProjectState(_Message):
     can_redo: bool
 
 
-class Methods(_Message):
+class Methods(Message):
     """The methods and the forms of their options."""
 
     type: Literal["methods"] = "methods"
     methods: list[dict[str, Any]]
 
 
-class ClassRow(_Message):
+class ClassRow(Message):
     """One class as edited."""
 
     id: int
@@ -242,7 +188,7 @@ class ClassRow(_Message):
     """Channels of the model's probabilities that belong to it."""
 
 
-class RunState(_Message):
+class RunState(Message):
     """A run as it is now."""
 
     type: Literal["run"] = "run"
@@ -273,14 +219,14 @@ class RunState(_Message):
     can_redo: bool
 
 
-class Removed(_Message):
+class Removed(Message):
     """A run was put away."""
 
     type: Literal["removed"] = "removed"
     run: str
 
 
-class Figures(_Message):
+class Figures(Message):
     """New lines of a run's journal: step, seconds, every loss term, counts. With `whole`, they take the place of all before."""
 
     type: Literal["figures"] = "figures"
@@ -289,7 +235,7 @@ class Figures(_Message):
     whole: bool = False
 
 
-class Preview(_Message):
+class Preview(Message):
     """A new picture of what a run shows now."""
 
     type: Literal["preview"] = "preview"
@@ -298,7 +244,7 @@ class Preview(_Message):
     areas: list[dict[str, Any]]
 
 
-class Job(_Message):
+class Job(Message):
     """An export, or another folder being segmented."""
 
     type: Literal["job"] = "job"
@@ -312,7 +258,7 @@ class Job(_Message):
     failures: list[tuple[str, str]]
 
 
-class Notice(_Message):
+class Notice(Message):
     """One line for the person."""
 
     type: Literal["notice"] = "notice"

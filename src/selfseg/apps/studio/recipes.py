@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from selfseg.apps.studio.runs import Spec
+from selfseg.apps.studio.spec import Spec
 from selfseg.refine.edits import AS_LEARNED, Edits
 
 

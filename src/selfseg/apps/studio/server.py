@@ -20,8 +20,9 @@ from selfseg.apps.studio.messages import WISHES, Notice, schema
 from selfseg.apps.studio.project import EXPORTS
 from selfseg.apps.studio.recipes import as_command, as_python
 from selfseg.apps.studio.results import need_result
-from selfseg.apps.studio.runs import PREVIEWS, Spec
+from selfseg.apps.studio.runs import PREVIEWS
 from selfseg.apps.studio.security import Access, Guard, confine
+from selfseg.apps.studio.spec import Spec
 from selfseg.apps.studio.states import EDITS, edits_of, write_edits
 from selfseg.apps.studio.studio import Studio
 from selfseg.apps.studio.volumes import as_nifti
@@ -56,6 +57,7 @@ def make_app(studio: Studio, access: Access) -> FastAPI:
     _pages(app, studio)
     _tiles(app, studio)
     _tables(app, studio)
+    _volumes(app, studio)
     _files(app, studio)
     _socket(app, studio)
     return app
@@ -132,20 +134,6 @@ def _tables(app: FastAPI, studio: Studio) -> None:
         leaves = need_result(found.folder, name, frame).leaves()
         return Response(edits_of(studio.project, found).classes(leaves).astype("<u2").tobytes(), media_type=RAW)
 
-    @app.get("/api/volume.nii")
-    def volume(name: Name, frame: int = 0) -> Response:
-        picture = studio.pictures.get(name)
-        if not 0 <= frame < len(picture.data):
-            raise InputError(explain(f"frame {frame}", expected="one of the picture", got="none", fix="choose another"))
-        grey = picture.data[frame].mean(-1).astype(picture.data.dtype)
-        return Response(as_nifti(grey, picture.image.spacing), media_type=RAW)
-
-    @app.get("/api/labels.nii")
-    def label_volume(run: str, name: Name, frame: int = 0) -> Response:
-        found = studio.runs.get(run)
-        labels = edits_of(studio.project, found).labels(need_result(found.folder, name, frame).leaves())
-        return Response(as_nifti(labels, studio.pictures.get(name).image.spacing), media_type=RAW)
-
     @app.get("/api/preview")
     def preview(run: str, step: int) -> Response:
         file = studio.runs.get(run).folder / PREVIEWS / f"step-{step:06d}.png"
@@ -161,6 +149,22 @@ def _tables(app: FastAPI, studio: Studio) -> None:
         return JSONResponse(
             {"python": as_python(spec, found.model, edits), "command": as_command(spec, found.model, edits, path)}
         )
+
+
+def _volumes(app: FastAPI, studio: Studio) -> None:
+    @app.get("/api/volume.nii")
+    def volume(name: Name, frame: int = 0) -> Response:
+        picture = studio.pictures.get(name)
+        if not 0 <= frame < len(picture.data):
+            raise InputError(explain(f"frame {frame}", expected="one of the picture", got="none", fix="choose another"))
+        grey = picture.data[frame].mean(-1).astype(picture.data.dtype)
+        return Response(as_nifti(grey, picture.image.spacing), media_type=RAW)
+
+    @app.get("/api/labels.nii")
+    def label_volume(run: str, name: Name, frame: int = 0) -> Response:
+        found = studio.runs.get(run)
+        labels = edits_of(studio.project, found).labels(need_result(found.folder, name, frame).leaves())
+        return Response(as_nifti(labels, studio.pictures.get(name).image.spacing), media_type=RAW)
 
 
 def _files(app: FastAPI, studio: Studio) -> None:

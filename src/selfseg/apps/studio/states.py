@@ -11,7 +11,8 @@ from selfseg.apps.studio.events import SCRIBBLES, fold
 from selfseg.apps.studio.messages import ClassRow, Preview, ProjectState, RunState
 from selfseg.apps.studio.project import Project
 from selfseg.apps.studio.results import FACTS, read_table
-from selfseg.apps.studio.runs import PREVIEWS, Run, Spec, read_json, step_of
+from selfseg.apps.studio.runs import PREVIEWS, Run, read_json, step_of
+from selfseg.apps.studio.spec import Spec
 from selfseg.core.classes import ClassTable
 from selfseg.core.files import write_json
 from selfseg.refine.edits import Edits, Merge

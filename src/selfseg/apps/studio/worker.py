@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from selfseg.apps.studio.previews import write_live_preview
-from selfseg.apps.studio.runs import MODEL, ORDER, STATUS, Spec, read_json
+from selfseg.apps.studio.runs import MODEL, ORDER, STATUS, read_json
 from selfseg.apps.studio.segmenting import store_results
+from selfseg.apps.studio.spec import Spec
 from selfseg.core.errors import Interrupted, SelfsegError
 from selfseg.core.files import remove, write_json
 from selfseg.pipeline.run import load
