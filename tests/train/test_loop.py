@@ -166,3 +166,11 @@ def test_precision_of_a_cpu_follows_its_hardware():
     assert chosen.bf16 == has_fast_bf16(torch.device("cpu"))
     assert not chosen.compiled
     assert choose_device("cpu").type == "cpu"
+
+
+def test_volumes_are_learned_in_float32_on_a_cpu(monkeypatch):
+    monkeypatch.setattr("selfseg.train.precision.has_fast_bf16", lambda device: True)
+    monkeypatch.delenv("SELFSEG_BF16", raising=False)
+    assert choose_precision(torch.device("cpu"), 10, n_dims=2).bf16
+    assert not choose_precision(torch.device("cpu"), 10, n_dims=3).bf16
+    assert choose_precision(torch.device("cuda"), 10, compiled=False, n_dims=3).bf16

@@ -143,7 +143,7 @@ class Fitting:
         for name, prepared in data.prepared:
             own.give(method, data.preparation, name, prepared)
         split = split_sources(data, method.held_out, self.seed)
-        precision = choose_precision(device, method.n_steps(len(split.learned)), self.compiled)
+        precision = choose_precision(device, method.n_steps(len(split.learned)), self.compiled, data.n_dims)
         watch = None if self.truth is None else watch_truth(self.truth, data, progress)
         check_room(method, data, device, progress)
         facts = self._facts(data, split, method.config, precision) | {"sequence": sequence} | own.facts()
