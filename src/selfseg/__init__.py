@@ -11,6 +11,8 @@ The short way in: ``selfseg.segment("photo.jpg").save("out/")``. A model that is
 """
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -45,3 +47,19 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*__all__, *_STAGES])
+
+
+class _Package(ModuleType):
+    """This package, where ``selfseg.predict`` stays the function: importing the stage of that name would put itself in its place."""
+
+    @property
+    def predict(self) -> Any:
+        """Segment images into a folder: `pipeline.run.predict`."""
+        return __getattr__("predict")
+
+    @predict.setter
+    def predict(self, stage: ModuleType) -> None:
+        pass
+
+
+sys.modules[__name__].__class__ = _Package
