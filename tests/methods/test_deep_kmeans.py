@@ -229,7 +229,7 @@ def test_journal_and_history_tell_of_centres_and_inertia(tmp_path):
 
 def test_pictures_of_before_and_of_the_rebuilt_image():
     method, stream, _ = trained(pretrain_iterations=80, n_clusters=3)
-    shown = method.pictures(stream.batch(0).images[0])
+    shown = {name: picture.numpy() for name, picture in method.pictures(stream.batch(0).images[0]).items()}
     assert set(shown) == {"k-means on pixels", "before joint training", "reconstruction"}
     size = stream.batch(0).images.shape[2:]
     for name in ("k-means on pixels", "before joint training"):

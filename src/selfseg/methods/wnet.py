@@ -24,7 +24,7 @@ from selfseg.losses.reconstruction import reconstruction
 from selfseg.losses.soft_ncut import soft_ncut
 from selfseg.losses.window_affinity import window_affinity
 from selfseg.methods._base import Batch, Method, MethodConfig
-from selfseg.nets.population import calibrate_batch_norms, give_unit_variance
+from selfseg.nets.population import calibrate_batch_norms, give_unit_variance, lifts_to_win
 from selfseg.nets.unet import UNet, UNetShape
 from selfseg.regions.closest import merge_by_cut
 from selfseg.sample.windows import random_windows
@@ -141,6 +141,7 @@ class WNet(Method):
     Config = WNetConfig
     config: WNetConfig
     class_of: Tensor
+    lift: Tensor
     batches_done: Tensor
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -172,6 +173,7 @@ class WNet(Method):
         self.encoder = UNet(n_channels, config.k, shape)
         self.decoder = UNet(config.k, n_channels, shape)
         self.register_buffer("class_of", torch.arange(config.k))  # segment -> class, -1 = dropped
+        self.register_buffer("lift", torch.zeros(config.k))  # raises segments that win nowhere but must
         self.register_buffer("batches_done", torch.zeros((), dtype=torch.int64))
         self._optimizers: dict[str, Optimizer] = {}
 
@@ -213,7 +215,7 @@ class WNet(Method):
 
     def segments(self, images: Tensor) -> Tensor:
         """Return the encoder's soft segments ``[B K *S]`` of ``[B C *S]``."""
-        return self.encoder(images).float().softmax(1)
+        return (self.encoder(images).float() + self.lift.view(1, -1, *(1,) * self.n_dims)).softmax(1)
 
     def rebuild(self, images: Tensor) -> Tensor:
         return self.decoder(self.segments(images)).float()
@@ -256,9 +258,12 @@ class WNet(Method):
         """Fix the statistics of batch norms, drop dead segments, and merge to `classes` if asked: always the pair that cuts most."""
         self.eval()
         calibrate_batch_norms(self, lambda: (self.decoder(self.segments(batch.images)) for batch in batches()))
+        wanted = self.config.classes
+        if wanted is not None:
+            rows = ((self.segments(batch.images).log(), batch.valid) for batch in batches())
+            self.lift += lifts_to_win(rows, wanted, self.config.min_share).to(self.lift)
         areas, between, volume = association_sums(self._hard(batches))
         alive = areas > self.config.min_share * areas.sum()
-        wanted = self.config.classes
         if not bool(alive.any()) or (wanted is not None and int(alive.sum()) < wanted):
             alive[areas.argsort(descending=True, stable=True)[: wanted or 1]] = True
         living = alive.nonzero().flatten()
@@ -277,12 +282,12 @@ class WNet(Method):
     def assign(self, images: Tensor) -> Tensor:
         """Return the probabilities of the living segments, summed within merged classes: ``[B K *S]``."""
         self.encoder.eval()
-        response = self.encoder(images).float()
+        probabilities = self.segments(images)
         self.encoder.train(self.training)
         if self.training:
-            return response.softmax(1)
+            return probabilities
         living = (self.class_of >= 0).nonzero().flatten()
-        probabilities = response[:, living].softmax(1)
+        probabilities = probabilities[:, living] / probabilities[:, living].sum(1, keepdim=True).clamp(min=1e-30)
         merged = probabilities.new_zeros(len(images), self.n_classes, *probabilities.shape[2:])
         return merged.index_add_(1, self.class_of[living], probabilities)
 

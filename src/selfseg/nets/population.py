@@ -4,9 +4,12 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from selfseg.regions.closest import winning_offsets
 
 
 @torch.no_grad()
@@ -54,3 +57,33 @@ def give_unit_variance(layer: nn.Module, response: Tensor) -> None:
     scale = torch.where(deviation > 1e-6, 1 / deviation.clamp(min=1e-6), torch.ones_like(deviation))
     bias.copy_((bias - response.float().mean(axes)) * scale)
     weight.mul_(scale.reshape(-1, *(1,) * (weight.ndim - 1)))
+
+
+MOST_PIXELS = 200_000
+"""Pixels that decide which clusters win; of more, every n-th is looked at."""
+
+
+def lifts_to_win(rows: Iterable[tuple[Tensor, Tensor | None]], wanted: int, least: float) -> Tensor:
+    """Return what must be added to the logits so that at least `wanted` of the clusters win somewhere (`regions.closest.winning_offsets`).
+
+    Parameters
+    ----------
+    rows
+        Logits ``[B K *S]`` of each batch, and which of its pixels count ``[B *S]``; None = all.
+    wanted
+        From 1 to K.
+    least
+        Share of the pixels that a cluster must exceed to count as living.
+
+    Returns
+    -------
+    Tensor
+        ``[K]`` float64; zeros where enough win as they are.
+    """
+    columns = []
+    for logits, valid in rows:
+        flat = logits.movedim(1, 0).flatten(1)
+        columns.append(flat if valid is None else flat[:, valid.flatten()])
+    thinning = -(-sum(each.shape[1] for each in columns) // MOST_PIXELS)
+    chosen = torch.cat([each[:, ::thinning] for each in columns], 1).clamp(min=-50).cpu().double().numpy()
+    return torch.from_numpy(winning_offsets(chosen, np.ones(chosen.shape[1]), wanted, least))

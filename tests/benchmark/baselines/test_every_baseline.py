@@ -39,7 +39,7 @@ def test_the_baselines_of_the_table_are_found():
 
 def test_an_unknown_baseline_is_refused_with_the_names_of_the_known():
     for name in ("nothing", "_pixels", "_base"):
-        with pytest.raises(UsageError, match=r"expected one of felzenszwalb, .*slic_merge") as caught:
+        with pytest.raises(UsageError, match=r"expected one of bright_outliers, felzenszwalb, .*slic_merge") as caught:
             find_baseline(name)
         assert "\n" not in str(caught.value)
 

@@ -1,6 +1,8 @@
 """Every method as a form: what it is, its presets, and for each option of its `Config` the kind, bounds, default and meaning."""
 
 import inspect
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from selfseg.methods._base import Method, find_method, method_names
@@ -23,9 +25,15 @@ def _described(name: str, method: type[Method]) -> dict[str, Any]:
         "text": text.partition("\n")[0],
         "more": text.partition("\n")[2].strip(),
         "uses_hints": method.uses_hints,
-        "presets": {"default": {}, **{key: dict(values) for key, values in method.presets.items()}},
+        "presets": {"default": {}, **{key: _plain(values) for key, values in method.presets.items()}},
         "fields": [_field(key, entry) for key, entry in schema["properties"].items()],
     }
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a preset as JSON has them: lists for tuples."""
+    plain: dict[str, Any] = json.loads(json.dumps(dict(values)))
+    return plain
 
 
 def _field(name: str, entry: dict[str, Any]) -> dict[str, Any]:
