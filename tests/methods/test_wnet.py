@@ -101,7 +101,7 @@ def test_a_picture_of_three_tones_falls_into_them():
     truth[(y - 24) ** 2 + (x - 32) ** 2 < 144] = 2
     rng = np.random.default_rng(0)
     picture = np.array([[60, 60, 60], [120, 130, 110], [220, 200, 190]])[truth] + rng.normal(0, 5, (48, 64, 3))
-    options = {**SMALL, "width": 8, "iterations": 120}
+    options = {**SMALL, "width": 8, "iterations": 60, "up": "linear"}
     model = Segmenter("wnet", n_classes=3, options=options).fit(np.clip(picture, 0, 255).astype(np.uint8))
     labels = model.predict(np.clip(picture, 0, 255).astype(np.uint8)).labels
     right = sum(max(int(((labels == k) & (truth == t)).sum()) for t in range(3)) for k in (1, 2, 3))
