@@ -21,6 +21,7 @@ from selfseg.benchmark.baselines._base import find_baseline
 from selfseg.core.image import Image
 from selfseg.measure import foreground_scores
 from selfseg.pipeline import Segmenter
+from selfseg.pipeline.segmenting import How
 from selfseg.read import read_image
 from selfseg.read.frames import StackFrames
 
@@ -34,7 +35,7 @@ def method_labels(spec: str, volume: Image, options: argparse.Namespace) -> tupl
     begun = time.perf_counter()
     model.fit(volume, slices="z", n_frames=options.frames)
     learned = time.perf_counter()
-    labels = model.predict_image(volume, slices=options.slices).labels
+    labels = model.predict_image(volume, How(slices=options.slices)).labels
     return labels, learned - begun, time.perf_counter() - learned
 
 
