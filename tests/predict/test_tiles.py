@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from selfseg.predict import tilewise
+from selfseg.predict import whole as whole_image
 from selfseg.predict.tiles import Grid, make_grid, tile_plan
 from selfseg.predict.tilewise import BLEND, TileWise, exact_grid, memory_budget, plan_grid
 from selfseg.predict.whole import predict
@@ -96,8 +98,8 @@ def test_tiled_is_whole(shape, context):
 
 def test_tiles_of_a_method_that_wants_the_whole_image_are_blended(monkeypatch):
     monkeypatch.setitem(BLEND, 2, 8)
-    monkeypatch.setattr("selfseg.predict.tilewise.memory_budget", lambda memory, device=None: memory)
-    monkeypatch.setattr("selfseg.predict.whole.memory_budget", lambda memory, device=None: memory)
+    monkeypatch.setattr(tilewise, "memory_budget", lambda memory, device=None: memory)
+    monkeypatch.setattr(whole_image, "memory_budget", lambda memory, device=None: memory)
     image = np.random.default_rng(0).random((1, 150, 170)).astype(np.float32)
     method = Blur(4, whole=True)
     whole = predict(method, image, memory=10**9)

@@ -259,9 +259,6 @@ class WNet(Method):
         self.eval()
         calibrate_batch_norms(self, lambda: (self.decoder(self.segments(batch.images)) for batch in batches()))
         wanted = self.config.classes
-        if wanted is not None:
-            rows = ((self.segments(batch.images).log(), batch.valid) for batch in batches())
-            self.lift += lifts_to_win(rows, wanted, self.config.min_share).to(self.lift)
         areas, between, volume = association_sums(self._hard(batches))
         alive = areas > self.config.min_share * areas.sum()
         if not bool(alive.any()) or (wanted is not None and int(alive.sum()) < wanted):
@@ -271,6 +268,9 @@ class WNet(Method):
         groups = torch.from_numpy(merge_by_cut(inside, sizes, wanted or len(living)))
         self.class_of.fill_(-1)
         self.class_of[living] = groups.to(self.class_of.device)
+        if wanted is not None:
+            rows = ((self.assign(batch.images).log(), batch.valid) for batch in batches())
+            self.lift[living] += lifts_to_win(rows, wanted, self.config.min_share)[groups].to(self.lift)
 
     def _hard(self, batches: Callable[[], Iterable[Batch]]) -> Iterator[tuple[Tensor, Affinity]]:
         """Yield the segments with each pixel for its likeliest alone (where the encoder is not sure, overlap is no likeness)."""
