@@ -245,9 +245,9 @@ def test_python_and_the_command_line_repeat_it(page, project, run, photos, tmp_p
 def test_scribbles_are_kept_undone_and_drawn(page, project, run):
     stroke = {"op": "stroke", "image": "photo0", "value": 2, "radius": 3, "points": [[5, 5], [9, 20]]}
     page.say(type="scribble", operation=stroke)
-    assert len(page.hear("project")["strokes"]) == 1
+    assert len(page.hear("project", can_undo=True)["strokes"]) == 1
     page.say(type="undo", scope="scribbles")
-    told = page.hear("project")
+    told = page.hear("project", can_redo=True)
     assert told["strokes"] == [] and told["can_redo"]
 
 
