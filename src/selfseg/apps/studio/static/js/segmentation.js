@@ -38,7 +38,9 @@ class Segmentation {
 
   constructor(run, name, frame, tree) {
     Object.assign(this, { run, name, frame, tree });
-    this.revision = null;
+    this.revision = null; // that of the classes, or of those that are being fetched
+    this.fetching = null;
+    this.turn = 0;
     this.classes = null; // class of each leaf after merges and splits
     this.labels = null; // what the last `paint` made of them
     this.version = 0; // grows when the tables change
@@ -47,12 +49,25 @@ class Segmentation {
     this.groups = new Uint32Array(TABLE_WIDTH * rows);
   }
 
-  // Fetch the classes of the leaves if merges or splits changed them.
-  async refresh(revision) {
-    if (this.revision === revision) return;
-    const { run, name, frame } = this;
-    this.classes = new Uint16Array(await bytes("/api/classes", { run, name, frame }));
+  // Fetch the classes of the leaves if merges or splits changed them. Of several fetches the last one counts: a step and its
+  // undoing may both be on their way, and the answer to the first may come when it is no longer wanted.
+  refresh(revision) {
+    if (this.revision === revision) return this.fetching;
     this.revision = revision;
+    this.fetching = this.fetchClasses(++this.turn);
+    return this.fetching;
+  }
+
+  async fetchClasses(turn) {
+    const { run, name, frame } = this;
+    try {
+      const classes = new Uint16Array(await bytes("/api/classes", { run, name, frame }));
+      if (turn !== this.turn) return this.fetching;
+      this.classes = classes;
+    } catch (error) {
+      if (turn === this.turn) this.revision = null;
+      throw error;
+    }
   }
 
   // While the slider moves, the lines are those of the regions, so that one sees what will merge.
