@@ -96,6 +96,20 @@ def test_region_merging_from_the_command_line(photos, tmp_path):
     assert len(json.loads((tmp_path / "out" / "classes.json").read_text())) == 3
 
 
+def test_nothing_is_segmented_outside_of_a_mask(photos, tmp_path):
+    mask = np.zeros((40, 52), np.uint8)
+    mask[:, :30] = 1
+    Pillow.fromarray(mask).save(tmp_path / "mask.png")
+    words = ("--method", "region_merging", "--classes", 2, "--quiet", "--mask", tmp_path / "mask.png")
+    assert run("segment", photos / "img2.png", "-o", tmp_path / "out", *words) == 0
+    inside = tifffile.imread(tmp_path / "out" / "labels" / "img2.tif") > 0
+    np.testing.assert_array_equal(inside, mask > 0)
+    again = ("predict", tmp_path / "out" / "model", photos / "img2.png", "-o", tmp_path / "again", "--quiet")
+    assert run(*again, "--mask", tmp_path / "mask.png") == 0
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "again" / "labels" / "img2.tif") > 0, mask > 0)
+    assert run(*again, "--mask", tmp_path / "none.png") == 1
+
+
 def test_scribbles_name_their_classes(photos, tmp_path):
     marks = np.full((40, 52), 255, np.uint8)
     marks[2:5, 2:20], marks[18:22, 24:28] = 0, 7

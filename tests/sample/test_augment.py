@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from selfseg.core.errors import UsageError
-from selfseg.sample.augment import Augmentation, labelled_parts, random_views, vary_grey, view_coordinates
+from selfseg.sample.augment import Augmentation, add_noise, labelled_parts, random_views, vary_grey, view_coordinates
 from selfseg.sample.deform import identity_grid
 from selfseg.sample.stream import Batch
 
@@ -100,3 +100,19 @@ def test_parts_leave_the_padding_and_invalid_pixels_out():
     assert hints[2, 3] == -1 and int((hints < 0).sum()) == 1
     with pytest.raises(UsageError, match="labels"):
         labelled_parts(Batch(torch.rand(1, 1, 4, 4)))
+
+
+def test_noise_has_every_strength_up_to_the_largest_one():
+    image = 3.0 * torch.randn(1, 64, 64, generator=torch.Generator().manual_seed(0)) + 10
+    added = [(add_noise(image, 0.5, seed) - image).std() / image.std() for seed in range(40)]
+    assert max(added) <= 0.52 and min(added) < 0.1
+    assert float(torch.stack(added).mean()) == pytest.approx(0.25, abs=0.06)
+    torch.testing.assert_close(add_noise(image, 0.5, 7), add_noise(image, 0.5, 7), rtol=0, atol=0)
+    assert add_noise(image, 0.0, 7) is image
+
+
+def test_noise_of_the_augmentation_reaches_the_views():
+    part = (torch.rand(1, 32, 32, generator=torch.Generator().manual_seed(1)), torch.zeros(32, 32, dtype=torch.int64))
+    plain, noisy = (random_views([part], None, (32, 32), 0, Augmentation(noise=n), seed=5).images for n in (0.0, 1.0))
+    torch.testing.assert_close(plain[0], part[0])
+    assert float((noisy - plain).std()) > 0.01

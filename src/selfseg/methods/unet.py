@@ -10,10 +10,9 @@ Some images are held out, before any view is drawn; the weights that do best on 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
@@ -22,7 +21,8 @@ from selfseg.losses.border_weight import BorderWeights
 from selfseg.losses.dice import soft_dice
 from selfseg.losses.iou import count_pairs, mean_iou
 from selfseg.losses.weighted_cross_entropy import class_weights, weighted_cross_entropy
-from selfseg.methods._base import Batch, Method, MethodConfig
+from selfseg.methods._base import Batch, Method
+from selfseg.methods._unet_options import UNetConfig
 from selfseg.nets.he_init import he_init
 from selfseg.nets.mirror import cut_back
 from selfseg.nets.symmetries import mean_over_symmetries
@@ -34,88 +34,6 @@ LOOKS = 20
 
 KEPT = "kept."
 """Before the names of the best weights so far, in `UNetMethod.state`."""
-
-
-class UNetConfig(MethodConfig):
-    """Options."""
-
-    batch_size: int = Field(default=2, ge=1)
-    """Images in one optimiser step, one view of each."""
-
-    width: int = Field(default=16, ge=2)
-    """Channels of the first module; each pooling doubles them. The paper: 64."""
-
-    depth: int = Field(default=3, ge=1, le=6)
-    """Poolings. The paper: 4."""
-
-    padded: bool = True
-    """Convolutions keep the size, and maps grow by interpolation; false = as published: no padding, transposed convolutions."""
-
-    norm: Literal["batch", "group", "none"] = "batch"
-    """Normalisation before each ReLU. `group` looks at the whole image, which then is not cut into tiles. The paper: none."""
-
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the values dropped at the end of the contracting path while training, in its last two modules."""
-
-    iterations: int = Field(default=600, ge=1)
-    """Batches."""
-
-    patch: int | None = Field(default=256, ge=8)
-    """Side of the views, in pixels; empty = the whole image. Images that are shorter give views of their own size."""
-
-    optimizer: Literal["adam", "sgd"] = "adam"
-    """Adam, or stochastic gradient descent with momentum as in the paper."""
-
-    learning_rate: float = Field(default=0.002, gt=0)
-    """Step size at the start."""
-
-    schedule: Literal["cosine", "constant"] = "cosine"
-    """The step size falls to 0 along half a cosine, or stays."""
-
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Momentum of `sgd`. The paper: 0.99."""
-
-    cross_entropy: float = Field(default=1.0, ge=0)
-    """Weight of the cross entropy. 0 switches it off."""
-
-    binary: float = Field(default=0.0, ge=0)
-    """Weight of the binary cross entropy, class by class. 0 switches it off."""
-
-    dice: float = Field(default=0.0, ge=0)
-    """Weight of the soft Dice loss. 0 switches it off."""
-
-    class_balance: float = Field(default=0.0, ge=0, le=1)
-    """How far pixels of rare classes weigh more: 0 = not, 1 = every class weighs the same in all, as in the paper."""
-
-    border: float = Field(default=0.0, ge=0)
-    """What a pixel of class 1 between two objects, the parts of other classes, weighs more (the paper's w0 = 10). 0 = nothing."""
-
-    border_sigma: float = Field(default=5.0, gt=0)
-    """Fall-off of that weight with the distances to both objects, in pixels of the prepared image (the paper's sigma)."""
-
-    elastic: float = Field(default=10.0, ge=0)
-    """Standard deviation of the random displacements on a grid of 3 points a side, in pixels (less in small views); 0 = none."""
-
-    rotation: float = Field(default=180.0, ge=0, le=180)
-    """Largest angle by which a view is turned, in degrees; a volume turns about its first axis."""
-
-    mirror: bool = True
-    """Half of the views are mirrored, along each axis."""
-
-    grey: float = Field(default=0.1, ge=0)
-    """Variation of contrast (standard deviation of its logarithm) and of brightness (in standard deviations of the view)."""
-
-    validation: float = Field(default=0.2, ge=0, lt=1)
-    """Share of the images that is held out; the weights with the best mean IoU on these are kept. 0 = the last weights."""
-
-    symmetries: bool = False
-    """Prediction averages over the 8 mirrored and turned images: 8 times the time."""
-
-    @model_validator(mode="after")
-    def _learns(self) -> "UNetConfig":
-        if not self.cross_entropy and not self.binary and not self.dice:
-            raise ValueError("cross_entropy, binary and dice are all 0: nothing would be learned")
-        return self
 
 
 class UNetMethod(Method):
@@ -223,7 +141,7 @@ class UNetMethod(Method):
         config, parts = self.config, labelled_parts(batch)
         for _, hints in parts:
             self.class_pixels += torch.bincount(hints[hints >= 0], minlength=self.n_classes)
-        augmentation = Augmentation(config.elastic, 3, config.rotation, config.mirror, config.grey)
+        augmentation = Augmentation(config.elastic, 3, config.rotation, config.mirror, config.grey, config.noise)
         gains = None
         if config.border:
             gains = [self._borders.of(index, hints) for index, (_, hints) in zip(batch.indices, parts, strict=True)]

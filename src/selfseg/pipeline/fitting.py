@@ -25,13 +25,14 @@ from selfseg.pipeline.supervision import LabelSet, ScribbleFiles, find_label_set
 from selfseg.pipeline.training_set import Failure, Split, TrainingSet, build_training_set, split_sources
 from selfseg.pipeline.watch import LOOKS, TruthWatch, watch_truth
 from selfseg.read import Source, find_hints, find_inputs
+from selfseg.read.masks import mask_facts
 from selfseg.sample.prepare import Preparation
 from selfseg.sample.stream import Stream
 from selfseg.train.control import Control
 from selfseg.train.loop import Training
 from selfseg.train.precision import Precision, choose_device, choose_precision
 
-KEPT_FACTS = ("method", "seed", "config", "hint_values", "hints_sha256", "inputs", "superpixels")
+KEPT_FACTS = ("method", "seed", "config", "hint_values", "hints_sha256", "inputs", "masks", "superpixels")
 """What a run that is resumed must have begun with."""
 
 RUN, CHECKPOINT, JOURNAL, PREVIEWS = "training.json", "checkpoint.safetensors", "journal.jsonl", "previews"
@@ -133,7 +134,8 @@ class Fitting:
         if self.superpixels is not None and find_method(self.name).uses_superpixels:
             self.config = self.config.changed(superpixels="given")
         choice = FrameChoice(None if self.frames is None else tuple(self.frames), self.n_frames, self.slices)
-        sources, sequence, lost = take_frames(find_inputs(inputs, limit=self.limit), choice, self.axes, progress)
+        found = find_inputs(inputs, limit=self.limit)
+        sources, sequence, lost = take_frames(found, choice, self.axes, progress)
         data = build_training_set(sources, self.config.prepare, self._supervision(sources), self.axes, progress)
         if find_method(self.name).needs_hints:
             data = _labelled(data, progress)
@@ -146,7 +148,8 @@ class Fitting:
         precision = choose_precision(device, method.n_steps(len(split.learned)), self.compiled, data.n_dims)
         watch = None if self.truth is None else watch_truth(self.truth, data, progress)
         check_room(method, data, device, progress)
-        facts = self._facts(data, split, method.config, precision) | {"sequence": sequence} | own.facts()
+        facts = self._facts(data, split, method.config, precision) | {"sequence": sequence}
+        facts |= own.facts() | mask_facts(found)
         resume = self.folder is not None and self._open(self.folder, facts)
         stream = Stream(split.learned, self.config.batch_size, derive(self.seed, "stream"))
         if split.held:

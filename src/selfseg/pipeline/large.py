@@ -25,6 +25,7 @@ from selfseg.predict.tilewise import TileWise, memory_budget
 from selfseg.read import Source
 from selfseg.read.formats import module_of
 from selfseg.read.lazy import LazyImage, open_lazy
+from selfseg.read.masks import MaskedSource
 from selfseg.refine.decide import class_probabilities, decide
 from selfseg.refine.steps import parse_refinements
 from selfseg.sample.windowed import Windowed, prepare_windowed
@@ -75,7 +76,8 @@ def open_if_large(model: Segmenter, source: Source, axes: str | None, memory: in
     memory
         Most that this process may take, in bytes; None = by what is free.
     """
-    if source.path is None or source.path.suffix == ".gz":  # what is packed as a whole can only be read as a whole
+    # what is packed as a whole can only be read as a whole, and so can a mask
+    if source.path is None or source.path.suffix == ".gz" or isinstance(source, MaskedSource):
         return None
     if not hasattr(import_module(f"selfseg.read.{module_of(source.path)}"), "open_lazy"):
         return None

@@ -15,7 +15,8 @@ from selfseg.pipeline.segmenter import Segmenter
 from selfseg.pipeline.segmenting import How
 from selfseg.pipeline.superpixels import OwnSuperpixels
 from selfseg.pipeline.training_set import Failure
-from selfseg.read import find_inputs
+from selfseg.read import find_inputs, with_masks
+from selfseg.read.sources import is_single
 
 
 def fit(inputs: Any, method: str = "feature_clustering", **options: Any) -> Segmenter:
@@ -29,10 +30,11 @@ def fit(inputs: Any, method: str = "feature_clustering", **options: Any) -> Segm
         Name of the method.
     **options
         Arguments of `Segmenter` (``n_classes``, ``preset``, ``seed``, ``prepare``, ``device``, ``options``) and of its `fit`
-        (``scribbles``, ``out``, ``resume``, ``axes``, ``limit``, ``progress``, ...).
+        (``scribbles``, ``out``, ``resume``, ``axes``, ``limit``, ``progress``, ...); and ``mask``: only pixels inside it are learned
+        from (`selfseg.read.masks.with_masks`).
     """
     model, how = _split_options(method, options)
-    return model.fit(inputs, **how)
+    return model.fit(_masked(inputs, how), **how)
 
 
 def load(folder: str | Path, device: str = "auto", networks: str | None = None) -> Segmenter:
@@ -57,7 +59,7 @@ def load(folder: str | Path, device: str = "auto", networks: str | None = None) 
 
 
 def segment(inputs: Any, method: str = "feature_clustering", **options: Any) -> Result | list[Result]:
-    """Learn from the images, then segment them: `fit` and `predict` in one call.
+    """Learn from the images, then segment them: `fit` and `predict` in one call, with the same arguments.
 
     All images share one model, so that a class means the same in each of them.
 
@@ -67,13 +69,21 @@ def segment(inputs: Any, method: str = "feature_clustering", **options: Any) -> 
         One result for a single file or array, else a list.
     """
     model, how = _split_options(method, options)
-    model.fit(inputs, **how)
-    return model.predict(inputs, how.get("axes"), how.get("progress"), how.get("slices"), how.get("superpixels"))
+    masked = _masked(inputs, how)
+    model.fit(masked, **how)
+    results = model.predict(masked, how.get("axes"), how.get("progress"), how.get("slices"), how.get("superpixels"))
+    return results[0] if isinstance(results, list) and is_single(inputs) else results
 
 
 def _split_options(method: str, options: dict[str, Any]) -> tuple[Segmenter, dict[str, Any]]:
     own = {key: options.pop(key) for key in Segmenter().get_params() if key in options and key != "method"}
     return Segmenter(method, **own), options
+
+
+def _masked(inputs: Any, options: dict[str, Any]) -> Any:
+    """Return the inputs with the mask that the options have, and take it out of these."""
+    mask = options.pop("mask", None)
+    return inputs if mask is None else with_masks(find_inputs(inputs, limit=options.get("limit")), mask)
 
 
 def predict(
@@ -89,6 +99,7 @@ def predict(
     failures: Sequence[Failure] = (),
     look: Mapping[str, Any] | None = None,
     superpixels: str | Path | None = None,
+    mask: str | Path | None = None,
     edits: Edits | None = None,
     instances: ObjectOptions | None = None,
     memory: int | None = None,
@@ -123,6 +134,8 @@ def predict(
         Options of the overlays, as for `selfseg.export.overlay.overlay`: ``{"numbers": True}``.
     superpixels
         Label images of the inputs' superpixels, for a model that learned with such.
+    mask
+        A label image for a single input, or a folder with one for each: pixels where it is 0 get no class.
     edits
         What was done to the classes by hand, to be repeated here.
     instances
@@ -148,5 +161,5 @@ def predict(
     objects = InstanceFolder(Path(out), table, instances) if instances is not None else None
     how = How(memory, slices, OwnSuperpixels(superpixels), progress or Silent())
     work = Predicting(model, folder, objects, how, link, edits, dict(failures))
-    work.run(find_inputs(inputs, limit=limit), sequence, axes)
+    work.run(with_masks(find_inputs(inputs, limit=limit), mask), sequence, axes)
     return list(work.known.items())

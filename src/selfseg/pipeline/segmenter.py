@@ -21,7 +21,7 @@ from selfseg.pipeline.superpixels import OwnSuperpixels
 from selfseg.pipeline.training_set import Failure
 from selfseg.read import Source, find_inputs, split_frames
 from selfseg.read.lazy import LazyImage
-from selfseg.read.sources import is_one_image
+from selfseg.read.sources import is_single
 from selfseg.refine.cleaning import Cleaning
 from selfseg.refine.steps import parse_refinements
 from selfseg.sample.prepare import Preparation
@@ -175,8 +175,7 @@ class Segmenter:
             if isinstance(outcome, SelfsegError):
                 raise outcome
             results.append(outcome)
-        single = isinstance(inputs, np.ndarray | Image) or (isinstance(inputs, str | Path) and is_one_image(inputs))
-        return results[0] if single else results
+        return results[0] if is_single(inputs) else results
 
     def iter_predict(
         self, sources: list[Source], axes: str | None = None, how: How | None = None

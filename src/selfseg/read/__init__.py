@@ -1,13 +1,14 @@
 """Reading: files and arrays in, images with axes and spacing out.
 
 `find_inputs` finds and names the inputs, `Source.read` and `read_image` read one, `open_lazy` opens one that is to be read
-window by window; `find_hints` and `read_hints` do the same for scribbles. `frames` and `video` read what is a sequence, one frame
-at a time. A format is one file here, loaded when a file of its suffix is met (`formats`).
+window by window; `find_hints` and `read_hints` do the same for scribbles, `with_masks` for masks. `frames` and `video` read
+what is a sequence, one frame at a time. A format is one file here, loaded when a file of its suffix is met (`formats`).
 """
 
 from selfseg.read.arrays import split_frames
 from selfseg.read.formats import read_image
 from selfseg.read.lazy import LazyImage, open_lazy
+from selfseg.read.masks import with_masks
 from selfseg.read.scribbles import find_hints, read_hints
 from selfseg.read.sources import Inputs, Source, find_inputs
 
@@ -21,4 +22,5 @@ __all__ = [
     "read_hints",
     "read_image",
     "split_frames",
+    "with_masks",
 ]

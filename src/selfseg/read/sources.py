@@ -151,6 +151,11 @@ def is_one_image(where: str | Path) -> bool:
     return len(files) == 1 and files[0][0] == Path(where).expanduser()
 
 
+def is_single(inputs: Any) -> bool:
+    """Tell whether inputs, in any form that `find_inputs` takes, are one image and no list of images."""
+    return isinstance(inputs, np.ndarray | Image) or (isinstance(inputs, str | Path) and is_one_image(inputs))
+
+
 def list_files(where: str | Path, keep_scribbles: bool = False) -> list[tuple[Path, str]]:
     """Return the files that a path, folder or glob stands for, in natural order, each with its name below that folder.
 

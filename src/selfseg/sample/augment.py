@@ -1,4 +1,4 @@
-"""Augmentation: random views of a labelled image: shifted, turned, mirrored, deformed, with other grey values.
+"""Augmentation: random views of a labelled image: shifted, turned, mirrored, deformed, with other grey values and noise.
 
 Pure functions of a seed. Image, labels and weights go through the same coordinates; labels are never interpolated.
 """
@@ -34,6 +34,8 @@ class Augmentation:
         Whether half of the views are mirrored, along each axis.
     grey
         Standard deviation of the logarithm of the contrast, and of the brightness in standard deviations of the image.
+    noise
+        Largest standard deviation of the noise that is added, in standard deviations of the view.
     """
 
     elastic: float = 0.0
@@ -41,6 +43,7 @@ class Augmentation:
     rotation: float = 0.0
     mirror: bool = False
     grey: float = 0.0
+    noise: float = 0.0
 
 
 def view_coordinates(
@@ -112,6 +115,25 @@ def vary_grey(image: Tensor, amount: float, seed: int) -> Tensor:
     draws = amount * torch.randn(2, generator=torch.Generator().manual_seed(seed))
     mean, deviation = image.mean(), image.std(correction=0)
     return (image - mean) * float(draws[0].exp()) + mean + deviation * float(draws[1])
+
+
+def add_noise(image: Tensor, most: float, seed: int) -> Tensor:
+    """Return the image with normal noise, independent in every value, as strong as chance says.
+
+    Parameters
+    ----------
+    image
+        ``[C *S]``.
+    most
+        Its standard deviation is drawn between 0 and this many standard deviations of the image.
+    seed
+        Decides the strength and every value.
+    """
+    if not most:
+        return image
+    source = torch.Generator().manual_seed(seed)
+    deviation = most * torch.rand((), generator=source) * image.std(correction=0).cpu()
+    return image + (deviation * torch.randn(image.shape, generator=source)).to(image)
 
 
 class Views(NamedTuple):
@@ -201,6 +223,7 @@ def _random_view(
     focus = _labelled_pixel(hints, derive(seed, "focus"))
     at = view_coordinates(tuple(hints.shape), focus, wide, augmentation, derive(seed, "view")).to(image.device)
     seen = vary_grey(sample_at(image, at), augmentation.grey, derive(seed, "grey"))
+    seen = add_noise(seen, augmentation.noise, derive(seed, "noise"))
     labels = sample_at(hints[None].float(), at[inner], nearest=True)[0].long()
     return seen, labels, None if weights is None else sample_at(weights[None], at[inner])[0]
 

@@ -18,6 +18,7 @@ from selfseg.apps.cli.parameters import (
     LabelsAs,
     Limit,
     LinkFrames,
+    MaskFiles,
     Memory,
     MethodName,
     NFrames,
@@ -90,6 +91,7 @@ def segment(
     ] = None,
     scribbles: Scribbles = None,
     superpixels: Superpixels = None,
+    mask: MaskFiles = None,
     prepare: Prepare = None,
     refine: Refine = None,
     instances: Instances = None,
@@ -119,6 +121,7 @@ def segment(
     from selfseg.export.label_files import LabelWriter
     from selfseg.pipeline import Segmenter, predict
     from selfseg.pipeline.frame_choice import parse_numbers
+    from selfseg.read import find_inputs, with_masks
 
     bar = Bar(quiet)
     writer = LabelWriter(tuple(write or ("tiff",)), ngff)  # a mistake in it is found before the learning, not after
@@ -136,10 +139,11 @@ def segment(
         "compiled": compile_,
         "progress": bar,
     }
-    model.fit(reference or inputs, out=out / "model", limit=None if reference else limit, **how)
+    shown = with_masks(find_inputs(reference or inputs, None if reference else limit), mask)
+    model.fit(shown, out=out / "model", **how)
     where: dict[str, Any] = {"axes": axes, "limit": limit, "write": writer.kinds, "ngff": ngff, **then}
     where |= {"slices": slices, "sequence": sequence, "link": link}
-    where |= {"look": {"numbers": numbers}, "superpixels": superpixels}
+    where |= {"look": {"numbers": numbers}, "superpixels": superpixels, "mask": mask}
     failures = predict(model, inputs, out, failures=model.failures_, progress=bar, **where)
     bar.say(f"{len(model.table_)} classes; labels, overlays and {out / 'report.html'} are written")
     return verdict(failures)
@@ -159,6 +163,7 @@ def fit(
     labels_as: LabelsAs = "sparse",
     scribbles: Scribbles = None,
     superpixels: Superpixels = None,
+    mask: MaskFiles = None,
     truth: Annotated[
         Path | None, Parameter(help="Truth of training images: scores beside the losses; nothing is learned from it.")
     ] = None,
@@ -185,6 +190,7 @@ def fit(
     from selfseg.apps.cli.bar import Bar
     from selfseg.pipeline import Segmenter
     from selfseg.pipeline.frame_choice import parse_numbers
+    from selfseg.read import find_inputs, with_masks
 
     bar = Bar(quiet)
     model = Segmenter(**_options(method, classes, preset, seed, prepare, refine, device, set_), clean=clean)
@@ -200,10 +206,10 @@ def fit(
         "frames": parse_numbers(frames),
         "n_frames": n_frames,
         "slices": slices,
-        "limit": limit,
         "compiled": compile_,
     }
-    model.fit(inputs, out=out, checkpoint_every=checkpoint_every, preview_every=preview_every, progress=bar, **how)
+    shown = with_masks(find_inputs(inputs, limit), mask)
+    model.fit(shown, out=out, checkpoint_every=checkpoint_every, preview_every=preview_every, progress=bar, **how)
     for _, message in model.failures_:
         bar.say(message)
     bar.say(f"{len(model.table_)} classes; the model is in {out}")
@@ -235,6 +241,7 @@ def predict(
     ] = None,
     numbers: Numbers = False,
     superpixels: Superpixels = None,
+    mask: MaskFiles = None,
     device: Device = "auto",
     limit: Limit = None,
     memory: Memory = None,
@@ -260,7 +267,7 @@ def predict(
     if clean is not None:
         fitted.set_params(clean=clean)
     where |= {"slices": slices, "sequence": sequence, "link": link}
-    where |= {"look": {"numbers": numbers}, "superpixels": superpixels}
+    where |= {"look": {"numbers": numbers}, "superpixels": superpixels, "mask": mask}
     where["edits"] = None if edits is None else read_edits(edits)
     failures = run(fitted, inputs, out, progress=bar, **where)
     bar.say(f"labels, overlays and {out / 'report.html'} are written")

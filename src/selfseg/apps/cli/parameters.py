@@ -73,6 +73,14 @@ Superpixels = Annotated[
     Path | None,
     Parameter(help="Your own superpixels: a label image for one image, or a folder of files named like the images."),
 ]
+MaskFiles = Annotated[
+    Path | None,
+    Parameter(
+        name="--mask",
+        help="What counts: a label image, 0 = outside, or a folder of files named like the images. Nothing is learned or "
+        "segmented outside.",
+    ),
+]
 Numbers = Annotated[
     bool, Parameter(negative="", help="Write the number of its class into each region of the overlays.")
 ]
