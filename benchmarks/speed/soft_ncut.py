@@ -2,17 +2,17 @@
 
     python benchmarks/speed/soft_ncut.py [-o FILE.json] [--repeats 15] [--threads N]
 
-Float32 on a CPU, one grey image in 0..255, sigma_I = 10, sigma_X = 4; weights are computed in the step, as for a new batch, except
-where a side says otherwise. Sides run in processes of their own, in turns, so that a noisy neighbour hits all of them; the ratio
-is of medians, and of least times. With `--threads 1` nobody waits for another thread: that is the fairer ratio on a busy machine,
-where torch's many small operations wait most. Memory is what a step needs beyond its inputs, in a further process each. All
-sides must give the same value.
+Float32, on a CPU unless told otherwise, one grey image in 0..255, sigma_I = 10, sigma_X = 4; weights are computed in the step, as
+for a new batch, except where a side says otherwise. Sides run in processes of their own, in turns, so that a noisy neighbour hits
+all of them; the ratio is of medians, and of least times. With `--threads 1` nobody waits for another thread: that is the fairer
+ratio on a busy machine, where torch's many small operations wait most. Memory is what a step needs beyond its inputs, in a further
+process each. All sides must give the same value.
 
 The work, counted for N pixels, K classes and T pairs a pixel (34 in the disc of radius 5, 46 in the ball of radius 3): 4 N K T
 operations for ``W p`` (a product and a sum, both ways), about 20 N T for the weights. State moved: p is read, ``W p`` written and
 read, the gradient written: 16 N K bytes. 224x224, K = 20: 136 + 34 MFLOP, 16 MB. The floor that the program prints takes 16
 fused products a cycle on each core (one 512-bit register, or two of 256 bits), the clock as measured, and the bandwidth that a copy
-reaches here.
+reaches here. `--device cuda` times all sides on a GPU (ours by Triton), without that floor.
 """
 
 import argparse
@@ -42,6 +42,7 @@ SIDES = {
     "selfseg, same image": "the affinity is kept from step to step",
 }
 SIGMA_I, SIGMA_X = 10.0, 4.0
+DEVICE = os.environ.get("NCUT_DEVICE", "cpu")  # also of the processes that this one starts
 
 
 def inputs(shape: tuple[int, ...], n_classes: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -89,7 +90,7 @@ def half_plane(image: torch.Tensor, p: torch.Tensor, radius: int) -> torch.Tenso
 def prepare(side: str, shape: tuple[int, ...], radius: int, n_classes: int) -> Callable[[], float]:
     from selfseg.losses import soft_ncut, window_affinity
 
-    image, p = inputs(shape, n_classes)
+    image, p = (tensor.to(DEVICE) for tensor in inputs(shape, n_classes))
     p.requires_grad_()
     kept = window_affinity(image, radius, SIGMA_I, SIGMA_X)
     losses = {
@@ -131,6 +132,12 @@ def weigh(side: str, case: str) -> None:
     shape, radius, n_classes = CASES[case]
     prepare(side, (16,) * len(shape), radius, n_classes)()
     step = prepare(side, shape, radius, n_classes)
+    if DEVICE != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+        held = torch.cuda.memory_allocated()
+        step()
+        print(torch.cuda.max_memory_allocated() - held)
+        return
     before = status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
     step()
@@ -230,7 +237,9 @@ def main() -> None:
     parser.add_argument("--serve", choices=SIDES)
     parser.add_argument("--weigh", choices=SIDES)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default=DEVICE)
     options = parser.parse_args()
+    os.environ["NCUT_DEVICE"] = options.device
     torch.set_num_threads(options.threads)
     os.environ["SELFSEG_THREADS"] = str(options.threads)
     if options.serve:
@@ -240,12 +249,16 @@ def main() -> None:
     report: dict[str, object] = {"machine": describe()}
     print(report["machine"])
     for case in [options.case] if options.case else CASES:
-        rows, least = measure(case, options.repeats, options.threads), floor(case)
+        rows = measure(case, options.repeats, options.threads)
+        least = floor(case) if options.device == "cpu" else None
         report[case] = {"sides": rows, "floor": least}
         base = rows[sides_of(case)[0]]
-        work, traffic = 1e3 * least["arithmetic"], 1e3 * least["memory"]
         print(f"{case}: median (least to most) of {options.repeats}; ratio of medians, and of least times")
-        print(f"    floor: {work:.2f} ms of arithmetic, {traffic:.2f} ms of memory traffic at {least['GB/s']:.0f} GB/s")
+        if least is not None:
+            work, traffic = 1e3 * least["arithmetic"], 1e3 * least["memory"]
+            print(
+                f"    floor: {work:.2f} ms of arithmetic, {traffic:.2f} ms of memory traffic at {least['GB/s']:.0f} GB/s"
+            )
         for side, row in rows.items():
             times = f"{1e3 * row['median']:.2f} ms ({1e3 * row['least']:.2f} to {1e3 * row['most']:.2f})"
             faster, fastest = base["median"] / row["median"], base["least"] / row["least"]

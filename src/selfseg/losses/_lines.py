@@ -1,5 +1,7 @@
 """How a map ``[B K *S]`` lies in memory, for kernels that walk it line by line. A line is a row of pixels along the last axis."""
 
+from functools import cache
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import torch
@@ -28,6 +30,17 @@ def runs_kernels(values: Tensor) -> bool:
     """Return whether the float32 kernels apply: a CPU, and a map whose lines can be numbered."""
     plain = values.device.type == "cpu" and values.dtype == torch.float32 and values.ndim in (3, 4, 5)
     return plain and values.numel() > 0 and (values.is_contiguous() or _channels_last(values))
+
+
+@cache
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
+
+
+def runs_triton(values: Tensor) -> bool:
+    """Return whether the float32 kernel of a GPU applies: a CUDA or ROCm device with Triton, and a dense map."""
+    plain = values.device.type == "cuda" and values.dtype == torch.float32 and values.ndim in (4, 5)
+    return plain and values.numel() > 0 and (values.is_contiguous() or _channels_last(values)) and _has_triton()
 
 
 def as_lines(values: Tensor) -> Lines:

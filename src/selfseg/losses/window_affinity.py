@@ -11,7 +11,7 @@ from torch import Tensor
 
 from selfseg.core.errors import UsageError, explain
 from selfseg.core.threads import run_shared
-from selfseg.losses._lines import as_lines, runs_kernels
+from selfseg.losses._lines import as_lines, runs_kernels, runs_triton
 from selfseg.losses._valid import check_pixels
 from selfseg.losses.affinity import Affinity, Forms
 
@@ -161,7 +161,7 @@ class WindowAffinity(Affinity):
     def apply(self, probabilities: Tensor) -> Tensor:
         """Return ``W p``, ``[B K *S]``."""
         self.check(probabilities)
-        if runs_kernels(probabilities):
+        if runs_kernels(probabilities) or runs_triton(probabilities):
             return self.forms(probabilities).products
         return self._apply_by_offsets(probabilities.detach())
 
@@ -173,13 +173,14 @@ class WindowAffinity(Affinity):
         return self._degrees[dtype]
 
     def forms(self, probabilities: Tensor) -> Forms:
-        """Return ``W p``, ``p . W p`` and ``p . d``, in one pass over float32 maps on a CPU."""
+        """Return ``W p``, ``p . W p`` and ``p . d``: of float32 maps in one pass, on a CPU and, with Triton, on a GPU."""
         self.check(probabilities)
-        if not runs_kernels(probabilities):
+        if not runs_kernels(probabilities) and not runs_triton(probabilities):
             return super().forms(probabilities)
+        fused = self._fused if runs_kernels(probabilities) else self._fused_on_gpu
         if len(probabilities) == self.shape[0]:
-            return self._fused(probabilities)
-        each = [self._fused(p) for p in torch.split(probabilities, 1)]
+            return fused(probabilities)
+        each = [fused(p) for p in torch.split(probabilities, 1)]
         return Forms(*(torch.cat(parts) for parts in zip(*each, strict=True)))
 
     def _fused(self, probabilities: Tensor) -> Forms:
@@ -200,6 +201,25 @@ class WindowAffinity(Affinity):
         self._degrees[torch.float32] = degrees
         association, volume = torch.from_numpy(np.sum(parts, axis=0))
         return Forms(products, association, volume)
+
+    def _fused_on_gpu(self, probabilities: Tensor) -> Forms:
+        from selfseg.losses import _ncut_triton as kernels
+
+        if self._window is None:
+            log2e, device = 1 / math.log(2), probabilities.device
+            half = [((0, 0, *offset)[-3:], fall) for offset, fall in self._offsets]
+            whole = [((0, 0, 0), 0.0), *half, *((tuple(-n for n in offset), fall) for offset, fall in half)]
+            taps, falls = zip(*whole, strict=True)
+            scale = (log2e * self.sigma_intensity.square().reciprocal()).float().to(device)
+            self._window = (
+                torch.tensor(taps, dtype=torch.int32, device=device),
+                log2e * torch.tensor(falls).to(device),
+                scale,
+            )
+        image = self._image.float()
+        products, degrees, forms = kernels.window_products(image, self._valid, probabilities.detach(), *self._window)
+        self._degrees[torch.float32] = degrees
+        return Forms(products, forms[0], forms[1])
 
     def _lay_out(self) -> Any:
         """Return the image and its window as the kernels' `Window`."""
