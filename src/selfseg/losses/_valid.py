@@ -1,5 +1,6 @@
 """Means over the pixels that count."""
 
+import torch
 from torch import Tensor
 
 from selfseg.core.errors import UsageError, explain
@@ -29,3 +30,18 @@ def check_pixels(what: str, mask: Tensor | None, response: Tensor) -> None:
     if mask is not None and tuple(mask.shape) != wanted:
         fix = "give one value for each pixel of the response"
         raise UsageError(explain(what, expected=f"shape {wanted}", got=f"{tuple(mask.shape)}", fix=fix))
+
+
+def check_labels(labels: Tensor, weights: Tensor | None, response: Tensor) -> None:
+    """Raise `UsageError` unless labels and weights have the pixels of ``response [B K *S]``."""
+    check_pixels("labels", labels, response)
+    check_pixels("weights", weights, response)
+
+
+def labelled_mean(error: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+    """Return the weighted mean of ``error [B *S]`` over the pixels with a label, -1 = none; 0 without one."""
+    labelled = labels >= 0
+    loud = labelled.to(error.dtype) if weights is None else weights.to(error.dtype) * labelled
+    # `where`, not a product: a NaN in a pixel that is not labelled must not reach the sum.
+    total = (error.where(labelled, error.new_zeros(())) * loud).sum()
+    return total / loud.sum().clamp(min=torch.finfo(error.dtype).tiny)

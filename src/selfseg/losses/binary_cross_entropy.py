@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from selfseg.losses._valid import check_pixels
+from selfseg.losses._valid import check_labels, labelled_mean
 
 
 def binary_cross_entropy(response: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -34,14 +34,9 @@ def binary_cross_entropy(response: Tensor, labels: Tensor, weights: Tensor | Non
     UsageError
         If `labels` or `weights` has another shape than the pixels of `response`.
     """
-    check_pixels("labels", labels, response)
-    check_pixels("weights", weights, response)
-    labelled = labels >= 0
-    loud = labelled.to(response.dtype) if weights is None else weights.to(response.dtype) * labelled
+    check_labels(labels, weights, response)
     log_yes = response.log_softmax(1)
     tiny = torch.finfo(response.dtype).eps
     log_no = (-torch.expm1(log_yes.clamp(max=-tiny))).log()  # 1 - p, without cancellation
     wanted = F.one_hot(labels.clamp(min=0), response.shape[1]).movedim(-1, 1).bool()
-    error = -torch.where(wanted, log_yes, log_no).mean(1)  # [B *S]
-    total = (error.where(labelled, error.new_zeros(())) * loud).sum()
-    return total / loud.sum().clamp(min=torch.finfo(response.dtype).tiny)
+    return labelled_mean(-torch.where(wanted, log_yes, log_no).mean(1), labels, weights)

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from selfseg.losses._valid import check_pixels
+from selfseg.losses._valid import check_labels, labelled_mean
 
 
 def weighted_cross_entropy(response: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -37,14 +37,8 @@ def weighted_cross_entropy(response: Tensor, labels: Tensor, weights: Tensor | N
     ----------
     Ronneberger, Fischer and Brox, U-Net, MICCAI 2015, equation 1.
     """
-    check_pixels("labels", labels, response)
-    check_pixels("weights", weights, response)
-    labelled = labels >= 0
-    loud = labelled.to(response.dtype) if weights is None else weights.to(response.dtype) * labelled
-    error = F.cross_entropy(response, labels.clamp(min=0), reduction="none")
-    # `where`, not a product: a NaN in a pixel that is not labelled must not reach the sum.
-    total = (error.where(labelled, error.new_zeros(())) * loud).sum()
-    return total / loud.sum().clamp(min=torch.finfo(response.dtype).tiny)
+    check_labels(labels, weights, response)
+    return labelled_mean(F.cross_entropy(response, labels.clamp(min=0), reduction="none"), labels, weights)
 
 
 def class_weights(pixels: Tensor, power: float = 1.0) -> Tensor:
