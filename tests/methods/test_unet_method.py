@@ -243,3 +243,26 @@ def test_a_volume_is_learned_from_its_labels():
     model = Segmenter("unet", options=options).fit(Image(volume, "ZYX"), truth, labels_as="full")
     found = model.predict(Image(volume, "ZYX")).labels == 2
     assert (found & (truth == 1)).sum() / (found | (truth == 1)).sum() > 0.7
+
+
+def test_held_out_pixels_count_by_class_as_in_the_loss():
+    """Two answers on an image with one pixel in ten of class 1: the one that finds all of class 1, and too much, is better if balanced."""
+    truth = torch.zeros(10, 10, dtype=torch.int64)
+    truth[:, 0] = 1
+    shown = torch.rand(1, 10, 10)
+    batch = Stream([Sample(shown.numpy(), None, truth.numpy())], 1, 0)
+    answers = {"all of it, thick": truth.clone(), "thin": truth.clone()}
+    answers["all of it, thick"][:, 1:3] = 1
+    answers["thin"][3:, 0] = 0
+    for balance, better in ((0.0, "thin"), (1.0, "all of it, thick")):
+        scores = {}
+        for name, answer in answers.items():
+            method = made(class_balance=balance)
+            method.class_pixels.copy_(torch.bincount(truth.flatten(), minlength=2))
+            method.hold_out(lambda: batch.once())
+            method.assign = lambda images, answer=answer: (
+                torch.nn.functional.one_hot(answer, 2).movedim(-1, 0)[None].float()
+            )
+            method._validate()
+            scores[name] = float(method.best)
+        assert max(scores, key=scores.get) == better, (balance, scores)

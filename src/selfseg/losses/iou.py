@@ -29,8 +29,8 @@ def mean_iou(pairs: Tensor) -> Tensor:
     Parameters
     ----------
     pairs
-        ``[K K]`` from `count_pairs`, which may be summed over images.
+        ``[K K]`` from `count_pairs`, which may be summed over images, and its rows weighed.
     """
     right, labelled = pairs.diagonal(), pairs.sum(1)
     either = pairs.sum(0) + labelled - right
-    return (right / either.clamp(min=1))[labelled > 0].mean()
+    return (right / either.clamp(min=1e-12))[labelled > 0].mean()

@@ -80,7 +80,8 @@ class UNetConfig(MethodConfig):
     """Most noise that views get, in standard deviations of the view: where new images will be noisier than those learned from."""
 
     validation: float = Field(default=0.2, ge=0, lt=1)
-    """Share of the images that is held out; the weights with the best mean IoU on these are kept. 0 = the last weights."""
+    """Share of the images that is held out; the weights with the best mean IoU on these are kept (classes weighed as in the loss). 0 = the
+    last weights."""
 
     symmetries: bool = False
     """Prediction averages over the 8 mirrored and turned images: 8 times the time."""

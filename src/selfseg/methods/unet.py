@@ -168,14 +168,18 @@ class UNetMethod(Method):
 
     @torch.no_grad()
     def _validate(self) -> None:
-        """Keep the weights if they are the best so far on the held-out images, by the mean IoU over their classes."""
+        """Keep the weights if they are the best so far on the held-out images, by the mean IoU over their classes.
+
+        Pixels count there as they do in the loss: by class. Otherwise balanced classes, which make thin things thick, would be
+        punished for what they were asked for, and weights from the beginning would win.
+        """
         if self._held is None:
             return
         pairs: Any = 0
         for batch in self._held():
             for image, hints in labelled_parts(batch):
                 pairs = pairs + count_pairs(self.assign(image[None]).argmax(1), hints[None], self.n_classes)
-        score = mean_iou(pairs)
+        score = mean_iou(pairs * class_weights(self.class_pixels, self.config.class_balance).double()[:, None])
         if bool(score > self.best):
             self.best.copy_(score)
             self._kept = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
