@@ -12,6 +12,9 @@ LZW = 5
 
 LOWEST_BIT_FIRST = 2
 
+CHANGED = ("compression", "fillorder", "hash", "decode")
+"""What a page is told otherwise for a moment, and what it works out from that."""
+
 
 def decode_lzw_safely(pages: Iterable[Any]) -> None:
     """Let pages that are LZW be decoded as unpacked ones are, after they have been unpacked with checks.
@@ -49,9 +52,7 @@ def _checked(page: tifffile.TiffPage) -> Callable[..., Any]:
 
 def _decoder_of_unpacked(page: tifffile.TiffPage) -> Callable[..., Any]:
     """Return the decoder that the page would have if its segments were not packed."""
-    stored = {
-        name: page.__dict__[name] for name in ("compression", "fillorder", "hash", "decode") if name in page.__dict__
-    }
+    stored: dict[str, Any] = {name: page.__dict__[name] for name in CHANGED if name in page.__dict__}
     kind = hash(("unpacked", page.hash))  # tifffile keeps one decoder for all pages of a hash
     page.__dict__.pop("decode", None)
     page.__dict__.update(compression=1, fillorder=1, hash=kind)
