@@ -76,7 +76,9 @@ class Server:
     def __init__(self, log: Path, warm: list[list[str]]) -> None:
         words = [sys.executable, "-c", SERVER, str(log), *("\t".join(command) for command in warm)]
         environment = {**os.environ, **ONE_THREAD}
-        self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, env=environment)
+        self._process = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, env=environment
+        )
         if self._line() != "ready":
             raise RuntimeError(f"the commands do not run at all; see {log}")
 
@@ -125,7 +127,18 @@ def works(folder: Path) -> list[Work]:
     data = write_small_bsds(folder / "data")
     often = ("--checkpoint-every", "0", "--preview-every", "0", "--quiet", "--prepare", "range")
     clustering = ("--set", "iterations=40", "--set", "n_features=8", "--set", "n_classes=8", "--set", "min_classes=1")
-    wnet = ("--set", "iterations=15", "--set", "width=4", "--set", "depth=2", "--set", "patch=16", "--set", "n_segments=4")
+    wnet = (
+        "--set",
+        "iterations=15",
+        "--set",
+        "width=4",
+        "--set",
+        "depth=2",
+        "--set",
+        "patch=16",
+        "--set",
+        "n_segments=4",
+    )
     model, parts = str(folder / "model"), ("--axes", "YXC", "--memory", "1")
     contenders = ("--methods", "region_merging", "--baselines", "grid,one_region", "--workers", "1", "--quiet")
     return [

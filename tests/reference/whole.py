@@ -13,6 +13,9 @@ from safetensors import safe_open
 TIMES = {"seconds", "seconds_scoring", "seconds_all", "peak_memory", "peak_memory_bytes", "date", "weights_sha256"}
 """Keys under which something stands that no two runs have in common, but for the hash: the weights are compared themselves."""
 
+TIMED = {"report.html", "README.md", "table.md", "table.csv", "images.csv"}
+"""Files made of what is compared, and of times."""
+
 
 def read_zarr(path: Path) -> np.ndarray:
     import zarr
@@ -83,7 +86,7 @@ def broken_files(folder: Path) -> dict[str, str]:
     for path in files_of(folder):
         try:
             READERS[path.suffix](path)
-        except Exception as error:  # whatever it is, the file is not whole
+        except Exception as error:  # noqa: BLE001 (whatever it is, the file is not whole)
             broken[str(path.relative_to(folder))] = f"{type(error).__name__}: {error}"
     return broken
 
@@ -105,12 +108,16 @@ def differing_bytes(one: Path, other: Path) -> dict[str, int]:
 def content_of(path: Path) -> bytes:
     """Return the bytes that two runs must have in common."""
     if path.is_dir():
-        return b"".join(str(file.relative_to(path)).encode() + file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file())
+        return b"".join(
+            str(file.relative_to(path)).encode() + file.read_bytes()
+            for file in sorted(path.rglob("*"))
+            if file.is_file()
+        )
     if path.suffix in (".json", ".jsonl"):
         return json.dumps(without_times(READERS[path.suffix](path)), indent=1).encode()
     if path.name == "checkpoint.safetensors":  # its header holds the seconds
         return b"".join(name.encode() + value.tobytes() for name, value in sorted(read_safetensors(path).items()))
-    if path.suffix in (".html", ".svg", ".csv", ".md"):  # made of what is compared, and of times
+    if path.name in TIMED:
         return b""
     return path.read_bytes()
 

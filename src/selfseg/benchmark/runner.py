@@ -11,7 +11,7 @@ from selfseg.benchmark.contenders import Contender
 from selfseg.benchmark.jobs import Job, Place, list_items, run_job
 from selfseg.benchmark.workers import in_processes, reason
 from selfseg.core.errors import Interrupted, UsageError, explain
-from selfseg.core.files import write_json
+from selfseg.core.files import clear_unfinished, write_json
 from selfseg.core.progress import Progress, Silent
 from selfseg.core.stopping import PREEMPTED, Preempted, interruption
 from selfseg.core.threads import n_threads
@@ -94,6 +94,7 @@ def run(plan: Plan, progress: Progress | None = None) -> Rows:
         raise UsageError(explain("--workers", expected="1 or more", got=got, fix=fix))
     _check_supervised(plan)
     progress = progress or Silent()
+    clear_unfinished(plan.place.out, ("rows", "labels", "sheets", "models"))
     jobs = plan.jobs()
     done = {job: row for job in jobs if (row := job.done()) is not None}
     todo = [job for job in jobs if job not in done]
