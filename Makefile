@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATA ?= $(wildcard ../shared/data)
 export SELFSEG_DATA ?= $(abspath $(DATA))
 
-.PHONY: demo test test-slow test-browser lint benchmark clean
+.PHONY: demo test test-slow test-browser chaos lint benchmark clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +29,9 @@ test-browser: $(VENV)/.installed
 
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow
+
+chaos: $(VENV)/.installed
+	$(BIN)/python tests/chaos.py
 
 benchmark: $(VENV)/.installed
 	$(BIN)/python benchmarks/speed/feature_clustering.py

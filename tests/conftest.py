@@ -40,7 +40,12 @@ def picture() -> Image:
 @pytest.fixture
 def small_bsds(tmp_path):
     """A folder with the layout of the real data: four small pictures of BSDS500 val, each with two annotators."""
-    images, truths = (tmp_path / "data" / "bsds500" / kind / "val" for kind in ("images", "groundTruth"))
+    return write_small_bsds(tmp_path / "data")
+
+
+def write_small_bsds(folder):
+    """Write such a folder, and return it."""
+    images, truths = (folder / "bsds500" / kind / "val" for kind in ("images", "groundTruth"))
     images.mkdir(parents=True)
     truths.mkdir(parents=True)
     for seed in range(4):
@@ -50,7 +55,7 @@ def small_bsds(tmp_path):
         halves = (x >= 26).astype(np.uint16)
         disc = (y - picture.shape[0] / 2) ** 2 + (x - 26) ** 2 < (picture.shape[0] / 4) ** 2
         np.savez(truths / f"{100 + seed}.npz", segmentations=np.stack([halves, np.where(disc, 2, halves)]))
-    return tmp_path / "data"
+    return folder
 
 
 def write_clip(path, n_frames=12, size=(64, 96), codec="libx264", pixels="yuv420p", pictures=None, rate=24):

@@ -1,34 +1,23 @@
 """All jobs of a benchmark, in worker processes: rows that are there are kept, those that fail are named."""
 
 import json
-import multiprocessing
-import os
-import threading
-from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from selfseg.benchmark.contenders import Contender
 from selfseg.benchmark.jobs import Job, Place, list_items, run_job
-from selfseg.core.errors import Interrupted, SelfsegError, TrainingError, UsageError, explain
-from selfseg.core.files import write_json
+from selfseg.benchmark.workers import in_processes, reason
+from selfseg.core.errors import Interrupted, UsageError, explain
+from selfseg.core.files import clear_unfinished, write_json
 from selfseg.core.progress import Progress, Silent
+from selfseg.core.stopping import PREEMPTED, Preempted, interruption
 from selfseg.core.threads import n_threads
 from selfseg.methods._base import find_method
 from selfseg.read.datasets import find_dataset
 from selfseg.read.datasets._base import Item
-
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
-    "SELFSEG_THREADS",
-)
 
 
 @dataclass(frozen=True)
@@ -96,9 +85,7 @@ def run(plan: Plan, progress: Progress | None = None) -> Rows:
     InputError
         If the dataset is not there.
     Interrupted
-        After Ctrl-C; the rows that are done stay.
-    TrainingError
-        If a worker process dies.
+        After Ctrl-C or SIGTERM; the rows that are done stay.
     UsageError
         If `limit` or `workers` is below 1, or a method needs labels and has none.
     """
@@ -107,27 +94,29 @@ def run(plan: Plan, progress: Progress | None = None) -> Rows:
         raise UsageError(explain("--workers", expected="1 or more", got=got, fix=fix))
     _check_supervised(plan)
     progress = progress or Silent()
+    clear_unfinished(plan.place.out, ("rows", "labels", "sheets", "models"))
     jobs = plan.jobs()
     done = {job: row for job in jobs if (row := job.done()) is not None}
     todo = [job for job in jobs if job not in done]
     if done:
         progress.say(f"{len(done)} of {len(jobs)} rows are there already")
-    fit_models(plan, todo, progress)
     result, failed = Rows(), {}
     workers = max(1, min(plan.workers or n_threads(), len(todo) or 1))
-    progress.start("benchmark", len(jobs), len(done))
     try:
-        outcomes = _in_processes(todo, workers) if workers > 1 else _one_by_one(todo)
-        for job, outcome in outcomes:
-            if isinstance(outcome, str):
-                failed[job] = outcome
-                progress.say(f"{job.contender.title}, {job.item}: {outcome}")
-            else:
-                done[job] = outcome
-            progress.update(len(done) + len(failed), {})
-    except KeyboardInterrupt:
+        fit_models(plan, todo, progress)
+        progress.start("benchmark", len(jobs), len(done))
+        with closing(in_processes(todo, workers) if workers > 1 else _one_by_one(todo)) as outcomes:
+            for job, outcome in outcomes:
+                if isinstance(outcome, str):
+                    failed[job] = outcome
+                    progress.say(f"{job.contender.title}, {job.item}: {outcome}")
+                else:
+                    done[job] = outcome
+                progress.update(len(done) + len(failed), {})
+    except (KeyboardInterrupt, Interrupted) as error:
+        preempted = isinstance(error, Preempted) or getattr(error, "exit_code", 0) == PREEMPTED
         message = f"stopped after {len(done)} of {len(jobs)} rows; the same command goes on"
-        raise Interrupted(message) from None
+        raise interruption(message, preempted) from None
     finally:
         progress.finish()
     result.rows = [done[job] for job in jobs if job in done]
@@ -136,7 +125,7 @@ def run(plan: Plan, progress: Progress | None = None) -> Rows:
 
 
 def fit_models(plan: Plan, todo: list[Job], progress: Progress) -> None:
-    """Fit the models that jobs want and that are not there, each on the training split."""
+    """Fit the models that jobs want and that are not there, each on the training split; go on with one that was interrupted."""
     wanted = dict.fromkeys(
         (job.contender.unrefined, job.seed, job.n_classes, job.model) for job in todo if job.model is not None
     )
@@ -152,7 +141,10 @@ def fit_models(plan: Plan, todo: list[Job], progress: Progress) -> None:
         progress.say(f"{contender.title}: learning from {len(chosen)} images of {split}")
         images, told = [item.load_image() for item in chosen], _labels(contender, plan.place.dataset, chosen)
         model = contender.model(None if told else n_classes, seed)  # the classes are those of the labels
-        model.fit(images, out=folder, overwrite=True, progress=progress, **told)
+        try:
+            model.fit(images, out=folder, resume=True, progress=progress, **told)
+        except UsageError:  # what is there was begun with other settings
+            model.fit(images, out=folder, overwrite=True, progress=progress, **told)
         write_json(file, stamp)
 
 
@@ -199,75 +191,12 @@ def evenly(names: list[str], limit: int | None) -> list[str]:
     return names[:: max(1, len(names) // limit)][:limit]
 
 
-def _one_by_one(jobs: list[Job]) -> Iterator[tuple[Job, dict[str, Any] | str]]:
+def _one_by_one(jobs: list[Job]) -> Generator[tuple[Job, dict[str, Any] | str], None, None]:
     """Yield each job with its row, or with the line that says why there is none; here, with all threads."""
     for job in jobs:
         try:
             yield job, run_job(job)
+        except Interrupted:
+            raise
         except Exception as error:  # noqa: BLE001 (whatever is wrong with one image, the others are done)
-            yield job, _reason(error)
-
-
-def _in_processes(jobs: list[Job], workers: int) -> Iterator[tuple[Job, dict[str, Any] | str]]:
-    """Yield each job with its row, or with the line that says why there is none."""
-    if not jobs:
-        return
-    context = multiprocessing.get_context("spawn")  # torch and its threads do not survive a fork
-    threads = max(1, n_threads() // workers)
-    with _threads_of_workers(threads):
-        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(threads,))
-        try:
-            futures: dict[Future[dict[str, Any]], Job] = {pool.submit(run_job, job): job for job in jobs}
-            for future in as_completed(futures):
-                yield futures[future], _outcome(future)
-        except BrokenProcessPool as error:
-            fix = "the same command goes on; if it was out of memory, add --workers 1"
-            raise TrainingError(f"a worker process died; the rows that are done stay; {fix}") from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _outcome(future: Future[dict[str, Any]]) -> dict[str, Any] | str:
-    error = future.exception()
-    if error is None:
-        return future.result()
-    if isinstance(error, BrokenProcessPool):
-        raise error
-    return _reason(error)
-
-
-def _reason(error: BaseException) -> str:
-    return str(error) if isinstance(error, SelfsegError) else " ".join(f"{type(error).__name__}: {error}".split())
-
-
-def _start_worker(threads: int) -> None:
-    import signal
-
-    import torch
-
-    torch.set_num_threads(threads)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a worker at once: rows are whole or absent
-    threading.Thread(target=_follow_parent, daemon=True).start()
-
-
-def _follow_parent() -> None:
-    """End this worker when the process that hands out the jobs is gone, however it went."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-@contextmanager
-def _threads_of_workers(threads: int) -> Iterator[None]:
-    """Set the variables that libraries read when a worker starts, and put them back."""
-    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+            yield job, reason(error)

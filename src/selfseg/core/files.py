@@ -5,11 +5,19 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from selfseg.core.errors import OutputError, explain
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+MARK = ".unfinished-"
+"""Part of the name of every file that is being written."""
 
 
 def _failure(path: Path, error: OSError) -> OutputError:
@@ -30,12 +38,14 @@ def writing(path: Path | str) -> Iterator[Path]:
         If the folder cannot be made or written, or the disk is full.
     """
     path = Path(path)
-    temporary: Path | None = None
+    temporary, handle = None, -1
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        while temporary is None or not temporary.exists():  # else it was cleared away before it was held
+            _release(handle)
+            handle, name = tempfile.mkstemp(prefix=f".{path.stem}{MARK}", suffix=path.suffix, dir=path.parent)
+            temporary = Path(name)
+            _hold(handle)
         temporary.chmod(0o666 & ~_umask())
         yield temporary
         with temporary.open("rb+") as file:
@@ -44,8 +54,46 @@ def writing(path: Path | str) -> Iterator[Path]:
     except OSError as error:
         raise _failure(path, error) from error
     finally:
+        _release(handle)
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _hold(handle: int) -> bool:
+    """Lock a file or a folder for as long as this process lives, however it ends; return whether that could be done."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (OSError, AttributeError):  # another process holds it; a file system or a system without such locks
+        return False
+    return True
+
+
+def _release(handle: int) -> None:
+    if handle >= 0:
+        os.close(handle)
+
+
+def clear_unfinished(folder: Path | str, below: Sequence[str] = ()) -> None:
+    """Remove what killed processes have left of files that they were writing; not what a living one is writing.
+
+    Parameters
+    ----------
+    folder
+        Where to look, itself only.
+    below
+        Folders in it that are looked through whole, but for zarr folders.
+    """
+    found = list(Path(folder).glob(f".*{MARK}*"))
+    for name in below:
+        for place, folders, files in os.walk(Path(folder) / name):
+            found += [Path(place) / each for each in (*folders, *files) if each.startswith(".") and MARK in each]
+            folders[:] = [each for each in folders if not each.endswith(".zarr")]
+    for path in found:
+        with contextlib.suppress(OSError):
+            handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+            if _hold(handle):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            _release(handle)
 
 
 @contextlib.contextmanager
@@ -58,16 +106,19 @@ def writing_folder(path: Path | str) -> Iterator[Path]:
         If the folder cannot be made or written, or the disk is full.
     """
     path = Path(path)
-    temporary: Path | None = None
+    temporary, handle = None, -1
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.stem}{MARK}", suffix=path.suffix, dir=path.parent))
+        handle = os.open(temporary, os.O_RDONLY) if fcntl is not None else -1
+        _hold(handle)
         temporary.chmod(0o777 & ~_umask())
         yield temporary
         _take_place(temporary, path)
     except OSError as error:
         raise _failure(path, error) from error
     finally:
+        _release(handle)
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -75,7 +126,7 @@ def writing_folder(path: Path | str) -> Iterator[Path]:
 def _take_place(new: Path, path: Path) -> None:
     """Rename a folder to a name that another may have: a folder cannot be renamed over one that is not empty."""
     if not path.is_symlink() and path.is_dir():
-        old = Path(tempfile.mkdtemp(prefix=f".{path.stem}.", suffix=".old", dir=path.parent))
+        old = Path(tempfile.mkdtemp(prefix=f".{path.stem}{MARK}", suffix=".old", dir=path.parent))
         path.replace(old)
         new.replace(path)
         shutil.rmtree(old, ignore_errors=True)

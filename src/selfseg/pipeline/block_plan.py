@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from selfseg.core.files import remove
 from selfseg.export.label_zarr import is_label_zarr
 from selfseg.pipeline.card import selfseg_version
 from selfseg.pipeline.segmenter import Segmenter
@@ -83,6 +84,8 @@ def begin_blocks(model: Segmenter, windowed: Windowed, path: Path, memory: int |
             replace(plan.blocks, sides=tuple(known["blocks"])),
         )
         plan = Plan(tiles, blocks)
+        for unfinished in path.rglob("*.partial"):  # chunks that zarr was writing when the process was killed
+            remove(unfinished)
     elif known is not None:
         file.unlink(missing_ok=True)
     return BlockLog(file, {**work, **_sides(plan)}), plan

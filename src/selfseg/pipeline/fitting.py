@@ -11,7 +11,7 @@ import torch
 
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import UsageError, explain
-from selfseg.core.files import remove, write_json
+from selfseg.core.files import clear_unfinished, remove, write_json
 from selfseg.core.progress import Progress, Silent
 from selfseg.core.seed import derive
 from selfseg.methods._base import Method, MethodConfig, find_method
@@ -36,6 +36,8 @@ KEPT_FACTS = ("method", "seed", "config", "hint_values", "hints_sha256", "inputs
 """What a run that is resumed must have begun with."""
 
 RUN, CHECKPOINT, JOURNAL, PREVIEWS = "training.json", "checkpoint.safetensors", "journal.jsonl", "previews"
+KEPT = "checkpoints"
+"""Folder of the checkpoints that stay."""
 
 
 @dataclass
@@ -227,7 +229,7 @@ class Fitting:
             progress=progress,
             control=self.control,
             begin=None if self.begin is None else Path(self.begin),
-            keep=folder / "checkpoints" if folder is not None and self.keep_checkpoints else None,
+            keep=folder / KEPT if folder is not None and self.keep_checkpoints else None,
         )
 
     def _preview(self, method: Method, data: TrainingSet) -> Callable[[int], None] | None:
@@ -256,6 +258,7 @@ class Fitting:
         UsageError
             If an unfinished run would be lost, or the run to resume had other settings or inputs.
         """
+        clear_unfinished(folder, (PREVIEWS, KEPT))
         before = _read_run(folder / RUN)
         if before.get("finished") is False and not (self.resume or self.overwrite):
             fix = "add --resume to go on with it, or --overwrite to begin anew"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 
 from selfseg.core.classes import ClassTable
-from selfseg.core.files import write_json, write_text
+from selfseg.core.files import clear_unfinished, write_json, write_text
 from selfseg.core.memory import peak_memory
 from selfseg.export._report_curves import curves_svg
 from selfseg.export.classes import ClassArea, class_areas, count_areas, write_areas, write_classes
@@ -32,7 +32,7 @@ from selfseg.pipeline.large import LargeResult
 from selfseg.pipeline.preview import method_pictures
 from selfseg.pipeline.result import Result
 from selfseg.pipeline.segmenter import Segmenter
-from selfseg.pipeline.sequence import SequenceRun
+from selfseg.pipeline.sequence import VIDEOS, SequenceRun
 from selfseg.pipeline.training_set import Failure
 from selfseg.read import Source, split_frames
 from selfseg.train.journal import read_journal
@@ -84,6 +84,7 @@ class OutputFolder:
         self.pictures: list[ReportImage] = []
         self.seen: dict[str, NDArray[np.uint8]] = {}
         self.areas: list[ClassArea] = []
+        clear_unfinished(out, ("labels", "overlay", "pictures", "instances", VIDEOS))
 
     def add(self, result: Result, source: Source) -> None:
         """Write the files of one result, and keep what the report needs of it."""

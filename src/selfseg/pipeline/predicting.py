@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from selfseg.core.errors import InputError, OutputError, SelfsegError, UsageError, explain
+from selfseg.core.errors import InputError, Interrupted, OutputError, SelfsegError, UsageError, explain
 from selfseg.pipeline.edited import Edits, edited
 from selfseg.pipeline.frame_choice import check_slices
 from selfseg.pipeline.instances import InstanceFolder
@@ -147,10 +147,10 @@ class Predicting:
 
     @contextlib.contextmanager
     def _named(self, name: str) -> Iterator[None]:
-        """Note what keeps an input from being done, and go on; not where the place for outputs is at fault."""
+        """Note what keeps an input from being done, and go on; not where the place for outputs is at fault, or all is to end."""
         try:
             yield
-        except OutputError:
+        except (OutputError, Interrupted):
             raise
         except SelfsegError as error:
             self._note(name, str(error))

@@ -5,6 +5,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from selfseg.core.errors import OutputError, explain
 from selfseg.core.files import remove, write_text
 from selfseg.core.memory import reusing_memory
 from selfseg.core.progress import Progress
+from selfseg.core.stopping import noting_stops
 from selfseg.predict.tiles import Grid, Region
 
 MEGA = 10**6
@@ -114,6 +116,11 @@ def predict_blocks(
         Who watches: megapixels, and megapixels a second.
     first
         Number of the first block in the log, where it holds other grids before.
+
+    Raises
+    ------
+    Interrupted
+        After Ctrl-C or SIGTERM, once the block is written and noted.
     """
     total = math.prod(grid.shape)
     sizes = [math.prod(part.stop - part.start for part in grid.tile(place).core) for place in grid.places()]
@@ -121,7 +128,7 @@ def predict_blocks(
     before, begun = done, time.monotonic()
     progress.start("segmenting (megapixels)", max(1, total // MEGA), done // MEGA)
     try:
-        with reusing_memory():
+        with reusing_memory(), noting_stops() as stop:
             for block, place in enumerate(grid.places(), first):
                 if block in log.done:
                     continue
@@ -131,5 +138,10 @@ def predict_blocks(
                 done += sizes[block - first]
                 rate = (done - before) / MEGA / max(time.monotonic() - begun, 1e-9)
                 progress.update(done // MEGA, {"Mpx/s": rate})
+                stop.check(partial(_stopped, len(log.done) - first, len(sizes)))
     finally:
         progress.finish()
+
+
+def _stopped(done: int, total: int, who: str) -> str:
+    return f"stopped by {who} after {done} of {total} blocks: all are saved; the same command goes on"

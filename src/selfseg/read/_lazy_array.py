@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from selfseg.core.errors import InputError, explain
 from selfseg.read._decoded import Decoded, check_size, decoding
+from selfseg.read._unchanged import stamp_of, unchanged
 
 Reader = Callable[[tuple[slice, ...]], NDArray[Any]]
 """From one range ``slice(start, stop)`` an axis to the values in it."""
@@ -59,6 +60,7 @@ class LazyArray:
         self.close = close
         self.stored = stored
         self.ratio = ratio
+        self._stamp = stamp_of(path)
 
     @property
     def ndim(self) -> int:
@@ -89,7 +91,7 @@ class LazyArray:
         IndexError
             If the index does not fit the array.
         InputError
-            If the file is damaged there.
+            If the file is damaged there, or is not the one that was opened any more.
         """
         asked = _full_index(index, self.ndim)
         ranges: list[slice] = []
@@ -101,7 +103,7 @@ class LazyArray:
         lengths = [part.stop - part.start for part in ranges]
         if 0 in lengths:
             return np.empty(lengths, self.dtype)[tuple(within)]
-        with decoding(self.path):
+        with unchanged(self.path, self._stamp), decoding(self.path):
             array = np.asarray(self.read(tuple(ranges)))
         return np.ascontiguousarray(array.astype(self.dtype, copy=False)[tuple(within)])
 
@@ -133,11 +135,13 @@ class LazyArray:
         return self._changed(self.shape, dtype, lambda ranges: function(self.read(ranges)), ratio)
 
     def _changed(self, shape: Sequence[int], dtype: DTypeLike, read: Reader, ratio: float | None = None) -> "LazyArray":
-        return LazyArray(self.path, shape, dtype, read, self.close, self.stored, self.ratio if ratio is None else ratio)
+        view = LazyArray(self.path, shape, dtype, read, self.close, self.stored, self.ratio if ratio is None else ratio)
+        view._stamp = self._stamp
+        return view
 
 
 def from_sliceable(path: Path, array: Any, **known: Any) -> LazyArray:
-    """Return the view of anything that has a shape and a dtype and reads slices: HDF5, zarr, a memory map.
+    """Return the view of anything that has a shape and a dtype and reads slices: HDF5, zarr, plain values in a file.
 
     Parameters
     ----------

@@ -11,6 +11,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from selfseg.read._file_array import FileArray
 from selfseg.read._lazy_array import LazyArray, from_sliceable
 
 CACHED = 64 << 20
@@ -126,7 +127,8 @@ class PageReader:
 
 
 def open_windows(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> LazyArray | None:
-    """Return a series as an array to read windows of: mapped if it is one block of plain values, else by its segments.
+    """Return a series as an array to read windows of: straight from the file if it is one block of plain
+    values, else by its segments.
 
     Returns
     -------
@@ -136,8 +138,8 @@ def open_windows(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSe
     page = series.keyframe
     if series.dataoffset is not None:
         dtype = np.dtype(series.dtype).newbyteorder(page.parent.byteorder)
-        mapped = np.memmap(page.parent.filehandle.path, dtype, "r", series.dataoffset, series.shape)
-        return from_sliceable(path, mapped, close=tif.close)
+        values = FileArray(page.parent.filehandle.path, dtype, series.dataoffset, series.shape)
+        return from_sliceable(path, values, close=tif.close)
     lead = series.ndim - page.ndim
     planes = lead >= 0 and tuple(series.shape[lead:]) == tuple(page.shape)
     if not planes or math.prod(series.shape[:lead]) != len(series.pages) or set(page.axes) - set("ZYXS"):

@@ -11,6 +11,7 @@ from pathlib import Path
 from selfseg.core.errors import InputError, explain
 from selfseg.core.image import Image
 from selfseg.read._decoded import Decoded, damaged, split_address
+from selfseg.read._unchanged import unchanged
 from selfseg.read.arrays import make_image
 from selfseg.read.ome_zarr import is_zarr
 
@@ -148,9 +149,10 @@ def decode_file(path: Path, max_bytes: int | None = None, as_labels: bool = Fals
     Raises
     ------
     InputError
-        As for `module_of`, and if its bytes are no image.
+        As for `module_of`, if its bytes are no image, or if they change while they are read.
     """
-    decoded: Decoded = import_module(f"selfseg.read.{module_of(path)}").decode(path, max_bytes, as_labels)
+    with unchanged(path):
+        decoded: Decoded = import_module(f"selfseg.read.{module_of(path)}").decode(path, max_bytes, as_labels)
     return decoded
 
 

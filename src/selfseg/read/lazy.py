@@ -13,6 +13,7 @@ from selfseg.core.errors import InputError, UsageError, explain
 from selfseg.core.image import Image
 from selfseg.read._decoded import Decoded, decoding
 from selfseg.read._lazy_array import LazyArray, check_real, from_sliceable
+from selfseg.read._unchanged import unchanged
 from selfseg.read.arrays import chosen_axes, make_image
 from selfseg.read.formats import module_of, stem_of
 
@@ -146,10 +147,8 @@ def open_lazy(path: Path | str, axes: str | None = None, name: str | None = None
     """
     path = Path(path)
     module = import_module(f"selfseg.read.{module_of(path)}")
-    if hasattr(module, "open_lazy"):
-        decoded: Decoded = module.open_lazy(path, level=level)
-    else:
-        decoded = module.decode(path)
+    with unchanged(path):
+        decoded: Decoded = module.open_lazy(path, level=level) if hasattr(module, "open_lazy") else module.decode(path)
     decoded = _lazy(path, decoded)
     try:
         check_real(path, decoded.data.dtype)

@@ -8,6 +8,7 @@ import numpy as np
 
 from selfseg.core.errors import InputError, explain
 from selfseg.read._decoded import Decoded, decoding, whole_numbers
+from selfseg.read._file_array import FileArray
 from selfseg.read._lazy_array import from_sliceable, read_whole
 
 HEADER = np.dtype(
@@ -76,7 +77,7 @@ def decode(path: Path, max_bytes: int | None = None, as_labels: bool = False) ->
 
 
 def open_lazy(path: Path, as_labels: bool = False, level: int = 0) -> Decoded:
-    """Map the file without reading it.
+    """Open the file without reading its values.
 
     Raises
     ------
@@ -92,7 +93,7 @@ def open_lazy(path: Path, as_labels: bool = False, level: int = 0) -> Decoded:
         if min(shape) < 1 or math.prod(shape) * dtype.itemsize > stored:
             size = " x ".join(str(n) for n in shape)
             raise ValueError(f"{max(stored, 0)} bytes for {size} values of {dtype.itemsize} bytes")
-        data = from_sliceable(path, np.memmap(path, dtype, "r", start, shape), stored=stored, ratio=1.0)
+        data = from_sliceable(path, FileArray(path, dtype, start, shape), stored=stored, ratio=1.0)
     axes = "".join(a for a in "TZYX" if a in letters and (a in "YX" or shape[letters.index(a)] > 1))
     data = data.arranged([letters.index(letter) for letter in axes])
     guessed = "Z" in axes and int(header["ispg"]) == IMAGE_STACK

@@ -22,6 +22,7 @@ from selfseg.read._decoded import (
     quiet,
     whole_numbers,
 )
+from selfseg.read._file_array import FileArray
 from selfseg.read._lazy_array import from_sliceable, read_whole
 
 GZIP = b"\x1f\x8b"
@@ -64,7 +65,7 @@ def decode(path: Path, max_bytes: int | None = None, as_labels: bool = False) ->
 
 
 def open_lazy(path: Path, as_labels: bool = False, level: int = 0) -> Decoded:
-    """Map a volume without reading it. A packed one (``.nii.gz``) cannot be read in parts: it is unpacked into memory.
+    """Open a volume without reading its voxels. A packed one (``.nii.gz``) cannot be read in parts: it is unpacked into memory.
 
     Raises
     ------
@@ -83,13 +84,15 @@ def _open(path: Path, max_bytes: int | None, whole: bool) -> Decoded:
             with quiet("nibabel.global"):
                 header = kind.from_fileobj(file)
             packed = _check_declared(path, header, max_bytes, whole)
+            dtype, start = header.get_data_dtype(), int(header.get_data_offset())
+            shape = header.get_data_shape() + (1,) * (3 - len(header.get_data_shape()))
+            stored: NDArray[Any] | FileArray
             if packed or whole:
-                stored = np.asarray(header.raw_data_from_fileobj(file))
+                stored = nibabel.volumeutils.array_from_file(shape, dtype, file, start, order="F", mmap=False)
                 while file.read(PIECE):  # to the end, where gzip keeps its checksum
                     pass
             else:
-                shape, start = header.get_data_shape(), int(header["vox_offset"])
-                stored = np.memmap(path, header.get_data_dtype(), "r", start, shape, order="F")
+                stored = FileArray(path, dtype, start, shape, order="F")
             return _arranged(nibabel, path, stored, header)
     except errors as error:
         raise damaged(path, str(error)) from error
@@ -143,11 +146,11 @@ def _scale(header: Any) -> tuple[float, float] | None:
     return None if (slope, intercept) == (1.0, 0.0) else (slope, intercept)
 
 
-def _arranged(nibabel: Any, path: Path, stored: NDArray[Any], header: Any) -> Decoded:
+def _arranged(nibabel: Any, path: Path, stored: NDArray[Any] | FileArray, header: Any) -> Decoded:
     """Turn ``[X Y Z T C]`` to the standard orientation, reverse the axes that are left, and put C last."""
-    stored = stored.reshape(stored.shape + (1,) * (3 - stored.ndim))
-    if stored.ndim > len(LETTERS):
-        raise ValueError(f"{stored.ndim} axes, of which at most {len(LETTERS)} have a meaning")
+    n_axes = len(stored.shape)
+    if n_axes > len(LETTERS):
+        raise ValueError(f"{n_axes} axes, of which at most {len(LETTERS)} have a meaning")
     data = from_sliceable(path, stored)
     scale = _scale(header)
     if scale is not None:
@@ -157,8 +160,8 @@ def _arranged(nibabel: Any, path: Path, stored: NDArray[Any], header: Any) -> De
     if not np.isfinite(turn).all():
         turn = np.array([[0, 1], [1, 1], [2, 1]], float)
     own = [int(np.flatnonzero(turn[:, 0] == world)[0]) for world in range(3)]  # the file's axis that runs along X, Y, Z
-    own += range(3, stored.ndim)
-    kept = [i for i in range(stored.ndim) if LETTERS[i] in "YX" or stored.shape[own[i]] > 1]
+    own += range(3, n_axes)
+    kept = [i for i in range(n_axes) if LETTERS[i] in "YX" or stored.shape[own[i]] > 1]
     order = [i for i in reversed(kept) if LETTERS[i] != "C"] + [i for i in kept if LETTERS[i] == "C"]
     data = data.arranged([own[i] for i in order], [axis for axis in range(3) if turn[axis, 1] < 0])
     sizes = [float(size) for size in header.get_zooms()[:3]]

@@ -1,4 +1,4 @@
-"""NumPy files: one array of a ``.npy`` (memory-mapped) or ``.npz``, never unpickled."""
+"""NumPy files: one array of a ``.npy`` (read window by window) or ``.npz``, never unpickled."""
 
 import math
 import tokenize
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from selfseg.core.axes import KNOWN
 from selfseg.core.errors import InputError, explain
 from selfseg.read._decoded import MAX_DEFLATE, Decoded, check_size, decoding, quiet, split_address
+from selfseg.read._file_array import FileArray
 from selfseg.read._lazy_array import check_real, from_sliceable, read_whole
 from selfseg.read.arrays import guess_axes
 
@@ -70,8 +71,8 @@ def _open(path: Path, max_bytes: int | None) -> Decoded:
         if math.prod(shape) * dtype.itemsize > stored:
             raise ValueError(f"{stored} bytes for {math.prod(shape)} values of type {dtype}")
         axes, guessed = guess_axes(shape)
-        mapped = np.memmap(file, dtype, "r", start, shape, order="F" if fortran else "C")
-        return Decoded(from_sliceable(path, mapped, stored=stored, ratio=1.0), axes, guessed)
+        values = FileArray(file, dtype, start, shape, order="F" if fortran else "C")
+        return Decoded(from_sliceable(path, values, stored=stored, ratio=1.0), axes, guessed)
 
 
 def _is_archive(file: Path) -> bool:

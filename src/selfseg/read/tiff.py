@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from selfseg.core.errors import InputError, explain
 from selfseg.read._decoded import ANY_SIZE, MAX_DEFLATE, Decoded, check_size, damaged, decoding, split_address
 from selfseg.read._lazy_array import LazyArray
+from selfseg.read._tiff_lzw import decode_lzw_safely
 from selfseg.read._tiff_pages import open_windows
 from selfseg.read._tiff_scale import channel_names, read_spacing
 from selfseg.read._tiff_values import arranged, channel_axes, has_alpha, known_letters, plain_values, without_alpha
@@ -166,6 +167,7 @@ def _check_declared(path: Path, series: tifffile.TiffPageSeries, max_bytes: int 
         fix = "save the magnitude or the phase as float"
         raise InputError(explain(str(path), expected="real numbers", got=f"complex ones ({series.dtype})", fix=fix))
     pages = [one for one in series.pages if one is not None]
+    decode_lzw_safely([page, *pages])
     files = {id(one.parent): one.parent.filehandle.size for one in pages}
     sparse = any(count == 0 for one in pages for count in one.databytecounts)
     ratio = math.inf if sparse else MAX_RATIO.get(int(page.compression), math.inf)

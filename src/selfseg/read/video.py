@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from selfseg.core.errors import InputError, explain
 from selfseg.core.image import Image
 from selfseg.read._decoded import Decoded, check_size
+from selfseg.read._unchanged import unchanged
 from selfseg.read.frames import FrameSource, alike, other_size
 from selfseg.read.sources import Source
 
@@ -186,7 +187,8 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         if not container.streams.video:
             fix = "check that it is the right file"
             raise InputError(explain(str(path), expected="a video stream", got="none (sound only?)", fix=fix))
-        yield container, container.streams.video[0]
+        with unchanged(path):
+            yield container, container.streams.video[0]
     finally:
         container.close()
 

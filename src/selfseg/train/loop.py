@@ -3,12 +3,10 @@
 import contextlib
 import math
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 
 import torch
 from torch.optim import Optimizer
@@ -18,6 +16,7 @@ from selfseg.core.files import keep_file
 from selfseg.core.memory import reusing_memory
 from selfseg.core.progress import Progress, Silent
 from selfseg.core.seed import derive
+from selfseg.core.stopping import Stop, interruption, noting_stops
 from selfseg.methods._base import Batch, Method
 from selfseg.sample.stream import Stream
 from selfseg.train.checkpoint import (
@@ -108,14 +107,14 @@ class Training:
         total = self.method.n_steps(len(self.stream.samples))
         self.progress.start("learning", total, done)
         try:
-            with _stop_signals() as stop, reusing_memory(), self._open_journal(done) as journal:
+            with noting_stops() as stop, reusing_memory(), self._open_journal(done) as journal:
                 return self._steps(done, total, optimizers, journal, stop)
         finally:
             self.precision.release(self.method)
             self.progress.finish()
 
     def _steps(
-        self, done: int, total: int, optimizers: dict[str, Optimizer], journal: Journal | None, stop: "_Stop"
+        self, done: int, total: int, optimizers: dict[str, Optimizer], journal: Journal | None, stop: Stop
     ) -> int:
         saved = shown = time.monotonic()
         self.method.train()
@@ -144,7 +143,7 @@ class Training:
         self._seconds()
         return done
 
-    def _order(self, stop: "_Stop") -> Order:
+    def _order(self, stop: Stop) -> Order:
         if stop.signal is not None:
             return Order.PAUSE
         return Order.GO if self.control is None else self.control()
@@ -238,34 +237,4 @@ class Training:
             else "all is saved; the same command with --resume goes on"
         )
         who = "order" if number is None else signal.Signals(number).name
-        error = Interrupted(f"stopped by {who} after {done} of {total} steps: {saved}")
-        error.exit_code = 75 if number == signal.SIGTERM else 130
-        return error
-
-
-@dataclass
-class _Stop:
-    signal: int | None = None
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[_Stop]:
-    """Turn the first SIGINT or SIGTERM into a flag, so that a step is never cut in the middle; the second acts at once."""
-    stop = _Stop()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def note(number: int, frame: FrameType | None) -> None:
-        stop.signal = number
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        return interruption(f"stopped by {who} after {done} of {total} steps: {saved}", number == signal.SIGTERM)

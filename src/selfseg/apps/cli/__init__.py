@@ -1,4 +1,7 @@
-"""The command line: thin commands over the pipeline. Exit code 0 done, 1 some inputs failed, 2 bad usage."""
+"""The command line: thin commands over the pipeline.
+
+Exit code 0 done, 1 some inputs failed, 2 bad usage, 130 stopped by Ctrl-C, 75 stopped by SIGTERM: the same command goes on.
+"""
 
 import os
 import sys
@@ -7,6 +10,22 @@ from collections.abc import Sequence
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; every foreseen error is one line on standard error."""
+    from selfseg.core.stopping import PREEMPTED, Preempted, raising_sigterm
+
+    try:
+        with raising_sigterm():
+            return _run(list(sys.argv[1:] if argv is None else argv))
+    except Preempted:
+        _complain(
+            "stopped by SIGTERM; what is done is saved: give the same command again, to fit and segment with --resume"
+        )
+        return PREEMPTED
+    except KeyboardInterrupt:
+        _complain("stopped")
+        return 130
+
+
+def _run(tokens: list[str]) -> int:
     from cyclopts import CycloptsError
 
     # each adds its commands to the application, and this is their order in the help
@@ -14,7 +33,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     from selfseg.apps.cli.parameters import app
     from selfseg.core.errors import SelfsegError
 
-    tokens = list(sys.argv[1:] if argv is None else argv)
     try:
         code = app(tokens or ["--help"], exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
@@ -29,9 +47,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except KeyboardInterrupt:
-        _complain("stopped")
-        return 130
     return code if isinstance(code, int) else 0
 
 

@@ -14,6 +14,9 @@ app = App(
     name="selfseg",
     help="Segment images without labels: learn from your own images, then segment those and others like them.",
     version=lambda: __import__("selfseg").__version__,
+    help_epilogue="Exit code: 0 done, 1 some inputs failed (the others are done), 2 bad usage, 130 stopped by Ctrl-C, 75 stopped by "
+    "SIGTERM (what is done is saved; the same command goes on, fit and segment with --resume).",
+    suppress_keyboard_interrupt=False,
 )
 
 Inputs = Annotated[list[str], Parameter(help="Images, folders (searched recursively) or globs.")]
