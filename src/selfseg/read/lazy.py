@@ -15,6 +15,7 @@ from selfseg.read._decoded import Decoded, decoding
 from selfseg.read._lazy_array import LazyArray, check_real, from_sliceable
 from selfseg.read.arrays import chosen_axes, make_image
 from selfseg.read.formats import module_of, stem_of
+from selfseg.read.sources import Source
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,33 @@ def open_lazy(path: Path | str, axes: str | None = None, name: str | None = None
         decoded.guessed and axes is None,
         decoded.meta,
     )
+
+
+def open_in_parts(source: Source, axes: str | None = None) -> LazyImage | None:
+    """Open an input without reading it.
+
+    Parameters
+    ----------
+    source
+        The input.
+    axes
+        What its axes are, None = as the file says.
+
+    Returns
+    -------
+    LazyImage or None
+        None for an array in memory, and for a file that can only be read as a whole.
+
+    Raises
+    ------
+    InputError, UsageError
+        As for `open_lazy`.
+    """
+    if source.path is None or source.path.suffix == ".gz":  # what is packed as a whole can only be read as a whole
+        return None
+    if not hasattr(import_module(f"selfseg.read.{module_of(source.path)}"), "open_lazy"):
+        return None
+    return open_lazy(source.path, axes, source.name)
 
 
 def _lazy(path: Path, decoded: Decoded) -> Decoded:

@@ -35,6 +35,7 @@ from selfseg.apps.cli.parameters import (
     Settings,
     Slices,
     Superpixels,
+    Windows,
     Write,
     app,
     memory_bytes,
@@ -99,6 +100,7 @@ def segment(
     frames: Frames = None,
     n_frames: NFrames = None,
     slices: Slices = None,
+    windows: Windows = None,
     sequence: InSequence = None,
     link: LinkFrames = False,
     device: Device = "auto",
@@ -133,6 +135,8 @@ def segment(
         "frames": parse_numbers(frames),
         "n_frames": n_frames,
         "slices": slices,
+        "windows": windows,
+        "memory": memory_bytes(memory),
         "compiled": compile_,
         "progress": bar,
     }
@@ -169,9 +173,11 @@ def fit(
     frames: Frames = None,
     n_frames: NFrames = None,
     slices: Slices = None,
+    windows: Windows = None,
     device: Device = "auto",
     set_: Settings = [],  # noqa: B006 (read only)
     limit: Limit = None,
+    memory: Memory = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     compile_: Annotated[
@@ -200,6 +206,8 @@ def fit(
         "frames": parse_numbers(frames),
         "n_frames": n_frames,
         "slices": slices,
+        "windows": windows,
+        "memory": memory_bytes(memory),
         "limit": limit,
         "compiled": compile_,
     }
