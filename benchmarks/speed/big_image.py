@@ -1,13 +1,13 @@
 """Prediction of images larger than memory: time and peak memory over the side of the image, whole against in parts.
 
-    python benchmarks/speed/big_image.py [-o FILE.json] [--sides 2000,5000,10000] [--memory 2GB] [--folder DIR]
+    python benchmarks/speed/big_image.py [-o FILE.json] [--sides 2000,5000,10000] [--features 100] [--memory 2GB] [--folder DIR]
 
 A uint8 image of one channel, made on the fly as a zarr of 1024 x 1024 chunks: discs of many sizes on an uneven ground, with noise.
-The model is feature clustering with 100 features, preset full, eight classes, learned from its first 512 x 512 pixels. Every
-prediction runs in a process of its own; its peak is that of the whole process, torch included. "whole" is the image read and
-predicted in memory (only where it fits); "in parts" is what `selfseg predict --memory` does, labels written to a zarr. Time is from
-the opened image to the last block; it should grow like the number of pixels. Where others use the machine too, compare
-processor seconds a megapixel: user and system time of all threads.
+The model is feature clustering with 100 features and clusters (or `--features`), preset full, eight classes, learned from its first
+512 x 512 pixels. Every prediction runs in a process of its own; its peak is the resident memory of that whole process, torch included, as
+the system tells its parent when it ends. "whole" is the image read and predicted in memory (only where it fits); "in parts" is what
+`selfseg predict --memory` does, labels written to a zarr. Time is from the opened image to the last block; it should grow like the
+number of pixels. Where others use the machine too, compare processor seconds a megapixel: user and system time of all threads.
 """
 
 import argparse
@@ -43,9 +43,9 @@ def make_image(path: Path, side: int) -> None:
 
 
 def one(folder: Path, side: int, how: str, memory: str) -> None:
-    """Predict one image in this process, and print seconds and peak bytes."""
+    """Predict one image in this process, and print its seconds."""
     import selfseg
-    from selfseg.core.memory import parse_bytes, peak_memory
+    from selfseg.core.memory import parse_bytes
     from selfseg.pipeline.large import predict_large
     from selfseg.read.lazy import open_lazy
 
@@ -59,21 +59,34 @@ def one(folder: Path, side: int, how: str, memory: str) -> None:
         predict_large(model, image, folder / "out", parse_bytes(memory))
     used = resource.getrusage(resource.RUSAGE_SELF)
     seconds, cpu = time.perf_counter() - begun, used.ru_utime + used.ru_stime - before
-    print(json.dumps({"seconds": seconds, "cpu": cpu, "peak": peak_memory()}))
+    print(json.dumps({"seconds": seconds, "cpu": cpu}))
 
 
-def learn(folder: Path, path: Path) -> None:
+def learn(folder: Path, path: Path, features: int) -> None:
     import selfseg
     from selfseg.read.lazy import open_lazy
 
     corner = open_lazy(path, "YX").data[:512, :512]
-    selfseg.fit(corner, preset="full", n_classes=8, options={"iterations": 20}).save(folder / "model")
+    options = {"iterations": 20, "n_features": features, "n_classes": features}
+    selfseg.fit(corner, preset="full", n_classes=8, options=options).save(folder / "model")
+
+
+def measured(command: list[str]) -> dict[str, float]:
+    """Run a process; return what it prints, and its peak as the system counts it."""
+    with tempfile.TemporaryFile("w+") as printed:
+        process = subprocess.Popen(command, stdout=printed)
+        _, status, used = os.wait4(process.pid, 0)
+        if status:
+            raise SystemExit(f"{' '.join(command)} failed")
+        printed.seek(0)
+        return {**json.loads(printed.read().splitlines()[-1]), "peak": used.ru_maxrss * 1024}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--out", type=Path)
     parser.add_argument("--sides", default="2000,5000,10000")
+    parser.add_argument("--features", type=int, default=100)
     parser.add_argument("--memory", default="2GB")
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--one", nargs=2, metavar=("SIDE", "HOW"), help=argparse.SUPPRESS)
@@ -89,13 +102,18 @@ def main() -> None:
             if not path.exists():
                 make_image(path, side)
             if not (folder / "model").exists():
-                learn(folder, path)
+                learn(folder, path, args.features)
             for how in ("whole", "in parts") if side <= WHOLE_UP_TO else ("in parts",):
                 command = [sys.executable, __file__, "--folder", str(folder), "--memory", args.memory]
-                done = subprocess.run([*command, "--one", str(side), how], capture_output=True, text=True, check=True)
-                rows.append({"side": side, "how": how, **json.loads(done.stdout.splitlines()[-1])})
+                rows.append({"side": side, "how": how, **measured([*command, "--one", str(side), how])})
                 print(describe(rows[-1]), flush=True)
-    facts = {"memory": args.memory, "machine": platform.machine(), "cores": len(os.sched_getaffinity(0)), "rows": rows}
+    facts = {
+        "features": args.features,
+        "memory": args.memory,
+        "machine": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "rows": rows,
+    }
     facts["commit"] = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
     ).stdout.strip()
@@ -107,7 +125,7 @@ def describe(row: dict) -> str:
     megapixels = row["side"] ** 2 / 1e6
     return (
         f"{row['side']:6} x {row['side']:<6} {row['how']:9} {row['seconds']:8.1f} s   {megapixels / row['seconds']:6.2f} Mpx/s"
-        f"   processor {row['cpu'] / megapixels:5.2f} s/Mpx   peak {row['peak'] / 2**30:5.2f} GiB"
+        f"   processor {row['cpu'] / megapixels:5.2f} s/Mpx   peak {row['peak'] / 1e9:5.2f} GB"
     )
 
 

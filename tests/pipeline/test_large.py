@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ from selfseg.pipeline.segmenting import How
 from selfseg.predict import tilewise
 from selfseg.read import find_inputs, read_image
 from selfseg.read.lazy import open_lazy
+from selfseg.sample.prepare import Preparation
+from selfseg.sample.windowed import prepare_windowed
 
 QUICK = {"iterations": 5, "n_features": 8, "n_classes": 8}
 
@@ -253,6 +256,22 @@ def test_what_cannot_be_done_in_parts_is_said(model, image, tmp_path):
     ((name, message),) = predict(cut, tmp_path / "photo.zarr", tmp_path / "out", axes="YXC", memory=1)
     assert name == "photo"
     assert "border=3" in message
+
+
+def test_the_picture_of_a_large_image_takes_little_memory(model, tmp_path):
+    """Every 4th row and column of 30 megapixels is kept: the others must not stay behind it."""
+    empty = {"shape": (6000, 5000), "chunks": (500, 500), "dtype": "u1", "fill_value": 1}
+    zarr.create_array(tmp_path / "image.zarr", **empty)
+    windowed = prepare_windowed(Preparation.parse("range"), open_lazy(tmp_path / "image.zarr", "YX"))
+    labels = zarr.create_array(tmp_path / "labels.zarr", **empty)
+    tracemalloc.start()
+    try:
+        shown = large._preview(model, windowed, labels, "YX", 0.0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert shown.labels.shape == (1500, 1250)
+    assert peak < 15 * 10**6
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ from selfseg.pipeline.superpixels import OwnSuperpixels
 from selfseg.pipeline.supervision import LabelSet, ScribbleFiles, find_label_set
 from selfseg.pipeline.training_set import Failure, Split, TrainingSet, build_training_set, split_sources
 from selfseg.pipeline.watch import LOOKS, TruthWatch, watch_truth
+from selfseg.pipeline.window_choice import WindowChoice
 from selfseg.read import Source, find_hints, find_inputs
 from selfseg.read.masks import mask_facts
 from selfseg.sample.prepare import Preparation
@@ -82,6 +83,8 @@ class Fitting:
         Axes of the inputs, None = as the files say.
     frames, n_frames, slices
         Which frames of a sequence to learn from (`pipeline.frame_choice.FrameChoice`).
+    windows, memory
+        Windows of each image, ``"16"`` or ``"16:512"``, and most bytes to take; None = windows of what does not fit in free memory.
     limit
         Use only the first so many inputs.
     compiled
@@ -115,6 +118,8 @@ class Fitting:
     frames: Sequence[int] | None = None
     n_frames: int | None = None
     slices: str | None = None
+    windows: str | int | None = None
+    memory: int | None = None
     limit: int | None = None
     compiled: bool | None = None
     checkpoint_every: float = 20.0
@@ -138,14 +143,14 @@ class Fitting:
         choice = FrameChoice(None if self.frames is None else tuple(self.frames), self.n_frames, self.slices)
         found = find_inputs(inputs, limit=self.limit)
         sources, sequence, lost = take_frames(found, choice, self.axes, progress)
-        data = build_training_set(sources, self.config.prepare, self._supervision(sources), self.axes, progress)
+        supervision, windows = self._supervision(sources), self._windows()
+        data = build_training_set(sources, self.config.prepare, supervision, self.axes, progress, windows)
         if find_method(self.name).needs_hints:
             data = _labelled(data, progress)
         self.config = with_spacing(self.config, data, progress)
         method = self._build(data)
         own = OwnSuperpixels(self.superpixels)
-        for name, prepared in data.prepared:
-            own.give(method, data.preparation, name, prepared)
+        own.give_all(method, data.preparation, data.prepared)
         split = split_sources(data, method.held_out, self.seed)
         precision = choose_precision(device, method.n_steps(len(split.learned)), self.compiled, data.n_dims)
         watch = None if self.truth is None else watch_truth(self.truth, data, progress)
@@ -165,8 +170,15 @@ class Fitting:
         method.finish(lambda: (batch.to(device) for batch in stream.once()))
         method.eval()
         table = order_classes(method, stream.once(), data.hints)
+        data.close()
         facts |= {"steps": steps, "seconds": round(training.seconds, 3)}
         return Fitted(method, table, data.preparation, facts, [*lost, *data.failures])
+
+    def _windows(self) -> WindowChoice:
+        """Return which windows are learned from; a run that is resumed keeps to those it began with."""
+        before = _read_run(self.folder / RUN) if self.resume and self.folder is not None else {}
+        only = frozenset(before.get("windows", {})) if before else None
+        return WindowChoice.parse(self.windows, self.memory, self.seed, only)
 
     def close(self, fitted: Fitted) -> None:
         """Note in the folder that the run is finished, once the model is stored."""
@@ -248,6 +260,7 @@ class Fitting:
             "hint_values": list(data.hint_values),
             "hints_sha256": data.digest_hints(),
             "inputs": data.fingerprints,
+            "windows": data.windows,
         }
 
     def _open(self, folder: Path, facts: Mapping[str, Any]) -> bool:

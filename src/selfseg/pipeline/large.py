@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,7 @@ from selfseg.predict.blocks import predict_blocks
 from selfseg.predict.tiles import Grid, Region
 from selfseg.predict.tilewise import TileWise, memory_budget
 from selfseg.read import Source
-from selfseg.read.formats import module_of
-from selfseg.read.lazy import LazyImage, open_lazy
-from selfseg.read.masks import MaskedSource
+from selfseg.read.lazy import LazyImage, open_in_parts
 from selfseg.refine.decide import class_probabilities, decide
 from selfseg.refine.steps import parse_refinements
 from selfseg.sample.windowed import Windowed, prepare_windowed
@@ -76,12 +73,9 @@ def open_if_large(model: Segmenter, source: Source, axes: str | None, memory: in
     memory
         Most that this process may take, in bytes; None = by what is free.
     """
-    # what is packed as a whole can only be read as a whole, and so can a mask
-    if source.path is None or source.path.suffix == ".gz" or isinstance(source, MaskedSource):
+    image = open_in_parts(source, axes)
+    if image is None:
         return None
-    if not hasattr(import_module(f"selfseg.read.{module_of(source.path)}"), "open_lazy"):
-        return None
-    image = open_lazy(source.path, axes, source.name)
     if model.segmenting().cuts(image):
         image.close()
         return None  # a slice is in memory at a time
@@ -231,8 +225,9 @@ def _preview(model: Segmenter, windowed: Windowed, labels: Any, axes: str, secon
     for top in range(0, height, band):
         region = (*middle, slice(top, min(top + band, height)), slice(0, width))
         window = windowed.window(region)
-        pictures.append(window.channels_last().reshape(-1, width, image.n_channels)[::step, ::step])
-        ids.append(np.asarray(labels[_place(axes, region, frame)]).reshape(-1, width)[::step, ::step])
+        # copies: a view of every n-th pixel would keep all of them in memory
+        pictures.append(window.channels_last().reshape(-1, width, image.n_channels)[::step, ::step].copy())
+        ids.append(np.asarray(labels[_place(axes, region, frame)]).reshape(-1, width)[::step, ::step].copy())
     spacing = tuple(size * step for size in image.spacing[-2:])
     small = Image(np.concatenate(pictures), "YXC", spacing, image.unit, image.channels, image.name, image.source)
     shown = np.concatenate(ids)

@@ -13,13 +13,13 @@ from selfseg.pipeline.training_set import TrainingSet
 def check_room(method: Method, data: TrainingSet, device: torch.device, progress: Progress) -> None:
     """Say what a step will take before it is started, and refuse what cannot fit."""
     config = method.config
-    largest = sorted((int(np.prod(s.array.shape[1:])) for s in data.samples), reverse=True)[: config.batch_size]
+    largest = sorted((int(np.prod(s.shape[1:])) for s in data.samples), reverse=True)[: config.batch_size]
     pixels = -(-largest[0] * len(largest) // config.accumulate)
     needed = method.training_bytes(pixels)
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     estimate = f"a step on {pixels / 1e6:.2f} megapixels takes about {needed / 2**30:.1f} GiB of memory"
     if needed > free:
-        fix = "shrink the images with a preparation, for example --prepare size=1000, or lower n_features, n_classes or batch_size"
+        fix = "shrink the images (--prepare size=1000), learn from windows of them (--windows 16), or lower n_features or batch_size"
         raise InputError(
             explain(estimate, expected=f"at most the {free / 2**30:.1f} GiB that are free", got="more", fix=fix)
         )

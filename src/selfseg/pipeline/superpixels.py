@@ -1,6 +1,7 @@
 """The user's own superpixels: label images, found by the names of the images, and given to the method."""
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from selfseg.core.errors import InputError, UsageError, explain
 from selfseg.methods._base import Method
 from selfseg.read.labels import find_labels, read_labels
 from selfseg.sample.prepare import Preparation, Prepared
+from selfseg.sample.window_samples import WindowSample
 
 
 class OwnSuperpixels:
@@ -54,6 +56,25 @@ class OwnSuperpixels:
         except InputError as error:
             raise InputError(f"superpixels {path}: {error}") from error
         method.take_superpixels(prepared.array, labels)
+
+    def give_all(
+        self, method: Method, preparation: Preparation, images: Iterable[tuple[str, Prepared | WindowSample]]
+    ) -> None:
+        """Give the method the superpixels of all training images, by name.
+
+        Raises
+        ------
+        UsageError, InputError
+            As for `give`, and if an image is learned from in windows.
+        """
+        if self.place is None:
+            return
+        for name, prepared in images:
+            if isinstance(prepared, WindowSample):
+                fix = "cut parts out of both, and give those"
+                got = f"{name}, which is learned from in windows"
+                raise UsageError(explain("superpixels", expected="images that fit in memory", got=got, fix=fix))
+            self.give(method, preparation, name, prepared)
 
     def facts(self) -> dict[str, Any]:
         """Return the hash of each file, which a run that is resumed must find again."""

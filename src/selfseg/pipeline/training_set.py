@@ -2,17 +2,24 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
-from selfseg.core.errors import InputError, SelfsegError, explain
+from numpy.typing import NDArray
+
+from selfseg.core.errors import InputError, SelfsegError, UsageError, explain
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress
 from selfseg.core.seed import generator
 from selfseg.pipeline.supervision import Hints, LabelSet, ScribbleFiles
+from selfseg.pipeline.window_choice import WindowChoice, digest_windows, show_window
 from selfseg.read import Source, split_frames
+from selfseg.read.lazy import LazyImage
 from selfseg.sample.prepare import Preparation, Prepared
-from selfseg.sample.stream import Sample
+from selfseg.sample.stream import Readable, Sample
+from selfseg.sample.window_samples import WindowSample, window_pixels
 
 Failure = tuple[str, str]
 """Name of an input, and the one line that says what is wrong with it."""
@@ -37,20 +44,23 @@ class TrainingSet:
     first
         The first image as it was read and as it was prepared, for previews.
     prepared
-        Name and prepared image of each sample.
+        Name and prepared image, or window, of each sample.
     failures
         Inputs that could not be used.
+    windows
+        Number of windows of each image that is learned from in windows, by name.
     """
 
-    samples: list[Sample]
+    samples: list[Readable]
     preparation: Preparation
     n_channels: int
     n_dims: int
     hints: Hints | None
     fingerprints: dict[str, str]
     first: tuple[Image, Prepared]
-    prepared: list[tuple[str, Prepared]]
+    prepared: list[tuple[str, Prepared | WindowSample]]
     failures: list[Failure] = field(default_factory=list)
+    windows: dict[str, int] = field(default_factory=dict)
 
     @property
     def hint_values(self) -> tuple[int, ...]:
@@ -65,6 +75,12 @@ class TrainingSet:
         for sample in self.samples:
             digest.update(b"none" if sample.hints is None else sample.hints.tobytes())
         return digest.hexdigest()
+
+    def close(self) -> None:
+        """Close the files of images that are learned from in windows."""
+        for _, prepared in self.prepared:
+            if isinstance(prepared, WindowSample):
+                prepared.windowed.image.close()
 
     def labelled(self) -> "TrainingSet":
         """Return the training set without the images that have no label.
@@ -82,20 +98,22 @@ class TrainingSet:
         return replace(self, samples=samples, prepared=prepared)
 
 
-def read_all(sources: Sequence[Source], axes: str | None, progress: Progress) -> tuple[dict[str, Image], list[Failure]]:
-    """Read every input; those that fail are named and left out.
+def read_all(
+    sources: Sequence[Source], axes: str | None, progress: Progress, windows: WindowChoice
+) -> tuple[dict[str, Image | LazyImage], list[Failure]]:
+    """Read every input, or open it if it is learned from in windows; those that fail are named and left out.
 
     Raises
     ------
     SelfsegError
         If none can be read: the error of the first.
     """
-    images: dict[str, Image] = {}
+    images: dict[str, Image | LazyImage] = {}
     failures: list[Failure] = []
     first_error: SelfsegError | None = None
     for source in sources:
         try:
-            images[source.name] = source.read(axes)
+            images[source.name] = windows.open(source, axes) or source.read(axes)
         except SelfsegError as error:
             failures.append((source.name, str(error)))
             first_error = first_error or error
@@ -109,11 +127,11 @@ def read_all(sources: Sequence[Source], axes: str | None, progress: Progress) ->
     return images, failures
 
 
-def _kind(image: Image) -> tuple[int, int]:
+def _kind(image: Image | LazyImage) -> tuple[int, int]:
     return image.n_channels, len(image.spatial_shape)
 
 
-def _drop_strangers(images: dict[str, Image]) -> list[Failure]:
+def _drop_strangers(images: dict[str, Image | LazyImage]) -> list[Failure]:
     """Take out images that differ from most of the others in channels or dimensions, and name them."""
     common = Counter(_kind(image) for image in images.values()).most_common(1)[0][0]
     failures = []
@@ -130,8 +148,9 @@ def build_training_set(
     wanted: LabelSet | ScribbleFiles | None,
     axes: str | None,
     progress: Progress,
+    windows: WindowChoice | None = None,
 ) -> TrainingSet:
-    """Read, check and prepare the training images of a model.
+    """Read, check and prepare the training images of a model; open those that are learned from in windows.
 
     Parameters
     ----------
@@ -145,41 +164,104 @@ def build_training_set(
         Axes of all inputs, None = as the files say.
     progress
         Who is told about guesses and notes.
+    windows
+        Which images are learned from in windows; None = those that do not fit in memory.
     """
-    images, failures = read_all(sources, axes, progress)
+    windows = windows or WindowChoice()
+    images, failures = read_all(sources, axes, progress, windows)
     failures += _drop_strangers(images)
-    hints = None if wanted is None else wanted.read(images)
-    preparation = Preparation.parse(prepare).fit(frame for image in images.values() for frame in split_frames(image))
-    samples: list[Sample] = []
-    named: list[tuple[str, Prepared]] = []
-    first: tuple[Image, Prepared] | None = None
-    for name, image in images.items():
+    hints = None if wanted is None else wanted.read(_whole(images))
+    preparation = Preparation.parse(prepare).fit_pixels(partial(_pixels, images, windows.seed))
+    made = _Making(preparation, hints, windows, progress)
+    for source in sources:
         try:
-            frames = [(frame, preparation.apply(frame)) for frame in split_frames(image)]
+            if (image := images.get(source.name)) is not None:
+                made.add(source, image)
         except InputError as error:
-            failures.append((name, str(error)))
-            continue
+            failures.append((source.name, str(error)))
+    if made.first is None:
+        raise InputError(failures[-1][1])
+    channels, dims = _kind(made.first[0])
+    kinds = (preparation, channels, dims, hints, made.fingerprints)
+    return TrainingSet(made.samples, *kinds, made.first, made.prepared, failures, made.windows)
+
+
+def _whole(images: Mapping[str, Image | LazyImage]) -> dict[str, Image]:
+    """Return the images, all of them in memory, since labels are read as a whole too.
+
+    Raises
+    ------
+    UsageError
+        If one is not.
+    """
+    found = {name: image for name, image in images.items() if isinstance(image, Image)}
+    if opened := [name for name in images if name not in found]:
+        fix = "cut labelled parts out of it, and give those"
+        got = f"{opened[0]}, which is learned from in windows"
+        raise UsageError(explain("labels or scribbles", expected="images that fit in memory", got=got, fix=fix))
+    return found
+
+
+def _pixels(images: Mapping[str, Image | LazyImage], seed: int, before: Preparation) -> Iterator[NDArray[Any]]:
+    """Yield the valid pixels ``[N C]`` of all images after some steps, image by image, or window by window."""
+    for image in images.values():
+        if isinstance(image, LazyImage):
+            yield from window_pixels(image, before, seed)
+        else:
+            yield from (before.pixels(frame) for frame in split_frames(image))
+
+
+class _Making:
+    """Prepares one image after the other."""
+
+    def __init__(
+        self, preparation: Preparation, hints: Hints | None, windows: WindowChoice, progress: Progress
+    ) -> None:
+        self.preparation, self.hints, self.choice, self.progress = preparation, hints, windows, progress
+        self.samples: list[Readable] = []
+        self.prepared: list[tuple[str, Prepared | WindowSample]] = []
+        self.fingerprints: dict[str, str] = {}
+        self.windows: dict[str, int] = {}
+        self.first: tuple[Image, Prepared] | None = None
+
+    def add(self, source: Source, image: Image | LazyImage) -> None:
+        """Prepare an image, or choose its windows.
+
+        Raises
+        ------
+        InputError
+            If that is not possible; nothing is added then.
+        """
+        if isinstance(image, LazyImage):
+            self._open(source.name, image)
+            return
+        frames = [(frame, self.preparation.apply(frame)) for frame in split_frames(image)]
         for number, (frame, prepared) in enumerate(frames):
             for note in prepared.notes:
-                progress.say(f"{name}: {note}")
-            first = first or (frame, prepared)
-            classes = None if hints is None else hints.prepared(name, number, preparation, prepared)
-            samples.append(Sample(prepared.array, prepared.valid, classes))
-            named.append((name, prepared))
-    if first is None:
-        raise InputError(failures[-1][1])
-    used = set(images) - {name for name, _ in failures}
-    fingerprints = {source.name: source.fingerprint() for source in sources if source.name in used}
-    channels, dims = _kind(first[0])
-    return TrainingSet(samples, preparation, channels, dims, hints, fingerprints, first, named, failures)
+                self.progress.say(f"{source.name}: {note}")
+            self.first = self.first or (frame, prepared)
+            classes = (
+                None if self.hints is None else self.hints.prepared(source.name, number, self.preparation, prepared)
+            )
+            self.samples.append(Sample(prepared.array, prepared.valid, classes))
+            self.prepared.append((source.name, prepared))
+        self.fingerprints[source.name] = source.fingerprint()
+
+    def _open(self, name: str, image: LazyImage) -> None:
+        cut = self.choice.cut(image, self.preparation, self.progress)
+        self.fingerprints[name] = digest_windows(cut)
+        self.first = self.first or show_window(cut[0])
+        self.windows[name] = len(cut)
+        self.samples += cut
+        self.prepared += [(name, sample) for sample in cut]
 
 
 @dataclass(frozen=True)
 class Split:
     """Training samples, and those that are held out: never learned from."""
 
-    learned: list[Sample]
-    held: list[Sample]
+    learned: list[Readable]
+    held: list[Readable]
     held_names: list[str]
 
 

@@ -60,7 +60,14 @@ def watch_truth(truth: str | Path, data: TrainingSet, progress: Progress) -> Tru
     UsageError
         If the training images are series.
     """
-    found, named = find_labels(truth), dict(data.prepared)
+    found = find_labels(truth)
+    named = {name: prepared for name, prepared in data.prepared if isinstance(prepared, Prepared)}
+    if data.windows:
+        got, fix = (
+            f"windows of {next(iter(data.windows))}",
+            "leave --truth out, and use `selfseg evaluate` on the labels",
+        )
+        raise UsageError(explain("--truth", expected="images that are learned from as a whole", got=got, fix=fix))
     if len(named) < len(data.prepared):
         got, fix = "a series (axis T)", "leave --truth out, and use `selfseg evaluate` on the labels"
         raise UsageError(explain("--truth", expected="single training images", got=got, fix=fix))

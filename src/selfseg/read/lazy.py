@@ -16,6 +16,8 @@ from selfseg.read._lazy_array import LazyArray, check_real, from_sliceable
 from selfseg.read._unchanged import unchanged
 from selfseg.read.arrays import chosen_axes, make_image
 from selfseg.read.formats import module_of, stem_of
+from selfseg.read.masks import MaskedSource
+from selfseg.read.sources import Source
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,34 @@ def open_lazy(path: Path | str, axes: str | None = None, name: str | None = None
         decoded.guessed and axes is None,
         decoded.meta,
     )
+
+
+def open_in_parts(source: Source, axes: str | None = None) -> LazyImage | None:
+    """Open an input without reading it.
+
+    Parameters
+    ----------
+    source
+        The input.
+    axes
+        What its axes are, None = as the file says.
+
+    Returns
+    -------
+    LazyImage or None
+        None for an array in memory, and for a file that can only be read as a whole.
+
+    Raises
+    ------
+    InputError, UsageError
+        As for `open_lazy`.
+    """
+    # what is packed as a whole can only be read as a whole, and so can a mask
+    if source.path is None or source.path.suffix == ".gz" or isinstance(source, MaskedSource):
+        return None
+    if not hasattr(import_module(f"selfseg.read.{module_of(source.path)}"), "open_lazy"):
+        return None
+    return open_lazy(source.path, axes, source.name)
 
 
 def _lazy(path: Path, decoded: Decoded) -> Decoded:

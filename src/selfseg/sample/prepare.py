@@ -5,7 +5,7 @@ stored with the model and used at prediction. See `selfseg.sample.steps` for eve
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -142,24 +142,49 @@ class Preparation:
         UsageError
             If there is no image.
         """
+
+        def pixels(before: Preparation) -> Iterator[NDArray[Any]]:
+            channels = None
+            for image in images:
+                channels = channels or image.n_channels
+                if image.n_channels != channels:
+                    raise _other_channels(image, channels)
+                yield before.pixels(image)
+
+        return self.fit_pixels(pixels)
+
+    def fit_pixels(self, pixels: Callable[["Preparation"], Iterable[NDArray[Any]]]) -> "Preparation":
+        """Do what `fit` does, for images of which nobody has more than parts.
+
+        Parameters
+        ----------
+        pixels
+            Called with the steps before the global one; gives the valid pixels ``[N C]`` of the training images after them, part
+            after part.
+
+        Raises
+        ------
+        UsageError
+            If nothing comes.
+        """
         where = next((i for i, step in enumerate(self.steps) if step.scope == GLOBAL), None)
         if where is None:
             return self
-        statistics, channels = None, 0
-        for image in images:
-            running = Running.begin(image)
-            for step in self.steps[:where]:
-                running.do(step)
-            if statistics is None:
-                channels = image.n_channels
-                statistics = Statistics(self.steps[where], channels)
-            if image.n_channels != channels:
-                raise _other_channels(image, channels)
-            statistics.add(running.pixels())
+        statistics = None
+        for part in pixels(Preparation(self.steps[:where])):
+            statistics = statistics or Statistics(self.steps[where], part.shape[1])
+            statistics.add(part)
         if statistics is None:
             fix = "give the training images"
             raise UsageError(explain(f"preparation {self}", expected="at least one image", got="none", fix=fix))
         return Preparation(self.steps, statistics.scaling()[0])
+
+    def pixels(self, image: Image) -> NDArray[Any]:
+        """Return the valid pixels ``[N C]`` of an image after these steps, none of them global."""
+        running = Running.begin(image)
+        for step in self.steps:
+            running.do(step)
+        return running.pixels()
 
     def apply(self, image: Image) -> Prepared:
         """Prepare one image or volume (not a time series: `read.split_frames` splits those).

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -65,6 +65,30 @@ class Sample:
     valid: NDArray[np.bool_] | None = None
     hints: NDArray[np.int64] | None = None
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Channels and sides ``[C *s]``."""
+        return self.array.shape
+
+    def read(self) -> "Sample":
+        """Return the sample, which is in memory."""
+        return self
+
+
+class Readable(Protocol):
+    """A training image in memory, or one that is read when a batch wants it (`sample.window_samples`)."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Channels and sides ``[C *s]``."""
+
+    @property
+    def hints(self) -> NDArray[np.int64] | None:
+        """Labels or scribbles ``[*s]``; None = none."""
+
+    def read(self) -> Sample:
+        """Return it in memory."""
+
 
 class Stream:
     """Batches over a fixed list of samples, shuffled anew in every epoch; the last, smaller batch of an epoch is kept.
@@ -82,7 +106,7 @@ class Stream:
         Decides the order of the images.
     """
 
-    def __init__(self, samples: Sequence[Sample], batch_size: int, seed: int) -> None:
+    def __init__(self, samples: Sequence[Readable], batch_size: int, seed: int) -> None:
         self.samples = samples
         self.batch_size = min(batch_size, len(samples))
         self.seed = seed
@@ -101,7 +125,7 @@ class Stream:
             yield self._collate([index], ends_epoch=index == len(self.samples) - 1)
 
     def _collate(self, indices: list[int], ends_epoch: bool) -> Batch:
-        chosen = [self.samples[i] for i in indices]
+        chosen = [self.samples[i].read() for i in indices]
         shapes = [sample.array.shape[1:] for sample in chosen]
         shape = tuple(max(sizes) for sizes in zip(*shapes, strict=True))
         images = torch.zeros(len(chosen), chosen[0].array.shape[0], *shape)

@@ -11,19 +11,15 @@ from numpy.typing import NDArray
 from selfseg.core.errors import InputError, UsageError, explain
 from selfseg.core.image import Image
 from selfseg.read.lazy import LazyImage
+from selfseg.sample.cells import LOOKED_AT, WINDOW, WINDOW_SIDE, Region, bands, spread_windows
 from selfseg.sample.geometry import Change, resample_matrix
 from selfseg.sample.intensity import Scaling, Statistics, noise
 from selfseg.sample.prepare import Preparation
 from selfseg.sample.running import LARGEST, UNIT, planned_change
 from selfseg.sample.steps import GLOBAL, NORMALISING, Step
 
-WINDOW = 2**22
-"""Pixels that are read at a time for statistics."""
-
 RESAMPLING = ("rescale", "size")
 """Steps that change the size and can be done window by window."""
-
-Region = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
@@ -46,11 +42,14 @@ class Windowed:
         What is done to it, first to last.
     at
         Place along axes that are no axes of the prepared image: ``{"T": 3}``.
+    seed
+        Statistics are of windows that this decides; None = of the whole image.
     """
 
     image: LazyImage
     steps: tuple[Scaled | Change, ...] = ()
     at: Mapping[str, int] | None = None
+    seed: int | None = None
 
     @property
     def letters(self) -> str:
@@ -73,11 +72,22 @@ class Windowed:
         return self.image.window(**(self.at or {}), **dict(zip(self.letters, region, strict=True)))
 
     def read(self, region: Region) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
-        """Return a region of the prepared image ``[C *s]``, and where it is valid ``[*s]``, None = everywhere."""
-        array, valid = self._after(region, len(self.steps))
-        if valid is not None:
-            array[~valid] = 0
-        return np.ascontiguousarray(np.moveaxis(array, -1, 0), np.float32), valid
+        """Return a region of the prepared image ``[C *s]``, and where it is valid ``[*s]``, None = everywhere.
+
+        Where the image is shrunk, it is read band by band: no more of it is in memory than `WINDOW` or a single row takes.
+        """
+        sides = tuple(part.stop - part.start for part in region)
+        result = np.empty((self.image.n_channels, *sides), np.float32)
+        inside: NDArray[np.bool_] | None = None
+        for band in bands(region, WINDOW / max(1.0, self.shrinking)):
+            array, valid = self._after(band, len(self.steps))
+            place = tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(band, region, strict=True))
+            if valid is not None:
+                array[~valid] = 0
+                inside = np.ones(sides, np.bool_) if inside is None else inside
+                inside[place] = valid
+            result[(slice(None), *place)] = np.moveaxis(array, -1, 0)
+        return result, inside
 
     def _after(self, region: Region, n_steps: int) -> tuple[NDArray[np.floating], NDArray[np.bool_] | None]:
         """Return a region ``[*s C]`` of what the image is after its first steps, and where that is valid."""
@@ -112,18 +122,21 @@ class Windowed:
         return read(region)
 
     def pixels(self) -> Iterator[NDArray[Any]]:
-        """Yield the valid pixels ``[N C]`` of the prepared image, part after part."""
-        sizes = self.shape
-        rows = max(1, int(WINDOW / (np.prod(sizes[1:], dtype=np.float64) * max(1.0, self.shrinking))))
-        for start in range(0, sizes[0], rows):
-            part = (slice(start, min(start + rows, sizes[0])), *(slice(0, n) for n in sizes[1:]))
+        """Yield the valid pixels ``[N C]`` of the prepared image, or of windows of it where there is a `seed`, part after part."""
+        regions = [tuple(slice(0, n) for n in self.shape)]
+        if self.seed is not None:
+            side = WINDOW_SIDE[len(self.shape)]
+            regions = spread_windows(self.shape, (side,) * len(self.shape), LOOKED_AT, self.seed)
+        for part in (band for region in regions for band in bands(region, WINDOW / max(1.0, self.shrinking))):
             array, valid = self._after(part, len(self.steps))
             kept = array.reshape(-1, array.shape[-1]) if valid is None else array[valid]
             if len(kept):
                 yield kept
 
 
-def prepare_windowed(preparation: Preparation, image: LazyImage, at: Mapping[str, int] | None = None) -> Windowed:
+def prepare_windowed(
+    preparation: Preparation, image: LazyImage, at: Mapping[str, int] | None = None, seed: int | None = None
+) -> Windowed:
     """Take the statistics that a preparation needs of an image in its file.
 
     Integers of 8 and 16 bits with ``range`` alone need none; else the file is read once for each step that does. The
@@ -138,6 +151,8 @@ def prepare_windowed(preparation: Preparation, image: LazyImage, at: Mapping[str
         The image.
     at
         Place along T, where the image is a series.
+    seed
+        Take statistics of `LOOKED_AT` windows that this decides, so that the time does not grow with the image; None = of all of it.
 
     Raises
     ------
@@ -152,7 +167,7 @@ def prepare_windowed(preparation: Preparation, image: LazyImage, at: Mapping[str
         fix = "fit the model with a preparation of such steps, for example --prepare range"
         expected = f"steps that a large image can be prepared by in parts ({', '.join(known)})"
         raise UsageError(explain(f"preparation of {image.source}", expected=expected, got=", ".join(unfit), fix=fix))
-    windowed = Windowed(image, at=at)
+    windowed = Windowed(image, at=at, seed=seed)
     limits = _known_limits(image.data.dtype)
     if limits is None and image.data.dtype.kind == "f":
         low, high = _extremes(windowed)

@@ -36,6 +36,7 @@ from selfseg.apps.cli.parameters import (
     Settings,
     Slices,
     Superpixels,
+    Windows,
     Write,
     app,
     memory_bytes,
@@ -101,6 +102,7 @@ def segment(
     frames: Frames = None,
     n_frames: NFrames = None,
     slices: Slices = None,
+    windows: Windows = None,
     sequence: InSequence = None,
     link: LinkFrames = False,
     device: Device = "auto",
@@ -136,6 +138,8 @@ def segment(
         "frames": parse_numbers(frames),
         "n_frames": n_frames,
         "slices": slices,
+        "windows": windows,
+        "memory": memory_bytes(memory),
         "compiled": compile_,
         "progress": bar,
     }
@@ -174,9 +178,11 @@ def fit(
     frames: Frames = None,
     n_frames: NFrames = None,
     slices: Slices = None,
+    windows: Windows = None,
     device: Device = "auto",
     set_: Settings = [],  # noqa: B006 (read only)
     limit: Limit = None,
+    memory: Memory = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     compile_: Annotated[
@@ -206,6 +212,8 @@ def fit(
         "frames": parse_numbers(frames),
         "n_frames": n_frames,
         "slices": slices,
+        "windows": windows,
+        "memory": memory_bytes(memory),
         "compiled": compile_,
     }
     shown = with_masks(find_inputs(inputs, limit), mask)

@@ -100,6 +100,12 @@ Memory = Annotated[
     str | None,
     Parameter(help="Most memory to take, such as 2GB; without it, by what is free. Larger images go in parts."),
 ]
+Windows = Annotated[
+    str | None,
+    Parameter(
+        help="Learn from so many windows of each image, or NUMBER:SIDE; without it, from 16 windows of what does not fit in memory."
+    ),
+]
 Frames = Annotated[
     str | None,
     Parameter(

@@ -1,0 +1,143 @@
+"""Training images that stay in their files: windows of them, each read when a batch wants it and kept while there is room."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfseg.core.errors import InputError, explain
+from selfseg.core.seed import derive
+from selfseg.read.lazy import LazyImage
+from selfseg.sample.cells import WINDOW_SIDE, Region, spread_windows
+from selfseg.sample.kept import Kept
+from selfseg.sample.prepare import Preparation
+from selfseg.sample.stream import Sample
+from selfseg.sample.windowed import Windowed, prepare_windowed
+
+KEPT_PIXELS = 2**24
+"""Pixels of windows that are kept in memory; others are read again when their turn comes."""
+
+TRIES = 8
+"""Windows that are looked at for each one wanted, where some have no valid pixel."""
+
+
+@dataclass(frozen=True)
+class WindowSample:
+    """A window of a prepared image that is learned from.
+
+    Attributes
+    ----------
+    windowed
+        The image.
+    region
+        The window, in pixels of the prepared image.
+    kept
+        Where windows are kept.
+    hints
+        There are none.
+    """
+
+    windowed: Windowed
+    region: Region
+    kept: Kept[Sample] = field(repr=False)
+    hints: None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Channels and sides ``[C *s]``, known without reading."""
+        return (self.windowed.image.n_channels, *(part.stop - part.start for part in self.region))
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Size of a pixel of the prepared image along each spatial axis."""
+        image = self.windowed.image
+        sizes = zip(image.spacing, image.spatial_shape, self.windowed.shape, strict=True)
+        return tuple(size * before / after for size, before, after in sizes)
+
+    def read(self) -> Sample:
+        """Read the window.
+
+        Raises
+        ------
+        InputError
+            If the file is damaged there.
+        """
+        image = self.windowed.image
+        place = [(part.start, part.stop) for part in self.region]
+        key = f"{image.source} {image.name} {self.windowed.at} {place}"
+        return self.kept.get_or_make(key, math.prod(self.shape), lambda: Sample(*self.windowed.read(self.region)))
+
+
+def window_samples(
+    image: LazyImage, preparation: Preparation, n: int, side: int | None, seed: int, kept: Kept[Sample]
+) -> list[WindowSample]:
+    """Choose the windows of an image, or of a series over all its time points, that are learned from.
+
+    They lie on a grid, so that none overlap; which of its cells they are, and where it begins, is drawn. A window without any
+    valid pixel is left out, and another one drawn.
+
+    Parameters
+    ----------
+    image
+        The image, opened by `read.lazy.open_lazy`.
+    preparation
+        Its global step, if it has one, is fitted. Statistics of an image of its own are of windows (`prepare_windowed`).
+    n
+        Windows wanted; fewer come where the image has not so many.
+    side
+        Their side in pixels of the prepared image; None = `WINDOW_SIDE`. Shorter axes are taken whole.
+    seed
+        Decides which.
+    kept
+        Where windows are kept.
+
+    Raises
+    ------
+    InputError
+        If no window has a valid pixel.
+    UsageError
+        If a step of the preparation needs the whole image.
+    """
+    times = time_points(image)
+    prepared = {None if times is None else 0: _looked_at(image, preparation, None if times is None else 0, seed)}
+    shape = next(iter(prepared.values())).shape
+    sides = (side or WINDOW_SIDE[len(shape)],) * len(shape)
+    may_be_empty = image.valid is not None or image.data.dtype.kind == "f"
+    found: list[WindowSample] = []
+    wanted = (shape, sides) if times is None else ((times, *shape), (1, *sides))
+    for place in spread_windows(*wanted, n * (TRIES if may_be_empty else 1), derive(seed, "windows")):
+        at, region = (None, place) if times is None else (place[0].start, place[1:])
+        if at not in prepared:
+            prepared[at] = _looked_at(image, preparation, at, seed)
+        sample = WindowSample(prepared[at], region, kept)
+        valid = sample.read().valid if may_be_empty else None
+        if valid is None or valid.any():
+            found.append(sample)
+        if len(found) == n:
+            break
+    if not found:
+        fix = "leave it out, or cut its empty part off"
+        raise InputError(explain(image.source, expected="windows with valid pixels", got="none", fix=fix))
+    return found
+
+
+def time_points(image: LazyImage) -> int | None:
+    """Return how many time points an image has; None without an axis T."""
+    return int(image.data.shape[image.axes.index("T")]) if "T" in image.axes else None
+
+
+def window_pixels(image: LazyImage, before: Preparation, seed: int) -> Iterator[NDArray[np.floating]]:
+    """Yield the valid pixels ``[N C]`` of windows of an image after some steps, for statistics over all training images.
+
+    Of a series, windows of its first, middle and last time point.
+    """
+    times = time_points(image)
+    chosen: Sequence[int | None] = [None] if times is None else sorted({0, times // 2, times - 1})
+    for at in chosen:
+        yield from _looked_at(image, before, at, seed).pixels()
+
+
+def _looked_at(image: LazyImage, preparation: Preparation, at: int | None, seed: int) -> Windowed:
+    return prepare_windowed(preparation, image, None if at is None else {"T": at}, derive(seed, "statistics"))

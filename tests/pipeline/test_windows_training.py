@@ -1,0 +1,219 @@
+"""Learning from windows of images that stay in their files: little is read, and what is learned is what the windows teach."""
+
+import json
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+import zarr
+from PIL import Image as Picture
+
+from conftest import blobs, write_clip
+from selfseg.core.errors import InputError, Interrupted, UsageError
+from selfseg.core.progress import Silent
+from selfseg.pipeline import Segmenter, predict
+from selfseg.pipeline.training_set import build_training_set
+from selfseg.pipeline.window_choice import WindowChoice
+from selfseg.read import _lazy_array, find_inputs
+from selfseg.read.lazy import LazyImage
+from selfseg.sample import cells, windowed
+from selfseg.train.control import Order
+
+QUICK = {"iterations": 6, "min_epochs": 1, "n_features": 8, "n_classes": 8, "min_classes": 1}
+
+
+class Listening(Silent):
+    def __init__(self):
+        self.said = []
+
+    def say(self, message):
+        self.said.append(message)
+
+
+def _model(**changes):
+    return Segmenter("feature_clustering", prepare="range", options=QUICK, **changes)
+
+
+def _stored(path, data, axes="yxc", chunks=64):
+    group = zarr.open_group(path, mode="w", zarr_format=3)
+    described = [{"name": a, "type": {"t": "time", "c": "channel"}.get(a, "space")} for a in axes]
+    scale = {"type": "scale", "scale": [1.0] * data.ndim}
+    datasets = [{"path": "0", "coordinateTransformations": [scale]}]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": described, "datasets": datasets}]}
+    array = group.create_array("0", shape=data.shape, chunks=[min(chunks, n) for n in data.shape], dtype=data.dtype)
+    array[...] = data
+    return path
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Number of values of each read of a file."""
+    seen = []
+    inner = _lazy_array.LazyArray.__getitem__
+
+    def counted(self, index):
+        found = inner(self, index)
+        seen.append(found.size)
+        return found
+
+    monkeypatch.setattr(_lazy_array.LazyArray, "__getitem__", counted)
+    return seen
+
+
+def _same_state(a, b):
+    mine, theirs = a.method_.state(), b.method_.state()
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_windows_teach_what_the_same_pictures_teach(tmp_path):
+    path = _stored(tmp_path / "big.ome.zarr", blobs(200, 180))
+    choice = WindowChoice.parse("5:40", seed=3)
+    data = build_training_set(find_inputs(path), "range", None, None, Silent(), choice)
+    cut = [np.moveaxis((sample.read().array * 255).round().astype(np.uint8), 0, -1) for sample in data.samples]
+    assert [picture.shape for picture in cut] == [(40, 40, 3)] * 5
+    lazy = _model(seed=3).fit(path, windows="5:40")
+    eager = _model(seed=3).fit(cut)
+    _same_state(lazy, eager)
+    assert lazy.table_ == eager.table_
+    assert lazy.facts_["windows"] == {"big": 5}
+
+
+def test_of_an_image_of_40_megapixels_little_is_read(tmp_path, reads, monkeypatch):
+    """A limit on memory that its pixels exceed; the reads are counted, and the classes are those of the picture."""
+    monkeypatch.setitem(cells.WINDOW_SIDE, 2, 256)
+    tile = blobs(640, 640, channels=1)[..., 0]
+    path = tmp_path / "huge.ome.zarr"
+    group = zarr.open_group(path, mode="w", zarr_format=3)
+    array = group.create_array("0", shape=(6400, 6400), chunks=(640, 640), dtype="u1")
+    for top in range(0, 6400, 640):
+        for left in range(0, 6400, 640):
+            array[top : top + 640, left : left + 640] = tile
+    described = [{"name": a, "type": "space"} for a in "yx"]
+    scale = {"type": "scale", "scale": [1.0, 1.0]}
+    datasets = [{"path": "0", "coordinateTransformations": [scale]}]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": described, "datasets": datasets}]}
+    watcher = Listening()
+    model = _model(n_classes=3).fit(path, memory=10**6, progress=watcher)
+    assert "learned from in 16 window(s) of 256 x 256" in " ".join(watcher.said)
+    assert max(reads) == 256 * 256  # never more at once
+    assert sum(reads) <= 17 * 256 * 256  # each window once, and the first once more to be shown: a 35th of the image
+    found = model.predict(tile).labels
+    for tone, label in ((tile < 70, 1), (tile > 180, 3)):
+        assert (found[tone] == label).mean() > 0.95
+
+
+def test_a_shrunk_image_is_read_in_bands(tmp_path, reads, monkeypatch):
+    monkeypatch.setattr(windowed, "WINDOW", 2000)
+    data = blobs(300, 240)
+    watcher = Listening()
+    options = {**QUICK, "prepare": "size=40,range"}
+    path = _stored(tmp_path / "a.ome.zarr", data)
+    model = Segmenter("feature_clustering", options=options).fit(path, windows=2, progress=watcher)
+    assert max(reads) <= 40 * 240 * 3  # no more than a few rows at once
+    assert "1 window(s) of 40 x 32" in watcher.said[0]
+    assert "shrunk 8 times" in watcher.said[1]
+    eager = Segmenter("feature_clustering", options=options).fit(data)
+    assert (model.predict(data).labels == eager.predict(data).labels).mean() > 0.99  # sums in another order
+
+
+def test_resumed_is_straight_whatever_memory_there_is_then(tmp_path):
+    path = _stored(tmp_path / "big.ome.zarr", blobs(120, 120))
+    how = {"checkpoint_every": 0, "preview_every": 1e9}
+    _model().fit(path, memory=1, out=tmp_path / "straight", **how)
+    asked = []
+
+    def pause():
+        asked.append(1)
+        return Order.PAUSE if len(asked) == 3 else Order.GO
+
+    with pytest.raises(Interrupted):
+        _model().fit(path, memory=1, out=tmp_path / "paused", control=pause, **how)
+    _model().fit(path, memory=10**12, out=tmp_path / "paused", resume=True, **how)
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("straight", "paused")]
+    assert weights[0] == weights[1]
+    assert json.loads((tmp_path / "paused" / "training.json").read_text())["windows"] == {"big": 1}
+
+
+def test_another_image_in_the_windows_is_not_resumed(tmp_path):
+    path = _stored(tmp_path / "big.ome.zarr", blobs(120, 120))
+    how = {"checkpoint_every": 0, "preview_every": 1e9, "windows": "4:32"}
+    with pytest.raises(Interrupted):
+        _model().fit(path, out=tmp_path / "m", control=lambda: Order.PAUSE, **how)
+    _stored(path, blobs(120, 120, seed=9))
+    with pytest.raises(UsageError, match="inputs"):
+        _model().fit(path, out=tmp_path / "m", resume=True, **how)
+
+
+def test_pages_of_a_tiff_and_volumes(tmp_path, reads):
+    series = np.stack([blobs(60, 60, seed=t) for t in range(5)])
+    tifffile.imwrite(tmp_path / "t.tif", series, photometric="rgb", metadata={"axes": "TYXS"}, ome=True)
+    model = _model().fit(tmp_path / "t.tif", windows="3:32", axes="TYXC")
+    assert model.facts_["n_images"] == 3
+    assert max(reads) <= 60 * 60 * 3
+    volume = np.repeat(blobs(48, 44)[None, :, :, 0], 40, axis=0)
+    tifffile.imwrite(tmp_path / "z.tif", volume)
+    reads.clear()
+    model = _model().fit(tmp_path / "z.tif", windows="4:16", axes="ZYX")
+    assert (model.method_.n_dims, model.facts_["n_images"]) == (3, 4)
+    assert max(reads) == 16**3
+
+
+def test_small_and_large_images_together(tmp_path):
+    path = _stored(tmp_path / "big.ome.zarr", blobs(120, 120))
+    Picture.fromarray(blobs(30, 34)).save(tmp_path / "small.png")
+    watcher = Listening()
+    data = build_training_set(
+        find_inputs([path, tmp_path / "small.png"]), "percentile=1:99:global", None, None, watcher, WindowChoice(3, 32)
+    )
+    assert [name for name, _ in data.prepared] == ["big", "big", "big", "small"]
+    assert data.windows == {"big": 3}  # what is packed as a whole is read as a whole
+    assert data.preparation.fitted is not None
+    assert data.first[1].array.shape == (3, 32, 32)
+    assert data.first[0].data.dtype == np.uint8
+
+
+@pytest.mark.parametrize("method", ["wnet", "sp_wnet", "deep_kmeans", "region_merging"])
+def test_every_method_learns_from_windows(tmp_path, method):
+    small = {"iterations": 2, "pretrain_iterations": 2, "width": 4, "depth": 2, "n_segments": 3, "n_superpixels": 30}
+    path = _stored(tmp_path / "big.ome.zarr", blobs(150, 140))
+    known = Segmenter(method).config().model_dump()
+    options = {name: value for name, value in small.items() if name in known}
+    model = Segmenter(method, options=options, prepare="range").fit(path, windows="2:48")
+    assert model.facts_["n_images"] == 2
+    assert model.predict(blobs(60, 50)).labels.max() <= len(model.table_)
+
+
+def test_frames_of_a_video_are_as_ever(tmp_path):
+    clip = write_clip(tmp_path / "clip.mp4")
+    model = _model().fit(clip, n_frames=2, memory=1)
+    assert (model.facts_["n_images"], model.facts_["windows"]) == (2, {})
+
+
+def test_what_cannot_go_with_windows_is_said(tmp_path):
+    path = _stored(tmp_path / "big.ome.zarr", blobs(80, 80))
+    labels = np.ones((80, 80), np.uint8)
+    with pytest.raises(UsageError, match="learned from in windows"):
+        Segmenter("unet").fit(path, [labels], windows=2)
+    for text in ("0", "4:0", "many", "4:8:2", "-1"):
+        with pytest.raises(UsageError, match="--windows 16:512"):
+            _model().fit(path, windows=text)
+    with pytest.raises(UsageError, match="border=3"):
+        Segmenter("feature_clustering", prepare="border=3,range", options=QUICK).fit(path, windows=2)
+
+
+def test_learned_and_predicted_within_a_limit(tmp_path):
+    path = _stored(tmp_path / "big.ome.zarr", blobs(220, 200))
+    model = _model(n_classes=3).fit(path, windows="6:64")
+    assert predict(model, path, tmp_path / "out", memory=1) == []
+    labels = zarr.open_array(tmp_path / "out" / "labels" / "big.zarr" / "0", mode="r")[...]
+    np.testing.assert_array_equal(labels, model.predict(blobs(220, 200)).labels)
+
+
+def test_an_image_that_is_damaged_is_named(tmp_path):
+    path = _stored(tmp_path / "big.ome.zarr", blobs(80, 80))
+    (path / "0" / "zarr.json").write_text("{")
+    with pytest.raises(InputError, match=r"big\.ome\.zarr"):
+        _model().fit(path, windows=2)
+    assert isinstance(WindowChoice(2).open(find_inputs(_stored(tmp_path / "b.zarr", blobs(9, 9)))[0], None), LazyImage)
