@@ -20,7 +20,7 @@ def he_init(net: nn.Module) -> None:
     channels (Ronneberger, Fischer and Brox 2015, section 3).
     """
     for layer in net.modules():
-        if not isinstance(layer, KINDS):
+        if not isinstance(layer, KINDS) or layer.weight.is_meta:  # meta: no values, and torch would load its compiler
             continue
         taps = math.prod(layer.kernel_size) / (math.prod(layer.stride) if layer.transposed else 1)
         layer.weight.normal_(0, math.sqrt(2 / (layer.in_channels // layer.groups * taps)))
