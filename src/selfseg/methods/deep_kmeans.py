@@ -121,7 +121,10 @@ class DeepKMeans(Method):
 
     Config = DeepKMeansConfig
     config: DeepKMeansConfig
-
+    live = (
+        *("noise", "target_error", "pretrain_rate", "learning_rate", "reconstruction", "distance", "warm_up"),
+        *("by_size", "sharpen", "masked", "memory", "freedom"),
+    )
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "fast": {"prepare": "size=160,range", "pretrain_iterations": 80, "iterations": 50, "n_features": 8},
         "flair": {
@@ -131,20 +134,16 @@ class DeepKMeans(Method):
             "iterations": 40,
         },
         "paper": {
-            "prepare": "range",
-            "n_clusters": 10,
-            "n_features": 10,
-            "scale": "none",
-            "noise": 0.0,
-            "target_error": 0.0,
-            "min_epochs": 50,
-            "batch_size": 128,
-            "optimizer": "sgd",
-            "pretrain_rate": 0.01,
-            "learning_rate": 0.05,
-            "warm_up": 0.0,
-            "balance": 0.0,
-            "memory": None,
+            **{
+                "prepare": "range",
+                "n_clusters": 10,
+                "n_features": 10,
+                "scale": "none",
+                "noise": 0.0,
+                "target_error": 0.0,
+            },
+            **{"min_epochs": 50, "batch_size": 128, "optimizer": "sgd", "pretrain_rate": 0.01, "learning_rate": 0.05},
+            **{"warm_up": 0.0, "balance": 0.0, "memory": None},
         },
     }
     deviations = (

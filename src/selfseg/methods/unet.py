@@ -129,24 +129,22 @@ class UNetMethod(Method):
 
     uses_hints = True
     needs_hints = True
+    live = (
+        *("iterations", "learning_rate", "schedule", "momentum", "cross_entropy", "binary", "dice"),
+        *("class_balance", "elastic", "rotation", "mirror", "grey"),
+    )
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "fast": {"width": 8, "iterations": 300, "patch": 160},
         "paper": {
-            "width": 64,
-            "depth": 4,
-            "padded": False,
-            "norm": "none",
-            "dropout": 0.5,
-            "batch_size": 1,
-            "patch": 388,
-            "iterations": 20000,
-            "optimizer": "sgd",
-            "learning_rate": 0.001,
-            "schedule": "constant",
-            "momentum": 0.99,
-            "class_balance": 1.0,
-            "border": 10.0,
-            "validation": 0.0,
+            **{"width": 64, "depth": 4, "padded": False, "norm": "none", "dropout": 0.5, "batch_size": 1, "patch": 388},
+            **{
+                "iterations": 20000,
+                "optimizer": "sgd",
+                "learning_rate": 0.001,
+                "schedule": "constant",
+                "momentum": 0.99,
+            },
+            **{"class_balance": 1.0, "border": 10.0, "validation": 0.0},
         },
     }
     deviations = (
