@@ -1,5 +1,6 @@
 """The contract, for every method that is found: a new file in methods/ is tested here without being named."""
 
+import contextlib
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from conftest import blobs
+from selfseg.core.errors import UsageError
 from selfseg.core.image import Image
 from selfseg.methods._base import Method, build_config, find_method, method_names
 from selfseg.methods._store import load_method, save_method
@@ -14,6 +16,7 @@ from selfseg.pipeline import Segmenter
 from selfseg.pipeline.fitting import order_classes
 from selfseg.predict.whole import predict
 from selfseg.sample.stream import Sample, Stream
+from selfseg.train.control import Change, Order
 from selfseg.train.loop import Training
 from selfseg.train.precision import Precision
 
@@ -129,6 +132,40 @@ def test_resumed_equals_straight_bit_for_bit(name, tmp_path):
         assert torch.equal(value, second.state()[key]), key
     steps = [json.loads(line)["step"] for line in (tmp_path / "j.jsonl").read_text().splitlines()]
     assert steps == sorted(set(steps))
+
+
+def others(config, names) -> dict:
+    """Another value for each option: the other of a switch, one more of a count, half of a number, something for nothing."""
+
+    def other(name):
+        value = getattr(config, name)
+        if isinstance(value, str):
+            return {"cosine": "constant"}[value]
+        if value is None:
+            with contextlib.suppress(UsageError):
+                config.changed(**{name: 0.1})
+                return 0.1
+            return 2
+        return not value if isinstance(value, bool) else value + 1 if isinstance(value, int) else value / 2 or 0.1
+
+    return {name: other(name) for name in names}
+
+
+@every_method
+def test_options_changed_on_the_way_are_those_of_a_run_begun_from_there(name, tmp_path):
+    """An option that the constructor reads is not live: the run that is made with it would go another way."""
+    first = make(name)
+    if not first.live or first.n_steps(2) < 4:
+        pytest.skip("no live options, or too short a schedule to change them on the way")
+    change = others(first.config, first.live)
+    orders = iter([Order.GO, Order.GO, Change(change), *[Order.GO] * 99])
+    train(first, samples(name), control=lambda: next(orders), checkpoint=tmp_path / "c.safetensors", keep=tmp_path)
+    begun = make(name, seed=99, **change)
+    train(begun, samples(name), begin=tmp_path / "step-000003.safetensors")
+    for key, value in begun.state().items():
+        assert torch.equal(value, first.state()[key]), key
+    with pytest.raises(UsageError, match="classes"):
+        first.change({"classes": 3})
 
 
 @every_method

@@ -1,6 +1,7 @@
 """Orders from outside, checkpoints that are kept, and runs that begin from another's."""
 
 import json
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -8,10 +9,11 @@ import torch
 
 from conftest import blobs
 from selfseg.core.errors import Interrupted, ModelError
+from selfseg.core.progress import Silent
 from selfseg.methods._base import build_config, find_method
 from selfseg.pipeline import Segmenter
 from selfseg.train.checkpoint import continue_optimizer, load_checkpoint, save_checkpoint
-from selfseg.train.control import Order
+from selfseg.train.control import Change, Order
 
 SMALL = {"n_features": 8, "n_classes": 8, "min_classes": 1, "iterations": 12, "prepare": "range"}
 
@@ -21,10 +23,10 @@ def fit(folder, options=None, **how):
     return model.fit(blobs(24, 30), out=folder, checkpoint_every=0, preview_every=1e9, **how)
 
 
-def after(n_steps: int, order: Order):
+def after(n_steps: int, order: Order | Change):
     asked = []
 
-    def control() -> Order:
+    def control() -> Order | Change:
         asked.append(1)
         return order if len(asked) == n_steps else Order.GO
 
@@ -53,6 +55,39 @@ def test_finish_ends_the_training_there_with_a_model(tmp_path):
     shorter = fit(tmp_path / "short", {"iterations": 4})
     for name, tensor in shorter.method_.state().items():
         assert torch.equal(tensor, model.method_.state()[name]), name
+
+
+def test_options_changed_on_the_way_are_noted_and_a_resumed_run_goes_on_with_them(tmp_path):
+    options, heard = {"continuity": 0.0, "iterations": 9}, []
+    whole = fit(tmp_path / "whole", control=after(5, Change(options)), changed=lambda *news: heard.append(news))
+    assert heard == [(5, options)] and whole.facts_["changes"] == [{"step": 5, "options": options}]
+    assert whole.options == {**SMALL, **options} and whole.facts_["config"]["continuity"] == 0.0
+    rows = [json.loads(line) for line in (tmp_path / "whole" / "journal.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, 10))
+    assert all(("continuity" in row) == (row["step"] <= 5) for row in rows)
+
+    orders = iter([Order.GO] * 4 + [Change(options), Order.GO, Order.PAUSE])
+    with pytest.raises(Interrupted, match="after 7 of 9"):
+        fit(tmp_path / "cut", control=lambda: next(orders))
+    resumed = fit(tmp_path / "cut", options, resume=True)
+    assert resumed.facts_["changes"] == whole.facts_["changes"]
+    assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
+
+
+def test_what_cannot_be_changed_on_the_way_is_said_and_the_run_goes_on(tmp_path):
+    class Ear(Silent):
+        said: ClassVar[list[str]] = []
+
+        def say(self, message):
+            self.said.append(message)
+
+    fit(tmp_path / "straight")
+    orders = iter([Change({"n_features": 16}), Change({"continuity": -1.0}), *[Order.GO] * 99])
+    model = fit(tmp_path / "run", control=lambda: next(orders), progress=Ear())
+    assert weights(tmp_path / "run") == weights(tmp_path / "straight") and model.facts_["changes"] == []
+    assert [words in text for words, text in zip(("n_features", "continuity"), Ear.said[-2:], strict=True)] == [
+        True
+    ] * 2
 
 
 def test_every_checkpoint_is_kept_and_one_can_be_forked(tmp_path):

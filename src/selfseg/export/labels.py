@@ -7,7 +7,6 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from selfseg.core.axes import check_axes
@@ -174,6 +173,8 @@ def _resolution(steps: Mapping[str, float]) -> dict[str, Any]:
 
 
 def _write(path: Path | str, data: NDArray[Any], **options: Any) -> None:
+    import tifffile  # here, since what only segments should not wait for it
+
     big = data.nbytes > LARGEST_IMAGEJ
     with writing(path) as temporary:
         tifffile.imwrite(

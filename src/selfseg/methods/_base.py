@@ -81,6 +81,9 @@ class Method(nn.Module, ABC):
     deviations: ClassVar[tuple[str, ...]] = ()
     """Where the ``paper`` preset differs from the paper, one phrase each."""
 
+    live: ClassVar[tuple[str, ...]] = ()
+    """Options that may change between two steps (`change`): weights, step sizes, and whatever is read anew at each step."""
+
     uses_hints: ClassVar[bool] = False
     """Whether `Batch.hints` changes what is learned; scribbles and labels are refused where it does not."""
 
@@ -134,6 +137,19 @@ class Method(nn.Module, ABC):
 
         The loop sums the terms, steps that optimiser, and resumes the generator.
         """
+
+    def change(self, options: Mapping[str, Any]) -> None:
+        """Go on with other values of `live` options: as if a run with these had begun from where this one is.
+
+        Raises
+        ------
+        UsageError
+            If an option is not live, or a value is wrong; nothing has changed then.
+        """
+        if fixed := sorted(set(options) - set(self.live)):
+            expected, fix = f"one of {', '.join(sorted(self.live)) or 'none'}", "begin anew from a checkpoint with it"
+            raise UsageError(explain("option to change on the way", expected=expected, got=fixed[0], fix=fix))
+        self.config = self.config.changed(**options)
 
     @abstractmethod
     def assign(self, images: Tensor) -> Tensor:

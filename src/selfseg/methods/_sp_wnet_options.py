@@ -188,6 +188,12 @@ ORIGIN: Mapping[str, Any] = {
 }
 """What both demos share."""
 
+LIVE = (
+    *("iterations", "min_epochs", "learning_rate", "beta_rc_image", "beta_rc_patches", "beta_cut", "beta_sim"),
+    *("beta_con", "beta_balance", "warm_up", "redraw", "patch_batches", "min_share"),
+)
+"""Options that may change between two steps."""
+
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "default": {},
     "fast": {"prepare": "size=400,range", "iterations": 60},

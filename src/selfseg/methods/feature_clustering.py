@@ -110,9 +110,11 @@ class FeatureClustering(Method):
     areas: Tensor
     living: Tensor
     hinted: Tensor
-
+    live = (
+        *("iterations", "min_epochs", "min_classes", "learning_rate", "momentum", "similarity", "continuity"),
+        *("nu_x", "nu_y", "nu_z", "too_large", "max_area", "too_small", "min_area", "scribble"),
+    )
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "default": {},
         "fast": {"prepare": "size=200,range", "iterations": 30},
         "full": {"prepare": "range"},
         "paper": {"prepare": "range", "iterations": 1000, "border": "zeros"},

@@ -21,7 +21,7 @@ from selfseg.losses.affinity import Affinity, association
 from selfseg.losses.reconstruction import reconstruction
 from selfseg.methods._base import Batch, Method
 from selfseg.methods._sp_wnet_graph import SuperpixelGraph, SuperpixelGraphs
-from selfseg.methods._sp_wnet_options import PRESETS, SPWNetConfig
+from selfseg.methods._sp_wnet_options import LIVE, PRESETS, SPWNetConfig
 from selfseg.methods._sp_wnet_terms import pixel_affinity, segment_terms
 from selfseg.nets.mirror import cut_middle, mirror_frame
 from selfseg.nets.pixel_norm import PixelNorm
@@ -51,6 +51,7 @@ class SPWNet(Method):
     Config = SPWNetConfig
     config: SPWNetConfig
     presets = PRESETS
+    live = LIVE
     uses_superpixels = True
     class_of: Tensor
     offsets: Tensor

@@ -47,6 +47,10 @@ class UNetMethod(Method):
 
     uses_hints = True
     needs_hints = True
+    live = (
+        *("iterations", "learning_rate", "schedule", "momentum", "cross_entropy", "binary", "dice"),
+        *("class_balance", "elastic", "rotation", "mirror", "grey", "noise"),
+    )
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "fast": {"width": 8, "iterations": 300, "patch": 160},
         "paper": {

@@ -143,9 +143,11 @@ class WNet(Method):
     class_of: Tensor
     lift: Tensor
     batches_done: Tensor
-
+    live = (
+        *("iterations", "min_epochs", "learning_rate", "decay", "decay_every", "momentum", "cut"),
+        *("reconstruction", "sigma_intensity", "sigma_space", "balance", "too_large", "max_area", "min_share"),
+    )
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "default": {},
         "laptop": {},
         "fast": {"iterations": 100},
         "nuclei": {"classes": 2, "iterations": 600},

@@ -95,8 +95,8 @@ class Fitting:
         Who watches.
     preview
         Called with the method, the training set and the number of finished steps, in place of the preview pictures in `out`.
-    control, begin
-        Who may pause it, and a checkpoint of another run to begin from (`Training`).
+    control, changed, begin
+        Who may pause it or change options, who hears of such changes, and a checkpoint of another run to begin from (`Training`).
     keep_checkpoints
         Keep every checkpoint in `out`, so that a run can be forked from any of them.
     """
@@ -127,6 +127,7 @@ class Fitting:
     progress: Progress | None = None
     preview: Callable[[Method, TrainingSet, int], None] | None = None
     control: Control | None = None
+    changed: Callable[[int, Mapping[str, Any]], None] | None = None
     begin: str | Path | None = None
     keep_checkpoints: bool = False
 
@@ -158,6 +159,7 @@ class Fitting:
         facts = self._facts(data, split, method.config, precision) | {"sequence": sequence}
         facts |= own.facts() | mask_facts(found)
         resume = self.folder is not None and self._open(self.folder, facts)
+        facts["changes"] = _read_run(self.folder / RUN).get("changes", []) if resume and self.folder is not None else []
         stream = Stream(split.learned, self.config.batch_size, derive(self.seed, "stream"))
         if split.held:
             held = Stream(split.held, 1, 0)
@@ -165,6 +167,7 @@ class Fitting:
             shown = ", ".join(split.held_names[:5]) + (", ..." if len(split.held_names) > 5 else "")
             progress.say(f"held out, to choose the best weights: {shown}")
         training = self._training(method, stream, precision, data, progress, watch)
+        training.changed = partial(self._note_change, method, facts)
         progress.say(f"learning with {self.name} on {len(split.learned)} image(s): {precision.describe()}")
         steps = training.run(resume)
         method.finish(lambda: (batch.to(device) for batch in stream.once()))
@@ -243,6 +246,16 @@ class Fitting:
             begin=None if self.begin is None else Path(self.begin),
             keep=folder / KEPT if folder is not None and self.keep_checkpoints else None,
         )
+
+    def _note_change(self, method: Method, facts: dict[str, Any], step: int, options: Mapping[str, Any]) -> None:
+        """Keep in the facts, and in the folder, which options were changed after which step: a resumed run goes on with them."""
+        self.config = method.config
+        facts["config"] = method.config.model_dump(mode="json")
+        facts["changes"] = [*facts["changes"], {"step": step, "options": dict(options)}]
+        if self.folder is not None:
+            write_json(self.folder / RUN, {**facts, "finished": False})
+        if self.changed is not None:
+            self.changed(step, options)
 
     def _preview(self, method: Method, data: TrainingSet) -> Callable[[int], None] | None:
         chosen = self.preview or (None if self.folder is None else partial(write_step, self.folder / PREVIEWS))

@@ -147,6 +147,8 @@ class Segmenter:
         fitted = fitting.run(inputs)
         self.method_, self.table_, self.preparation_ = fitted.method, fitted.table, fitted.preparation
         self.facts_, self.failures_ = fitted.facts, fitted.failures
+        for change in fitted.facts["changes"]:
+            self.options = {**(self.options or {}), **change["options"]}
         if fitting.folder is not None:
             self.save(fitting.folder)
             fitting.close(fitted)

@@ -32,7 +32,11 @@ def decide(probabilities: NDArray[np.float32], valid: NDArray[np.bool_] | None =
     The type is the smallest unsigned integer that holds K.
     """
     kind = np.min_scalar_type(len(probabilities))
-    labels = (probabilities.argmax(0) + 1).astype(kind)
+    labels = np.ones(probabilities.shape[1:], kind)
+    most = np.array(probabilities[0])
+    for label, channel in enumerate(probabilities[1:], 2):  # channel by channel: argmax over a first axis is slow
+        labels[channel > most] = label
+        np.maximum(most, channel, out=most)
     if valid is not None:
         labels[~valid] = IGNORE
     return labels

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,18 @@ Colour = tuple[int, int, int, int]
 
 AS_LEARNED = -1.0
 """Level below every merge of the tree: the labels are exactly those of the model."""
+
+
+class Looks(Protocol):
+    """What merges and splits ask of leaves: the class of each ``[R]`` and its look ``[R D]``, without tree or superpixels."""
+
+    @property
+    def classes(self) -> NDArray[np.integer]:
+        """See `Leaves.classes`."""
+
+    @property
+    def features(self) -> NDArray[np.float32]:
+        """See `Leaves.features`."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +82,7 @@ class Edits:
     names: Mapping[int, str] = field(default_factory=dict)
     colours: Mapping[int, Colour] = field(default_factory=dict)
 
-    def classes(self, leaves: "Leaves") -> NDArray[np.integer]:
+    def classes(self, leaves: Looks) -> NDArray[np.integer]:
         """Return the class of each leaf ``[R]`` after all merges and splits; ignored classes keep their ids."""
         classes = leaves.classes.astype(np.uint16)
         for step in self.steps:

@@ -7,9 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
-from skimage.measure import label as connected
-from skimage.morphology import local_maxima, reconstruction
-from skimage.segmentation import watershed
 
 from selfseg.core.errors import UsageError, explain
 from selfseg.regions.connect import connected_components
@@ -79,6 +76,8 @@ def find_instances(
 
 def _cut(labels: NDArray[Any], classes: Sequence[int], spacing: Sequence[float], depth: float) -> NDArray[np.int64]:
     """Return seeds grown to the borders of their class, numbered over all classes ``[*S]``."""
+    from skimage.segmentation import watershed  # here, since every prediction imports this file, and few cut objects
+
     parts = np.zeros(labels.shape, np.int64)
     n_parts = 0
     for value in classes:
@@ -96,6 +95,9 @@ def _cut(labels: NDArray[Any], classes: Sequence[int], spacing: Sequence[float],
 
 def _seeds(distance: NDArray[np.float64], mask: NDArray[np.bool_], drop: float) -> NDArray[np.int32]:
     """Number the maxima from which every way to a higher one leads down by `drop` or more."""
+    from skimage.measure import label as connected
+    from skimage.morphology import local_maxima, reconstruction
+
     height = np.where(mask, distance, -drop - 1)  # below what any object sinks to
     sunk = reconstruction(height - drop, height, footprint=np.ones((3,) * mask.ndim))
     maxima = local_maxima(sunk, connectivity=mask.ndim) & mask

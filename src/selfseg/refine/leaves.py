@@ -78,7 +78,7 @@ def _pure(
     inside = superpixels >= 0
     n_values = int(labels.max(initial=0)) + 1
     pairs = superpixels[inside].astype(np.int64) * n_values + labels[inside]
-    found, inverse, counts = np.unique(pairs, return_inverse=True, return_counts=True)
+    found, inverse, counts = _distinct(pairs, tree.n_leaves * n_values)
     # A superpixel that lost its last pixel when it was brought back to the image's size stays as an empty leaf.
     lost = np.setdiff1d(np.arange(tree.n_leaves), found // n_values)
     every = np.concatenate([found, lost * n_values])
@@ -86,10 +86,21 @@ def _pure(
     rank = np.empty(len(every), np.int32)
     rank[order] = np.arange(len(every), dtype=np.int32)
     parts = np.full(superpixels.shape, -1, np.int32)
-    parts[inside] = rank[: len(found)][inverse.ravel()]
+    parts[inside] = rank[inverse]
     sizes = np.concatenate([counts, np.zeros(len(lost), counts.dtype)])[order]
     owner, classes = every[order] // n_values, (every[order] % n_values).astype(labels.dtype)
     return parts, _grown(tree, owner, sizes), classes
+
+
+def _distinct(values: NDArray[np.int64], end: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the distinct values of 0..end-1, ascending, the place of each value among them, and how often each occurs."""
+    if end > 4 * len(values):  # a table of all values would be larger than what is sorted
+        return np.unique(values, return_inverse=True, return_counts=True)
+    counts = np.bincount(values, minlength=end)
+    found = np.flatnonzero(counts)
+    place = np.zeros(end, np.int64)
+    place[found] = np.arange(len(found))
+    return found, place[values], counts[found]
 
 
 def _grown(tree: MergeTree, owner: NDArray[np.int64], sizes: NDArray[Any]) -> MergeTree:

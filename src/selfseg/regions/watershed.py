@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.morphology import local_minima
-from skimage.segmentation import watershed as flood
 
 from selfseg.core.errors import UsageError, explain
 from selfseg.regions.connect import connected_components, number_by_first_pixel
@@ -61,6 +59,9 @@ def watershed(
     UsageError
         If `n_segments` is below 1, or `spacing` or `mask` does not fit.
     """
+    from skimage.morphology import local_minima  # here, since few of those who import this file flood anything
+    from skimage.segmentation import watershed as flood
+
     units = np.ones(boundary.ndim) if spacing is None else np.asarray(spacing, float)
     if len(units) != boundary.ndim or units.min(initial=1) <= 0:
         raise UsageError(

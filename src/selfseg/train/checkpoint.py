@@ -138,6 +138,15 @@ def continue_optimizer(optimizer: Optimizer, name: str, checkpoint: Checkpoint) 
         group.update({key: new[key] for key in changed & set(new)})
 
 
+def take_over(optimizer: Optimizer, before: Optimizer) -> None:
+    """Give an optimiser the state of one over the same parameters, and keep its own options where the two were made otherwise."""
+    fresh = optimizer.state_dict()["param_groups"]
+    changed = {key for key, value in optimizer.defaults.items() if before.defaults.get(key) != value}
+    optimizer.load_state_dict(before.state_dict())
+    for group, new in zip(optimizer.param_groups, fresh, strict=True):
+        group.update({key: new[key] for key in changed & set(new)})
+
+
 def _jsonable(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return options as they come back out of JSON: tuples are lists."""
     plain: dict[str, Any] = json.loads(json.dumps(values, default=str))

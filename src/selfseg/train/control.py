@@ -1,7 +1,9 @@
 """What may be asked of a training run from outside, between two steps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 
 class Order(Enum):
@@ -17,5 +19,18 @@ class Order(Enum):
     """Save a checkpoint and end the training here, as if it had been the last step."""
 
 
-Control = Callable[[], Order]
+@dataclass(frozen=True)
+class Change:
+    """Go on with other options from the next step on.
+
+    Attributes
+    ----------
+    options
+        New values of some of the options that the method reads anew at each step (`Method.live`).
+    """
+
+    options: Mapping[str, Any]
+
+
+Control = Callable[[], Order | Change]
 """Asked after every step, so it must be quick."""

@@ -4,14 +4,15 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.optim import Optimizer
 
-from selfseg.core.errors import Interrupted, ModelError, TrainingError, explain
+from selfseg.core.errors import Interrupted, ModelError, SelfsegError, TrainingError, explain
 from selfseg.core.files import keep_file
 from selfseg.core.memory import reusing_memory
 from selfseg.core.progress import Progress, Silent
@@ -23,10 +24,10 @@ from selfseg.train.checkpoint import (
     continue_optimizer,
     load_checkpoint,
     move_optimizer,
-    restore_optimizer,
     save_checkpoint,
+    take_over,
 )
-from selfseg.train.control import Control, Order
+from selfseg.train.control import Change, Control, Order
 from selfseg.train.journal import Journal
 from selfseg.train.precision import Precision
 
@@ -58,7 +59,9 @@ class Training:
     progress
         Who watches.
     control
-        Asked after every step whether to go on, pause or finish; None = nobody asks.
+        Asked after every step whether to go on, pause, finish, or go on with other options; None = nobody asks.
+    changed
+        Called when options were changed on the way, with the number of finished steps and the options.
     begin
         Checkpoint of a run with other options to begin from, where `run` is not told to resume. Options of an optimiser
         (its learning rate) that this run's configuration changes are this run's; all else goes on as it was.
@@ -79,6 +82,7 @@ class Training:
     looks: int = 20
     progress: Progress = field(default_factory=Silent)
     control: Control | None = None
+    changed: Callable[[int, Mapping[str, Any]], None] | None = None
     begin: Path | None = None
     keep: Path | None = None
     _earlier: float = 0.0
@@ -130,6 +134,8 @@ class Training:
                 self.preview(done)
                 shown = now
             order = self._order(stop)
+            if isinstance(order, Change):
+                total = self._change(order, done, total, optimizers)
             if order is Order.FINISH:
                 break
             if order is Order.PAUSE or now - saved >= self.checkpoint_every:
@@ -143,7 +149,28 @@ class Training:
         self._seconds()
         return done
 
-    def _order(self, stop: Stop) -> Order:
+    def _change(self, change: Change, done: int, total: int, optimizers: dict[str, Optimizer]) -> int:
+        """Go on with other options and return the number of steps; what cannot be changed is said, and all stays as it was."""
+        try:
+            self.method.change(change.options)
+        except SelfsegError as error:
+            self.progress.say(str(error))
+            return total
+        made = self.method.optimizers()
+        for name in made.keys() & optimizers.keys():
+            take_over(made[name], optimizers[name])
+        optimizers.clear()
+        optimizers.update(made)
+        if self.changed is not None:
+            self.changed(
+                done, change.options
+            )  # before the checkpoint that has them: a crash in between costs steps, not options
+        self._save(done, optimizers)
+        total = self.method.n_steps(len(self.stream.samples))
+        self.progress.start("learning", total, done)
+        return total
+
+    def _order(self, stop: Stop) -> Order | Change:
         if stop.signal is not None:
             return Order.PAUSE
         return Order.GO if self.control is None else self.control()
@@ -226,7 +253,7 @@ class Training:
                 explain(what, expected="a state that fits the options", got=str(error), fix=fix)
             ) from error
         for name, optimizer in optimizers.items():
-            (restore_optimizer if resume else continue_optimizer)(optimizer, name, checkpoint)
+            continue_optimizer(optimizer, name, checkpoint)
             move_optimizer(optimizer, self.precision.device)
         return checkpoint.step, checkpoint.seconds
 

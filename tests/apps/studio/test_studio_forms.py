@@ -24,6 +24,7 @@ def test_every_option_of_every_method_has_a_field_with_its_meaning_and_default()
         config = find_method(name).Config
         assert set(fields) == set(config.model_fields) and form["text"]
         for key, info in config.model_fields.items():
+            assert fields[key]["live"] == (key in find_method(name).live)
             assert fields[key]["help"] == " ".join((info.description or "").split()) != ""
             default = info.get_default(call_default_factory=True)
             assert fields[key]["default"] == (list(default) if isinstance(default, tuple) else default)

@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from selfseg.apps.studio.results import find_result
-from selfseg.apps.studio.runs import MODEL, Runs
+from selfseg.apps.studio.runs import CHANGE, MODEL, Runs
 from selfseg.apps.studio.spec import Spec
 from selfseg.core.errors import UsageError
 from selfseg.pipeline import Segmenter
@@ -131,6 +131,41 @@ def test_options_that_change_on_the_way_go_on_from_the_checkpoint(runs, spec):
     rows = [json.loads(line) for line in (run.folder / MODEL / "journal.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(1, at + 6))
     assert all(("continuity" in row) == (row["step"] <= at) for row in rows)
+
+
+def test_live_options_change_without_a_restart_and_are_kept(runs, spec, tmp_path):
+    run = runs.create(spec)
+    process = run.start()
+    wait_for_steps(run, 5)
+    run.change({"continuity": 0.5})
+    run.change({"learning_rate": 0.05, "iterations": 60})
+    wait(run, "done")
+    assert process.wait(60) == 0  # it was one process all the way
+    after = Spec.read(run.folder)
+    assert after.options == {**OPTIONS, "continuity": 0.5, "learning_rate": 0.05, "iterations": 60}
+    assert steps(run) == list(range(1, 61))
+    last = after.changes[-1]["step"]
+    assert 5 <= last < 60 and not (run.folder / CHANGE).exists()
+    begun = Segmenter(**after.parameters())
+    begun.fit(list(spec.inputs), out=tmp_path / "begun", begin=run.checkpoint(last))
+    assert same_weights(run, tmp_path / "begun")
+
+
+def test_a_run_killed_after_a_change_is_resumed_with_it(runs, spec):
+    run = runs.create(spec)
+    run.start()
+    wait_for_steps(run, 5)
+    run.change({"iterations": 50})
+    end = time.monotonic() + 100
+    while not Spec.read(run.folder).changes and time.monotonic() < end:
+        time.sleep(0.005)
+    run.kill()
+    at = steps(run)[-1]
+    if wait(run, "crashed", "done")["state"] == "crashed":
+        run.start()
+        wait(run, "done")
+        assert steps(run) == list(range(1, 51)) and at < 50
+    assert [change["options"] for change in Spec.read(run.folder).changes] == [{"iterations": 50}]
 
 
 def test_what_goes_wrong_is_told(runs, spec, photos):

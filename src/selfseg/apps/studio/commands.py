@@ -78,10 +78,17 @@ async def order(studio: Studio, wish: m.OrderRun) -> None:
 
 
 async def change(studio: Studio, wish: m.ChangeRun) -> None:
-    """Let a run come to a checkpoint, and go on from there with other options."""
+    """Hand live options to a run at work; for others let it come to a checkpoint, and go on from there with them."""
     run = studio.runs.get(wish.run)
     spec = _changed(Spec.read(run.folder), wish.options, wish.n_classes)
     await _check(studio, spec)
+    if (
+        run.status()["state"] == "learning"
+        and wish.n_classes is None
+        and set(wish.options) <= _live(studio, spec.method)
+    ):
+        await asyncio.to_thread(run.change, wish.options)
+        return
     if run.status()["state"] in ("starting", "learning"):
         await asyncio.to_thread(run.order, "pause")
     await asyncio.to_thread(run.rest, PAUSE_WITHIN)
@@ -94,6 +101,12 @@ async def change(studio: Studio, wish: m.ChangeRun) -> None:
     replace(spec, begin=str(last), changes=(*spec.changes, note)).save(run.folder)
     await asyncio.to_thread(run.start)
     await studio.tell_run(run)
+
+
+def _live(studio: Studio, method: str) -> set[str]:
+    """Return the options of a method that may change while it learns."""
+    forms = (form for form in studio.methods if form["name"] == method)
+    return {field["name"] for form in forms for field in form["fields"] if field["live"]}
 
 
 async def fork(studio: Studio, wish: m.ForkRun) -> None:

@@ -26,7 +26,7 @@ def _described(name: str, method: type[Method]) -> dict[str, Any]:
         "more": text.partition("\n")[2].strip(),
         "uses_hints": method.uses_hints,
         "presets": {"default": {}, **{key: _plain(values) for key, values in method.presets.items()}},
-        "fields": [_field(key, entry) for key, entry in schema["properties"].items()],
+        "fields": [_field(key, entry, key in method.live) for key, entry in schema["properties"].items()],
     }
 
 
@@ -36,8 +36,8 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _field(name: str, entry: dict[str, Any]) -> dict[str, Any]:
-    """Return one option as a form field; an option that may be empty has ``optional``."""
+def _field(name: str, entry: dict[str, Any], live: bool) -> dict[str, Any]:
+    """Return one option as a form field; one that may be empty has ``optional``, one that may change while learning ``live``."""
     kinds = entry.get("anyOf", [entry])
     chosen = next((kind for kind in kinds if kind.get("type") != "null"), entry)
     bounds = {
@@ -54,6 +54,7 @@ def _field(name: str, entry: dict[str, Any]) -> dict[str, Any]:
         "name": name,
         "kind": "choice" if "enum" in chosen else chosen.get("type", "string"),
         "choices": chosen.get("enum"),
+        "live": live,
         "optional": any(kind.get("type") == "null" for kind in kinds),
         "default": entry.get("default"),
         "help": " ".join(entry.get("description", "").split()),

@@ -44,7 +44,7 @@ class OrderRun(Message):
 
 
 class ChangeRun(Message):
-    """Change options of a run while it learns: it pauses at a checkpoint and goes on from there with the new ones."""
+    """Change options of a run while it learns: live ones at its next step; with others it pauses and begins from its checkpoint."""
 
     type: Literal["change"]
     run: str

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from selfseg.apps.studio.spec import SPEC, Spec
 from selfseg.core.errors import UsageError, explain
 from selfseg.core.files import remove, write_json, write_text
 
-STATUS, ORDER, PROCESS, LOG, MODEL, PREVIEWS = (
+STATUS, ORDER, CHANGE, PROCESS, LOG, MODEL, PREVIEWS = (
     "status.json",
     "order.json",
+    "change.json",
     "process.json",
     "log.txt",
     "model",
@@ -101,8 +103,7 @@ class Run:
     def start(self) -> subprocess.Popen[bytes]:
         """Start the process, detached, so that it goes on without the server; one that is ending is waited for."""
         self.rest()
-        for name in (ORDER,):
-            remove(self.folder / name)
+        remove(self.folder / ORDER)
         write_json(
             self.folder / STATUS, {**(read_json(self.folder / STATUS) or {}), "state": "starting", "message": ""}
         )
@@ -137,6 +138,10 @@ class Run:
     def order(self, what: str) -> None:
         """Ask the process to ``pause`` or to ``finish`` after the step that it is at."""
         write_json(self.folder / ORDER, {"order": what})
+
+    def change(self, options: Mapping[str, Any]) -> None:
+        """Ask the process to go on with other options after the step that it is at; `Method.live` says which can change so."""
+        write_json(self.folder / CHANGE, {**(read_json(self.folder / CHANGE) or {}), **options})
 
     def kill(self) -> None:
         """End the process at once; the last checkpoint stays."""

@@ -101,6 +101,7 @@ def _tiles(app: FastAPI, studio: Studio) -> None:
     @app.get("/tiles/leaves")
     def leaf_tile(run: str, name: Name, axis: str, frame: int, index: int, level: int, x: int, y: int) -> Response:
         stored = need_result(studio.runs.get(run).folder, name, frame)
+        studio.shown.set()
         return Response(tiles.leaf_tile(stored, tiles.Place(axis, frame, index, level, x, y)), media_type=RAW)
 
     @app.get("/tiles/probability")
@@ -131,8 +132,8 @@ def _tables(app: FastAPI, studio: Studio) -> None:
     def classes(run: str, name: Name, frame: int = 0) -> Response:
         """Answer with the class of each leaf after merges and splits, uint16 [R]."""
         found = studio.runs.get(run)
-        leaves = need_result(found.folder, name, frame).leaves()
-        return Response(edits_of(studio.project, found).classes(leaves).astype("<u2").tobytes(), media_type=RAW)
+        stored = need_result(found.folder, name, frame)
+        return Response(edits_of(studio.project, found).classes(stored).astype("<u2").tobytes(), media_type=RAW)
 
     @app.get("/api/preview")
     def preview(run: str, step: int) -> Response:

@@ -1,6 +1,8 @@
 """The studio's one place for state: project, pictures, runs, engine, open pages, and what is told to them."""
 
 import asyncio
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,9 @@ from selfseg.train.journal import read_journal
 
 POLL = 0.15
 """Seconds between two looks at what the processes of the runs have written."""
+
+SHOWN_WITHIN = 4.0
+"""Seconds that the engine waits for a page to fetch the first result: its imports would take the processor from the page."""
 
 MOST_ROWS = 1500
 """Lines of a journal that a page gets when it opens: a curve has no more points than that."""
@@ -43,6 +48,8 @@ class Studio:
         self.formats = dict(OWN)
         self.tasks: set[asyncio.Task[None]] = set()
         self.jobs = 0
+        self.shown = threading.Event()
+        """Set once a page has fetched leaves to draw."""
         self._seen: dict[str, tuple[Any, ...]] = {}
         self._rows: dict[str, int] = {}
 
@@ -73,14 +80,17 @@ class Studio:
 
     async def describe_methods(self) -> None:
         """Ask the engine for the methods and formats, once nothing more urgent needs the processor."""
-        while any(run.status()["state"] in WORKING for run in self.runs.all()[:1]) and not self._first_is_shown():
+        while any(run.status()["state"] in WORKING for run in self.runs.all()[:1]) and not self._has_first():
+            await asyncio.sleep(POLL)
+        end = time.monotonic() + SHOWN_WITHIN
+        while self._has_first() and not self.shown.is_set() and time.monotonic() < end:
             await asyncio.sleep(POLL)
         self.methods = await self.engine.ask("methods")
         await self.hub.tell_all(Methods(methods=self.methods))
         self.formats |= await self.engine.ask("formats")
         await self.tell_project()
 
-    def _first_is_shown(self) -> bool:
+    def _has_first(self) -> bool:
         first = self.runs.all()[:1]
         return bool(first) and any((first[0].folder / "results").glob("**/result.json"))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from selfseg.apps.studio.previews import write_live_preview
-from selfseg.apps.studio.runs import MODEL, ORDER, STATUS, read_json
+from selfseg.apps.studio.runs import CHANGE, MODEL, ORDER, STATUS, read_json
 from selfseg.apps.studio.segmenting import store_results
 from selfseg.apps.studio.spec import Spec
 from selfseg.core.errors import Interrupted, SelfsegError
@@ -18,7 +18,7 @@ from selfseg.core.files import remove, write_json
 from selfseg.pipeline.run import load
 from selfseg.pipeline.segmenter import Segmenter
 from selfseg.read import find_inputs
-from selfseg.train.control import Order
+from selfseg.train.control import Change, Order
 
 SHOW_EVERY = 0.3
 """Seconds between two notes on how far a run is."""
@@ -27,6 +27,9 @@ PREVIEW_EVERY, CHECKPOINT_EVERY = 1.5, 10.0
 
 FIRST_RESULTS = 24
 """Pictures that a run segments by itself; further ones when they are looked at."""
+
+FILLED_IN = frozenset({"classes", "spacing"})
+"""Options that a training sets by itself where they are empty: by its labels, by its first image."""
 
 MOST_CHECKPOINTS = 10
 """Checkpoints that are kept of a run, evenly spread, so that a long one does not fill the disk."""
@@ -71,8 +74,12 @@ class Orders:
 
     folder: Path
 
-    def __call__(self) -> Order:
-        """Return the order that is there."""
+    def __call__(self) -> Order | Change:
+        """Return the order that is there; a change of options is taken once, and before anything else."""
+        if (self.folder / CHANGE).exists():
+            options = read_json(self.folder / CHANGE) or {}
+            remove(self.folder / CHANGE)
+            return Change(options)
         if not (self.folder / ORDER).exists():
             return Order.GO
         wish = (read_json(self.folder / ORDER) or {}).get("order")
@@ -84,14 +91,17 @@ def main(folder: Path) -> int:
     if hasattr(os, "nice"):
         os.nice(5)  # the server, which draws, goes first
     told = Told(folder)
-    spec = Spec.read(folder)
     try:
+        spec = _caught_up(folder)
         model = _learned(folder, spec, told)
         if spec.otherwise is not None and len(model.table_) < 2:
             told.say(f"one class only: looking again with preset {spec.otherwise}")
             spec = replace(spec, preset=spec.otherwise, otherwise=None)
             spec.save(folder)
             model = _learned(folder, spec, told)
+        if (folder / CHANGE).exists():
+            remove(folder / CHANGE)
+            told.say("the change of options came after the last step and was not used")
         _segment(folder, spec, model, told)
         told.set(state="done", message="")
     except Interrupted:
@@ -117,7 +127,7 @@ def _learned(folder: Path, spec: Spec, told: Told) -> Segmenter:
     out = folder / MODEL
     before = read_json(out / "training.json") or {}
     model = Segmenter(**spec.parameters())
-    same = before.get("config") == model.config().model_dump(mode="json")
+    same = _agree(before.get("config") or {}, model.config().model_dump(mode="json"))
     if before.get("finished") and same:
         return load(out, spec.device)
     resume = same and (out / "checkpoint.safetensors").exists()
@@ -135,8 +145,27 @@ def _learned(folder: Path, spec: Spec, told: Told) -> Segmenter:
         keep_checkpoints=True,
         preview=lambda method, data, step: _look(folder, method, data, step),
         control=Orders(folder),
+        changed=lambda step, options: _caught_up(folder),
         progress=told,
     )
+
+
+def _caught_up(folder: Path) -> Spec:
+    """Bring the changes that the training noted into ``spec.json``, and return it."""
+    spec = Spec.read(folder)
+    noted = (read_json(folder / MODEL / "training.json") or {}).get("changes", [])
+    for change in noted:
+        if change not in spec.changes:
+            spec = replace(spec, options={**spec.options, **change["options"]}, changes=(*spec.changes, change))
+    if noted:
+        spec.save(folder)
+    return spec
+
+
+def _agree(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Return whether a run had these options; what the user leaves open the training filled in."""
+    same = (before.get(name) == value or (name in FILLED_IN and not value) for name, value in wanted.items())
+    return bool(before) and all(same)
 
 
 def _look(folder: Path, method: Any, data: Any, step: int) -> None:
