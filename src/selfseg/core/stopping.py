@@ -65,13 +65,13 @@ def interruption(message: str, preempted: bool) -> Interrupted:
 def noting_stops() -> Iterator[Stop]:
     """Note the first SIGINT or SIGTERM, so that work is not cut in the middle of a step; the second acts at once.
 
-    Signals reach the main thread only: in another one nothing is noted.
+    Signals reach the main thread only: in another one nothing is noted. A signal that the process was told to ignore stays ignored.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {number: signal.getsignal(number) for number in STOPS}
+    before = {number: signal.getsignal(number) for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN}
 
     def note(number: int, frame: FrameType | None) -> None:
         stop.signal = number
