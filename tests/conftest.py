@@ -1,6 +1,7 @@
 """What all tests share: the development data, where it is at hand, and small pictures."""
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,9 @@ from PIL import Image as Picture
 from selfseg.core.image import Image
 
 ROOT = Path(__file__).parent.parent
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell lets programs in the background ignore it, and tests send it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -10,17 +10,6 @@ from selfseg.core.errors import Interrupted
 from selfseg.core.stopping import PREEMPTED, Preempted, noting_stops, raising_sigterm
 
 
-@pytest.fixture(autouse=True)
-def as_in_the_foreground():
-    """A shell lets programs in the background ignore SIGINT: not while these tests run."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 def send(number):
     os.kill(os.getpid(), number)
 
@@ -55,11 +44,14 @@ def test_sigterm_is_raised_like_ctrl_c_and_unfinished_files_are_put_away(tmp_pat
 
 
 def test_what_is_ignored_stays_ignored():
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with noting_stops() as stop:
-        send(signal.SIGINT)
-        assert stop.signal is None
-    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with noting_stops() as stop:
+            send(signal.SIGINT)
+            assert stop.signal is None
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_handlers_are_as_they_were():
