@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import OutputError, explain
 from selfseg.core.files import remove, write_text
-from selfseg.core.memory import reusing_memory
+from selfseg.core.memory import give_back_memory, resident_memory, reusing_memory
 from selfseg.core.progress import Progress
 from selfseg.predict.tiles import Grid, Region
 
 MEGA = 10**6
+
+NEAR = 0.6
+"""Share of the memory limit from which on freed memory is given back after a block."""
 
 
 class BlockLog:
@@ -97,6 +100,7 @@ def predict_blocks(
     log: BlockLog,
     progress: Progress,
     first: int = 0,
+    memory: int | None = None,
 ) -> None:
     """Predict every block that is not done yet, and write its labels.
 
@@ -114,6 +118,8 @@ def predict_blocks(
         Who watches: megapixels, and megapixels a second.
     first
         Number of the first block in the log, where it holds other grids before.
+    memory
+        Bytes that this process should stay below: freed memory is given back when it comes near. None = it is kept till the end.
     """
     total = math.prod(grid.shape)
     sizes = [math.prod(part.stop - part.start for part in grid.tile(place).core) for place in grid.places()]
@@ -128,6 +134,8 @@ def predict_blocks(
                 core = grid.tile(place).core
                 write(core, label(core))
                 log.add(block)
+                if memory is not None and resident_memory() > NEAR * memory:
+                    give_back_memory()
                 done += sizes[block - first]
                 rate = (done - before) / MEGA / max(time.monotonic() - begun, 1e-9)
                 progress.update(done // MEGA, {"Mpx/s": rate})
