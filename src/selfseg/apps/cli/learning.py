@@ -35,6 +35,7 @@ from selfseg.apps.cli.parameters import (
     Settings,
     Slices,
     Superpixels,
+    Tree,
     Windows,
     Write,
     app,
@@ -96,6 +97,7 @@ def segment(
     instances: Instances = None,
     clean: Clean = None,
     numbers: Numbers = False,
+    tree: Tree = False,
     axes: Axes = None,
     frames: Frames = None,
     n_frames: NFrames = None,
@@ -143,7 +145,7 @@ def segment(
     model.fit(reference or inputs, out=out / "model", limit=None if reference else limit, **how)
     where: dict[str, Any] = {"axes": axes, "limit": limit, "write": writer.kinds, "ngff": ngff, **then}
     where |= {"slices": slices, "sequence": sequence, "link": link}
-    where |= {"look": {"numbers": numbers}, "superpixels": superpixels}
+    where |= {"look": {"numbers": numbers}, "superpixels": superpixels, "tree": tree}
     failures = predict(model, inputs, out, failures=model.failures_, progress=bar, **where)
     bar.say(f"{len(model.table_)} classes; labels, overlays and {out / 'report.html'} are written")
     return verdict(failures)
@@ -242,6 +244,7 @@ def predict(
         Parameter(help="Clean the labels in another way than the model's own: objects:200,holes:100, or none."),
     ] = None,
     numbers: Numbers = False,
+    tree: Tree = False,
     superpixels: Superpixels = None,
     device: Device = "auto",
     limit: Limit = None,
@@ -268,7 +271,7 @@ def predict(
     if clean is not None:
         fitted.set_params(clean=clean)
     where |= {"slices": slices, "sequence": sequence, "link": link}
-    where |= {"look": {"numbers": numbers}, "superpixels": superpixels}
+    where |= {"look": {"numbers": numbers}, "superpixels": superpixels, "tree": tree}
     where["edits"] = None if edits is None else read_edits(edits)
     failures = run(fitted, inputs, out, progress=bar, **where)
     bar.say(f"labels, overlays and {out / 'report.html'} are written")
