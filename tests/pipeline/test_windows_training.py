@@ -95,7 +95,9 @@ def test_of_an_image_of_40_megapixels_little_is_read(tmp_path, reads, monkeypatc
     datasets = [{"path": "0", "coordinateTransformations": [scale]}]
     group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": described, "datasets": datasets}]}
     watcher = Listening()
-    model = _model(n_classes=3).fit(path, memory=10**6, progress=watcher)
+    options = {**QUICK, "n_features": 16, "n_classes": 16, "continuity": 1.0}
+    model = Segmenter("feature_clustering", n_classes=3, prepare="range", options=options)
+    model.fit(path, memory=10**6, progress=watcher)
     assert "learned from in 16 window(s) of 256 x 256" in " ".join(watcher.said)
     assert max(reads) == 256 * 256  # never more at once
     assert sum(reads) <= 17 * 256 * 256  # each window once, and the first once more to be shown: a 35th of the image

@@ -143,7 +143,7 @@ def predict_large(
     for number, (frame, windowed) in enumerate(frames):
         tiles = TileWise(model.method_, _reader(windowed), plan.tiles, kept_bytes=memory_budget(memory) // 2)
         write, label = _Writer(path, labels, axes, frame), _Labeller(model, windowed, tiles)
-        predict_blocks(grid, label, write, log, progress or Silent(), first=number * len(grid))
+        predict_blocks(grid, label, write, log, progress or Silent(), number * len(grid), memory)
     areas = _areas(model, image, labels, grid, axes, len(frames))
     seconds = time.monotonic() - begun
     preview = _preview(model, frames[0][1], labels, axes, seconds)

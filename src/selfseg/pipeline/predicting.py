@@ -10,11 +10,13 @@ from selfseg.pipeline.frame_choice import check_slices
 from selfseg.pipeline.instances import InstanceFolder
 from selfseg.pipeline.large import open_if_large, predict_large
 from selfseg.pipeline.large_instances import check_large_objects, large_instances
+from selfseg.pipeline.large_tree import large_tree
 from selfseg.pipeline.outputs import OutputFolder
 from selfseg.pipeline.segmenter import Segmenter
 from selfseg.pipeline.segmenting import How
 from selfseg.pipeline.sequence import find_sequences, segment_sequence
 from selfseg.pipeline.training_set import Failure
+from selfseg.pipeline.trees import check_single, save_tree
 from selfseg.read import Source
 from selfseg.read.frames import FrameSource
 from selfseg.read.lazy import LazyImage
@@ -40,6 +42,8 @@ class Predicting:
         What was done to the classes by hand, to be repeated; None = nothing.
     known
         What failed, by the name of the input.
+    tree
+        Write the merge tree of each image too.
     """
 
     model: Segmenter
@@ -49,6 +53,7 @@ class Predicting:
     link: bool = False
     edits: Edits | None = None
     known: dict[str, str] = field(default_factory=dict)
+    tree: bool = False
 
     def run(self, sources: Sequence[Source], sequence: bool | None, axes: str | None) -> None:
         """Segment all inputs that have not failed before.
@@ -98,6 +103,8 @@ class Predicting:
                 self.folder.add(result, source)
                 if self.objects is not None:
                     self.objects.add(result.image, result.labels)
+                if self.tree:
+                    save_tree(result, self.folder.out)
 
     def _sequence(self, source: FrameSource | Failure) -> None:
         if not isinstance(source, FrameSource):
@@ -105,6 +112,9 @@ class Predicting:
             return
         with self._named(source.name):
             self._check_no_edits(source.name, "single images", "a sequence")
+            if self.tree:
+                fix = "leave --tree out, or give the frames with --no-sequence"
+                raise UsageError(explain(source.name, expected="single images for trees", got="a sequence", fix=fix))
             run = segment_sequence(self.model, source, self.folder.out, self.link, self.how.progress)
             for note in [*run.notes, f"{source.name}: {run.flicker.describe()}; {run.frames_per_second:.2f} frames/s"]:
                 self.how.progress.say(note)
@@ -116,6 +126,8 @@ class Predicting:
         self._check_no_edits(source.name, "an image that fits in memory", "one that is predicted in parts")
         if objects is not None:
             check_large_objects(image, objects.options)
+        if self.tree:
+            check_single(image)
         if not {"tiff", "ome-zarr"} >= set(folder.writer.kinds) or folder.writer.ngff != "0.5":
             got, fix = f"{', '.join(folder.writer.kinds)} (NGFF {folder.writer.ngff})", "leave --write and --ngff out"
             expected = "labels of an image that is predicted in parts as OME-Zarr 0.5"
@@ -125,6 +137,8 @@ class Predicting:
         folder.add_large(result, source)
         if objects is not None:
             objects.tables.append(large_instances(result, folder.out, objects.options, self.how.progress))
+        if self.tree:
+            large_tree(self.model, result, folder.out, self.how.memory, self.how.progress)
 
     def _check_no_edits(self, name: str, expected: str, got: str) -> None:
         if self.edits is not None:

@@ -106,6 +106,7 @@ def predict(
     progress: Progress | None = None,
     write: str | Sequence[str] = "tiff",
     ngff: str = "0.5",
+    tree: bool = False,
 ) -> list[Failure]:
     """Segment images into a folder: labels, overlays, class table, ``run.json`` and ``report.html``.
 
@@ -149,6 +150,8 @@ def predict(
         Formats of the labels: names out of `selfseg.export.label_files.FORMATS`.
     ngff
         Version of OME-Zarr, ``"0.5"`` or ``"0.4"``.
+    tree
+        Write superpixels and merge tree of each image into ``OUT/tree`` too; `pipeline.trees.cut_folder` cuts them.
 
     Returns
     -------
@@ -160,6 +163,6 @@ def predict(
     folder = OutputFolder(Path(out), model, table, writer, look)
     objects = InstanceFolder(Path(out), table, instances) if instances is not None else None
     how = How(memory, slices, OwnSuperpixels(superpixels), progress or Silent())
-    work = Predicting(model, folder, objects, how, link, edits, dict(failures))
+    work = Predicting(model, folder, objects, how, link, edits, dict(failures), tree)
     work.run(with_masks(find_inputs(inputs, limit=limit), mask), sequence, axes)
     return list(work.known.items())

@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import OutputError, explain
 from selfseg.core.files import remove, write_text
-from selfseg.core.memory import reusing_memory
+from selfseg.core.memory import give_back_memory, resident_memory, reusing_memory
 from selfseg.core.progress import Progress
 from selfseg.core.stopping import noting_stops
 from selfseg.predict.tiles import Grid, Region
 
 MEGA = 10**6
+
+NEAR = 0.6
+"""Share of the memory limit from which on freed memory is given back after a block."""
 
 
 class BlockLog:
@@ -99,6 +102,7 @@ def predict_blocks(
     log: BlockLog,
     progress: Progress,
     first: int = 0,
+    memory: int | None = None,
 ) -> None:
     """Predict every block that is not done yet, and write its labels.
 
@@ -116,6 +120,8 @@ def predict_blocks(
         Who watches: megapixels, and megapixels a second.
     first
         Number of the first block in the log, where it holds other grids before.
+    memory
+        Bytes that this process should stay below: freed memory is given back when it comes near. None = it is kept till the end.
 
     Raises
     ------
@@ -135,6 +141,8 @@ def predict_blocks(
                 core = grid.tile(place).core
                 write(core, label(core))
                 log.add(block)
+                if memory is not None and resident_memory() > NEAR * memory:
+                    give_back_memory()
                 done += sizes[block - first]
                 rate = (done - before) / MEGA / max(time.monotonic() - begun, 1e-9)
                 progress.update(done // MEGA, {"Mpx/s": rate})

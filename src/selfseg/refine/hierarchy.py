@@ -13,7 +13,7 @@ from selfseg.refine.crf import colour_range
 from selfseg.regions.boundaries import gradient_at_angles, gradient_strength
 from selfseg.regions.connect import connected_components, merge_small
 from selfseg.regions.contours import appearance, merge_contours
-from selfseg.regions.graph import adjacency, region_means
+from selfseg.regions.graph import RegionGraph, adjacency, region_means
 from selfseg.regions.lab import rgb_to_lab
 from selfseg.regions.merge_tree import MergeTree, merge
 from selfseg.regions.oriented_watershed import arc_graph, oriented_watershed
@@ -145,26 +145,54 @@ def hierarchy(
         If shapes do not fit each other, or no pixel is inside.
     """
     _check(probabilities, image, superpixels, mask, contours)
-    roots = np.sqrt(np.clip(np.nan_to_num(probabilities), 0, 1)).astype(np.float32)
+    roots = _roots(probabilities)
     classes = np.where(True if mask is None else mask, roots.argmax(0), -1)
     present = roots.reshape(len(roots), -1).max(1) >= PRESENT**0.5
-    features = np.moveaxis(roots[present], 0, -1)
     if contours is not None:
+        features = np.moveaxis(roots[present], 0, -1)
         strength = contours + np.float32(learned_weight) * gradient_at_angles(features, LEARNED_SIGMA, len(contours))
         return _from_contours(strength, features, image, superpixels, mask)
-    if image is not None:
-        colour = _colour(image)
-        features = np.concatenate([features, colour * np.float32(image_weight)], -1)
+    features, guide = tree_features(probabilities, image, image_weight, present)
     if superpixels is None:
-        guide = (features if image is None else colour) * np.float32(COLOUR_UNIT)
-        superpixels = _superpixels(classes, guide, superpixel_size, spacing)
+        superpixels = split_classes(classes, guide, superpixel_size, spacing)
     elif mask is not None:
         superpixels = np.where(mask, superpixels, -1)
     leaves = np.asarray(superpixels, np.int32)
-    strength = gradient_strength(features, SIGMA, spacing)
-    graph = adjacency(leaves, strength, spacing)
-    tree = merge(graph, region_means(leaves, features), size_power=0.4, feature_power=0.5, strength_power=1.0)
-    return Hierarchy(leaves, tree)
+    graph = adjacency(leaves, gradient_strength(features, SIGMA, spacing), spacing)
+    return Hierarchy(leaves, merge_regions(graph, region_means(leaves, features)))
+
+
+def tree_features(
+    probabilities: NDArray[Any],
+    image: NDArray[Any] | None = None,
+    image_weight: float = 0.5,
+    present: NDArray[np.bool_] | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the features ``[*S D]`` whose means regions merge by, and what their superpixels are cut by ``[*S C]``.
+
+    Parameters
+    ----------
+    probabilities, image, image_weight
+        As for `hierarchy`.
+    present
+        Classes that count; None = all.
+    """
+    roots = _roots(probabilities)
+    features = np.moveaxis(roots if present is None else roots[present], 0, -1)
+    guide = features
+    if image is not None:
+        guide = _colour(image)
+        features = np.concatenate([features, guide * np.float32(image_weight)], -1)
+    return features, guide * np.float32(COLOUR_UNIT)
+
+
+def merge_regions(graph: RegionGraph, means: NDArray[Any]) -> MergeTree:
+    """Merge regions of a graph with mean features ``[R D]`` in the order of `hierarchy`."""
+    return merge(graph, means, size_power=0.4, feature_power=0.5, strength_power=1.0)
+
+
+def _roots(probabilities: NDArray[Any]) -> NDArray[np.float32]:
+    return np.sqrt(np.clip(np.nan_to_num(probabilities), 0, 1)).astype(np.float32)
 
 
 def plain_hierarchy(image: Image, probabilities: NDArray[np.float32]) -> Hierarchy:
@@ -202,10 +230,22 @@ def _colour(image: NDArray[Any]) -> NDArray[np.float32]:
     return np.asarray(last / np.sqrt(last.shape[-1]), np.float32)
 
 
-def _superpixels(
+def split_classes(
     classes: NDArray[np.integer], guide: NDArray[Any], size: float, spacing: Sequence[float] | None
 ) -> NDArray[np.int32]:
-    """Split the class map ``[*S]`` by SLIC of the guide ``[*S C]``; fragments join others of the same class only."""
+    """Return superpixels ``[*S]``, each within one class: a class map split by SLIC.
+
+    Parameters
+    ----------
+    classes
+        ``[*S]``, negative = outside.
+    guide
+        ``[*S C]`` by which it is split, in the unit of Lab; fragments join others of the same class only.
+    size
+        Mean size of a superpixel in pixels.
+    spacing
+        Size of a pixel along each axis.
+    """
     inside = classes >= 0
     pieces = slic(guide, max(1, round(int(inside.sum()) / size)), spacing=spacing, mask=inside)
     both = np.where(inside, classes.astype(np.int64) * (int(pieces.max(initial=0)) + 1) + pieces, -1)

@@ -47,7 +47,7 @@ def check_labels(labels: NDArray[Any]) -> None:
         )
 
 
-def _face_areas(n_dims: int, spacing: Sequence[float] | None) -> list[float]:
+def face_areas(n_dims: int, spacing: Sequence[float] | None) -> list[float]:
     """Return the area of a pixel face across each axis: the product of the other spacings."""
     if spacing is None:
         return [1.0] * n_dims
@@ -107,7 +107,7 @@ def adjacency(
     flat = np.ascontiguousarray(labels).ravel()
     value = None if strength is None else np.ascontiguousarray(strength, np.float64).ravel()
     rows, columns, areas, values = [], [], [], []
-    for axis, area in enumerate(_face_areas(labels.ndim, spacing)):
+    for axis, area in enumerate(face_areas(labels.ndim, spacing)):
         left, right = _faces(flat, labels.shape, axis)
         a, b = flat[left], flat[right]
         rows.append(np.minimum(a, b))

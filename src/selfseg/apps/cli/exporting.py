@@ -1,4 +1,4 @@
-"""The commands that carry results on: instances, export. Heavy imports happen inside them."""
+"""The commands that carry results on: instances, cut, export. Heavy imports happen inside them."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -69,6 +69,25 @@ def instances(
     bar = Bar(quiet)
     found, failures = run(folder, ObjectOptions(kind, _names(of), min_size, depth), images, bar)
     bar.say(f"{found} objects; {folder / 'instances.csv'}, instances/ and instances_overlay/ are written")
+    return verdict(failures)
+
+
+@app.command
+def cut(
+    folder: Folder,
+    /,
+    *,
+    regions: Annotated[int | None, Parameter(help="Regions wanted in each image.")] = None,
+    level: Annotated[float | None, Parameter(help="Do every merge up to this altitude of the tree.")] = None,
+    quiet: Quiet = False,
+) -> int:
+    """Cut the merge trees of a folder made with --tree into any number of regions: cut/NAME.tif, or .zarr of large images."""
+    from selfseg.apps.cli.bar import Bar
+    from selfseg.pipeline.trees import cut_folder
+
+    bar = Bar(quiet)
+    failures = cut_folder(folder, regions, level, bar)
+    bar.say(f"{folder / 'cut'} is written")
     return verdict(failures)
 
 

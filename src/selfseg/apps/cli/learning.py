@@ -36,6 +36,7 @@ from selfseg.apps.cli.parameters import (
     Settings,
     Slices,
     Superpixels,
+    Tree,
     Windows,
     Write,
     app,
@@ -98,6 +99,7 @@ def segment(
     instances: Instances = None,
     clean: Clean = None,
     numbers: Numbers = False,
+    tree: Tree = False,
     axes: Axes = None,
     frames: Frames = None,
     n_frames: NFrames = None,
@@ -147,7 +149,7 @@ def segment(
     model.fit(shown, out=out / "model", **how)
     where: dict[str, Any] = {"axes": axes, "limit": limit, "write": writer.kinds, "ngff": ngff, **then}
     where |= {"slices": slices, "sequence": sequence, "link": link}
-    where |= {"look": {"numbers": numbers}, "superpixels": superpixels, "mask": mask}
+    where |= {"look": {"numbers": numbers}, "superpixels": superpixels, "mask": mask, "tree": tree}
     failures = predict(model, inputs, out, failures=model.failures_, progress=bar, **where)
     bar.say(f"{len(model.table_)} classes; labels, overlays and {out / 'report.html'} are written")
     return verdict(failures)
@@ -248,6 +250,7 @@ def predict(
         Parameter(help="Clean the labels in another way than the model's own: objects:200,holes:100, or none."),
     ] = None,
     numbers: Numbers = False,
+    tree: Tree = False,
     superpixels: Superpixels = None,
     mask: MaskFiles = None,
     device: Device = "auto",
@@ -275,7 +278,7 @@ def predict(
     if clean is not None:
         fitted.set_params(clean=clean)
     where |= {"slices": slices, "sequence": sequence, "link": link}
-    where |= {"look": {"numbers": numbers}, "superpixels": superpixels, "mask": mask}
+    where |= {"look": {"numbers": numbers}, "superpixels": superpixels, "mask": mask, "tree": tree}
     where["edits"] = None if edits is None else read_edits(edits)
     failures = run(fitted, inputs, out, progress=bar, **where)
     bar.say(f"labels, overlays and {out / 'report.html'} are written")

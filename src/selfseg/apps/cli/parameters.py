@@ -127,6 +127,9 @@ InSequence = Annotated[
 LinkFrames = Annotated[
     bool, Parameter(name="--link", negative="", help="Link the frames of a sequence over time: labels flicker less.")
 ]
+Tree = Annotated[
+    bool, Parameter(negative="", help="Write superpixels and merge tree of each image too: `selfseg cut OUT` cuts it.")
+]
 Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative="", help="Show errors only.")]
 
 
