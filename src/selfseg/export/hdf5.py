@@ -27,7 +27,7 @@ def write(path: Path, content: LabelImage) -> None:
 
     image = content.image
     letters = spatial_axes(image.axes)
-    with writing(path) as temporary, h5py.File(temporary, "w") as file:
+    with writing(path) as temporary, h5py.File(temporary, "w", locking=False) as file:
         dataset = file.create_dataset(DATASET, data=content.labels, chunks=True, compression="gzip", compression_opts=4)
         for axis, letter in enumerate(content.axes):
             dataset.dims[axis].label = letter.lower()
