@@ -26,9 +26,26 @@ MARK = ".unfinished-"
 
 
 def _failure(path: Path, error: OSError) -> OutputError:
-    fix = "free some space or choose another place with -o" if error.errno in FULL else "choose a writable place with -o"
+    fix = (
+        "free some space or choose another place with -o" if error.errno in FULL else "choose a writable place with -o"
+    )
     reason = error.strerror or str(error)
     return OutputError(explain(str(path), expected="a file that can be written", got=reason, fix=fix))
+
+
+@contextlib.contextmanager
+def telling_failures(path: Path | str) -> Iterator[None]:
+    """Turn what the system says against writing into one line, for files that are written piece by piece.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written, or the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _failure(Path(path), error) from error
 
 
 @contextlib.contextmanager
