@@ -4,6 +4,7 @@ Where this process may mount one, a real small disk; everywhere the system's lim
 """
 
 import contextlib
+import os
 import shutil
 import subprocess
 import sys
@@ -64,14 +65,10 @@ def limited(size):
 
 
 @contextlib.contextmanager
-def small_disk(place, size):
-    """A disk of so many bytes at `place`."""
-    if (
-        shutil.which("mount") is None
-        or subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], capture_output=True, check=False
-        ).returncode
-    ):
+def mounted(place, options):
+    """A disk in memory at `place`."""
+    words = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", place]
+    if shutil.which("mount") is None or subprocess.run(words, capture_output=True, check=False).returncode:
         pytest.skip("this process may not mount a disk")
     try:
         yield
@@ -109,9 +106,26 @@ def test_a_real_small_disk(inputs, tmp_path, capsys, name):
     for size in (8, 16, 24, 40, 64, 100):
         place = tmp_path / str(size)
         place.mkdir()
-        with small_disk(place, size << 10):
+        with mounted(place, f"size={size}k"):
             found += failed_well(command(inputs, name), place / "out", capsys)
     assert found >= 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_place_that_may_only_be_read(inputs, tmp_path, capsys, name):
+    place = tmp_path / "place"
+    place.mkdir(mode=0o555)
+    if os.geteuid() == 0:  # whom a mode does not bind
+        disk = mounted(place, "ro")
+    else:
+        disk = contextlib.nullcontext()
+    with disk:
+        assert main([*command(inputs, name), "-o", str(place / "out")]) == 1
+        told = capsys.readouterr().err
+        assert told.count("\n") == 1 and str(place) in told, told
+        assert "Read-only file system" in told or "Permission denied" in told
+        assert "choose a writable place with -o" in told
+        assert list(place.iterdir()) == []
 
 
 def test_after_the_disk_has_room_again_the_work_goes_on(inputs, tmp_path, capsys):
