@@ -52,6 +52,37 @@ def read_table(path: Path) -> list[list[str]]:
     return rows
 
 
+def read_nifti(path: Path) -> np.ndarray:
+    import nibabel
+
+    return np.asarray(nibabel.load(path).dataobj)
+
+
+def read_mrc(path: Path) -> np.ndarray:
+    import mrcfile
+
+    return mrcfile.read(path)
+
+
+def read_hdf5(path: Path) -> np.ndarray:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        return file["labels"][...]
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as file:
+        return dict(file)
+
+
+def read_video(path: Path) -> int:
+    import av
+
+    with av.open(str(path)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
 READERS = {
     ".json": lambda path: json.loads(path.read_text(encoding="utf-8")),
     ".jsonl": read_lines,
@@ -64,6 +95,12 @@ READERS = {
     ".svg": read_text("</svg>"),
     ".csv": read_table,
     ".md": read_text(""),
+    ".gz": read_nifti,
+    ".mrc": read_mrc,
+    ".h5": read_hdf5,
+    ".npz": read_npz,
+    ".mp4": read_video,
+    ".mkv": read_video,
 }
 
 

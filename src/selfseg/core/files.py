@@ -1,10 +1,12 @@
 """Files that are whole or absent: written aside in the same folder, flushed to disk, then renamed."""
 
 import contextlib
+import errno
 import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,14 +18,34 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says of a full disk, a user's share of it that is used up, and a file above the largest size."""
+
 MARK = ".unfinished-"
 """Part of the name of every file that is being written."""
 
 
 def _failure(path: Path, error: OSError) -> OutputError:
-    fix = "free some space or choose another place with -o" if error.errno == 28 else "choose a writable place with -o"
+    fix = (
+        "free some space or choose another place with -o" if error.errno in FULL else "choose a writable place with -o"
+    )
     reason = error.strerror or str(error)
     return OutputError(explain(str(path), expected="a file that can be written", got=reason, fix=fix))
+
+
+@contextlib.contextmanager
+def telling_failures(path: Path | str) -> Iterator[None]:
+    """Turn what the system says against writing into one line, for files that are written piece by piece.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written, or the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _failure(Path(path), error) from error
 
 
 @contextlib.contextmanager
@@ -120,7 +142,16 @@ def writing_folder(path: Path | str) -> Iterator[Path]:
     finally:
         _release(handle)
         if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+            _remove_folder(temporary)
+
+
+def _remove_folder(path: Path) -> None:
+    """Remove a folder, although threads of the library that failed may still be writing into it."""
+    for _ in range(20):
+        shutil.rmtree(path, ignore_errors=True)
+        if not path.exists():
+            return
+        time.sleep(0.05)
 
 
 def _take_place(new: Path, path: Path) -> None:

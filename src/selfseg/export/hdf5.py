@@ -1,5 +1,6 @@
 """Labels as a dataset of an HDF5 file, with h5py (``selfseg[hdf5]``)."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,8 @@ def write(path: Path, content: LabelImage) -> None:
 
     image = content.image
     letters = spatial_axes(image.axes)
-    with writing(path) as temporary, h5py.File(temporary, "w") as file:
+    packed = io.BytesIO()  # HDF5 writing to a full disk ends the process
+    with h5py.File(packed, "w") as file:
         dataset = file.create_dataset(DATASET, data=content.labels, chunks=True, compression="gzip", compression_opts=4)
         for axis, letter in enumerate(content.axes):
             dataset.dims[axis].label = letter.lower()
@@ -45,3 +47,5 @@ def write(path: Path, content: LabelImage) -> None:
             dataset.attrs.create(
                 "class_names", [item.name for item in content.table.classes], dtype=h5py.string_dtype()
             )
+    with writing(path) as temporary:
+        temporary.write_bytes(packed.getbuffer())

@@ -11,7 +11,8 @@ import tifffile
 from numpy.typing import NDArray
 
 from selfseg.core.classes import ClassTable
-from selfseg.core.files import writing
+from selfseg.core.errors import OutputError
+from selfseg.core.files import telling_failures, writing
 from selfseg.export.colour_table import colour_table
 from selfseg.export.labels import IMAGEJ_UNITS, LARGEST_IMAGEJ
 
@@ -66,6 +67,7 @@ class LabelStack:
         self._shape: tuple[int, ...] | None = None
         self._files = contextlib.ExitStack()
         self._writer: Any = None
+        self._failure: OutputError | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -89,6 +91,11 @@ class LabelStack:
     ) -> None:
         if self._writer is None or self._shape is None:
             return
+        if self._failure is not None:
+            with contextlib.suppress(OSError):
+                self._writer.close()
+            self._files.__exit__(type(self._failure), self._failure, None)  # no half of a stack takes its place
+            return
         with self._files:
             for _ in range(self._blank):
                 self._append(np.zeros(self._shape, PIXELS_OF_CLASSES))
@@ -106,16 +113,21 @@ class LabelStack:
         first: dict[str, Any] = {}
         if not self.written:
             first = {"description": " " * DESCRIPTION_BYTES, "extratags": self._colours(), "software": "selfseg"}
-        self._writer.write(
-            page,
-            photometric="minisblack",
-            compression="zlib",
-            contiguous=False,
-            metadata=None,
-            resolution=(1 / self.spacing[1], 1 / self.spacing[0]),
-            resolutionunit="NONE",
-            **first,
-        )
+        try:
+            with telling_failures(self.path):
+                self._writer.write(
+                    page,
+                    photometric="minisblack",
+                    compression="zlib",
+                    contiguous=False,
+                    metadata=None,
+                    resolution=(1 / self.spacing[1], 1 / self.spacing[0]),
+                    resolutionunit="NONE",
+                    **first,
+                )
+        except OutputError as error:
+            self._failure = error
+            raise
         self.written += 1
 
     def _colours(self) -> Any:

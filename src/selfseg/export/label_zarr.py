@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from numpy.typing import DTypeLike
 from selfseg.core.axes import spatial_axes
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import OutputError, explain
+from selfseg.core.files import writing_folder
 
 NGFF = "0.5"
 UNITS = {
@@ -66,13 +66,12 @@ def open_label_zarr(
     """
     zarr = _zarr(path)
     with storing(path):
-        if fresh and path.exists():
-            shutil.rmtree(path)
-        if not (path / LEVEL / "zarr.json").is_file():
-            group = zarr.open_group(path, mode="w", zarr_format=3)
-            group.attrs["ome"] = _metadata(path, axes, spacing, unit, table)
-            options = {"shape": tuple(shape), "chunks": tuple(chunks), "dtype": dtype, "fill_value": 0}
-            group.create_array(LEVEL, dimension_names=[letter.lower() for letter in axes], **options)
+        if fresh or not (path / LEVEL / "zarr.json").is_file():
+            with writing_folder(path) as temporary:
+                group = zarr.open_group(temporary, mode="w", zarr_format=3)
+                group.attrs["ome"] = _metadata(path, axes, spacing, unit, table)
+                options = {"shape": tuple(shape), "chunks": tuple(chunks), "dtype": dtype, "fill_value": 0}
+                group.create_array(LEVEL, dimension_names=[letter.lower() for letter in axes], **options)
         return zarr.open_array(path / LEVEL, mode="r+")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import ModelError, SelfsegError, explain
@@ -67,9 +67,9 @@ class Stored:
 
 def save_method(folder: Path, method: Method, name: str, table: ClassTable, facts: dict[str, Any], card: str) -> None:
     """Write a model folder. ``config.json`` comes last and names the hash of the weights, so that no half is taken for a whole."""
+    content = save({key: value.detach().cpu().contiguous().clone() for key, value in method.state().items()})
     with writing(folder / WEIGHTS) as temporary:
-        save_file({key: value.detach().cpu().contiguous().clone() for key, value in method.state().items()}, temporary)
-        digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
+        temporary.write_bytes(content)
     write_json(folder / CLASSES, table.to_json())
     write_text(folder / CARD, card)
     fixed = {
@@ -78,7 +78,7 @@ def save_method(folder: Path, method: Method, name: str, table: ClassTable, fact
         "config": method.config.model_dump(),
         "n_channels": method.n_channels,
         "n_dims": method.n_dims,
-        "weights_sha256": digest,
+        "weights_sha256": hashlib.sha256(content).hexdigest(),
     }
     write_json(folder / CONFIG, {**fixed, **facts})
 

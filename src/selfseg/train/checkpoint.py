@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -66,7 +66,7 @@ def save_checkpoint(
                     settings[name]["scalars"][f"{index}.{key}"] = value
     facts = {"version": str(VERSION), "step": str(step), "seconds": repr(seconds), "settings": json.dumps(settings)}
     with writing(path) as temporary:
-        save_file(tensors, temporary, metadata=facts)
+        temporary.write_bytes(save(tensors, facts))  # not `save_file`, which has errors of its own for a full disk
 
 
 def _plain(tensor: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 Exit code 0 done, 1 some inputs failed, 2 bad usage, 130 stopped by Ctrl-C, 75 stopped by SIGTERM: the same command goes on.
 """
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -51,4 +52,5 @@ def _run(tokens: list[str]) -> int:
 
 
 def _complain(message: str) -> None:
-    sys.stderr.write(f"selfseg: {message}\n")
+    with contextlib.suppress(OSError):  # a log on a disk that is full; the exit code says it too
+        sys.stderr.write(f"selfseg: {message}\n")
