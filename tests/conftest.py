@@ -12,7 +12,9 @@ from selfseg.core.image import Image
 
 ROOT = Path(__file__).parent.parent
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell lets programs in the background ignore it, and tests send it
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # a shell lets programs in the background ignore it, and tests send it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -143,10 +143,10 @@ class OutputFolder:
         if run.example is None:
             return
         frame, labels = run.example
-        areas = count_areas(source.name, run.counts, self.model.table_, frame.spacing, frame.unit)
+        areas = count_areas(source.name, run.counts, self.table, frame.spacing, frame.unit)
         self.areas += areas
         shares = {item.id: item.share for item in areas}
-        result = Result(frame, labels, np.empty((0, 0, 0), np.float32), self.model.table_, run.seconds)
+        result = Result(frame, labels, np.empty((0, 0, 0), np.float32), self.table, run.seconds)
         full = len(self.pictures) < MOST_PICTURES
         note = f"{run.n_labelled} of {source.n_frames} frames; {flicker.describe()}"
         self.pictures.append(

@@ -111,11 +111,10 @@ class Predicting:
             self._note(*source)
             return
         with self._named(source.name):
-            self._check_no_edits(source.name, "single images", "a sequence")
             if self.tree:
                 fix = "leave --tree out, or give the frames with --no-sequence"
                 raise UsageError(explain(source.name, expected="single images for trees", got="a sequence", fix=fix))
-            run = segment_sequence(self.model, source, self.folder.out, self.link, self.how.progress)
+            run = segment_sequence(self.model, source, self.folder.out, self.link, self.how.progress, self.edits)
             for note in [*run.notes, f"{source.name}: {run.flicker.describe()}; {run.frames_per_second:.2f} frames/s"]:
                 self.how.progress.say(note)
             self.folder.add_sequence(run, self.link)

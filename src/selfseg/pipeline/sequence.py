@@ -3,13 +3,15 @@
 import contextlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from selfseg.core.classes import ClassTable
 from selfseg.core.errors import InputError, SelfsegError, explain
 from selfseg.core.image import Image
 from selfseg.core.memory import reusing_memory
@@ -20,6 +22,8 @@ from selfseg.export.labels import write_labels
 from selfseg.export.overlay import overlay
 from selfseg.export.video import VideoFile
 from selfseg.measure.flicker import FlickerMeter
+from selfseg.pipeline.edited import Edits, edited
+from selfseg.pipeline.result import Result
 from selfseg.pipeline.segmenter import Segmenter
 from selfseg.pipeline.training_set import Failure
 from selfseg.read import Source
@@ -119,11 +123,14 @@ def _folder_name(sources: Sequence[Source]) -> str:
     return (Path(os.path.commonpath(paths)).name if paths else "") or "frames"
 
 
-def segment_sequence(model: Segmenter, source: FrameSource, out: Path, linked: bool, progress: Progress) -> SequenceRun:
+def segment_sequence(
+    model: Segmenter, source: FrameSource, out: Path, linked: bool, progress: Progress, edits: Edits | None = None
+) -> SequenceRun:
     """Segment a sequence into files; a frame that fails is named and left empty, and the others are done.
 
     Labels go to ``labels/NAME.tif`` (TYX), or, for a folder of frames, to ``labels/FRAME.tif`` each and to
-    ``video/NAME_labels.tif``; the overlay to ``video/NAME_overlay.mp4``, the class colours to ``video/NAME_classes.mkv``.
+    ``video/NAME_labels.tif``; the overlay to ``video/NAME_overlay.mp4``, the class colours to ``video/NAME_classes.mkv``. With
+    `edits`, all as edited, every frame along a merge tree of its own.
 
     Raises
     ------
@@ -133,13 +140,14 @@ def segment_sequence(model: Segmenter, source: FrameSource, out: Path, linked: b
         If a file cannot be written.
     """
     run, link = SequenceRun(source), Link() if linked else None
+    table = model.table_ if edits is None else edits.table(model.table_)
     begun = time.monotonic()
     progress.start(f"segmenting {source.name}", source.n_frames)
     try:
-        with SequenceFiles(out, model, source) as files, reusing_memory():
+        with SequenceFiles(out, table, source) as files, reusing_memory():
             run.notes += files.notes
             run.link = files.overlay.path.relative_to(out).as_posix()
-            _run_frames(model, run, files, link, progress, begun)
+            _run_frames(model, run, files, partial(_labels, model, link, edits), progress, begun)
     finally:
         progress.finish()
     run.seconds = time.monotonic() - begun
@@ -152,8 +160,21 @@ def segment_sequence(model: Segmenter, source: FrameSource, out: Path, linked: b
     return run
 
 
+def _labels(model: Segmenter, link: Link | None, edits: Edits | None, frame: Image) -> NDArray[np.integer]:
+    segmented = model.segmenting().frame(frame, link)
+    if edits is None:
+        return segmented.labels
+    result = Result(frame, segmented.labels, segmented.probabilities, model.table_, 0.0, segmented.tree)
+    return edited(model, result, edits).labels
+
+
 def _run_frames(
-    model: Segmenter, run: SequenceRun, files: "SequenceFiles", link: Link | None, progress: Progress, begun: float
+    model: Segmenter,
+    run: SequenceRun,
+    files: "SequenceFiles",
+    labels_of: Callable[[Image], NDArray[np.integer]],
+    progress: Progress,
+    begun: float,
 ) -> None:
     try:
         for number, frame in enumerate(run.source.frames()):
@@ -163,7 +184,7 @@ def _run_frames(
             try:
                 if isinstance(frame, InputError):
                     raise frame
-                labels = model.segmenting().frame(frame, link).labels
+                labels = labels_of(frame)
             except InputError as error:
                 run.failures.append((name, str(error)))
                 progress.say(str(error))
@@ -180,8 +201,8 @@ def _run_frames(
 class SequenceFiles:
     """The files of one sequence, open while it runs; each is usable however the run ends."""
 
-    def __init__(self, out: Path, model: Segmenter, source: FrameSource) -> None:
-        self.out, self.table, self.source = out, model.table_, source
+    def __init__(self, out: Path, table: ClassTable, source: FrameSource) -> None:
+        self.out, self.table, self.source = out, table, source
         self.single = isinstance(source, FolderFrames)
         videos = out / VIDEOS
         name, n_frames, fps = source.name, source.n_frames, source.fps

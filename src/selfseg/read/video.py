@@ -111,6 +111,11 @@ class VideoFrames(FrameSource):
                 break
         raise self._undecodable(number)
 
+    def frames_from(self, number: int) -> Iterator[tuple[int, Image]]:
+        """Yield number and image of the frames that decode, from this one on; the file stays open while they are asked for."""
+        self.check_number(number)
+        yield from self._decoded(number)
+
     def fingerprint(self) -> str:
         """Return the SHA-256 of the file."""
         return Source(self.name, self.path).fingerprint()

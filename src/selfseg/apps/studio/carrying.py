@@ -103,10 +103,12 @@ async def _one(studio: "Studio", run: Run, source: Source, out: Path, formats: l
 
 
 def write_stored(studio: "Studio", run: Run, name: str, out: Path, formats: list[str]) -> list[str] | None:
-    """Write a picture out of its stored result; None where a frame has none."""
+    """Write a picture out of its stored result; None where a frame has none, and for a video, which is never whole in memory."""
     from selfseg.apps.studio.takeaway import save_edited
 
     picture = studio.pictures.get(name)
+    if picture.is_video:
+        return None
     stored = [find_result(run.folder, name, frame) for frame in range(len(picture.data))]
     whole = [result for result in stored if result is not None]
     table = learned_table(run)

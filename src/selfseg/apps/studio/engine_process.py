@@ -11,12 +11,14 @@ from typing import Any, TextIO
 
 from selfseg.apps.studio.formats import further_formats
 from selfseg.apps.studio.forms import describe_methods
-from selfseg.apps.studio.segmenting import segment_frames, store_results
+from selfseg.apps.studio.segmenting import store_results
 from selfseg.core.errors import SelfsegError
 from selfseg.methods._base import build_config
+from selfseg.pipeline.edited import leaves_of
 from selfseg.pipeline.run import load
 from selfseg.pipeline.segmenter import Segmenter
-from selfseg.read import Source, find_inputs
+from selfseg.read import Source, find_inputs, split_frames
+from selfseg.read.frames import is_video
 from selfseg.refine.edits import Edits
 
 
@@ -67,13 +69,15 @@ def listed(ask: dict[str, Any]) -> Any:
 
 def apply(ask: dict[str, Any]) -> Any:
     """Segment one file with a model and everything that was done to it by hand, into an output folder."""
-    from selfseg.apps.studio.takeaway import save_edited
+    from selfseg.apps.studio.takeaway import save_edited, save_video
 
-    source = Source(ask["name"], Path(ask["path"]))
+    source, axes, out = Source(ask["name"], Path(ask["path"])), ask.get("axes"), Path(ask["out"])
     model, edits = _load(ask["model"]), Edits.from_json(ask["edits"])
-    image = source.read(ask.get("axes"))
-    frames = [leaves for _, _, leaves in segment_frames(model, source, ask.get("axes"))]
-    return save_edited(Path(ask["out"]), image, frames, edits, edits.table(model.table_), ask["formats"])
+    if is_video(source, axes):
+        return save_video(out, source, model, edits)
+    image = source.read(axes)
+    frames = [leaves_of(model, model.predict_image(frame)) for frame in split_frames(image)]
+    return save_edited(out, image, frames, edits, edits.table(model.table_), ask["formats"])
 
 
 TASKS: dict[str, Callable[[dict[str, Any]], Any]] = {

@@ -74,7 +74,11 @@ def write_hints(studio: "Studio", run: Run, sources: Sequence[Source]) -> Path:
     for source in sources:
         own = [stroke for stroke in strokes if stroke["image"] == source.name]
         if own:
-            shape = studio.pictures.get(source.name).image.spatial_shape
+            picture = studio.pictures.get(source.name)
+            if picture.is_video:
+                fix = "extract frames into a folder and draw on those"
+                raise UsageError(explain("scribbles", expected="pictures", got=f"{source.name}, a video", fix=fix))
+            shape = picture.image.spatial_shape
             with writing(folder / f"{source.name}{SCRIBBLE_ENDING}.tif") as temporary:
                 tifffile.imwrite(temporary, draw(shape, own), photometric="minisblack", compression="zlib")
             count += 1

@@ -241,6 +241,8 @@ class Preview(Message):
     type: Literal["preview"] = "preview"
     run: str
     step: int
+    image: str
+    """The picture that it is of, ``name``, or ``name_f0012`` for a frame of a video."""
     areas: list[dict[str, Any]]
 
 

@@ -4,7 +4,7 @@ import io
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 from selfseg.apps.studio.project import Project
 from selfseg.core.image import Image
 from selfseg.core.palette import class_colours
+from selfseg.read import Source
 from selfseg.read._decoded import memory_limit
+from selfseg.read.frames import is_video
+
+if TYPE_CHECKING:
+    from selfseg.apps.studio.reel import Reel
 
 TILE = 512
 """Side of a tile, in pixels of its level."""
@@ -45,19 +50,27 @@ class Picture:
     image
         As it was read.
     data
-        ``[T Z Y X C]`` uint8 or uint16.
+        ``[T Z Y X C]`` uint8 or uint16; of a video a `Reel`, which decodes the frames that are looked at.
     offset, scale
         A value of the image is `offset` + `scale` times that of `data`.
     ranges
         Display range of each channel, in values of `data`.
+    fps
+        Frames a second of a video.
     """
 
     image: Image
-    data: NDArray[Any]
+    data: "NDArray[Any] | Reel"
     offset: float
     scale: float
     ranges: list[tuple[float, float]]
+    fps: float | None = None
     _planes: OrderedDict[tuple[str, int, int, int], NDArray[Any]] = field(default_factory=OrderedDict, repr=False)
+
+    @property
+    def is_video(self) -> bool:
+        """Whether its frames are decoded one by one."""
+        return not isinstance(self.data, np.ndarray)
 
     @property
     def n_levels(self) -> int:
@@ -93,6 +106,8 @@ class Picture:
             "axes": image.axes,
             "guessed": image.guessed_axes,
             "frames": frames,
+            "video": self.is_video,
+            "fps": self.fps,
             "depth": depth,
             "height": height,
             "width": width,
@@ -131,12 +146,30 @@ class Pictures:
         with self._lock:
             if name not in self._kept:
                 source = self.project.source(name)
-                picture = show(source.read(self.project.axes, min(self.max_bytes, memory_limit())))
-                self._kept[name] = picture
+                self._kept[name] = open_picture(source, self.project.axes, self.max_bytes)
                 while len(self._kept) > 1 and sum(p.data.nbytes for p in self._kept.values()) > CACHE_BYTES:
                     self._kept.popitem(last=False)
             self._kept.move_to_end(name)
             return self._kept[name]
+
+
+def open_picture(source: Source, axes: str | None, max_bytes: int = MOST_BYTES) -> Picture:
+    """Read a picture; of a video the first frame only.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or is too large.
+    """
+    if not is_video(source, axes) or source.path is None:
+        return show(source.read(axes, min(max_bytes, memory_limit())))
+    from selfseg.apps.studio.reel import Reel
+    from selfseg.read.video import VideoFrames
+
+    reel = Reel(VideoFrames(source.path, source.name))
+    first = reel.first
+    image = Image(first.data[None], f"T{first.axes}", name=source.name, source=str(source.path))
+    return Picture(image, reel, 0.0, 1.0, _ranges(reel[0][None]), reel.video.fps)
 
 
 def thumbnail(picture: Picture) -> bytes:

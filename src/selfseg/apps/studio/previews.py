@@ -24,7 +24,7 @@ KEPT = 40
 @torch.no_grad()
 def write_live_preview(run: Path, method: Method, data: TrainingSet, step: int) -> None:
     """Write ``previews/step-000040.png`` of the first training picture (of a volume, its middle slice) and its facts beside it."""
-    _, prepared = data.first
+    image, prepared = data.first
     device = next((tensor.device for tensor in method.state().values()), torch.device("cpu"))
     probabilities = method.assign(torch.from_numpy(prepared.array)[None].to(device))[0].float().cpu().numpy()
     clusters = decide(probabilities)
@@ -39,6 +39,6 @@ def write_live_preview(run: Path, method: Method, data: TrainingSet, step: int) 
         {"cluster": int(key), "share": float(counts[key] / counts[1:].sum()), "rgba": colours[key].tolist()}
         for key in np.flatnonzero(counts[1:]) + 1
     ]
-    write_json(folder / f"step-{step:06d}.json", {"step": step, "areas": areas})
+    write_json(folder / f"step-{step:06d}.json", {"step": step, "image": image.name, "areas": areas})
     for old in sorted(folder.glob("step-*.*"))[: -2 * KEPT]:
         remove(old)

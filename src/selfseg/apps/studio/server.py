@@ -27,6 +27,7 @@ from selfseg.apps.studio.states import EDITS, edits_of, write_edits
 from selfseg.apps.studio.studio import Studio
 from selfseg.apps.studio.volumes import as_nifti
 from selfseg.core.errors import InputError, SelfsegError, explain
+from selfseg.read import Source
 
 STATIC = Path(str(files("selfseg.apps.studio"))) / "static"
 
@@ -216,9 +217,7 @@ async def _receive(request: Request, path: Path) -> None:
 
 
 def _try_reading(path: Path) -> None:
-    from selfseg.read import read_image
-
-    read_image(path, max_bytes=pictures.MOST_BYTES)
+    pictures.open_picture(Source(path.stem, path), None)
 
 
 def _socket(app: FastAPI, studio: Studio) -> None:

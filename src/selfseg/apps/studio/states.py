@@ -155,4 +155,6 @@ def last_preview(run: Run) -> Preview | None:
     """Return the newest preview of a run."""
     facts = sorted((run.folder / PREVIEWS).glob("step-*.json"))
     found = read_json(facts[-1]) if facts else None
-    return None if found is None else Preview(run=run.id, step=int(found["step"]), areas=list(found["areas"]))
+    if found is None:
+        return None
+    return Preview(run=run.id, step=int(found["step"]), image=str(found.get("image", "")), areas=list(found["areas"]))

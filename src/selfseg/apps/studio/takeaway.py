@@ -4,7 +4,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +14,16 @@ from selfseg.core.classes import ClassTable
 from selfseg.core.errors import UsageError, explain
 from selfseg.core.files import writing
 from selfseg.core.image import Image
+from selfseg.core.progress import Silent
 from selfseg.export.classes import write_classes
 from selfseg.export.labels import write_labels
 from selfseg.export.overlay import write_labels_picture, write_overlay
+from selfseg.read import Source
 from selfseg.refine.edits import Edits
 from selfseg.refine.leaves import Leaves
+
+if TYPE_CHECKING:
+    from selfseg.pipeline.segmenter import Segmenter
 
 Writer = Callable[[Path, Image, NDArray[Any], ClassTable], None]
 
@@ -76,6 +81,23 @@ def save_edited(
         elif name in label_kinds():
             import_module(LABEL_FILES).LabelWriter((name,)).write(out / "labels", image.name, labels, image, table)
     write_classes(out / "classes.json", table)
+    return sorted(set(_files(out)) - before)
+
+
+def save_video(out: Path, source: Source, model: "Segmenter", edits: Edits) -> list[str]:
+    """Segment a video frame by frame and write its label stack, its overlay and its class colours; return the files' names.
+
+    Raises
+    ------
+    InputError
+        If it cannot be opened, or no frame can be segmented.
+    """
+    from selfseg.pipeline.frame_choice import open_video
+    from selfseg.pipeline.sequence import segment_sequence
+
+    before = set(_files(out))
+    segment_sequence(model, open_video(source), out, False, Silent(), edits)
+    write_classes(out / "classes.json", edits.table(model.table_))
     return sorted(set(_files(out)) - before)
 
 

@@ -181,7 +181,7 @@ def _segment(folder: Path, spec: Spec, model: Segmenter, told: Told) -> None:
     told.set(state="segmenting", step=0, total=len(first), failures=[list(item) for item in model.failures_])
     for done, source in enumerate(first, 1):
         try:
-            store_results(model, source, spec.axes, folder)
+            store_results(model, source, spec.axes, folder, stored=lambda number: told.set(frame=number))
         except SelfsegError as error:
             told.set(failures=[*told.fields["failures"], [source.name, str(error)]])
         told.set(step=done, results=[*told.fields.get("results", []), source.name])

@@ -1,6 +1,7 @@
 // Keys for all that the hand does.
 
 import { setLevel, stepImage, turn } from "./actions.js";
+import { mainKey, play, step } from "./playing.js";
 import { scene } from "./scene.js";
 import { change, currentRun, setLayer, state } from "./store.js";
 import { levelAt, positionOf } from "./tree.js";
@@ -26,8 +27,11 @@ const KEYS = {
   O: () => setLayer({ opacity: Math.max(0, state.layers.opacity - 0.1) }),
   "[": () => slide(-0.02),
   "]": () => slide(0.02),
-  ",": () => slice(-1),
-  ".": () => slice(1),
+  ",": () => step(mainKey(), -1),
+  ".": () => step(mainKey(), 1),
+  "<": () => step("plane", -1),
+  ">": () => step("plane", 1),
+  " ": () => play(mainKey()),
   PageUp: () => stepImage(-1),
   PageDown: () => stepImage(1),
   ArrowLeft: () => move(60, 0),
@@ -58,12 +62,6 @@ function slide(by) {
   setLevel(run, levelAt(tree, at));
 }
 
-function slice(by) {
-  const key = scene.facts?.depth > 1 ? "plane" : "frame";
-  const size = key === "plane" ? scene.facts?.depth : scene.facts?.frames;
-  change({ [key]: Math.min(Math.max((state[key] ?? 0) + by, 0), (size ?? 1) - 1) });
-}
-
 export function listenToKeys() {
   addEventListener("keydown", (event) => {
     if (document.querySelector("dialog[open]")) return;
@@ -80,6 +78,7 @@ export function listenToKeys() {
     }
     if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.target.type === "range" && event.key.startsWith("Arrow")) return;
+    if (event.key === " " && event.target.closest?.("button, summary, input")) return;
     const act = KEYS[event.key];
     if (!act) return;
     event.preventDefault();

@@ -11,8 +11,10 @@ export const scene = { facts: null, seg: null, name: null, failed: null, slideTi
 
 const segs = new Map(); // run id -> Segmentation now shown
 const previews = new Map(); // "run/step" -> { key, image }
-const asked = new Set();
+const asked = { run: null, image: null, frame: 0, at: 0 }; // the frame that is being segmented
+const tried = new Set();
 const watchers = new Set();
+const ANSWER_WITHIN = 15000; // milliseconds after which a frame that was asked for no longer keeps others waiting
 
 export const onScene = (watcher) => watchers.add(watcher);
 const tell = () => watchers.forEach((watcher) => watcher(scene));
@@ -56,10 +58,14 @@ async function loadRun(run, image, frame) {
   if (image === state.image && frame === state.frame) segs.set(run.id, seg);
 }
 
+// One frame at a time is asked for; once it is there, the one that is looked at by then: who scrubs does not wait for all between.
 function want(run, image, frame) {
   const key = `${run.id}|${image}|${frame}`;
-  if (asked.has(key)) return;
-  asked.add(key);
+  if (tried.has(key)) return;
+  const waits = asked.run && !hasResult(state.runs.get(asked.run), asked.image, asked.frame);
+  if (waits && performance.now() - asked.at < ANSWER_WITHIN) return;
+  tried.add(key);
+  Object.assign(asked, { run: run.id, image, frame, at: performance.now() });
   send("want", { run: run.id, image, frame });
 }
 
@@ -70,6 +76,14 @@ async function loadPreview(run) {
   if (previews.get(run.id)?.key === key) return;
   const answer = await fetch(`/api/preview?run=${run.id}&step=${news.step}`);
   if (answer.ok) previews.set(run.id, { key, image: await createImageBitmap(await answer.blob()) });
+}
+
+// The preview of a run, where it is of the picture and frame that are shown: a run shows the first that it learns from.
+function previewOf(run) {
+  const of = state.previews.get(run.id)?.image ?? "";
+  const [, video, number] = of.match(/^(.*)_f(\d+)$/) ?? [];
+  const [image, frame] = video === state.image ? [video, Number(number)] : [of, 0];
+  return image === state.image && frame === state.frame ? previews.get(run.id) : null;
 }
 
 // Tables anew, then all panes: the way from the slider to the picture.
@@ -114,7 +128,7 @@ export function paneScene(run, axis, planes) {
     sources: layers.show === "probability" ? sourcesOf(run) : "",
     strokes: run ? ownStrokes(run) : ownStrokes(currentRun()),
     swipe: state.swipe ?? 0.5,
-    preview: run && !seg ? previews.get(run.id) : null,
+    preview: run && !seg ? previewOf(run) : null,
   };
 }
 

@@ -16,6 +16,7 @@ export const state = {
   image: null,
   frame: 0,
   plane: null,
+  playing: null, // frame | plane, while it plays
   tab: "classes",
   tool: "select", // select | merge | scribble
   selected: [], // class ids, in the order in which they were clicked

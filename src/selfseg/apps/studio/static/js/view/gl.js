@@ -1,6 +1,6 @@
 // WebGL: the program, and textures of whole numbers.
 
-import { FRAGMENT, VERTEX } from "./shaders.js";
+import { FRAGMENT, STAMP, VERTEX } from "./shaders.js";
 
 const FORMATS = {
   u8: [null, ["R8UI", "RED_INTEGER"], ["RG8UI", "RG_INTEGER"], ["RGB8UI", "RGB_INTEGER"], ["RGBA8UI", "RGBA_INTEGER"]],
@@ -11,10 +11,13 @@ const TYPES = { u8: "UNSIGNED_BYTE", u16: "UNSIGNED_SHORT", u32: "UNSIGNED_INT" 
 
 export class Painter {
   constructor(canvas) {
-    const gl = canvas.getContext("webgl2", { alpha: false, antialias: false, preserveDrawingBuffer: true });
+    const gl = canvas.getContext("webgl2", { alpha: false, antialias: false, preserveDrawingBuffer: false });
     if (!gl) throw new Error("This browser has no WebGL 2, which the picture needs.");
     this.gl = gl;
-    this.program = link(gl);
+    this.program = link(gl, FRAGMENT);
+    this.stamping = link(gl, STAMP);
+    this.stamps = ["u_place", "u_size"].map((name) => gl.getUniformLocation(this.stamping, name));
+    this.buffer = gl.createFramebuffer();
     this.uniforms = new Map();
     gl.useProgram(this.program);
     gl.bindVertexArray(gl.createVertexArray());
@@ -77,6 +80,38 @@ export class Painter {
     for (const wrap of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T]) gl.texParameteri(gl.TEXTURE_2D, wrap, gl.CLAMP_TO_EDGE);
   }
 
+  // From here on draw into a texture of so many pixels, until `release`.
+  target(old, width, height) {
+    const gl = this.gl;
+    const texture = this.colours(null, width, height, old);
+    gl.bindFramebuffer(gl.FRAMEBUFFER, this.buffer);
+    gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, texture, 0);
+    gl.viewport(0, 0, width, height);
+    return texture;
+  }
+
+  release() {
+    const gl = this.gl;
+    gl.bindFramebuffer(gl.FRAMEBUFFER, null);
+    gl.viewport(0, 0, gl.canvas.width, gl.canvas.height);
+  }
+
+  // Lay finished tiles down: `placed` are [texture, left, top, width, height] in clip space.
+  stamp(placed, smooth) {
+    const gl = this.gl;
+    gl.useProgram(this.stamping);
+    for (const [texture, ...place] of placed) {
+      this.bind(0, texture);
+      const filter = smooth ? gl.LINEAR : gl.NEAREST;
+      gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, filter);
+      gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, filter);
+      gl.uniform4f(this.stamps[0], ...place);
+      gl.uniform2f(this.stamps[1], 1, 1);
+      this.quad();
+    }
+    gl.useProgram(this.program);
+  }
+
   drop(texture) {
     this.gl.deleteTexture(texture);
   }
@@ -93,11 +128,11 @@ export class Painter {
   }
 }
 
-function link(gl) {
+function link(gl, fragment) {
   const program = gl.createProgram();
   for (const [kind, source] of [
     [gl.VERTEX_SHADER, VERTEX],
-    [gl.FRAGMENT_SHADER, FRAGMENT],
+    [gl.FRAGMENT_SHADER, fragment],
   ]) {
     const shader = gl.createShader(kind);
     gl.shaderSource(shader, source);

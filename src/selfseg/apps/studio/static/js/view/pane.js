@@ -1,12 +1,17 @@
 // One pane: a plane of a picture under the layers of one run. It draws only when something changed.
 
 import { TABLE_WIDTH } from "../segmentation.js";
+import { Baked } from "./baked.js";
 import { Painter } from "./gl.js";
 import { drawMarks } from "./marks.js";
 import { Tiles, covering } from "./tiles.js";
 import { Transform } from "./transform.js";
 
 const SHOW = { image: 0, classes: 1, regions: 1, probability: 2, confidence: 2 };
+
+const REST = 160; // milliseconds after the last move until all is drawn exactly
+const IDLE = 350; // milliseconds of rest until tiles in sight are finished for the next move
+const BAKE_EVERY = 90; // milliseconds between two tiles that are finished while the hand moves
 
 export class Pane {
   constructor(host, axis) {
@@ -24,6 +29,12 @@ export class Pane {
     this.tables = { seg: null, version: -1, colours: null, groups: null };
     this.preview = { key: null, texture: this.painter.clear };
     this.scene = null;
+    this.whole = null; // the last scene all of whose tiles were here
+    this.look = 0; // grows when anything but the place of the picture changes
+    this.finished = new Baked(this.painter);
+    this.bakedAt = 0;
+    this.visible = [];
+    this.drawn = null;
     this.frameTimes = [];
     new ResizeObserver(() => this.resize()).observe(this.element);
   }
@@ -32,6 +43,9 @@ export class Pane {
   show(scene) {
     const before = this.scene;
     this.scene = scene;
+    const looks = JSON.stringify([scene.layers, scene.ranges, scene.channels, scene.sources, scene.preview?.key, scene.seg?.version, scene.run, scene.name, scene.frame, scene.index]);
+    if (looks !== this.looks) this.look += 1;
+    this.looks = looks;
     if (!before || before.name !== scene.name || this.plane(before).width !== this.plane().width) this.transform.fitted = true;
     this.redraw();
   }
@@ -68,25 +82,89 @@ export class Pane {
     const begun = performance.now();
     const plane = this.plane();
     if (this.transform.fitted) this.transform.fit(plane, this.width, this.height);
+    const moving = this.moves();
     this.painter.begin(this.canvas.width, this.canvas.height);
-    this.paint(plane);
+    this.paint(plane, moving);
     drawMarks(this, plane);
+    clearTimeout(this.waiting);
+    this.waiting = moving ? setTimeout(() => this.redraw(), REST) : setTimeout(() => this.bakeNext(), IDLE);
     this.frameTimes.push(performance.now() - begun);
     if (this.frameTimes.length > 120) this.frameTimes.shift();
   }
 
-  paint(plane) {
+  // Whether nothing but the place of the picture changed since the last drawing.
+  moves() {
+    const { x, y, zoom } = this.transform;
+    const { layers } = this.scene;
+    const place = [x, y, zoom].join();
+    const before = this.drawn;
+    this.drawn = { place, look: this.look, size: `${this.width} ${this.height}` };
+    return !layers.swipe && before?.look === this.look && before.size === this.drawn.size && before.place !== place;
+  }
+
+  paint(plane, moving) {
     const { facts } = this.scene;
     const box = this.box(plane);
     const device = this.transform.zoom * this.ratio;
     const last = facts.levels - 1;
-    const level = Math.min(last, Math.max(0, Math.floor(Math.log2(1 / device) + 0.25)));
+    this.level = Math.min(last, Math.max(0, Math.floor(Math.log2(1 / device) + 0.25)));
     const coarse = covering(plane, last, box, facts.tile);
-    const fine = level === last ? [] : covering(plane, level, box, facts.tile);
-    this.tiles.want([...coarse, ...fine].flatMap((tile) => this.jobs(tile)));
-    this.common();
-    for (const tile of [...coarse, ...fine]) this.paintTile(tile, plane);
-    this.level = level;
+    const fine = this.level === last ? [] : covering(plane, this.level, box, facts.tile);
+    this.visible = [...fine, ...coarse];
+    this.tiles.want([...coarse, ...fine].flatMap((tile) => this.jobs(tile, this.scene)));
+    const scene = this.presentable(coarse);
+    this.common(scene);
+    if (moving) return this.stamp(coarse, fine, plane);
+    const whole = fine.length && fine.every((tile) => this.tiles.get(this.keys(tile, scene).image));
+    for (const tile of whole ? fine : [...coarse, ...fine]) this.paintTile(tile, scene, this.placed(tile, plane));
+  }
+
+  // The scene, or the last one that was whole while a new frame or slice of the same picture is still on its way.
+  presentable(coarse) {
+    const { name } = this.scene;
+    if (coarse.every((tile) => this.complete(tile))) this.whole = this.scene;
+    const late = this.whole && this.whole.name === name && this.whole !== this.scene;
+    return late && coarse.some((tile) => this.tiles.get(this.keys(tile, this.whole).image)) ? this.whole : this.scene;
+  }
+
+  // While the hand moves: finished tiles; what is not finished is made so, one after the other.
+  stamp(coarse, fine, plane) {
+    const zoom = this.transform.zoom * this.ratio;
+    for (const tile of coarse) this.baked(tile) ?? this.bake(tile);
+    const next = fine.find((tile) => !this.baked(tile) && this.complete(tile));
+    if (next && performance.now() - this.bakedAt > BAKE_EVERY) this.bake(next);
+    const whole = fine.length && fine.every((tile) => this.baked(tile));
+    for (const [tiles, level] of [[whole ? [] : coarse, this.scene.facts.levels - 1], [fine, this.level]]) {
+      const found = tiles.map((tile) => [this.baked(tile), tile]).filter(([made]) => made);
+      this.painter.stamp(found.map(([made, tile]) => [made.texture, ...this.placed(tile, plane)]), zoom * 2 ** level < 1);
+    }
+  }
+
+  // Whether all that a tile is drawn from is here.
+  complete(tile) {
+    return Object.values(this.keys(tile, this.scene)).every((key) => !key || this.tiles.get(key));
+  }
+
+  baked(tile) {
+    return this.finished.get(this.keys(tile, this.scene).image, this.look);
+  }
+
+  bake(tile) {
+    const key = this.keys(tile, this.scene).image;
+    if (!this.complete(tile)) return;
+    this.bakedAt = performance.now();
+    // Upside down, since textures are: the first row of the tile is then the first row of the texture.
+    this.finished.bake(key, this.look, tile.width, tile.height, () => this.paintTile(tile, this.scene, [-1, -1, 2, 2], 1));
+  }
+
+  // At rest: finish the tiles in sight, so that the next move begins at once.
+  bakeNext() {
+    if (!this.scene || this.scene.layers.swipe || this.presentable(this.visible) !== this.scene) return;
+    const next = this.visible.find((tile) => !this.baked(tile) && this.complete(tile));
+    if (!next) return;
+    this.common(this.scene);
+    this.bake(next);
+    this.waiting = setTimeout(() => this.bakeNext(), 10);
   }
 
   box(plane) {
@@ -95,14 +173,16 @@ export class Pane {
     return { left, top, right, bottom };
   }
 
-  place(tile) {
-    const { frame, index } = this.scene;
-    return `axis=${this.axis}&frame=${frame}&index=${index}&level=${tile.level}&x=${tile.x}&y=${tile.y}`;
+  // Left, top, width and height of a tile in clip space.
+  placed(tile, plane) {
+    const [left, top] = this.transform.toScreen(tile.left, tile.top, plane, this.width, this.height);
+    const across = this.transform.zoom * tile.step;
+    const down = across * plane.aspect;
+    return [(2 * left) / this.width - 1, 1 - (2 * top) / this.height, (2 * across * tile.width) / this.width, (-2 * down * tile.height) / this.height];
   }
 
-  keys(tile) {
-    const { name, run, channels, layers, sources } = this.scene;
-    const place = this.place(tile);
+  keys(tile, { name, run, channels, layers, sources, frame, index }) {
+    const place = `axis=${this.axis}&frame=${frame}&index=${index}&level=${tile.level}&x=${tile.x}&y=${tile.y}`;
     const where = encodeURIComponent(name);
     const kind = SHOW[layers.show];
     return {
@@ -112,10 +192,10 @@ export class Pane {
     };
   }
 
-  jobs(tile) {
-    const { facts, channels } = this.scene;
+  jobs(tile, scene) {
+    const { facts, channels } = scene;
     const { width, height } = tile;
-    const keys = this.keys(tile);
+    const keys = this.keys(tile, scene);
     const wide = facts.bits === 16;
     const jobs = [
       this.job(keys.image, (raw) => [wide ? new Uint16Array(raw) : new Uint8Array(raw), width, height, channels.length, wide ? "u16" : "u8"]),
@@ -134,8 +214,8 @@ export class Pane {
   }
 
   // What is the same for all tiles.
-  common() {
-    const { layers, ranges, channels, tints, seg, swipe, preview } = this.scene;
+  common(scene) {
+    const { layers, ranges, channels, tints, seg, swipe, preview } = scene;
     const painter = this.painter;
     const chosen = channels.map((channel) => ranges[channel]);
     const four = (values, rest) => [0, 1, 2, 3].map((i) => values[i] ?? rest);
@@ -162,9 +242,10 @@ export class Pane {
     Object.assign(this.tables, { seg, version: seg.version });
   }
 
-  paintTile(tile, plane) {
-    const { layers, seg, preview } = this.scene;
-    const keys = this.keys(tile);
+  // Draw a tile at a place in clip space; `zoom` is device pixels for a pixel of the tile, if not that of the pane.
+  paintTile(tile, scene, place, zoom = null) {
+    const { layers, seg, preview } = scene;
+    const keys = this.keys(tile, scene);
     const image = this.tiles.get(keys.image);
     if (!image) return;
     const leaves = keys.leaves && this.tiles.get(keys.leaves);
@@ -173,12 +254,11 @@ export class Pane {
     let show = leaves && seg ? SHOW[layers.show] : 0;
     if (show === 2 && !probability) show = 0;
     if (!seg && preview && layers.show !== "image" && this.axis === "z") show = 3;
-    const [left, top] = this.transform.toScreen(tile.left, tile.top, plane, this.width, this.height);
-    const across = this.transform.zoom * tile.step;
-    const down = across * plane.aspect;
-    painter.set("4f", "u_place", (2 * left) / this.width - 1, 1 - (2 * top) / this.height, (2 * across * tile.width) / this.width, (-2 * down * tile.height) / this.height);
+    const plane = this.plane();
+    const across = zoom ?? this.transform.zoom * tile.step * this.ratio;
+    painter.set("4f", "u_place", ...place);
     painter.set("2f", "u_size", tile.width, tile.height);
-    painter.set("2f", "u_zoom", across * this.ratio, down * this.ratio);
+    painter.set("2f", "u_zoom", across, zoom ?? across * plane.aspect);
     painter.set("4f", "u_preview_part", tile.left / plane.width, tile.top / plane.height, (tile.width * tile.step) / plane.width, (tile.height * tile.step) / plane.height);
     painter.set("1i", "u_show", show);
     painter.bind(0, image.texture);
@@ -198,7 +278,7 @@ export class Pane {
       const step = 2 ** level;
       const [column, row] = [Math.floor(x / step), Math.floor(y / step)];
       const [tile] = covering(plane, level, { left: x, right: x + 1, top: y, bottom: y + 1 }, side);
-      const keys = this.keys(tile);
+      const keys = this.keys(tile, this.scene);
       const image = this.tiles.kept.get(keys.image);
       const leaves = keys.leaves && this.tiles.kept.get(keys.leaves);
       if (!image) continue;

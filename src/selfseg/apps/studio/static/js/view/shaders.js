@@ -61,9 +61,8 @@ ivec2 entry(uint leaf) { return ivec2(int(leaf & 2047u), int(leaf >> 11)); }
 
 uint group(uint leaf) { return texelFetch(u_groups, entry(leaf), 0).r; }
 
-// How much of a line between this pixel and a neighbour covers the point; lines keep their width on the screen.
-float line(ivec2 at, bool fine, float width) {
-  uint here = leaf(at);
+// Device pixels from this point to the nearest line between its pixel and a neighbour: lines keep their width on the screen.
+float gap(ivec2 at, uint here, bool fine) {
   uint mine = fine ? here : group(here);
   vec2 f = fract(v_pixel);
   float near = 1e6;
@@ -71,12 +70,15 @@ float line(ivec2 at, bool fine, float width) {
   for (int side = 0; side < (small ? 2 : 4); side++) {
     ivec2 step = side == 0 ? ivec2(1, 0) : side == 1 ? ivec2(0, 1) : side == 2 ? ivec2(-1, 0) : ivec2(0, -1);
     uint there = leaf(at + step);
+    if (there == here) continue;  // most pixels lie inside a leaf
     uint other = fine ? there : group(there);
-    float gap = side == 0 ? (1.0 - f.x) * u_zoom.x : side == 1 ? (1.0 - f.y) * u_zoom.y : side == 2 ? f.x * u_zoom.x : f.y * u_zoom.y;
-    if (other != mine) near = min(near, small ? 0.0 : gap);
+    float away = side == 0 ? (1.0 - f.x) * u_zoom.x : side == 1 ? (1.0 - f.y) * u_zoom.y : side == 2 ? f.x * u_zoom.x : f.y * u_zoom.y;
+    if (other != mine) near = min(near, small ? 0.0 : away);
   }
-  return 1.0 - smoothstep(width - 0.5, width + 0.5, near);
+  return near;
 }
+
+float line(float gap, float width) { return 1.0 - smoothstep(width - 0.5, width + 0.5, gap); }
 
 vec3 heat(float p) {  // dark blue, teal, yellow: ordered in lightness, for all eyes
   return mix(mix(vec3(0.10, 0.07, 0.30), vec3(0.13, 0.57, 0.55), min(p * 2.0, 1.0)), vec3(0.99, 0.91, 0.15), max(p * 2.0 - 1.0, 0.0));
@@ -103,10 +105,19 @@ void main() {
   colour = mix(colour, mix(colour, vec3(0.22 + 0.70 * light), 0.9), u_grey * step(0.001, share));
   colour = mix(colour, ink.rgb, share);
   vec3 pen = dot(colour, vec3(0.2126, 0.7152, 0.0722)) > 0.5 ? vec3(0.06) : vec3(1.0);
-  if (u_fine > 0.0) colour = mix(colour, pen, 0.35 * line(at, true, 0.5));
+  if (u_fine > 0.0) colour = mix(colour, pen, 0.35 * line(gap(at, here, true), 0.5));
   if (u_lines > 0.0) {
-    colour = mix(colour, vec3(0.05), 0.45 * line(at, false, 1.6));
-    colour = mix(colour, vec3(1.0), 0.95 * line(at, false, 0.8));
+    float near = gap(at, here, false);
+    colour = mix(colour, vec3(0.05), 0.45 * line(near, 1.6));
+    colour = mix(colour, vec3(1.0), 0.95 * line(near, 0.8));
   }
   o_colour = vec4(colour, 1.0);
 }`;
+
+// A finished tile, as it is.
+export const STAMP = `#version 300 es
+precision highp float;
+uniform sampler2D u_tile;
+in vec2 v_pixel;
+out vec4 o_colour;
+void main() { o_colour = texture(u_tile, v_pixel); }`;
