@@ -3,10 +3,13 @@
 from torch import Tensor
 
 from selfseg.core.errors import UsageError, explain
+from selfseg.sample.shared_batch import own_weight
 
 
 def mean_over(values: Tensor, counted: Tensor | None) -> Tensor:
     """Return the mean of `values` where `counted` is True; a differentiable 0 where nothing counts.
+
+    Of a batch that processes share, this process's part of the mean over all of it.
 
     Parameters
     ----------
@@ -15,12 +18,13 @@ def mean_over(values: Tensor, counted: Tensor | None) -> Tensor:
     counted
         bool, same shape; None = everything counts.
     """
-    if values.numel() == 0:
-        return values.sum()
     if counted is None:
-        return values.mean()
+        weight = own_weight(values.numel())
+        return values.mean() * weight if values.numel() else values.sum()
+    n = counted.sum()
+    weight = own_weight(n)
     # `where`, not a product: a NaN in a pixel that does not count must not reach the sum.
-    return values.where(counted, values.new_zeros(())).sum() / counted.sum().clamp(min=1)
+    return values.where(counted, values.new_zeros(())).sum() / n.clamp(min=1) * weight
 
 
 def check_pixels(what: str, mask: Tensor | None, response: Tensor) -> None:

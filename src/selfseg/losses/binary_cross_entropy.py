@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from selfseg.losses._valid import check_pixels
+from selfseg.sample.shared_batch import own_weight
 
 
 def binary_cross_entropy(response: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -43,5 +44,5 @@ def binary_cross_entropy(response: Tensor, labels: Tensor, weights: Tensor | Non
     log_no = (-torch.expm1(log_yes.clamp(max=-tiny))).log()  # 1 - p, without cancellation
     wanted = F.one_hot(labels.clamp(min=0), response.shape[1]).movedim(-1, 1).bool()
     error = -torch.where(wanted, log_yes, log_no).mean(1)  # [B *S]
-    total = (error.where(labelled, error.new_zeros(())) * loud).sum()
-    return total / loud.sum().clamp(min=torch.finfo(response.dtype).tiny)
+    summed, weight = (error.where(labelled, error.new_zeros(())) * loud).sum(), loud.sum()
+    return summed / weight.clamp(min=torch.finfo(response.dtype).tiny) * own_weight(weight)

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from selfseg.losses._valid import check_pixels
+from selfseg.sample.shared_batch import own_weight
 
 
 def weighted_cross_entropy(response: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -43,8 +44,8 @@ def weighted_cross_entropy(response: Tensor, labels: Tensor, weights: Tensor | N
     loud = labelled.to(response.dtype) if weights is None else weights.to(response.dtype) * labelled
     error = F.cross_entropy(response, labels.clamp(min=0), reduction="none")
     # `where`, not a product: a NaN in a pixel that is not labelled must not reach the sum.
-    total = (error.where(labelled, error.new_zeros(())) * loud).sum()
-    return total / loud.sum().clamp(min=torch.finfo(response.dtype).tiny)
+    summed, weight = (error.where(labelled, error.new_zeros(())) * loud).sum(), loud.sum()
+    return summed / weight.clamp(min=torch.finfo(response.dtype).tiny) * own_weight(weight)
 
 
 def class_weights(pixels: Tensor, power: float = 1.0) -> Tensor:

@@ -1,11 +1,13 @@
 """The public verbs: fit, predict, segment, load."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from selfseg.core.progress import Progress, Silent
 from selfseg.export.label_files import LabelWriter
+from selfseg.pipeline.dask_cluster import DaskCluster
 from selfseg.pipeline.edited import Edits
 from selfseg.pipeline.instances import InstanceFolder, ObjectOptions
 from selfseg.pipeline.outputs import OutputFolder
@@ -95,6 +97,7 @@ def predict(
     progress: Progress | None = None,
     write: str | Sequence[str] = "tiff",
     ngff: str = "0.5",
+    dask: str | None = None,
 ) -> list[Failure]:
     """Segment images into a folder: labels, overlays, class table, ``run.json`` and ``report.html``.
 
@@ -136,6 +139,9 @@ def predict(
         Formats of the labels: names out of `selfseg.export.label_files.FORMATS`.
     ngff
         Version of OME-Zarr, ``"0.5"`` or ``"0.4"``.
+    dask
+        Address of a Dask scheduler, or ``"local:N"`` (`pipeline.dask_cluster`): images that can be read in parts are predicted by
+        its workers, which must find images and `out` under the same paths, and may take `memory` each.
 
     Returns
     -------
@@ -147,6 +153,8 @@ def predict(
     folder = OutputFolder(Path(out), model, table, writer, look)
     objects = InstanceFolder(Path(out), table, instances) if instances is not None else None
     how = How(memory, slices, OwnSuperpixels(superpixels), progress or Silent())
-    work = Predicting(model, folder, objects, how, link, edits, dict(failures))
-    work.run(find_inputs(inputs, limit=limit), sequence, axes)
+    sources = find_inputs(inputs, limit=limit)
+    with contextlib.nullcontext() if dask is None else DaskCluster(dask) as executor:
+        work = Predicting(model, folder, objects, how, link, edits, dict(failures), executor)
+        work.run(sources, sequence, axes)
     return list(work.known.items())

@@ -147,8 +147,8 @@ class Segmenter:
         fitted = fitting.run(inputs)
         self.method_, self.table_, self.preparation_ = fitted.method, fitted.table, fitted.preparation
         self.facts_, self.failures_ = fitted.facts, fitted.failures
-        if fitting.folder is not None:
-            self.save(fitting.folder)
+        if fitting.written is not None:
+            self.save(fitting.written)
             fitting.close(fitted)
         return self
 

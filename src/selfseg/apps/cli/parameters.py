@@ -89,6 +89,13 @@ Memory = Annotated[
     str | None,
     Parameter(help="Most memory to take, such as 2GB; without it, by what is free. Larger images go in parts."),
 ]
+Dask = Annotated[
+    str | None,
+    Parameter(
+        help="Predict in parts on a Dask cluster: tcp://HOST:PORT of its scheduler, or local:N for N processes here. Workers must "
+        "see images and OUT under the same paths; --memory is then for each of them."
+    ),
+]
 Frames = Annotated[
     str | None,
     Parameter(
