@@ -16,8 +16,10 @@ import zarr
 from conftest import blobs
 from selfseg.core.errors import OutputError, UsageError
 from selfseg.core.progress import Silent
+from selfseg.export.label_zarr import storing
 from selfseg.methods.feature_clustering import FeatureClustering
 from selfseg.pipeline import Segmenter, block_plan, large, predict
+from selfseg.pipeline.block_work import Target
 from selfseg.pipeline.instances import ObjectOptions
 from selfseg.pipeline.large import open_if_large, predict_large
 from selfseg.pipeline.segmenting import How
@@ -217,17 +219,17 @@ def test_a_watershed_of_a_large_image_is_refused_at_once(model, image, tmp_path)
 
 
 def test_a_full_disk_is_one_line_and_the_prediction_goes_on_later(model, image, tmp_path, monkeypatch):
-    writer = large._Writer.__call__
+    write = Target.write
     left = [3]
 
-    def full(self, region, values):
+    def full(self, labels, region, values):
         left[0] -= 1
         if left[0] < 0:
-            with large.storing(self.path):
+            with storing(self.path):
                 raise OSError(28, "No space left on device")
-        writer(self, region, values)
+        write(self, labels, region, values)
 
-    monkeypatch.setattr(large._Writer, "__call__", full)
+    monkeypatch.setattr(Target, "write", full)
     with pytest.raises(OutputError, match="No space left on device; make room"):
         predict_large(model, image, tmp_path, memory=1)
     left[0] = 10**9

@@ -7,13 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
 
+from selfseg.core.processes import own_place
+
 
 def n_threads() -> int:
-    """Return the number of threads that kernels use: ``SELFSEG_THREADS``, else the cores this process may run on."""
+    """Return the number of threads that kernels use: ``SELFSEG_THREADS``, else the cores this process may run on, divided by
+    the processes that torchrun has started here."""
     asked = os.environ.get("SELFSEG_THREADS", "")
     if asked.isdigit() and int(asked) > 0:
         return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // own_place().local_world)
 
 
 @lru_cache(maxsize=4)

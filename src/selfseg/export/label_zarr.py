@@ -75,6 +75,22 @@ def open_label_zarr(
         return zarr.open_array(path / LEVEL, mode="r+")
 
 
+def known_label_zarr(path: Path) -> Any:
+    """Return the array of a label image that `open_label_zarr` has made, perhaps in another process, to be written.
+
+    Raises
+    ------
+    OutputError
+        If there is none, or zarr is not installed.
+    """
+    zarr = _zarr(path)
+    if not (path / LEVEL / "zarr.json").is_file():
+        fix = "put the output folder where every machine sees it under the same path"
+        raise OutputError(explain(str(path), expected="the labels that were begun", got="no such folder", fix=fix))
+    with storing(path):
+        return zarr.open_array(path / LEVEL, mode="r+")
+
+
 @contextlib.contextmanager
 def storing(path: Path) -> Iterator[None]:
     """Turn what the disk says against writing into one line.

@@ -4,10 +4,13 @@ import torch
 from torch import Tensor
 
 from selfseg.core.errors import UsageError, explain
+from selfseg.sample.shared_batch import own_weight
 
 
 def mean_over(values: Tensor, counted: Tensor | None) -> Tensor:
     """Return the mean of `values` where `counted` is True; a differentiable 0 where nothing counts.
+
+    Of a batch that processes share, this process's part of the mean over all of it.
 
     Parameters
     ----------
@@ -16,12 +19,13 @@ def mean_over(values: Tensor, counted: Tensor | None) -> Tensor:
     counted
         bool, same shape; None = everything counts.
     """
-    if values.numel() == 0:
-        return values.sum()
     if counted is None:
-        return values.mean()
+        weight = own_weight(values.numel())
+        return values.mean() * weight if values.numel() else values.sum()
+    n = counted.sum()
+    weight = own_weight(n)
     # `where`, not a product: a NaN in a pixel that does not count must not reach the sum.
-    return values.where(counted, values.new_zeros(())).sum() / counted.sum().clamp(min=1)
+    return values.where(counted, values.new_zeros(())).sum() / n.clamp(min=1) * weight
 
 
 def check_pixels(what: str, mask: Tensor | None, response: Tensor) -> None:
@@ -39,9 +43,12 @@ def check_labels(labels: Tensor, weights: Tensor | None, response: Tensor) -> No
 
 
 def labelled_mean(error: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
-    """Return the weighted mean of ``error [B *S]`` over the pixels with a label, -1 = none; 0 without one."""
+    """Return the weighted mean of ``error [B *S]`` over the pixels with a label, -1 = none; 0 without one.
+
+    Of a batch that processes share, this process's part of the mean over all of it.
+    """
     labelled = labels >= 0
     loud = labelled.to(error.dtype) if weights is None else weights.to(error.dtype) * labelled
     # `where`, not a product: a NaN in a pixel that is not labelled must not reach the sum.
-    total = (error.where(labelled, error.new_zeros(())) * loud).sum()
-    return total / loud.sum().clamp(min=torch.finfo(error.dtype).tiny)
+    summed, weight = (error.where(labelled, error.new_zeros(())) * loud).sum(), loud.sum()
+    return summed / weight.clamp(min=torch.finfo(error.dtype).tiny) * own_weight(weight)

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from selfseg.core.errors import UsageError, explain
 from selfseg.losses._valid import check_pixels
+from selfseg.sample.shared_batch import total, total_mean
 
 
 def soft_areas(probabilities: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -21,9 +22,10 @@ def soft_areas(probabilities: Tensor, valid: Tensor | None = None) -> Tensor:
     check_pixels("valid", valid, probabilities)
     rows = probabilities.movedim(1, -1).reshape(-1, probabilities.shape[1])  # [N K]
     if valid is None:
-        return rows.mean(dim=0)
+        return total_mean(rows.mean(dim=0), len(rows))
     counted = valid.reshape(-1, 1)
-    return rows.where(counted, rows.new_zeros(())).sum(dim=0) / counted.sum().clamp(min=1)
+    n = counted.sum()
+    return total_mean(rows.where(counted, rows.new_zeros(())).sum(dim=0) / n.clamp(min=1), n)
 
 
 def area_too_large(probabilities: Tensor, maximum: float, valid: Tensor | None = None) -> Tensor:
@@ -79,7 +81,7 @@ def area_too_small(probabilities: Tensor, minimum: float, valid: Tensor | None =
     winners = probabilities.detach().argmax(dim=1)  # [B *S]
     if valid is not None:
         winners = winners[valid]
-    live = torch.bincount(winners.reshape(-1), minlength=probabilities.shape[1]) > 0  # [K]
+    live = total(torch.bincount(winners.reshape(-1), minlength=probabilities.shape[1])) > 0  # [K]
     shortfall = F.relu(minimum - soft_areas(probabilities, valid)) / minimum
     penalty = (shortfall.square() * live).sum()
     return penalty if grow else -penalty

@@ -7,6 +7,7 @@ from selfseg.core.errors import UsageError, explain
 from selfseg.losses.continuity import continuity
 from selfseg.losses.fused_clustering import fused_terms, fused_terms_pay
 from selfseg.losses.similarity import similarity
+from selfseg.sample.shared_batch import own_weight
 
 
 def clustering_terms(
@@ -41,7 +42,9 @@ def clustering_terms(
     """
     check_live(live, response)
     if valid is None and live is None and fused_terms_pay(response):
-        return fused_terms(response)
+        similar, differences, labels = fused_terms(response)
+        weight = own_weight(len(response))
+        return similar * weight, tuple(difference * weight for difference in differences), labels
     scores = response.detach()
     if live is not None:
         column = live.reshape(1, -1, *(1,) * (response.ndim - 2))

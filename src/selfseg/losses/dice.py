@@ -1,9 +1,11 @@
 """Soft Dice: each class should overlap its labels, however few pixels it has."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from selfseg.losses._valid import check_pixels
+from selfseg.sample.shared_batch import total
 
 
 def soft_dice(probabilities: Tensor, labels: Tensor, smooth: float = 1.0) -> Tensor:
@@ -41,7 +43,9 @@ def soft_dice(probabilities: Tensor, labels: Tensor, smooth: float = 1.0) -> Ten
     wanted = F.one_hot(labels.clamp(min=0), probabilities.shape[1]).movedim(-1, 1).to(probabilities.dtype) * labelled
     found = probabilities.where(labelled, probabilities.new_zeros(()))
     axes = (0, *range(2, probabilities.ndim))
-    both, area = (found * wanted).sum(axes), wanted.sum(axes)
-    dice = (2 * both + smooth) / (found.square().sum(axes) + area + smooth)
+    sums = total(torch.stack([(found * wanted).sum(axes), wanted.sum(axes), found.square().sum(axes)]))
+    both, area, square = sums
+    dice = (2 * both + smooth) / (square + area + smooth)
     present = area > 0
-    return (1 - dice).where(present, dice.new_zeros(())).sum() / present.sum().clamp(min=1)
+    loss: Tensor = (1 - dice).where(present, dice.new_zeros(())).sum() / present.sum().clamp(min=1)
+    return loss

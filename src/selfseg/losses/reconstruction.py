@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from selfseg.losses._valid import check_pixels
+from selfseg.losses._valid import check_pixels, mean_over
 
 
 def reconstruction(rebuilt: Tensor, images: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -21,8 +21,4 @@ def reconstruction(rebuilt: Tensor, images: Tensor, valid: Tensor | None = None)
     """
     check_pixels("valid", valid, images)
     error = (rebuilt - images).square()
-    if valid is None:
-        return error.mean()
-    counted = valid.unsqueeze(1)
-    total = error.where(counted, error.new_zeros(())).sum()
-    return total / (counted.sum().clamp(min=1) * images.shape[1])
+    return mean_over(error, None if valid is None else valid.unsqueeze(1).expand(error.shape))

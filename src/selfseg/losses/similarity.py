@@ -9,6 +9,7 @@ from torch import Tensor
 
 from selfseg.core.threads import run_shared
 from selfseg.losses._valid import check_pixels, mean_over
+from selfseg.sample.shared_batch import own_weight
 
 ALONE = 30_000
 """Values below which one thread is done before two have met."""
@@ -53,7 +54,7 @@ def similarity(response: Tensor, target: Tensor | None = None, valid: Tensor | N
         counted = target if valid is None else target.where(valid, target.new_full((), -1))
         n_counted = target.numel() if valid is None else int(valid.sum())
         value: Tensor = _CrossEntropy.apply(response, counted)  # type: ignore[no-untyped-call]
-        return value / max(1, n_counted)
+        return value / max(1, n_counted) * own_weight(n_counted)
     if valid is not None:
         target = target.where(valid, target.new_zeros(()))  # what does not count may have no class at all
     return mean_over(F.cross_entropy(response, target, reduction="none"), valid)

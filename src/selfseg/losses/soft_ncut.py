@@ -9,6 +9,7 @@ from torch.autograd.function import once_differentiable
 from selfseg.core.threads import run_shared
 from selfseg.losses._lines import as_lines, runs_kernels
 from selfseg.losses.affinity import Affinity
+from selfseg.sample.shared_batch import own_weight
 
 ALONE = 100_000  # values below which one thread is done before two have met
 EMPTY = 1e-30  # a volume p . d below which a class counts as empty; far above what float32 can divide by
@@ -54,7 +55,7 @@ def soft_ncut(probabilities: Tensor, affinity: Affinity) -> Tensor:
         probabilities = probabilities.float()
     affinity.check(probabilities)
     value: Tensor = _SoftNcut.apply(probabilities, affinity)  # type: ignore[no-untyped-call]
-    return value
+    return value * own_weight(len(probabilities))
 
 
 class _SoftNcut(torch.autograd.Function):

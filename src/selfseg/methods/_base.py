@@ -91,6 +91,10 @@ class Method(nn.Module, ABC):
     """Whether nothing can be learned without `Batch.hints`. The classes are those of the hints then, in their order, and the
     option `classes` is set to their number."""
 
+    alone_because: ClassVar[str | None] = "it does not sum over a batch that processes share"
+    """Why it cannot learn in several processes; None = it can: every mean and sum over a batch in `steps` is of all that the
+    processes have of it (`sample.shared_batch`), so that two of them with b images do what one does with 2b."""
+
     uses_superpixels: ClassVar[bool] = False
     """Whether `take_superpixels` takes the user's own superpixels; they are refused where it does not."""
 

@@ -21,6 +21,7 @@ from selfseg.losses.similarity import similarity
 from selfseg.methods._base import Batch, Method, MethodConfig
 from selfseg.nets.pixel_cnn import PixelCNN
 from selfseg.regions.closest import merge_closest
+from selfseg.sample.shared_batch import total
 
 AXES = {2: ("y", "x"), 3: ("z", "y", "x")}
 
@@ -105,7 +106,7 @@ class FeatureClustering(Method):
 
     Config = FeatureClusteringConfig
     config: FeatureClusteringConfig
-    uses_hints = True
+    uses_hints, alone_because = True, None
     class_of: Tensor
     areas: Tensor
     living: Tensor
@@ -210,9 +211,9 @@ class FeatureClustering(Method):
     def _count(self, labels: Tensor, batch: Batch) -> None:
         """Count the living clusters over whole epochs; keep the weights while there are at least as many as asked for."""
         seen = labels if batch.valid is None else labels[batch.valid]
-        self.areas += torch.bincount(seen.reshape(-1), minlength=len(self.areas))
+        self.areas += total(torch.bincount(seen.reshape(-1), minlength=len(self.areas)))
         if batch.hints is not None:
-            self.hinted[batch.hints[batch.hints >= 0].unique()] = True
+            self.hinted |= total(torch.bincount(batch.hints[batch.hints >= 0], minlength=len(self.hinted))) > 0
         if not batch.ends_epoch:
             return
         self.living = self.areas > 0

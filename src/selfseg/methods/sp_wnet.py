@@ -32,6 +32,7 @@ from selfseg.regions.closest import merge_by_cut, winning_offsets
 from selfseg.regions.merge_tree import MergeTree
 from selfseg.regions.superpixels import probability_tree
 from selfseg.sample.patches import PatchShape, Place, cut, drawn_once, equal_pixel_shapes, redrawn
+from selfseg.sample.shared_batch import in_turn, own_weight, sharing
 from selfseg.sample.sheets import patch_sheet, with_boundaries
 from selfseg.sample.windows import extent
 
@@ -52,7 +53,7 @@ class SPWNet(Method):
     config: SPWNetConfig
     presets = PRESETS
     live = LIVE
-    uses_superpixels = True
+    uses_superpixels, alone_because = True, None
     class_of: Tensor
     offsets: Tensor
     batches_done: Tensor
@@ -119,42 +120,45 @@ class SPWNet(Method):
         whole = (config.beta_rc_image, config.beta_cut, config.beta_sim, config.beta_con, config.beta_balance)
         features = self.features(batch.images, batch.valid) if any(beta is not None for beta in whole) else None
         rebuilt = None if features is None or config.beta_rc_image is None else self.decode(features)
-        for b, image in enumerate(batch.images):
-            valid = None if batch.valid is None else batch.valid[b]
-            terms: dict[str, Tensor] = {}
-            if rebuilt is not None:
-                terms["rc_image"] = _error(rebuilt[b], image, valid)
-            if config.beta_rc_patches is not None:
-                terms["rc_patches"] = self._patch_error(image, valid, batch.indices[b])
-            if features is not None:
-                graph = self.graphs.of(image, valid)
-                terms |= segment_terms(config, features[b : b + 1], image, valid, graph)
-            rows.append(terms)
+        with in_turn():
+            seeds = [int(torch.randint(2**62, ())) for _ in batch.images]
+        with sharing(None):  # what follows is of single images
+            for b, image in enumerate(batch.images):
+                valid = None if batch.valid is None else batch.valid[b]
+                terms: dict[str, Tensor] = {}
+                if rebuilt is not None:
+                    terms["rc_image"] = _error(rebuilt[b], image, valid)
+                if config.beta_rc_patches is not None:
+                    terms["rc_patches"] = self._patch_error(image, valid, batch.indices[b], seeds[b])
+                if features is not None:
+                    terms |= segment_terms(config, features[b : b + 1], image, valid, self.graphs.of(image, valid))
+                rows.append(terms)
         risen = min(1.0, int(self.batches_done) / config.warm_up) if config.warm_up else 1.0
         betas = {name: getattr(config, f"beta_{name}") * (1 if name in REBUILDING else risen) for name in rows[0]}
         self.batches_done += 1
         self.epochs_done += batch.ends_epoch
+        betas = {name: beta * own_weight(len(rows)) for name, beta in betas.items()}
         yield "both", {name: beta * torch.stack([row[name] for row in rows]).mean() for name, beta in betas.items()}
 
-    def _patch_error(self, image: Tensor, valid: Tensor | None, index: int) -> Tensor:
+    def _patch_error(self, image: Tensor, valid: Tensor | None, index: int, seed: int) -> Tensor:
         """Return the mean over patch shapes of the squared error of one mini-batch of each."""
         inside = list(image.shape[1:]) if valid is None else extent(valid)
         errors = []
-        for places in self._places(inside, index):
+        for places in self._places(inside, index, seed):
             patches = cut(image, places)
             counted = None if valid is None else cut(valid[None], places)[:, 0]
             errors.append(reconstruction(self.decode(self.features(patches, counted, framed=False)), patches, counted))
         return torch.stack(errors).mean()
 
-    def _places(self, inside: list[int], index: int) -> list[list[Place]]:
+    def _places(self, inside: list[int], index: int, seed: int) -> list[list[Place]]:
         config, window = self.config, None
         if config.patch_window:
             ends = zip(config.patch_window[::2], config.patch_window[1::2], inside, strict=True)
             window = [(min(int(low * n), n - 1), max(math.ceil(high * n), 1)) for low, high, n in ends]
         if config.redraw:
-            return redrawn(inside, self.shapes, int(torch.randint(2**62, ())), window)
-        seed = derive(int(self.patch_seed), index)
-        return drawn_once(inside, self.shapes, config.patch_batches, int(self.epochs_done), seed, window)
+            return redrawn(inside, self.shapes, seed, window)
+        own = derive(int(self.patch_seed), index)
+        return drawn_once(inside, self.shapes, config.patch_batches, int(self.epochs_done), own, window)
 
     def take_superpixels(self, image: NDArray[np.float32], superpixels: NDArray[np.integer]) -> None:
         """Keep the user's own superpixels; see `Method.take_superpixels`."""
@@ -281,7 +285,8 @@ class SPWNet(Method):
         if self.config.beta_rc_patches is not None:
             with torch.random.fork_rng(devices=[]):  # a look must not change what is drawn next
                 torch.manual_seed(0)
-                shown["patches"] = patch_sheet([cut(image, each) for each in self._places(list(image.shape[1:]), 0)])
+                places = self._places(list(image.shape[1:]), 0, int(torch.randint(2**62, ())))
+                shown["patches"] = patch_sheet([cut(image, each) for each in places])
         return shown
 
     def training_bytes(self, n_pixels: int) -> int:

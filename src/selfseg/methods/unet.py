@@ -28,6 +28,7 @@ from selfseg.nets.mirror import cut_back
 from selfseg.nets.symmetries import mean_over_symmetries
 from selfseg.nets.unet import UNet, UNetShape
 from selfseg.sample.augment import Augmentation, Views, labelled_parts, random_views
+from selfseg.sample.shared_batch import largest, total
 
 LOOKS = 20
 """How often over the training the held-out images are looked at."""
@@ -45,8 +46,7 @@ class UNetMethod(Method):
     class_pixels: Tensor
     best: Tensor
 
-    uses_hints = True
-    needs_hints = True
+    uses_hints, needs_hints, alone_because = True, True, None
     live = (
         *("iterations", "learning_rate", "schedule", "momentum", "cross_entropy", "binary", "dice"),
         *("class_balance", "elastic", "rotation", "mirror", "grey", "noise"),
@@ -143,22 +143,22 @@ class UNetMethod(Method):
     def _views(self, batch: Batch) -> Views:
         """Draw one view of each image, and weigh its pixels by class and by border (paper, equation 2)."""
         config, parts = self.config, labelled_parts(batch)
-        for _, hints in parts:
-            self.class_pixels += torch.bincount(hints[hints >= 0], minlength=self.n_classes)
+        seen = torch.cat([hints[hints >= 0] for _, hints in parts])
+        self.class_pixels += total(torch.bincount(seen, minlength=self.n_classes))
         augmentation = Augmentation(config.elastic, 3, config.rotation, config.mirror, config.grey, config.noise)
         gains = None
         if config.border:
             gains = [self._borders.of(index, hints) for index, (_, hints) in zip(batch.indices, parts, strict=True)]
         side, seed = self._side([tuple(hints.shape) for _, hints in parts]), int(torch.randint(2**31, ()))
-        views = random_views(parts, gains, side, self.net.margin, augmentation, seed)
+        views = random_views(parts, gains, side, self.net.margin, augmentation, seed, batch.first)
         weights = class_weights(self.class_pixels, config.class_balance)[views.hints.clamp(min=0)]
         return views._replace(weights=weights if views.weights is None else weights + views.weights)
 
     def _side(self, sizes: list[tuple[int, ...]]) -> tuple[int, ...]:
         """Return the size of the views: `patch`, or what the largest image needs, at which every pooled map is even."""
         least = 2 * self.net.multiple  # a single pixel at the bottom has no variance
-        largest = [max(axis) for axis in zip(*sizes, strict=True)]
-        return tuple(self.net.response_side(max(least, min(n, self.config.patch or n))) for n in largest)
+        longest = largest([max(axis) for axis in zip(*sizes, strict=True)])
+        return tuple(self.net.response_side(max(least, min(n, self.config.patch or n))) for n in longest)
 
     def _terms(self, response: Tensor, views: Views) -> dict[str, Tensor]:
         config, terms = self.config, {}

@@ -140,6 +140,7 @@ class WNet(Method):
 
     Config = WNetConfig
     config: WNetConfig
+    alone_because = None
     class_of: Tensor
     lift: Tensor
     batches_done: Tensor

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from selfseg.nets.fused_norm import fused_norm, fused_norm_pays
+from selfseg.sample.shared_batch import is_shared, total_moments
 
 EPS = 1e-5
 """Added to the variance, as in `torch.nn.BatchNorm2d`."""
@@ -42,7 +43,7 @@ class PixelNorm(nn.Module):
         if valid is None and self.training and fused_norm_pays(x):
             return fused_norm(x, self.weight, self.bias, self.rectify, EPS)
         x = F.relu(x) if self.rectify else x
-        if valid is None and self.training:
+        if valid is None and self.training and not is_shared():
             # Not F.batch_norm: that refuses a batch of a single pixel, which here gives the bias.
             return torch.batch_norm(x, self.weight, self.bias, None, None, True, 0.0, EPS, torch.backends.cudnn.enabled)
         mean, variance = moments(x, valid) if self.training else (self.mean, self.variance)
@@ -82,16 +83,19 @@ class PixelNorm(nn.Module):
 
 
 def moments(x: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return mean and biased variance ``[C]`` of ``x [B C *S]`` over the pixels that are `valid` ``[B *S]``."""
+    """Return mean and biased variance ``[C]`` of ``x [B C *S]`` over the pixels that are `valid` ``[B *S]``.
+
+    Of a batch that processes share, over all of it.
+    """
     axes = [0, *range(2, x.ndim)]
     if valid is None:
         variance, mean = torch.var_mean(x, dim=axes, correction=0)
-        return mean, variance
+        return total_moments(mean, variance, x.numel() // x.shape[1])
     counted = valid.unsqueeze(1)
     n = valid.sum().clamp(min=1)
     mean = x.where(counted, x.new_zeros(())).sum(dim=axes) / n
     centred = (x - _column(mean, x)).where(counted, x.new_zeros(()))
-    return mean, centred.square().sum(dim=axes) / n
+    return total_moments(mean, centred.square().sum(dim=axes) / n, valid.sum())
 
 
 def _column(values: Tensor, x: Tensor) -> Tensor:

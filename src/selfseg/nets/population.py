@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from selfseg.regions.closest import winning_offsets
+from selfseg.sample.shared_batch import total_moments
 
 
 @torch.no_grad()
@@ -49,13 +50,15 @@ def give_unit_variance(layer: nn.Module, response: Tensor) -> None:
     layer
         A convolution with a bias.
     response
-        What it gives now, ``[B K *S]``. A channel that is constant is only shifted.
+        What it gives now, ``[B K *S]``, of all processes that share the batch. A channel that is constant is only shifted.
     """
     weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
     axes = [0, *range(2, response.ndim)]
-    deviation = response.float().std(axes, correction=0)
+    variance, mean = torch.var_mean(response.float(), axes, correction=0)
+    mean, variance = total_moments(mean, variance, response.numel() // response.shape[1])
+    deviation = variance.sqrt()
     scale = torch.where(deviation > 1e-6, 1 / deviation.clamp(min=1e-6), torch.ones_like(deviation))
-    bias.copy_((bias - response.float().mean(axes)) * scale)
+    bias.copy_((bias - mean) * scale)
     weight.mul_(scale.reshape(-1, *(1,) * (weight.ndim - 1)))
 
 

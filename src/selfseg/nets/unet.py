@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from selfseg.nets.batch_norm import BatchNorm2d, BatchNorm3d
 from selfseg.nets.mirror import cut_back, cut_middle, mirror_frame, mirror_pad
 
 Norm = Literal["batch", "group", "none"]
@@ -14,7 +15,7 @@ Up = Literal["transposed", "transposed3", "linear"]
 
 CONVOLUTION: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-BATCH_NORM: dict[int, Any] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+BATCH_NORM: dict[int, Any] = {2: BatchNorm2d, 3: BatchNorm3d}
 POOL: dict[int, Any] = {2: F.max_pool2d, 3: F.max_pool3d}
 LINEAR = {2: "bilinear", 3: "trilinear"}
 

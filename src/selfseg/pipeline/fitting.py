@@ -1,5 +1,6 @@
 """Fitting: from inputs to a model whose classes are ordered, and to its folder if one was asked for."""
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ import torch
 
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import UsageError, explain
-from selfseg.core.files import clear_unfinished, remove, write_json
+from selfseg.core.files import write_json
+from selfseg.core.processes import own_place
 from selfseg.core.progress import Progress, Silent
 from selfseg.core.seed import derive
 from selfseg.methods._base import Method, MethodConfig, find_method
@@ -22,6 +24,17 @@ from selfseg.pipeline.room import check_room
 from selfseg.pipeline.spacing import with_spacing
 from selfseg.pipeline.superpixels import OwnSuperpixels
 from selfseg.pipeline.supervision import LabelSet, ScribbleFiles, find_label_set
+from selfseg.pipeline.training_folder import (
+    CHECKPOINT,
+    JOURNAL,
+    KEPT,
+    KEPT_FACTS,
+    PREVIEWS,
+    RUN,
+    begun_with,
+    open_folder,
+    read_run,
+)
 from selfseg.pipeline.training_set import Failure, Split, TrainingSet, build_training_set, split_sources
 from selfseg.pipeline.watch import LOOKS, TruthWatch, watch_truth
 from selfseg.pipeline.window_choice import WindowChoice
@@ -30,15 +43,9 @@ from selfseg.read.masks import mask_facts
 from selfseg.sample.prepare import Preparation
 from selfseg.sample.stream import Stream
 from selfseg.train.control import Control
+from selfseg.train.distributed import Processes, started_together
 from selfseg.train.loop import Training
 from selfseg.train.precision import Precision, choose_device, choose_precision
-
-KEPT_FACTS = ("method", "seed", "config", "hint_values", "hints_sha256", "inputs", "masks", "superpixels")
-"""What a run that is resumed must have begun with."""
-
-RUN, CHECKPOINT, JOURNAL, PREVIEWS = "training.json", "checkpoint.safetensors", "journal.jsonl", "previews"
-KEPT = "checkpoints"
-"""Folder of the checkpoints that stay."""
 
 
 @dataclass
@@ -99,6 +106,9 @@ class Fitting:
         Who may pause it or change options, who hears of such changes, and a checkpoint of another run to begin from (`Training`).
     keep_checkpoints
         Keep every checkpoint in `out`, so that a run can be forked from any of them.
+    shared
+        Learn together with the other processes that torchrun has started, each of which does the same: a step takes `batch_size`
+        images in every one of them. Only the first writes. A run may be resumed by another number of processes.
     """
 
     name: str
@@ -130,15 +140,28 @@ class Fitting:
     changed: Callable[[int, Mapping[str, Any]], None] | None = None
     begin: str | Path | None = None
     keep_checkpoints: bool = False
+    shared: bool = False
 
     @property
     def folder(self) -> Path | None:
         """The folder of the model, if one was asked for."""
         return None if self.out is None else Path(self.out)
 
+    @property
+    def written(self) -> Path | None:
+        """The folder that this process writes the model to: that of the first one, where several learn together."""
+        return self.folder if not self.shared or own_place().first else None
+
     def run(self, inputs: Any) -> Fitted:
         """Read, train, finish, order the classes."""
-        progress, device = self.progress or Silent(), choose_device(self.device)
+        with started_together(self.shared) as processes:
+            if processes.world > 1:
+                self._check_shared()
+            return self._run(inputs, processes)
+
+    def _run(self, inputs: Any, processes: Processes) -> Fitted:
+        progress = self.progress if self.progress and processes.first else Silent()
+        device = choose_device(self.device)
         if self.superpixels is not None and find_method(self.name).uses_superpixels:
             self.config = self.config.changed(superpixels="given")
         choice = FrameChoice(None if self.frames is None else tuple(self.frames), self.n_frames, self.slices)
@@ -154,13 +177,14 @@ class Fitting:
         own.give_all(method, data.preparation, data.prepared)
         split = split_sources(data, method.held_out, self.seed)
         precision = choose_precision(device, method.n_steps(len(split.learned)), self.compiled, data.n_dims)
+        precision = processes.agreed(precision)
         watch = None if self.truth is None else watch_truth(self.truth, data, progress)
         check_room(method, data, device, progress)
         facts = self._facts(data, split, method.config, precision) | {"sequence": sequence}
         facts |= own.facts() | mask_facts(found)
-        resume = self.folder is not None and self._open(self.folder, facts)
-        facts["changes"] = _read_run(self.folder / RUN).get("changes", []) if resume and self.folder is not None else []
-        stream = Stream(split.learned, self.config.batch_size, derive(self.seed, "stream"))
+        resume, begun = self._begin(facts, processes)
+        facts["changes"] = read_run(self.folder).get("changes", []) if resume and self.folder is not None else []
+        stream = Stream(split.learned, self.config.batch_size * begun, derive(self.seed, "stream"))
         if split.held:
             held = Stream(split.held, 1, 0)
             method.hold_out(lambda: (batch.to(device) for batch in held.once()))
@@ -168,7 +192,9 @@ class Fitting:
             progress.say(f"held out, to choose the best weights: {shown}")
         training = self._training(method, stream, precision, data, progress, watch)
         training.changed = partial(self._note_change, method, facts)
-        progress.say(f"learning with {self.name} on {len(split.learned)} image(s): {precision.describe()}")
+        training.processes, training.begun_with = processes, begun
+        shared = f", {processes.world} processes" if processes.world > 1 else ""
+        progress.say(f"learning with {self.name} on {len(split.learned)} image(s): {precision.describe()}{shared}")
         steps = training.run(resume)
         method.finish(lambda: (batch.to(device) for batch in stream.once()))
         method.eval()
@@ -179,14 +205,36 @@ class Fitting:
 
     def _windows(self) -> WindowChoice:
         """Return which windows are learned from; a run that is resumed keeps to those it began with."""
-        before = _read_run(self.folder / RUN) if self.resume and self.folder is not None else {}
+        before = read_run(self.folder) if self.resume and self.folder is not None else {}
         only = frozenset(before.get("windows", {})) if before else None
         return WindowChoice.parse(self.windows, self.memory, self.seed, only)
 
     def close(self, fitted: Fitted) -> None:
         """Note in the folder that the run is finished, once the model is stored."""
-        if self.folder is not None:
-            write_json(self.folder / RUN, {**fitted.facts, "finished": True})
+        if self.written is not None:
+            write_json(self.written / RUN, {**fitted.facts, "finished": True})
+
+    def _check_shared(self) -> None:
+        """Refuse what cannot be done in several processes."""
+        if (reason := find_method(self.name).alone_because) is not None:
+            expected, got = "a method that learns in several processes", f"{self.name}: {reason}"
+            raise UsageError(explain("torchrun", expected=expected, got=got, fix="start it without torchrun"))
+        if self.compiled:
+            fix = "leave --compile out, or start it without torchrun"
+            raise UsageError(explain("torchrun", expected="networks that are not compiled", got="--compile", fix=fix))
+
+    def _begin(self, facts: dict[str, Any], processes: Processes) -> tuple[bool, int]:
+        """Prepare the folder; return whether there is something to resume, and the number of processes it was begun with."""
+        kept = json.dumps({key: facts.get(key) for key in KEPT_FACTS}, sort_keys=True)
+        processes.check_same(hashlib.sha256(kept.encode()).hexdigest(), "options and training images")
+        facts["processes"], folder = processes.world, self.folder
+        if folder is None:
+            return False, processes.world
+        forked = self.begin is not None
+        resume = processes.first_does(lambda: open_folder(folder, facts, self.resume, self.overwrite, forked))
+        if resume:
+            facts["processes"] = processes.first_does(lambda: begun_with(folder))
+        return bool(resume), facts["processes"]
 
     def _supervision(self, sources: list[Source]) -> LabelSet | ScribbleFiles | None:
         """Find labels or scribbles; refuse them where they would be ignored, and their lack where nothing can be learned."""
@@ -258,6 +306,8 @@ class Fitting:
             self.changed(step, options)
 
     def _preview(self, method: Method, data: TrainingSet) -> Callable[[int], None] | None:
+        if not own_place().first and self.shared:
+            return None
         chosen = self.preview or (None if self.folder is None else partial(write_step, self.folder / PREVIEWS))
         return None if chosen is None else partial(chosen, method, data)
 
@@ -276,31 +326,6 @@ class Fitting:
             "windows": data.windows,
         }
 
-    def _open(self, folder: Path, facts: Mapping[str, Any]) -> bool:
-        """Prepare the folder; return whether there is something to resume.
-
-        Raises
-        ------
-        UsageError
-            If an unfinished run would be lost, or the run to resume had other settings or inputs.
-        """
-        clear_unfinished(folder, (PREVIEWS, KEPT))
-        before = _read_run(folder / RUN)
-        if before.get("finished") is False and not (self.resume or self.overwrite):
-            fix = "add --resume to go on with it, or --overwrite to begin anew"
-            raise UsageError(explain(str(folder), expected="no unfinished run", got="one", fix=fix))
-        if self.resume and (folder / CHECKPOINT).exists():
-            changed = [key for key in KEPT_FACTS if before.get(key) != facts.get(key)]
-            if changed:
-                what, got = f"--resume {folder}", f"other {', '.join(changed)}"
-                fix = "repeat the first command's options, or begin anew with --overwrite"
-                raise UsageError(explain(what, expected="the settings it began with", got=got, fix=fix))
-            return True
-        for name in (CHECKPOINT,) if self.begin is not None else (CHECKPOINT, JOURNAL):
-            remove(folder / name)
-        write_json(folder / RUN, {**facts, "finished": False})
-        return False
-
 
 def _labelled(data: TrainingSet, progress: Progress) -> TrainingSet:
     """Leave the images without labels out, and say so."""
@@ -308,12 +333,3 @@ def _labelled(data: TrainingSet, progress: Progress) -> TrainingSet:
     if without := len(data.samples) - len(kept.samples):
         progress.say(f"{without} of {len(data.samples)} images have no labels and are not learned from")
     return kept
-
-
-def _read_run(path: Path) -> dict[str, Any]:
-    """Return what a run in this folder was begun with; empty if there is none to be read."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}

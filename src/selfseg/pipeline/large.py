@@ -8,22 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from selfseg.core.errors import UsageError, explain
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress, Silent
 from selfseg.export.classes import ClassArea, count_areas
-from selfseg.export.label_zarr import open_label_zarr, storing
+from selfseg.export.label_zarr import open_label_zarr
 from selfseg.pipeline.block_plan import CHUNK, begin_blocks
+from selfseg.pipeline.block_work import BlockWork, Target
 from selfseg.pipeline.result import Result
 from selfseg.pipeline.segmenter import Segmenter
-from selfseg.predict.blocks import predict_blocks
-from selfseg.predict.tiles import Grid, Region
-from selfseg.predict.tilewise import TileWise, memory_budget
+from selfseg.predict.blocks import Executor, Serial, predict_blocks
+from selfseg.predict.tiles import Grid
+from selfseg.predict.tilewise import memory_budget
 from selfseg.read import Source
 from selfseg.read.lazy import LazyImage, open_in_parts
-from selfseg.refine.decide import class_probabilities, decide
 from selfseg.refine.steps import parse_refinements
 from selfseg.sample.windowed import Windowed, prepare_windowed
 
@@ -59,7 +58,9 @@ class LargeResult:
     seconds: float
 
 
-def open_if_large(model: Segmenter, source: Source, axes: str | None, memory: int | None) -> LazyImage | None:
+def open_if_large(
+    model: Segmenter, source: Source, axes: str | None, memory: int | None, wanted: bool = False
+) -> LazyImage | None:
     """Return an image in its file if predicting it as a whole would take more memory than there is; None if not.
 
     Parameters
@@ -72,6 +73,8 @@ def open_if_large(model: Segmenter, source: Source, axes: str | None, memory: in
         What its axes are, None = as the file says.
     memory
         Most that this process may take, in bytes; None = by what is free.
+    wanted
+        Parts are wanted, however small the image is.
     """
     image = open_in_parts(source, axes)
     if image is None:
@@ -83,7 +86,7 @@ def open_if_large(model: Segmenter, source: Source, axes: str | None, memory: in
     clusters, itemsize = model.method_.n_classes, image.data.dtype.itemsize
     # probabilities of clusters and of classes; the image, on its way through the preparation, and prepared
     per_pixel = 4 * (clusters + len(model.table_)) + image.n_channels * (itemsize + 8 + 4)
-    if n_pixels * per_pixel <= memory_budget(memory):
+    if not wanted and n_pixels * per_pixel <= memory_budget(memory):
         image.close()
         return None
     return image
@@ -95,6 +98,7 @@ def predict_large(
     out: Path | str,
     memory: int | None = None,
     progress: Progress | None = None,
+    executor: Executor[BlockWork] | None = None,
 ) -> LargeResult:
     """Segment an image block by block into ``OUT/labels/NAME.zarr``.
 
@@ -110,9 +114,11 @@ def predict_large(
     out
         The folder.
     memory
-        Most that this process may take in all, in bytes; None = by what is free.
+        Most that a process that does blocks may take in all, in bytes; None = by what is free.
     progress
         Who watches, in megapixels.
+    executor
+        Who does the blocks; None = this process.
 
     Raises
     ------
@@ -128,7 +134,8 @@ def predict_large(
         fix = "predict with --refine none, or use a smaller image"
         expected = "no refinement of an image that is predicted in parts"
         raise UsageError(explain(image.source, expected=expected, got=str(model.refine), fix=fix))
-    begun = time.monotonic()
+    begun, executor = time.monotonic(), executor or Serial()
+    memory = executor.memory(memory)
     path = Path(out) / "labels" / f"{image.name}.zarr"
     axes = image.axes.replace("C", "")
     frames = list(_frames(model, image))
@@ -139,14 +146,14 @@ def predict_large(
     kind = np.min_scalar_type(max(item.id for item in model.table_.classes))
     where = (path, shape, kind, chunks, axes, image.spacing, image.unit, model.table_)
     labels = open_label_zarr(*where, fresh=not log.done)
-    grid = plan.blocks
-    for number, (frame, windowed) in enumerate(frames):
-        tiles = TileWise(model.method_, _reader(windowed), plan.tiles, kept_bytes=memory_budget(memory) // 2)
-        write, label = _Writer(path, labels, axes, frame), _Labeller(model, windowed, tiles)
-        predict_blocks(grid, label, write, log, progress or Silent(), number * len(grid), memory)
-    areas = _areas(model, image, labels, grid, axes, len(frames))
+    grid, targets = plan.blocks, [Target(path, axes, frame) for frame, _ in frames]
+    for number, ((_, windowed), target) in enumerate(zip(frames, targets, strict=True)):
+        first = number * len(grid)
+        work = BlockWork(model, windowed, plan, target, labels, memory_budget(memory) // 2, first)
+        predict_blocks(grid, work, executor, log, progress or Silent(), first, memory)
+    areas = _areas(model, image, labels, grid, targets)
     seconds = time.monotonic() - begun
-    preview = _preview(model, frames[0][1], labels, axes, seconds)
+    preview = _preview(model, frames[0][1], labels, targets[0], seconds)
     log.close()
     return LargeResult(image, path, labels, areas, preview, seconds)
 
@@ -160,74 +167,29 @@ def _frames(model: Segmenter, image: LazyImage) -> Iterator[tuple[int | None, Wi
         yield frame, prepare_windowed(model.preparation_, image, {"T": frame})
 
 
-def _reader(windowed: Windowed) -> Any:
-    def read(region: Region) -> NDArray[np.float32]:
-        return windowed.read(region)[0]
-
-    return read
-
-
-@dataclass
-class _Labeller:
-    """From a region of the image to its labels, 0 where the image has nothing."""
-
-    model: Segmenter
-    windowed: Windowed
-    tiles: TileWise
-
-    def __call__(self, region: Region) -> NDArray[np.integer]:
-        clusters = self.windowed.restored(region, self.tiles.probabilities)
-        image = self.windowed.image
-        whole = image.valid is None and image.data.dtype.kind != "f"
-        valid = None if whole else self.windowed.window(region).valid
-        return decide(class_probabilities(clusters, self.model.table_), valid)
-
-
-@dataclass
-class _Writer:
-    """Stores the labels of a region of one frame."""
-
-    path: Path
-    labels: Any
-    axes: str
-    frame: int | None
-
-    def __call__(self, region: Region, values: NDArray[np.integer]) -> None:
-        times = [i for i, letter in enumerate(self.axes) if letter == "T"]
-        with storing(self.path):
-            self.labels[_place(self.axes, region, self.frame)] = np.expand_dims(values, times)
-
-
-def _place(axes: str, region: Region, frame: int | None) -> tuple[slice, ...]:
-    """Return where a region of the spatial axes lies in an array with the axes `axes`."""
-    spatial = iter(region)
-    return tuple(slice(frame, frame + 1) if letter == "T" and frame is not None else next(spatial) for letter in axes)
-
-
-def _areas(model: Segmenter, image: LazyImage, labels: Any, grid: Grid, axes: str, n_frames: int) -> list[ClassArea]:
+def _areas(model: Segmenter, image: LazyImage, labels: Any, grid: Grid, targets: list[Target]) -> list[ClassArea]:
     counts = np.zeros(1 + max(item.id for item in model.table_.classes), np.int64)
-    for frame in range(n_frames):
+    for target in targets:
         for place in grid.places():
-            part = np.asarray(labels[_place(axes, grid.tile(place).core, frame if "T" in axes else None)])
+            part = np.asarray(labels[target.place(grid.tile(place).core)])
             counts += np.bincount(part.ravel(), minlength=len(counts))
     return count_areas(image.name, counts, model.table_, image.spacing, image.unit)
 
 
-def _preview(model: Segmenter, windowed: Windowed, labels: Any, axes: str, seconds: float) -> Result:
+def _preview(model: Segmenter, windowed: Windowed, labels: Any, target: Target, seconds: float) -> Result:
     """Return every n-th row and column of the image and of its labels, read band by band."""
     image = windowed.image
     *depth, height, width = image.spatial_shape
     step = max(1, -(-max(height, width) // PREVIEW_SIDE))
     middle = [slice(n // 2, n // 2 + 1) for n in depth]
     band = max(step, CHUNK[2] // step * step)
-    frame = 0 if "T" in axes else None
     pictures, ids = [], []
     for top in range(0, height, band):
         region = (*middle, slice(top, min(top + band, height)), slice(0, width))
         window = windowed.window(region)
         # copies: a view of every n-th pixel would keep all of them in memory
         pictures.append(window.channels_last().reshape(-1, width, image.n_channels)[::step, ::step].copy())
-        ids.append(np.asarray(labels[_place(axes, region, frame)]).reshape(-1, width)[::step, ::step].copy())
+        ids.append(np.asarray(labels[target.place(region)]).reshape(-1, width)[::step, ::step].copy())
     spacing = tuple(size * step for size in image.spacing[-2:])
     small = Image(np.concatenate(pictures), "YXC", spacing, image.unit, image.channels, image.name, image.source)
     shown = np.concatenate(ids)

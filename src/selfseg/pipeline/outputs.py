@@ -27,12 +27,12 @@ from selfseg.export.report import Report, ReportImage, thumbnail, write_report
 from selfseg.measure.flicker import FlickerCount
 from selfseg.methods._base import build_config
 from selfseg.pipeline.card import selfseg_version
-from selfseg.pipeline.fitting import PREVIEWS
 from selfseg.pipeline.large import LargeResult
 from selfseg.pipeline.preview import method_pictures
 from selfseg.pipeline.result import Result
 from selfseg.pipeline.segmenter import Segmenter
 from selfseg.pipeline.sequence import VIDEOS, SequenceRun
+from selfseg.pipeline.training_folder import PREVIEWS
 from selfseg.pipeline.training_set import Failure
 from selfseg.read import Source, split_frames
 from selfseg.train.journal import read_journal

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from selfseg.core.errors import InputError, Interrupted, OutputError, SelfsegError, UsageError, explain
+from selfseg.pipeline.block_work import BlockWork
 from selfseg.pipeline.edited import Edits, edited
 from selfseg.pipeline.frame_choice import check_slices
 from selfseg.pipeline.instances import InstanceFolder
@@ -17,6 +18,7 @@ from selfseg.pipeline.segmenting import How
 from selfseg.pipeline.sequence import find_sequences, segment_sequence
 from selfseg.pipeline.training_set import Failure
 from selfseg.pipeline.trees import check_single, save_tree
+from selfseg.predict.blocks import Executor
 from selfseg.read import Source
 from selfseg.read.frames import FrameSource
 from selfseg.read.lazy import LazyImage
@@ -44,6 +46,8 @@ class Predicting:
         What failed, by the name of the input.
     tree
         Write the merge tree of each image too.
+    executor
+        Who does the blocks of images that are predicted in parts: all that can be, if one is given. None = this process.
     """
 
     model: Segmenter
@@ -54,6 +58,7 @@ class Predicting:
     edits: Edits | None = None
     known: dict[str, str] = field(default_factory=dict)
     tree: bool = False
+    executor: Executor[BlockWork] | None = None
 
     def run(self, sources: Sequence[Source], sequence: bool | None, axes: str | None) -> None:
         """Segment all inputs that have not failed before.
@@ -114,6 +119,7 @@ class Predicting:
             if self.tree:
                 fix = "leave --tree out, or give the frames with --no-sequence"
                 raise UsageError(explain(source.name, expected="single images for trees", got="a sequence", fix=fix))
+            self._say_here(source.name)
             run = segment_sequence(self.model, source, self.folder.out, self.link, self.how.progress, self.edits)
             for note in [*run.notes, f"{source.name}: {run.flicker.describe()}; {run.frames_per_second:.2f} frames/s"]:
                 self.how.progress.say(note)
@@ -132,7 +138,7 @@ class Predicting:
             expected = "labels of an image that is predicted in parts as OME-Zarr 0.5"
             raise UsageError(explain(source.name, expected=expected, got=got, fix=fix))
         self.how.progress.say(f"{source.name}: predicted in parts, into {folder.out / 'labels' / source.name}.zarr")
-        result = predict_large(self.model, image, folder.out, self.how.memory, self.how.progress)
+        result = predict_large(self.model, image, folder.out, self.how.memory, self.how.progress, self.executor)
         folder.add_large(result, source)
         if objects is not None:
             objects.tables.append(large_instances(result, folder.out, objects.options, self.how.progress))
@@ -150,13 +156,20 @@ class Predicting:
         add the others, opened, to `large`."""
         for source in sources:
             try:
-                image = open_if_large(self.model, source, axes, self.how.memory)
+                image = open_if_large(self.model, source, axes, self.how.memory, self.executor is not None)
             except SelfsegError:
                 image = None
             if image is None:
+                self._say_here(source.name)
                 yield source
             else:
                 large.append((source, image))
+
+    def _say_here(self, name: str) -> None:
+        if self.executor is not None:
+            self.how.progress.say(
+                f"{name}: not to be had in parts (zarr, TIFF and the like are), so it is predicted here"
+            )
 
     @contextlib.contextmanager
     def _named(self, name: str) -> Iterator[None]:

@@ -1,11 +1,13 @@
 """The public verbs: fit, predict, segment, load."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from selfseg.core.progress import Progress, Silent
 from selfseg.export.label_files import LabelWriter
+from selfseg.pipeline.dask_cluster import DaskCluster
 from selfseg.pipeline.edited import Edits
 from selfseg.pipeline.instances import InstanceFolder, ObjectOptions
 from selfseg.pipeline.outputs import OutputFolder
@@ -107,6 +109,7 @@ def predict(
     write: str | Sequence[str] = "tiff",
     ngff: str = "0.5",
     tree: bool = False,
+    dask: str | None = None,
 ) -> list[Failure]:
     """Segment images into a folder: labels, overlays, class table, ``run.json`` and ``report.html``.
 
@@ -152,6 +155,9 @@ def predict(
         Version of OME-Zarr, ``"0.5"`` or ``"0.4"``.
     tree
         Write superpixels and merge tree of each image into ``OUT/tree`` too; `pipeline.trees.cut_folder` cuts them.
+    dask
+        Address of a Dask scheduler, or ``"local:N"`` (`pipeline.dask_cluster`): images that can be read in parts are predicted by
+        its workers, which must find images and `out` under the same paths, and may take `memory` each.
 
     Returns
     -------
@@ -163,6 +169,8 @@ def predict(
     folder = OutputFolder(Path(out), model, table, writer, look)
     objects = InstanceFolder(Path(out), table, instances) if instances is not None else None
     how = How(memory, slices, OwnSuperpixels(superpixels), progress or Silent())
-    work = Predicting(model, folder, objects, how, link, edits, dict(failures), tree)
-    work.run(with_masks(find_inputs(inputs, limit=limit), mask), sequence, axes)
+    sources = with_masks(find_inputs(inputs, limit=limit), mask)
+    with contextlib.nullcontext() if dask is None else DaskCluster(dask) as executor:
+        work = Predicting(model, folder, objects, how, link, edits, dict(failures), tree, executor)
+        work.run(sources, sequence, axes)
     return list(work.known.items())

@@ -149,8 +149,8 @@ class Segmenter:
         self.facts_, self.failures_ = fitted.facts, fitted.failures
         for change in fitted.facts["changes"]:
             self.options = {**(self.options or {}), **change["options"]}
-        if fitting.folder is not None:
-            self.save(fitting.folder)
+        if fitting.written is not None:
+            self.save(fitting.written)
             fitting.close(fitted)
         return self
 

@@ -4,20 +4,17 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, Protocol, TypeVar
 
 from selfseg.core.errors import OutputError, explain
 from selfseg.core.files import remove, write_text
 from selfseg.core.memory import give_back_memory, resident_memory, reusing_memory
 from selfseg.core.progress import Progress
 from selfseg.core.stopping import noting_stops
-from selfseg.predict.tiles import Grid, Region
+from selfseg.predict.tiles import Grid
 
 MEGA = 10**6
 
@@ -95,31 +92,66 @@ def known_work(path: Path) -> dict[str, Any] | None:
     return known if isinstance(known, dict) else None
 
 
+class Work(Protocol):
+    """Blocks that can be done one by one, in any order."""
+
+    def do(self, block: int) -> None:
+        """Do a block, by its number; its labels are on the disk when this returns."""
+
+
+AnyWork = TypeVar("AnyWork", bound=Work, contravariant=True)
+
+
+class Executor(Protocol[AnyWork]):
+    """Who does the blocks."""
+
+    def memory(self, asked: int | None) -> int | None:
+        """Return the most bytes that a process that does blocks may take; `asked` = what the user says, None = nothing."""
+
+    def run(self, work: AnyWork, blocks: Sequence[int]) -> Iterator[int]:
+        """Do the blocks, and yield the number of each that is done, in any order."""
+
+
+class Serial:
+    """Does one block after the other, in this process."""
+
+    def memory(self, asked: int | None) -> int | None:
+        """Return what the user says."""
+        return asked
+
+    def run(self, work: Work, blocks: Sequence[int]) -> Iterator[int]:
+        """Do the blocks in their order."""
+        with reusing_memory():
+            for block in blocks:
+                work.do(block)
+                yield block
+
+
 def predict_blocks(
     grid: Grid,
-    label: Callable[[Region], NDArray[np.integer]],
-    write: Callable[[Region, NDArray[np.integer]], None],
+    work: AnyWork,
+    executor: Executor[AnyWork],
     log: BlockLog,
     progress: Progress,
     first: int = 0,
     memory: int | None = None,
 ) -> None:
-    """Predict every block that is not done yet, and write its labels.
+    """Have every block done that is not done yet, and note it.
 
     Parameters
     ----------
     grid
         The blocks.
-    label
-        From a region of the image to its labels.
-    write
-        Stores the labels of a region; must be on the disk when it returns.
+    work
+        Predicts a block and stores its labels.
+    executor
+        Who does it.
     log
         Which blocks are done.
     progress
         Who watches: megapixels, and megapixels a second.
     first
-        Number of the first block in the log, where it holds other grids before.
+        Number of the first block, where the log holds other grids before.
     memory
         Bytes that this process should stay below: freed memory is given back when it comes near. None = it is kept till the end.
 
@@ -130,16 +162,13 @@ def predict_blocks(
     """
     total = math.prod(grid.shape)
     sizes = [math.prod(part.stop - part.start for part in grid.tile(place).core) for place in grid.places()]
-    done = sum(size for block, size in enumerate(sizes, first) if block in log.done)
+    left = [block for block in range(first, first + len(sizes)) if block not in log.done]
+    done = total - sum(sizes[block - first] for block in left)
     before, begun = done, time.monotonic()
     progress.start("segmenting (megapixels)", max(1, total // MEGA), done // MEGA)
     try:
-        with reusing_memory(), noting_stops() as stop:
-            for block, place in enumerate(grid.places(), first):
-                if block in log.done:
-                    continue
-                core = grid.tile(place).core
-                write(core, label(core))
+        with noting_stops() as stop:
+            for block in executor.run(work, left):
                 log.add(block)
                 if memory is not None and resident_memory() > NEAR * memory:
                     give_back_memory()

@@ -182,6 +182,7 @@ def random_views(
     margin: int,
     augmentation: Augmentation,
     seed: int,
+    first: int = 0,
 ) -> Views:
     """Return one random view of each labelled image, about one of its labelled pixels.
 
@@ -199,12 +200,14 @@ def random_views(
         What is varied.
     seed
         Decides everything.
+    first
+        Place of the first image in the batch of all processes that share it.
     """
     shown = []
     with torch.autocast(parts[0][0].device.type, enabled=False):  # coordinates need all their digits
         for b, (image, hints) in enumerate(parts):
             loud = None if weights is None else weights[b]
-            shown.append(_random_view(image, hints, loud, side, margin, augmentation, derive(seed, b)))
+            shown.append(_random_view(image, hints, loud, side, margin, augmentation, derive(seed, first + b)))
     images, labels, found = zip(*shown, strict=True)
     return Views(torch.stack(images), torch.stack(labels), None if weights is None else torch.stack(found))
 

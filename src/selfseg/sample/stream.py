@@ -28,6 +28,8 @@ class Batch:
         Which training images these are, 0-based.
     ends_epoch
         True for the batch after which every training image has been seen once more.
+    first
+        Place of the first of these images in the batch of all processes that share it.
     """
 
     images: Tensor
@@ -35,6 +37,7 @@ class Batch:
     hints: Tensor | None = None
     indices: tuple[int, ...] = (0,)
     ends_epoch: bool = True
+    first: int = 0
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on another device."""
@@ -45,16 +48,27 @@ class Batch:
     def split(self, parts: int) -> list["Batch"]:
         """Cut the batch into at most `parts` smaller ones; only the last keeps `ends_epoch`."""
         pieces = np.array_split(np.arange(len(self.images)), min(parts, len(self.images)))
-        return [
-            Batch(
-                images=self.images[piece[0] : piece[-1] + 1],
-                valid=None if self.valid is None else self.valid[piece[0] : piece[-1] + 1],
-                hints=None if self.hints is None else self.hints[piece[0] : piece[-1] + 1],
-                indices=tuple(self.indices[i] for i in piece),
-                ends_epoch=self.ends_epoch and piece is pieces[-1],
-            )
-            for piece in pieces
-        ]
+        ends = [self.ends_epoch and piece is pieces[-1] for piece in pieces]
+        return [replace(self._piece(piece), ends_epoch=end) for piece, end in zip(pieces, ends, strict=True)]
+
+    def share(self, rank: int, world: int) -> "Batch | None":
+        """Return the part of process `rank` out of `world`, in their order; None if there are too few images."""
+        piece = np.array_split(np.arange(len(self.images)), world)[rank]
+        return replace(self._piece(piece), first=int(piece[0])) if len(piece) else None
+
+    def first_image(self) -> "Batch":
+        """Return a batch of the first image alone."""
+        return self._piece(np.arange(1))
+
+    def _piece(self, places: NDArray[np.int64]) -> "Batch":
+        chosen = slice(int(places[0]), int(places[-1]) + 1)
+        return replace(
+            self,
+            images=self.images[chosen],
+            valid=None if self.valid is None else self.valid[chosen],
+            hints=None if self.hints is None else self.hints[chosen],
+            indices=self.indices[chosen],
+        )
 
 
 @dataclass(frozen=True)

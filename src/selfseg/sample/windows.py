@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from selfseg.sample.shared_batch import in_turn
+
 DRAWS = 8
 """Places that are tried for one window."""
 
@@ -32,21 +34,25 @@ def random_windows(
     windows, valid
         ``[B C *side]``, and ``[B *side]`` bool, or None if every pixel counts.
     """
-    cut, counted = [], []
-    for b, image in enumerate(images):
-        inside = image.new_ones(image.shape[1:], dtype=torch.bool) if valid is None else valid[b]
-        reach = extent(inside)
-        index, window = _drawn(inside, reach, side)
-        for _ in range(DRAWS - 1):
-            if float(window.float().mean()) >= least_valid:
-                break
-            other, seen = _drawn(inside, reach, side)
-            if int(seen.sum()) > int(window.sum()):
-                index, window = other, seen
-        cut.append(_taken(image, index, 1))
-        counted.append(window)
-    together = torch.stack(counted)
-    return torch.stack(cut), None if bool(together.all()) else together
+    everywhere = images.new_ones((len(images), *images.shape[2:]), dtype=torch.bool) if valid is None else valid
+    with in_turn():
+        drawn = [_drawn_best(inside, side, least_valid) for inside in everywhere]
+    cut = torch.stack([_taken(image, index, 1) for image, (index, _) in zip(images, drawn, strict=True)])
+    counted = torch.stack([window for _, window in drawn])
+    return cut, None if bool(counted.all()) else counted
+
+
+def _drawn_best(inside: Tensor, side: int, least_valid: float) -> tuple[list[Tensor], Tensor]:
+    """Return the first window that has pixels enough that count, else the one that has most of them, as `_drawn` does."""
+    reach = extent(inside)
+    index, window = _drawn(inside, reach, side)
+    for _ in range(DRAWS - 1):
+        if float(window.float().mean()) >= least_valid:
+            break
+        other, seen = _drawn(inside, reach, side)
+        if int(seen.sum()) > int(window.sum()):
+            index, window = other, seen
+    return index, window
 
 
 def _drawn(inside: Tensor, extent: list[int], side: int) -> tuple[list[Tensor], Tensor]:

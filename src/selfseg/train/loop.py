@@ -5,7 +5,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from selfseg.core.progress import Progress, Silent
 from selfseg.core.seed import derive
 from selfseg.core.stopping import Stop, interruption, noting_stops
 from selfseg.methods._base import Batch, Method
+from selfseg.sample.shared_batch import sharing
 from selfseg.sample.stream import Stream
 from selfseg.train.checkpoint import (
     continue_optimizer,
@@ -28,10 +29,14 @@ from selfseg.train.checkpoint import (
     take_over,
 )
 from selfseg.train.control import Change, Control, Order
+from selfseg.train.distributed import Processes
 from selfseg.train.journal import Journal
 from selfseg.train.precision import Precision
 
 Preview = Callable[[int], None]
+
+ORDERS = list(Order)
+"""The orders as numbers; where two processes differ, the last in this list is done."""
 
 
 @dataclass
@@ -67,6 +72,10 @@ class Training:
         (its learning rate) that this run's configuration changes are this run's; all else goes on as it was.
     keep
         Folder in which every checkpoint stays, as ``step-000040.safetensors``; None = the last one only.
+    processes
+        Who shares the batches of the stream, each with the same `Training`; only the first of them writes.
+    begun_with
+        Number of processes that the run was begun with, between which a batch of the stream was shared then.
     """
 
     method: Method
@@ -85,6 +94,8 @@ class Training:
     changed: Callable[[int, Mapping[str, Any]], None] | None = None
     begin: Path | None = None
     keep: Path | None = None
+    processes: Processes = field(default_factory=Processes)
+    begun_with: int = 1
     _earlier: float = 0.0
     _begun: float = 0.0
     _seconds_taken: float = 0.0
@@ -108,7 +119,7 @@ class Training:
         optimizers = self.method.optimizers()
         done, self._earlier = self._start(optimizers, resume)
         self._begun = time.monotonic()
-        total = self.method.n_steps(len(self.stream.samples))
+        total = self._total()
         self.progress.start("learning", total, done)
         try:
             with noting_stops() as stop, reusing_memory(), self._open_journal(done) as journal:
@@ -164,16 +175,24 @@ class Training:
         if self.changed is not None:
             self.changed(
                 done, change.options
-            )  # before the checkpoint that has them: a crash in between costs steps, not options
+            )  # before the checkpoint has them: a crash in between costs steps, not options
         self._save(done, optimizers)
-        total = self.method.n_steps(len(self.stream.samples))
+        total = self._total()
         self.progress.start("learning", total, done)
         return total
 
     def _order(self, stop: Stop) -> Order | Change:
-        if stop.signal is not None:
-            return Order.PAUSE
-        return Order.GO if self.control is None else self.control()
+        """Return what to do, the same in all processes: a signal to one of them is one to all."""
+        asked = Order.GO if self.control is None else self.control()
+        if isinstance(asked, Change) and stop.signal is None and self.processes.world == 1:
+            return asked
+        wish = asked if isinstance(asked, Order) else Order.GO
+        number, place = self.processes.largest(stop.signal or 0, ORDERS.index(wish))
+        stop.signal = number or None
+        return Order.PAUSE if number else ORDERS[place]
+
+    def _total(self) -> int:
+        return self.method.n_steps(-(-len(self.stream.samples) // self.begun_with))
 
     def _look(self, done: int, total: int) -> dict[str, float]:
         last = done >= total or self.method.stop_reason() is not None
@@ -184,30 +203,33 @@ class Training:
     def _step(self, done: int, optimizers: dict[str, Optimizer]) -> dict[str, float]:
         """Run one batch: all yields of all its micro-batches, in lock-step."""
         torch.manual_seed(derive(self.seed, "step", done))
-        parts = self.stream.batch(done).split(self.method.config.accumulate)
-        parts = [self._placed(part) for part in parts]
-        generators = [self.method.steps(part) for part in parts]
+        config = self.method.config
+        pieces = self.stream.batch(done).split(min(config.accumulate, config.batch_size))
+        shares = [self.processes.part(piece) for piece in pieces]
+        parts = [(self.method.steps(self._placed(part)), share) for part, share in shares]
         values: dict[str, float] = {}
         while True:
             name = None
-            for generator in generators:
-                with self.precision.autocast():
-                    item = next(generator, None)
-                if item is None:
-                    continue
-                if name is None:
-                    name = item[0]
-                    optimizers[name].zero_grad(set_to_none=True)
-                self._backward(item[1], len(parts), done, values)
+            for generator, share in parts:
+                with sharing(share):
+                    with self.precision.autocast():
+                        item = next(generator, None)
+                    if item is None:
+                        continue
+                    if name is None:
+                        name = item[0]
+                        optimizers[name].zero_grad(set_to_none=True)
+                    self._backward(item[1], len(parts), done, values)
             if name is None:
                 return values
+            self.processes.average_gradients(optimizers[name])
             optimizers[name].step()
 
     def _backward(self, terms: dict[str, torch.Tensor], n_parts: int, done: int, values: dict[str, float]) -> None:
         loss = torch.stack([term.float() for term in terms.values()]).sum() / n_parts
         loss.backward()
-        for term, value in terms.items():
-            number = float(value.detach())
+        numbers = self.processes.average([float(value.detach()) for value in terms.values()])
+        for term, number in zip(terms, numbers, strict=True):
             if not math.isfinite(number):
                 fix = "lower learning_rate, or look at the images for extreme values"
                 raise TrainingError(f"loss {term!r}: expected a finite number, got {number} at step {done + 1}; {fix}")
@@ -216,13 +238,7 @@ class Training:
     def _placed(self, batch: Batch) -> Batch:
         batch = batch.to(self.precision.device)
         if self.precision.channels_last and batch.images.ndim == 4:
-            batch = Batch(
-                batch.images.contiguous(memory_format=torch.channels_last),
-                batch.valid,
-                batch.hints,
-                batch.indices,
-                batch.ends_epoch,
-            )
+            return replace(batch, images=batch.images.contiguous(memory_format=torch.channels_last))
         return batch
 
     def _seconds(self) -> float:
@@ -230,10 +246,14 @@ class Training:
         return self._seconds_taken
 
     def _open_journal(self, done: int) -> contextlib.AbstractContextManager[Journal | None]:
-        return contextlib.nullcontext() if self.journal is None else Journal(self.journal, keep_until=done)
+        return (
+            contextlib.nullcontext()
+            if self.journal is None or not self.processes.first
+            else Journal(self.journal, keep_until=done)
+        )
 
     def _save(self, done: int, optimizers: dict[str, Optimizer]) -> None:
-        if self.checkpoint is None:
+        if self.checkpoint is None or not self.processes.first:
             return
         save_checkpoint(self.checkpoint, done, self._seconds(), self.method.state(), optimizers)
         if self.keep is not None:

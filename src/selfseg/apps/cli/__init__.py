@@ -35,6 +35,7 @@ def _run(tokens: list[str]) -> int:
     from selfseg.core.errors import SelfsegError
 
     try:
+        _check_alone(tokens)
         code = app(tokens or ["--help"], exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         _complain(f"{' '.join(str(error).split())} See `selfseg --help`.")
@@ -51,6 +52,20 @@ def _run(tokens: list[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
+def _check_alone(tokens: Sequence[str]) -> None:
+    """Refuse to do the same in several processes at once, into the same folder."""
+    from selfseg.core.errors import UsageError, explain
+    from selfseg.core.processes import own_place
+
+    if own_place().world > 1 and tokens[:1] != ["fit"]:
+        got, fix = " ".join(tokens[:1]) or "no command", "use fit, then the others without torchrun"
+        raise UsageError(explain("torchrun", expected="selfseg fit", got=got, fix=fix))
+
+
 def _complain(message: str) -> None:
+    from selfseg.core.processes import own_place
+
+    place = own_place()
+    who = "selfseg" if place.world == 1 else f"selfseg, {place}"
     with contextlib.suppress(OSError):  # a log on a disk that is full; the exit code says it too
-        sys.stderr.write(f"selfseg: {message}\n")
+        sys.stderr.write(f"{who}: {message}\n")

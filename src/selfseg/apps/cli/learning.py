@@ -9,6 +9,7 @@ from selfseg.apps.cli.parameters import (
     Axes,
     Classes,
     Clean,
+    Dask,
     Device,
     Frames,
     Inputs,
@@ -46,6 +47,7 @@ from selfseg.apps.cli.parameters import (
     verdict,
 )
 from selfseg.core.errors import UsageError, explain
+from selfseg.core.processes import own_place
 
 
 def _options(
@@ -194,13 +196,14 @@ def fit(
     preview_every: Annotated[float, Parameter(help="Seconds between two preview pictures.")] = 10.0,
     quiet: Quiet = False,
 ) -> int:
-    """Learn a model from images; OUT becomes the model folder."""
+    """Learn a model from images; OUT becomes the model folder. Under torchrun, its processes learn it together."""
     from selfseg.apps.cli.bar import Bar
     from selfseg.pipeline import Segmenter
     from selfseg.pipeline.frame_choice import parse_numbers
     from selfseg.read import find_inputs, with_masks
 
-    bar = Bar(quiet)
+    place = own_place()
+    bar = Bar(quiet or not place.first)
     model = Segmenter(**_options(method, classes, preset, seed, prepare, refine, device, set_), clean=clean)
     how: dict[str, Any] = {
         "labels": labels,
@@ -217,6 +220,7 @@ def fit(
         "windows": windows,
         "memory": memory_bytes(memory),
         "compiled": compile_,
+        "shared": place.world > 1,
     }
     shown = with_masks(find_inputs(inputs, limit), mask)
     model.fit(shown, out=out, checkpoint_every=checkpoint_every, preview_every=preview_every, progress=bar, **how)
@@ -258,6 +262,7 @@ def predict(
     memory: Memory = None,
     write: Write = None,
     ngff: Ngff = "0.5",
+    dask: Dask = None,
     networks: Annotated[
         str | None, Parameter(help="Module with networks of your own that the model was made with: it will be run.")
     ] = None,
@@ -274,7 +279,7 @@ def predict(
     if refine is not None:
         fitted.set_params(refine=refine)
     where: dict[str, Any] = {"axes": axes, "limit": limit, "write": write or "tiff", "ngff": ngff}
-    where |= {"instances": object_options(instances), "memory": memory_bytes(memory)}
+    where |= {"instances": object_options(instances), "memory": memory_bytes(memory), "dask": dask}
     if clean is not None:
         fitted.set_params(clean=clean)
     where |= {"slices": slices, "sequence": sequence, "link": link}

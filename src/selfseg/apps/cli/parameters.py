@@ -106,6 +106,13 @@ Windows = Annotated[
         help="Learn from so many windows of each image, or NUMBER:SIDE; without it, from 16 windows of what does not fit in memory."
     ),
 ]
+Dask = Annotated[
+    str | None,
+    Parameter(
+        help="Predict in parts on a Dask cluster: tcp://HOST:PORT of its scheduler, or local:N for N processes here. Workers must "
+        "see images and OUT under the same paths; --memory is then for each of them."
+    ),
+]
 Frames = Annotated[
     str | None,
     Parameter(

@@ -1,0 +1,156 @@
+"""The blocks of an image larger than memory as work: for this process, or for others that open the same files themselves."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfseg.core.errors import ModelError, explain
+from selfseg.export.label_zarr import known_label_zarr, storing
+from selfseg.pipeline.block_plan import Plan
+from selfseg.pipeline.card import selfseg_version
+from selfseg.pipeline.segmenter import Segmenter
+from selfseg.predict.tiles import Region
+from selfseg.predict.tilewise import TileWise
+from selfseg.read.lazy import open_lazy
+from selfseg.refine.decide import class_probabilities, decide
+from selfseg.sample.windowed import Windowed
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where labels go.
+
+    Attributes
+    ----------
+    path
+        The zarr folder.
+    axes
+        Axes of its array.
+    frame
+        Place along T; None = there is none.
+    """
+
+    path: Path
+    axes: str
+    frame: int | None = None
+
+    def place(self, region: Region) -> tuple[slice, ...]:
+        """Return where a region of the spatial axes lies in the array."""
+        spatial, frame = iter(region), self.frame
+        return tuple(
+            slice(frame, frame + 1) if letter == "T" and frame is not None else next(spatial) for letter in self.axes
+        )
+
+    def write(self, labels: Any, region: Region, values: NDArray[np.integer]) -> None:
+        """Store the labels ``[*region]`` of a region.
+
+        Raises
+        ------
+        OutputError
+            If the disk is full or the folder may not be written.
+        """
+        times = [i for i, letter in enumerate(self.axes) if letter == "T"]
+        with storing(self.path):
+            labels[self.place(region)] = np.expand_dims(values, times)
+
+
+@dataclass
+class BlockWork:
+    """The blocks of one frame, all that they need opened.
+
+    Attributes
+    ----------
+    model
+        A fitted model.
+    windowed
+        The frame, prepared window by window.
+    plan
+        How it is cut.
+    target
+        Where the labels go.
+    labels
+        Their array.
+    kept_bytes
+        Memory for tiles that are kept for their neighbours.
+    first
+        Number of the first block.
+    """
+
+    model: Segmenter
+    windowed: Windowed
+    plan: Plan
+    target: Target
+    labels: Any
+    kept_bytes: int
+    first: int = 0
+
+    def __post_init__(self) -> None:
+        self._tiles = TileWise(self.model.method_, self._read, self.plan.tiles, self.kept_bytes)
+        self._places = list(self.plan.blocks.places())
+
+    def _read(self, region: Region) -> NDArray[np.float32]:
+        return self.windowed.read(region)[0]
+
+    def do(self, block: int) -> None:
+        """Predict a block, and store its labels, 0 where the image has nothing."""
+        region = self.plan.blocks.tile(self._places[block - self.first]).core
+        clusters = self.windowed.restored(region, self._tiles.probabilities)
+        image = self.windowed.image
+        whole = image.valid is None and image.data.dtype.kind != "f"
+        valid = None if whole else self.windowed.window(region).valid
+        self.target.write(self.labels, region, decide(class_probabilities(clusters, self.model.table_), valid))
+
+    def order(self, folder: Path) -> "BlockOrder":
+        """Store the model in `folder`, and return what another process needs to do the same blocks."""
+        self.model.save(folder)
+        image, config = self.windowed.image, self.model.method_.config
+        return BlockOrder(
+            version=selfseg_version(),
+            model=folder.absolute(),
+            networks=getattr(config, "networks", None) or None,
+            device=self.model.device,
+            image=Path(image.source).absolute(),
+            axes=image.axes,
+            windowed=(self.windowed.steps, dict(self.windowed.at or {})),
+            plan=self.plan,
+            target=Target(self.target.path.absolute(), self.target.axes, self.target.frame),
+            kept_bytes=self.kept_bytes,
+            first=self.first,
+        )
+
+
+@dataclass(frozen=True)
+class BlockOrder:
+    """What it takes to do blocks in another process, on another machine: paths that both can read, and plain values."""
+
+    version: str
+    model: Path
+    networks: str | None
+    device: str
+    image: Path
+    axes: str
+    windowed: tuple[Any, dict[str, int]]
+    plan: Plan
+    target: Target
+    kept_bytes: int
+    first: int
+
+    def open(self) -> BlockWork:
+        """Open model, image and labels.
+
+        Raises
+        ------
+        SelfsegError
+            If one of them cannot be opened here, or this is another version of selfseg.
+        """
+        if selfseg_version() != self.version:
+            fix = "install the same version everywhere"
+            raise ModelError(explain("selfseg", expected=self.version, got=selfseg_version(), fix=fix))
+        model = Segmenter.load(self.model, self.device, self.networks)
+        steps, at = self.windowed
+        windowed = Windowed(open_lazy(self.image, self.axes), steps, at or None)
+        labels = known_label_zarr(self.target.path)
+        return BlockWork(model, windowed, self.plan, self.target, labels, self.kept_bytes, self.first)

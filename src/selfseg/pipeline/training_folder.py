@@ -1,0 +1,68 @@
+"""The folder of a model while it learns: what it was begun with, whether it can be gone on with, and what lies where."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from selfseg.core.errors import UsageError, explain
+from selfseg.core.files import clear_unfinished, remove, write_json
+
+KEPT_FACTS = ("method", "seed", "config", "hint_values", "hints_sha256", "inputs", "masks", "superpixels")
+"""What a run that is resumed must have begun with."""
+
+RUN, CHECKPOINT, JOURNAL, PREVIEWS = "training.json", "checkpoint.safetensors", "journal.jsonl", "previews"
+KEPT = "checkpoints"
+"""Folder of the checkpoints that stay."""
+
+
+def open_folder(folder: Path, facts: Mapping[str, Any], resume: bool, overwrite: bool, forked: bool) -> bool:
+    """Prepare the folder of a run; return whether there is something to resume.
+
+    Parameters
+    ----------
+    folder
+        The folder; made if missing.
+    facts
+        What the run is begun with.
+    resume, overwrite
+        Go on with an unfinished run, or begin anew although there is one.
+    forked
+        The run begins from the checkpoint of another one, and keeps its journal.
+
+    Raises
+    ------
+    UsageError
+        If an unfinished run would be lost, or the run to resume had other settings or inputs.
+    """
+    clear_unfinished(folder, (PREVIEWS, KEPT))
+    before = read_run(folder)
+    if before.get("finished") is False and not (resume or overwrite):
+        fix = "add --resume to go on with it, or --overwrite to begin anew"
+        raise UsageError(explain(str(folder), expected="no unfinished run", got="one", fix=fix))
+    if resume and (folder / CHECKPOINT).exists():
+        changed = [key for key in KEPT_FACTS if before.get(key) != facts.get(key)]
+        if changed:
+            what, got = f"--resume {folder}", f"other {', '.join(changed)}"
+            fix = "repeat the first command's options, or begin anew with --overwrite"
+            raise UsageError(explain(what, expected="the settings it began with", got=got, fix=fix))
+        return True
+    for name in (CHECKPOINT,) if forked else (CHECKPOINT, JOURNAL):
+        remove(folder / name)
+    write_json(folder / RUN, {**facts, "finished": False})
+    return False
+
+
+def begun_with(folder: Path) -> int:
+    """Return the number of processes that the run in a folder was begun with."""
+    found = read_run(folder).get("processes", 1)
+    return found if isinstance(found, int) and found > 0 else 1
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """Return what a run in this folder was begun with; empty if there is none to be read."""
+    try:
+        value = json.loads((folder / RUN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

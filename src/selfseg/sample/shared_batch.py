@@ -1,0 +1,150 @@
+"""A batch whose images lie in several processes: what is summed over it, or drawn for it, is of all of it.
+
+Each process computes its part of every loss, and the loop takes the mean of the gradients over the processes. So
+
+- a loss that is a mean over N items, of which this process has n, counts here by ``n P / N`` with P processes: `own_weight`;
+- a loss that is a function of sums over the batch is computed from their `total` everywhere, and counts everywhere by 1.
+
+Without a `Share` all of this is what it is in a process alone.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Share(Protocol):
+    """The part of a batch that this process has, and the others that have the rest."""
+
+    @property
+    def world(self) -> int:
+        """Number of processes P."""
+
+    @property
+    def rank(self) -> int:
+        """Number of this process, from 0; it has the images that follow those of the process before."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether this process has no image of the batch: it computes along with one that counts nowhere."""
+
+    def add_up(self, values: Tensor) -> Tensor:
+        """Return the sum over all processes; the same in each."""
+
+    def hand_over(self, values: Tensor, source: int) -> Tensor:
+        """Return what the process `source` has given."""
+
+
+_share: ContextVar[Share | None] = ContextVar("share", default=None)
+
+
+@contextlib.contextmanager
+def sharing(share: Share | None) -> Iterator[None]:
+    """Let batches be shared within the block; None = they are this process's alone."""
+    token = _share.set(share)
+    try:
+        yield
+    finally:
+        _share.reset(token)
+
+
+def current_share() -> Share | None:
+    """Return this process's part of the batch, for what computes its gradients itself; None = all of it."""
+    return _share.get()
+
+
+def is_shared() -> bool:
+    """Return whether other processes have images of the batch."""
+    return _share.get() is not None
+
+
+def total(values: Tensor) -> Tensor:
+    """Return the sum of `values` over all processes, with its gradient; `values` themselves in a process alone."""
+    share = _share.get()
+    if share is None:
+        return values
+    result: Tensor = _Total.apply(values, share)
+    return result
+
+
+def own_weight(n: float | Tensor) -> float:
+    """Return by how much a mean over `n` items of this process counts, ``n P / N``; 1 in a process alone."""
+    share = _share.get()
+    if share is None:
+        return 1.0
+    own = 0.0 if share.empty else float(n)
+    everywhere = float(share.add_up(torch.tensor([own], dtype=torch.float64)))
+    return own * share.world / everywhere if everywhere else 0.0
+
+
+def total_mean(mean: Tensor, n: float | Tensor) -> Tensor:
+    """Return the mean ``[C]`` over all processes, of that over the `n` items of this one, with its gradient."""
+    if not is_shared():
+        return mean
+    count = torch.as_tensor(n, dtype=mean.dtype, device=mean.device).reshape(1)
+    sums = total(torch.cat([mean * count, count]))
+    return sums[:-1] / sums[-1].clamp(min=1)
+
+
+def largest(values: Sequence[int]) -> list[int]:
+    """Return the largest of each number over all processes."""
+    share = _share.get()
+    if share is None:
+        return list(values)
+    table = torch.zeros(share.world, len(values), dtype=torch.int64)
+    table[share.rank] = torch.tensor(values)
+    found: list[int] = share.add_up(table).max(0).values.tolist()
+    return found
+
+
+def total_moments(mean: Tensor, variance: Tensor, n: float | Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and biased variance ``[C]`` over all processes, of those over the `n` values of this one, with gradients.
+
+    In float64, in which the difference of squares loses nothing that float32 had.
+    """
+    if not is_shared():
+        return mean, variance
+    m, v = mean.double(), variance.double()
+    count = torch.as_tensor(n, dtype=torch.float64, device=m.device).reshape(1)
+    sums = total(torch.cat([m * count, (v + m.square()) * count, count]))
+    whole, square = sums[:-1].div(sums[-1].clamp(min=1)).chunk(2)
+    return whole.to(mean.dtype), (square - whole.square()).clamp(min=0).to(variance.dtype)
+
+
+@contextlib.contextmanager
+def in_turn() -> Iterator[None]:
+    """Let the processes draw from torch's generator one after the other, as one process would draw for image after image.
+
+    Its state goes from process to process; after the block it is the same in each.
+    """
+    share = _share.get()
+    if share is None:
+        yield
+        return
+    for source in range(share.rank):
+        torch.set_rng_state(share.hand_over(torch.get_rng_state(), source))
+    before = torch.get_rng_state()
+    yield
+    if share.empty:  # what is drawn for an image that counts nowhere is not drawn
+        torch.set_rng_state(before)
+    for source in range(share.rank, share.world):
+        torch.set_rng_state(share.hand_over(torch.get_rng_state(), source))
+
+
+class _Total(torch.autograd.Function):
+    """Each process's result depends on the values of all: so does each one's gradient on all results."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, share: Share) -> Tensor:
+        ctx.share = share
+        return share.add_up(torch.zeros_like(values) if share.empty else values)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        whole = ctx.share.add_up(gradient)
+        return torch.zeros_like(whole) if ctx.share.empty else whole, None

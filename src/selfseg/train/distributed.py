@@ -1,0 +1,246 @@
+"""Training shared by several processes: torchrun starts them, each has a part of every batch, and gradients are averaged.
+
+The loop takes a step as if there were one process with the whole batch; what depends on all of a batch is summed over the
+processes (`sample.shared_batch`). On GPUs the processes speak over NCCL, else over Gloo.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.optim import Optimizer
+
+from selfseg.core.errors import TrainingError, UsageError, explain
+from selfseg.core.processes import Place, own_place
+from selfseg.sample.stream import Batch
+from selfseg.train.precision import Precision
+
+TIMEOUT = timedelta(minutes=10)
+"""How long a process waits for the others, who may be writing a checkpoint or scoring previews."""
+
+FAILED = -1
+"""What the first process answers to the others where its own work has failed."""
+
+
+@dataclass(frozen=True)
+class PartOfBatch:
+    """This process's part of a batch (see `sample.shared_batch.Share`)."""
+
+    processes: "Processes"
+    empty: bool
+
+    @property
+    def world(self) -> int:
+        """Number of processes."""
+        return self.processes.world
+
+    @property
+    def rank(self) -> int:
+        """Number of this process."""
+        return self.processes.place.rank
+
+    def add_up(self, values: Tensor) -> Tensor:
+        """Return the sum over all processes."""
+        return self.processes.add_up(values)
+
+    def hand_over(self, values: Tensor, source: int) -> Tensor:
+        """Return what the process `source` has given."""
+        return self.processes.hand_over(values, source)
+
+
+class Processes:
+    """The processes that share a training; this one alone unless `started_together` has made a group.
+
+    Parameters
+    ----------
+    place
+        Which of them this one is.
+    backend
+        ``nccl`` or ``gloo``.
+    """
+
+    def __init__(self, place: Place | None = None, backend: str = "gloo") -> None:
+        self.place = place or Place()
+        self._device = torch.device("cuda" if backend == "nccl" else "cpu")
+
+    @property
+    def world(self) -> int:
+        """Number of processes."""
+        return self.place.world
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes and speaks."""
+        return self.place.first
+
+    def add_up(self, values: Tensor) -> Tensor:
+        """Return the sum of `values` over all processes, the same in each."""
+        if self.world == 1:
+            return values
+        result = self._sent(values)
+        with self._heard():
+            dist.all_reduce(result)
+        return result.to(values.device)
+
+    def hand_over(self, values: Tensor, source: int) -> Tensor:
+        """Return the `values` of the process `source`."""
+        if self.world == 1:
+            return values
+        result = self._sent(values)
+        with self._heard():
+            dist.broadcast(result, source)
+        return result.to(values.device)
+
+    def _sent(self, values: Tensor) -> Tensor:
+        """Return a copy where the processes' messages are read and written."""
+        device = self._device if self._device.type == "cuda" else values.device
+        return values.detach().to(device, copy=True, memory_format=torch.contiguous_format)
+
+    @contextlib.contextmanager
+    def _heard(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            got = str(error).splitlines()[0][:160]
+            fix = "its own message says why; the checkpoint stays, and the same command with --resume goes on from it"
+            raise TrainingError(
+                explain(str(self.place), expected="an answer from the others, of which one has ended", got=got, fix=fix)
+            ) from error
+
+    def part(self, batch: Batch) -> tuple[Batch, PartOfBatch | None]:
+        """Return this process's part of a batch, and who has the rest; None = nobody.
+
+        Where there are fewer images than processes, some get an image to compute along with, which counts nowhere.
+        """
+        if self.world == 1:
+            return batch, None
+        own = batch.share(self.place.rank, self.world)
+        return own or batch.first_image(), PartOfBatch(self, empty=own is None)
+
+    def average_gradients(self, optimizer: Optimizer) -> None:
+        """Give every parameter the mean of its gradients over the processes; none where no process has one."""
+        if self.world == 1:
+            return
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+        if not parameters:
+            return
+        kind = torch.promote_types(torch.float32, parameters[0].dtype)
+        rows = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        known = torch.tensor([float(p.grad is not None) for p in parameters], dtype=kind, device=parameters[0].device)
+        mean = self.add_up(torch.cat([known, *(row.reshape(-1).to(kind) for row in rows)])) / self.world
+        counts, *pieces = mean.split([len(parameters), *(row.numel() for row in rows)])
+        for parameter, count, piece in zip(parameters, counts.tolist(), pieces, strict=True):
+            if not count:
+                continue
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            parameter.grad.copy_(piece.view(parameter.shape))
+
+    def agreed(self, precision: Precision) -> Precision:
+        """Return how steps are run where processes share them: all in the same way, and not compiled."""
+        if self.world == 1:
+            return precision
+        (slow,) = self.largest(int(not precision.bf16))
+        return replace(precision, bf16=not slow, compiled=False)
+
+    def average(self, values: Sequence[float]) -> list[float]:
+        """Return the means of numbers over the processes."""
+        if self.world == 1:
+            return list(values)
+        means: list[float] = (self.add_up(torch.tensor(values, dtype=torch.float64)) / self.world).tolist()
+        return means
+
+    def largest(self, *values: int) -> tuple[int, ...]:
+        """Return the largest of each number over the processes."""
+        if self.world == 1:
+            return values
+        rows = torch.zeros(self.world, len(values), dtype=torch.int64)
+        rows[self.place.rank] = torch.tensor(values)
+        return tuple(self.add_up(rows).max(0).values.tolist())
+
+    def first_does(self, function: Callable[[], int]) -> int:
+        """Let the first process do something, the others wait for it; return its answer, 0 or more, in all of them.
+
+        Raises
+        ------
+        TrainingError
+            In the others, if it raised an error in the first.
+        """
+        if self.world == 1:
+            return function()
+        answer = FAILED
+        try:
+            answer = function() if self.first else 0
+        finally:
+            answer = int(self.hand_over(torch.tensor([answer]), 0))
+        if answer == FAILED and not self.first:
+            raise TrainingError(f"{self.place}: stopped, as process 0 has; its own message says why")
+        return answer
+
+    def check_same(self, digest: str, what: str) -> None:
+        """Refuse to go on where a process has something else than the first one.
+
+        Parameters
+        ----------
+        digest
+            Hexadecimal digits that stand for what this process has.
+        what
+            What it is.
+
+        Raises
+        ------
+        UsageError
+            In every process, if one of them differs.
+        """
+        own = torch.frombuffer(bytearray.fromhex(digest), dtype=torch.uint8).to(torch.int64)
+        differs = int(not torch.equal(self.hand_over(own, 0), own))
+        if self.largest(differs)[0]:
+            got = f"others in {self.place}" if differs else "others in another process"
+            fix = "paths and options must lead to the same files on every machine"
+            raise UsageError(explain(what, expected="those of process 0", got=got, fix=fix))
+
+
+@contextlib.contextmanager
+def started_together(shared: bool) -> Iterator[Processes]:
+    """Join the processes that torchrun has started, for the time of the block.
+
+    Parameters
+    ----------
+    shared
+        False = this process works alone, whoever has started it.
+
+    Raises
+    ------
+    UsageError
+        If they cannot find each other.
+    """
+    place = own_place() if shared else Place()
+    if place.world == 1:
+        yield Processes()
+        return
+    backend = _backend(place)
+    if backend == "nccl":
+        os.environ.setdefault(
+            "TORCH_NCCL_BLOCKING_WAIT", "1"
+        )  # a timeout is an error then, and not the end of the process
+        torch.cuda.set_device(place.local_rank)
+    try:
+        dist.init_process_group(backend, timeout=TIMEOUT, rank=place.rank, world_size=place.world)
+    except (RuntimeError, ValueError) as error:
+        got, fix = str(error).splitlines()[0][:160], "start all of them with one torchrun command"
+        raise UsageError(explain(str(place), expected="the other processes", got=got, fix=fix)) from error
+    try:
+        yield Processes(place, backend)
+    finally:
+        dist.destroy_process_group()
+
+
+def _backend(place: Place) -> str:
+    """NCCL where every process has a GPU of its own; Gloo also takes several that share one."""
+    own_gpus = torch.cuda.is_available() and place.local_world <= torch.cuda.device_count()
+    return "nccl" if own_gpus and dist.is_nccl_available() else "gloo"

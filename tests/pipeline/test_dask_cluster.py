@@ -1,0 +1,212 @@
+"""Blocks on a Dask cluster: the bytes of one process, also when workers or the client die; one line of error."""
+
+import os
+import shutil
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import cloudpickle
+import numpy as np
+import pytest
+import zarr
+
+from conftest import blobs
+from selfseg.core.errors import InputError, ModelError, OutputError, UsageError
+from selfseg.core.progress import Silent
+from selfseg.pipeline import Segmenter, block_plan, large, predict
+from selfseg.pipeline.dask_cluster import DaskCluster
+from selfseg.pipeline.large import predict_large
+from selfseg.predict import tilewise
+from selfseg.read.lazy import open_lazy
+
+pytest.importorskip("distributed")
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import this file
+
+QUICK = {"iterations": 5, "n_features": 8, "n_classes": 8}
+DATA = blobs(300, 270, seed=5)
+
+
+class Killed(BaseException):
+    """What stands for a kill of the client: nothing catches it."""
+
+
+class After(Silent):
+    """Calls a function when so many blocks are done."""
+
+    def __init__(self, n_blocks, act):
+        self.left, self.act, self.seen = n_blocks, act, 0
+
+    def update(self, done, values):
+        self.seen += 1
+        self.left -= 1
+        if not self.left:
+            self.act()
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    for module in (large, block_plan):
+        monkeypatch.setattr(module, "CHUNK", {2: 32, 3: 8})
+    for module in (tilewise, block_plan):
+        monkeypatch.setattr(module, "SMALLEST_TILE", 64**2)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with DaskCluster("local:3") as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def model():
+    return Segmenter("feature_clustering", prepare="percentile=1:99", options=QUICK).fit(blobs(90, 80))
+
+
+@pytest.fixture
+def image(tmp_path):
+    return stored(tmp_path / "photo.zarr", DATA, "YXC")
+
+
+@pytest.fixture
+def straight(model, image, tmp_path):
+    """What one process writes, and in how many blocks."""
+    watcher = After(-1, None)
+    predict_large(model, image, tmp_path / "straight", memory=1, progress=watcher)
+    return contents(tmp_path / "straight"), watcher.seen
+
+
+def stored(path, data, axes):
+    array = zarr.create_array(path, shape=data.shape, chunks=(32,) * data.ndim, dtype=data.dtype)
+    array[...] = data
+    return open_lazy(path, axes)
+
+
+def contents(folder: Path):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def pids(cluster):
+    return set(cluster._client.run(os.getpid).values())
+
+
+@pytest.mark.slow
+def test_three_workers_one_of_them_killed_give_the_bytes_of_one_process(model, image, straight, cluster, tmp_path):
+    workers = pids(cluster)
+    assert len(workers) == 3
+    assert os.getpid() not in workers
+    watcher = After(6, lambda: os.kill(min(workers), signal.SIGKILL))
+    predict_large(model, image, tmp_path / "out", memory=1, progress=watcher, executor=cluster)
+    assert (contents(tmp_path / "out"), watcher.seen) == straight
+    assert watcher.seen > 12
+    assert min(workers) not in pids(cluster)  # it did die, and another has taken its place
+
+
+@pytest.mark.slow
+def test_what_a_killed_client_has_noted_is_not_done_again(model, image, straight, cluster, tmp_path):
+    def die():
+        raise Killed
+
+    with pytest.raises(Killed):
+        predict_large(model, image, tmp_path / "out", memory=1, progress=After(7, die), executor=cluster)
+    noted = len((tmp_path / "out" / "labels" / "photo.blocks").read_text().splitlines()) - 1
+    assert noted == 7
+    watcher = After(-1, None)
+    predict_large(model, image, tmp_path / "out", memory=1, progress=watcher, executor=cluster)
+    assert (contents(tmp_path / "out"), watcher.seen + noted) == straight
+
+
+@pytest.mark.slow
+def test_series_go_to_the_cluster_frame_by_frame(cluster, tmp_path):
+    series = np.stack([blobs(70, 60, seed=i) for i in range(2)])
+    model = Segmenter("feature_clustering", prepare="range", options=QUICK).fit(series[0])
+    image = stored(tmp_path / "t.zarr", series, "TYXC")
+    result = predict_large(model, image, tmp_path / "out", memory=1, executor=cluster)
+    for frame in range(2):
+        np.testing.assert_array_equal(result.labels[frame], model.predict(series[frame]).labels)
+
+
+@pytest.mark.slow
+def test_predict_sends_what_can_be_read_in_parts_and_does_the_rest_here(model, image, tmp_path, monkeypatch):
+    from PIL import Image as Picture
+
+    Picture.fromarray(blobs(40, 52)).save(tmp_path / "small.png")
+    said = []
+    progress = Silent()
+    monkeypatch.setattr(progress, "say", said.append)
+    inputs = [tmp_path / "photo.zarr", tmp_path / "small.png"]
+    assert predict(model, inputs, tmp_path / "out", axes="YXC", dask="local:1", progress=progress) == []
+    np.testing.assert_array_equal(open_lazy(tmp_path / "out/labels/photo.zarr").data[...], model.predict(DATA).labels)
+    assert (tmp_path / "out" / "labels" / "small.tif").is_file()
+    assert [line for line in said if "predicted here" in line] == [line for line in said if line.startswith("small:")]
+
+
+@dataclass
+class Order:
+    """Stands for an order whose files a worker does not find, or that ends the worker."""
+
+    image: str
+    deadly: bool = False
+
+    def open(self):
+        if self.deadly:
+            os._exit(9)
+        return open_lazy(self.image)
+
+
+class Work:
+    """Stands for `BlockWork`."""
+
+    def __init__(self, folder, **how):
+        self.target = SimpleNamespace(path=folder / "a.zarr")
+        self.how = how
+
+    def order(self, folder):
+        return Order(**self.how)
+
+
+@pytest.mark.slow
+def test_a_worker_that_does_not_see_the_image_says_so_in_one_line(cluster, tmp_path):
+    with pytest.raises(InputError, match=r"^Dask worker tcp://.*: /nowhere/a.tif: expected a file.*[^\n]$"):
+        list(cluster.run(Work(tmp_path, image="/nowhere/a.tif"), [0, 1]))
+
+
+@pytest.mark.slow
+def test_a_block_that_ends_every_worker_is_given_up_in_one_line(cluster, tmp_path):
+    with pytest.raises(InputError, match=r"block 4 on local:3: expected .* lack of memory; give --memory"):
+        list(cluster.run(Work(tmp_path, image="", deadly=True), [4]))
+
+
+def test_what_another_process_needs_is_paths_and_plain_values(model, image, tmp_path, monkeypatch):
+    from selfseg.pipeline.block_plan import begin_blocks
+    from selfseg.pipeline.block_work import BlockWork, Target
+    from selfseg.sample.windowed import prepare_windowed
+
+    windowed = prepare_windowed(model.preparation_, image)
+    log, plan = begin_blocks(model, windowed, tmp_path / "out" / "photo.zarr", 1)
+    target = Target(tmp_path / "out" / "photo.zarr", "YX")
+    order = BlockWork(model, windowed, plan, target, None, 10**6).order(tmp_path / "model")
+    log.close()
+    monkeypatch.setattr("selfseg.pipeline.block_work.selfseg_version", lambda: "0.0")
+    with pytest.raises(ModelError, match=r"expected .*, got 0\.0; install the same version everywhere"):
+        order.open()
+    monkeypatch.undo()
+    with pytest.raises(OutputError, match=r"photo.zarr: expected the labels that were begun.*same path"):
+        order.open()
+    shutil.rmtree(tmp_path / "model")
+    with pytest.raises(ModelError, match="model"):
+        order.open()
+
+
+@pytest.mark.parametrize("address", ["locals", "local:0", "host:8786", "tcp://host", ""])
+def test_other_addresses_are_refused(address):
+    with pytest.raises(UsageError, match=r"--dask: expected local, local:N or tcp://HOST:PORT"):
+        DaskCluster(address)
+
+
+def test_no_scheduler_is_one_line(monkeypatch):
+    monkeypatch.setattr("selfseg.pipeline.dask_cluster.PATIENCE", 0.5)
+    with pytest.raises(InputError, match=r"^--dask tcp://127.0.0.1:9: expected a Dask scheduler.*--dask local$"):
+        DaskCluster("tcp://127.0.0.1:9").__enter__()
