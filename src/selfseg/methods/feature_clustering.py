@@ -284,8 +284,7 @@ class FeatureClustering(Method):
         """Take over a state; where it was of a run without `classes`, its weights are the last that had classes enough."""
         kept = {_kept(name): state[f"net.{name}"] for name, _ in self.net.named_parameters() if f"net.{name}" in state}
         own = self.state()
-        known = {name: tensor for name, tensor in {**kept, **state}.items() if name in own}
-        super().adopt(known)
+        super().adopt({name: tensor for name, tensor in {**kept, **state}.items() if name in own})
 
     def training_bytes(self, n_pixels: int) -> int:
         """Estimate from the feature maps that a step keeps: those of the textbook form (`docs/benchmark.md`)."""

@@ -279,8 +279,10 @@ class WNet(Method):
         """Yield the segments with each pixel for its likeliest alone (where the encoder is not sure, overlap is no likeness)."""
         for batch in batches():
             hard = F.one_hot(self.segments(batch.images).argmax(1), self.config.k).movedim(-1, 1).float()  # [B K *S]
-            counted = hard if batch.valid is None else hard * batch.valid[:, None]
-            yield counted, self._affinity(batch.images, batch.valid)
+            yield (
+                hard if batch.valid is None else hard * batch.valid[:, None],
+                self._affinity(batch.images, batch.valid),
+            )
 
     def assign(self, images: Tensor) -> Tensor:
         """Return the probabilities of the living segments, summed within merged classes: ``[B K *S]``."""

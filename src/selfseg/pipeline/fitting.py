@@ -1,7 +1,5 @@
 """Fitting: from inputs to a model whose classes are ordered, and to its folder if one was asked for."""
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,22 +21,21 @@ from selfseg.pipeline.preview import write_step
 from selfseg.pipeline.room import check_room
 from selfseg.pipeline.spacing import with_spacing
 from selfseg.pipeline.superpixels import OwnSuperpixels
-from selfseg.pipeline.supervision import LabelSet, ScribbleFiles, find_label_set
+from selfseg.pipeline.supervision import find_supervision
 from selfseg.pipeline.training_folder import (
     CHECKPOINT,
     JOURNAL,
     KEPT,
-    KEPT_FACTS,
     PREVIEWS,
     RUN,
-    begun_with,
-    open_folder,
+    begin_folder,
+    check_shared,
     read_run,
 )
 from selfseg.pipeline.training_set import Failure, Split, TrainingSet, build_training_set, split_sources
 from selfseg.pipeline.watch import LOOKS, TruthWatch, watch_truth
 from selfseg.pipeline.window_choice import WindowChoice
-from selfseg.read import Source, find_hints, find_inputs
+from selfseg.read import find_inputs
 from selfseg.read.masks import mask_facts
 from selfseg.sample.prepare import Preparation
 from selfseg.sample.stream import Stream
@@ -156,34 +153,20 @@ class Fitting:
         """Read, train, finish, order the classes."""
         with started_together(self.shared) as processes:
             if processes.world > 1:
-                self._check_shared()
+                check_shared(self.name, self.compiled)
             return self._run(inputs, processes)
 
     def _run(self, inputs: Any, processes: Processes) -> Fitted:
         progress = self.progress if self.progress and processes.first else Silent()
         device = choose_device(self.device)
-        if self.superpixels is not None and find_method(self.name).uses_superpixels:
-            self.config = self.config.changed(superpixels="given")
-        choice = FrameChoice(None if self.frames is None else tuple(self.frames), self.n_frames, self.slices)
-        found = find_inputs(inputs, limit=self.limit)
-        sources, sequence, lost = take_frames(found, choice, self.axes, progress)
-        supervision, windows = self._supervision(sources), self._windows()
-        data = build_training_set(sources, self.config.prepare, supervision, self.axes, progress, windows)
-        if find_method(self.name).needs_hints:
-            data = _labelled(data, progress)
-        self.config = with_spacing(self.config, data, progress)
-        method = self._build(data)
-        own = OwnSuperpixels(self.superpixels)
-        own.give_all(method, data.preparation, data.prepared)
+        data, method, facts, lost = self._gather(inputs, progress)
         split = split_sources(data, method.held_out, self.seed)
-        precision = choose_precision(device, method.n_steps(len(split.learned)), self.compiled, data.n_dims)
-        precision = processes.agreed(precision)
+        n_steps = method.n_steps(len(split.learned))
+        precision = processes.agreed(choose_precision(device, n_steps, self.compiled, data.n_dims))
         watch = None if self.truth is None else watch_truth(self.truth, data, progress)
         check_room(method, data, device, progress)
-        facts = self._facts(data, split, method.config, precision) | {"sequence": sequence}
-        facts |= own.facts() | mask_facts(found)
-        resume, begun = self._begin(facts, processes)
-        facts["changes"] = read_run(self.folder).get("changes", []) if resume and self.folder is not None else []
+        facts = self._facts(data, split, method.config, precision) | facts
+        resume, begun = begin_folder(self.folder, facts, processes, self.resume, self.overwrite, self.begin is not None)
         stream = Stream(split.learned, self.config.batch_size * begun, derive(self.seed, "stream"))
         if split.held:
             held = Stream(split.held, 1, 0)
@@ -203,6 +186,22 @@ class Fitting:
         facts |= {"steps": steps, "seconds": round(training.seconds, 3)}
         return Fitted(method, table, data.preparation, facts, [*lost, *data.failures])
 
+    def _gather(self, inputs: Any, progress: Progress) -> tuple[TrainingSet, Method, dict[str, Any], list[Failure]]:
+        """Read what is learned from and make the method; return both, what the run must be begun with again, and what failed."""
+        kind = find_method(self.name)
+        if self.superpixels is not None and kind.uses_superpixels:
+            self.config = self.config.changed(superpixels="given")
+        choice = FrameChoice(None if self.frames is None else tuple(self.frames), self.n_frames, self.slices)
+        found = find_inputs(inputs, limit=self.limit)
+        sources, sequence, lost = take_frames(found, choice, self.axes, progress)
+        told = find_supervision(kind, self.name, self.labels, self.labels_as, self.scribbles, sources)
+        data = build_training_set(sources, self.config.prepare, told, self.axes, progress, self._windows())
+        data = _labelled(data, progress) if kind.needs_hints else data
+        self.config = with_spacing(self.config, data, progress)
+        method, own = self._build(data), OwnSuperpixels(self.superpixels)
+        own.give_all(method, data.preparation, data.prepared)
+        return data, method, {"sequence": sequence} | own.facts() | mask_facts(found), lost
+
     def _windows(self) -> WindowChoice:
         """Return which windows are learned from; a run that is resumed keeps to those it began with."""
         before = read_run(self.folder) if self.resume and self.folder is not None else {}
@@ -213,47 +212,6 @@ class Fitting:
         """Note in the folder that the run is finished, once the model is stored."""
         if self.written is not None:
             write_json(self.written / RUN, {**fitted.facts, "finished": True})
-
-    def _check_shared(self) -> None:
-        """Refuse what cannot be done in several processes."""
-        if (reason := find_method(self.name).alone_because) is not None:
-            expected, got = "a method that learns in several processes", f"{self.name}: {reason}"
-            raise UsageError(explain("torchrun", expected=expected, got=got, fix="start it without torchrun"))
-        if self.compiled:
-            fix = "leave --compile out, or start it without torchrun"
-            raise UsageError(explain("torchrun", expected="networks that are not compiled", got="--compile", fix=fix))
-
-    def _begin(self, facts: dict[str, Any], processes: Processes) -> tuple[bool, int]:
-        """Prepare the folder; return whether there is something to resume, and the number of processes it was begun with."""
-        kept = json.dumps({key: facts.get(key) for key in KEPT_FACTS}, sort_keys=True)
-        processes.check_same(hashlib.sha256(kept.encode()).hexdigest(), "options and training images")
-        facts["processes"], folder = processes.world, self.folder
-        if folder is None:
-            return False, processes.world
-        forked = self.begin is not None
-        resume = processes.first_does(lambda: open_folder(folder, facts, self.resume, self.overwrite, forked))
-        if resume:
-            facts["processes"] = processes.first_does(lambda: begun_with(folder))
-        return bool(resume), facts["processes"]
-
-    def _supervision(self, sources: list[Source]) -> LabelSet | ScribbleFiles | None:
-        """Find labels or scribbles; refuse them where they would be ignored, and their lack where nothing can be learned."""
-        kind, given = find_method(self.name), self.scribbles is not None or self.labels is not None
-        if given and not kind.uses_hints:
-            what = "labels" if self.scribbles is None else "scribbles"
-            expected, fix = (
-                "a method that learns from them",
-                "leave them out, or use --method unet or feature_clustering",
-            )
-            raise UsageError(explain(what, expected=expected, got=self.name, fix=fix))
-        if kind.needs_hints and not given:
-            expected, fix = "labels of some of the images", "give --labels to `selfseg fit`, or --scribbles"
-            raise UsageError(explain(self.name, expected=expected, got="images alone", fix=fix))
-        if self.scribbles is not None and self.labels is not None:
-            raise UsageError(explain("labels", expected="labels or scribbles", got="both", fix="give one of them"))
-        if self.scribbles is not None:
-            return ScribbleFiles(find_hints(self.scribbles, sources))
-        return None if self.labels is None else find_label_set(self.labels, sources, self.labels_as)
 
     def _build(self, data: TrainingSet) -> Method:
         """Make the method, its start a function of the seed alone."""

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import InputError, UsageError, explain
 from selfseg.core.image import Image
-from selfseg.read import Source, read_hints
+from selfseg.methods._base import Method
+from selfseg.read import Source, find_hints, read_hints
 from selfseg.read.labels import find_labels, read_labels
 from selfseg.regions.separate import separate_objects
 from selfseg.sample.prepare import Preparation, Prepared
@@ -123,6 +124,47 @@ class LabelSet:
         ids = values if self.meaning == "sparse" else tuple(range(1, len(values) + 1))
         kind = "class" if self.meaning == "sparse" else "label"
         return Hints(arrays, values, ids, tuple(self.names.get(value, f"{kind} {value}") for value in values))
+
+
+def find_supervision(
+    kind: type[Method],
+    name: str,
+    labels: Any,
+    meaning: str,
+    scribbles: str | Path | None,
+    sources: Sequence[Source],
+) -> LabelSet | ScribbleFiles | None:
+    """Find labels or scribbles; refuse them where they would be ignored, and their lack where nothing can be learned.
+
+    Parameters
+    ----------
+    kind, name
+        The method.
+    labels, meaning
+        As for `find_label_set`; None = there are none.
+    scribbles
+        A label image (255 = no scribble) for one image, or a folder with one for some of the images; None = there are none.
+    sources
+        The inputs.
+
+    Raises
+    ------
+    UsageError
+        If the method has no use for what is given, lacks what it needs, or both are given.
+    """
+    given = scribbles is not None or labels is not None
+    if given and not kind.uses_hints:
+        what = "labels" if scribbles is None else "scribbles"
+        fix = "leave them out, or use --method unet or feature_clustering"
+        raise UsageError(explain(what, expected="a method that learns from them", got=name, fix=fix))
+    if kind.needs_hints and not given:
+        expected, fix = "labels of some of the images", "give --labels to `selfseg fit`, or --scribbles"
+        raise UsageError(explain(name, expected=expected, got="images alone", fix=fix))
+    if scribbles is not None and labels is not None:
+        raise UsageError(explain("labels", expected="labels or scribbles", got="both", fix="give one of them"))
+    if scribbles is not None:
+        return ScribbleFiles(find_hints(scribbles, sources))
+    return None if labels is None else find_label_set(labels, sources, meaning)
 
 
 def find_label_set(labels: Any, sources: Sequence[Source], meaning: str) -> LabelSet:

@@ -1,5 +1,6 @@
 """The folder of a model while it learns: what it was begun with, whether it can be gone on with, and what lies where."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Any
 
 from selfseg.core.errors import UsageError, explain
 from selfseg.core.files import clear_unfinished, remove, write_json
+from selfseg.methods._base import find_method
+from selfseg.train.distributed import Processes
 
 KEPT_FACTS = ("method", "seed", "config", "hint_values", "hints_sha256", "inputs", "masks", "superpixels")
 """What a run that is resumed must have begun with."""
@@ -14,6 +17,54 @@ KEPT_FACTS = ("method", "seed", "config", "hint_values", "hints_sha256", "inputs
 RUN, CHECKPOINT, JOURNAL, PREVIEWS = "training.json", "checkpoint.safetensors", "journal.jsonl", "previews"
 KEPT = "checkpoints"
 """Folder of the checkpoints that stay."""
+
+
+def check_shared(name: str, compiled: bool | None) -> None:
+    """Refuse what cannot be learned in several processes.
+
+    Raises
+    ------
+    UsageError
+        If it is the method `name`, or that its networks are to be compiled.
+    """
+    if (reason := find_method(name).alone_because) is not None:
+        expected, got = "a method that learns in several processes", f"{name}: {reason}"
+        raise UsageError(explain("torchrun", expected=expected, got=got, fix="start it without torchrun"))
+    if compiled:
+        fix = "leave --compile out, or start it without torchrun"
+        raise UsageError(explain("torchrun", expected="networks that are not compiled", got="--compile", fix=fix))
+
+
+def begin_folder(
+    folder: Path | None, facts: dict[str, Any], processes: Processes, resume: bool, overwrite: bool, forked: bool
+) -> tuple[bool, int]:
+    """Prepare the folder of a run, once for all processes that share it; see `open_folder`.
+
+    Parameters
+    ----------
+    folder
+        The folder; None = the run leaves nothing.
+    facts
+        What the run is begun with. ``processes`` and ``changes`` are added: those of the run that is gone on with, if there is one.
+    processes
+        Those that share the run.
+
+    Returns
+    -------
+    bool, int
+        Whether there is something to resume, and by how many processes it was begun.
+    """
+    kept = json.dumps({key: facts.get(key) for key in KEPT_FACTS}, sort_keys=True)
+    processes.check_same(hashlib.sha256(kept.encode()).hexdigest(), "options and training images")
+    facts |= {"processes": processes.world, "changes": []}
+    if folder is None:
+        return False, processes.world
+    resumed = processes.first_does(lambda: open_folder(folder, facts, resume, overwrite, forked))
+    if resumed:
+        before = read_run(folder)
+        facts["changes"] = before.get("changes", [])
+        facts["processes"] = processes.first_does(lambda: _begun_with(before))
+    return bool(resumed), facts["processes"]
 
 
 def open_folder(folder: Path, facts: Mapping[str, Any], resume: bool, overwrite: bool, forked: bool) -> bool:
@@ -53,9 +104,8 @@ def open_folder(folder: Path, facts: Mapping[str, Any], resume: bool, overwrite:
     return False
 
 
-def begun_with(folder: Path) -> int:
-    """Return the number of processes that the run in a folder was begun with."""
-    found = read_run(folder).get("processes", 1)
+def _begun_with(before: Mapping[str, Any]) -> int:
+    found = before.get("processes", 1)
     return found if isinstance(found, int) and found > 0 else 1
 
 
