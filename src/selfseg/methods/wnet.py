@@ -9,7 +9,7 @@ The paper's table needs its last steps too, a fully connected CRF and a merge tr
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
