@@ -15,7 +15,7 @@ from selfseg.core.image import Image
 from selfseg.core.progress import Progress, Silent
 from selfseg.export.classes import ClassArea, count_areas
 from selfseg.export.label_zarr import open_label_zarr, storing
-from selfseg.pipeline.block_plan import CHUNK, begin_blocks
+from selfseg.pipeline.block_plan import CHUNK, begin_blocks, refining_halo
 from selfseg.pipeline.result import Result
 from selfseg.pipeline.segmenter import Segmenter
 from selfseg.predict.blocks import predict_blocks
@@ -23,8 +23,11 @@ from selfseg.predict.tiles import Grid, Region
 from selfseg.predict.tilewise import TileWise, memory_budget
 from selfseg.read import Source
 from selfseg.read.lazy import LazyImage, open_in_parts
+from selfseg.refine.cleaning import Cleaning
+from selfseg.refine.crf import colour_range
 from selfseg.refine.decide import class_probabilities, decide
-from selfseg.refine.steps import parse_refinements
+from selfseg.refine.steps import Refinement, parse_refinements, refine
+from selfseg.sample.cells import LOOKED_AT, WINDOW_SIDE, spread_windows
 from selfseg.sample.windowed import Windowed, prepare_windowed
 
 PREVIEW_SIDE = 1500
@@ -101,6 +104,9 @@ def predict_large(
     Where the method's context is finite the labels are those of the whole image at once. A prediction that was killed goes
     on when it is called again with the same model, image and folder, and ends with the same bytes.
 
+    A CRF is done on each block and as many pixels around it as `refine.steps.Refinement.reach` says, with the colours measured on
+    the whole image: near to that of the whole image, not equal to it (`docs/formats.md` says how near).
+
     Parameters
     ----------
     model
@@ -117,17 +123,19 @@ def predict_large(
     Raises
     ------
     UsageError
-        If the model has a refinement, or its preparation needs the whole image.
+        If a refinement, a cleaning or the preparation of the model needs the whole image.
     InputError
         If the image does not fit the model.
     OutputError
         If zarr is not installed, or the labels cannot be written.
     """
     model.check(image)
-    if parse_refinements(model.refine):
-        fix = "predict with --refine none, or use a smaller image"
-        expected = "no refinement of an image that is predicted in parts"
-        raise UsageError(explain(image.source, expected=expected, got=str(model.refine), fix=fix))
+    refinements = parse_refinements(model.refine)
+    halo = refining_halo(refinements, image)
+    if str(Cleaning.parse(model.clean)) != "none":
+        fix = "predict with --clean none, or use a smaller image"
+        expected = "no cleaning of an image that is predicted in parts"
+        raise UsageError(explain(image.source, expected=expected, got=str(model.clean), fix=fix))
     begun = time.monotonic()
     path = Path(out) / "labels" / f"{image.name}.zarr"
     axes = image.axes.replace("C", "")
@@ -142,7 +150,9 @@ def predict_large(
     grid = plan.blocks
     for number, (frame, windowed) in enumerate(frames):
         tiles = TileWise(model.method_, _reader(windowed), plan.tiles, kept_bytes=memory_budget(memory) // 2)
-        write, label = _Writer(path, labels, axes, frame), _Labeller(model, windowed, tiles)
+        width = _colours(windowed) if refinements else None
+        label = _Labeller(model, windowed, tiles, refinements, halo, width)
+        write = _Writer(path, labels, axes, frame)
         predict_blocks(grid, label, write, log, progress or Silent(), number * len(grid), memory)
     areas = _areas(model, image, labels, grid, axes, len(frames))
     seconds = time.monotonic() - begun
@@ -174,13 +184,41 @@ class _Labeller:
     model: Segmenter
     windowed: Windowed
     tiles: TileWise
+    refinements: tuple[Refinement, ...] = ()
+    halo: int = 0
+    width: NDArray[np.float32] | None = None
 
     def __call__(self, region: Region) -> NDArray[np.integer]:
-        clusters = self.windowed.restored(region, self.tiles.probabilities)
         image = self.windowed.image
-        whole = image.valid is None and image.data.dtype.kind != "f"
-        valid = None if whole else self.windowed.window(region).valid
-        return decide(class_probabilities(clusters, self.model.table_), valid)
+        outer, inner = _grown(region, image, self.halo)
+        probabilities = class_probabilities(self.windowed.restored(outer, self.tiles.probabilities), self.model.table_)
+        window = None
+        if self.refinements or image.valid is not None or image.data.dtype.kind == "f":
+            window = self.windowed.window(outer)
+        valid = None if window is None else window.valid
+        if window is not None and self.refinements:
+            probabilities = refine(self.refinements, probabilities, window, valid, self.width).probabilities
+        return decide(probabilities[(slice(None), *inner)], None if valid is None else valid[inner])
+
+
+def _colours(windowed: Windowed) -> NDArray[np.float32]:
+    """Return the range of each channel of an image, measured on windows of it: the same ones every time."""
+    image = windowed.image
+    side = WINDOW_SIDE[len(image.spatial_shape)]
+    pixels = []
+    for region in spread_windows(image.spatial_shape, (side,) * len(image.spatial_shape), LOOKED_AT, seed=0):
+        window = windowed.window(region)
+        values = window.channels_last().astype(np.float32)
+        pixels.append(values.reshape(-1, image.n_channels) if window.valid is None else values[window.valid])
+    return colour_range(np.concatenate(pixels).T)
+
+
+def _grown(region: Region, image: LazyImage, halo: int) -> tuple[Region, Region]:
+    """Return a region with a halo (in pixels of the finest axis), cut at the image's borders, and where the region lies in it."""
+    reach = [math.ceil(halo * min(image.spacing) / step) for step in image.spacing]
+    sides = list(zip(region, reach, image.spatial_shape, strict=True))
+    outer = tuple(slice(max(0, part.start - far), min(n, part.stop + far)) for part, far, n in sides)
+    return outer, tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(region, outer, strict=True))
 
 
 @dataclass
