@@ -218,6 +218,25 @@ def test_a_watershed_of_a_large_image_is_refused_at_once(model, image, tmp_path)
     assert not (tmp_path / "o" / "labels").exists()  # said before the work, not after
 
 
+def test_a_crf_in_parts_is_near_that_of_the_whole(image, tmp_path, monkeypatch):
+    monkeypatch.setattr(block_plan, "SMALLEST_TILE", 112**2)
+    refine = "crf=space:8,iterations:3"
+    model = Segmenter("feature_clustering", prepare="range", options=QUICK, refine=refine).fit(blobs(90, 80))
+    watcher = KilledAfter()
+    result = predict_large(model, image, tmp_path / "out", memory=1, progress=watcher)
+    assert len(watcher.seen) > 4
+    whole = model.predict(blobs(200, 170, seed=5))
+    assert (result.labels[:] == whole.labels).mean() > 0.99
+    plain = Segmenter.predict(model.set_params(refine=None), blobs(200, 170, seed=5))
+    assert (whole.labels != plain.labels).mean() > 2 * (result.labels[:] != whole.labels).mean()
+    # goes on with the same bytes, and not with those of another refinement
+    model.set_params(refine=refine)
+    with pytest.raises(Killed):
+        predict_large(model, image, tmp_path / "killed", memory=1, progress=KilledAfter(3))
+    predict_large(model, image, tmp_path / "killed", memory=1)
+    assert _digest(tmp_path / "killed") == _digest(tmp_path / "out")
+
+
 def test_a_full_disk_is_one_line_and_the_prediction_goes_on_later(model, image, tmp_path, monkeypatch):
     write = Target.write
     left = [3]
@@ -249,9 +268,10 @@ def test_labels_in_parts_are_ome_zarr_and_no_other_format_is_promised(model, ima
 
 
 def test_what_cannot_be_done_in_parts_is_said(model, image, tmp_path):
-    refined = Segmenter("feature_clustering", prepare="range", options=QUICK, refine="crf").fit(blobs(40, 40))
-    with pytest.raises(UsageError, match="--refine none"):
-        predict_large(refined, image, tmp_path)
+    for refine, clean, fix in (("crf,contours", None, "--refine none"), (None, "objects:20", "--clean none")):
+        refined = Segmenter("feature_clustering", prepare="range", options=QUICK, refine=refine, clean=clean)
+        with pytest.raises(UsageError, match=fix):
+            predict_large(refined.fit(blobs(40, 40)), image, tmp_path)
     cut = Segmenter("feature_clustering", prepare="border=3,range", options=QUICK).fit(blobs(40, 40))
     with pytest.raises(UsageError, match="--prepare range"):
         predict_large(cut, image, tmp_path)

@@ -141,7 +141,7 @@ class WNet(Method):
 
     def _affinity(self, images: Tensor, valid: Tensor | None) -> Affinity:
         config = self.config
-        sigma: float | Literal[auto] = "auto" if config.sigma_intensity is None else config.sigma_intensity
+        sigma: float | Literal["auto"] = "auto" if config.sigma_intensity is None else config.sigma_intensity
         return window_affinity(images, config.radius, sigma, config.sigma_space, config.distances(self.n_dims), valid)
 
     @torch.no_grad()

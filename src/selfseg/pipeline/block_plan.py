@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from selfseg.core.errors import UsageError, explain
 from selfseg.core.files import remove
 from selfseg.export.label_zarr import is_label_zarr
 from selfseg.pipeline.card import selfseg_version
@@ -15,10 +17,15 @@ from selfseg.pipeline.segmenter import Segmenter
 from selfseg.predict.blocks import BlockLog, known_work
 from selfseg.predict.tiles import Grid, make_grid
 from selfseg.predict.tilewise import LARGEST_TILE, SMALLEST_TILE, bytes_per_pixel, memory_budget, plan_grid
+from selfseg.read.lazy import LazyImage
+from selfseg.refine.steps import Refinement, parse_refinements
 from selfseg.sample.windowed import Windowed
 
 CHUNK = {2: 256, 3: 32}
 """Sides of a chunk of the labels by number of spatial axes; blocks are made of whole chunks."""
+
+REFINING, LATTICE = 28, 40
+"""Bytes of a pixel for each class, and for each dimension of the lattice, that the CRF takes (`refine.crf`, Notes)."""
 
 SAMPLED = 64
 """Side of the windows by whose values an image is known again when a prediction goes on."""
@@ -32,6 +39,22 @@ class Plan:
     blocks: Grid
 
 
+def refining_halo(refinements: Sequence[Refinement], image: LazyImage) -> int:
+    """Return the pixels around a block that its refinement is given.
+
+    Raises
+    ------
+    UsageError
+        If one of the refinements needs the whole image.
+    """
+    unfit = [str(refinement) for refinement in refinements if refinement.reach is None]
+    if unfit:
+        fix = "predict with --refine none or crf, or use a smaller image"
+        expected = "a refinement that can be done in parts of an image"
+        raise UsageError(explain(image.source, expected=expected, got=", ".join(unfit), fix=fix))
+    return max((refinement.reach or 0 for refinement in refinements), default=0)
+
+
 def _plan(model: Segmenter, windowed: Windowed, memory: int | None) -> Plan:
     """Return the largest tiles and blocks that the memory allows."""
     method, image = model.method_, windowed.image
@@ -42,14 +65,17 @@ def _plan(model: Segmenter, windowed: Windowed, memory: int | None) -> Plan:
     shape, shrinking = image.spatial_shape, windowed.shrinking
     reading = max(1.0, shrinking) * image.n_channels * (image.data.dtype.itemsize + 8)
     chunk = CHUNK[len(shape)]
-    if windowed.shape == shape:
+    refinements = parse_refinements(model.refine)
+    if windowed.shape == shape and not refinements:
         tiles = plan_grid(method, shape, budget, chunk, reading)
         return Plan(tiles, Grid(shape, tiles.sides, 0))
     tiles = plan_grid(method, windowed.shape, budget, 1, reading)
     # a block of the image is predicted from its part of the prepared image, and has probabilities of its own
     per_pixel = (bytes_per_pixel(method) + reading) / shrinking + 8 * method.n_classes
+    if refinements:
+        per_pixel += REFINING * len(model.table_) + LATTICE * (len(shape) + image.n_channels + 1)
     most = max(SMALLEST_TILE, min(LARGEST_TILE, int(budget / per_pixel)))
-    return Plan(tiles, make_grid(shape, 0, most, chunk))
+    return Plan(tiles, make_grid(shape, refining_halo(refinements, image), most, chunk))
 
 
 def begin_blocks(model: Segmenter, windowed: Windowed, path: Path, memory: int | None) -> tuple[BlockLog, Plan]:
@@ -96,7 +122,7 @@ def _sides(plan: Plan) -> dict[str, list[int]]:
 
 
 def _model_digest(model: Segmenter) -> str:
-    facts = [model.method, model.method_.config.model_dump(mode="json"), model.preparation_.to_json()]
+    facts = [model.method, model.method_.config.model_dump(mode="json"), model.preparation_.to_json(), model.refine]
     digest = hashlib.sha256(json.dumps([*facts, model.table_.to_json()], sort_keys=True).encode())
     for name, tensor in sorted(model.method_.state().items()):
         digest.update(name.encode())

@@ -1,6 +1,6 @@
 """The blocks of an image larger than memory as work: for this process, or for others that open the same files themselves."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from selfseg.core.errors import ModelError, explain
 from selfseg.export.label_zarr import known_label_zarr, storing
 from selfseg.pipeline.block_plan import Plan
+from selfseg.pipeline.block_refining import BlockRefining
 from selfseg.pipeline.card import selfseg_version
 from selfseg.pipeline.segmenter import Segmenter
 from selfseg.predict.tiles import Region
@@ -77,6 +78,8 @@ class BlockWork:
         Memory for tiles that are kept for their neighbours.
     first
         Number of the first block.
+    refining
+        What they are refined by.
     """
 
     model: Segmenter
@@ -86,6 +89,7 @@ class BlockWork:
     labels: Any
     kept_bytes: int
     first: int = 0
+    refining: BlockRefining = field(default_factory=BlockRefining)
 
     def __post_init__(self) -> None:
         self._tiles = TileWise(self.model.method_, self._read, self.plan.tiles, self.kept_bytes)
@@ -97,11 +101,16 @@ class BlockWork:
     def do(self, block: int) -> None:
         """Predict a block, and store its labels, 0 where the image has nothing."""
         region = self.plan.blocks.tile(self._places[block - self.first]).core
-        clusters = self.windowed.restored(region, self._tiles.probabilities)
-        image = self.windowed.image
-        whole = image.valid is None and image.data.dtype.kind != "f"
-        valid = None if whole else self.windowed.window(region).valid
-        self.target.write(self.labels, region, decide(class_probabilities(clusters, self.model.table_), valid))
+        image, refining = self.windowed.image, self.refining
+        outer, inner = refining.grown(region, image)
+        probabilities = class_probabilities(self.windowed.restored(outer, self._tiles.probabilities), self.model.table_)
+        valid = None
+        if refining.refinements or image.valid is not None or image.data.dtype.kind == "f":
+            window = self.windowed.window(outer)
+            valid = window.valid
+            probabilities = refining.refined(probabilities, window, valid) if refining.refinements else probabilities
+        values = decide(probabilities[(slice(None), *inner)], None if valid is None else valid[inner])
+        self.target.write(self.labels, region, values)
 
     def order(self, folder: Path) -> "BlockOrder":
         """Store the model in `folder`, and return what another process needs to do the same blocks."""
@@ -119,6 +128,7 @@ class BlockWork:
             target=Target(self.target.path.absolute(), self.target.axes, self.target.frame),
             kept_bytes=self.kept_bytes,
             first=self.first,
+            refining=self.refining,
         )
 
 
@@ -137,6 +147,7 @@ class BlockOrder:
     target: Target
     kept_bytes: int
     first: int
+    refining: BlockRefining
 
     def open(self) -> BlockWork:
         """Open model, image and labels.
@@ -153,4 +164,4 @@ class BlockOrder:
         steps, at = self.windowed
         windowed = Windowed(open_lazy(self.image, self.axes), steps, at or None)
         labels = known_label_zarr(self.target.path)
-        return BlockWork(model, windowed, self.plan, self.target, labels, self.kept_bytes, self.first)
+        return BlockWork(model, windowed, self.plan, self.target, labels, self.kept_bytes, self.first, self.refining)

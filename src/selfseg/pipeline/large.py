@@ -14,7 +14,8 @@ from selfseg.core.image import Image
 from selfseg.core.progress import Progress, Silent
 from selfseg.export.classes import ClassArea, count_areas
 from selfseg.export.label_zarr import open_label_zarr
-from selfseg.pipeline.block_plan import CHUNK, begin_blocks
+from selfseg.pipeline.block_plan import CHUNK, begin_blocks, refining_halo
+from selfseg.pipeline.block_refining import measure_refining
 from selfseg.pipeline.block_work import BlockWork, Target
 from selfseg.pipeline.result import Result
 from selfseg.pipeline.segmenter import Segmenter
@@ -23,6 +24,7 @@ from selfseg.predict.tiles import Grid
 from selfseg.predict.tilewise import memory_budget
 from selfseg.read import Source
 from selfseg.read.lazy import LazyImage, open_in_parts
+from selfseg.refine.cleaning import Cleaning
 from selfseg.refine.steps import parse_refinements
 from selfseg.sample.windowed import Windowed, prepare_windowed
 
@@ -105,6 +107,9 @@ def predict_large(
     Where the method's context is finite the labels are those of the whole image at once. A prediction that was killed goes
     on when it is called again with the same model, image and folder, and ends with the same bytes.
 
+    A CRF is done on each block and as many pixels around it as `refine.steps.Refinement.reach` says, with the colours measured on
+    the whole image: near to that of the whole image, not equal to it (`docs/formats.md` says how near).
+
     Parameters
     ----------
     model
@@ -123,17 +128,18 @@ def predict_large(
     Raises
     ------
     UsageError
-        If the model has a refinement, or its preparation needs the whole image.
+        If a refinement, a cleaning or the preparation of the model needs the whole image.
     InputError
         If the image does not fit the model.
     OutputError
         If zarr is not installed, or the labels cannot be written.
     """
     model.check(image)
-    if parse_refinements(model.refine):
-        fix = "predict with --refine none, or use a smaller image"
-        expected = "no refinement of an image that is predicted in parts"
-        raise UsageError(explain(image.source, expected=expected, got=str(model.refine), fix=fix))
+    refining_halo(parse_refinements(model.refine), image)  # refuses what cannot be done, before anything is written
+    if str(Cleaning.parse(model.clean)) != "none":
+        fix = "predict with --clean none, or use a smaller image"
+        expected = "no cleaning of an image that is predicted in parts"
+        raise UsageError(explain(image.source, expected=expected, got=str(model.clean), fix=fix))
     begun, executor = time.monotonic(), executor or Serial()
     memory = executor.memory(memory)
     path = Path(out) / "labels" / f"{image.name}.zarr"
@@ -148,8 +154,8 @@ def predict_large(
     labels = open_label_zarr(*where, fresh=not log.done)
     grid, targets = plan.blocks, [Target(path, axes, frame) for frame, _ in frames]
     for number, ((_, windowed), target) in enumerate(zip(frames, targets, strict=True)):
-        first = number * len(grid)
-        work = BlockWork(model, windowed, plan, target, labels, memory_budget(memory) // 2, first)
+        first, refining = number * len(grid), measure_refining(model, windowed)
+        work = BlockWork(model, windowed, plan, target, labels, memory_budget(memory) // 2, first, refining)
         predict_blocks(grid, work, executor, log, progress or Silent(), first, memory)
     areas = _areas(model, image, labels, grid, targets)
     seconds = time.monotonic() - begun
