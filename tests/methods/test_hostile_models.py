@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import os
 import pickle
 import shutil
 import sys
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -91,6 +93,77 @@ def test_flipped_headers_of_weights_that_the_configuration_vouches_for(folder):
             load(folder)
         except ModelError as error:
             assert "\n" not in str(error)
+
+
+def header(content, metadata=None, **tensors):
+    text = json.dumps({**({"__metadata__": metadata} if metadata else {}), **tensors}).encode()
+    return len(text).to_bytes(8, "little") + text + content
+
+
+LIES = {
+    "long header": (2**62).to_bytes(8, "little") + b"{}",
+    "100 MB header": (99 << 20).to_bytes(8, "little") + b"{" + bytes(1000),
+    "huge tensor": header(b"", x={"dtype": "F32", "shape": [2**40, 2**20], "data_offsets": [0, 2**62]}),
+    "behind the end": header(bytes(4), x={"dtype": "F32", "shape": [100], "data_offsets": [0, 400]}),
+    "overlapping": header(
+        bytes(4),
+        x={"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
+        y={"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
+    ),
+    "negative": header(bytes(4), x={"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}),
+    "strange type": header(bytes(4), x={"dtype": "OBJECT", "shape": [1], "data_offsets": [0, 4]}),
+    "names that are paths": header(bytes(4), **{"../../x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}),
+    "deep header": (200_000).to_bytes(8, "little") + b"[" * 200_000,
+}
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_weights_with_a_lying_header_that_the_configuration_vouches_for(folder, name):
+    weights(folder, LIES[name])
+    tracemalloc.start()
+    try:
+        refused(folder)
+        assert tracemalloc.get_traced_memory()[1] < 200 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "classes.json"])
+def test_links_out_of_the_folder_are_not_followed(folder, tmp_path, name):
+    """Even to the very file: what a stranger's folder may point to is not for it to choose."""
+    (folder / name).rename(tmp_path / "outside")
+    (folder / name).symlink_to(tmp_path / "outside")
+    refused(folder, "a link to")
+    (folder / name).unlink()
+    (folder / name).symlink_to("../outside")
+    refused(folder, "a link to")
+    (folder / name).unlink()
+    (folder / "kept").write_bytes((tmp_path / "outside").read_bytes())
+    (folder / name).symlink_to("kept")  # a link that stays inside is none of anyone's business
+    assert load(folder).method_ is not None
+    linked = tmp_path / "link"
+    linked.symlink_to(folder)
+    assert load(linked).method_ is not None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names there")
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "classes.json"])
+def test_pipes_and_folders_are_no_files_to_wait_for(folder, name):
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    refused(folder, "no ordinary file")
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    refused(folder, "no ordinary file")
+
+
+def test_saving_over_a_link_replaces_the_link_and_not_what_it_points_to(folder, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    model = load(folder)
+    (folder / "README.md").unlink()
+    (folder / "README.md").symlink_to(tmp_path / "mine.txt")
+    model.save(folder)
+    assert (tmp_path / "mine.txt").read_text() == "mine" and not (folder / "README.md").is_symlink()
 
 
 class Bomb:

@@ -96,8 +96,11 @@ def load_method(folder: Path, networks: str | None = None) -> Stored:
     Raises
     ------
     ModelError
-        If it is no model folder, its format is newer, a file is missing or damaged, or the weights do not fit.
+        If it is no model folder, its format is newer, a file is missing, damaged or a link out of the folder, or the weights do
+        not fit.
     """
+    for name in (CONFIG, WEIGHTS, CLASSES):
+        _check_file(folder, name)
     facts = _read_json(folder / CONFIG, dict)
     version = facts.get("format")
     if not isinstance(version, int) or version > FORMAT:
@@ -130,6 +133,16 @@ def load_method(folder: Path, networks: str | None = None) -> Stored:
         raise ModelError(f"{folder}: {error}") from error
     method.eval()
     return Stored(method, facts["method"], table, facts)
+
+
+def _check_file(folder: Path, name: str) -> None:
+    """Refuse what is no ordinary file (a pipe would be read for ever) or a link out of the folder; one that is missing is told later."""
+    path = folder / name
+    inside = path.resolve().is_relative_to(folder.resolve())
+    if path.exists() and not (inside and path.is_file()):
+        got = "something that is no ordinary file" if inside else f"a link to {path.resolve()}"
+        fix = "do not trust this folder, or copy the file itself into it"
+        raise ModelError(explain(str(path), expected="a file in the model folder", got=got, fix=fix))
 
 
 def _check_room(build: Callable[[], Method], stored: int) -> None:

@@ -11,11 +11,18 @@ from selfseg.read._decoded import Decoded
 MAX_GUESSED_CHANNELS = 4
 
 
-def guess_axes(shape: tuple[int, ...]) -> tuple[str, bool]:
+def guess_axes(shape: tuple[int, ...], source: str = "array") -> tuple[str, bool]:
     """Guess the axes of an array that comes without any.
 
     Two axes are ``YX``. A last axis of up to 4 behind longer ones is C. Any other first axis is pages: Z, and T before
     it.
+
+    Parameters
+    ----------
+    shape
+        Of the array.
+    source
+        Where it comes from, for the message.
 
     Returns
     -------
@@ -32,7 +39,7 @@ def guess_axes(shape: tuple[int, ...]) -> tuple[str, bool]:
     if known is None:
         size = " x ".join(str(n) for n in shape) or "a single number"
         fix = "give its axes, for example --axes TCZYX, or split it"
-        raise InputError(explain("array", expected="2 to 4 axes, and one of channels", got=size, fix=fix))
+        raise InputError(explain(source, expected="2 to 4 axes, and one of channels", got=size, fix=fix))
     axes = known + "C" * colour
     return axes, not (axes == "YX" or (axes == "YXC" and shape[-1] >= 3))
 

@@ -70,7 +70,7 @@ def open_lazy(path: Path, as_labels: bool = False, level: int = 0) -> Decoded:
         check_real(path, dataset.dtype)
         check_chunk(path, dataset.chunks, dataset.dtype.itemsize)
         attributes = _attributes(h5py, file, dataset)
-        axes, guessed = _axes(attributes, dataset.shape)
+        axes, guessed = _axes(attributes, dataset.shape, str(path))
         spacing, unit, offset = _scale(attributes, axes)
         stored = min(int(dataset.id.get_storage_size()), file.stat().st_size)
         ratio = math.inf if stored == 0 or dataset.is_virtual else MAX_RATIO.get(dataset.compression, math.inf)
@@ -121,13 +121,13 @@ def _attributes(h5py: Any, file: Path, dataset: Any) -> dict[str, Any]:
     return {**found, **(read_texts(file, dataset.name, texts) if texts else {})}
 
 
-def _axes(attributes: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[str, bool]:
+def _axes(attributes: Mapping[str, Any], shape: tuple[int, ...], source: str) -> tuple[str, bool]:
     """Return the axes that the dataset names, else a guess."""
     for letters in (_text(attributes, "axes"), _text(attributes, "DIMENSION_LABELS"), _axistags(attributes)):
         axes = letters.upper()
         if len(axes) == len(shape) and len(set(axes)) == len(axes) and not set(axes) - set(KNOWN):
             return axes, False
-    return guess_axes(shape)
+    return guess_axes(shape, source)
 
 
 def _text(attributes: Mapping[str, Any], name: str) -> str:

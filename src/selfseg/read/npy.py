@@ -70,7 +70,7 @@ def _open(path: Path, max_bytes: int | None) -> Decoded:
         check_real(path, dtype)
         if math.prod(shape) * dtype.itemsize > stored:
             raise ValueError(f"{stored} bytes for {math.prod(shape)} values of type {dtype}")
-        axes, guessed = guess_axes(shape)
+        axes, guessed = guess_axes(shape, str(path))
         values = FileArray(file, dtype, start, shape, order="F" if fortran else "C")
         return Decoded(from_sliceable(path, values, stored=stored, ratio=1.0), axes, guessed)
 
@@ -104,7 +104,7 @@ def _decode_archive(path: Path, file: Path, inside: str, max_bytes: int | None) 
             for name in COMPANIONS
             if name in members and name != wanted and members[name].file_size < 1 << 12
         }
-    return _described(array, extra)
+    return _described(path, array, extra)
 
 
 def _chosen(path: Path, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], inside: str) -> str:
@@ -141,10 +141,10 @@ def _load(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, max_bytes
     return array.astype(dtype.newbyteorder("="), copy=False)
 
 
-def _described(array: NDArray[Any], extra: dict[str, NDArray[Any]]) -> Decoded:
+def _described(path: Path, array: NDArray[Any], extra: dict[str, NDArray[Any]]) -> Decoded:
     axes = str(extra["axes"]).upper() if "axes" in extra and extra["axes"].dtype.kind == "U" else ""
     if len(axes) != array.ndim or len(set(axes)) != len(axes) or set(axes) - set(KNOWN):
-        axes, guessed = guess_axes(array.shape)
+        axes, guessed = guess_axes(array.shape, str(path))
         return Decoded(array, axes, guessed)
     letters = [letter for letter in axes if letter in "ZYX"]
     spacing, offset = (_by_letter(extra.get(name), letters) for name in ("spacing", "offset"))

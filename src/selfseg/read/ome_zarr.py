@@ -183,7 +183,7 @@ def _plain(path: Path, zarr: Any, folder: Path, level: int) -> Decoded:
     axes = "".join(str(name)[:1].upper() for name in names)
     guessed = len(axes) != array.ndim or len(set(axes)) != len(axes) or bool(set(axes) - set(KNOWN))
     if guessed:
-        axes, guessed = guess_axes(array.shape)
+        axes, guessed = guess_axes(array.shape, str(path))
     return Decoded(from_sliceable(path, array), axes, guessed)
 
 

@@ -192,6 +192,11 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         if not container.streams.video:
             fix = "check that it is the right file"
             raise InputError(explain(str(path), expected="a video stream", got="none (sound only?)", fix=fix))
+        if container.streams.video[0].codec_context is None:
+            fix = "copy or export the file again"
+            raise InputError(
+                explain(str(path), expected="a codec that FFmpeg has", got="one it does not know", fix=fix)
+            )
         with unchanged(path):
             yield container, container.streams.video[0]
     finally:

@@ -90,11 +90,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
             facts = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
-        raise ModelError(
-            explain(str(path), expected="a whole checkpoint", got=str(error), fix="start without --resume")
-        ) from error
-    if int(facts.get("version", "0")) != VERSION:
-        got = f"version {facts.get('version', 'none')}"
+        raise _damaged(path, error) from error
+    if facts.get("version") != str(VERSION):
+        got = f"version {facts.get('version', 'none')}"[:40]
         raise ModelError(
             explain(
                 str(path), expected=f"a checkpoint of version {VERSION}", got=got, fix="use the selfseg that wrote it"
@@ -109,7 +107,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
         else:
             optimizer, _, key = rest.partition("/")
             optimizers.setdefault(optimizer, {})[key] = tensor
-    return Checkpoint(int(facts["step"]), float(facts["seconds"]), method, optimizers, json.loads(facts["settings"]))
+    try:
+        step, seconds, settings = int(facts["step"]), float(facts["seconds"]), json.loads(facts["settings"])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise _damaged(path, error) from error
+    return Checkpoint(step, seconds, method, optimizers, settings)
+
+
+def _damaged(path: Path, error: Exception) -> ModelError:
+    got = str(error)[:200] or type(error).__name__
+    return ModelError(explain(str(path), expected="a whole checkpoint", got=got, fix="start without --resume"))
 
 
 def restore_optimizer(optimizer: Optimizer, name: str, checkpoint: Checkpoint) -> None:

@@ -266,15 +266,13 @@ class Training:
         checkpoint = load_checkpoint(path)
         try:
             (self.method.restore if resume else self.method.adopt)(checkpoint.method)
-        except (RuntimeError, KeyError) as error:
+            for name, optimizer in optimizers.items():
+                continue_optimizer(optimizer, name, checkpoint)
+                move_optimizer(optimizer, self.precision.device)
+        except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
             fix = "begin anew, or leave options as they were that change the network's size"
-            what = str(path)
-            raise ModelError(
-                explain(what, expected="a state that fits the options", got=str(error), fix=fix)
-            ) from error
-        for name, optimizer in optimizers.items():
-            continue_optimizer(optimizer, name, checkpoint)
-            move_optimizer(optimizer, self.precision.device)
+            got = str(error)[:300]
+            raise ModelError(explain(str(path), expected="a state that fits the options", got=got, fix=fix)) from error
         return checkpoint.step, checkpoint.seconds
 
     def _interruption(self, done: int, total: int, number: int | None) -> Interrupted:
