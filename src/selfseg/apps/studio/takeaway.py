@@ -14,10 +14,10 @@ from selfseg.core.classes import ClassTable
 from selfseg.core.errors import UsageError, explain
 from selfseg.core.files import writing
 from selfseg.core.image import Image
+from selfseg.core.progress import Silent
 from selfseg.export.classes import write_classes
 from selfseg.export.labels import write_labels
 from selfseg.export.overlay import write_labels_picture, write_overlay
-from selfseg.core.progress import Silent
 from selfseg.read import Source
 from selfseg.refine.edits import Edits
 from selfseg.refine.leaves import Leaves
