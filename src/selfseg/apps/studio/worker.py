@@ -1,5 +1,6 @@
 """The process of one run: learn, then segment. It speaks with the server through files in the run's folder only."""
 
+import math
 import os
 import sys
 import time
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from selfseg.apps.studio.previews import write_live_preview
+from selfseg.apps.studio.previews import write_first_preview, write_live_preview
 from selfseg.apps.studio.runs import CHANGE, MODEL, ORDER, STATUS, read_json
 from selfseg.apps.studio.segmenting import store_results
 from selfseg.apps.studio.spec import Spec
@@ -17,7 +18,8 @@ from selfseg.core.errors import Interrupted, SelfsegError
 from selfseg.core.files import remove, write_json
 from selfseg.pipeline.run import load
 from selfseg.pipeline.segmenter import Segmenter
-from selfseg.read import find_inputs
+from selfseg.read import Source, find_inputs
+from selfseg.read.frames import is_video
 from selfseg.train.control import Change, Order
 
 SHOW_EVERY = 0.3
@@ -27,6 +29,9 @@ PREVIEW_EVERY, CHECKPOINT_EVERY = 1.5, 10.0
 
 FIRST_RESULTS = 24
 """Pictures that a run segments by itself; further ones when they are looked at."""
+
+LARGE = 2_000_000
+"""Pixels of a picture (voxels of a volume) from which on a preview comes before its result."""
 
 FILLED_IN = frozenset({"classes", "spacing"})
 """Options that a training sets by itself where they are empty: by its labels, by its first image."""
@@ -181,10 +186,26 @@ def _segment(folder: Path, spec: Spec, model: Segmenter, told: Told) -> None:
     told.set(state="segmenting", step=0, total=len(first), failures=[list(item) for item in model.failures_])
     for done, source in enumerate(first, 1):
         try:
+            if done == 1:
+                source = _shown_early(folder, source, spec, model)
             store_results(model, source, spec.axes, folder, stored=lambda number: told.set(frame=number))
         except SelfsegError as error:
             told.set(failures=[*told.fields["failures"], [source.name, str(error)]])
         told.set(step=done, results=[*told.fields.get("results", []), source.name])
+
+
+def _shown_early(folder: Path, source: Source, spec: Spec, model: Segmenter) -> Source:
+    """Show a large picture small at once: to segment every pixel of it takes some seconds. Return it as it was read."""
+    if is_video(source, spec.axes):
+        return source
+    image = source.read(spec.axes)
+    if (
+        math.prod(image.spatial_shape) > LARGE
+        and "T" not in image.axes
+        and model.method_.n_dims == len(image.spatial_shape)
+    ):
+        write_first_preview(folder, model, image, int(model.facts_.get("steps", 0)))
+    return Source(source.name, content=image, settled=True)
 
 
 if __name__ == "__main__":

@@ -3,20 +3,25 @@
 import { state } from "../store.js";
 
 export function drawMarks(pane, plane) {
+  drawScale(pane);
+  const strokes = pane.axis === "z" ? strokesHere(pane.scene) : [];
+  const { cross, layers } = pane.scene;
+  // A layer that is as large as the picture costs time in every frame: it is there while there is something on it.
+  pane.marks.hidden = !strokes.length && !cross && !layers.swipe;
+  if (pane.marks.hidden) return;
   const context = pane.marks.getContext("2d");
   context.setTransform(pane.ratio, 0, 0, pane.ratio, 0, 0);
   context.clearRect(0, 0, pane.width, pane.height);
-  if (pane.axis === "z") drawStrokes(context, pane, plane);
-  if (pane.scene.cross) drawCross(context, pane, plane);
-  if (pane.scene.layers.swipe) drawSwipe(context, pane);
-  drawScale(context, pane, plane);
+  drawStrokes(context, pane, plane, strokes);
+  if (cross) drawCross(context, pane, plane);
+  if (layers.swipe) drawSwipe(context, pane);
 }
 
-function drawStrokes(context, pane, plane) {
-  const { strokes, index, frame } = pane.scene;
+const strokesHere = ({ strokes, index, frame }) => strokes.filter((stroke) => stroke.plane === index && stroke.frame === frame);
+
+function drawStrokes(context, pane, plane, strokes) {
   context.lineCap = context.lineJoin = "round";
   for (const stroke of strokes) {
-    if (stroke.plane !== index || stroke.frame !== frame) continue;
     const points = stroke.points.map(([y, x]) => pane.transform.toScreen(x, y, plane, pane.width, pane.height));
     const path = new Path2D();
     points.forEach(([x, y], i) => (i ? path.lineTo(x, y) : path.moveTo(x, y)));
@@ -63,24 +68,19 @@ function drawSwipe(context, pane) {
   context.fillText("‹ ›", left, pane.height / 2);
 }
 
-function drawScale(context, pane, plane) {
+// A bar of a round length in the picture's own unit.
+function drawScale(pane) {
   const { facts } = pane.scene;
   const size = facts.spacing.at(-1) ?? 1;
   const wanted = (110 / pane.transform.zoom) * size;
   const power = 10 ** Math.floor(Math.log10(wanted));
   const length = power * [1, 2, 5].filter((step) => step * power <= wanted).at(-1);
   const width = (length / size) * pane.transform.zoom;
-  if (!Number.isFinite(width) || width > pane.width / 2 || pane.width < 260) return;
-  const unit = facts.unit === "pixel" ? "px" : facts.unit;
-  const [left, top] = [pane.width - width - 16, pane.height - 14];
-  context.fillStyle = "rgba(0,0,0,.45)";
-  context.fillRect(left - 8, top - 19, width + 16, 27);
-  context.fillStyle = "#fff";
-  context.fillRect(left, top, width, 2);
-  context.font = "11px system-ui";
-  context.textAlign = "center";
-  context.textBaseline = "bottom";
-  context.fillText(`${Number(length.toPrecision(3))} ${unit}`, left + width / 2, top - 2);
+  pane.scale.hidden = !Number.isFinite(width) || width > pane.width / 2 || pane.width < 260;
+  const text = `${Number(length.toPrecision(3))} ${facts.unit === "pixel" ? "px" : facts.unit}`;
+  if (pane.scale.textContent !== text) pane.scale.textContent = text;
+  const style = `${width.toFixed(1)}px`;
+  if (pane.scale.style.width !== style) pane.scale.style.width = style;
 }
 
 export const strokeColour = (run, value) => {

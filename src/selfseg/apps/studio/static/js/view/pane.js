@@ -22,9 +22,15 @@ export class Pane {
     this.marks = this.element.appendChild(document.createElement("canvas"));
     this.caption = this.element.appendChild(document.createElement("span"));
     this.caption.className = "caption";
+    this.scale = this.element.appendChild(document.createElement("span"));
+    this.scale.className = "scale";
     host.append(this.element);
     this.painter = new Painter(this.canvas);
-    this.tiles = new Tiles(this.painter, () => this.redraw());
+    this.tiles = new Tiles(this.painter, () => {
+      this.sharp = false;
+      this.redraw();
+    });
+    this.sharp = false; // whether the canvas shows exactly what there is, so that only the marks need drawing
     this.transform = new Transform();
     this.tables = { seg: null, version: -1, colours: null, groups: null };
     this.preview = { key: null, texture: this.painter.clear };
@@ -43,7 +49,7 @@ export class Pane {
   show(scene) {
     const before = this.scene;
     this.scene = scene;
-    const looks = JSON.stringify([scene.layers, scene.ranges, scene.channels, scene.sources, scene.preview?.key, scene.seg?.version, scene.run, scene.name, scene.frame, scene.index]);
+    const looks = JSON.stringify([scene.layers, scene.ranges, scene.channels, scene.sources, scene.preview?.key, scene.seg?.version, scene.run, scene.name, scene.frame, scene.index, scene.layers.swipe && scene.swipe]);
     if (looks !== this.looks) this.look += 1;
     this.looks = looks;
     if (!before || before.name !== scene.name || this.plane(before).width !== this.plane().width) this.transform.fitted = true;
@@ -60,6 +66,7 @@ export class Pane {
 
   resize() {
     this.ratio = window.devicePixelRatio || 1;
+    this.sharp = false;
     this.width = this.element.clientWidth;
     this.height = this.element.clientHeight;
     for (const canvas of [this.canvas, this.marks]) {
@@ -83,8 +90,11 @@ export class Pane {
     const plane = this.plane();
     if (this.transform.fitted) this.transform.fit(plane, this.width, this.height);
     const moving = this.moves();
-    this.painter.begin(this.canvas.width, this.canvas.height);
-    this.paint(plane, moving);
+    if (moving || !this.sharp) {
+      this.painter.begin(this.canvas.width, this.canvas.height);
+      this.paint(plane, moving);
+    }
+    this.sharp = !moving;
     drawMarks(this, plane);
     clearTimeout(this.waiting);
     this.waiting = moving ? setTimeout(() => this.redraw(), REST) : setTimeout(() => this.bakeNext(), IDLE);
@@ -99,7 +109,9 @@ export class Pane {
     const place = [x, y, zoom].join();
     const before = this.drawn;
     this.drawn = { place, look: this.look, size: `${this.width} ${this.height}` };
-    return !layers.swipe && before?.look === this.look && before.size === this.drawn.size && before.place !== place;
+    const alike = before?.look === this.look && before.size === this.drawn.size;
+    this.sharp &&= alike && before.place === place;
+    return !layers.swipe && alike && before.place !== place;
   }
 
   paint(plane, moving) {
