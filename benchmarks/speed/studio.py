@@ -30,6 +30,29 @@ SHOWN = """() => {
   return Boolean(scene?.seg?.labels && panes[0] && [...panes[0].tiles.kept.keys()].some(drawn));
 }"""
 
+LOOKED = """() => Boolean(document.querySelector("studio-panes")?.panes?.[0]?.scene?.preview)"""
+
+EMPTY = """async () => {
+  const pane = document.querySelector("studio-panes").panes[0];
+  const canvas = document.createElement("canvas");
+  const { width, height } = pane.canvas;
+  Object.assign(canvas, { width, height });
+  canvas.style.cssText = `position: fixed; left: 0; top: 0; z-index: 99; width: ${width}px; height: ${height}px`;
+  document.body.append(canvas);
+  const gl = canvas.getContext("webgl2", { alpha: false, antialias: false });
+  const times = [];
+  let before = performance.now();
+  for (let i = 0; i < 60; i++) {
+    gl.clearColor(i / 60, 0.3, 0.3, 1);
+    gl.clear(gl.COLOR_BUFFER_BIT);
+    await new Promise(requestAnimationFrame);
+    times.push(performance.now() - before);
+    before = performance.now();
+  }
+  canvas.remove();
+  return times.slice(10);
+}"""
+
 PAN = """async () => {
   const pane = document.querySelector("studio-panes").panes[0];
   Object.assign(pane.transform, { zoom: 0.5, fitted: false });
@@ -47,24 +70,38 @@ PAN = """async () => {
 }"""
 
 
-def until_shown(page: Page, seconds: float = 300) -> None:
+def until(page: Page, *conditions: str, seconds: float = 300) -> None:
+    """Wait until one of the conditions holds; each look takes the page some time, so there are few."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if page.evaluate(SHOWN):
+        if any(page.evaluate(condition) for condition in conditions):
             return
-        time.sleep(0.01)
+        time.sleep(0.03)
     raise TimeoutError(page.inner_text("body"))
 
 
-def open_studio(browser, picture: Path) -> tuple[subprocess.Popen, Page, float]:
-    """Start the studio on a picture; return it, its page, and the seconds until the segmentation is on the screen."""
+def open_studio(browser, picture: Path) -> tuple[subprocess.Popen, Page, float, float]:
+    """Start the studio on a picture; return it, its page, and the seconds until a first picture of the classes and until
+    the segmentation with its tree is on the screen."""
     begun = time.monotonic()
     words = [sys.executable, "-m", "selfseg", "studio", str(picture), "--no-browser"]
     server = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     page = browser.new_page(viewport={"width": 1360, "height": 850})
     page.goto(re.search(r"http://\S+", server.stdout.readline()).group(0))
-    until_shown(page)
-    return server, page, time.monotonic() - begun
+    until(page, LOOKED, SHOWN)
+    looked = time.monotonic() - begun
+    until(page, SHOWN)
+    return server, page, looked, time.monotonic() - begun
+
+
+def open_empty(browser) -> float:
+    """Return the seconds that the browser takes to open a page with nothing on it."""
+    begun = time.monotonic()
+    page = browser.new_page(viewport={"width": 1360, "height": 850})
+    page.goto("data:text/html,<title>empty</title>")
+    page.evaluate("() => new Promise(requestAnimationFrame)")
+    page.close()
+    return time.monotonic() - begun
 
 
 def close(server: subprocess.Popen, page: Page) -> None:
@@ -106,19 +143,22 @@ def main() -> None:
         photo, large = Path(folder) / "photo.png", Path(folder) / "large.png"
         Image.fromarray(data.astronaut()).save(photo)
         large_picture(large)
+        show("floor: the browser opens an empty page", [open_empty(browser) for _ in range(max(3, repeats))], "s")
         seconds, moves = [], []
         for _ in range(repeats):
             shutil.rmtree(photo.with_suffix(".studio"), ignore_errors=True)
-            server, page, taken = open_studio(browser, photo)
+            server, page, _, taken = open_studio(browser, photo)
             seconds.append(taken)
             moves += slide(page)
             close(server, page)
         show("512 x 512: command to first segmentation on the screen", seconds, "s")
         show("512 x 512: slider, hand to tables", moves, "ms")
-        server, page, taken = open_studio(browser, large)
+        server, page, looked, taken = open_studio(browser, large)
+        show("5472 x 3648: command to a first picture of the classes", [looked], "s")
         show("5472 x 3648: command to first segmentation on the screen", [taken], "s")
         show("5472 x 3648: slider, hand to tables", slide(page), "ms")
         page.wait_for_timeout(1500)
+        show("floor: clearing an empty canvas of the pane's size", page.evaluate(EMPTY), "ms")
         page.evaluate(PAN)  # tiles arrive
         found = page.evaluate(PAN)
         show("5472 x 3648: pan and zoom, time of the page for a frame", found["draw"], "ms")

@@ -233,10 +233,14 @@ class Method(nn.Module, ABC):
         self.restore({**self.state(), **state})
 
 
+def _own_names() -> list[str]:
+    package = importlib.import_module("selfseg.methods")
+    return [module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")]
+
+
 def method_names() -> list[str]:
     """Return the names of all methods that can be found: files of this package, then entry points of other packages."""
-    package = importlib.import_module("selfseg.methods")
-    own = [module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")]
+    own = _own_names()
     return sorted(own) + sorted(point.name for point in entry_points(group=ENTRY_POINTS) if point.name not in own)
 
 
@@ -248,16 +252,17 @@ def find_method(name: str) -> type[Method]:
     UsageError
         If there is no such method, or its file defines no subclass of `Method`.
     """
-    if name not in method_names():
-        raise UsageError(
-            explain(
-                "method", expected=f"one of {', '.join(method_names())}", got=repr(name), fix="see `selfseg methods`"
-            )
-        )
+    if name in _own_names():  # other packages are looked through only where they must be: that takes 30 ms each time
+        return _class_in(name)
     for point in entry_points(group=ENTRY_POINTS):
         if point.name == name:
             found: type[Method] = point.load()
             return found
+    known = ", ".join(method_names())
+    raise UsageError(explain("method", expected=f"one of {known}", got=repr(name), fix="see `selfseg methods`"))
+
+
+def _class_in(name: str) -> type[Method]:
     module = importlib.import_module(f"selfseg.methods.{name}")
     for value in vars(module).values():
         if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__:

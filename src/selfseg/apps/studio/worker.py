@@ -174,7 +174,8 @@ def _agree(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
 
 
 def _look(folder: Path, method: Any, data: Any, step: int) -> None:
-    write_live_preview(folder, method, data, step)
+    if any(True for _ in method.parameters()):  # a method without weights has nothing to show before its end
+        write_live_preview(folder, method, data, step)
     kept = sorted((folder / MODEL / "checkpoints").glob("step-*.safetensors"))
     for path in kept[1:-1:2] if len(kept) > MOST_CHECKPOINTS else ():
         remove(path)

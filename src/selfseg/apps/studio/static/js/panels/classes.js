@@ -12,7 +12,7 @@ class StudioClasses extends HTMLElement {
   connectedCallback() {
     this.list = element("ul", { class: "classes", "aria-label": "Classes" });
     this.hint = element("p", { class: "hint" });
-    this.append(element("h2", {}, "Classes"), this.list, this.hint);
+    this.append(element("h2", {}, "Classes"), this.hint, this.list);
     on(["run", "runs"], () => this.fill());
     on(["selected", "hovered"], () => this.mark());
     onScene(() => this.measure());
@@ -22,7 +22,7 @@ class StudioClasses extends HTMLElement {
     const run = currentRun();
     const rows = run?.classes ?? [];
     this.hint.textContent = rows.length
-      ? "Drag one class onto another to merge them, or choose Merge above the picture and click two regions."
+      ? "To merge two: click a region in the picture, then “Merge with…”. Or drag one row onto another."
       : "The classes appear here as soon as a run has found them.";
     if (this.contains(document.activeElement) && document.activeElement.tagName === "INPUT" && document.activeElement.type === "text") return;
     const key = JSON.stringify([run?.id, rows]);
@@ -94,6 +94,7 @@ class StudioClasses extends HTMLElement {
     for (const entry of this.list.children) {
       const share = total ? (areas.get(Number(entry.dataset.id)) ?? 0) / total : null;
       entry.querySelector(".share b").textContent = share === null ? "" : percent(share);
+      entry.classList.toggle("absent", share === 0);
       entry.querySelector(".share i").style.width = `${100 * Math.sqrt(share ?? 0)}%`;
     }
   }
