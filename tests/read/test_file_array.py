@@ -15,9 +15,11 @@ def values(request):
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-@pytest.mark.parametrize("small", [0, 40, 1 << 16])
-def test_every_window_is_that_of_the_array(tmp_path, monkeypatch, values, order, small):
-    monkeypatch.setattr(_file_array, "SMALL", small)  # small windows are read whole, else in parts
+@pytest.mark.parametrize("overhead", [0, 10, 100, 1 << 14])
+def test_every_window_is_that_of_the_array(tmp_path, monkeypatch, values, order, overhead):
+    monkeypatch.setattr(
+        _file_array, "OVERHEAD", overhead
+    )  # the larger, the larger are the pieces that are read at once
     path = tmp_path / "a.raw"
     path.write_bytes(b"header" + values.tobytes(order))
     array = FileArray(path, values.dtype, 6, values.shape, order)
@@ -31,18 +33,23 @@ def test_every_window_is_that_of_the_array(tmp_path, monkeypatch, values, order,
 
 
 def test_not_much_more_is_read_than_is_wanted(tmp_path, monkeypatch):
-    values = np.zeros((300, 400, 500), np.uint8)
-    (tmp_path / "a.raw").write_bytes(values.tobytes())
+    shape = (30, 2000, 5000)
+    with (tmp_path / "a.raw").open("wb") as file:
+        file.truncate(30 * 2000 * 5000)
     read, real = [], _file_array._read
     monkeypatch.setattr(
         _file_array, "_read", lambda file, start, out: (read.append(out.nbytes), real(file, start, out))
     )
-    array = FileArray(tmp_path / "a.raw", np.uint8, 0, values.shape)
-    for window in ((slice(5, 6), slice(0, 400), slice(0, 500)), (slice(0, 300), slice(9, 30), slice(0, 20))):
-        read.clear()
-        part = array[window]
-        assert part.nbytes <= sum(read) <= max(part.nbytes, len(part) * _file_array.SMALL)
-        assert len(read) == len(part)
+    array = FileArray(tmp_path / "a.raw", np.uint8, 0, shape)
+    array[slice(5, 6), slice(0, 2000), slice(0, 5000)]
+    assert read == [2000 * 5000]
+    read.clear()
+    array[slice(0, 30), slice(0, 2000), slice(7, 8)]  # across all rows: whole planes, one by one
+    assert read == [2000 * 5000] * 30 and max(read) <= _file_array.LARGEST
+    read.clear()
+    array = FileArray(tmp_path / "a.raw", np.uint8, 0, (3000, 100_000))
+    array[slice(10, 60), slice(0, 512)]  # of wide rows only what is wanted
+    assert read == [512] * 50
 
 
 def test_a_file_too_short_for_its_array_is_refused_before_and_while_it_is_read(tmp_path):

@@ -63,11 +63,7 @@ def writing(path: Path | str) -> Iterator[Path]:
     temporary, handle = None, -1
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        while temporary is None or not temporary.exists():  # else it was cleared away before it was held
-            _release(handle)
-            handle, name = tempfile.mkstemp(prefix=f".{path.stem}{MARK}", suffix=path.suffix, dir=path.parent)
-            temporary = Path(name)
-            _hold(handle)
+        temporary, handle = _reserve(path)
         temporary.chmod(0o666 & ~_umask())
         yield temporary
         with temporary.open("rb+") as file:
@@ -81,13 +77,31 @@ def writing(path: Path | str) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def _hold(handle: int) -> bool:
-    """Lock a file or a folder for as long as this process lives, however it ends; return whether that could be done."""
+def _reserve(path: Path) -> tuple[Path, int]:
+    """Make an empty file with a hidden name beside `path`; return it and the handle of its lock."""
+    while True:
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}{MARK}", suffix=path.suffix, dir=path.parent)
+        handle = _hold(handle)
+        if Path(name).exists():  # else it was cleared away before it was locked
+            return Path(name), handle
+        _release(handle)
+
+
+def _hold(handle: int, wait: bool = True) -> int:
+    """Lock an open file or folder for as long as this process lives, however it ends.
+
+    Returns
+    -------
+    int
+        The handle, to be kept open; -1 if it could not be locked, and was closed: another process holds it (if not to `wait`), or
+        the file system or the system has no such locks.
+    """
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (OSError, AttributeError):  # another process holds it; a file system or a system without such locks
-        return False
-    return True
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (OSError, AttributeError):
+        os.close(handle)
+        return -1
+    return handle
 
 
 def _release(handle: int) -> None:
@@ -112,10 +126,12 @@ def clear_unfinished(folder: Path | str, below: Sequence[str] = ()) -> None:
             folders[:] = [each for each in folders if not each.endswith(".zarr")]
     for path in found:
         with contextlib.suppress(OSError):
-            handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-            if _hold(handle):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-            _release(handle)
+            handle = _hold(os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR), wait=False)
+            try:
+                if handle >= 0:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            finally:
+                _release(handle)
 
 
 @contextlib.contextmanager
@@ -132,8 +148,7 @@ def writing_folder(path: Path | str) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.stem}{MARK}", suffix=path.suffix, dir=path.parent))
-        handle = os.open(temporary, os.O_RDONLY) if fcntl is not None else -1
-        _hold(handle)
+        handle = -1 if fcntl is None else _hold(os.open(temporary, os.O_RDONLY))
         temporary.chmod(0o777 & ~_umask())
         yield temporary
         _take_place(temporary, path)

@@ -2,17 +2,18 @@
 
 import math
 from collections.abc import Sequence
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-WASTE = 4
-"""Bytes that may be read for each one that is wanted, before a read is parted along an axis."""
+OVERHEAD = 1 << 14
+"""Bytes that can be read in the time that a read takes by itself."""
 
-SMALL = 1 << 16
-"""Bytes that are read at once whatever is wanted of them: it takes no longer than a few."""
+LARGEST = 1 << 25
+"""Bytes that are read at once beyond what is wanted, at most."""
 
 
 class FileArray:
@@ -51,29 +52,35 @@ class FileArray:
         sizes, parts = self.shape[turned], ranges[turned]
         out = np.empty([part.stop - part.start for part in parts], self.dtype)
         if out.size:
-            with self.path.open("rb") as file:
-                _fill(file, out, self.start, sizes, parts)
+            kept = max(axis + 1 for axis in range(out.ndim) if axis == 0 or out.shape[axis] < sizes[axis])
+            item = math.prod(sizes[kept:]) * out.dtype.itemsize  # what is wanted whole lies together
+            with self.path.open("rb", buffering=0) as file:
+                packed = out.reshape(-1).view(np.uint8).reshape(*out.shape[:kept], item)
+                _fill(file, packed, self.start, sizes[:kept], parts[:kept])
         return out.T if self.order == "F" else out
 
 
-def _fill(file: BinaryIO, out: NDArray[Any], start: int, sizes: tuple[int, ...], parts: tuple[slice, ...]) -> None:
-    """Read the part `parts` of a block of `sizes` that begins at byte `start`."""
-    first, count = parts[0].start, len(out)
-    stride = math.prod(sizes[1:]) * out.dtype.itemsize
-    whole = out.shape[1:] == sizes[1:]
-    if whole:
-        _read(file, start + first * stride, out)
-    elif count * stride <= max(SMALL, WASTE * out.nbytes):
-        rows = np.empty((count, *sizes[1:]), out.dtype)
-        _read(file, start + first * stride, rows)
+def _fill(file: FileIO, out: NDArray[np.uint8], start: int, sizes: tuple[int, ...], parts: tuple[slice, ...]) -> None:
+    """Read the part `parts` of a block of `sizes` that begins at byte `start`; the last axis of `out` is the bytes of an item."""
+    stride = math.prod(sizes[1:]) * out.shape[-1]
+    first, count = start + parts[0].start * stride, len(out)
+    if len(sizes) == 1:
+        _read(file, first, out)
+    elif count * stride <= min(LARGEST, out.nbytes + math.prod(out.shape[:-2]) * OVERHEAD):
+        rows = np.empty((count, *sizes[1:], out.shape[-1]), np.uint8)
+        _read(file, first, rows)
         out[...] = rows[(slice(None), *parts[1:])]
     else:
         for i in range(count):
-            _fill(file, out[i], start + (first + i) * stride, sizes[1:], parts[1:])
+            _fill(file, out[i], first + i * stride, sizes[1:], parts[1:])
 
 
-def _read(file: BinaryIO, start: int, out: NDArray[Any]) -> None:
+def _read(file: FileIO, start: int, out: NDArray[np.uint8]) -> None:
     """Fill a contiguous array with the bytes of the file from `start` on."""
     file.seek(start)
-    if file.readinto(out.reshape(-1).view(np.uint8)) < out.nbytes:  # type: ignore[attr-defined]
-        raise ValueError("it has become shorter while it was read")
+    left = out.reshape(-1).data
+    while len(left):
+        found = file.readinto(left)
+        if not found:
+            raise ValueError("it has become shorter while it was read")
+        left = left[found:]
