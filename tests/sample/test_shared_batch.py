@@ -64,7 +64,7 @@ def test_what_is_empty_counts_nowhere_and_gets_no_gradient():
     def work(rank):
         value = total(x[rank]).square().sum() + x[rank].sum() * own_weight(2)
         value.backward()
-        return float(value)
+        return float(value.detach())
 
     assert shared_in_threads(work, empty=(1,)) == [2 + 4, 2]
     assert torch.equal(x[1].grad, torch.zeros(2))

@@ -137,9 +137,9 @@ class Fitting:
 
     def run(self, inputs: Any) -> Fitted:
         """Read, train, finish, order the classes."""
+        if self.shared and own_place().world > 1:
+            self._check_shared()
         with started_together(self.shared) as processes:
-            if processes.world > 1:
-                self._check_shared()
             return self._run(inputs, processes)
 
     def _run(self, inputs: Any, processes: Processes) -> Fitted:
