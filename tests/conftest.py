@@ -2,6 +2,8 @@
 
 import os
 import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +37,46 @@ def blobs(height: int = 40, width: int = 52, channels: int = 3, seed: int = 0) -
     tone[(y - height / 2) ** 2 + (x - width / 2) ** 2 < (min(height, width) / 4) ** 2] = 220.0
     noise = rng.normal(0, 6, (height, width, channels))
     return np.clip(tone[..., None] + noise + np.arange(channels) * 3, 0, 255).astype(np.uint8)
+
+
+class ThreadsShare:
+    """A share of a batch between threads, for what processes do otherwise (`sample.shared_batch.Share`)."""
+
+    def __init__(self, rank, world, empty, meeting, table):
+        self.rank, self.world, self.empty, self._meeting, self._table = rank, world, empty, meeting, table
+
+    def _all(self, values):
+        self._table[self.rank] = values.detach().clone()
+        self._meeting.wait()
+        found = list(self._table)
+        self._meeting.wait()
+        return found
+
+    def add_up(self, values):
+        return sum(self._all(values))
+
+    def hand_over(self, values, source):
+        return self._all(values)[source].clone()
+
+
+def shared_in_threads(work, world=2, empty=()):
+    """Call ``work(rank)`` in threads that share a batch, those in `empty` without an image of it; return what each returns."""
+    from selfseg.sample.shared_batch import sharing
+
+    meeting, table, found = threading.Barrier(world, timeout=60), [None] * world, [None] * world
+
+    def run(rank):
+        with sharing(ThreadsShare(rank, world, rank in empty, meeting, table)):
+            try:
+                found[rank] = work(rank)
+            except BaseException:
+                meeting.abort()
+                raise
+
+    with ThreadPoolExecutor(world) as pool:
+        for future in [pool.submit(run, rank) for rank in range(world)]:
+            future.result()
+    return found
 
 
 @pytest.fixture

@@ -169,12 +169,15 @@ class Work:
 
 @pytest.mark.slow
 def test_a_worker_that_does_not_see_the_image_says_so_in_one_line(cluster, tmp_path):
-    with pytest.raises(InputError, match=r"^Dask worker tcp://.*: /nowhere/a.tif: expected a file.*[^\n]$"):
+    with pytest.raises(
+        InputError, match=r"^Dask worker tcp://.*: /nowhere/a.tif: expected an image file, got nothing[^\n]*$"
+    ):
         list(cluster.run(Work(tmp_path, image="/nowhere/a.tif"), [0, 1]))
 
 
 @pytest.mark.slow
-def test_a_block_that_ends_every_worker_is_given_up_in_one_line(cluster, tmp_path):
+def test_a_block_that_ends_every_worker_is_given_up_in_one_line(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr("selfseg.pipeline.dask_cluster.SENT_AGAIN", 0)
     with pytest.raises(InputError, match=r"block 4 on local:3: expected .* lack of memory; give --memory"):
         list(cluster.run(Work(tmp_path, image="", deadly=True), [4]))
 

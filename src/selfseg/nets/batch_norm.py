@@ -30,7 +30,7 @@ def shared_batch_norm(layer: Any, x: Tensor) -> Tensor:
     Ioffe & Szegedy, ICML 2015; the running variance is the unbiased one.
     """
     column = (1, -1, *(1,) * (x.ndim - 2))
-    variance, mean = torch.var_mean(x.float(), dim=[0, *range(2, x.ndim)], correction=0)
+    variance, mean = torch.var_mean(x.to(layer.weight.dtype), dim=[0, *range(2, x.ndim)], correction=0)
     n = x.numel() // x.shape[1]
     mean, variance = total_moments(mean, variance, n)
     share = current_share()

@@ -88,6 +88,7 @@ def moments(x: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
     Of a batch that processes share, over all of it.
     """
     axes = [0, *range(2, x.ndim)]
+    x = x.to(torch.promote_types(x.dtype, torch.float32))  # bfloat16 has three digits, too few for a mean of many
     if valid is None:
         variance, mean = torch.var_mean(x, dim=axes, correction=0)
         return total_moments(mean, variance, x.numel() // x.shape[1])

@@ -17,7 +17,10 @@ from selfseg.core.threads import n_threads
 from selfseg.pipeline.block_work import BlockOrder, BlockWork
 
 RETRIES = 3
-"""Times that a block is tried again after an error, and sent again after it was with workers that died too often."""
+"""Times that a block is tried again, on any worker, after an error."""
+
+SENT_AGAIN = 2
+"""Times that a block is sent anew after Dask has given it up, as too many workers died that it was with: of it, or of another."""
 
 AHEAD = 2
 """Blocks that wait at a worker for each of its threads, so that it never waits for the next."""
@@ -137,7 +140,7 @@ class DaskCluster:
             raise error
         what = f"block {block} on {self.address}"
         if isinstance(error, self._distributed.KilledWorker):
-            if times <= RETRIES:
+            if times <= SENT_AGAIN:
                 return
             got = "workers that died of it, again and again, as they do for lack of memory"
             fix = "give --memory a part of what a worker has, or workers more memory; the same command goes on"

@@ -151,9 +151,9 @@ class Fitting:
 
     def run(self, inputs: Any) -> Fitted:
         """Read, train, finish, order the classes."""
+        if self.shared and own_place().world > 1:
+            check_shared(self.name, self.compiled)
         with started_together(self.shared) as processes:
-            if processes.world > 1:
-                check_shared(self.name, self.compiled)
             return self._run(inputs, processes)
 
     def _run(self, inputs: Any, processes: Processes) -> Fitted:

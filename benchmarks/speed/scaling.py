@@ -1,0 +1,77 @@
+"""How much faster two processes predict a large image than one, on a Dask cluster of this machine, one thread each.
+
+    python benchmarks/speed/scaling.py -o scaling.json
+
+Both sides in one run, in turns; workers are warm (kernels compiled, packages imported). Seconds are those of `predict_large`, with
+all that only the client does: opening, noting, counting the areas, the small picture.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+os.environ |= {"SELFSEG_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+from big_image import learn, make_image
+
+
+def seconds_of(model: object, path: Path, out: Path, cluster: object, memory: int) -> float:
+    from selfseg.pipeline.large import predict_large
+    from selfseg.read.lazy import open_lazy
+
+    begun = time.perf_counter()
+    with open_lazy(path, "YX") as image:
+        predict_large(model, image, out, memory, executor=cluster)
+    return time.perf_counter() - begun
+
+
+def main() -> None:
+    import selfseg
+    from selfseg.core.memory import parse_bytes
+    from selfseg.pipeline.dask_cluster import DaskCluster
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("-o", "--out", type=Path)
+    parser.add_argument("--side", type=int, default=2816)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--memory", default="1GB", help="of each process")
+    args = parser.parse_args()
+    rows: list[dict] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for side in (512, args.side):
+            make_image(folder / f"{side}.zarr", side)
+        learn(folder, folder / "512.zarr")
+        model, memory = selfseg.load(folder / "model"), parse_bytes(args.memory)
+        counts = (1, args.processes)
+        clusters = {n: DaskCluster(f"local:{n}") for n in counts}
+        for n, cluster in clusters.items():
+            with cluster:
+                for _ in range(2):
+                    seconds_of(model, folder / "512.zarr", folder / "warm", cluster, memory)
+                for number in range(args.rounds):
+                    out = folder / f"out-{n}-{number}"
+                    taken = seconds_of(model, folder / f"{args.side}.zarr", out, cluster, memory)
+                    rows.append({"processes": n, "seconds": taken, "load": os.getloadavg()[0]})
+                    print(f"{n} process(es)   {taken:7.1f} s   load {rows[-1]['load']:.1f}", flush=True)
+    best = {n: min(row["seconds"] for row in rows if row["processes"] == n) for n in counts}
+    print(
+        f"{args.side} x {args.side}: {best[1]:.1f} s, {best[args.processes]:.1f} s: {best[1] / best[args.processes]:.2f}x"
+    )
+    facts = {"machine": platform.machine(), "cores": len(os.sched_getaffinity(0)), "side": args.side, "rows": rows}
+    facts |= {"memory": args.memory, "faster": best[1] / best[args.processes]}
+    facts["commit"] = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
+    ).stdout.strip()
+    if args.out:
+        args.out.write_text(json.dumps(facts, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
