@@ -216,16 +216,17 @@ def test_a_watershed_of_a_large_image_is_refused_at_once(model, image, tmp_path)
     assert not (tmp_path / "o" / "labels").exists()  # said before the work, not after
 
 
-def test_a_crf_in_parts_is_near_that_of_the_whole(image, tmp_path, monkeypatch):
-    monkeypatch.setattr(block_plan, "SMALLEST_TILE", 112**2)
-    refine = "crf=space:8,iterations:3"
+def test_a_crf_in_parts_is_near_that_of_the_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(block_plan, "SMALLEST_TILE", 72**2)
+    refine = "crf=space:5,iterations:2"
     model = Segmenter("feature_clustering", prepare="range", options=QUICK, refine=refine).fit(blobs(90, 80))
-    watcher = KilledAfter()
+    data = blobs(120, 70, seed=5)
+    image, watcher = _stored(tmp_path / "photo.zarr", data, "YXC"), KilledAfter()
     result = predict_large(model, image, tmp_path / "out", memory=1, progress=watcher)
-    assert len(watcher.seen) > 4
-    whole = model.predict(blobs(200, 170, seed=5))
+    assert len(watcher.seen) > 3
+    whole = model.predict(data)
     assert (result.labels[:] == whole.labels).mean() > 0.99
-    plain = Segmenter.predict(model.set_params(refine=None), blobs(200, 170, seed=5))
+    plain = Segmenter.predict(model.set_params(refine=None), data)
     assert (whole.labels != plain.labels).mean() > 2 * (result.labels[:] != whole.labels).mean()
     # goes on with the same bytes, and not with those of another refinement
     model.set_params(refine=refine)
