@@ -190,11 +190,12 @@ def test_predict_takes_large_images_in_parts_and_the_rest_as_ever(model, image, 
     assert "photo" in (out / "report.html").read_text()
 
 
-def test_objects_of_a_large_image_are_those_of_the_whole(model, image, tmp_path):
+@pytest.mark.parametrize("kind", ["components", "watershed"])
+def test_objects_of_a_large_image_are_those_of_the_whole(model, image, tmp_path, kind):
     data = blobs(200, 170, seed=5)
-    options = ObjectOptions("components", of=tuple(item.id for item in model.table_.classes), min_size=3)
+    options = ObjectOptions(kind, of=tuple(item.id for item in model.table_.classes), min_size=3)
     assert predict(model, tmp_path / "photo.zarr", tmp_path / "parts", axes="YXC", memory=1, instances=options) == []
-    whole = model.predict(data).instances("components", of=options.of, min_size=3)
+    whole = model.predict(data).instances(kind, of=options.of, min_size=3)
     with (tmp_path / "parts" / "instances.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(whole)
@@ -208,11 +209,11 @@ def test_objects_of_a_large_image_are_those_of_the_whole(model, image, tmp_path)
     np.testing.assert_array_equal(numbers > 0, whole.labels > 0)
 
 
-def test_a_watershed_of_a_large_image_is_refused_at_once(model, image, tmp_path):
-    ((_, message),) = predict(
-        model, tmp_path / "photo.zarr", tmp_path / "o", axes="YXC", memory=1, instances=ObjectOptions("watershed")
-    )
-    assert "--instances components" in message
+def test_objects_of_a_series_are_refused_at_once(model, tmp_path):
+    _stored(tmp_path / "t.zarr", np.stack([blobs(50, 40)] * 2), "TYXC")
+    how = {"axes": "TYXC", "memory": 1, "instances": ObjectOptions("watershed")}
+    ((_, message),) = predict(model, tmp_path / "t.zarr", tmp_path / "o", **how)
+    assert "one by one" in message
     assert not (tmp_path / "o" / "labels").exists()  # said before the work, not after
 
 
