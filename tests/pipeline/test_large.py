@@ -167,6 +167,23 @@ def test_series_and_volumes(tmp_path):
     np.testing.assert_array_equal(result.labels[:], model.predict(volume).labels)
 
 
+def test_a_2d_model_takes_a_volume_slice_by_slice(model, tmp_path):
+    volume = np.stack([blobs(70, 60, seed=i) for i in range(5)])
+    _stored(tmp_path / "v.zarr", volume, "ZYXC")
+    assert predict(model, tmp_path / "v.zarr", tmp_path / "parts", axes="ZYXC", memory=1) == []
+    found = read_image(tmp_path / "parts" / "labels" / "v.zarr")
+    assert found.axes == "ZYX"
+    for number, plane in enumerate(found.data):
+        np.testing.assert_array_equal(plane, model.predict(volume[number]).labels)
+    with pytest.raises(Killed):
+        predict_large(model, open_lazy(tmp_path / "v.zarr", "ZYXC"), tmp_path / "k", memory=1, progress=KilledAfter(7))
+    predict_large(model, open_lazy(tmp_path / "v.zarr", "ZYXC", "v"), tmp_path / "k", memory=1)
+    assert _digest(tmp_path / "k" / "labels") == _digest(tmp_path / "parts" / "labels")
+    for how in ({"slices": "all"}, {"tree": True}):
+        ((_, message),) = predict(model, tmp_path / "v.zarr", tmp_path / "o", axes="ZYXC", memory=1, **how)
+        assert "--slices z" in message
+
+
 def test_pixels_without_data_are_ignored(tmp_path):
     data = blobs(80, 70, channels=1)[..., 0].astype(np.float32)
     model = Segmenter("feature_clustering", prepare="minmax", options=QUICK).fit(data)
@@ -288,7 +305,7 @@ def test_the_picture_of_a_large_image_takes_little_memory(model, tmp_path):
     labels = zarr.create_array(tmp_path / "labels.zarr", **empty)
     tracemalloc.start()
     try:
-        shown = large._preview(model, windowed, labels, "YX", 0.0)
+        shown = large._preview(model, windowed, labels, ("YX", None, 0), 0.0)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

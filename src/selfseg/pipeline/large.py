@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,14 +78,12 @@ def open_if_large(model: Segmenter, source: Source, axes: str | None, memory: in
     image = open_in_parts(source, axes)
     if image is None:
         return None
-    if model.segmenting().cuts(image):
-        image.close()
-        return None  # a slice is in memory at a time
     n_pixels = math.prod(image.data.shape) // image.n_channels
     clusters, itemsize = model.method_.n_classes, image.data.dtype.itemsize
     # probabilities of clusters and of classes; the image, on its way through the preparation, and prepared
     per_pixel = 4 * (clusters + len(model.table_)) + image.n_channels * (itemsize + 8 + 4)
-    if n_pixels * per_pixel <= memory_budget(memory):
+    series_of_volumes = model.segmenting().cuts(image) and "T" in image.axes
+    if n_pixels * per_pixel <= memory_budget(memory) or series_of_volumes:
         image.close()
         return None
     return image
@@ -112,7 +109,8 @@ def predict_large(
     model
         A fitted model.
     image
-        The image, opened by `read.lazy.open_lazy`; a series is predicted frame by frame.
+        The image, opened by `read.lazy.open_lazy`; a series is predicted frame by frame, a volume with a 2D model slice by slice
+        along z.
     out
         The folder.
     memory
@@ -139,35 +137,41 @@ def predict_large(
     begun = time.monotonic()
     path = Path(out) / "labels" / f"{image.name}.zarr"
     axes = image.axes.replace("C", "")
-    frames = list(_frames(model, image))
-    log, plan = begin_blocks(model, frames[0][1], path, memory)
-    shape = tuple(n for n, letter in zip(image.data.shape, image.axes, strict=True) if letter != "C")
-    sides = iter(min(CHUNK[len(plan.blocks.shape)], n) for n in image.spatial_shape)
-    chunks = tuple(1 if letter == "T" else next(sides) for letter in axes)
-    kind = np.min_scalar_type(max(item.id for item in model.table_.classes))
-    where = (path, shape, kind, chunks, axes, image.spacing, image.unit, model.table_)
-    labels = open_label_zarr(*where, fresh=not log.done)
-    grid = plan.blocks
-    for number, (frame, windowed) in enumerate(frames):
+    stack = "Z" if model.segmenting().cuts(image) else "T" if "T" in axes else None
+    first = _frame(model, image, stack, 0)
+    log, plan = begin_blocks(model, image, first, path, memory)
+    labels = _open_labels(model, image, path, stack, fresh=not log.done)
+    grid, n_frames = plan.blocks, 1 if stack is None else image.data.shape[image.axes.index(stack)]
+    for number in range(n_frames):
+        if log.done.issuperset(range(number * len(grid), (number + 1) * len(grid))):
+            continue
+        windowed = first if number == 0 else _frame(model, image, stack, number)
         tiles = TileWise(model.method_, _reader(windowed), plan.tiles, kept_bytes=memory_budget(memory) // 2)
         width = _colours(windowed) if refinements else None
         label = _Labeller(model, windowed, tiles, refinements, halo, width)
-        write = _Writer(path, labels, axes, frame)
+        write = _Writer(path, labels, axes, stack, number)
         predict_blocks(grid, label, write, log, progress or Silent(), number * len(grid), memory)
-    areas = _areas(model, image, labels, grid, axes, len(frames))
+    areas = _areas(model, image, labels, grid, axes, stack, n_frames)
     seconds = time.monotonic() - begun
-    preview = _preview(model, frames[0][1], labels, axes, seconds)
+    shown = n_frames // 2 if stack == "Z" else 0
+    preview = _preview(model, _frame(model, image, stack, shown), labels, (axes, stack, shown), seconds)
     log.close()
     return LargeResult(image, path, labels, areas, preview, seconds)
 
 
-def _frames(model: Segmenter, image: LazyImage) -> Iterator[tuple[int | None, Windowed]]:
-    """Yield each time point with its preparation; None for an image without T."""
-    if "T" not in image.axes:
-        yield None, prepare_windowed(model.preparation_, image)
-        return
-    for frame in range(image.data.shape[image.axes.index("T")]):
-        yield frame, prepare_windowed(model.preparation_, image, {"T": frame})
+def _frame(model: Segmenter, image: LazyImage, stack: str | None, number: int) -> Windowed:
+    """Return a place along the axis `stack`, prepared; the image itself if it is None."""
+    return prepare_windowed(model.preparation_, image if stack is None else image.at(stack, number))
+
+
+def _open_labels(model: Segmenter, image: LazyImage, path: Path, stack: str | None, fresh: bool) -> Any:
+    sizes = dict(zip(image.axes, image.data.shape, strict=True))
+    axes = image.axes.replace("C", "")
+    chunk = CHUNK[len(image.spatial_shape) - (stack == "Z")]
+    chunks = tuple(1 if letter == stack else min(chunk, sizes[letter]) for letter in axes)
+    kind = np.min_scalar_type(max(item.id for item in model.table_.classes))
+    shape = tuple(sizes[letter] for letter in axes)
+    return open_label_zarr(path, shape, kind, chunks, axes, image.spacing, image.unit, model.table_, fresh)
 
 
 def _reader(windowed: Windowed) -> Any:
@@ -228,44 +232,48 @@ class _Writer:
     path: Path
     labels: Any
     axes: str
-    frame: int | None
+    stack: str | None
+    number: int
 
     def __call__(self, region: Region, values: NDArray[np.integer]) -> None:
-        times = [i for i, letter in enumerate(self.axes) if letter == "T"]
         with storing(self.path):
-            self.labels[_place(self.axes, region, self.frame)] = np.expand_dims(values, times)
+            place = _place(self.axes, self.stack, self.number, region)
+            self.labels[place] = values.reshape([part.stop - part.start for part in place])
 
 
-def _place(axes: str, region: Region, frame: int | None) -> tuple[slice, ...]:
-    """Return where a region of the spatial axes lies in an array with the axes `axes`."""
+def _place(axes: str, stack: str | None, number: int, region: Region) -> tuple[slice, ...]:
+    """Return where a region of a frame lies in an array with the axes `axes`."""
     spatial = iter(region)
-    return tuple(slice(frame, frame + 1) if letter == "T" and frame is not None else next(spatial) for letter in axes)
+    return tuple(slice(number, number + 1) if letter == stack else next(spatial) for letter in axes)
 
 
-def _areas(model: Segmenter, image: LazyImage, labels: Any, grid: Grid, axes: str, n_frames: int) -> list[ClassArea]:
+def _areas(
+    model: Segmenter, image: LazyImage, labels: Any, grid: Grid, axes: str, stack: str | None, n_frames: int
+) -> list[ClassArea]:
     counts = np.zeros(1 + max(item.id for item in model.table_.classes), np.int64)
-    for frame in range(n_frames):
+    for number in range(n_frames):
         for place in grid.places():
-            part = np.asarray(labels[_place(axes, grid.tile(place).core, frame if "T" in axes else None)])
+            part = np.asarray(labels[_place(axes, stack, number, grid.tile(place).core)])
             counts += np.bincount(part.ravel(), minlength=len(counts))
     return count_areas(image.name, counts, model.table_, image.spacing, image.unit)
 
 
-def _preview(model: Segmenter, windowed: Windowed, labels: Any, axes: str, seconds: float) -> Result:
+def _preview(
+    model: Segmenter, windowed: Windowed, labels: Any, where: tuple[str, str | None, int], seconds: float
+) -> Result:
     """Return every n-th row and column of the image and of its labels, read band by band."""
     image = windowed.image
     *depth, height, width = image.spatial_shape
     step = max(1, -(-max(height, width) // PREVIEW_SIDE))
     middle = [slice(n // 2, n // 2 + 1) for n in depth]
     band = max(step, CHUNK[2] // step * step)
-    frame = 0 if "T" in axes else None
     pictures, ids = [], []
     for top in range(0, height, band):
         region = (*middle, slice(top, min(top + band, height)), slice(0, width))
         window = windowed.window(region)
         # copies: a view of every n-th pixel would keep all of them in memory
         pictures.append(window.channels_last().reshape(-1, width, image.n_channels)[::step, ::step].copy())
-        ids.append(np.asarray(labels[_place(axes, region, frame)]).reshape(-1, width)[::step, ::step].copy())
+        ids.append(np.asarray(labels[_place(*where, region)]).reshape(-1, width)[::step, ::step].copy())
     spacing = tuple(size * step for size in image.spacing[-2:])
     small = Image(np.concatenate(pictures), "YXC", spacing, image.unit, image.channels, image.name, image.source)
     shown = np.concatenate(ids)
