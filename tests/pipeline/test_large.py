@@ -169,6 +169,23 @@ def test_series_and_volumes(tmp_path):
     np.testing.assert_array_equal(result.labels[:], model.predict(volume).labels)
 
 
+def test_a_2d_model_takes_a_volume_slice_by_slice(model, tmp_path):
+    volume = np.stack([blobs(70, 60, seed=i) for i in range(5)])
+    _stored(tmp_path / "v.zarr", volume, "ZYXC")
+    assert predict(model, tmp_path / "v.zarr", tmp_path / "parts", axes="ZYXC", memory=1) == []
+    found = read_image(tmp_path / "parts" / "labels" / "v.zarr")
+    assert found.axes == "ZYX"
+    for number, plane in enumerate(found.data):
+        np.testing.assert_array_equal(plane, model.predict(volume[number]).labels)
+    with pytest.raises(Killed):
+        predict_large(model, open_lazy(tmp_path / "v.zarr", "ZYXC"), tmp_path / "k", memory=1, progress=KilledAfter(7))
+    predict_large(model, open_lazy(tmp_path / "v.zarr", "ZYXC", "v"), tmp_path / "k", memory=1)
+    assert _digest(tmp_path / "k" / "labels") == _digest(tmp_path / "parts" / "labels")
+    for how in ({"slices": "all"}, {"tree": True}):
+        ((_, message),) = predict(model, tmp_path / "v.zarr", tmp_path / "o", axes="ZYXC", memory=1, **how)
+        assert "--slices z" in message
+
+
 def test_pixels_without_data_are_ignored(tmp_path):
     data = blobs(80, 70, channels=1)[..., 0].astype(np.float32)
     model = Segmenter("feature_clustering", prepare="minmax", options=QUICK).fit(data)
@@ -192,11 +209,12 @@ def test_predict_takes_large_images_in_parts_and_the_rest_as_ever(model, image, 
     assert "photo" in (out / "report.html").read_text()
 
 
-def test_objects_of_a_large_image_are_those_of_the_whole(model, image, tmp_path):
+@pytest.mark.parametrize("kind", ["components", "watershed"])
+def test_objects_of_a_large_image_are_those_of_the_whole(model, image, tmp_path, kind):
     data = blobs(200, 170, seed=5)
-    options = ObjectOptions("components", of=tuple(item.id for item in model.table_.classes), min_size=3)
+    options = ObjectOptions(kind, of=tuple(item.id for item in model.table_.classes), min_size=3)
     assert predict(model, tmp_path / "photo.zarr", tmp_path / "parts", axes="YXC", memory=1, instances=options) == []
-    whole = model.predict(data).instances("components", of=options.of, min_size=3)
+    whole = model.predict(data).instances(kind, of=options.of, min_size=3)
     with (tmp_path / "parts" / "instances.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(whole)
@@ -210,24 +228,25 @@ def test_objects_of_a_large_image_are_those_of_the_whole(model, image, tmp_path)
     np.testing.assert_array_equal(numbers > 0, whole.labels > 0)
 
 
-def test_a_watershed_of_a_large_image_is_refused_at_once(model, image, tmp_path):
-    ((_, message),) = predict(
-        model, tmp_path / "photo.zarr", tmp_path / "o", axes="YXC", memory=1, instances=ObjectOptions("watershed")
-    )
-    assert "--instances components" in message
+def test_objects_of_a_series_are_refused_at_once(model, tmp_path):
+    _stored(tmp_path / "t.zarr", np.stack([blobs(50, 40)] * 2), "TYXC")
+    how = {"axes": "TYXC", "memory": 1, "instances": ObjectOptions("watershed")}
+    ((_, message),) = predict(model, tmp_path / "t.zarr", tmp_path / "o", **how)
+    assert "one by one" in message
     assert not (tmp_path / "o" / "labels").exists()  # said before the work, not after
 
 
-def test_a_crf_in_parts_is_near_that_of_the_whole(image, tmp_path, monkeypatch):
-    monkeypatch.setattr(block_plan, "SMALLEST_TILE", 112**2)
-    refine = "crf=space:8,iterations:3"
+def test_a_crf_in_parts_is_near_that_of_the_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(block_plan, "SMALLEST_TILE", 72**2)
+    refine = "crf=space:5,iterations:2"
     model = Segmenter("feature_clustering", prepare="range", options=QUICK, refine=refine).fit(blobs(90, 80))
-    watcher = KilledAfter()
+    data = blobs(120, 70, seed=5)
+    image, watcher = _stored(tmp_path / "photo.zarr", data, "YXC"), KilledAfter()
     result = predict_large(model, image, tmp_path / "out", memory=1, progress=watcher)
-    assert len(watcher.seen) > 4
-    whole = model.predict(blobs(200, 170, seed=5))
+    assert len(watcher.seen) > 3
+    whole = model.predict(data)
     assert (result.labels[:] == whole.labels).mean() > 0.99
-    plain = Segmenter.predict(model.set_params(refine=None), blobs(200, 170, seed=5))
+    plain = Segmenter.predict(model.set_params(refine=None), data)
     assert (whole.labels != plain.labels).mean() > 2 * (result.labels[:] != whole.labels).mean()
     # goes on with the same bytes, and not with those of another refinement
     model.set_params(refine=refine)
@@ -288,7 +307,7 @@ def test_the_picture_of_a_large_image_takes_little_memory(model, tmp_path):
     labels = zarr.create_array(tmp_path / "labels.zarr", **empty)
     tracemalloc.start()
     try:
-        shown = large._preview(model, windowed, labels, "YX", 0.0)
+        shown = large._preview(model, windowed, labels, ("YX", None, 0), 0.0)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfseg.core.errors import InputError, UsageError
-from selfseg.read import read_image
+from selfseg.core.image import Image
+from selfseg.read import Source, read_image
 from selfseg.read._lazy_array import LazyArray
+from selfseg.read.frames import StackFrames
 from selfseg.read.lazy import open_lazy
 
 RNG = np.random.default_rng(0)
@@ -241,3 +243,31 @@ def test_packed_volumes_are_read_whole_and_checked(tmp_path):
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()))[:-3])
     with pytest.raises(InputError, match="damaged"):
         open_lazy(path)
+
+
+@pytest.mark.parametrize("axis", ["T", "Z", "Y", "X"])
+def test_planes_of_an_image_in_its_file_are_those_in_memory(tmp_path, axis):
+    data = np.random.default_rng(0).integers(0, 200, (3, 4, 5, 6, 2)).astype(np.uint16)
+    np.save(tmp_path / "a.npy", data)
+    lazy, whole = StackFrames(open_lazy(tmp_path / "a.npy", "TZYXC"), axis), StackFrames(Image(data, "TZYXC"), axis)
+    assert lazy.n_frames == whole.n_frames
+    for number in range(lazy.n_frames):
+        a, b = lazy.frame(number), whole.frame(number)
+        assert (a.axes, a.spacing) == (b.axes, b.spacing)
+        np.testing.assert_array_equal(a.data, b.data)
+    assert lazy.fingerprint() == Source("a", tmp_path / "a.npy").fingerprint()
+
+
+def test_one_place_of_a_lazy_image_reads_nothing_else(tmp_path):
+    data = np.random.default_rng(0).random((4, 5, 6, 3)).astype(np.float32)
+    data[2, 1, 1] = np.nan
+    np.save(tmp_path / "a.npy", data)
+    image = open_lazy(tmp_path / "a.npy", "ZYXC")
+    plane = image.at("Z", 2)
+    assert (plane.axes, plane.spacing, plane.data.shape) == ("YXC", (1.0, 1.0), (5, 6, 3))
+    found = plane.window(Y=slice(0, 4), X=slice(1, 3))
+    np.testing.assert_array_equal(found.data, data[2, 0:4, 1:3])
+    assert not found.valid[1, 0]
+    for axis, number in (("Z", 4), ("Z", -1), ("T", 0), ("Y", 0)):
+        with pytest.raises(UsageError, match="T or Z"):
+            image.at(axis, number)

@@ -78,21 +78,24 @@ def _plan(model: Segmenter, windowed: Windowed, memory: int | None) -> Plan:
     return Plan(tiles, make_grid(shape, refining_halo(refinements, image), most, chunk))
 
 
-def begin_blocks(model: Segmenter, windowed: Windowed, path: Path, memory: int | None) -> tuple[BlockLog, Plan]:
+def begin_blocks(
+    model: Segmenter, image: LazyImage, windowed: Windowed, path: Path, memory: int | None
+) -> tuple[BlockLog, Plan]:
     """Return the log of the blocks, gone on with if it is of the same work, and the plan that it counts in.
 
     Parameters
     ----------
     model
         A fitted model.
+    image
+        The image.
     windowed
-        The image, prepared; the first time point of a series.
+        It, prepared; the first time point of a series, or the first slice where slices are predicted.
     path
         The zarr folder of the labels; the log is beside it.
     memory
         Most that this process may take, in bytes; None = by what is free.
     """
-    image = windowed.image
     work = {
         "selfseg": selfseg_version(),
         "model": _model_digest(model),

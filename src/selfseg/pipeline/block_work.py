@@ -1,6 +1,6 @@
 """The blocks of an image larger than memory as work: for this process, or for others that open the same files themselves."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from selfseg.predict.tiles import Region
 from selfseg.predict.tilewise import TileWise
 from selfseg.read.lazy import open_lazy
 from selfseg.refine.decide import class_probabilities, decide
-from selfseg.sample.windowed import Windowed
+from selfseg.sample.windowed import Change, Scaled, Windowed
 
 
 @dataclass(frozen=True)
@@ -28,22 +28,23 @@ class Target:
     ----------
     path
         The zarr folder.
-    axes
-        Axes of its array.
-    frame
-        Place along T; None = there is none.
+    image_axes
+        Axes of the image in its file; those of the labels are the same, without C.
+    stack
+        The axis along which frames are predicted one by one: T, or Z where a 2D model cuts a volume. None = there is none.
+    number
+        Place along it.
     """
 
     path: Path
-    axes: str
-    frame: int | None = None
+    image_axes: str
+    stack: str | None = None
+    number: int = 0
 
     def place(self, region: Region) -> tuple[slice, ...]:
         """Return where a region of the spatial axes lies in the array."""
-        spatial, frame = iter(region), self.frame
-        return tuple(
-            slice(frame, frame + 1) if letter == "T" and frame is not None else next(spatial) for letter in self.axes
-        )
+        spatial, here = iter(region), slice(self.number, self.number + 1)
+        return tuple(here if letter == self.stack else next(spatial) for letter in self.image_axes.replace("C", ""))
 
     def write(self, labels: Any, region: Region, values: NDArray[np.integer]) -> None:
         """Store the labels ``[*region]`` of a region.
@@ -53,9 +54,9 @@ class Target:
         OutputError
             If the disk is full or the folder may not be written.
         """
-        times = [i for i, letter in enumerate(self.axes) if letter == "T"]
+        place = self.place(region)
         with storing(self.path):
-            labels[self.place(region)] = np.expand_dims(values, times)
+            labels[place] = values.reshape([part.stop - part.start for part in place])
 
 
 @dataclass
@@ -122,10 +123,9 @@ class BlockWork:
             networks=getattr(config, "networks", None) or None,
             device=self.model.device,
             image=Path(image.source).absolute(),
-            axes=image.axes,
-            windowed=(self.windowed.steps, dict(self.windowed.at or {})),
+            steps=self.windowed.steps,
             plan=self.plan,
-            target=Target(self.target.path.absolute(), self.target.axes, self.target.frame),
+            target=replace(self.target, path=self.target.path.absolute()),
             kept_bytes=self.kept_bytes,
             first=self.first,
             refining=self.refining,
@@ -141,8 +141,7 @@ class BlockOrder:
     networks: str | None
     device: str
     image: Path
-    axes: str
-    windowed: tuple[Any, dict[str, int]]
+    steps: tuple[Scaled | Change, ...]
     plan: Plan
     target: Target
     kept_bytes: int
@@ -161,7 +160,7 @@ class BlockOrder:
             fix = "install the same version everywhere"
             raise ModelError(explain("selfseg", expected=self.version, got=selfseg_version(), fix=fix))
         model = Segmenter.load(self.model, self.device, self.networks)
-        steps, at = self.windowed
-        windowed = Windowed(open_lazy(self.image, self.axes), steps, at or None)
-        labels = known_label_zarr(self.target.path)
-        return BlockWork(model, windowed, self.plan, self.target, labels, self.kept_bytes, self.first, self.refining)
+        target, image = self.target, open_lazy(self.image, self.target.image_axes)
+        image = image if target.stack is None else image.at(target.stack, target.number)
+        windowed, labels = Windowed(image, self.steps), known_label_zarr(target.path)
+        return BlockWork(model, windowed, self.plan, target, labels, self.kept_bytes, self.first, self.refining)

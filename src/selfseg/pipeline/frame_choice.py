@@ -13,6 +13,7 @@ from selfseg.core.progress import Progress
 from selfseg.pipeline.training_set import Failure
 from selfseg.read import Source
 from selfseg.read.frames import FolderFrames, FrameSource, StackFrames, is_video
+from selfseg.read.lazy import LazyImage, open_in_parts
 from selfseg.sample.choose import MOST, most_different
 
 DEFAULT_FRAMES = 4
@@ -158,14 +159,14 @@ def _openers(
 def _image_sequences(
     source: Source, choice: FrameChoice, axes: str | None, progress: Progress
 ) -> Iterator[FrameSource]:
-    image = source.read(axes)
+    image = open_in_parts(source, axes) or source.read(axes)
     if choice.slices is None and "T" in image.axes:
         yield StackFrames(image, "T")
     else:
         yield from slice_sequences(image, choice.slices, progress)
 
 
-def slice_sequences(image: Image, slices: str | None, progress: Progress) -> Iterator[StackFrames]:
+def slice_sequences(image: Image | LazyImage, slices: str | None, progress: Progress) -> Iterator[StackFrames]:
     """Yield the slices of a volume along the axes asked for; z where nothing is said.
 
     Raises

@@ -1,8 +1,8 @@
 """Images larger than memory: predicted block by block, from the file that they are in into a zarr of labels; restartable."""
 
+import itertools
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,14 +81,12 @@ def open_if_large(
     image = open_in_parts(source, axes)
     if image is None:
         return None
-    if model.segmenting().cuts(image):
-        image.close()
-        return None  # a slice is in memory at a time
     n_pixels = math.prod(image.data.shape) // image.n_channels
     clusters, itemsize = model.method_.n_classes, image.data.dtype.itemsize
     # probabilities of clusters and of classes; the image, on its way through the preparation, and prepared
     per_pixel = 4 * (clusters + len(model.table_)) + image.n_channels * (itemsize + 8 + 4)
-    if not wanted and n_pixels * per_pixel <= memory_budget(memory):
+    series_of_volumes = model.segmenting().cuts(image) and "T" in image.axes
+    if series_of_volumes or (not wanted and n_pixels * per_pixel <= memory_budget(memory)):
         image.close()
         return None
     return image
@@ -115,7 +113,8 @@ def predict_large(
     model
         A fitted model.
     image
-        The image, opened by `read.lazy.open_lazy`; a series is predicted frame by frame.
+        The image, opened by `read.lazy.open_lazy`; a series is predicted frame by frame, a volume with a 2D model slice by slice
+        along z.
     out
         The folder.
     memory
@@ -143,34 +142,40 @@ def predict_large(
     begun, executor = time.monotonic(), executor or Serial()
     memory = executor.memory(memory)
     path = Path(out) / "labels" / f"{image.name}.zarr"
-    axes = image.axes.replace("C", "")
-    frames = list(_frames(model, image))
-    log, plan = begin_blocks(model, frames[0][1], path, memory)
-    shape = tuple(n for n, letter in zip(image.data.shape, image.axes, strict=True) if letter != "C")
-    sides = iter(min(CHUNK[len(plan.blocks.shape)], n) for n in image.spatial_shape)
-    chunks = tuple(1 if letter == "T" else next(sides) for letter in axes)
-    kind = np.min_scalar_type(max(item.id for item in model.table_.classes))
-    where = (path, shape, kind, chunks, axes, image.spacing, image.unit, model.table_)
-    labels = open_label_zarr(*where, fresh=not log.done)
-    grid, targets = plan.blocks, [Target(path, axes, frame) for frame, _ in frames]
-    for number, ((_, windowed), target) in enumerate(zip(frames, targets, strict=True)):
-        first, refining = number * len(grid), measure_refining(model, windowed)
-        work = BlockWork(model, windowed, plan, target, labels, memory_budget(memory) // 2, first, refining)
+    stack = "Z" if model.segmenting().cuts(image) else "T" if "T" in image.axes else None
+    frame = _frame(model, image, stack, 0)
+    log, plan = begin_blocks(model, image, frame, path, memory)
+    labels = _open_labels(model, image, path, stack, fresh=not log.done)
+    grid, n_frames = plan.blocks, 1 if stack is None else image.data.shape[image.axes.index(stack)]
+    targets = [Target(path, image.axes, stack, number) for number in range(n_frames)]
+    for first, target in zip(itertools.count(0, len(grid)), targets, strict=False):
+        if log.done.issuperset(range(first, first + len(grid))):
+            continue
+        windowed = frame if target.number == 0 else _frame(model, image, stack, target.number)
+        refining, kept = measure_refining(model, windowed), memory_budget(memory) // 2
+        work = BlockWork(model, windowed, plan, target, labels, kept, first, refining)
         predict_blocks(grid, work, executor, log, progress or Silent(), first, memory)
     areas = _areas(model, image, labels, grid, targets)
     seconds = time.monotonic() - begun
-    preview = _preview(model, frames[0][1], labels, targets[0], seconds)
+    shown = targets[n_frames // 2 if stack == "Z" else 0]
+    preview = _preview(model, _frame(model, image, stack, shown.number), labels, shown, seconds)
     log.close()
     return LargeResult(image, path, labels, areas, preview, seconds)
 
 
-def _frames(model: Segmenter, image: LazyImage) -> Iterator[tuple[int | None, Windowed]]:
-    """Yield each time point with its preparation; None for an image without T."""
-    if "T" not in image.axes:
-        yield None, prepare_windowed(model.preparation_, image)
-        return
-    for frame in range(image.data.shape[image.axes.index("T")]):
-        yield frame, prepare_windowed(model.preparation_, image, {"T": frame})
+def _frame(model: Segmenter, image: LazyImage, stack: str | None, number: int) -> Windowed:
+    """Return a place along the axis `stack`, prepared; the image itself if it is None."""
+    return prepare_windowed(model.preparation_, image if stack is None else image.at(stack, number))
+
+
+def _open_labels(model: Segmenter, image: LazyImage, path: Path, stack: str | None, fresh: bool) -> Any:
+    sizes = dict(zip(image.axes, image.data.shape, strict=True))
+    axes = image.axes.replace("C", "")
+    chunk = CHUNK[len(image.spatial_shape) - (stack == "Z")]
+    chunks = tuple(1 if letter == stack else min(chunk, sizes[letter]) for letter in axes)
+    kind = np.min_scalar_type(max(item.id for item in model.table_.classes))
+    shape = tuple(sizes[letter] for letter in axes)
+    return open_label_zarr(path, shape, kind, chunks, axes, image.spacing, image.unit, model.table_, fresh)
 
 
 def _areas(model: Segmenter, image: LazyImage, labels: Any, grid: Grid, targets: list[Target]) -> list[ClassArea]:

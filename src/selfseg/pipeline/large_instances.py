@@ -1,5 +1,6 @@
-"""Objects of an image larger than memory: components over its blocks, numbered into a zarr and measured."""
+"""Objects of an image larger than memory: connected over its blocks, cut at their necks, numbered into a zarr and measured."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from selfseg.measure.objects import ObjectSums
 from selfseg.pipeline.instances import ObjectOptions, channel_names, describe_objects
 from selfseg.pipeline.large import LargeResult
 from selfseg.pipeline.run_folder import INSTANCES
-from selfseg.predict.tiles import make_grid
+from selfseg.predict.tiles import Grid, make_grid
 from selfseg.read.lazy import LazyImage
+from selfseg.refine.cut_blocks import LARGEST_PART, cut_parts
 from selfseg.refine.link_blocks import link_components
 
 BLOCK = 2**22
@@ -26,17 +28,19 @@ def check_large_objects(image: LazyImage, options: ObjectOptions) -> None:
     Raises
     ------
     UsageError
-        If they are asked for in another way than by components, or the image is a series.
+        If the image is a series.
     """
-    if options.kind != "components" or "T" in image.axes:
-        fix = "use --instances components, and give the frames of a series one by one"
-        got = f"{options.kind} of an image with axes {image.axes}"
-        expected = "components of an image or volume that is predicted in parts"
+    if "T" in image.axes:
+        fix = "give the frames of a series one by one"
+        got = f"an image with axes {image.axes}"
+        expected = "objects of an image or volume that is predicted in parts"
         raise UsageError(explain(image.source, expected=expected, got=got, fix=fix))
 
 
 def large_instances(result: LargeResult, out: Path, options: ObjectOptions, progress: Progress) -> dict[str, Any]:
-    """Number the components of a large image into ``OUT/instances/NAME.zarr``, and return their measures.
+    """Number the objects of a large image into ``OUT/instances/NAME.zarr``, and return their measures.
+
+    They are those of the whole image at once (`refine.link_blocks`, `refine.cut_blocks`).
 
     Parameters
     ----------
@@ -45,7 +49,7 @@ def large_instances(result: LargeResult, out: Path, options: ObjectOptions, prog
     out
         The folder.
     options
-        Which classes, and how small objects may be. `kind` must be ``components``: a watershed needs the whole object.
+        Which classes, how they are cut, and how small objects may be.
     progress
         Who watches, in visits of blocks.
 
@@ -68,14 +72,13 @@ def large_instances(result: LargeResult, out: Path, options: ObjectOptions, prog
     where = (out / INSTANCES / f"{image.name}.zarr", labels.shape, np.uint32, labels.chunks, axes)
     numbers = open_label_zarr(*where, image.spacing, image.unit)
     grid = make_grid(labels.shape, 0, BLOCK, max(labels.chunks))
-    progress.start("objects", 3 * len(grid))
+    with storing(where[0]):
+        found = _number(labels, numbers, grid.sides, result, options, progress)
+    progress.start("measuring objects", len(grid))
     try:
-        with storing(where[0]):
-            how = (options.classes(table), options.min_size, lambda done: progress.update(done, {}))
-            found = link_components(labels, numbers, grid.sides, *how)
         sums = ObjectSums(labels.shape, found, image.spacing, axes)
         kinds = np.zeros(found + 1, np.int64)
-        for done, place in enumerate(grid.places(), 2 * len(grid) + 1):
+        for done, place in enumerate(grid.places(), 1):
             core = grid.tile(place).core
             part = np.asarray(numbers[core])
             window = image.window(**dict(zip(axes, core, strict=True)))
@@ -89,3 +92,29 @@ def large_instances(result: LargeResult, out: Path, options: ObjectOptions, prog
     finally:
         progress.finish()
     return describe_objects(result.preview.image, sums.columns(), kinds[1:], table, len(axes))
+
+
+def _number(
+    labels: Any, numbers: Any, sides: Sequence[int], result: LargeResult, options: ObjectOptions, progress: Progress
+) -> int:
+    """Write the numbers of the objects, and return how many there are."""
+    classes, cuts = options.classes(result.preview.table), options.kind == "watershed"
+    n_blocks = len(Grid(labels.shape, tuple(sides), 0))
+    progress.start("connected parts", 2 * n_blocks)
+    try:
+        least = 1 if cuts else options.min_size
+        found = link_components(labels, numbers, sides, classes, least, lambda done: progress.update(done, {}))
+    finally:
+        progress.finish()
+    if not cuts:
+        return found
+    progress.start("cutting objects", found)
+    try:
+        how = (classes, result.image.spacing, options.min_size, options.depth)
+        found, n_whole = cut_parts(labels, numbers, found, sides, *how, lambda done: progress.update(done, {}))
+    finally:
+        progress.finish()
+    if n_whole:
+        most = f"{LARGEST_PART / 1e6:.0f} megapixels"
+        progress.say(f"{result.image.name}: {n_whole} connected part(s) in boxes of more than {most} are not cut")
+    return found

@@ -133,6 +133,8 @@ class Predicting:
             check_large_objects(image, objects.options)
         if self.tree:
             check_single(image)
+        if self.model.segmenting().cuts(image):
+            self._check_flat(source.name)
         if not {"tiff", "ome-zarr"} >= set(folder.writer.kinds) or folder.writer.ngff != "0.5":
             got, fix = f"{', '.join(folder.writer.kinds)} (NGFF {folder.writer.ngff})", "leave --write and --ngff out"
             expected = "labels of an image that is predicted in parts as OME-Zarr 0.5"
@@ -144,6 +146,13 @@ class Predicting:
             objects.tables.append(large_instances(result, folder.out, objects.options, self.how.progress))
         if self.tree:
             large_tree(self.model, result, folder.out, self.how.memory, self.how.progress)
+
+    def _check_flat(self, name: str) -> None:
+        """Raise unless a volume can be predicted in parts by a 2D model: slice by slice along z, which gives labels and objects."""
+        if self.how.slices not in (None, "z") or self.tree:
+            fix = "use --slices z without --tree, or fit a 3D model: --windows 16"
+            got = "--tree" if self.tree else f"--slices {self.how.slices}"
+            raise UsageError(explain(name, expected="slices along z of a volume in parts", got=got, fix=fix))
 
     def _check_no_edits(self, name: str, expected: str, got: str) -> None:
         if self.edits is not None:

@@ -28,6 +28,7 @@ from selfseg.pipeline.segmenter import Segmenter
 from selfseg.pipeline.training_set import Failure
 from selfseg.read import Source
 from selfseg.read.frames import FolderFrames, FrameSource, StackFrames, is_video
+from selfseg.read.lazy import open_in_parts
 from selfseg.refine.link import Link
 
 VIDEOS = "video"
@@ -112,7 +113,7 @@ def find_sequences(
         return [*found, FolderFrames(stills, _folder_name(stills), axes)], []
     if wanted and stills:
         with contextlib.suppress(SelfsegError):  # what cannot be read is named where single images are done
-            image = stills[0].read(axes)
+            image = open_in_parts(stills[0], axes) or stills[0].read(axes)
             if "T" in image.axes and "Z" not in image.axes:
                 return [*found, StackFrames(image, "T")], []
     return found, stills

@@ -129,6 +129,15 @@ class LazyArray:
         left_out = [axis for axis in range(self.ndim) if axis not in order]
         return self._changed([self.shape[axis] for axis in order], self.dtype, read)
 
+    def at(self, axis: int, number: int) -> "LazyArray":
+        """Return a view of one place along an axis, without that axis."""
+
+        def read(ranges: tuple[slice, ...]) -> NDArray[Any]:
+            own = (*ranges[:axis], slice(number, number + 1), *ranges[axis:])
+            return self.read(own).reshape([part.stop - part.start for part in ranges])
+
+        return self._changed([n for i, n in enumerate(self.shape) if i != axis], self.dtype, read)
+
     def mapped(self, function: Callable[[NDArray[Any]], NDArray[Any]], dtype: DTypeLike) -> "LazyArray":
         """Return a view whose values are `function` of the values here; it keeps the shape of what it is given."""
         ratio = self.ratio * np.dtype(dtype).itemsize / self.dtype.itemsize

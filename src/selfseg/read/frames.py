@@ -6,12 +6,14 @@ A sequence is never whole in memory unless its file is. Videos are sequences of 
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from selfseg.core.errors import InputError, explain
 from selfseg.core.image import Image
 from selfseg.read.formats import FORMATS, suffix_of
+from selfseg.read.lazy import LazyImage
 from selfseg.read.sources import Source
 
 DIGITS = 4
@@ -129,17 +131,17 @@ class FolderFrames(FrameSource):
 
 
 class StackFrames(FrameSource):
-    """The planes of an image in memory along one of its axes: time points, or slices of a volume.
+    """The planes of an image along one of its axes: time points, or slices of a volume.
 
     Parameters
     ----------
     image
-        An image with that axis.
+        An image with that axis, in memory or in its file; of one in its file a plane at a time is read.
     axis
         ``T``, ``Z``, ``Y`` or ``X``. A plane keeps the order of the other axes; Z becomes Y, or X, where that is missing.
     """
 
-    def __init__(self, image: Image, axis: str = "T") -> None:
+    def __init__(self, image: Image | LazyImage, axis: str = "T") -> None:
         if axis not in image.axes:
             got, fix = f"axes {image.axes}", "name its axes with --axes"
             raise InputError(explain(image.source, expected=f"an axis {axis}", got=got, fix=fix))
@@ -154,10 +156,15 @@ class StackFrames(FrameSource):
     def frame(self, number: int) -> Image:
         """See `FrameSource.frame`."""
         self.check_number(number)
+        if isinstance(self.image, LazyImage):
+            part = self.image.window(**{self.axis: slice(number, number + 1)})
+            return plane(part, self.axis, 0, self.frame_name(number))
         return plane(self.image, self.axis, number, self.frame_name(number))
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of the image's pixels."""
+        """Return the SHA-256 of the image's pixels, or of its file."""
+        if isinstance(self.image, LazyImage):
+            return Source(self.name, Path(self.image.source)).fingerprint()
         return Source(self.name, content=self.image).fingerprint()
 
     def frame_name(self, number: int) -> str:

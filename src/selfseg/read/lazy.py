@@ -104,6 +104,28 @@ class LazyImage:
         channels = self.channels if "C" in left else ()
         return Image(data, left, spacing, self.unit, channels, self.name, self.source, valid, self.guessed_axes)
 
+    def at(self, axis: str, number: int) -> "LazyImage":
+        """Return one plane across Z, or one time point, as an image of its own, without reading it.
+
+        Raises
+        ------
+        UsageError
+            If there is no such axis, or no such place on it.
+        """
+        size = int(self.data.shape[self.axes.index(axis)]) if axis in self.axes and axis in "TZ" else 0
+        if not 0 <= number < size:
+            got, fix = f"{axis} {number} of {self.axes}", "count from 0"
+            raise UsageError(explain(self.source, expected=f"a place on T or Z below {size}", got=got, fix=fix))
+        steps = zip(spatial_axes(self.axes), self.spacing, strict=True)
+        valid = None if self.valid is None else self.valid.at(self.axes.replace("C", "").index(axis), number)
+        return replace(
+            self,
+            data=self.data.at(self.axes.index(axis), number),
+            axes=self.axes.replace(axis, ""),
+            spacing=tuple(step for letter, step in steps if letter != axis),
+            valid=valid,
+        )
+
     def read(self) -> Image:
         """Read all of it; see `selfseg.read.read_image` for what is checked."""
         spacing = dict(zip(spatial_axes(self.axes), self.spacing, strict=True))
