@@ -307,7 +307,7 @@ def test_the_picture_of_a_large_image_takes_little_memory(model, tmp_path):
     labels = zarr.create_array(tmp_path / "labels.zarr", **empty)
     tracemalloc.start()
     try:
-        shown = large._preview(model, windowed, labels, ("YX", None, 0), 0.0)
+        shown = large._preview(model, windowed, labels, Target(Path("labels.zarr"), "YX"), 0.0)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -108,7 +108,7 @@ def test_an_image_too_large_for_memory_is_refused_before_it_is_started(monkeypat
     from selfseg.pipeline import room
 
     monkeypatch.setattr(room.psutil, "virtual_memory", lambda: SimpleNamespace(available=10**6))
-    with pytest.raises(InputError, match=r"takes about .* GiB of memory: expected at most .* --prepare size="):
+    with pytest.raises(InputError, match=r"takes about .* GiB of memory: expected at most .*\(--prepare size="):
         selfseg.segment(blobs(200, 200), options={"n_features": 100})
 
 

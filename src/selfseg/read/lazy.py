@@ -16,7 +16,6 @@ from selfseg.read._lazy_array import LazyArray, check_real, from_sliceable
 from selfseg.read._unchanged import unchanged
 from selfseg.read.arrays import chosen_axes, make_image
 from selfseg.read.formats import module_of, stem_of
-from selfseg.read.masks import MaskedSource
 from selfseg.read.sources import Source
 
 
@@ -219,7 +218,7 @@ def open_in_parts(source: Source, axes: str | None = None) -> LazyImage | None:
         As for `open_lazy`.
     """
     # what is packed as a whole can only be read as a whole, and so can a mask
-    if source.path is None or source.path.suffix == ".gz" or isinstance(source, MaskedSource):
+    if source.path is None or source.path.suffix == ".gz" or source.whole_only:
         return None
     if not hasattr(import_module(f"selfseg.read.{module_of(source.path)}"), "open_lazy"):
         return None

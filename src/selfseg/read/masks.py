@@ -28,6 +28,7 @@ class MaskedSource(Source):
         A file of integers, or an array: of the size of the image, 0 = outside. One without time goes for every time point.
     """
 
+    whole_only = True
     mask: Mask = field(default_factory=lambda: np.ones(()))
 
     def read(self, axes: str | None = None, max_bytes: int | None = None) -> Image:

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,8 @@ class Source:
     path: Path | None = None
     content: NDArray[Any] | Image | None = None
     settled: bool = False
+    whole_only: ClassVar[bool] = False
+    """Whether it cannot be read in parts."""
 
     def read(self, axes: str | None = None, max_bytes: int | None = None) -> Image:
         """Return the image; see `read_image` for the arguments and the errors."""

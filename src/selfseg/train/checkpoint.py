@@ -129,14 +129,21 @@ def restore_optimizer(optimizer: Optimizer, name: str, checkpoint: Checkpoint) -
     optimizer.load_state_dict({"state": state, "param_groups": settings["groups"]})
 
 
-def continue_optimizer(optimizer: Optimizer, name: str, checkpoint: Checkpoint) -> None:
+def continue_optimizer(optimizer: Optimizer, name: str, checkpoint: Checkpoint, same_run: bool) -> None:
     """Put an optimiser back to where the checkpoint has it, with the options in which it was made otherwise than that one.
 
-    An optimiser that the checkpoint does not know, or whose parameters are others, begins anew.
+    An optimiser that the checkpoint does not know, or whose parameters are others, begins anew where another run is begun from it.
+
+    Raises
+    ------
+    ValueError
+        If there is such an optimiser although the checkpoint should be of the same run.
     """
     settings = checkpoint.settings.get(name)
     fresh = optimizer.state_dict()["param_groups"]
     if settings is None or [g["params"] for g in settings["groups"]] != [g["params"] for g in fresh]:
+        if same_run:
+            raise ValueError(f"no state of the optimiser of {name}")
         return
     made, before = _jsonable(optimizer.defaults), settings.get("defaults", {})
     changed = {key for key, value in made.items() if before.get(key) != value}

@@ -267,7 +267,7 @@ class Training:
         try:
             (self.method.restore if resume else self.method.adopt)(checkpoint.method)
             for name, optimizer in optimizers.items():
-                continue_optimizer(optimizer, name, checkpoint)
+                continue_optimizer(optimizer, name, checkpoint, same_run=resume)
                 move_optimizer(optimizer, self.precision.device)
         except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
             fix = "begin anew, or leave options as they were that change the network's size"
