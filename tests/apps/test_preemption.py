@@ -88,7 +88,7 @@ def test_a_large_image_ends_after_its_block_and_goes_on(tmp_path, capfd, sigterm
     assert files(tmp_path / "cut" / "labels") == files(tmp_path / "straight" / "labels")
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_benchmark_ends_and_goes_on(small_bsds, tmp_path, capfd, sigterm_after, workers):
     words = ["benchmark", "bsds500", "--split", "val", "--data", small_bsds, "--methods", "region_merging"]
     words += ["--baselines", "grid", "--limit", 3, "--workers", workers, "--quiet", "-o", tmp_path / "out"]

@@ -33,5 +33,6 @@ def test_a_job_that_kills_its_process_costs_itself_alone(workers):
     }
 
 
+@pytest.mark.slow
 def test_a_worker_leaves_sigterm_to_who_handed_out_the_jobs():
     assert dict(in_processes([1, 2], 2, term)) == {1: {"alive": 1}, 2: {"alive": 2}}
