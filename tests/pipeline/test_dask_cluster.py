@@ -188,8 +188,8 @@ def test_what_another_process_needs_is_paths_and_plain_values(model, image, tmp_
     from selfseg.sample.windowed import prepare_windowed
 
     windowed = prepare_windowed(model.preparation_, image)
-    log, plan = begin_blocks(model, windowed, tmp_path / "out" / "photo.zarr", 1)
-    target = Target(tmp_path / "out" / "photo.zarr", "YX")
+    log, plan = begin_blocks(model, image, windowed, tmp_path / "out" / "photo.zarr", 1)
+    target = Target(tmp_path / "out" / "photo.zarr", image.axes)
     order = BlockWork(model, windowed, plan, target, None, 10**6).order(tmp_path / "model")
     log.close()
     monkeypatch.setattr("selfseg.pipeline.block_work.selfseg_version", lambda: "0.0")
