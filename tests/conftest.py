@@ -161,3 +161,36 @@ def run(project):
         store_results(model, source, None, made.folder)
     write_json(made.folder / STATUS, {"state": "done", "step": 2, "total": 2})
     return made
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """The system's Chromium, which draws in software."""
+    from studio_hand import CHROMIUM
+
+    sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
+    with sync_api.sync_playwright() as engine:
+        options = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+        found = engine.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """The astronaut that comes with scikit-image, a quarter of it, so that training takes seconds."""
+    from skimage import data
+
+    path = tmp_path / "astronaut.png"
+    Picture.fromarray(np.ascontiguousarray(data.astronaut()[::2, ::2])).save(path)
+    return path
+
+
+@pytest.fixture
+def studio(photo):
+    """`selfseg studio` of that photo."""
+    from studio_hand import Server
+
+    found = Server(photo)
+    yield found
+    found.stop()

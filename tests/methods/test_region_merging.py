@@ -162,3 +162,16 @@ def test_contours_give_the_superpixels_and_are_refused_in_3d():
     np.testing.assert_array_equal(method.segments(image, valid)[0] >= 0, valid.numpy())
     with pytest.raises(UsageError, match="boundaries: expected gradient in 3D"):
         RegionMerging(build_config("region_merging", "contours"), 3, n_dims=3)
+
+
+def test_segments_of_the_last_image_are_kept_and_of_no_other(monkeypatch):
+    method, counted, merged = make(), [], RegionMerging._merged
+    monkeypatch.setattr(RegionMerging, "_merged", lambda self, *args: counted.append(1) or merged(self, *args))
+    first, second = patches(0), patches(1)
+    mask = torch.ones(first.shape[1:], dtype=torch.bool)
+    found = method.segments(first)[0]
+    assert np.array_equal(method.segments(first.clone(), mask)[0], found) and len(counted) == 1
+    mask[:, :40] = False
+    assert (method.segments(first, mask)[0] >= 0).sum() == int(mask.sum()) and len(counted) == 2
+    for image in (second, first):
+        assert np.array_equal(method.segments(image)[0], make().segments(image)[0])

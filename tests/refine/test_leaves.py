@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from selfseg.core.errors import UsageError
 from selfseg.refine.hierarchy import Hierarchy
-from selfseg.refine.leaves import find_leaves
+from selfseg.refine.leaves import _distinct, find_leaves
 from selfseg.regions.graph import adjacency
 from selfseg.regions.merge_tree import MergeTree, merge
 
@@ -44,6 +44,14 @@ def test_cuts_above_zero_are_those_of_the_old_tree(seed, n_classes):
     for node in range(2 * n_new - 1):  # sizes by counting the leaves below, one by one
         below = [leaf for leaf in range(n_new) if node in path_up(leaves.tree, leaf)]
         assert leaves.tree.sizes[node] == sum(np.count_nonzero(leaves.superpixels == leaf) for leaf in below)
+
+
+@pytest.mark.parametrize("end", [60, 5000])  # counted in a table, and sorted
+def test_distinct_values_are_those_that_sorting_finds(end):
+    values = np.random.default_rng(0).integers(0, end, 200) // 3 * 3
+    found, place, counts = _distinct(values, end)
+    assert np.array_equal(found, np.array(sorted(set(values.tolist())))) and np.array_equal(found[place], values)
+    assert counts.tolist() == [np.count_nonzero(values == value) for value in found]
 
 
 def path_up(tree: MergeTree, node: int) -> list[int]:

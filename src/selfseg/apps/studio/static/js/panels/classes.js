@@ -82,7 +82,9 @@ class StudioClasses extends HTMLElement {
   mark() {
     for (const entry of this.list.children) {
       const id = Number(entry.dataset.id);
-      entry.classList.toggle("chosen", state.selected.includes(id));
+      const chosen = state.selected.includes(id);
+      if (chosen && !entry.classList.contains("chosen") && !this.list.matches(":hover")) entry.scrollIntoView({ block: "nearest" });
+      entry.classList.toggle("chosen", chosen);
       entry.classList.toggle("hovered", state.hovered === id);
     }
   }

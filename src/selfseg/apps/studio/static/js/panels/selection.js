@@ -22,7 +22,7 @@ class StudioSelection extends HTMLElement {
   words(rows) {
     if (state.tool === "scribble") return "Draw where this class is, then start learning:";
     if (state.tool !== "merge") return "";
-    return rows.length ? "stays. Now click what should become part of it" : "Click the region whose class should stay";
+    return rows.length ? "stays. Now click the region to merge into it." : "Click the region whose class should stay.";
   }
 
   buttons(run, rows) {
