@@ -7,7 +7,6 @@ import sys
 import pytest
 import torch
 from PIL import Image as Picture
-
 from safetensors.torch import load_file
 
 from conftest import blobs
