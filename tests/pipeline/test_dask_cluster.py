@@ -182,6 +182,19 @@ def test_a_block_that_ends_every_worker_is_given_up_in_one_line(cluster, tmp_pat
         list(cluster.run(Work(tmp_path, image="", deadly=True), [4]))
 
 
+@pytest.mark.parametrize(("workers", "word"), [([], "got none"), ([{"status": "paused"}] * 2, "got paused ones")])
+def test_a_cluster_of_which_nobody_is_left_is_one_line(workers, word, monkeypatch):
+    monkeypatch.setattr("selfseg.pipeline.dask_cluster.PATIENCE", 0.1)
+    monkeypatch.setattr(DaskCluster, "_workers", workers)
+    waiting = SimpleNamespace(is_empty=lambda: False, has_ready=lambda: False)
+    with pytest.raises(
+        InputError, match=rf"--dask tcp://a:1: expected workers that work, {word}.*the same command goes on"
+    ):
+        list(DaskCluster("tcp://a:1")._as_they_come(waiting))
+    monkeypatch.setattr(DaskCluster, "_workers", [*workers, {"status": "running"}])
+    DaskCluster("tcp://a:1")._check_workers()
+
+
 def test_what_another_process_needs_is_paths_and_plain_values(model, image, tmp_path, monkeypatch):
     from selfseg.pipeline.block_plan import begin_blocks
     from selfseg.pipeline.block_work import BlockWork, Target

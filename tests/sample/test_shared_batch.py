@@ -1,5 +1,7 @@
 """Sums over a batch that is shared: values and gradients are those of the whole batch in one place."""
 
+import threading
+
 import pytest
 import torch
 
@@ -80,7 +82,8 @@ def test_moments_and_means_are_those_of_all_values():
 
     def work(rank):
         v, m = torch.var_mean(parts[rank], 0, correction=0)
-        m, v = total_moments(m, v, len(parts[rank]))
+        m, v, n = total_moments(m, v, len(parts[rank]))
+        assert int(n) == len(x)
         (v * torch.arange(4) + m).sum().backward()
         return m.detach(), v.detach(), total_mean(parts[rank].detach().mean(0), len(parts[rank]))
 
@@ -96,21 +99,25 @@ def test_the_largest_of_all():
 
 
 @pytest.mark.parametrize(("draws", "empty"), [([2, 3], ()), ([2, 3], (1,)), ([0, 1], ()), ([1, 2], (0, 1))])
-def test_draws_in_turn_are_those_of_one_process(draws, empty):
-    """Threads have one generator: each call that would draw is noted with the state that it sees."""
-    torch.manual_seed(5)
+def test_draws_in_turn_are_those_of_one_process(draws, empty, monkeypatch):
+    """Each thread has a generator, as each process has."""
     counted = [0 if rank in empty else n for rank, n in enumerate(draws)]
-    wanted = [float(torch.rand(())) for _ in range(sum(counted) + 1)]
-    torch.manual_seed(5)
+    alone = torch.Generator().manual_seed(5)
+    wanted = [float(torch.rand((), generator=alone)) for _ in range(sum(counted) + 1)]
+    own = threading.local()
+    monkeypatch.setattr(torch, "get_rng_state", lambda: own.generator.get_state())
+    monkeypatch.setattr(torch, "set_rng_state", lambda state: own.generator.set_state(state))
 
     def work(rank):
+        own.generator = torch.Generator().manual_seed(5)
         with in_turn():
-            return [float(torch.rand(())) for _ in range(draws[rank])]
+            drawn = [float(torch.rand((), generator=own.generator)) for _ in range(draws[rank])]
+        return drawn, float(torch.rand((), generator=own.generator))
 
     found = shared_in_threads(work, empty=empty)
-    used = [value for rank, values in enumerate(found) if rank not in empty for value in values]
+    used = [value for rank, (values, _) in enumerate(found) if rank not in empty for value in values]
     assert used == wanted[: sum(counted)]
-    assert float(torch.rand(())) == wanted[-1]
+    assert [after for _, after in found] == [wanted[-1]] * len(draws)
 
 
 def test_sharing_ends_with_its_block():

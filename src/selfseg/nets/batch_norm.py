@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from selfseg.sample.shared_batch import current_share, is_shared, total_moments
+from selfseg.sample.shared_batch import is_shared, total_moments
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -31,14 +31,12 @@ def shared_batch_norm(layer: Any, x: Tensor) -> Tensor:
     """
     column = (1, -1, *(1,) * (x.ndim - 2))
     variance, mean = torch.var_mean(x.to(layer.weight.dtype), dim=[0, *range(2, x.ndim)], correction=0)
-    n = x.numel() // x.shape[1]
-    mean, variance = total_moments(mean, variance, n)
-    share = current_share()
-    n_all = n if share is None else int(share.add_up(torch.tensor([0 if share.empty else n])))
+    mean, variance, counted = total_moments(mean, variance, x.numel() // x.shape[1])
     with torch.no_grad():
+        n = torch.as_tensor(counted)
         layer.num_batches_tracked += 1
         pace = 1 / int(layer.num_batches_tracked) if layer.momentum is None else layer.momentum
-        layer.running_mean.lerp_(mean.detach(), pace)
-        layer.running_var.lerp_(variance.detach() * n_all / max(1, n_all - 1), pace)
+        layer.running_mean.lerp_(mean, pace)
+        layer.running_var.lerp_((variance * n / (n - 1).clamp(min=1)).to(variance.dtype), pace)
     scale = layer.weight * (variance + layer.eps).rsqrt()
     return (x * scale.reshape(column) + (layer.bias - mean * scale).reshape(column)).to(x.dtype)

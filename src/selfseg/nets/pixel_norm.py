@@ -91,12 +91,12 @@ def moments(x: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
     x = x.to(torch.promote_types(x.dtype, torch.float32))  # bfloat16 has three digits, too few for a mean of many
     if valid is None:
         variance, mean = torch.var_mean(x, dim=axes, correction=0)
-        return total_moments(mean, variance, x.numel() // x.shape[1])
+        return total_moments(mean, variance, x.numel() // x.shape[1])[:2]
     counted = valid.unsqueeze(1)
     n = valid.sum().clamp(min=1)
     mean = x.where(counted, x.new_zeros(())).sum(dim=axes) / n
     centred = (x - _column(mean, x)).where(counted, x.new_zeros(()))
-    return total_moments(mean, centred.square().sum(dim=axes) / n, valid.sum())
+    return total_moments(mean, centred.square().sum(dim=axes) / n, valid.sum())[:2]
 
 
 def _column(values: Tensor, x: Tensor) -> Tensor:

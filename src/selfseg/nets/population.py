@@ -55,7 +55,7 @@ def give_unit_variance(layer: nn.Module, response: Tensor) -> None:
     weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
     axes = [0, *range(2, response.ndim)]
     variance, mean = torch.var_mean(response.float(), axes, correction=0)
-    mean, variance = total_moments(mean, variance, response.numel() // response.shape[1])
+    mean, variance, _ = total_moments(mean, variance, response.numel() // response.shape[1])
     deviation = variance.sqrt()
     scale = torch.where(deviation > 1e-6, 1 / deviation.clamp(min=1e-6), torch.ones_like(deviation))
     bias.copy_((bias - mean) * scale)

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -26,7 +27,10 @@ AHEAD = 2
 """Blocks that wait at a worker for each of its threads, so that it never waits for the next."""
 
 PATIENCE = 60
-"""Seconds to wait for the scheduler, and for its first worker."""
+"""Seconds to wait for the scheduler, for its first worker, and for a block before it is asked whether there are workers at all."""
+
+POLL = 0.02
+"""Seconds between two looks at what is done."""
 
 
 class DaskCluster:
@@ -121,7 +125,7 @@ class DaskCluster:
         try:
             for block in itertools.islice(waiting, most):
                 send(block)
-            for future in done:
+            for future in self._as_they_come(done):
                 block = numbers.pop(future.key)
                 if future.status == "finished":
                     yield block
@@ -132,6 +136,28 @@ class DaskCluster:
                     send(block)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _as_they_come(self, done: Any) -> Iterator[Any]:
+        """Yield the tasks that have ended; those that are added to `done` meanwhile too."""
+        since = time.monotonic()
+        while not done.is_empty():
+            if done.has_ready():
+                yield next(done)
+                since = time.monotonic()
+                continue
+            time.sleep(POLL)
+            if time.monotonic() - since > PATIENCE:
+                self._check_workers()
+                since = time.monotonic()
+
+    def _check_workers(self) -> None:
+        """Say so where nobody is left who could do a block: waiting would have no end."""
+        states = {worker.get("status", "running") for worker in self._workers}
+        if states - {"paused"}:
+            return
+        got = "paused ones, which have no memory left" if states else "none"
+        fix = "start workers with more memory (a worker needs 1GB); the same command goes on"
+        raise InputError(explain(f"--dask {self.address}", expected="workers that work", got=got, fix=fix))
 
     def _check_again(self, future: Any, block: int, times: int) -> None:
         """Return if the block should be sent again; else raise what there is to say."""

@@ -85,9 +85,8 @@ def total_mean(mean: Tensor, n: float | Tensor) -> Tensor:
     """Return the mean ``[C]`` over all processes, of that over the `n` items of this one, with its gradient."""
     if not is_shared():
         return mean
-    count = torch.as_tensor(n, dtype=mean.dtype, device=mean.device).reshape(1)
-    sums = total(torch.cat([mean * count, count]))
-    return sums[:-1] / sums[-1].clamp(min=1)
+    sums, count = _weighted(mean.double(), n)
+    return (sums / count).to(mean.dtype)
 
 
 def largest(values: Sequence[int]) -> list[int]:
@@ -101,18 +100,24 @@ def largest(values: Sequence[int]) -> list[int]:
     return found
 
 
-def total_moments(mean: Tensor, variance: Tensor, n: float | Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and biased variance ``[C]`` over all processes, of those over the `n` values of this one, with gradients.
+def total_moments(mean: Tensor, variance: Tensor, n: int | Tensor) -> tuple[Tensor, Tensor, int | Tensor]:
+    """Return mean and biased variance ``[C]`` over all processes and the number of values, of those over `n` values in this one.
 
-    In float64, in which the difference of squares loses nothing that float32 had.
+    With gradients; in float64, in which the difference of squares loses nothing that float32 had.
     """
     if not is_shared():
-        return mean, variance
+        return mean, variance, n
     m, v = mean.double(), variance.double()
-    count = torch.as_tensor(n, dtype=torch.float64, device=m.device).reshape(1)
-    sums = total(torch.cat([m * count, (v + m.square()) * count, count]))
-    whole, square = sums[:-1].div(sums[-1].clamp(min=1)).chunk(2)
-    return whole.to(mean.dtype), (square - whole.square()).clamp(min=0).to(variance.dtype)
+    sums, count = _weighted(torch.cat([m, v + m.square()]), n)
+    whole, square = (sums / count).chunk(2)
+    return whole.to(mean.dtype), (square - whole.square()).clamp(min=0).to(variance.dtype), count
+
+
+def _weighted(means: Tensor, n: float | Tensor) -> tuple[Tensor, Tensor]:
+    """Return the sums of n times float64 `means` over all processes, and that of n, at least 1."""
+    count = torch.as_tensor(n, dtype=means.dtype, device=means.device).reshape(1)
+    sums = total(torch.cat([means * count, count]))
+    return sums[:-1], sums[-1].detach().clamp(min=1)
 
 
 @contextlib.contextmanager
