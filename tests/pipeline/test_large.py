@@ -21,7 +21,7 @@ from selfseg.pipeline import Segmenter, block_plan, large, predict
 from selfseg.pipeline.instances import ObjectOptions
 from selfseg.pipeline.large import open_if_large, predict_large
 from selfseg.pipeline.segmenting import How
-from selfseg.predict import tilewise
+from selfseg.predict import blocks, tilewise
 from selfseg.read import find_inputs, read_image
 from selfseg.read.lazy import open_lazy
 from selfseg.sample.prepare import Preparation
@@ -295,6 +295,15 @@ def test_what_cannot_be_done_in_parts_is_said(model, image, tmp_path):
     ((name, message),) = predict(cut, tmp_path / "photo.zarr", tmp_path / "out", axes="YXC", memory=1)
     assert name == "photo"
     assert "border=3" in message
+
+
+def test_freed_memory_is_given_back_near_the_limit_only(model, image, tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(blocks, "give_back_memory", lambda: given.append(1))
+    monkeypatch.setattr(blocks, "resident_memory", lambda: 10**9)
+    for memory, expected in ((10**10, 0), (10**9, 1)):
+        predict_large(model, image, tmp_path / str(memory), memory=memory)
+        assert len(given) == expected  # of one block
 
 
 def test_the_picture_of_a_large_image_takes_little_memory(model, tmp_path, monkeypatch):
