@@ -23,7 +23,7 @@ from selfseg.pipeline.block_work import Target
 from selfseg.pipeline.instances import ObjectOptions
 from selfseg.pipeline.large import open_if_large, predict_large
 from selfseg.pipeline.segmenting import How
-from selfseg.predict import tilewise
+from selfseg.predict import blocks, tilewise
 from selfseg.read import find_inputs, read_image
 from selfseg.read.lazy import open_lazy
 from selfseg.sample.prepare import Preparation
@@ -299,9 +299,19 @@ def test_what_cannot_be_done_in_parts_is_said(model, image, tmp_path):
     assert "border=3" in message
 
 
-def test_the_picture_of_a_large_image_takes_little_memory(model, tmp_path):
-    """Every 4th row and column of 30 megapixels is kept: the others must not stay behind it."""
-    empty = {"shape": (6000, 5000), "chunks": (500, 500), "dtype": "u1", "fill_value": 1}
+def test_freed_memory_is_given_back_near_the_limit_only(model, image, tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(blocks, "give_back_memory", lambda: given.append(1))
+    monkeypatch.setattr(blocks, "resident_memory", lambda: 10**9)
+    for memory, expected in ((10**10, 0), (10**9, 1)):
+        predict_large(model, image, tmp_path / str(memory), memory=memory)
+        assert len(given) == expected  # of one block
+
+
+def test_the_picture_of_a_large_image_takes_little_memory(model, tmp_path, monkeypatch):
+    """Every 20th row and column of 6 megapixels is kept: the others must not stay behind it."""
+    monkeypatch.setattr(large, "PREVIEW_SIDE", 150)
+    empty = {"shape": (3000, 2000), "chunks": (500, 500), "dtype": "u1", "fill_value": 1}
     zarr.create_array(tmp_path / "image.zarr", **empty)
     windowed = prepare_windowed(Preparation.parse("range"), open_lazy(tmp_path / "image.zarr", "YX"))
     labels = zarr.create_array(tmp_path / "labels.zarr", **empty)
@@ -311,8 +321,8 @@ def test_the_picture_of_a_large_image_takes_little_memory(model, tmp_path):
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert shown.labels.shape == (1500, 1250)
-    assert peak < 15 * 10**6
+    assert shown.labels.shape == (150, 100)
+    assert peak < 4 * 10**6
 
 
 @pytest.mark.slow

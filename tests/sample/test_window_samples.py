@@ -117,3 +117,15 @@ def test_statistics_of_windows_are_near_those_of_the_whole(tmp_path, monkeypatch
     assert preparation.fitted.scale[0] == pytest.approx(data.std(), rel=0.1)
     again = Preparation.parse("zscore:global").fit_pixels(lambda before: window_pixels(image, before, seed=0))
     assert again.fitted == preparation.fitted
+
+
+@pytest.mark.parametrize("steps", ["range", "minmax", "max"])
+def test_one_bright_pixel_anywhere_counts_for_extremes(tmp_path, steps, monkeypatch):
+    """What is learned and what is predicted must be on one scale, wherever the windows lie."""
+    monkeypatch.setitem(cells.WINDOW_SIDE, 2, 8)
+    data = np.random.default_rng(0).random((300, 300)).astype(np.float32)
+    data[150, 150] = 50
+    image, preparation = _stored(tmp_path, data, "YX"), Preparation.parse(steps)
+    whole = preparation.apply(Image(data, "YX")).array
+    for sample in window_samples(image, preparation, 4, 30, 0, Kept(10**6)):
+        np.testing.assert_allclose(sample.read().array, whole[(slice(None), *sample.region)], atol=1e-6)

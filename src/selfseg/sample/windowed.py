@@ -21,6 +21,9 @@ from selfseg.sample.steps import GLOBAL, NORMALISING, Step
 RESAMPLING = ("rescale", "size")
 """Steps that change the size and can be done window by window."""
 
+EXTREME = ("minmax", "max")
+"""Steps whose statistics are extremes."""
+
 
 @dataclass(frozen=True)
 class Scaled:
@@ -152,7 +155,8 @@ def prepare_windowed(
     at
         Place along T, where the image is a series.
     seed
-        Take statistics of `LOOKED_AT` windows that this decides, so that the time does not grow with the image; None = of all of it.
+        Take means, deviations and percentiles of `LOOKED_AT` windows that this decides, so that the time does not grow with the image.
+        Extremes are of all of it nevertheless: one bright pixel elsewhere would change them. None = all statistics are.
 
     Raises
     ------
@@ -170,7 +174,8 @@ def prepare_windowed(
     windowed = Windowed(image, at=at, seed=seed)
     limits = _known_limits(image.data.dtype)
     if limits is None and image.data.dtype.kind == "f":
-        low, high = _extremes(windowed)
+        ranged = any(step.name == "range" for step in preparation.steps)
+        low, high = _extremes(_whole(windowed) if ranged else windowed)
         limits = UNIT if low >= 0 and high <= 1 else None
     for step in preparation.steps:
         if step.name in RESAMPLING:
@@ -200,12 +205,12 @@ def _with_scaling(
     """Return the image with one more normalisation, and the range that its values are of then, None = not known."""
     n_channels = windowed.image.n_channels
     if step.name == "range":
-        low, size = (0.0, limits[1]) if limits is not None else _own_range(windowed)
+        low, size = (0.0, limits[1]) if limits is not None else _own_range(_whole(windowed))
         return _with(windowed, Scaled(Scaling((low,) * n_channels, (size,) * n_channels), False)), UNIT
     scaling = fitted if step.scope == GLOBAL else None
     if scaling is None:
         statistics = Statistics(step, n_channels)
-        for pixels in windowed.pixels():
+        for pixels in (_whole(windowed) if step.name in EXTREME else windowed).pixels():
             statistics.add(pixels)
         scaling, _ = statistics.scaling()
     if len(scaling.scale) != n_channels:
@@ -214,6 +219,11 @@ def _with_scaling(
         raise InputError(explain(windowed.image.source, expected=expected, got=str(n_channels), fix=fix))
     clips = step.name == "percentile"
     return _with(windowed, Scaled(scaling, clips)), UNIT if clips or step.name == "minmax" else None
+
+
+def _whole(windowed: Windowed) -> Windowed:
+    """Return the same image, its statistics of all of it."""
+    return replace(windowed, seed=None)
 
 
 def _with(windowed: Windowed, step: Scaled | Change) -> Windowed:
