@@ -1,6 +1,7 @@
 """LZW: unpacked as others packed it (imagecodecs, Pillow's libtiff), as the specification's own example says, and never beyond."""
 
 import contextlib
+import struct
 
 import imagecodecs
 import numpy as np
@@ -109,6 +110,22 @@ def test_imagecodecs_decoder_is_not_asked(tmp_path, monkeypatch, options):
         np.testing.assert_array_equal(image.data[2:4], VOLUME[2:4])
     with pytest.raises(RuntimeError):  # so this is what would have been asked
         tifffile.imread(path)
+
+
+def test_bits_in_the_other_order(tmp_path):
+    """FillOrder 2: the bits of every byte of the stream stand the other way round."""
+    options = {"compression": "lzw", "photometric": "minisblack", "rowsperstrip": 7}
+    tifffile.imwrite(tmp_path / "a.tif", SMOOTH, extratags=[(65001, 3, 1, 2, True)], **options)
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    with tifffile.TiffFile(tmp_path / "a.tif") as tif:
+        struct.pack_into("<H", content, tif.pages[0].tags[65001].offset, 266)
+        for offset, count in zip(tif.pages[0].dataoffsets, tif.pages[0].databytecounts, strict=True):
+            turned = (int(f"{byte:08b}"[::-1], 2) for byte in content[offset : offset + count])
+            content[offset : offset + count] = bytes(turned)
+    (tmp_path / "a.tif").write_bytes(content)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif").data, SMOOTH)
+    with open_lazy(tmp_path / "a.tif") as image:
+        np.testing.assert_array_equal(image.window(Y=slice(10, 30), X=slice(0, 9)).data, SMOOTH[10:30, :9])
 
 
 def test_a_damaged_strip_is_one_line(tmp_path):
