@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import time
 from pathlib import Path
 
@@ -280,6 +281,17 @@ def test_a_process_that_is_gone_is_noticed(project, run):
     (run.folder / "log.txt").write_text("some words\nKilled\n")
     status = run.status()
     assert status["state"] == "crashed" and "Killed" in status["message"] and status["step"] == 3
+
+
+def test_a_run_that_is_about_to_start_is_not_taken_for_a_dead_one(project):
+    fresh = Runs(project.folder / "runs").create(Spec("new"))  # its scribbles are being written
+    assert fresh.status()["state"] == "starting"
+    os.utime(fresh.folder / "spec.json", (1, 1))
+    assert fresh.status()["state"] == "crashed"
+    write_json(fresh.folder / STATUS, {"state": "starting"})
+    assert fresh.status()["state"] == "starting"
+    write_json(fresh.folder / PROCESS, {"pid": 2**22 + 1, "born": 1.0})
+    assert fresh.status()["state"] == "crashed"
 
 
 def test_a_run_that_was_put_away_can_be_found_in_the_bin(project, run):
