@@ -1,6 +1,7 @@
 """In a real browser: scribbles that teach the next run, options that change while it learns, and a video."""
 
 import json
+import re
 from collections import Counter
 
 import pytest
@@ -57,11 +58,14 @@ def test_scribbles_teach_the_next_run_whose_options_change_while_it_learns(brows
     page.select_option("#method", "feature_clustering")
     page.fill("#n-classes", "4")
     page.click("summary >> text=All options")
-    page.locator("studio-start .option", has=page.locator(".name", has_text="iterations")).locator("input").fill("2000")
+    for name, value in (("n features", "16"), ("n classes", "16"), ("iterations", "5000")):
+        option = page.locator("studio-start .option", has=page.locator(".name", has_text=re.compile(f"^{name}$")))
+        option.locator("input").fill(value)
     assert page.locator("text=learn from my scribbles").is_visible()
     page.click("#start")
     hand.until("state.runs.get('002')?.checkpoints.length > 0", 300)
     change_continuity(hand)
+    hand.until("(state.figures.get('002') ?? []).length > 60", 300)
     page.click("article[data-run='002'] >> text=Finish now")
     hand.until(f"state.runs.get('002')?.state === 'done' && scene.seg?.run === '002' && {FIRST}", 300)
     names = dict(map(tuple, hand.classes()))

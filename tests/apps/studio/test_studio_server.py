@@ -13,12 +13,11 @@ from starlette.testclient import TestClient
 
 from selfseg.apps.studio.formats import further_formats
 from selfseg.apps.studio.messages import WISHES, schema
-from selfseg.apps.studio.runs import MODEL, PROCESS, STATUS, Runs
+from selfseg.apps.studio.runs import MODEL, Runs
 from selfseg.apps.studio.security import Access
 from selfseg.apps.studio.server import make_app
 from selfseg.apps.studio.spec import Spec
 from selfseg.apps.studio.studio import Studio
-from selfseg.core.files import write_json
 from selfseg.pipeline import load
 from selfseg.pipeline.edited import edited, read_edits
 
@@ -272,14 +271,6 @@ def test_another_folder_is_segmented_with_all_that_was_done(page, project, run, 
         tifffile.imread(f"{each['folder']}/labels/{name}.tif") for each, name in ((job, "copy"), (other, "photo1"))
     ]
     assert np.array_equal(*written)
-
-
-def test_a_process_that_is_gone_is_noticed(project, run):
-    write_json(run.folder / STATUS, {"state": "learning", "step": 3, "total": 9})
-    write_json(run.folder / PROCESS, {"pid": 2**22 + 1, "born": 1.0})
-    (run.folder / "log.txt").write_text("some words\nKilled\n")
-    status = run.status()
-    assert status["state"] == "crashed" and "Killed" in status["message"] and status["step"] == 3
 
 
 def test_a_run_that_was_put_away_can_be_found_in_the_bin(project, run):

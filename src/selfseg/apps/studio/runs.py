@@ -34,8 +34,8 @@ WORKING = frozenset({"starting", "learning", "segmenting"})
 END_WITHIN = 30.0
 """Seconds that a process has to end once it has said that it is done."""
 
-START_WITHIN = 3.0
-"""Seconds between the order to start a process and its number in ``process.json``, at most."""
+START_WITHIN = 10.0
+"""Seconds between a run's ``spec.json`` or the order to start and the number of its process in ``process.json``, at most."""
 
 
 @dataclass(frozen=True)
@@ -153,8 +153,18 @@ class Run:
                 return
 
     def _just_started(self, status: dict[str, Any]) -> bool:
-        """Return whether the process may be on its way: its number is noted a moment after it was started."""
-        return status.get("state") == "starting" and time.time() - float(status.get("since", 0)) < START_WITHIN
+        """Return whether the process may be on its way: scribbles are written before it, its number is noted after."""
+        if status.get("state") != "starting":
+            return False
+        asked, noted = max(map(self._written, (SPEC, STATUS))), self._written(PROCESS)
+        return noted < asked and time.time() - asked < START_WITHIN
+
+    def _written(self, name: str) -> float:
+        """Return when a file of the run was written; 0 if it is not there."""
+        try:
+            return (self.folder / name).stat().st_mtime
+        except OSError:
+            return 0.0
 
     def _last_words(self) -> str:
         try:
