@@ -7,6 +7,7 @@ all that only the client does: opening, noting, counting the areas, the small pi
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -50,12 +51,13 @@ def main() -> None:
         learn(folder, folder / "512.zarr")
         model, memory = selfseg.load(folder / "model"), parse_bytes(args.memory)
         counts = (1, args.processes)
-        clusters = {n: DaskCluster(f"local:{n}") for n in counts}
-        for n, cluster in clusters.items():
-            with cluster:
+        with contextlib.ExitStack() as opened:
+            clusters = {n: opened.enter_context(DaskCluster(f"local:{n}")) for n in counts}
+            for cluster in clusters.values():
                 for _ in range(2):
                     seconds_of(model, folder / "512.zarr", folder / "warm", cluster, memory)
-                for number in range(args.rounds):
+            for number in range(args.rounds):
+                for n, cluster in clusters.items():
                     out = folder / f"out-{n}-{number}"
                     taken = seconds_of(model, folder / f"{args.side}.zarr", out, cluster, memory)
                     rows.append({"processes": n, "seconds": taken, "load": os.getloadavg()[0]})
