@@ -100,6 +100,11 @@ class DaskCluster:
         limits = [int(worker["memory_limit"]) for worker in self._workers if worker.get("memory_limit")]
         return asked if asked is not None or not limits else min(limits)
 
+    def processor_seconds(self) -> dict[str, float]:
+        """Return the processor time that each worker has used, by its address."""
+        used: dict[str, float] = self._client.run(time.process_time)
+        return used
+
     def run(self, work: BlockWork, blocks: Sequence[int]) -> Iterator[int]:
         """Do the blocks on the workers.
 
