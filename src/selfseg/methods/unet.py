@@ -52,7 +52,7 @@ class UNetMethod(Method):
         *("class_balance", "elastic", "rotation", "mirror", "grey", "noise"),
     )
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "fast": {"width": 8, "iterations": 300, "patch": 160},
+        "fast": {"width": 8, "iterations": 300, "patch": 160, "norm": "batch"},
         "paper": {
             "width": 64,
             "depth": 4,
