@@ -74,7 +74,7 @@ def test_what_is_empty_counts_nowhere_and_gets_no_gradient():
 
 
 def test_moments_and_means_are_those_of_all_values():
-    x = torch.randn(50, 4) + 100
+    x = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)) + 100
     whole = x.double().clone().requires_grad_()
     variance, mean = torch.var_mean(whole, 0, correction=0)
     (variance * torch.arange(4) + mean).sum().backward()
@@ -91,7 +91,9 @@ def test_moments_and_means_are_those_of_all_values():
         torch.testing.assert_close(m.double(), mean.detach(), rtol=1e-6, atol=1e-6)
         torch.testing.assert_close(v.double(), variance.detach(), rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(again, m, rtol=1e-6, atol=0)
-    torch.testing.assert_close(torch.cat([p.grad for p in parts]).double() / 2, whole.grad, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        torch.cat([p.grad for p in parts]).double() / 2, whole.grad, rtol=1e-4, atol=1e-5
+    )  # of 100, float32 keeps 8e-6
 
 
 def test_the_largest_of_all():
