@@ -58,7 +58,13 @@ def test_scribbles_teach_the_next_run_whose_options_change_while_it_learns(brows
     page.select_option("#method", "feature_clustering")
     page.fill("#n-classes", "4")
     page.click("summary >> text=All options")
-    for name, value in (("n features", "16"), ("n classes", "16"), ("iterations", "5000")):
+    for name, value in (
+        ("n features", "16"),
+        ("n classes", "16"),
+        ("iterations", "5000"),
+        ("min classes", "1"),
+        ("learning rate", "0.01"),
+    ):
         option = page.locator("studio-start .option", has=page.locator(".name", has_text=re.compile(f"^{name}$")))
         option.locator("input").fill(value)
     assert page.locator("text=learn from my scribbles").is_visible()
