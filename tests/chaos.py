@@ -87,7 +87,10 @@ class Server:
         self._process.stdin.write(("\t".join(words) + "\n").encode())
         child, begun = int(self._line()), time.monotonic()
         if kill_after is not None and not select.select([self._process.stdout], [], [], kill_after)[0]:
-            os.killpg(child, signal.SIGKILL)
+            try:
+                os.killpg(child, signal.SIGKILL)
+            except ProcessLookupError:  # it has no group of its own yet
+                os.kill(child, signal.SIGKILL)
         return int(self._line()), time.monotonic() - begun
 
     def _line(self) -> str:
