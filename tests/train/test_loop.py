@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from selfseg.core.errors import Interrupted, ModelError, TrainingError
-from selfseg.methods._base import Method, MethodConfig
+from selfseg.methods._base import Method, MethodConfig, find_method
 from selfseg.sample.stream import Sample, Stream
 from selfseg.train.checkpoint import load_checkpoint
 from selfseg.train.journal import Journal, read_journal
@@ -174,3 +174,11 @@ def test_volumes_are_learned_in_float32_on_a_cpu(monkeypatch):
     assert choose_precision(torch.device("cpu"), 10, n_dims=2).bf16
     assert not choose_precision(torch.device("cpu"), 10, n_dims=3).bf16
     assert choose_precision(torch.device("cuda"), 10, compiled=False, n_dims=3).bf16
+
+
+def test_a_method_with_kernels_of_its_own_stays_in_float32_on_a_cpu(monkeypatch):
+    monkeypatch.setattr("selfseg.train.precision.has_fast_bf16", lambda device: True)
+    monkeypatch.delenv("SELFSEG_BF16", raising=False)
+    assert not choose_precision(torch.device("cpu"), 10, bf16_on_cpu=find_method("feature_clustering").bf16_on_cpu).bf16
+    assert choose_precision(torch.device("cpu"), 10, bf16_on_cpu=find_method("wnet").bf16_on_cpu).bf16
+    assert choose_precision(torch.device("cuda"), 10, compiled=False, bf16_on_cpu=False).bf16

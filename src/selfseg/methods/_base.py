@@ -95,6 +95,9 @@ class Method(nn.Module, ABC):
     """Why it cannot learn in several processes; None = it can: every mean and sum over a batch in `steps` is of all that the
     processes have of it (`sample.shared_batch`), so that two of them with b images do what one does with 2b."""
 
+    bf16_on_cpu: ClassVar[bool] = True
+    """Whether bfloat16 pays where the processor has it. Not where our own float32 kernels do the work: they are faster."""
+
     uses_superpixels: ClassVar[bool] = False
     """Whether `take_superpixels` takes the user's own superpixels; they are refused where it does not."""
 

@@ -106,7 +106,7 @@ class FeatureClustering(Method):
 
     Config = FeatureClusteringConfig
     config: FeatureClusteringConfig
-    uses_hints, alone_because = True, None
+    uses_hints, alone_because, bf16_on_cpu = True, None, False
     class_of: Tensor
     areas: Tensor
     living: Tensor

@@ -53,7 +53,7 @@ class SPWNet(Method):
     config: SPWNetConfig
     presets = PRESETS
     live = LIVE
-    uses_superpixels, alone_because = True, None
+    uses_superpixels, alone_because, bf16_on_cpu = True, None, False
     class_of: Tensor
     offsets: Tensor
     batches_done: Tensor

@@ -162,7 +162,8 @@ class Fitting:
         data, method, facts, lost = self._gather(inputs, progress)
         split = split_sources(data, method.held_out, self.seed)
         n_steps = method.n_steps(len(split.learned))
-        precision = processes.agreed(choose_precision(device, n_steps, self.compiled, data.n_dims))
+        chosen = choose_precision(device, n_steps, self.compiled, data.n_dims, method.bf16_on_cpu)
+        precision = processes.agreed(chosen)
         watch = None if self.truth is None else watch_truth(self.truth, data, progress)
         check_room(method, data, device, progress)
         facts = self._facts(data, split, method.config, precision) | facts

@@ -65,7 +65,8 @@ def _device() -> tuple[bool, str]:
     from selfseg.train.precision import COMPILE_FROM_STEPS, choose_device, choose_precision
 
     chosen = choose_precision(choose_device(), COMPILE_FROM_STEPS)
-    return True, f"works on {chosen.describe()}, with {n_threads()} threads for kernels"
+    where = " where it pays" if chosen.bf16 and chosen.device.type == "cpu" else ""
+    return True, f"works on {chosen.describe()}{where}, with {n_threads()} threads for kernels"
 
 
 def _memory() -> tuple[bool, str]:
