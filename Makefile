@@ -25,7 +25,7 @@ test: lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-browser: $(VENV)/.installed
-	$(BIN)/python -m pytest -m slow tests/apps/studio/test_studio_browser.py
+	$(BIN)/python -m pytest -m slow tests/apps/studio/test_studio_browser.py tests/apps/studio/test_studio_browser_learning.py
 
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow

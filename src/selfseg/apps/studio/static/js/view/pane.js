@@ -4,10 +4,9 @@ import { TABLE_WIDTH } from "../segmentation.js";
 import { Baked } from "./baked.js";
 import { Painter } from "./gl.js";
 import { drawMarks } from "./marks.js";
+import { SHOW, jobsOf, keysOf } from "./sources.js";
 import { Tiles, covering } from "./tiles.js";
 import { Transform } from "./transform.js";
-
-const SHOW = { image: 0, classes: 1, regions: 1, probability: 2, confidence: 2 };
 
 const REST = 160; // milliseconds after the last move until all is drawn exactly
 const IDLE = 350; // milliseconds of rest until tiles in sight are finished for the next move
@@ -123,7 +122,7 @@ export class Pane {
     const coarse = covering(plane, last, box, facts.tile);
     const fine = this.level === last ? [] : covering(plane, this.level, box, facts.tile);
     this.visible = [...fine, ...coarse];
-    this.tiles.want([...coarse, ...fine].flatMap((tile) => this.jobs(tile, this.scene)));
+    this.tiles.want([...coarse, ...fine].flatMap((tile) => jobsOf(this.painter, this.keys(tile, this.scene), tile, this.scene)));
     const scene = this.presentable(coarse);
     this.common(scene);
     if (moving) return this.stamp(coarse, fine, plane);
@@ -193,36 +192,8 @@ export class Pane {
     return [(2 * left) / this.width - 1, 1 - (2 * top) / this.height, (2 * across * tile.width) / this.width, (-2 * down * tile.height) / this.height];
   }
 
-  keys(tile, { name, run, channels, layers, sources, frame, index }) {
-    const place = `axis=${this.axis}&frame=${frame}&index=${index}&level=${tile.level}&x=${tile.x}&y=${tile.y}`;
-    const where = encodeURIComponent(name);
-    const kind = SHOW[layers.show];
-    return {
-      image: `/tiles/image?name=${where}&channels=${channels}&${place}`,
-      leaves: run && `/tiles/leaves?run=${run}&name=${where}&${place}`,
-      probability: run && kind === 2 && `/tiles/probability?run=${run}&name=${where}&sources=${sources}&${place}`,
-    };
-  }
-
-  jobs(tile, scene) {
-    const { facts, channels } = scene;
-    const { width, height } = tile;
-    const keys = this.keys(tile, scene);
-    const wide = facts.bits === 16;
-    const jobs = [
-      this.job(keys.image, (raw) => [wide ? new Uint16Array(raw) : new Uint8Array(raw), width, height, channels.length, wide ? "u16" : "u8"]),
-    ];
-    if (keys.leaves) jobs.push(this.job(keys.leaves, (raw) => [new Uint32Array(raw), width + 2, height + 2, 1, "u32"]));
-    if (keys.probability) jobs.push(this.job(keys.probability, (raw) => [new Uint8Array(raw), width, height, 1, "u8"]));
-    return jobs;
-  }
-
-  job(url, unpack) {
-    const make = (raw) => {
-      const [data, ...shape] = unpack(raw);
-      return { data, texture: this.painter.integers(data, ...shape) };
-    };
-    return { key: url, url, make };
+  keys(tile, scene) {
+    return keysOf(this.axis, tile, scene);
   }
 
   // What is the same for all tiles.
