@@ -1,9 +1,12 @@
 """In a real browser: scribbles that teach the next run, options that change while it learns, and a video."""
 
 import json
+import math
 import re
 from collections import Counter
+from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from conftest import write_clip
@@ -21,6 +24,13 @@ def draw(hand, value, points):
         hand.page.mouse.move(x, y, steps=4)
     hand.page.mouse.up()
     hand.until(f"state.project.strokes.some((stroke) => stroke.value === {value})")
+
+
+def along(points):
+    """All places on a stroke, a pixel apart, as (y, x)."""
+    for start, end in pairwise(points):
+        for part in np.linspace(0, 1, max(2, round(math.dist(start, end)))):
+            yield tuple(np.add(np.multiply(start, 1 - part), np.multiply(end, part)))
 
 
 def change_continuity(hand):
@@ -71,7 +81,7 @@ def test_scribbles_teach_the_next_run_whose_options_change_while_it_learns(brows
     page.click("#start")
     hand.until("(state.figures.get('002') ?? []).length > 1", 300)  # early: a quick machine has soon learned all
     change_continuity(hand)
-    hand.until("(state.figures.get('002') ?? []).length > 60", 300)
+    hand.until("(state.figures.get('002') ?? []).length > 120", 300)
     page.click("article[data-run='002'] >> text=Finish now")
     hand.until(f"state.runs.get('002')?.state === 'done' && scene.seg?.run === '002' && {FIRST}", 300)
     names = dict(map(tuple, hand.classes()))
@@ -80,9 +90,9 @@ def test_scribbles_teach_the_next_run_whose_options_change_while_it_learns(brows
     shown = hand.shown_labels()
     found = []
     for _, points in strokes:
-        under = [int(shown[int(y), int(x)]) for y, x in points]
+        under = [int(shown[int(y), int(x)]) for y, x in along(points)]
         (best, count), *_ = Counter(under).most_common()
-        assert count > 0.6 * len(under) and names[best]
+        assert count > 0.5 * len(under) and names[best]
         found.append(best)
     assert len(set(found)) == 2  # what was scribbled apart is apart
     assert hand.faults == []
