@@ -194,3 +194,15 @@ def studio(photo):
     found = Server(photo)
     yield found
     found.stop()
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Prediction in parts of 32 pixels, so that a small image has many."""
+    from selfseg.pipeline import block_plan, large, large_tree
+    from selfseg.predict import tilewise
+
+    for module in (large, block_plan, large_tree):
+        monkeypatch.setattr(module, "CHUNK", {2: 32, 3: 8})
+    for module in (tilewise, block_plan, large_tree):
+        monkeypatch.setattr(module, "SMALLEST_TILE", 64**2)

@@ -5,32 +5,26 @@ import shutil
 import signal
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 
 import cloudpickle
 import numpy as np
 import pytest
-import zarr
 
 from conftest import blobs
+from in_parts import QUICK, Killed, contents, stored
 from selfseg.core.errors import InputError, ModelError, OutputError, UsageError
 from selfseg.core.progress import Silent
-from selfseg.pipeline import Segmenter, block_plan, large, predict
+from selfseg.pipeline import Segmenter, predict
 from selfseg.pipeline.dask_cluster import DaskCluster
 from selfseg.pipeline.large import predict_large
-from selfseg.predict import tilewise
 from selfseg.read.lazy import open_lazy
 
 pytest.importorskip("distributed")
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import this file
 
-QUICK = {"iterations": 5, "n_features": 8, "n_classes": 8}
+pytestmark = pytest.mark.usefixtures("small_blocks")
 DATA = blobs(300, 270, seed=5)
-
-
-class Killed(BaseException):
-    """What stands for a kill of the client: nothing catches it."""
 
 
 class After(Silent):
@@ -44,14 +38,6 @@ class After(Silent):
         self.left -= 1
         if not self.left:
             self.act()
-
-
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch):
-    for module in (large, block_plan):
-        monkeypatch.setattr(module, "CHUNK", {2: 32, 3: 8})
-    for module in (tilewise, block_plan):
-        monkeypatch.setattr(module, "SMALLEST_TILE", 64**2)
 
 
 @pytest.fixture(scope="module")
@@ -76,16 +62,6 @@ def straight(model, image, tmp_path):
     watcher = After(-1, None)
     predict_large(model, image, tmp_path / "straight", memory=1, progress=watcher)
     return contents(tmp_path / "straight"), watcher.seen
-
-
-def stored(path, data, axes):
-    array = zarr.create_array(path, shape=data.shape, chunks=(32,) * data.ndim, dtype=data.dtype)
-    array[...] = data
-    return open_lazy(path, axes)
-
-
-def contents(folder: Path):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def pids(cluster):

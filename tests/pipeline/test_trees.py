@@ -6,35 +6,24 @@ import zarr
 from PIL import Image as Picture
 
 from conftest import blobs
+from in_parts import stored
 from selfseg.apps.cli import main
 from selfseg.core.errors import InputError, UsageError
-from selfseg.pipeline import Segmenter, block_plan, large_tree, predict
+from selfseg.pipeline import Segmenter, large_tree, predict
 from selfseg.pipeline.large import predict_large
 from selfseg.pipeline.trees import cut_folder, read_tree, write_tree
-from selfseg.predict import tilewise
 from selfseg.read.labels import read_labels
 from selfseg.read.lazy import open_lazy
 
 QUICK = {"iterations": 12, "n_features": 12, "n_classes": 12, "continuity": 1.0}
 
 
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch):
-    for module in (large_tree, block_plan):
-        monkeypatch.setattr(module, "CHUNK", {2: 32, 3: 8})
-    for module in (tilewise, block_plan, large_tree):
-        monkeypatch.setattr(module, "SMALLEST_TILE", 64**2)
+pytestmark = pytest.mark.usefixtures("small_blocks")
 
 
 @pytest.fixture(scope="module")
 def model():
     return Segmenter("feature_clustering", prepare="range", n_classes=3, options=QUICK).fit(blobs(90, 80))
-
-
-def _stored(path, data, axes):
-    array = zarr.create_array(path, shape=data.shape, chunks=(32,) * data.ndim, dtype=data.dtype)
-    array[...] = data
-    return open_lazy(path, axes)
 
 
 def _numbers(path):
@@ -50,7 +39,7 @@ def _agreement(a, b):
 
 def test_superpixels_lie_in_blocks_and_classes_and_cuts_follow_the_picture(model, tmp_path):
     data = blobs(200, 170, seed=5)
-    result = predict_large(model, _stored(tmp_path / "photo.zarr", data, "YXC"), tmp_path, memory=1)
+    result = predict_large(model, stored(tmp_path / "photo.zarr", data, "YXC"), tmp_path, memory=1)
     tree = large_tree.large_tree(model, result, tmp_path, memory=1)
     numbers = _numbers(tmp_path / "tree" / "photo.zarr")
     assert numbers.min() == 1
@@ -59,8 +48,8 @@ def test_superpixels_lie_in_blocks_and_classes_and_cuts_follow_the_picture(model
     labels = result.labels[:]
     for number in range(1, tree.n_leaves + 1):
         assert len(np.unique(labels[numbers == number])) == 1
-    stored = read_tree(tmp_path / "tree" / "photo.npz")
-    np.testing.assert_array_equal(stored.parents, tree.parents)
+    kept = read_tree(tmp_path / "tree" / "photo.npz")
+    np.testing.assert_array_equal(kept.parents, tree.parents)
     assert cut_folder(tmp_path, n_regions=3) == []
     found = _numbers(tmp_path / "cut" / "photo.zarr")
     assert set(np.unique(found)) == {1, 2, 3}
@@ -73,7 +62,7 @@ def test_superpixels_lie_in_blocks_and_classes_and_cuts_follow_the_picture(model
 def test_of_one_block_the_tree_is_that_of_the_whole(model, tmp_path, monkeypatch):
     monkeypatch.setattr(large_tree, "SMALLEST_TILE", 10**6)
     data = blobs(90, 80, seed=1)
-    result = predict_large(model, _stored(tmp_path / "photo.zarr", data, "YXC"), tmp_path, memory=1)
+    result = predict_large(model, stored(tmp_path / "photo.zarr", data, "YXC"), tmp_path, memory=1)
     large_tree.large_tree(model, result, tmp_path, memory=1)
     whole = model.predict(data).hierarchy
     assert cut_folder(tmp_path, n_regions=9) == []
@@ -85,7 +74,7 @@ def test_volumes_with_holes(tmp_path):
     volume = np.repeat(blobs(40, 36)[None, :, :, 0], 24, axis=0).astype(np.float32)
     model = Segmenter("feature_clustering", prepare="minmax", options=QUICK).fit(volume)
     volume[:9, :9, :9] = np.nan
-    result = predict_large(model, _stored(tmp_path / "v.zarr", volume, "ZYX"), tmp_path, memory=1)
+    result = predict_large(model, stored(tmp_path / "v.zarr", volume, "ZYX"), tmp_path, memory=1)
     tree = large_tree.large_tree(model, result, tmp_path, memory=1)
     numbers = _numbers(tmp_path / "tree" / "v.zarr")
     np.testing.assert_array_equal(numbers == 0, np.isnan(volume))
@@ -95,7 +84,7 @@ def test_volumes_with_holes(tmp_path):
 
 
 def test_the_commands(model, tmp_path, capsys):
-    _stored(tmp_path / "big.zarr", blobs(120, 100), "YXC")
+    stored(tmp_path / "big.zarr", blobs(120, 100), "YXC")
     Picture.fromarray(blobs(60, 50)).save(tmp_path / "small.png")
     model.save(tmp_path / "model")
     words = ["predict", tmp_path / "model", tmp_path / "big.zarr", tmp_path / "small.png", "--axes", "YXC", "-q"]
@@ -124,7 +113,7 @@ def test_what_is_no_tree_is_named(tmp_path):
 
 
 def test_a_tree_of_other_superpixels_is_refused(model, tmp_path):
-    result = predict_large(model, _stored(tmp_path / "p.zarr", blobs(70, 60), "YXC"), tmp_path, memory=1)
+    result = predict_large(model, stored(tmp_path / "p.zarr", blobs(70, 60), "YXC"), tmp_path, memory=1)
     tree = large_tree.large_tree(model, result, tmp_path, memory=1)
     write_tree(tmp_path / "tree" / "p.npz", type(tree)(np.array([0], np.int32), np.zeros(1), np.ones(1)))
     ((name, message),) = cut_folder(tmp_path, n_regions=1)
@@ -134,7 +123,7 @@ def test_a_tree_of_other_superpixels_is_refused(model, tmp_path):
 
 def test_a_series_has_no_tree(model, tmp_path):
     series = np.stack([blobs(50, 40, seed=i) for i in range(2)])
-    _stored(tmp_path / "t.zarr", series, "TYXC")
+    stored(tmp_path / "t.zarr", series, "TYXC")
     ((_, message),) = predict(model, tmp_path / "t.zarr", tmp_path / "o", axes="TYXC", memory=1, tree=True)
     assert "leave --tree out" in message
     result = predict_large(model, open_lazy(tmp_path / "t.zarr", "TYXC"), tmp_path / "o", memory=1)

@@ -1,0 +1,46 @@
+"""Prediction in parts, made small enough for a test: blocks of 32 pixels, images in zarr, and a kill after some blocks.
+
+The blocks are those of the fixture `small_blocks` of `conftest`.
+"""
+
+from pathlib import Path
+
+import zarr
+
+from selfseg.core.progress import Silent
+from selfseg.read.lazy import open_lazy
+
+QUICK = {"iterations": 5, "n_features": 8, "n_classes": 8}
+
+
+class Killed(BaseException):
+    """What stands for a kill: nothing catches it."""
+
+
+class KilledAfter(Silent):
+    """Counts finished blocks, and dies after some of them."""
+
+    def __init__(self, n_blocks=10**9):
+        self.left, self.seen, self.total = n_blocks, [], 0
+
+    def start(self, task, total, done=0):
+        self.total = total
+
+    def update(self, done, values):
+        self.seen.append(done)
+        assert values["Mpx/s"] > 0
+        self.left -= 1
+        if not self.left:
+            raise Killed
+
+
+def stored(path, data, axes):
+    """An image in zarr, opened without reading it."""
+    array = zarr.create_array(path, shape=data.shape, chunks=(32,) * data.ndim, dtype=data.dtype)
+    array[...] = data
+    return open_lazy(path, axes)
+
+
+def contents(folder: Path):
+    """The bytes of all files in a folder, by their path in it."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
