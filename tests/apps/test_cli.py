@@ -114,17 +114,7 @@ def test_scribbles_name_their_classes(photos, tmp_path):
     marks = np.full((40, 52), 255, np.uint8)
     marks[2:5, 2:20], marks[18:22, 24:28] = 0, 7
     Pillow.fromarray(marks).save(tmp_path / "img2_scribble.png")
-    words = (
-        "--set",
-        "iterations=30",
-        "--set",
-        "n_features=8",
-        "--set",
-        "n_classes=8",
-        "--quiet",
-        "--scribbles",
-        tmp_path / "img2_scribble.png",
-    )
+    words = [*QUICK, "--set", "iterations=30", "--scribbles", tmp_path / "img2_scribble.png"]
     assert run("segment", photos / "img2.png", "-o", tmp_path / "out", *words) == 0
     names = {row["name"]: row["id"] for row in json.loads((tmp_path / "out" / "classes.json").read_text())}
     labels = tifffile.imread(tmp_path / "out" / "labels" / "img2.tif")

@@ -89,10 +89,6 @@ def fitted(name: str, dims: int = 2, **changes) -> tuple[Method, list[Sample]]:
 every_method = pytest.mark.parametrize("name", method_names())
 
 
-def test_both_first_methods_are_found():
-    assert {"feature_clustering", "region_merging"} <= set(method_names())
-
-
 @every_method
 def test_each_parameter_gets_a_gradient(name):
     method = make(name).train()
@@ -231,25 +227,6 @@ def test_same_seed_same_labels(name):
     ]
     for one, other in zip(*runs, strict=True):
         assert one.tobytes() == other.tobytes()
-
-
-@every_method
-def test_config_round_trip(name):
-    config = small_config(name)
-    again = type(config).build(json.loads(json.dumps(config.model_dump(mode="json"))))
-    assert again == config
-
-
-@every_method
-def test_every_option_is_described(name):
-    for field, info in find_method(name).Config.model_fields.items():
-        assert info.description, f"{name}.{field} has no docstring"
-
-
-@every_method
-def test_every_preset_is_valid(name):
-    for preset in ["default", *find_method(name).presets]:
-        build_config(name, preset)
 
 
 @every_method
