@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
 from rich.table import Column
+from rich.text import Text
 
 
 class Bar:
@@ -22,8 +23,7 @@ class Bar:
             TextColumn("{task.description}", table_column=whole),
             BarColumn(bar_width=24),
             MofNCompleteColumn(table_column=whole),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=True, table_column=whole),
-            TextColumn("left" if total > done else "", table_column=whole),
+            _Clock(compact=True, elapsed_when_finished=True, table_column=whole),
             TextColumn("{task.fields[values]}"),
         ]
         if self.console.width < 110:  # room for the figures rather than for the bar
@@ -47,6 +47,13 @@ class Bar:
     def say(self, message: str) -> None:
         """Print one line above the bar."""
         self.console.print(message, highlight=False, markup=False, soft_wrap=True)
+
+
+class _Clock(TimeRemainingColumn):
+    """The time left, then the time taken, and which of the two it is."""
+
+    def render(self, task: Task) -> Text:
+        return Text.assemble(super().render(task), " taken" if task.finished else " left")
 
 
 def _short(value: float | int) -> str:
