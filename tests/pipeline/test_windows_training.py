@@ -13,6 +13,7 @@ from conftest import blobs, write_clip
 from selfseg.core.errors import InputError, Interrupted, UsageError
 from selfseg.core.progress import Silent
 from selfseg.pipeline import Segmenter, predict
+from selfseg.pipeline.supervision import ScribbleFiles, find_label_set
 from selfseg.pipeline.training_set import build_training_set
 from selfseg.pipeline.window_choice import WindowChoice
 from selfseg.read import _lazy_array, find_inputs
@@ -196,8 +197,8 @@ def test_frames_of_a_video_are_as_ever(tmp_path):
 def test_what_cannot_go_with_windows_is_said(tmp_path):
     path = _stored(tmp_path / "big.ome.zarr", blobs(80, 80))
     labels = np.ones((80, 80), np.uint8)
-    with pytest.raises(UsageError, match="learned from in windows"):
-        Segmenter("unet").fit(path, [labels], windows=2)
+    with pytest.raises(UsageError, match="--prepare range"):
+        Segmenter("unet", prepare="size=40,range").fit(path, [labels], windows=2)
     for text in ("0", "4:0", "many", "4:8:2", "-1"):
         with pytest.raises(UsageError, match="--windows 16:512"):
             _model().fit(path, windows=text)
@@ -219,3 +220,41 @@ def test_an_image_that_is_damaged_is_named(tmp_path):
     with pytest.raises(InputError, match=r"big\.ome\.zarr"):
         _model().fit(path, windows=2)
     assert isinstance(WindowChoice(2).open(find_inputs(_stored(tmp_path / "b.zarr", blobs(9, 9)))[0], None), LazyImage)
+
+
+UNET = {"iterations": 4, "width": 4, "depth": 2, "patch": None, "validation": 0}
+
+
+@pytest.mark.parametrize("meaning", ["full", "sparse", "objects"])
+def test_windows_with_labels_teach_what_the_same_pictures_teach(tmp_path, meaning):
+    path = _stored(tmp_path / "big.ome.zarr", blobs(200, 180))
+    y, x = np.mgrid[:200, :180]
+    labels = np.where((y - 100) ** 2 + (x - 90) ** 2 < 60**2, 7, 3 * (x >= 90)).astype(np.uint16)
+    choice = WindowChoice.parse("5:40", seed=3)
+    wanted = find_label_set([labels], find_inputs(path), meaning)
+    data = build_training_set(find_inputs(path), "range", wanted, None, Silent(), choice)
+    cut = [np.moveaxis((sample.read().array * 255).round().astype(np.uint8), 0, -1) for sample in data.samples]
+    theirs = [labels[sample.region] for sample in data.samples]
+    lazy = Segmenter("unet", prepare="range", options=UNET, seed=3).fit(
+        path, [labels], labels_as=meaning, windows="5:40"
+    )
+    eager = Segmenter("unet", prepare="range", options=UNET, seed=3).fit(cut, theirs, labels_as=meaning)
+    _same_state(lazy, eager)
+    assert lazy.table_ == eager.table_
+
+
+def test_windows_with_scribbles_come_first_and_one_for_each_of_them(tmp_path):
+    path = _stored(tmp_path / "big.ome.zarr", blobs(400, 400))
+    marks = np.full((400, 400), 255, np.uint8)
+    marks[205:208, 200:230], marks[90:120, 40], marks[300:308, 353:378] = 4, 0, 9  # disc, left and right ground
+    Picture.fromarray(marks).save(tmp_path / "marks.png")
+    wanted, listening = ScribbleFiles({"big": tmp_path / "marks.png"}), Listening()
+    for n, values in ((1, 1), (4, 3)):
+        choice = WindowChoice.parse(f"{n}:40", seed=1)
+        data = build_training_set(find_inputs(path), "range", wanted, None, listening, choice)
+        assert len(data.samples) == n
+        assert len(set(np.concatenate([np.unique(sample.read().hints) for sample in data.samples])) - {-1}) >= values
+    assert sum("--windows 2" in said for said in listening.said) == 1  # one window has not all of them
+    model = _model(seed=1).fit(path, scribbles=tmp_path / "marks.png", windows="4:40")
+    assert model.facts_["windows"] == {"big": 4}
+    assert model.facts_["hints_sha256"] == data.digest_hints()

@@ -1,7 +1,7 @@
 """Supervision: labels and scribbles of training images, found, read and numbered as classes; and what is held out of them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from selfseg.core.image import Image
 from selfseg.methods._base import Method
 from selfseg.read import Source, find_hints, read_hints
 from selfseg.read.labels import find_labels, read_labels
+from selfseg.read.lazy import LazyImage
 from selfseg.regions.separate import separate_objects
 from selfseg.sample.prepare import Preparation, Prepared
 
@@ -34,7 +35,7 @@ class Hints:
     Attributes
     ----------
     arrays
-        One array ``[*S]`` int64 for each frame of an image, by the image's name: position of the value in `values`, -1 = none.
+        One array of integers ``[*S]`` for each frame of an image, by the image's name: position of the value in `values`, -1 = none.
         With `objects` instead the number of the object, 0 = background.
     values
         The users' values; class c stands for ``values[c]``.
@@ -46,7 +47,7 @@ class Hints:
         The arrays number objects.
     """
 
-    arrays: dict[str, list[NDArray[np.int64]]]
+    arrays: dict[str, list[LabelArray]]
     values: tuple[int, ...]
     ids: tuple[int, ...]
     names: tuple[str, ...]
@@ -59,8 +60,16 @@ class Hints:
         """
         if name not in self.arrays:
             return None
-        found = preparation.hints(self.arrays[name][frame], prepared)
-        return np.where(found < 0, NOTHING, separate_objects(found) > 0).astype(np.int64) if self.objects else found
+        return self.as_classes(preparation.hints(self.arrays[name][frame], prepared)).astype(np.int64)
+
+    def as_classes(self, found: LabelArray) -> LabelArray:
+        """Return the classes ``[*S]`` of a part of an array: itself, or background and object, set apart where objects touch."""
+        return np.where(found < 0, NOTHING, separate_objects(found) > 0).astype(np.int8) if self.objects else found
+
+    def values_in(self, parts: Iterable[LabelArray]) -> list[int]:
+        """Return the users' values that occur in parts of `arrays`, ascending; of objects 0 and 1."""
+        found = {min(place, 1) if self.objects else place for part in parts for place in _distinct(part, 0)}
+        return [self.values[place] for place in sorted(found)]
 
 
 @dataclass(frozen=True)
@@ -69,9 +78,9 @@ class ScribbleFiles:
 
     files: Mapping[str, Path]
 
-    def read(self, images: Mapping[str, Image]) -> Hints:
+    def read(self, images: Mapping[str, Image | LazyImage]) -> Hints:
         """Read the scribbles of those images, and number their values 0, 1, 2, ... over all of them."""
-        arrays = {}
+        arrays: dict[str, list[LabelArray]] = {}
         for name, path in self.files.items():
             if name not in images:
                 continue
@@ -80,7 +89,7 @@ class ScribbleFiles:
                 fix = "give the frame as a file of its own"
                 raise UsageError(explain(str(path), expected=expected, got=got, fix=fix))
             arrays[name] = [read_hints(path, images[name].spatial_shape)]
-        values, arrays = _numbered(arrays)
+        values, arrays = _numbered(arrays, 0)
         return Hints(arrays, values, tuple(range(1, len(values) + 1)), tuple(f"scribble {value}" for value in values))
 
 
@@ -102,7 +111,7 @@ class LabelSet:
     meaning: str
     names: Mapping[int, str]
 
-    def read(self, images: Mapping[str, Image]) -> Hints:
+    def read(self, images: Mapping[str, Image | LazyImage]) -> Hints:
         """Read the labels of those images.
 
         Raises
@@ -113,9 +122,7 @@ class LabelSet:
         arrays = {name: _frames(self.found[name], image) for name, image in images.items() if name in self.found}
         if self.meaning == "objects":
             return Hints(arrays, (0, 1), (1, 2), ("background", "object"), objects=True)
-        lowest = 1 if self.meaning == "sparse" else 0
-        arrays = {name: [np.where(a < lowest, NOTHING, a) for a in frames] for name, frames in arrays.items()}
-        values, arrays = _numbered(arrays)
+        values, arrays = _numbered(arrays, 1 if self.meaning == "sparse" else 0)
         top = max(values, default=0) if self.meaning == "sparse" else len(values)
         if not values or top > MAX_CLASSES:
             got = f"{len(values)}, the largest {max(values)}" if values else "none"
@@ -234,7 +241,7 @@ def _given_arrays(labels: Any, sources: Sequence[Source]) -> dict[str, LabelArra
     return found
 
 
-def _frames(labels: Path | LabelArray, image: Image) -> list[NDArray[np.int64]]:
+def _frames(labels: Path | LabelArray, image: Image | LazyImage) -> list[LabelArray]:
     """Return the labels of each frame of an image."""
     array = read_labels(labels) if isinstance(labels, Path) else labels
     axes = image.axes.replace("C", "")
@@ -244,21 +251,30 @@ def _frames(labels: Path | LabelArray, image: Image) -> list[NDArray[np.int64]]:
         what = f"labels {labels}" if isinstance(labels, Path) else f"labels of {image.name}"
         fix = "give labels at the full size of the image"
         raise InputError(explain(what, expected=f"the size of the image, {expected}", got=got, fix=fix))
-    whole = array.astype(np.int64)
-    return list(np.moveaxis(whole, axes.index("T"), 0)) if "T" in axes else [whole]
+    return list(np.moveaxis(array, axes.index("T"), 0)) if "T" in axes else [array]
 
 
-def _numbered(
-    arrays: dict[str, list[NDArray[np.int64]]],
-) -> tuple[tuple[int, ...], dict[str, list[NDArray[np.int64]]]]:
-    """Return all values from 0 in their order, and the arrays with positions in that order; negative ones become -1."""
-    found = [np.unique(array[array >= 0]) for frames in arrays.values() for array in frames]
-    values = np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
-    numbered = {
-        name: [np.where(a >= 0, np.searchsorted(values, a), NOTHING).astype(np.int64) for a in frames]
-        for name, frames in arrays.items()
-    }
-    return tuple(int(value) for value in values), numbered
+def _numbered(arrays: dict[str, list[LabelArray]], lowest: int) -> tuple[tuple[int, ...], dict[str, list[LabelArray]]]:
+    """Return all values from `lowest` on in their order, and the arrays with positions in that order, -1 below it."""
+    values = np.array(sorted({v for frames in arrays.values() for a in frames for v in _distinct(a, lowest)}), np.int64)
+    if len(values) > np.iinfo(np.int16).max:
+        return tuple(values.tolist()), arrays  # too many to be classes, whoever asks says so
+    return tuple(values.tolist()), {name: [_positions(a, values) for a in frames] for name, frames in arrays.items()}
+
+
+def _distinct(array: LabelArray, lowest: int) -> set[int]:
+    """Return the values from `lowest` on, looked for row by row: labels of large images have room for no copy."""
+    return {int(value) for row in array for value in np.unique(row) if value >= lowest}
+
+
+def _positions(array: LabelArray, values: NDArray[np.int64]) -> NDArray[np.int16]:
+    """Return where in `values` each value stands, -1 where it does not."""
+    result = np.full(array.shape, NOTHING, np.int16)
+    for row, into in zip(array, result, strict=True):
+        found = np.searchsorted(values, row)
+        known = values.take(found, mode="clip") == row if len(values) else np.zeros(row.shape, np.bool_)
+        into[known] = found[known]
+    return result
 
 
 def _known_names(folder: Path) -> dict[int, str]:

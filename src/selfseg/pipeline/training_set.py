@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from selfseg.core.errors import InputError, SelfsegError, UsageError, explain
+from selfseg.core.errors import InputError, SelfsegError, explain
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress
 from selfseg.core.seed import generator
@@ -170,7 +170,7 @@ def build_training_set(
     windows = windows or WindowChoice()
     images, failures = read_all(sources, axes, progress, windows)
     failures += _drop_strangers(images)
-    hints = None if wanted is None else wanted.read(_whole(images))
+    hints = None if wanted is None else wanted.read(images)
     preparation = Preparation.parse(prepare).fit_pixels(partial(_pixels, images, windows.seed))
     made = _Making(preparation, hints, windows, progress)
     for source in sources:
@@ -184,22 +184,6 @@ def build_training_set(
     channels, dims = _kind(made.first[0])
     kinds = (preparation, channels, dims, hints, made.fingerprints)
     return TrainingSet(made.samples, *kinds, made.first, made.prepared, failures, made.windows)
-
-
-def _whole(images: Mapping[str, Image | LazyImage]) -> dict[str, Image]:
-    """Return the images, all of them in memory, since labels are read as a whole too.
-
-    Raises
-    ------
-    UsageError
-        If one is not.
-    """
-    found = {name: image for name, image in images.items() if isinstance(image, Image)}
-    if opened := [name for name in images if name not in found]:
-        fix = "cut labelled parts out of it, and give those"
-        got = f"{opened[0]}, which is learned from in windows"
-        raise UsageError(explain("labels or scribbles", expected="images that fit in memory", got=got, fix=fix))
-    return found
 
 
 def _pixels(images: Mapping[str, Image | LazyImage], seed: int, before: Preparation) -> Iterator[NDArray[Any]]:
@@ -248,7 +232,7 @@ class _Making:
         self.fingerprints[source.name] = source.fingerprint()
 
     def _open(self, name: str, image: LazyImage) -> None:
-        cut = self.choice.cut(image, self.preparation, self.progress)
+        cut = self.choice.cut(image, name, self.preparation, self.hints, self.progress)
         self.fingerprints[name] = digest_windows(cut)
         self.first = self.first or show_window(cut[0])
         self.windows[name] = len(cut)

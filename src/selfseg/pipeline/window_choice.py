@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from selfseg.core.axes import SPATIAL
 from selfseg.core.errors import UsageError, explain
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress
+from selfseg.pipeline.supervision import Hints
 from selfseg.predict.tilewise import memory_budget
 from selfseg.read import Source
 from selfseg.read.lazy import LazyImage, open_in_parts
@@ -94,8 +95,10 @@ class WindowChoice:
             return None
         return image
 
-    def cut(self, image: LazyImage, preparation: Preparation, progress: Progress) -> list[WindowSample]:
-        """Choose the windows of an image, and say so.
+    def cut(
+        self, image: LazyImage, name: str, preparation: Preparation, hints: Hints | None, progress: Progress
+    ) -> list[WindowSample]:
+        """Choose the windows of an image, with what the hints say of it by its name, and say so.
 
         Raises
         ------
@@ -103,10 +106,18 @@ class WindowChoice:
             As for `sample.window_samples.window_samples`.
         """
         number = self.n or DEFAULT_WINDOWS
-        cut = window_samples(image, preparation, number, self.side, self.seed, self.kept)
+        told = None if hints is None or name not in hints.arrays else hints.arrays[name]
+        at_place = None if told is None else lambda at, region: told[at or 0][region]
+        cut = window_samples(image, preparation, number, self.side, self.seed, self.kept, at_place)
         size, side = (" x ".join(map(str, sizes)) for sizes in (image.spatial_shape, cut[0].shape[1:]))
         why = "too large to be read whole, so" if self.n is None else "as asked,"
         progress.say(f"{image.name}: {size} pixels, {why} learned from in {len(cut)} window(s) of {side} (--windows)")
+        if hints is not None and told is not None:
+            parts = [sample.hints for sample in cut if sample.hints is not None]
+            if lost := set(hints.values_in(told)) - set(hints.values_in(parts)):
+                said = f"none of the windows has the label(s) {', '.join(map(str, sorted(lost)))}"
+                progress.say(f"{image.name}: {said}; more of them may have it (--windows {2 * number})")
+            cut = [replace(sample, hints=hints.as_classes(part)) for sample, part in zip(cut, parts, strict=True)]
         shrunk = cut[0].windowed.shrinking ** (1 / len(image.spatial_shape))
         if shrunk > SHRUNK:
             progress.say(

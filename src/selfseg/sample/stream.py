@@ -97,7 +97,7 @@ class Readable(Protocol):
         """Channels and sides ``[C *s]``."""
 
     @property
-    def hints(self) -> NDArray[np.int64] | None:
+    def hints(self) -> NDArray[np.integer] | None:
         """Labels or scribbles ``[*s]``; None = none."""
 
     def read(self) -> Sample:

@@ -1,13 +1,14 @@
 """Training images that stay in their files: windows of them, each read when a batch wants it and kept while there is room."""
 
 import math
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError, UsageError, explain
 from selfseg.core.seed import derive
 from selfseg.read.lazy import LazyImage
 from selfseg.sample.cells import WINDOW_SIDE, Region, spread_windows
@@ -18,6 +19,9 @@ from selfseg.sample.windowed import Windowed, prepare_windowed
 
 KEPT_PIXELS = 2**24
 """Pixels of windows that are kept in memory; others are read again when their turn comes."""
+
+Told = Callable[[int | None, Region], NDArray[np.integer]]
+"""From a time point (None = there are none) and a region to what the user says of each pixel there, -1 = nothing."""
 
 TRIES = 8
 """Windows that are looked at for each one wanted, where some have no valid pixel."""
@@ -36,13 +40,13 @@ class WindowSample:
     kept
         Where windows are kept.
     hints
-        There are none.
+        What the user says of it ``[*s]``, -1 = nothing; None = nothing is said of this image.
     """
 
     windowed: Windowed
     region: Region
     kept: Kept[Sample] = field(repr=False)
-    hints: None = None
+    hints: NDArray[np.integer] | None = field(default=None, repr=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -67,16 +71,28 @@ class WindowSample:
         image = self.windowed.image
         place = [(part.start, part.stop) for part in self.region]
         key = f"{image.source} {image.name} {self.windowed.at} {place}"
-        return self.kept.get_or_make(key, math.prod(self.shape), lambda: Sample(*self.windowed.read(self.region)))
+        return self.kept.get_or_make(key, math.prod(self.shape), self._read)
+
+    def _read(self) -> Sample:
+        array, valid = self.windowed.read(self.region)
+        hints = None if self.hints is None else self.hints.astype(np.int64)
+        return Sample(array, valid, hints if hints is None or valid is None else np.where(valid, hints, -1))
 
 
 def window_samples(
-    image: LazyImage, preparation: Preparation, n: int, side: int | None, seed: int, kept: Kept[Sample]
+    image: LazyImage,
+    preparation: Preparation,
+    n: int,
+    side: int | None,
+    seed: int,
+    kept: Kept[Sample],
+    told: Told | None = None,
 ) -> list[WindowSample]:
     """Choose the windows of an image, or of a series over all its time points, that are learned from.
 
     They lie on a grid, so that none overlap; which of its cells they are, and where it begins, is drawn. A window without any
-    valid pixel is left out, and another one drawn.
+    valid pixel is left out, and another one drawn. Those of which the user says something come first: before all others one
+    for each of the values.
 
     Parameters
     ----------
@@ -92,26 +108,31 @@ def window_samples(
         Decides which.
     kept
         Where windows are kept.
+    told
+        What the user says of a region of the image, at a time point or None; None = nothing.
 
     Raises
     ------
     InputError
         If no window has a valid pixel.
     UsageError
-        If a step of the preparation needs the whole image.
+        If a step of the preparation needs the whole image, or changes the size of one that the user says something of.
     """
     times = time_points(image)
-    prepared = {None if times is None else 0: _looked_at(image, preparation, None if times is None else 0, seed)}
-    shape = next(iter(prepared.values())).shape
+    first = None if times is None else 0
+    prepared = {first: _looked_at(image, preparation, first, seed)}
+    shape = prepared[first].shape
+    if told is not None and shape != image.spatial_shape:
+        expected, fix = "windows of the image's own pixels", "add --prepare range, or cut the labelled parts out"
+        raise UsageError(explain(f"labels of {image.name}", expected=expected, got=str(preparation), fix=fix))
     sides = (side or WINDOW_SIDE[len(shape)],) * len(shape)
     may_be_empty = image.valid is not None or image.data.dtype.kind == "f"
+    drawn = n * (TRIES if may_be_empty else 1) if told is None else sys.maxsize
     found: list[WindowSample] = []
-    wanted = (shape, sides) if times is None else ((times, *shape), (1, *sides))
-    for place in spread_windows(*wanted, n * (TRIES if may_be_empty else 1), derive(seed, "windows")):
-        at, region = (None, place) if times is None else (place[0].start, place[1:])
+    for at, region in _places(shape, sides, times, drawn, seed, told):
         if at not in prepared:
             prepared[at] = _looked_at(image, preparation, at, seed)
-        sample = WindowSample(prepared[at], region, kept)
+        sample = WindowSample(prepared[at], region, kept, None if told is None else told(at, region))
         valid = sample.read().valid if may_be_empty else None
         if valid is None or valid.any():
             found.append(sample)
@@ -121,6 +142,25 @@ def window_samples(
         fix = "leave it out, or cut its empty part off"
         raise InputError(explain(image.source, expected="windows with valid pixels", got="none", fix=fix))
     return found
+
+
+def _places(
+    shape: tuple[int, ...], sides: tuple[int, ...], times: int | None, n: int, seed: int, told: Told | None
+) -> list[tuple[int | None, Region]]:
+    """Draw time points and regions; sort them by what the user says of them."""
+    wanted = (shape, sides) if times is None else ((times, *shape), (1, *sides))
+    drawn = spread_windows(*wanted, n, derive(seed, "windows"))
+    places: list[tuple[int | None, Region]]
+    places = [(None, place) if times is None else (int(place[0].start), place[1:]) for place in drawn]
+    if told is None:
+        return places
+    new: list[tuple[int | None, Region]] = []
+    known, silent, seen = new.copy(), new.copy(), set[int]()
+    for place in places:
+        values = {int(value) for value in np.unique(told(*place)) if value >= 0}
+        (new if values - seen else known if values else silent).append(place)
+        seen |= values
+    return [*new, *known, *silent]
 
 
 def time_points(image: LazyImage) -> int | None:
