@@ -1,7 +1,8 @@
 """The command that distils: a teacher's labels teach a U-Net. Heavy imports happen inside it."""
 
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -28,6 +29,39 @@ if TYPE_CHECKING:
     from selfseg.pipeline.distill import Comparison
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Pupil:
+    """What the pupil learns and how: the options of distill."""
+
+    confidence: Annotated[
+        float,
+        Parameter(help="Pixels of which the teacher is less sure are not learned from; half of each class is kept."),
+    ] = 0.9
+    preset: Preset = "fast"
+    seed: Seed = 0
+    truth: Annotated[
+        Path | None, Parameter(help="Truth of some of the images: scores of both; nothing is learned from it.")
+    ] = None
+    truth_as: LabelsAs = "sparse"
+    prepare: Prepare = None
+    axes: Axes = None
+    device: Device = "auto"
+    set_: Settings = field(default_factory=list)
+    limit: Limit = None
+    resume: Resume = False
+    overwrite: Overwrite = False
+
+    def how(self) -> dict[str, Any]:
+        """Return what the pipeline is told."""
+        told = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "set_"}
+        return told | {"options": settings_of(self.set_)}
+
+
+PUPIL = Pupil()
+"""Every option as it is where nothing is said."""
+
+
 @app.command
 def distill(
     teacher: Annotated[Path, Parameter(help="Model folder of the teacher, that fit or segment wrote.")],
@@ -35,23 +69,7 @@ def distill(
     /,
     *,
     out: Out,
-    confidence: Annotated[
-        float,
-        Parameter(help="Pixels of which the teacher is less sure are not learned from; half of each class is kept."),
-    ] = 0.9,
-    preset: Preset = "fast",
-    seed: Seed = 0,
-    truth: Annotated[
-        Path | None, Parameter(help="Truth of some of the images: scores of both; nothing is learned from it.")
-    ] = None,
-    truth_as: LabelsAs = "sparse",
-    prepare: Prepare = None,
-    axes: Axes = None,
-    device: Device = "auto",
-    set_: Settings = [],  # noqa: B006 (read only)
-    limit: Limit = None,
-    resume: Resume = False,
-    overwrite: Overwrite = False,
+    pupil: Pupil = PUPIL,
     quiet: Quiet = False,
 ) -> int:
     """Teach a fast, smooth U-Net the labels that another model gives; OUT becomes the U-Net's model folder."""
@@ -60,24 +78,7 @@ def distill(
     from selfseg.pipeline.distill import distill as run
 
     bar = Bar(quiet)
-    found = run(
-        load(teacher, device),
-        inputs,
-        out,
-        confidence=confidence,
-        preset=preset,
-        seed=seed,
-        prepare=prepare,
-        device=device,
-        options=settings_of(set_),
-        truth=truth,
-        truth_as=truth_as,
-        axes=axes,
-        limit=limit,
-        progress=bar,
-        resume=resume,
-        overwrite=overwrite,
-    )
+    found = run(load(teacher, pupil.device), inputs, out, progress=bar, **pupil.how())
     if not quiet:
         show(found.comparison)
     bar.say(f"the pupil is in {out}; use it with: selfseg predict {out} IMAGES -o OUT")

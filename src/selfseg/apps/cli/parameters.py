@@ -47,6 +47,7 @@ Settings = Annotated[
     Parameter(
         name="--set",
         negative="",
+        show_default=False,
         help="Any option of the method, as key=value; may be repeated. `selfseg methods NAME` lists them.",
     ),
 ]
