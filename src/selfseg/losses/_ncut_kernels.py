@@ -14,23 +14,10 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from selfseg.core.power import power_of_two
 from selfseg.losses._line_sums import eight, five, four, one, three, two
 
 f32, u64 = np.float32, np.uint64
-# 2^r for |r| <= 1/2 (Cephes, exp2f): relative error below 2e-7.
-P0, P1, P2, P3, P4, P5 = (
-    f32(p) for p in (1.535336188e-4, 1.339887440e-3, 9.618437357e-3, 5.550332471e-2, 2.402264791e-1, 6.931472028e-1)
-)
-
-
-@njit(inline="always")
-def _power(x: Any) -> Any:
-    """``2^x`` for ``x <= 0``, not less than ``2^-125``."""
-    x = max(x, f32(-125))
-    n = np.floor(x + f32(0.5))
-    r = x - n
-    y = f32((((((P0 * r + P1) * r + P2) * r + P3) * r + P4) * r + P5) * r + f32(1))
-    return np.int32(y.view(np.int32) + (np.int32(n) << np.int32(23))).view(np.float32)
 
 
 @njit(nogil=True, cache=True, fastmath={"nsz", "contract"})
@@ -41,7 +28,7 @@ def _weigh(s: Any, w_at: Any, a: Any, b: Any, rows: Any, pitch: Any, X: Any, sca
         if rows == u64(1):
             for x in range(X):
                 d = s[a + x] - s[there + x]
-                s[row + x] = _power(-scale * (d * d) - fall[t])
+                s[row + x] = power_of_two(-scale * (d * d) - fall[t])
             continue
         for x in range(X):
             d = s[a + x] - s[there + x]
@@ -52,7 +39,7 @@ def _weigh(s: Any, w_at: Any, a: Any, b: Any, rows: Any, pitch: Any, X: Any, sca
                 d = s[a + c * pitch + x] - s[there + c * pitch + x]
                 s[row + x] += d * d
         for x in range(X):
-            s[row + x] = _power(-scale * s[row + x] - fall[t])
+            s[row + x] = power_of_two(-scale * s[row + x] - fall[t])
 
 
 @njit(nogil=True, cache=True)

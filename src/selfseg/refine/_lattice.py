@@ -22,11 +22,14 @@ from selfseg.core.threads import run_shared
 from selfseg.refine._corners import AllPairs, Between, Blur
 from selfseg.refine._hash import number_keys
 
-FINE, FEW = 1.4, 4096
-"""A finer lattice, nearer to the Gaussian, is taken where it has so few corners."""
+FINEST = 1.6
+"""A lattice up to so many times as fine is taken where it has few corners: nearer to the Gaussian."""
+
+WORTH = 1.1
+"""A lattice less finer than this is not worth the time to build it."""
 
 MANY = 8192
-"""Up to so many corners, all hear all others (a matrix of at most 256 MiB); more are blurred with those beside them."""
+"""Up to so many corners, all near ones hear each other (matrices of 150 MiB at most); more are blurred with those beside them."""
 
 
 @njit(cache=True, nogil=True)
@@ -181,12 +184,8 @@ class Lattice:
     def __init__(self, points: NDArray[np.floating]) -> None:
         d = points.shape[1]
         factors = generator(0, "lattice").integers(0, 2**64, (d,), dtype=np.uint64) | np.uint64(1)
-        for fineness, most in ((FINE, FEW), (1.0, len(points) * (d + 1))):
-            scale = _scale(d, fineness)
-            slots, found = self._build(points, scale, factors)
-            self.n_corners = len(found)
-            if self.n_corners <= most:
-                break
+        fineness, scale, slots, found = self._finest(points, factors)
+        self.n_corners = len(found)
         self._sort()
         if self.n_corners <= MANY:
             self._between: Between = AllPairs(self._places(points, scale), fineness)
@@ -195,6 +194,22 @@ class Lattice:
             self._between = Blur(slots, found, (steps.astype(np.uint64) * factors).sum(1, dtype=np.uint64))
         self._gain = np.float32(self._between.gain)
         self._spare: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+
+    def _finest(
+        self, points: NDArray[np.floating], factors: NDArray[np.uint64]
+    ) -> tuple[float, NDArray[np.float64], NDArray[np.int32], NDArray[np.uint64]]:
+        """Build the finest lattice that has few corners, or the usual one; return its fineness, scale, hash table and numbers."""
+        usual = _scale(points.shape[1], 1.0)
+        slots, found = self._build(points, usual, factors)
+        # Pixels lie on a sheet in the space of places and colours: corners grow with less than the third power.
+        fineness = min(FINEST, (MANY / len(found)) ** (1 / 3))
+        if fineness >= WORTH:
+            scale = _scale(points.shape[1], fineness)
+            more_slots, more = self._build(points, scale, factors)
+            if len(more) <= MANY:
+                return fineness, scale, more_slots, more
+            slots, found = self._build(points, usual, factors)
+        return 1.0, usual, slots, found
 
     def _build(
         self, points: NDArray[np.floating], scale: NDArray[np.floating], factors: NDArray[np.uint64]

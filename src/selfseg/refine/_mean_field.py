@@ -17,7 +17,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from selfseg.core.power import LOG2_E, power_of_two
 from selfseg.core.threads import run_shared
+
+BLOCK = 64
+"""Rows of which the powers are taken together."""
 
 TINY = 1e-30
 """Probabilities below it count as this: a class is unlikely, never impossible."""
@@ -55,24 +59,31 @@ def _add_message(start, stop, filtered, scaled, gains, own, message):
             message[p, c] += gain * (filtered[p, c] - self_part * scaled[p, c])
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath={"nsz", "contract"})
 def _update(start, stop, unary, message, beliefs):
     """Write ``softmax(unary + message)`` of the rows start..stop to beliefs [N K], and set message to 0."""
     n_channels = np.uint64(unary.shape[1])
-    for p in range(start, stop):
-        logits, mine = message[p], beliefs[p]
-        highest = np.float32(-np.inf)
-        for c in range(n_channels):
-            logits[c] += unary[p, c]
-            highest = max(highest, logits[c])
-        total = np.float32(0)
-        for c in range(n_channels):
-            mine[c] = np.exp(logits[c] - highest)
-            total += mine[c]
-        share = 1 / total
-        for c in range(n_channels):
-            mine[c] *= share
-            logits[c] = 0
+    for first in range(start, stop, BLOCK):
+        last = min(first + BLOCK, stop)
+        for p in range(first, last):
+            highest = np.float32(-np.inf)
+            for c in range(n_channels):
+                message[p, c] += unary[p, c]
+                highest = max(highest, message[p, c])
+            for c in range(n_channels):
+                message[p, c] = (message[p, c] - highest) * LOG2_E
+        # Rows lie one after the other: one long run for all of a block.
+        logits, powers = message[first:last].ravel(), beliefs[first:last].ravel()
+        for i in range(np.uint64(len(logits))):
+            powers[i] = power_of_two(logits[i])
+            logits[i] = 0
+        for p in range(first, last):
+            total = np.float32(0)
+            for c in range(n_channels):
+                total += beliefs[p, c]
+            share = 1 / total
+            for c in range(n_channels):
+                beliefs[p, c] *= share
 
 
 class Normalised:

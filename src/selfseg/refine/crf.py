@@ -124,6 +124,8 @@ def dense_crf(
     sigmas = (bilateral_sigma_space, spatial_sigma, np.min(width))
     _check_numbers(iterations, (bilateral_weight, spatial_weight), sigmas)
     taking_part = _taking_part(before, colours, valid)
+    if not taking_part.any():
+        return _like(probabilities, before.astype(np.float32))
     inside = None if taking_part.all() else np.flatnonzero(taking_part)
     kernels = []
     if bilateral_weight:
