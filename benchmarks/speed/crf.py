@@ -1,6 +1,6 @@
 """Speed and exactness of the fully connected CRF: the lattice against all pairs computed one by one.
 
-    python benchmarks/speed/crf.py [--data DATA] [--json OUT.json]
+    python benchmarks/speed/crf.py [--data DATA] [--rows 128] [--json OUT.json]
 
 Each row gives the median and the spread of several runs after one warm-up, and the processor time of a run, which tells more
 where other programs are running. Both sides get the same features, normalisation and rounds; the pairwise side is float32
@@ -141,17 +141,18 @@ def message_error(image: np.ndarray, before: np.ndarray, space: float, n_rows: i
     return np.abs(ours[some] - rows / np.sqrt(sums[some, None] * sums) @ beliefs)
 
 
-def exactness(name: str, image: np.ndarray, n_classes: int = 5) -> dict[str, Any]:
-    """Compare labels with those of all pairs on a small copy, and messages at a third of the size."""
+def exactness(name: str, image: np.ndarray, rows: int, n_classes: int = 5) -> dict[str, Any]:
+    """Compare labels with those of all pairs on a small copy (its shorter side: rows), and messages at a third of the size."""
     third = resize(image, (3, image.shape[1] // 3, image.shape[2] // 3), anti_aliasing=True).astype(np.float32)
-    small = resize(image, (3, *(SMALL if image.shape[1] < image.shape[2] else SMALL[::-1])), anti_aliasing=True)
+    sides = (rows, rows * 3 // 2)
+    small = resize(image, (3, *(sides if image.shape[1] < image.shape[2] else sides[::-1])), anti_aliasing=True)
     small = small.astype(np.float32)
     options = {
         "bilateral_weight": WEIGHT,
         "bilateral_sigma_space": SPACE * small.shape[1] / image.shape[1],
         "bilateral_sigma_colour": COLOUR,
         "spatial_weight": SMOOTH,
-        "spatial_sigma": NEAR / 3,
+        "spatial_sigma": NEAR * rows / 192,
     }
     before = probabilities(small, n_classes)
     exact = all_pairs(before, small, options)
@@ -180,6 +181,9 @@ def machine() -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with bsds500/images/train/*.jpg")
+    parser.add_argument(
+        "--rows", type=int, default=SMALL[0], help="shorter side of the copies that all pairs are computed on"
+    )
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     options = parser.parse_args()
     pictures = photos(options.data)
@@ -188,7 +192,7 @@ def main() -> None:
     print(f"{'ten rounds':28}{'median':>10}{'min':>10}{'max':>10}{'processor':>11}   (ms)")
     for row in report["speed"]:
         print(f"{row['what']:28}" + "".join(f"{row[key]:10.0f}" for key in ("median_ms", "min_ms", "max_ms", "cpu_ms")))
-    report["exactness"] = [exactness(name, picture) for name, picture in pictures.items()]
+    report["exactness"] = [exactness(name, picture, options.rows) for name, picture in pictures.items()]
     for row in report["exactness"]:
         print(", ".join(f"{key} {value:.4f}" if key != "photo" else value for key, value in row.items()))
     print(json.dumps(report["machine"]))

@@ -56,6 +56,7 @@ def few(request, monkeypatch):
     """Run a test with both forms of the lattice; tells whether it is the one for few corners."""
     if request.param == "blurred corners":
         monkeypatch.setattr(_lattice, "MANY", 0)
+        monkeypatch.setattr(_lattice, "FEW", 0)
     return request.param == "all pairs of corners"
 
 

@@ -1,7 +1,7 @@
 """Similarity and continuity of a response ``[B Y X K]`` (flat, float32) in one pass, and their gradient in another.
 
 Work is shared by rows of pixels, numbered over the batch. Unsigned indices and sums kept by channel let the compiler use
-vector instructions; `exp` is a polynomial, since a call to the C library for each value would stop that.
+vector instructions.
 """
 
 from typing import Any
@@ -9,22 +9,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from selfseg.core.powers import power_of_e
+
 f32 = np.float32
-LOG2E, LN2_HIGH, LN2_LOW = f32(1.44269504), f32(0.693359375), f32(-2.12194440e-4)
-P0, P1, P2, P3, P4, P5 = (
-    f32(p) for p in (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 0.16666665459, 0.5)
-)
-
-
-@njit(inline="always")
-def _exp(x: Any) -> Any:
-    """``exp(x)`` for ``x <= 0``: powers of two by bits, the rest by a polynomial (Cephes); relative error below 2e-7."""
-    x = max(x, f32(-87.0))
-    n = np.floor(x * LOG2E + f32(0.5))
-    r = x - n * LN2_HIGH - n * LN2_LOW
-    p = ((((P0 * r + P1) * r + P2) * r + P3) * r + P4) * r + P5
-    power = (np.int32(n) + np.int32(127)) << np.int32(23)
-    return (p * r * r + r + f32(1)) * np.int32(power).view(np.float32)
 
 
 @njit(nogil=True, cache=True, fastmath={"nnan", "nsz", "reassoc"})
@@ -39,7 +26,7 @@ def _largest(r: Any, at: Any, K: Any) -> Any:
 def _exp_sum(r: Any, at: Any, K: Any, top: Any) -> Any:
     total = f32(0)
     for k in range(K):
-        total += _exp(r[at + k] - top)
+        total += power_of_e(r[at + k] - top)
     return total
 
 
@@ -96,7 +83,7 @@ def backward(
             at = np.uint64(pixel) * K
             shift = logsum[pixel]
             for k in range(K):
-                dr[at + k] = w0 * _exp(r[at + k] - shift)
+                dr[at + k] = w0 * power_of_e(r[at + k] - shift)
             dr[at + np.uint64(labels[pixel])] -= w0
             if row % Y > 0:
                 _pull(r, at, at - line, dr, w1, K)

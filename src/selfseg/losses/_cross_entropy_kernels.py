@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from selfseg.losses._clustering_kernels import _exp, _exp_sum, _largest
+from selfseg.core.powers import power_of_e
+from selfseg.losses._clustering_kernels import _exp_sum, _largest
 
 f32 = np.float32
 BLOCK = 512
@@ -45,7 +46,7 @@ def backward_rows(
             continue
         shift = logsum[p]
         for k in range(K):
-            dr[at + k] = weight * _exp(r[at + k] - shift)
+            dr[at + k] = weight * power_of_e(r[at + k] - shift)
         dr[at + np.uint64(target[p])] -= weight
 
 
@@ -66,7 +67,7 @@ def forward_planes(start: Any, stop: Any, r: Any, target: Any, logsum: Any) -> A
         for k in range(len(r)):
             row = r[k, first:last]
             for i in range(n):
-                sums[i] += _exp(row[i] - top[i])
+                sums[i] += power_of_e(row[i] - top[i])
         for i in range(n):
             p = first + np.int64(i)
             if target[p] >= 0:
@@ -85,7 +86,7 @@ def backward_planes(start: Any, stop: Any, r: Any, target: Any, logsum: Any, wei
         for k in range(len(r)):
             row, out = r[k, first:last], dr[k, first:last]
             for i in range(n):
-                value = weight * _exp(row[i] - shift[i])
+                value = weight * power_of_e(row[i] - shift[i])
                 out[i] = value if counted[i] >= 0 else f32(0)
         for i in range(n):
             if counted[i] >= 0:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from selfseg.core.power import power_of_two
+from selfseg.core.powers import power_of_two
 from selfseg.losses._line_sums import eight, five, four, one, three, two
 
 f32, u64 = np.float32, np.uint64

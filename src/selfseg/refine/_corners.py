@@ -16,7 +16,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from selfseg.core.power import LOG2_E, power_of_two
+from selfseg.core.powers import power_of_e
 from selfseg.core.threads import run_shared
 from selfseg.refine._hash import slot_of
 
@@ -75,7 +75,7 @@ def _blur(start, stop, corners, beside, blurred):
 @njit(cache=True, nogil=True, fastmath={"nsz", "contract"})
 def _gaussians(start, stop, here, there, variance, matrix):
     """Write ``exp(-|x_v - x_w|^2 / 2 variance)`` for v in start..stop and all w: here [d M], there [d W], matrix [M W]."""
-    n, factor = np.uint64(there.shape[1]), LOG2_E * np.float32(-0.5 / variance)
+    n, factor = np.uint64(there.shape[1]), np.float32(-0.5 / variance)
     for v in range(start, stop):
         row = matrix[v]
         row[:] = 0
@@ -85,7 +85,7 @@ def _gaussians(start, stop, here, there, variance, matrix):
                 away = line[w] - own
                 row[w] += away * away
         for w in range(n):
-            row[w] = power_of_two(factor * row[w])
+            row[w] = power_of_e(factor * row[w])
 
 
 class Blur:

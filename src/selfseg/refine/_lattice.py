@@ -22,14 +22,14 @@ from selfseg.core.threads import run_shared
 from selfseg.refine._corners import AllPairs, Between, Blur
 from selfseg.refine._hash import number_keys
 
-FINEST = 1.6
-"""A lattice up to so many times as fine is taken where it has few corners: nearer to the Gaussian."""
+FINEST, FEW = 1.6, 8192
+"""A lattice up to so many times as fine, nearer to the Gaussian, is taken where it has so few corners."""
 
 WORTH = 1.1
 """A lattice less finer than this is not worth the time to build it."""
 
-MANY = 8192
-"""Up to so many corners, all near ones hear each other (matrices of 150 MiB at most); more are blurred with those beside them."""
+MANY = 10240
+"""Up to so many corners, all near ones hear each other (matrices of some 200 MiB at most); more are blurred with those beside them."""
 
 
 @njit(cache=True, nogil=True)
@@ -202,11 +202,11 @@ class Lattice:
         usual = _scale(points.shape[1], 1.0)
         slots, found = self._build(points, usual, factors)
         # Pixels lie on a sheet in the space of places and colours: corners grow with less than the third power.
-        fineness = min(FINEST, (MANY / len(found)) ** (1 / 3))
+        fineness = min(FINEST, (FEW / len(found)) ** (1 / 3))
         if fineness >= WORTH:
             scale = _scale(points.shape[1], fineness)
             more_slots, more = self._build(points, scale, factors)
-            if len(more) <= MANY:
+            if len(more) <= FEW:
                 return fineness, scale, more_slots, more
             slots, found = self._build(points, usual, factors)
         return 1.0, usual, slots, found

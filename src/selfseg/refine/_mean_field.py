@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from selfseg.core.power import LOG2_E, power_of_two
+from selfseg.core.powers import power_of_e
 from selfseg.core.threads import run_shared
 
 BLOCK = 64
@@ -71,11 +71,11 @@ def _update(start, stop, unary, message, beliefs):
                 message[p, c] += unary[p, c]
                 highest = max(highest, message[p, c])
             for c in range(n_channels):
-                message[p, c] = (message[p, c] - highest) * LOG2_E
+                message[p, c] -= highest
         # Rows lie one after the other: one long run for all of a block.
         logits, powers = message[first:last].ravel(), beliefs[first:last].ravel()
         for i in range(np.uint64(len(logits))):
-            powers[i] = power_of_two(logits[i])
+            powers[i] = power_of_e(logits[i])
             logits[i] = 0
         for p in range(first, last):
             total = np.float32(0)
