@@ -44,14 +44,11 @@ def write(path: Path, content: LabelImage) -> None:
     if not planes:
         fix = "use --write nifti or --write tiff for it"
         raise InputError(explain(source, expected="a DICOM input for --write dicom-seg", got="another format", fix=fix))
-    order = (
-        sorted(range(len(planes)), key=lambda i: planes[i][1])
-        if len({file for file, _ in planes}) == 1
-        else range(len(planes))
-    )
     labels = content.labels if "Z" in spatial_axes(content.axes) or "T" in content.axes else content.labels[None]
-    labels = np.ascontiguousarray(labels[list(order)])
     files = list(dict.fromkeys(file for file, _ in planes))
+    if len(files) == 1:  # frames of one file are segmented in the order in which they stand there
+        labels = labels[np.argsort([frame for _, frame in planes], kind="stable")]
+    labels = np.ascontiguousarray(labels)
     try:
         datasets = [dcmread(file, stop_before_pixels=True) for file in files]
         uids = _uids(datasets, labels)

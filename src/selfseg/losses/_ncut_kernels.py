@@ -194,8 +194,7 @@ def window_products(
     s = np.zeros(weights[-1] + pitch * u64(len(window.fall)) + margin, np.float32)
     s[ends[1] : sums] = 1
     taps, forms = np.empty(3 * len(window.taps), np.uint64), np.zeros((2, B, K))
-    line = start
-    loaded = weighed = start
+    line = loaded = weighed = start
     while line < stop:
         floor = line // n_lines * n_lines
         if line in (start, floor):
