@@ -72,7 +72,7 @@ def dense_crf(
     bilateral_weight: float = 20.0,
     bilateral_sigma_space: float = 60.0,
     bilateral_sigma_colour: float | None = None,
-    spatial_weight: float = 3.0,
+    spatial_weight: float = 15.0,
     spatial_sigma: float = 3.0,
     spacing: Sequence[float] | None = None,
     valid: NDArray[np.bool_] | None = None,

@@ -33,7 +33,7 @@ CRF: dict[str, Option] = {
     "weight": Option(20, WEIGHT, "how much pixels of like colour count"),
     "space": Option(60, SIGMA, "how far they may be, in pixels"),
     "colour": Option(SHARE, SIGMA, "how like they must be, as a share of each channel's range"),
-    "smooth": Option(3, WEIGHT, "how much neighbours of any colour count"),
+    "smooth": Option(15, WEIGHT, "how much neighbours of any colour count"),
     "near": Option(3, SIGMA, "how far those may be, in pixels"),
     "iterations": Option(10, Bounds(1, 1000, whole=True), "rounds"),
 }
