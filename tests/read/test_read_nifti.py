@@ -67,18 +67,30 @@ def test_types_keep_their_values_in_both_versions_and_byte_orders(tmp_path, kind
     np.testing.assert_array_equal(image.data, (WORLD % 100).transpose(2, 1, 0))
 
 
-def test_a_scale_in_the_header_gives_floats(tmp_path):
+def scaled(path, slope, intercept):
+    """Write WORLD as int16 with a scale in its header, which nibabel would apply itself."""
     image = nibabel.Nifti1Image(np.zeros((4, 5, 6), np.int16), np.eye(4))
     image.header.set_data_dtype(np.int16)
-    image.header.set_slope_inter(0.5, 3)
-    path = tmp_path / "a.nii"
+    image.header.set_slope_inter(slope, intercept)
     with path.open("wb") as file:
         image.header["vox_offset"], image.header["magic"] = 352, b"n+1"
         image.header.write_to(file)
         file.write(bytes(352 - file.tell()) + WORLD.tobytes("F"))
-    got = read_image(path).data
+    return path
+
+
+def test_a_scale_in_the_header_gives_floats(tmp_path):
+    got = read_image(scaled(tmp_path / "a.nii", 0.5, 3)).data
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, WORLD.transpose(2, 1, 0) * 0.5 + 3)
+
+
+def test_values_that_a_scale_takes_beyond_float32_do_not_count(tmp_path):
+    image = read_image(scaled(tmp_path / "a.nii", 1e37, 0))
+    beyond = WORLD.transpose(2, 1, 0) * 1e37 > np.finfo(np.float32).max
+    assert beyond.any() and not beyond.all()
+    np.testing.assert_array_equal(np.isinf(image.data), beyond)
+    np.testing.assert_array_equal(image.valid, ~beyond)
 
 
 @pytest.mark.parametrize(

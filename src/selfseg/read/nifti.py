@@ -146,6 +146,12 @@ def _scale(header: Any) -> tuple[float, float] | None:
     return None if (slope, intercept) == (1.0, 0.0) else (slope, intercept)
 
 
+def _scaled(values: NDArray[Any], slope: float, intercept: float) -> NDArray[np.float32]:
+    """Return values as they are meant; those beyond float32 become infinite, and such pixels do not count."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return (values * slope + intercept).astype(np.float32)
+
+
 def _arranged(nibabel: Any, path: Path, stored: NDArray[Any] | FileArray, header: Any) -> Decoded:
     """Turn ``[X Y Z T C]`` to the standard orientation, reverse the axes that are left, and put C last."""
     n_axes = len(stored.shape)
@@ -154,7 +160,7 @@ def _arranged(nibabel: Any, path: Path, stored: NDArray[Any] | FileArray, header
     data = from_sliceable(path, stored)
     scale = _scale(header)
     if scale is not None:
-        data = data.mapped(lambda values: (values * scale[0] + scale[1]).astype(np.float32), np.float32)
+        data = data.mapped(lambda values: _scaled(values, *scale), np.float32)
     affine = header.get_best_affine()
     turn = nibabel.io_orientation(affine)
     if not np.isfinite(turn).all():
