@@ -239,3 +239,23 @@ def test_pages_of_different_sizes_and_unknown_axes(tmp_path):
     no_pages = b"II*\0" + bytes(4)
     with pytest.raises(InputError, match="it has no page"):
         read_image(write(tmp_path, "none.tif", no_pages))
+
+
+@pytest.mark.parametrize("back_to", [0, 1, -1])
+@pytest.mark.parametrize("big", [False, True])
+def test_pages_that_lead_in_a_circle_are_refused_at_once(tmp_path, big, back_to):
+    """The last page names an earlier one, or itself, as the next: a reader that follows never ends."""
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path, bigtiff=big) as writer:
+        for _ in range(3):
+            writer.write(np.zeros((8, 9), np.uint8), photometric="minisblack", metadata=None)
+    with tifffile.TiffFile(path) as tif:
+        form, offsets, n_tags = tif.tiff, [page.offset for page in tif.pages], len(tif.pages[2].tags)
+    content = bytearray(path.read_bytes())
+    end = offsets[2] + form.tagnosize + n_tags * form.tagsize
+    assert struct.unpack_from(form.offsetformat, content, end) == (0,)
+    assert read_image(path).data.shape == (3, 8, 9)
+    struct.pack_into(form.offsetformat, content, end, offsets[back_to])
+    for read in (read_image, open_lazy):
+        with pytest.raises(InputError, match="its 3 pages lead in a circle"):
+            read(write(tmp_path, "a.tif", bytes(content)))

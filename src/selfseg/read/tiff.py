@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from selfseg.core.errors import InputError, explain
 from selfseg.read._decoded import ANY_SIZE, MAX_DEFLATE, Decoded, check_size, damaged, decoding, split_address
 from selfseg.read._lazy_array import LazyArray
+from selfseg.read._tiff_chain import check_chain
 from selfseg.read._tiff_lzw import decode_lzw_safely
 from selfseg.read._tiff_pages import open_windows
 from selfseg.read._tiff_scale import channel_names, read_spacing
@@ -144,6 +145,7 @@ def _logged() -> Iterator[list[str]]:
 
 
 def _main_series(path: Path, tif: tifffile.TiffFile, chosen: str) -> tifffile.TiffPageSeries:
+    check_chain(path, tif)
     if not tif.series:
         raise damaged(path, "it has no page")
     full = [series for series in tif.series if not series.keyframe.is_reduced and not series.keyframe.is_mask]
