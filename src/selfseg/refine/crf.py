@@ -11,7 +11,7 @@ The bilateral kernel is filtered on a permutohedral lattice, the spatial one exa
 
 How exact, against all pairs of pixels computed one by one: on small copies of photographs the message of all neighbours (0 to
 1, for a weight of 1) is off by .002 on average, by .006 to .010 at the 95th percentile, and labels after ten rounds agree in
-99.2 to 100 % of the pixels, where a weight larger by 5 % gives 99.4 to 100 % (`benchmarks/speed/crf.py`).
+99.5 to 99.97 % of the pixels, where a weight larger by 5 % gives 99.2 to 99.7 % (`benchmarks/speed/crf.py`).
 """
 
 from collections.abc import Sequence
