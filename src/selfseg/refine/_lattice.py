@@ -26,7 +26,7 @@ FINEST, FEW = 1.6, 8192
 """A lattice up to so many times as fine, nearer to the Gaussian, is taken where it has so few corners."""
 
 WORTH = 1.1
-"""A lattice less finer than this is not worth the time to build it."""
+"""A lattice that is finer by less than this factor is not worth the time to build it."""
 
 MANY = 10240
 """Up to so many corners, all near ones hear each other (matrices of some 200 MiB at most); more are blurred with those beside them."""
