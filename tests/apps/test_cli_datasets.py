@@ -50,10 +50,7 @@ def test_each_file_that_is_missing_or_differs_is_named(tmp_path, capfd):
     assert "1 of 2 files" in capfd.readouterr().out
     assert run("ms_flair", "--data", tmp_path, "--verify", "-q") == 1
     lines = capfd.readouterr().out.splitlines()
-    assert lines == [
-        f"missing: {tmp_path}/flair/ms26_flair.nii.gz",
-        f"differs: {tmp_path}/flair/ms26_mask.nii.gz",
-    ]
+    assert lines == [f"missing: {tmp_path}/flair/ms26_flair.nii.gz", f"differs: {tmp_path}/flair/ms26_mask.nii.gz"]
     assert run("skimage_photos", "--verify", "--download") == 0
     assert "all 7 files are whole" in capfd.readouterr().err
 

@@ -64,13 +64,7 @@ def test_slices_of_a_volume(clip, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words",
-    [
-        ["--frames", "1;2"],
-        ["--frames", "1", "--n-frames", "2"],
-        ["--n-frames", "0"],
-        ["--slices", "t"],
-    ],
+    "words", [["--frames", "1;2"], ["--frames", "1", "--n-frames", "2"], ["--n-frames", "0"], ["--slices", "t"]]
 )
 def test_mistakes_end_in_one_line(clip, tmp_path, capsys, words):
     assert run("fit", clip, *FIT, *words, "-o", tmp_path / "m", "-q") == 2

@@ -54,9 +54,7 @@ def test_our_own_reader_finds_the_same_labels_on_the_same_grid(tmp_path, kind, a
     assert find_labels(tmp_path) == {"sub/cell": path}
     if kind == "ome-zarr":
         path = path / "labels" / "classes"
-    again = read_image(
-        path,
-    )
+    again = read_image(path)
     spacing = image.spacing
     if kind == "mrc":
         spacing = tuple(step * 1e4 for step in spacing)

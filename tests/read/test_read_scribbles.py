@@ -81,10 +81,7 @@ def test_found_in_the_same_folder_and_in_another(tmp_path):
     sources = find_inputs(tmp_path / "in")
     assert [source.name for source in sources] == ["a", "b", "s/a"]
     assert find_hints(tmp_path / "in", sources) == {"a": tmp_path / "in/a_scribble.png"}
-    assert find_hints(tmp_path / "hints", sources) == {
-        "b": tmp_path / "hints/b.png",
-        "s/a": tmp_path / "hints/s/a.png",
-    }
+    assert find_hints(tmp_path / "hints", sources) == {"b": tmp_path / "hints/b.png", "s/a": tmp_path / "hints/s/a.png"}
 
 
 def test_one_file_for_one_image_has_any_name(tmp_path):

@@ -4,14 +4,7 @@ import numpy as np
 import pytest
 
 from selfseg.core.errors import UsageError
-from selfseg.regions.pmi import (
-    FLOOR,
-    joint_counts,
-    local_variance,
-    pmi_affinity,
-    pointwise_mutual_information,
-    smear,
-)
+from selfseg.regions.pmi import FLOOR, joint_counts, local_variance, pmi_affinity, pointwise_mutual_information, smear
 from selfseg.regions.spectral import normalised_cuts
 
 

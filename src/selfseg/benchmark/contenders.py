@@ -8,7 +8,7 @@ from typing import Any
 
 from selfseg.benchmark.baselines._base import baseline_names, find_baseline
 from selfseg.benchmark.outcome import Outcome
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.core.image import Image
 from selfseg.methods._base import build_config, find_method, method_names
 from selfseg.pipeline import Segmenter
@@ -125,16 +125,15 @@ def find_contenders(methods: list[str], baselines: bool | list[str] = True) -> l
         name, _, preset = unrefined.partition(":")
         if name not in method_names():
             fix = "see `selfseg methods`; baselines are chosen with --baselines"
-            raise UsageError(explain("--methods", expected=", ".join(method_names()), got=repr(name), fix=fix))
+            raise UsageError("--methods", expected=", ".join(method_names()), got=repr(name), fix=fix)
         build_config(name, preset or "default")
         parse_refinements(refine.replace("+", ",") or None)
         found.append(Contender(name, preset or "default", refine))
     names = baseline_names() if baselines is True else list(baselines or [])
     for name in names:
         if name not in baseline_names():
-            fix = "check the name"
-            raise UsageError(explain("--baselines", expected=", ".join(baseline_names()), got=repr(name), fix=fix))
+            raise UsageError("--baselines", expected=", ".join(baseline_names()), got=repr(name), fix="check the name")
         found.append(Contender(name))
     if len(set(found)) < len(found):
-        raise UsageError(explain("--methods", expected="each name once", got=", ".join(methods), fix="drop one"))
+        raise UsageError("--methods", expected="each name once", got=", ".join(methods), fix="drop one")
     return found

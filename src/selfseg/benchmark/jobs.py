@@ -11,7 +11,7 @@ import numpy as np
 
 from selfseg.benchmark.contenders import Contender
 from selfseg.benchmark.scoring import ImageScores, scales_to_json, score_outcome
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.core.files import remove, write_json
 from selfseg.core.memory import peak_memory, reset_peak_memory
 from selfseg.export.labels import write_labels
@@ -119,7 +119,7 @@ def find_item(place: Place, name: str) -> Item:
     items = {item.name: item for item in list_items(place)}
     if name not in items:
         got, fix = "nothing", "check the folder given with --data"
-        raise InputError(explain(f"{place.dataset} image {name}", expected="an image of it", got=got, fix=fix))
+        raise InputError(f"{place.dataset} image {name}", expected="an image of it", got=got, fix=fix)
     return items[name]
 
 

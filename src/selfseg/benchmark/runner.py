@@ -10,7 +10,7 @@ from typing import Any
 from selfseg.benchmark.contenders import Contender
 from selfseg.benchmark.jobs import Job, Place, list_items, run_job
 from selfseg.benchmark.workers import in_processes, reason
-from selfseg.core.errors import Interrupted, UsageError, explain
+from selfseg.core.errors import Interrupted, UsageError
 from selfseg.core.files import clear_unfinished, write_json
 from selfseg.core.progress import Progress, Silent
 from selfseg.core.stopping import PREEMPTED, Preempted, interruption
@@ -90,8 +90,7 @@ def run(plan: Plan, progress: Progress | None = None) -> Rows:
         If `limit` or `workers` is below 1, or a method needs labels and has none.
     """
     if plan.workers is not None and plan.workers < 1:
-        got, fix = str(plan.workers), "leave it out for one a core"
-        raise UsageError(explain("--workers", expected="1 or more", got=got, fix=fix))
+        raise UsageError("--workers", expected="1 or more", got=str(plan.workers), fix="leave it out for one a core")
     _check_supervised(plan)
     progress = progress or Silent()
     clear_unfinished(plan.place.out, ("rows", "labels", "sheets", "models"))
@@ -163,11 +162,11 @@ def _check_supervised(plan: Plan) -> None:
         return
     if plan.train is None:
         fix = "give a split to learn from, for example --train train"
-        raise UsageError(explain("--train", expected=f"a split for {supervised[0]}", got="nothing", fix=fix))
+        raise UsageError("--train", expected=f"a split for {supervised[0]}", got="nothing", fix=fix)
     task = find_dataset(plan.place.dataset).task
     if task in ("partition", "none"):
         expected, fix = "a dataset whose truth names classes or objects", "leave it out"
-        raise UsageError(explain(supervised[0], expected=expected, got=f"{plan.place.dataset} ({task})", fix=fix))
+        raise UsageError(supervised[0], expected=expected, got=f"{plan.place.dataset} ({task})", fix=fix)
 
 
 def model_folder(plan: Plan, contender: Contender, seed: int) -> Path:
@@ -187,7 +186,7 @@ def evenly(names: list[str], limit: int | None) -> list[str]:
     if limit is None:
         return names
     if limit < 1:
-        raise UsageError(explain("--limit", expected="1 or more", got=str(limit), fix="leave it out for all images"))
+        raise UsageError("--limit", expected="1 or more", got=str(limit), fix="leave it out for all images")
     return names[:: max(1, len(names) // limit)][:limit]
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from skimage.measure import label as connected_components
 
 from selfseg.benchmark.outcome import Outcome
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.core.image import Image
 from selfseg.measure import label_free
 from selfseg.measure.kinds import region_kind, score
@@ -84,9 +84,7 @@ def score_outcome(
     for name, array in (("labels", outcome.labels), *(("truth", truth) for truth in truths)):
         if array.shape != image.spatial_shape:
             got = f"{name} of shape {array.shape}"
-            raise InputError(
-                explain(image.name, expected=f"shape {image.spatial_shape}", got=got, fix="check the dataset")
-            )
+            raise InputError(image.name, expected=f"shape {image.spatial_shape}", got=got, fix="check the dataset")
     if dataset.task == "partition":
         return _score_partition(outcome, truths, curve)
     if dataset.task == "none":

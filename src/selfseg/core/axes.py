@@ -1,6 +1,6 @@
 """Axes strings: ``"YX"``, ``"YXC"``, ``"ZYX"``, ``"TYXC"``. Time, channel, depth, row, column, in the array's own order."""
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 
 KNOWN = "TCZYX"
 SPATIAL = "ZYX"
@@ -24,11 +24,9 @@ def check_axes(axes: str, ndim: int | None = None) -> str:
     upper = axes.upper()
     fix = "give one letter for each axis, for example --axes YXC"
     if set(upper) - set(KNOWN) or len(set(upper)) != len(upper) or not {"Y", "X"} <= set(upper):
-        raise UsageError(
-            explain(f"axes {axes!r}", expected="distinct letters of TCZYX with Y and X", got=axes, fix=fix)
-        )
+        raise UsageError(f"axes {axes!r}", expected="distinct letters of TCZYX with Y and X", got=axes, fix=fix)
     if ndim is not None and len(upper) != ndim:
-        raise UsageError(explain(f"axes {axes!r}", expected=f"{ndim} letters", got=f"{len(upper)}", fix=fix))
+        raise UsageError(f"axes {axes!r}", expected=f"{ndim} letters", got=f"{len(upper)}", fix=fix)
     return upper
 
 

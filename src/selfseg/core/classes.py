@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 
 IGNORE = 0
 """Label value of pixels that belong to no class."""
@@ -67,7 +67,7 @@ class ClassTable:
         if any(len(group) < 2 for group in groups) or len(set(named)) < len(named) or not set(named) <= set(known):
             got = ", ".join("+".join(map(str, group)) for group in groups)
             expected = f"groups of two or more ids out of 1..{len(self)}, each id once"
-            raise UsageError(explain("merge", expected=expected, got=got, fix="see classes.json for the ids"))
+            raise UsageError("merge", expected=expected, got=got, fix="see classes.json for the ids")
         rows = [_union([known[label] for label in group], keep) for group in groups]
         rows += [item for item in self.classes if item.id not in named]
         # A class without area has no intensity of its own, and comes last, as where classes are numbered first.
@@ -85,7 +85,7 @@ class ClassTable:
         if not set(names) <= {item.id for item in self.classes} or not all(name.strip() for name in names.values()):
             got = ", ".join(f"{label}={name}" for label, name in names.items())
             expected = f"ID=NAME with an id out of 1..{len(self)}"
-            raise UsageError(explain("name", expected=expected, got=got, fix="see classes.json for the ids"))
+            raise UsageError("name", expected=expected, got=got, fix="see classes.json for the ids")
         rows = (replace(item, name=names.get(item.id, item.name).strip()) for item in self.classes)
         return ClassTable(tuple(rows))
 

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 
 
 class Config(BaseModel):
@@ -30,11 +30,11 @@ class Config(BaseModel):
             if first["type"] == "extra_forbidden":
                 known = ", ".join(cls.model_fields)
                 raise UsageError(
-                    explain(f"{what} {name!r}", expected=f"one of: {known}", got=name, fix="check the name")
+                    f"{what} {name!r}", expected=f"one of: {known}", got=name, fix="check the name"
                 ) from None
             message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
             fix = "see `selfseg methods NAME` for every option"
-            raise UsageError(explain(f"{what} {name!r}", expected=message, got=repr(first["input"]), fix=fix)) from None
+            raise UsageError(f"{what} {name!r}", expected=message, got=repr(first["input"]), fix=fix) from None
 
     def changed(self, **values: Any) -> Self:
         """Return a copy with some fields changed, checked again."""

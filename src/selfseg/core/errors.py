@@ -2,9 +2,23 @@
 
 
 class SelfsegError(Exception):
-    """Base of every error that is shown to a user as one line, without a traceback."""
+    """Base of every error that is shown to a user as one line, without a traceback.
+
+    Parameters
+    ----------
+    source
+        The thing at fault, usually a path or the name of an option; or the whole line, if nothing else is given.
+    expected, got, fix
+        What was expected, what came, and what to do: short phrases without a final full stop. Line breaks are folded.
+    """
 
     exit_code = 1
+
+    def __init__(
+        self, source: object, *, expected: str | None = None, got: str | None = None, fix: str | None = None
+    ) -> None:
+        line = str(source) if expected is None else f"{source}: expected {expected}, got {got}; {fix}"
+        super().__init__(" ".join(line.split()))
 
 
 class InputError(SelfsegError):
@@ -33,22 +47,3 @@ class Interrupted(SelfsegError):
     """Training was stopped by the user; the message says how to go on."""
 
     exit_code = 130
-
-
-def explain(what: str, *, expected: str, got: str, fix: str) -> str:
-    """Compose the one line of an error: what, what was expected, what came, what to do.
-
-    Parameters
-    ----------
-    what
-        The thing at fault, usually a path or the name of an option.
-    expected, got, fix
-        Short phrases without a final full stop.
-
-    Returns
-    -------
-    str
-        A single line; line breaks inside the parts are folded.
-    """
-    line = f"{what}: expected {expected}, got {got}; {fix}"
-    return " ".join(line.split())

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from selfseg.core.errors import OutputError, explain
+from selfseg.core.errors import OutputError
 
 try:
     import fcntl
@@ -30,7 +30,7 @@ def _failure(path: Path, error: OSError) -> OutputError:
         "free some space or choose another place with -o" if error.errno in FULL else "choose a writable place with -o"
     )
     reason = error.strerror or str(error)
-    return OutputError(explain(str(path), expected="a file that can be written", got=reason, fix=fix))
+    return OutputError(path, expected="a file that can be written", got=reason, fix=fix)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # malloc.h of glibc
 DEFAULTS = ((M_TRIM_THRESHOLD, 128 * 1024), (M_TOP_PAD, 128 * 1024), (M_MMAP_MAX, 65536))
@@ -93,7 +93,7 @@ def parse_bytes(text: str) -> int:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]I?)?B?\s*", text.upper())
     n_bytes = int(float(match[1]) * UNITS[match[2] or ""]) if match else 0
     if n_bytes < 1:
-        raise UsageError(explain("memory", expected="an amount such as 2GB or 500MB", got=repr(text), fix="check it"))
+        raise UsageError("memory", expected="an amount such as 2GB or 500MB", got=repr(text), fix="check it")
     return n_bytes
 
 

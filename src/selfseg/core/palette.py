@@ -5,7 +5,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 
 MOST = 255
 """Largest number of classes that have a colour of their own."""
@@ -60,9 +60,7 @@ def class_colours(n: int) -> tuple[tuple[int, int, int, int], ...]:
         If `n` is out of range.
     """
     if not 0 <= n <= MOST:
-        raise UsageError(
-            explain("number of colours", expected=f"0 to {MOST}", got=str(n), fix="merge some classes first")
-        )
+        raise UsageError("number of colours", expected=f"0 to {MOST}", got=str(n), fix="merge some classes first")
     colours = _safe() if n <= len(SAFE) else _extended()
     return tuple((int(red), int(green), int(blue), 255) for red, green, blue in colours[:n])
 

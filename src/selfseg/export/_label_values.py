@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.axes import spatial_axes
 from selfseg.core.classes import ClassTable
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 
 TIFF_AXES = "TZCYX"
 """The one order of axes in TIFF files: that of ImageJ."""
@@ -50,13 +50,11 @@ def smallest_integers(labels: NDArray[Any], table: ClassTable | None) -> NDArray
         If they are no integers from 0 to 2**32 - 1.
     """
     if labels.dtype.kind not in "biu":
-        raise UsageError(
-            explain("labels", expected="integers", got=str(labels.dtype), fix="round and convert them first")
-        )
+        raise UsageError("labels", expected="integers", got=str(labels.dtype), fix="round and convert them first")
     low, high = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
     if low < 0 or high >= 2**32:
         raise UsageError(
-            explain("labels", expected="0 to 4294967295", got=f"{low} to {high}", fix="0 is ignore, classes are 1..K")
+            "labels", expected="0 to 4294967295", got=f"{low} to {high}", fix="0 is ignore, classes are 1..K"
         )
     largest = max([high, *(item.id for item in table.classes)] if table is not None else [high])
     return labels.astype(np.min_scalar_type(largest) if largest < 2**32 else np.uint32, copy=False)
@@ -76,9 +74,7 @@ def in_order(
     steps = tuple(spacing) if spacing is not None else (1.0,) * len(letters)
     if len(steps) != len(letters) or not all(math.isfinite(step) and step > 0 for step in steps):
         fix = "give one size for each spatial axis"
-        raise UsageError(
-            explain("spacing", expected=f"{len(letters)} positive sizes for {letters}", got=str(steps), fix=fix)
-        )
+        raise UsageError("spacing", expected=f"{len(letters)} positive sizes for {letters}", got=str(steps), fix=fix)
     order = "".join(letter for letter in wanted if letter in axes)
     by_letter = dict(zip(letters, steps, strict=True))
     ordered = np.ascontiguousarray(data.transpose([axes.index(letter) for letter in order]))

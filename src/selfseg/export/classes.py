@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.classes import IGNORE, ClassTable, SegmentClass
-from selfseg.core.errors import ModelError, explain
+from selfseg.core.errors import ModelError
 from selfseg.core.files import write_json, writing
 
 COLUMNS = ("image", "class", "name", "pixels", "share", "area", "unit")
@@ -75,7 +75,7 @@ def read_classes(path: Path | str) -> ClassTable:
     except (OSError, ValueError, TypeError, KeyError) as error:
         fix = "give each class its own id of 1 or more, a name and four colour values 0-255, or segment again"
         raise ModelError(
-            explain(str(path), expected="a class table", got=f"{type(error).__name__}: {error}", fix=fix)
+            str(path), expected="a class table", got=f"{type(error).__name__}: {error}", fix=fix
         ) from error
 
 

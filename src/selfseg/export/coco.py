@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.classes import ClassTable
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.core.files import write_text
 from selfseg.export.shapes import Shape, shapes
 
@@ -69,7 +69,7 @@ def write_coco(path: Path | str, images: Iterable[CocoImage], table: ClassTable,
     for number, image in enumerate(images, 1):
         if image.labels.ndim != 2:
             got, fix = f"{image.labels.ndim} axes", "COCO has no volumes: use geojson, imagej-roi or nnunet"
-            raise InputError(explain(image.file_name, expected="labels with axes YX", got=got, fix=fix))
+            raise InputError(image.file_name, expected="labels with axes YX", got=got, fix=fix)
         height, width = image.labels.shape
         entries.append({"id": number, "file_name": image.file_name, "width": width, "height": height})
         for shape in shapes(image.labels, table, image.objects, least_area=least_area):

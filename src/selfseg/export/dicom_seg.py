@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from selfseg.core.axes import spatial_axes
-from selfseg.core.errors import InputError, UsageError, explain
+from selfseg.core.errors import InputError, UsageError
 from selfseg.core.files import writing
 from selfseg.core.palette import class_colours
 from selfseg.export._label_values import one_line
@@ -43,7 +43,7 @@ def write(path: Path, content: LabelImage) -> None:
     planes = content.image.meta.get("dicom")
     if not planes:
         fix = "use --write nifti or --write tiff for it"
-        raise InputError(explain(source, expected="a DICOM input for --write dicom-seg", got="another format", fix=fix))
+        raise InputError(source, expected="a DICOM input for --write dicom-seg", got="another format", fix=fix)
     labels = content.labels if "Z" in spatial_axes(content.axes) or "T" in content.axes else content.labels[None]
     files = list(dict.fromkeys(file for file, _ in planes))
     if len(files) == 1:  # frames of one file are segmented in the order in which they stand there
@@ -70,7 +70,7 @@ def write(path: Path, content: LabelImage) -> None:
         )
     except (AttributeError, ValueError, TypeError, KeyError, OSError) as error:
         got, fix = f"{type(error).__name__}: {error}"[:200], "use --write nifti for it"
-        raise InputError(explain(source, expected="DICOM images that can be referred to", got=got, fix=fix)) from error
+        raise InputError(source, expected="DICOM images that can be referred to", got=got, fix=fix) from error
     with writing(path) as temporary:
         segmentation.save_as(temporary)
 
@@ -86,9 +86,7 @@ def _descriptions(content: LabelImage, largest: int) -> Sequence[Any]:
     n = max([largest, 1, *classes])
     if n > MOST_SEGMENTS:
         fix = "merge classes, or use --write nifti"
-        raise UsageError(
-            explain("labels for DICOM-SEG", expected=f"at most {MOST_SEGMENTS} segments", got=str(n), fix=fix)
-        )
+        raise UsageError("labels for DICOM-SEG", expected=f"at most {MOST_SEGMENTS} segments", got=str(n), fix=fix)
     algorithm = AlgorithmIdentificationSequence(
         name="selfseg", version=_version(), family=codes.cid7162.ArtificialIntelligence
     )

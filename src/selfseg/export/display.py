@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.core.image import Image
 
 LOW, HIGH = 0.5, 99.5
@@ -42,16 +42,12 @@ def label_planes(labels: NDArray[Any], image: Image, planes: list[int]) -> NDArr
     """
     if labels.dtype.kind not in "biu" or labels.min(initial=0) < 0:
         fix = "0 is ignore, classes are 1..K"
-        raise UsageError(
-            explain(f"labels of {image.name}", expected="ids of 0 or more", got=str(labels.dtype), fix=fix)
-        )
+        raise UsageError(f"labels of {image.name}", expected="ids of 0 or more", got=str(labels.dtype), fix=fix)
     axes = image.axes.replace("C", "")
     shape = tuple(size for size, letter in zip(image.data.shape, image.axes, strict=True) if letter != "C")
     if labels.shape != shape:
         fix = "use the labels of this image"
-        raise UsageError(
-            explain(f"labels of {image.name}", expected=f"shape {shape} ({axes})", got=str(labels.shape), fix=fix)
-        )
+        raise UsageError(f"labels of {image.name}", expected=f"shape {shape} ({axes})", got=str(labels.shape), fix=fix)
     ordered = labels.transpose([axes.index(letter) for letter in "TZYX" if letter in axes])
     flat: NDArray[Any] = ordered.reshape(-1, *ordered.shape[-2:])[planes]
     return flat.astype(np.uint8) if flat.dtype.kind == "b" else flat

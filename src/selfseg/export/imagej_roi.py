@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.classes import ClassTable
-from selfseg.core.errors import OutputError, UsageError, explain
+from selfseg.core.errors import OutputError, UsageError
 from selfseg.core.files import writing
 from selfseg.export.shapes import Shape, shapes
 
@@ -62,7 +62,7 @@ def write_imagej_rois(
     roifile = require_roifile(path)
     if max(labels.shape[-2:]) > LARGEST:
         got, fix = " x ".join(str(n) for n in labels.shape[-2:]), "use geojson, or cut the image"
-        raise UsageError(explain("labels", expected=f"sides of up to {LARGEST} pixels", got=got, fix=fix))
+        raise UsageError("labels", expected=f"sides of up to {LARGEST} pixels", got=got, fix=fix)
     found = shapes(labels, table, objects, axes, least_area)
     digits = max(4, len(str(max((item.id for item in found), default=0))))
     taken: set[str] = set()
@@ -86,7 +86,7 @@ def require_roifile(path: Path | str) -> Any:
         import roifile
     except ImportError as error:
         fix = "pip install 'selfseg[roi]'"
-        raise OutputError(explain(str(path), expected="the package roifile", got="none installed", fix=fix)) from error
+        raise OutputError(path, expected="the package roifile", got="none installed", fix=fix) from error
     return roifile
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.axes import check_axes
 from selfseg.core.classes import ClassTable
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.core.image import Image
 from selfseg.export._label_values import smallest_integers
 from selfseg.export.labels import write_labels
@@ -104,17 +104,16 @@ class LabelWriter:
         for kind in self.kinds:
             if kind not in FORMATS:
                 fix = "check the name"
-                raise UsageError(explain("--write", expected=f"one of {', '.join(FORMATS)}", got=repr(kind), fix=fix))
+                raise UsageError("--write", expected=f"one of {', '.join(FORMATS)}", got=repr(kind), fix=fix)
             for package in FORMATS[kind].packages:
                 if find_spec(package) is None:
                     fix = f"pip install 'selfseg[{FORMATS[kind].extra}]'"
-                    message = explain(
+                    raise UsageError(
                         f"--write {kind}", expected=f"the package {package}", got="none installed", fix=fix
                     )
-                    raise UsageError(message)
         if self.ngff not in NGFF_VERSIONS:
             expected, fix = " or ".join(NGFF_VERSIONS), "leave it out for 0.5"
-            raise UsageError(explain("--ngff", expected=expected, got=repr(self.ngff), fix=fix))
+            raise UsageError("--ngff", expected=expected, got=repr(self.ngff), fix=fix)
 
     def write(
         self, folder: Path | str, name: str, labels: NDArray[Any], image: Image, table: ClassTable | None = None

@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 
 from selfseg.core.axes import spatial_axes
 from selfseg.core.classes import ClassTable
-from selfseg.core.errors import OutputError, explain
+from selfseg.core.errors import OutputError
 from selfseg.core.files import writing_folder
 
 NGFF = "0.5"
@@ -86,7 +86,7 @@ def known_label_zarr(path: Path) -> Any:
     zarr = _zarr(path)
     if not (path / LEVEL / "zarr.json").is_file():
         fix = "put the output folder where every machine sees it under the same path"
-        raise OutputError(explain(str(path), expected="the labels that were begun", got="no such folder", fix=fix))
+        raise OutputError(path, expected="the labels that were begun", got="no such folder", fix=fix)
     with storing(path):
         return zarr.open_array(path / LEVEL, mode="r+")
 
@@ -104,7 +104,7 @@ def storing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         got, fix = error.strerror or str(error), "make room, then run the same command again: a prediction goes on"
-        raise OutputError(explain(str(path), expected="a folder to be written", got=got, fix=fix)) from error
+        raise OutputError(path, expected="a folder to be written", got=got, fix=fix) from error
 
 
 def is_label_zarr(path: Path, shape: Sequence[int]) -> bool:
@@ -140,7 +140,6 @@ def _zarr(path: Path) -> Any:
     try:
         import zarr
     except ImportError as error:
-        fix = "pip install 'selfseg[zarr]'"
         got = "none installed"
-        raise OutputError(explain(str(path), expected="the package zarr", got=got, fix=fix)) from error
+        raise OutputError(path, expected="the package zarr", got=got, fix="pip install 'selfseg[zarr]'") from error
     return zarr

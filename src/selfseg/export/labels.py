@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.axes import check_axes
 from selfseg.core.classes import ClassTable
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.core.files import writing
 from selfseg.export._label_values import in_order, one_line, smallest_integers
 from selfseg.export.colour_table import colour_table
@@ -82,7 +82,7 @@ def write_labels(
     """
     axes = check_axes(axes, np.ndim(labels))
     if "C" in axes:
-        raise UsageError(explain("labels", expected="axes out of TZYX", got=axes, fix="labels have no channel axis"))
+        raise UsageError("labels", expected="axes out of TZYX", got=axes, fix="labels have no channel axis")
     whole = smallest_integers(np.asarray(labels), table)
     data, order, steps = in_order(whole, axes, spacing)
     if whole.dtype == np.uint32 or whole.nbytes > LARGEST_IMAGEJ:
@@ -135,7 +135,7 @@ def write_probabilities(
     axes = check_axes("C" + axes, values.ndim)
     if values.dtype.kind != "f":
         raise UsageError(
-            explain("probabilities", expected="floating values", got=str(values.dtype), fix="use write_labels for ids")
+            "probabilities", expected="floating values", got=str(values.dtype), fix="use write_labels for ids"
         )
     data, order, steps = in_order(values.astype(np.float16 if half else np.float32), axes, spacing)
     if half:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.axes import spatial_axes
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.core.files import writing
 from selfseg.export._label_values import in_order, in_unit, one_line
 from selfseg.export.label_files import LabelImage
@@ -60,7 +60,7 @@ def _stored_type(array: NDArray[Any]) -> tuple[NDArray[Any], int]:
     largest = int(array.max(initial=0))
     if largest > 2**24:
         fix = "relabel the regions, or use --write tiff"
-        raise UsageError(explain("labels for MRC", expected="ids up to 16777216", got=str(largest), fix=fix))
+        raise UsageError("labels for MRC", expected="ids up to 16777216", got=str(largest), fix=fix)
     for limit, kind, mode in ((2**7, "<i1", 0), (2**15, "<i2", 1), (2**16, "<u2", 6)):
         if largest < limit:
             return array.astype(kind), mode

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.axes import spatial_axes
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.core.files import writing
 from selfseg.export._label_values import in_unit, one_line
 from selfseg.export.label_files import LabelImage
@@ -72,7 +72,7 @@ def _stored_type(array: NDArray[Any]) -> NDArray[Any]:
     largest = int(array.max(initial=0))
     if largest >= 2**31:
         fix = "relabel the regions, or use --write tiff"
-        raise UsageError(explain("labels for NIfTI", expected="ids below 2147483648", got=str(largest), fix=fix))
+        raise UsageError("labels for NIfTI", expected="ids below 2147483648", got=str(largest), fix=fix)
     return array.astype(np.uint8 if largest < 2**8 else np.int16 if largest < 2**15 else np.int32)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.axes import spatial_axes
 from selfseg.core.classes import IGNORE, ClassTable
-from selfseg.core.errors import InputError, OutputError, UsageError, explain
+from selfseg.core.errors import InputError, OutputError, UsageError
 from selfseg.core.files import remove, write_json, writing
 from selfseg.core.image import Image
 
@@ -38,10 +38,7 @@ class _Written:
 
 
 def write_nnunet(
-    folder: Path | str,
-    cases: Iterable[tuple[Image, NDArray[Any]]],
-    table: ClassTable,
-    background: int,
+    folder: Path | str, cases: Iterable[tuple[Image, NDArray[Any]]], table: ClassTable, background: int
 ) -> int:
     """Write images and their labels as a dataset that nnU-Net v2 takes for training.
 
@@ -79,14 +76,14 @@ def write_nnunet(
     values = label_values(table, background)
     if not FOLDER.fullmatch(folder.name):
         fix = "nnU-Net finds datasets by such names"
-        raise UsageError(explain("folder", expected="a name like Dataset501_cells", got=folder.name, fix=fix))
+        raise UsageError("folder", expected="a name like Dataset501_cells", got=folder.name, fix=fix)
     remove(folder / "dataset.json")  # without it nnU-Net does not take a half-written dataset for a whole one
     written = _Written()
     for image, labels in cases:
         _write_case(folder, image, labels, values, written)
     if not written.names:
         fix = "the images themselves are wanted, not only their labels"
-        raise InputError(explain(str(folder), expected="at least one image", got="none", fix=fix))
+        raise InputError(folder, expected="at least one image", got="none", fix=fix)
     _check_nothing_else(folder, written.names)
     names = {item.id: _label_name(item.name, item.id, table) for item in table.classes}
     known = {"background": 0, **{names[i]: int(values[i]) for i in sorted(names) if i != background}}
@@ -113,10 +110,10 @@ def label_values(table: ClassTable, background: int) -> NDArray[np.uint8]:
     ids = sorted(item.id for item in table.classes)
     if background not in ids:
         got, fix = str(background), "give the id of the class that is the background"
-        raise UsageError(explain("background", expected=f"one of {ids}", got=got, fix=fix))
+        raise UsageError("background", expected=f"one of {ids}", got=got, fix=fix)
     if len(ids) > 255:
         fix = "merge some classes first"
-        raise UsageError(explain("classes", expected="at most 255 for nnU-Net", got=str(len(ids)), fix=fix))
+        raise UsageError("classes", expected="at most 255 for nnU-Net", got=str(len(ids)), fix=fix)
     values = np.full(max(ids) + 1, len(ids), np.uint8)  # ids that are no class are ignored too
     values[background] = 0
     values[[i for i in ids if i != background]] = np.arange(1, len(ids))
@@ -165,19 +162,19 @@ def _check_alike(image: Image, name: str, n_channels: int, labels: NDArray[Any],
     n_dims, what = len(image.spatial_shape), f"nnU-Net case {name}"
     if "T" in image.axes or n_channels > MOST_CHANNELS:
         fix = "give its frames one by one"
-        raise InputError(explain(what, expected="an image or a volume", got=f"axes {image.axes}", fix=fix))
+        raise InputError(what, expected="an image or a volume", got=f"axes {image.axes}", fix=fix)
     if labels.shape != image.spatial_shape:
         expected, got = str(list(image.spatial_shape)), str(list(labels.shape))
-        raise InputError(explain(what, expected=f"labels of {expected}", got=got, fix="use the labels of this image"))
+        raise InputError(what, expected=f"labels of {expected}", got=got, fix="use the labels of this image")
     if written.n_dims is None:
         written.n_dims, written.channels = n_dims, _channel_names(image)
     if (n_dims, n_channels) != (written.n_dims, len(written.channels)):
         expected = f"{len(written.channels)} channel(s) in {written.n_dims}D, like the others"
         fix = "export them apart: nnU-Net wants equal channels in a dataset"
-        raise InputError(explain(what, expected=expected, got=f"{n_channels} in {n_dims}D", fix=fix))
+        raise InputError(what, expected=expected, got=f"{n_channels} in {n_dims}D", fix=fix)
     if name in written.names:
         fix = "rename one of the images"
-        raise InputError(explain(what, expected="one image of that name", got=f"another, {image.name}", fix=fix))
+        raise InputError(what, expected="one image of that name", got=f"another, {image.name}", fix=fix)
     written.names.add(name)
 
 
@@ -199,7 +196,7 @@ def _check_nothing_else(folder: Path, names: set[str]) -> None:
     if others:
         fix = "remove it, or choose another place with -o"
         got = f"{len(others)} case(s) of another export, such as {others[0]}"
-        raise OutputError(explain(str(folder), expected="a new dataset", got=got, fix=fix))
+        raise OutputError(folder, expected="a new dataset", got=got, fix=fix)
 
 
 def _write_tiff(path: Path, data: NDArray[Any]) -> None:

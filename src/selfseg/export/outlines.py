@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from skimage.measure import label as connected_regions
 
 from selfseg.core.classes import IGNORE
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 
 # The sides of a pixel, clockwise, so that the region lies on the right hand: top (going east), right (south),
 # bottom (west), left (north). Each row: step to the pixel ahead, corner at which the side starts.
@@ -96,9 +96,7 @@ def outlines(labels: NDArray[Any], least_area: int = 1) -> list[Outline]:
         If `labels` are not two-dimensional.
     """
     if labels.ndim != 2:
-        raise UsageError(
-            explain("labels", expected="axes YX", got=f"{labels.ndim} axes", fix="give one plane at a time")
-        )
+        raise UsageError("labels", expected="axes YX", got=f"{labels.ndim} axes", fix="give one plane at a time")
     regions: NDArray[Any] = connected_regions(labels, background=IGNORE, connectivity=1)
     areas = np.bincount(regions.ravel())
     exteriors: dict[int, NDArray[np.int64]] = {}

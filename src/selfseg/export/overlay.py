@@ -11,7 +11,7 @@ from scipy import ndimage
 from skimage.measure import label as connected_regions
 
 from selfseg.core.classes import IGNORE, ClassTable
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.core.files import writing
 from selfseg.core.image import Image
 from selfseg.export.colour_table import colour_table, labels_picture
@@ -78,9 +78,9 @@ def overlay(
         If `labels` do not fit `image`, or `opacity` or `planes` are out of range.
     """
     if not 0 <= opacity <= 1:
-        raise UsageError(explain("opacity", expected="0 to 1", got=str(opacity), fix="use for example 0.45"))
+        raise UsageError("opacity", expected="0 to 1", got=str(opacity), fix="use for example 0.45")
     if planes < 1:
-        raise UsageError(explain("planes", expected="1 or more", got=str(planes), fix="1 shows the middle slice"))
+        raise UsageError("planes", expected="1 or more", got=str(planes), fix="1 shows the middle slice")
     shown = middle_planes(plane_shape(image)[0], planes)
     ground, ids = displayed(image, shown), label_planes(np.asarray(labels), image, shown)
     colours = colour_table(table, int(ids.max(initial=0)))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.axes import check_axes
 from selfseg.core.classes import IGNORE, ClassTable
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.export.colour_table import colour_table
 from selfseg.export.outlines import Outline, outlines
 
@@ -100,11 +100,10 @@ def shapes(
     """
     if check_axes(axes) not in PLANE_AXES or labels.ndim != len(axes):
         fix = "transpose the labels, or give one plane at a time"
-        got = f"{axes}, {labels.ndim} axes"
-        raise UsageError(explain("labels", expected=f"axes {', '.join(PLANE_AXES)}", got=got, fix=fix))
+        raise UsageError("labels", expected=f"axes {', '.join(PLANE_AXES)}", got=f"{axes}, {labels.ndim} axes", fix=fix)
     if objects is not None and objects.shape != labels.shape:
         got, fix = str(list(objects.shape)), "use the objects of these labels"
-        raise UsageError(explain("objects", expected=f"shape {list(labels.shape)}", got=got, fix=fix))
+        raise UsageError("objects", expected=f"shape {list(labels.shape)}", got=got, fix=fix)
     classes = None if objects is None else object_classes(objects, labels)
     names = {item.id: item.name for item in table.classes} if table is not None else {}
     colours = colour_table(table, int(labels.max(initial=0)))

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import InputError, OutputError, explain
+from selfseg.core.errors import InputError, OutputError
 from selfseg.core.files import writing
 from selfseg.export.overlay import write_picture
 from selfseg.read.video import import_av
@@ -137,7 +137,7 @@ class VideoFile:
                 self._av.codec.Codec(row[0], "w")
                 return row
         fix = "install another build of PyAV"
-        raise OutputError(explain(str(self.path), expected="a video codec", got="an FFmpeg without one", fix=fix))
+        raise OutputError(self.path, expected="a video codec", got="an FFmpeg without one", fix=fix)
 
     def _encode(self, frame: Any) -> None:
         try:
@@ -149,4 +149,4 @@ class VideoFile:
     def _failure(self, error: Exception) -> OutputError:
         reason = getattr(error, "strerror", None) or str(error)
         fix = "free some space, or choose another place with -o"
-        return OutputError(explain(str(self.path), expected="a video that can be written", got=reason, fix=fix))
+        return OutputError(self.path, expected="a video that can be written", got=reason, fix=fix)

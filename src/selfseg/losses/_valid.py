@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.sample.shared_batch import own_weight
 
 
@@ -33,7 +33,7 @@ def check_pixels(what: str, mask: Tensor | None, response: Tensor) -> None:
     wanted = (response.shape[0], *response.shape[2:])
     if mask is not None and tuple(mask.shape) != wanted:
         fix = "give one value for each pixel of the response"
-        raise UsageError(explain(what, expected=f"shape {wanted}", got=f"{tuple(mask.shape)}", fix=fix))
+        raise UsageError(what, expected=f"shape {wanted}", got=f"{tuple(mask.shape)}", fix=fix)
 
 
 def check_labels(labels: Tensor, weights: Tensor | None, response: Tensor) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 
 
 class Forms(NamedTuple):
@@ -59,13 +59,13 @@ class Affinity(ABC):
         """Raise `UsageError` unless `probabilities` are ``[B K *S]`` with this affinity's nodes, float32 or float64."""
         if probabilities.dtype not in (torch.float32, torch.float64):
             kind = str(probabilities.dtype)
-            raise UsageError(explain("probabilities", expected="float32 or float64", got=kind, fix="convert them"))
+            raise UsageError("probabilities", expected="float32 or float64", got=kind, fix="convert them")
         batch, nodes = self.shape[0], self.shape[1:]
         got = tuple(probabilities.shape)
         if len(got) < 3 or got[2:] != nodes or (batch != 1 and got[0] != batch):
             wanted = ", ".join(str(n) for n in ("B" if batch == 1 else batch, "K", *nodes))
             fix = "make the affinity from the same images"
-            raise UsageError(explain("probabilities", expected=f"shape ({wanted})", got=f"{got}", fix=fix))
+            raise UsageError("probabilities", expected=f"shape ({wanted})", got=f"{got}", fix=fix)
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.losses._valid import check_pixels
 from selfseg.sample.shared_batch import total, total_mean
 
@@ -90,5 +90,5 @@ def area_too_small(probabilities: Tensor, minimum: float, valid: Tensor | None =
 def _check_share(name: str, value: float) -> None:
     if not 0 < value <= 1:
         raise UsageError(
-            explain(name, expected="a share of the pixels, above 0 and at most 1", got=f"{value}", fix="give 0.6, say")
+            name, expected="a share of the pixels, above 0 and at most 1", got=f"{value}", fix="give 0.6, say"
         )

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.losses.continuity import continuity
 from selfseg.losses.fused_clustering import fused_terms, fused_terms_pay
 from selfseg.losses.similarity import similarity
@@ -60,11 +60,7 @@ def check_live(live: Tensor | None, response: Tensor) -> None:
     wanted = (response.shape[1],)
     if tuple(live.shape) != wanted:
         raise UsageError(
-            explain(
-                "live", expected=f"shape {wanted}", got=f"{tuple(live.shape)}", fix="give one bool for each cluster"
-            )
+            "live", expected=f"shape {wanted}", got=f"{tuple(live.shape)}", fix="give one bool for each cluster"
         )
     if not bool(live.any()):
-        raise UsageError(
-            explain("live", expected="at least one live cluster", got="none", fix="leave one cluster alive")
-        )
+        raise UsageError("live", expected="at least one live cluster", got="none", fix="leave one cluster alive")

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.losses.affinity import Affinity
 
 
@@ -32,16 +32,16 @@ def edge_affinity(edges: Tensor, weights: Tensor, n_nodes: int) -> "EdgeAffinity
     """
     if edges.ndim != 2 or edges.shape[1] != 2 or edges.is_floating_point() or edges.is_complex():
         got = f"{edges.dtype} {tuple(edges.shape)}"
-        raise UsageError(explain("edges", expected="integers of shape (E, 2)", got=got, fix="give pairs of nodes"))
+        raise UsageError("edges", expected="integers of shape (E, 2)", got=got, fix="give pairs of nodes")
     if weights.shape != edges.shape[:1] or not weights.is_floating_point():
         got, wanted = f"{weights.dtype} {tuple(weights.shape)}", f"floating numbers of shape ({len(edges)},)"
-        raise UsageError(explain("weights", expected=wanted, got=got, fix="give one for each edge"))
+        raise UsageError("weights", expected=wanted, got=got, fix="give one for each edge")
     if len(edges) and (int(edges.min()) < 0 or int(edges.max()) >= n_nodes):
         got = f"{int(edges.min())}..{int(edges.max())}"
-        raise UsageError(explain("edges", expected=f"nodes in 0..{n_nodes - 1}", got=got, fix="check `n_nodes`"))
+        raise UsageError("edges", expected=f"nodes in 0..{n_nodes - 1}", got=got, fix="check `n_nodes`")
     if not bool(((weights >= 0) & weights.isfinite()).all()):
         fix = "use exp(-distance), say"
-        raise UsageError(explain("weights", expected="finite numbers, not negative", got="others", fix=fix))
+        raise UsageError("weights", expected="finite numbers, not negative", got="others", fix=fix)
     return EdgeAffinity(edges.long(), weights.detach(), n_nodes)
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.losses.edge_affinity import EdgeAffinity, edge_affinity
 
 
@@ -48,7 +48,7 @@ def region_affinity(
     for name, values, n in (("lengths", lengths, len(edges)), ("sizes", sizes, n_nodes)):
         if values is not None and values.shape != (n,):
             got = str(tuple(values.shape))
-            raise UsageError(explain(name, expected=f"shape ({n},)", got=got, fix="use one superpixel graph"))
+            raise UsageError(name, expected=f"shape ({n},)", got=got, fix="use one superpixel graph")
     if lengths is not None and len(lengths):
         weights = weights * (lengths / lengths.to(weights).mean())
     if sizes is not None and len(edges):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +49,9 @@ def neighbour_weights(edges: Tensor, distances: Tensor, n_nodes: int, tau: float
     """
     if edges.ndim != 2 or edges.shape[1] != 2 or distances.shape != edges.shape[:1]:
         got = f"{tuple(edges.shape)} and {tuple(distances.shape)}"
-        raise UsageError(explain("edges and distances", expected="(E, 2) and (E,)", got=got, fix="use one graph"))
+        raise UsageError("edges and distances", expected="(E, 2) and (E,)", got=got, fix="use one graph")
     if math.isnan(tau):
-        raise UsageError(explain("tau", expected="a number or an infinity", got="nan", fix="0 gives the plain mean"))
+        raise UsageError("tau", expected="a number or an infinity", got="nan", fix="0 gives the plain mean")
     both = torch.cat([edges, edges.flip(1)]).long()  # each pair in both directions: i takes from j
     i, scores = both[:, 0], distances.repeat(2) * (math.copysign(1.0, tau) if math.isinf(tau) else tau)
     best = scores.new_full((n_nodes,), -math.inf).scatter_reduce(0, i, scores, "amax")
@@ -86,9 +86,8 @@ def region_continuity(response: Tensor, neighbours: Neighbours) -> Tensor:
     Leng et al., VISAPP 2024 (tau_con).
     """
     if response.ndim != 3 or response.shape[2] != len(neighbours.counted):
-        got = str(tuple(response.shape))
         expected = f"shape (B, K, {len(neighbours.counted)})"
-        raise UsageError(explain("response", expected=expected, got=got, fix="use the same superpixels"))
+        raise UsageError("response", expected=expected, got=str(tuple(response.shape)), fix="use the same superpixels")
     response = response.float() if response.dtype in (torch.float16, torch.bfloat16) else response
     rows = response.flatten(0, 1).T  # [R BK]
     with torch.autocast(rows.device.type, enabled=False):  # which would round the products to half precision

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.core.threads import run_shared
 from selfseg.losses._lines import as_lines, runs_kernels, runs_triton
 from selfseg.losses._valid import check_pixels
@@ -68,12 +68,12 @@ def window_affinity(
     """
     if image.ndim not in (4, 5) or min(image.shape) < 1:
         got = str(tuple(image.shape))
-        raise UsageError(explain("image", expected="shape (B, C, Y, X) or (B, C, Z, Y, X)", got=got, fix="add axes"))
+        raise UsageError("image", expected="shape (B, C, Y, X) or (B, C, Z, Y, X)", got=got, fix="add axes")
     check_pixels("valid", valid, image)
     distances = tuple(float(s) for s in spacing) if spacing is not None else (1.0,) * (image.ndim - 2)
     if len(distances) != image.ndim - 2:
         fix = "give one for each spatial axis"
-        raise UsageError(explain("spacing", expected=f"{image.ndim - 2} numbers", got=f"{len(distances)}", fix=fix))
+        raise UsageError("spacing", expected=f"{image.ndim - 2} numbers", got=f"{len(distances)}", fix=fix)
     numbers = {
         "radius": radius,
         "sigma_space": sigma_space,
@@ -84,13 +84,12 @@ def window_affinity(
         numbers["sigma_intensity"] = sigma_intensity
     for name, number in numbers.items():
         if not 0 < number < math.inf:
-            raise UsageError(explain(name, expected="a number above 0", got=f"{number}", fix="see window_affinity"))
+            raise UsageError(name, expected="a number above 0", got=f"{number}", fix="see window_affinity")
     image = image.detach() if image.dtype in (torch.float32, torch.float64) else image.detach().float()
     if valid is not None:
         image = image.where(valid.unsqueeze(1), image.new_zeros(()))
     if not _finite(image):
-        fix = "mark such pixels in `valid`"
-        raise UsageError(explain("image", expected="finite values", got="NaN or infinity", fix=fix))
+        raise UsageError("image", expected="finite values", got="NaN or infinity", fix="mark such pixels in `valid`")
     if sigma_intensity == "auto":
         sigma = torch.stack([_auto_sigma(F, None if valid is None else valid[b]) for b, F in enumerate(image)])
     else:

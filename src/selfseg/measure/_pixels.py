@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.measure._table import Floats, Labels, check_labels
 
 
@@ -42,15 +42,14 @@ def prepare(labels: ArrayLike, image: ArrayLike, ignore: int | None) -> Regions:
     picture = picture[..., None] if picture.shape == array.shape else picture
     if picture.shape[:-1] != array.shape:
         got = f"labels of shape {array.shape} and image of shape {picture.shape}"
-        fix = "give matching arrays, channels last"
-        raise InputError(explain("labels and image", expected="equal sizes", got=got, fix=fix))
+        raise InputError("labels and image", expected="equal sizes", got=got, fix="give matching arrays, channels last")
     used = np.ones(array.shape, bool) if ignore is None else array != ignore
     if not used.any():
         got = f"only {ignore} in labels of shape {array.shape}"
-        raise InputError(explain("labels", expected="a pixel that counts", got=got, fix="check the ignore label"))
+        raise InputError("labels", expected="a pixel that counts", got=got, fix="check the ignore label")
     if not np.isfinite(picture[used]).all():
         got = "NaN or infinite values"
-        raise InputError(explain("image", expected="finite values", got=got, fix="label those pixels as ignored"))
+        raise InputError("image", expected="finite values", got=got, fix="label those pixels as ignored")
     grid = np.full(array.shape, -1, np.intp)
     grid[used] = _renumbered(array[used])
     return Regions(grid[used], picture[used], grid, picture)

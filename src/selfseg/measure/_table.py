@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 
 Labels = NDArray[np.integer[Any]]
 Counts = NDArray[np.int64]
@@ -115,7 +115,7 @@ def contingencies(labels: ArrayLike, truths: ArrayLike | Sequence[ArrayLike], ig
         keep = column != ignore
         if not keep.any():
             got = f"only {ignore} in the whole truth of shape {truth.shape}"
-            raise InputError(explain("truth", expected="a pixel that counts", got=got, fix="check the ignore label"))
+            raise InputError("truth", expected="a pixel that counts", got=got, fix="check the ignore label")
         tables.append(_count(flat[keep], column[keep]))
     return tables
 
@@ -123,7 +123,7 @@ def contingencies(labels: ArrayLike, truths: ArrayLike | Sequence[ArrayLike], ig
 def pooled(tables: Sequence[Table]) -> Table:
     """Return the sum of several tables by label value, for classes whose ids mean the same in every image."""
     if not tables:
-        raise InputError(explain("tables", expected="at least one table", got="none", fix="give one for each image"))
+        raise InputError("tables", expected="at least one table", got="none", fix="give one for each image")
     row_labels, rows = _merge_labels([table.row_labels[table.rows] for table in tables])
     column_labels, columns = _merge_labels([table.column_labels[table.columns] for table in tables])
     counts = np.concatenate([table.counts for table in tables])
@@ -140,15 +140,13 @@ def check_labels(labels: ArrayLike, name: str) -> Labels:
     if array.dtype == np.uint64 and array.size:
         largest = int(array.max())
         if largest > np.iinfo(np.int64).max:
-            raise InputError(explain(name, expected="labels below 2**63", got=str(largest), fix="renumber the labels"))
+            raise InputError(name, expected="labels below 2**63", got=str(largest), fix="renumber the labels")
         array = array.astype(np.int64)
     if not np.issubdtype(array.dtype, np.integer):
         got = f"{array.dtype} of shape {array.shape}"
-        raise InputError(
-            explain(name, expected="an array of integer labels", got=got, fix="convert it, as by .astype(int)")
-        )
+        raise InputError(name, expected="an array of integer labels", got=got, fix="convert it, as by .astype(int)")
     if array.size == 0:
-        raise InputError(explain(name, expected="at least one pixel", got=f"shape {array.shape}", fix="check the file"))
+        raise InputError(name, expected="at least one pixel", got=f"shape {array.shape}", fix="check the file")
     return array
 
 
@@ -156,14 +154,12 @@ def as_truths(truths: ArrayLike | Sequence[ArrayLike], shape: tuple[int, ...]) -
     """Return the annotators' arrays, each checked to be of `shape`; one array of that shape is one annotator."""
     annotators = _annotators(truths, len(shape))
     if not annotators:
-        raise InputError(explain("truths", expected="at least one annotator", got="none", fix="give a truth"))
+        raise InputError("truths", expected="at least one annotator", got="none", fix="give a truth")
     checked = [check_labels(truth, "truth") for truth in annotators]
     for truth in checked:
         if truth.shape != shape:
             got = f"labels of shape {shape} and truth of shape {truth.shape}"
-            raise InputError(
-                explain("labels and truth", expected="equal shapes", got=got, fix="compare matching images")
-            )
+            raise InputError("labels and truth", expected="equal shapes", got=got, fix="compare matching images")
     return checked
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.measure._table import Floats
 from selfseg.measure.boundary import BoundaryCounts
 from selfseg.measure.scales import ScaleScores
@@ -53,14 +53,12 @@ def ods_ois(images: Sequence[ScaleScores]) -> OdsOis:
         If there is no image, or the images have different levels.
     """
     if not images:
-        raise InputError(explain("images", expected="at least one image", got="none", fix="score some images first"))
+        raise InputError("images", expected="at least one image", got="none", fix="score some images first")
     levels = images[0].levels
     for image in images:
         if not np.array_equal(image.levels, levels):
             got = f"{len(levels)} levels and {len(image.levels)} others"
-            raise InputError(
-                explain("images", expected="the same levels for all", got=got, fix="score all at one list")
-            )
+            raise InputError("images", expected="the same levels for all", got=got, fix="score all at one list")
     area = sum(image.area for image in images)
     covered = np.stack([image.covered for image in images])
     best = sum(image.covered_best for image in images) / area

@@ -122,10 +122,7 @@ def boundary_counts(
 
 
 def boundary_f(
-    labels: ArrayLike,
-    truths: ArrayLike | Sequence[ArrayLike],
-    tolerance: float = TOLERANCE,
-    ignore: int | None = None,
+    labels: ArrayLike, truths: ArrayLike | Sequence[ArrayLike], tolerance: float = TOLERANCE, ignore: int | None = None
 ) -> float:
     """Return the boundary F measure of one image (see `boundary_counts`)."""
     return boundary_counts(labels, truths, tolerance, ignore).f

@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.core.seed import generator
 from selfseg.measure._table import Floats, Labels, check_labels
 from selfseg.measure.partition import adjusted_rand_index
@@ -68,11 +68,11 @@ def small_changes(
     picture = np.asarray(image, np.float64)
     if picture.ndim < 2 or picture.size == 0 or not np.isfinite(picture).all():
         got = f"shape {picture.shape}" if np.isfinite(picture).all() else "NaN or infinite values"
-        raise InputError(explain("image", expected="finite [*S C]", got=got, fix="put channels last"))
+        raise InputError("image", expected="finite [*S C]", got=got, fix="put channels last")
     if noise < 0 or not 0 <= tone < 1 or not 0 < shrink <= 1:
         got = f"noise={noise}, tone={tone}, shrink={shrink}"
         expected = "noise of 0 or more, tone in 0-1, shrink above 0 and up to 1"
-        raise InputError(explain("small changes", expected=expected, got=got, fix="see small_changes"))
+        raise InputError("small changes", expected=expected, got=got, fix="see small_changes")
     low, high = float(picture.min()), float(picture.max())
     grain = generator(seed, "noise").normal(0.0, noise * (high - low), picture.shape)
     gain = 1.0 + generator(seed, "tone").uniform(-tone, tone, picture.shape[-1])
@@ -111,7 +111,5 @@ def stability(runs: Sequence[ArrayLike], ignore: int | None = None) -> float:
         Label, in the second of a pair, of pixels to leave out.
     """
     if len(runs) < 2:
-        raise InputError(
-            explain("runs", expected="two or more", got=str(len(runs)), fix="segment again with other seeds")
-        )
+        raise InputError("runs", expected="two or more", got=str(len(runs)), fix="segment again with other seeds")
     return float(np.mean([adjusted_rand_index(a, b, ignore) for a, b in combinations(runs, 2)]))

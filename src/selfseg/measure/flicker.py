@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.regions.motion import follow
 
 TOLERANCE = 0.02
@@ -69,7 +69,7 @@ def flicker(
     if labels.shape != labels_before.shape or image.shape != image_before.shape or image.shape[:2] != labels.shape:
         sizes = ", ".join(str(one.shape) for one in (labels, labels_before, image, image_before))
         fix = "give two frames and their labels"
-        raise InputError(explain("flicker", expected="frames and labels of one size", got=sizes, fix=fix))
+        raise InputError("flicker", expected="frames and labels of one size", got=sizes, fix=fix)
     now = image.reshape(labels.size, -1).astype(np.float32)
     then = image_before.reshape(labels.size, -1).astype(np.float32)
     old = labels_before.ravel()

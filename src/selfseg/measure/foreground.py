@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.measure._table import Labels, as_truths, check_labels, contingency
 from selfseg.measure.overlap import connected_components
 from selfseg.measure.partition import adapted_rand, information_scores
@@ -54,7 +54,7 @@ def foreground_scores(
     inside = target != background
     if not inside.any():
         got = f"only background {background} in the whole truth of shape {target.shape}"
-        raise InputError(explain("truth", expected="some foreground", got=got, fix="check the background label"))
+        raise InputError("truth", expected="some foreground", got=got, fix="check the background label")
     proposal = _objects(proposal, background, components)
     target = _objects(target, background, components)
     proposal = thin_borders(proposal) if thin else proposal

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.measure._table import Counts, Floats, as_truths, check_labels, contingency
 
 THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
@@ -37,7 +37,7 @@ class InstanceScores:
     def __add__(self, other: "InstanceScores") -> "InstanceScores":
         if not np.array_equal(self.thresholds, other.thresholds):
             got = f"{self.thresholds.tolist()} and {other.thresholds.tolist()}"
-            raise InputError(explain("instance scores", expected="equal thresholds", got=got, fix="score both alike"))
+            raise InputError("instance scores", expected="equal thresholds", got=got, fix="score both alike")
         true, false, missed = self.true + other.true, self.false + other.false, self.missed + other.missed
         return InstanceScores(self.thresholds, true, false, missed, self.matched_iou + other.matched_iou)
 
@@ -174,7 +174,7 @@ def lesion_counts(
     components = [label((a != background) & counts, connectivity=a.ndim) for a in (mask, target)]
     if not counts.any():
         got = f"only {ignore} in the whole truth of shape {target.shape}"
-        raise InputError(explain("truth", expected="a pixel that counts", got=got, fix="check the ignore label"))
+        raise InputError("truth", expected="a pixel that counts", got=got, fix="check the ignore label")
     table = contingency(components[0][counts], components[1][counts])
     touching = (table.row_labels[table.rows] > 0) & (table.column_labels[table.columns] > 0)
     touching &= table.counts >= min_pixels

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from selfseg.core.errors import InputError, UsageError, explain
+from selfseg.core.errors import InputError, UsageError
 from selfseg.measure._table import Labels, as_truths, check_labels, contingencies
 from selfseg.measure.boundary import boundary_counts
 from selfseg.measure.foreground import foreground_scores
@@ -84,7 +84,7 @@ def mask_kind(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> S
         counts = np.ones(inside.shape, bool) if ignore is None else truth != ignore
         if not counts.any():
             got, fix = f"only {ignore} in the whole truth of shape {truth.shape}", "check the ignore label"
-            raise InputError(explain("truth", expected="a pixel that counts", got=got, fix=fix))
+            raise InputError("truth", expected="a pixel that counts", got=got, fix=fix)
         wanted = (truth != 0) & counts
         both, ours, theirs = (int(m.sum()) for m in (inside & wanted, inside & counts, wanted))
         right = int(((inside == wanted) & counts).sum())
@@ -98,7 +98,7 @@ def membrane_kind(labels: ArrayLike, truths: Truths, ignore: int | None = None) 
     """Score cells between membranes (0 = membrane) as the ISBI 2012 challenge does: V_rand, V_info; and the mask's Dice."""
     if ignore is not None:
         fix = "leave --ignore out for this kind"
-        raise UsageError(explain("membranes", expected="no ignore label", got=str(ignore), fix=fix))
+        raise UsageError("membranes", expected="no ignore label", got=str(ignore), fix=fix)
     parts = []
     for truth in _annotators(labels, truths):
         found = foreground_scores(labels, truth)
@@ -174,5 +174,5 @@ def score(labels: ArrayLike, truths: Truths, kind: str = "regions", ignore: int 
         If there is no such kind.
     """
     if kind not in KINDS:
-        raise UsageError(explain("kind", expected=f"one of {', '.join(KINDS)}", got=repr(kind), fix="choose one"))
+        raise UsageError("kind", expected=f"one of {', '.join(KINDS)}", got=repr(kind), fix="choose one")
     return KINDS[kind](labels, truths, ignore)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.measure._table import Floats
 
 Columns = dict[str, NDArray[Any]]
@@ -79,11 +79,7 @@ class ObjectSums:
     """
 
     def __init__(
-        self,
-        shape: Sequence[int],
-        n_objects: int,
-        spacing: Sequence[float] | None = None,
-        letters: str | None = None,
+        self, shape: Sequence[int], n_objects: int, spacing: Sequence[float] | None = None, letters: str | None = None
     ) -> None:
         n_dims = len(shape)
         self.shape, self.n_objects = tuple(shape), n_objects
@@ -91,7 +87,7 @@ class ObjectSums:
         self.steps = tuple(float(step) for step in spacing) if spacing is not None else (1.0,) * n_dims
         if n_dims not in (2, 3) or len(self.steps) != n_dims or len(self.names) != n_dims or min(self.steps) <= 0:
             got, fix = f"spacing {self.steps}, axes {self.names}", "give one of each an axis"
-            raise UsageError(explain("objects", expected=f"{n_dims} sizes and letters", got=got, fix=fix))
+            raise UsageError("objects", expected=f"{n_dims} sizes and letters", got=got, fix=fix)
         self._counts = np.zeros(n_objects, np.int64)
         self._means = np.zeros((n_dims, n_objects))
         self._moments = np.zeros((n_dims, n_dims, n_objects))
@@ -120,7 +116,7 @@ class ObjectSums:
             if values.shape != objects.shape:
                 expected, fix = str(list(objects.shape)), "give one value a pixel"
                 what = f"intensities {name}"
-                raise UsageError(explain(what, expected=expected, got=str(list(values.shape)), fix=fix))
+                raise UsageError(what, expected=expected, got=str(list(values.shape)), fix=fix)
         where = np.nonzero(objects)
         # an object of its own for each one that is here: arrays of N for each small region would take too long
         here, owner = np.unique(objects[where].astype(np.int64) - 1, return_inverse=True)
@@ -208,4 +204,4 @@ class _Values:
 def _check_objects(objects: NDArray[Any]) -> None:
     if objects.dtype.kind not in "iu" or objects.ndim not in (2, 3) or objects.min(initial=0) < 0:
         got, fix = f"{objects.dtype} in {objects.ndim}D", "give ids of 1 and more, 0 = none"
-        raise UsageError(explain("objects", expected="integers of 0 or more in 2D or 3D", got=got, fix=fix))
+        raise UsageError("objects", expected="integers of 0 or more in 2D or 3D", got=got, fix=fix)

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.measure._table import Counts, Floats, Labels, Table, as_truths, check_labels, contingencies
 
 
@@ -215,6 +215,6 @@ def _choose(truths: list[Labels], annotators: Annotators) -> list[Labels]:
     if annotators == "all":
         return truths
     if annotators not in ("fine", "coarse"):
-        raise UsageError(explain("annotators", expected="all, fine or coarse", got=repr(annotators), fix="choose one"))
+        raise UsageError("annotators", expected="all, fine or coarse", got=repr(annotators), fix="choose one")
     counts = [len(np.unique(truth)) for truth in truths]
     return [truths[int(np.argmax(counts) if annotators == "fine" else np.argmin(counts))]]

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.measure._pixels import Regions, prepare
 from selfseg.measure._table import Floats
 
@@ -41,8 +41,7 @@ def reconstruction_error(labels: ArrayLike, image: ArrayLike, ignore: int | None
         If the shapes differ, no pixel counts, values are not finite, or the degree is another.
     """
     if degree not in (0, 1):
-        fix = "choose one of them"
-        raise InputError(explain("degree", expected="0 (constant) or 1 (plane)", got=str(degree), fix=fix))
+        raise InputError("degree", expected="0 (constant) or 1 (plane)", got=str(degree), fix="choose one of them")
     regions = prepare(labels, image, ignore)
     total = float(((regions.values - regions.values.mean(axis=0)) ** 2).sum())
     if total == 0:

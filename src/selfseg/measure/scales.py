@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.measure._table import Counts, Floats, Labels, Table, check_labels, contingencies
 from selfseg.measure.boundary import BoundaryCounts, boundary_counts
 from selfseg.measure.overlap import best_ious
@@ -133,16 +133,12 @@ def list_scores(
         if boundaries:
             gather.boundaries[k] = boundary_counts(labels, truths, ignore=ignore)
     if gather is None:
-        raise InputError(
-            explain("segmentations", expected="at least one", got="none", fix="give a list of label arrays")
-        )
+        raise InputError("segmentations", expected="at least one", got="none", fix="give a list of label arrays")
     n = len(gather.rows)
     gather.levels = np.arange(n, dtype=np.float64) if levels is None else np.asarray(levels, np.float64)
     if gather.levels.shape != (n,):
         got = f"levels of shape {gather.levels.shape} and {n} segmentations"
-        raise InputError(
-            explain("levels", expected="one for each segmentation", got=got, fix="leave them out or match them")
-        )
+        raise InputError("levels", expected="one for each segmentation", got=got, fix="leave them out or match them")
     return gather.scores()
 
 
@@ -183,21 +179,19 @@ def _check_tree(
     n = len(parents)
     if parents.ndim != 1 or altitudes.shape != parents.shape or n % 2 == 0:
         got = f"shapes {parents.shape} and {altitudes.shape}"
-        raise InputError(explain("parents and altitudes", expected="2R-1 values each", got=got, fix="check the tree"))
+        raise InputError("parents and altitudes", expected="2R-1 values each", got=got, fix="check the tree")
     leaves = (n + 1) // 2
     low, high = int(superpixels.min()), int(superpixels.max())
     if low < -1 or high >= leaves:
         got = f"values from {low} to {high}"
-        raise InputError(
-            explain("superpixels", expected=f"values up to {leaves - 1}, as in the tree", got=got, fix="relabel")
-        )
+        raise InputError("superpixels", expected=f"values up to {leaves - 1}, as in the tree", got=got, fix="relabel")
     nodes = np.arange(n)
     if parents[-1] != n - 1 or (parents[:-1] <= nodes[:-1]).any() or (parents >= n).any():
         got = "a parent that does not lie above its child"
-        raise InputError(explain("parents", expected="larger indices than the node's", got=got, fix="sort the nodes"))
+        raise InputError("parents", expected="larger indices than the node's", got=got, fix="sort the nodes")
     if not (altitudes[parents] >= altitudes).all():
         got = "a parent below its child"
-        raise InputError(explain("altitudes", expected="no fall towards the root", got=got, fix="make them monotone"))
+        raise InputError("altitudes", expected="no fall towards the root", got=got, fix="make them monotone")
     return parents.astype(np.intp), altitudes.astype(np.float64)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from selfseg.core.config import Config
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.regions.merge_tree import MergeTree
 from selfseg.sample.stream import Batch
 
@@ -52,7 +52,7 @@ class MethodConfig(Config):
         """
         if self.spacing and (len(self.spacing) != n_dims or min(self.spacing) <= 0):
             expected, fix = f"{n_dims} positive numbers", "give one number for each spatial axis, or none"
-            raise UsageError(explain("spacing", expected=expected, got=str(self.spacing), fix=fix))
+            raise UsageError("spacing", expected=expected, got=str(self.spacing), fix=fix)
         return self.spacing or (1.0,) * n_dims
 
 
@@ -155,7 +155,7 @@ class Method(nn.Module, ABC):
         """
         if fixed := sorted(set(options) - set(self.live)):
             expected, fix = f"one of {', '.join(sorted(self.live)) or 'none'}", "begin anew from a checkpoint with it"
-            raise UsageError(explain("option to change on the way", expected=expected, got=fixed[0], fix=fix))
+            raise UsageError("option to change on the way", expected=expected, got=fixed[0], fix=fix)
         self.config = self.config.changed(**options)
 
     @abstractmethod
@@ -262,7 +262,7 @@ def find_method(name: str) -> type[Method]:
             found: type[Method] = point.load()
             return found
     known = ", ".join(method_names())
-    raise UsageError(explain("method", expected=f"one of {known}", got=repr(name), fix="see `selfseg methods`"))
+    raise UsageError("method", expected=f"one of {known}", got=repr(name), fix="see `selfseg methods`")
 
 
 def _class_in(name: str) -> type[Method]:
@@ -271,7 +271,7 @@ def _class_in(name: str) -> type[Method]:
         if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__:
             return value
     raise UsageError(
-        explain(f"method {name}", expected="a subclass of Method in its file", got="none", fix="see CONTRIBUTING.md")
+        f"method {name}", expected="a subclass of Method in its file", got="none", fix="see CONTRIBUTING.md"
     )
 
 
@@ -281,11 +281,9 @@ def build_config(name: str, preset: str = "default", **changes: Any) -> MethodCo
     presets = {"default": {}, **method.presets}
     if preset not in presets:
         raise UsageError(
-            explain(
-                "preset",
-                expected=f"one of {', '.join(sorted(presets))}",
-                got=repr(preset),
-                fix=f"see `selfseg methods {name}`",
-            )
+            "preset",
+            expected=f"one of {', '.join(sorted(presets))}",
+            got=repr(preset),
+            fix=f"see `selfseg methods {name}`",
         )
     return method.Config.build({**presets[preset], **changes}, what=f"{name} option")

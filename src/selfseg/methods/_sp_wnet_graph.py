@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from selfseg.core.errors import InputError, UsageError, explain
+from selfseg.core.errors import InputError, UsageError
 from selfseg.losses.affinity import Affinity
 from selfseg.losses.region_affinity import region_affinity
 from selfseg.losses.region_continuity import Neighbours, neighbour_weights
@@ -62,7 +62,7 @@ class SuperpixelGraphs:
         """
         if self.config.superpixels != "given":
             got, fix = self.config.superpixels, "leave --superpixels out, or learn with it too"
-            raise UsageError(explain("superpixels", expected="a model that learned with given ones", got=got, fix=fix))
+            raise UsageError("superpixels", expected="a model that learned with given ones", got=got, fix=fix)
         numbers, labels = np.unique(superpixels, return_inverse=True)
         labels = labels.reshape(superpixels.shape) - int((numbers < 0).sum())
         self._own.put(image_key(image), np.maximum(labels, -1).astype(np.int32), labels.size)
@@ -117,5 +117,5 @@ class SuperpixelGraphs:
         own = self._own.get(image_key(image))
         if own is None:
             fix = "name a label image, or a folder with one for each image, with --superpixels"
-            raise InputError(explain("superpixels", expected="your own for every image", got="none for one", fix=fix))
+            raise InputError("superpixels", expected="your own for every image", got="none for one", fix=fix)
         return own if valid is None else np.where(valid, own, np.int32(-1))

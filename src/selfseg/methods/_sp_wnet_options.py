@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.methods._base import MethodConfig
 
 Weight = float | None
@@ -167,8 +167,7 @@ class SPWNetConfig(MethodConfig):
         given += [("patch_shapes", len(row), n_dims + 1) for row in self.patch_shapes]
         for name, got, wanted in given:
             if got not in (0, wanted):
-                fix = f"the images are {n_dims}D"
-                raise UsageError(explain(name, expected=f"{wanted} values", got=str(got), fix=fix))
+                raise UsageError(name, expected=f"{wanted} values", got=str(got), fix=f"the images are {n_dims}D")
 
 
 ORIGIN: Mapping[str, Any] = {

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from selfseg.core.classes import ClassTable
-from selfseg.core.errors import ModelError, SelfsegError, explain
+from selfseg.core.errors import ModelError, SelfsegError
 from selfseg.core.files import write_json, write_text, writing
 from selfseg.methods._base import Method, find_method
 from selfseg.nets.own import options_from_file
@@ -106,13 +106,13 @@ def load_method(folder: Path, networks: str | None = None) -> Stored:
     if not isinstance(version, int) or version > FORMAT:
         got = f"format {version}, written by selfseg {facts.get('selfseg', 'of another version')}"
         raise ModelError(
-            explain(str(folder), expected=f"a model folder of format {FORMAT} or older", got=got, fix="update selfseg")
+            str(folder), expected=f"a model folder of format {FORMAT} or older", got=got, fix="update selfseg"
         )
     digest = _digest(folder / WEIGHTS)
     if digest != facts.get("weights_sha256"):
         fix = "copy the folder again or train anew"
         raise ModelError(
-            explain(str(folder / WEIGHTS), expected="the weights that config.json names", got="other bytes", fix=fix)
+            str(folder / WEIGHTS), expected="the weights that config.json names", got="other bytes", fix=fix
         )
     try:
         kind = find_method(facts["method"])
@@ -126,7 +126,7 @@ def load_method(folder: Path, networks: str | None = None) -> Stored:
             raise ValueError(f"classes of more than the {method.n_classes} clusters that there are")
     except DAMAGE as error:
         fix = "copy the folder again or train anew"
-        raise ModelError(explain(str(folder), expected="a whole model", got=str(error)[:200], fix=fix)) from error
+        raise ModelError(folder, expected="a whole model", got=str(error)[:200], fix=fix) from error
     except ModelError:
         raise
     except SelfsegError as error:
@@ -142,7 +142,7 @@ def _check_file(folder: Path, name: str) -> None:
     if path.exists() and not (inside and path.is_file()):
         got = "something that is no ordinary file" if inside else f"a link to {path.resolve()}"
         fix = "do not trust this folder, or copy the file itself into it"
-        raise ModelError(explain(str(path), expected="a file in the model folder", got=got, fix=fix))
+        raise ModelError(path, expected="a file in the model folder", got=got, fix=fix)
 
 
 def _check_room(build: Callable[[], Method], stored: int) -> None:
@@ -171,11 +171,11 @@ def _read_json(path: Path, kind: type) -> Any:
             raise ValueError(f"more than {LARGEST_JSON} bytes")
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ModelError(explain(str(path), expected=what, got=error.strerror or "no file", fix=fix)) from error
+        raise ModelError(path, expected=what, got=error.strerror or "no file", fix=fix) from error
     except (ValueError, RecursionError) as error:
-        raise ModelError(explain(str(path), expected=what, got="damaged JSON", fix=fix)) from error
+        raise ModelError(path, expected=what, got="damaged JSON", fix=fix) from error
     if not isinstance(value, kind):
-        raise ModelError(explain(str(path), expected=what, got="other JSON", fix=fix))
+        raise ModelError(path, expected=what, got="other JSON", fix=fix)
     return value
 
 
@@ -186,7 +186,7 @@ def _digest(path: Path) -> str:
     except OSError as error:
         fix = "give the folder that `selfseg fit -o` wrote"
         raise ModelError(
-            explain(str(path), expected="the weights of a model", got=error.strerror or "no file", fix=fix)
+            str(path), expected="the weights of a model", got=error.strerror or "no file", fix=fix
         ) from error
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.methods._base import Batch, Method, MethodConfig
 from selfseg.regions.boundaries import gradient_strength
 from selfseg.regions.codebook import codebook
@@ -128,7 +128,7 @@ class RegionMerging(Method):
         self._spacing = config.distances(n_dims)
         if config.boundaries == "contours" and n_dims != 2:
             fix = "leave boundaries at gradient"
-            raise UsageError(explain("boundaries", expected="gradient in 3D", got="contours", fix=fix))
+            raise UsageError("boundaries", expected="gradient in 3D", got="contours", fix=fix)
         width = (3 if n_channels == 3 else n_channels) + len(BANDS) - 1
         self.register_buffer("centres", torch.full((config.classes or 1, width), NOWHERE, dtype=torch.float64))
         # One row a region of the training images: its share of its image, then its mean features.

@@ -16,7 +16,7 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor, nn
 
-from selfseg.core.errors import ModelError, UsageError, explain
+from selfseg.core.errors import ModelError, UsageError
 
 PROTOCOL = "encoder(n_channels, n_features, n_dims) and decoder(n_features, n_channels, n_dims)"
 
@@ -54,16 +54,16 @@ def own_networks(name: str, n_channels: int, n_features: int, n_dims: int) -> tu
     """
     if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", name):
         fix = "write it as package.module, without .py"
-        raise UsageError(explain("networks", expected="the name of a module", got=repr(name), fix=fix))
+        raise UsageError("networks", expected="the name of a module", got=repr(name), fix=fix)
     if _reading.get() and _named_again.get() != name:
         fix = f"if you trust it, name it again: --networks {name}, or load(..., networks={name!r})"
         got = f"one that needs the module {name!r}, which would be run"
-        raise ModelError(explain("networks", expected="a model without code of its own", got=got, fix=fix))
+        raise ModelError("networks", expected="a model without code of its own", got=got, fix=fix)
     try:
         module = importlib.import_module(name)
     except ImportError as error:
         fix = "start Python where it is found, for example with PYTHONPATH=."
-        raise UsageError(explain(f"networks {name}", expected="a module to import", got=str(error), fix=fix)) from error
+        raise UsageError(f"networks {name}", expected="a module to import", got=str(error), fix=fix) from error
     encoder = _made(name, module, "encoder", (n_channels, n_features, n_dims))
     decoder = _made(name, module, "decoder", (n_features, n_channels, n_dims))
     return encoder, decoder
@@ -77,14 +77,10 @@ def _made(name: str, module: object, function: str, numbers: tuple[int, int, int
             made = make(*numbers)
         except TypeError as error:
             fix = "give it these three arguments"
-            raise UsageError(
-                explain(f"networks {name}, {function}", expected=PROTOCOL, got=str(error), fix=fix)
-            ) from error
+            raise UsageError(f"networks {name}, {function}", expected=PROTOCOL, got=str(error), fix=fix) from error
     if not isinstance(made, nn.Module):
         got = "no such function" if make is None else f"{type(made).__name__} from {function}"
-        raise UsageError(
-            explain(f"networks {name}", expected=f"{PROTOCOL}, each giving an nn.Module", got=got, fix="add it")
-        )
+        raise UsageError(f"networks {name}", expected=f"{PROTOCOL}, each giving an nn.Module", got=got, fix="add it")
     n_in, n_out, n_dims = numbers
     wanted = (1, n_out, *(7, 6, 5)[:n_dims])
     training = made.training
@@ -98,5 +94,5 @@ def _made(name: str, module: object, function: str, numbers: tuple[int, int, int
         got = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else str(out)
         what = f"networks {name}, {function}"
         fix = "keep the size of any image, for example by padding"
-        raise UsageError(explain(what, expected=f"shape {wanted} of {(1, n_in, *wanted[2:])}", got=got, fix=fix))
+        raise UsageError(what, expected=f"shape {wanted} of {(1, n_in, *wanted[2:])}", got=got, fix=fix)
     return made

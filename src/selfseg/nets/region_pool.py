@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.core.threads import run_shared
 
 LabelBy = Literal["mean", "majority"]
@@ -71,12 +71,11 @@ def region_map(
         If labels are not integers, or exceed `n_regions`.
     """
     if not np.issubdtype(labels.dtype, np.integer):
-        raise UsageError(explain("labels", expected="integers", got=str(labels.dtype), fix="convert with astype(int)"))
+        raise UsageError("labels", expected="integers", got=str(labels.dtype), fix="convert with astype(int)")
     largest = int(labels.max(initial=-1))
     count = largest + 1 if n_regions is None else n_regions
     if largest >= count:
-        fix = "check n_regions"
-        raise UsageError(explain("labels", expected=f"at most {count - 1}", got=str(largest), fix=fix))
+        raise UsageError("labels", expected=f"at most {count - 1}", got=str(largest), fix="check n_regions")
     flat = np.maximum(labels.reshape(-1).astype(np.int64), -1)
     inside = np.flatnonzero(flat >= 0)
     order = inside[np.argsort(flat[inside], kind="stable")]
@@ -111,7 +110,7 @@ def region_mean(features: Tensor, regions: RegionMap) -> Tensor:
     """
     if features.shape[2:] != regions.labels.shape:
         wanted, got = (str(tuple(shape)) for shape in (regions.labels.shape, features.shape[2:]))
-        raise UsageError(explain("features", expected=f"*S = {wanted}", got=got, fix="use this image's superpixels"))
+        raise UsageError("features", expected=f"*S = {wanted}", got=got, fix="use this image's superpixels")
     if features.dtype in (torch.float16, torch.bfloat16):
         features = features.float()
     if features.device.type == "cpu" and features.dtype == torch.float32 and features.numel():

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.core.files import remove
 from selfseg.export.label_zarr import is_label_zarr
 from selfseg.pipeline.card import selfseg_version
@@ -51,7 +51,7 @@ def refining_halo(refinements: Sequence[Refinement], image: LazyImage) -> int:
     if unfit:
         fix = "predict with --refine none or crf, or use a smaller image"
         expected = "a refinement that can be done in parts of an image"
-        raise UsageError(explain(image.source, expected=expected, got=", ".join(unfit), fix=fix))
+        raise UsageError(image.source, expected=expected, got=", ".join(unfit), fix=fix)
     return max((refinement.reach or 0 for refinement in refinements), default=0)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import ModelError, explain
+from selfseg.core.errors import ModelError
 from selfseg.export.label_zarr import known_label_zarr, storing
 from selfseg.pipeline.block_plan import Plan
 from selfseg.pipeline.block_refining import BlockRefining
@@ -158,7 +158,7 @@ class BlockOrder:
         """
         if selfseg_version() != self.version:
             fix = "install the same version everywhere"
-            raise ModelError(explain("selfseg", expected=self.version, got=selfseg_version(), fix=fix))
+            raise ModelError("selfseg", expected=self.version, got=selfseg_version(), fix=fix)
         model = Segmenter.load(self.model, self.device, self.networks)
         target, image = self.target, open_lazy(self.image, self.target.image_axes)
         image = image if target.stack is None else image.at(target.stack, target.number)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from selfseg.core.errors import InputError, SelfsegError, UsageError, explain
+from selfseg.core.errors import InputError, SelfsegError, UsageError
 from selfseg.core.threads import n_threads
 from selfseg.pipeline.block_work import BlockOrder, BlockWork
 
@@ -52,7 +52,7 @@ class DaskCluster:
     def __init__(self, address: str) -> None:
         if re.fullmatch(r"local(:[1-9]\d*)?|\w+://.+:\d+", address) is None:
             expected, fix = "local, local:N or tcp://HOST:PORT", "give the address that `dask scheduler` prints"
-            raise UsageError(explain("--dask", expected=expected, got=repr(address), fix=fix))
+            raise UsageError("--dask", expected=expected, got=repr(address), fix=fix)
         self.address = address
         self._distributed = _distributed()
         self._client: Any = None
@@ -67,7 +67,7 @@ class DaskCluster:
             self.__exit__(None, None, None)
             expected, got = "a Dask scheduler with workers", " ".join(str(error).split())[:200] or "no answer"
             fix = "start `dask scheduler` and `dask worker`, or use --dask local"
-            raise InputError(explain(f"--dask {self.address}", expected=expected, got=got, fix=fix)) from error
+            raise InputError(f"--dask {self.address}", expected=expected, got=got, fix=fix) from error
         return self
 
     def _local(self) -> Any:
@@ -162,7 +162,7 @@ class DaskCluster:
             return
         got = "paused ones, which have no memory left" if states else "none"
         fix = "start workers with more memory (a worker needs 1GB); the same command goes on"
-        raise InputError(explain(f"--dask {self.address}", expected="workers that work", got=got, fix=fix))
+        raise InputError(f"--dask {self.address}", expected="workers that work", got=got, fix=fix)
 
     def _check_again(self, future: Any, block: int, times: int) -> None:
         """Return if the block should be sent again; else raise what there is to say."""
@@ -175,10 +175,10 @@ class DaskCluster:
                 return
             got = "workers that died of it, again and again, as they do for lack of memory"
             fix = "give --memory a part of what a worker has, or workers more memory; the same command goes on"
-            raise InputError(explain(what, expected="a block that is done", got=got, fix=fix))
+            raise InputError(what, expected="a block that is done", got=got, fix=fix)
         got = f"{type(error).__name__}: {error}" if error is not None else f"a task that is {future.status}"
         fix = "check the scheduler, and that selfseg is installed alike on all workers; the same command goes on"
-        raise InputError(explain(what, expected="a block that is done", got=got[:300], fix=fix))
+        raise InputError(what, expected="a block that is done", got=got[:300], fix=fix)
 
 
 def _distributed() -> Any:
@@ -186,7 +186,7 @@ def _distributed() -> Any:
         import distributed
     except ImportError as error:
         fix = "pip install 'selfseg[dask]'"
-        raise UsageError(explain("--dask", expected="the package distributed", got="none", fix=fix)) from error
+        raise UsageError("--dask", expected="the package distributed", got="none", fix=fix) from error
     return distributed
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.classes import ClassTable
-from selfseg.core.errors import SelfsegError, UsageError, explain
+from selfseg.core.errors import SelfsegError, UsageError
 from selfseg.core.files import write_json
 from selfseg.core.progress import Progress, Silent
 from selfseg.measure._table import contingencies, pooled
@@ -132,7 +132,7 @@ def distill(
     progress = progress or Silent()
     if not 0 <= confidence <= 1:
         got, fix = f"{confidence}", "give 0.6, say; 0 learns from every pixel"
-        raise UsageError(explain("--confidence", expected="a probability from 0 to 1", got=got, fix=fix))
+        raise UsageError("--confidence", expected="a probability from 0 to 1", got=got, fix=fix)
     sources = find_inputs(inputs, limit=limit)
     truths = None if truth is None else find_label_set(truth, sources, truth_as)
     lessons, failures = ask(teacher, sources, confidence, axes, progress)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from selfseg.core.errors import ModelError, explain
+from selfseg.core.errors import ModelError
 from selfseg.pipeline.result import Result
 from selfseg.pipeline.segmenter import Segmenter
 from selfseg.read import split_frames
@@ -62,5 +62,5 @@ def read_edits(path: Path | str) -> Edits:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         fix = "give the edits.json of a run of the studio"
-        raise ModelError(explain(str(path), expected="a file of edits", got=str(error), fix=fix)) from error
+        raise ModelError(path, expected="a file of edits", got=str(error), fix=fix) from error
     return Edits.from_json(values)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from selfseg.core.errors import InputError, SelfsegError, UsageError, explain
+from selfseg.core.errors import InputError, SelfsegError, UsageError
 from selfseg.core.progress import Progress, Silent
 from selfseg.measure._table import Table, contingencies, pooled
 from selfseg.measure.kinds import KINDS, score
@@ -105,8 +105,9 @@ def evaluate(
     finally:
         progress.finish()
     if not result.images:
-        nothing = explain(str(labels), expected=f"names that are in {truth}", got="none", fix="check both folders")
-        raise InputError(failures[0][1] if failures else nothing)
+        if failures:
+            raise InputError(failures[0][1])
+        raise InputError(labels, expected=f"names that are in {truth}", got="none", fix="check both folders")
     return result
 
 
@@ -142,7 +143,7 @@ def match(labels: str | Path, truth: str | Path) -> Matched:
     pairs = [(name, ours[name], theirs[name]) for name in ours if name in theirs]
     expected, fix = f"a truth of this name in {truth}", "rename or remove the file"
     failures = [
-        (name, explain(str(path), expected=expected, got="none", fix=fix))
+        (name, str(InputError(path, expected=expected, got="none", fix=fix)))
         for name, path in ours.items()
         if name not in theirs
     ]
@@ -177,6 +178,6 @@ def _naming(message: str, ours: Path, theirs: Path) -> str:
 def _check_kinds(kinds: Sequence[str]) -> None:
     for kind in kinds:
         if kind not in KINDS:
-            raise UsageError(explain("--as", expected=f"one of {', '.join(KINDS)}", got=repr(kind), fix="choose one"))
+            raise UsageError("--as", expected=f"one of {', '.join(KINDS)}", got=repr(kind), fix="choose one")
     if not kinds:
-        raise UsageError(explain("--as", expected=f"one of {', '.join(KINDS)}", got="nothing", fix="choose one"))
+        raise UsageError("--as", expected=f"one of {', '.join(KINDS)}", got="nothing", fix="choose one")

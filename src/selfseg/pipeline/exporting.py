@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from selfseg.core.classes import ClassTable
-from selfseg.core.errors import InputError, SelfsegError, UsageError, explain
+from selfseg.core.errors import InputError, SelfsegError, UsageError
 from selfseg.core.progress import Progress, Silent
 from selfseg.export.coco import CocoImage, write_coco
 from selfseg.export.geojson import write_geojson
@@ -112,7 +112,7 @@ def export_folder(
     folder = RunFolder(out, images)
     if objects and not folder.has_objects:
         fix = "run `selfseg instances` first"
-        raise UsageError(explain(str(out), expected="objects of every image in instances/", got="none", fix=fix))
+        raise UsageError(out, expected="objects of every image in instances/", got="none", fix=fix)
     whole = folder.has_objects if objects is None else objects
     place = Path(dest) if dest is not None else folder.out / "export"
     failures: list[Failure] = []
@@ -174,7 +174,7 @@ def _check_formats(wanted: list[str]) -> None:
     unknown = [name for name in wanted if name not in FORMATS]
     if unknown or not wanted:
         got, fix = ", ".join(unknown) or "none", "write for example --format coco"
-        raise UsageError(explain("format", expected=f"some of {', '.join(FORMATS)}", got=got, fix=fix))
+        raise UsageError("format", expected=f"some of {', '.join(FORMATS)}", got=got, fix=fix)
 
 
 def _watched(items: Iterable[Segmented], total: int, task: str, progress: Progress) -> Iterator[Segmented]:
@@ -223,8 +223,8 @@ def to_coco(job: Job) -> Path:
                 yield CocoImage(item.file_name, item.labels.data, item.objects)
             else:
                 fix = "COCO has no volumes and series: use geojson, imagej-roi or nnunet"
-                message = explain(item.name, expected="an image with axes YX", got=item.labels.axes, fix=fix)
-                job.failures.append((item.name, message))
+                error = InputError(item.name, expected="an image with axes YX", got=item.labels.axes, fix=fix)
+                job.failures.append((item.name, str(error)))
 
     write_coco(job.dest / "coco.json", planes(), job.table, job.least_area)
     return job.dest / "coco.json"

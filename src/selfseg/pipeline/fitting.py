@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from selfseg.core.classes import ClassTable
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.core.files import write_json
 from selfseg.core.processes import own_place
 from selfseg.core.progress import Progress, Silent
@@ -219,7 +219,7 @@ class Fitting:
         kind, config, found = find_method(self.name), self.config, len(data.hint_values)
         if found > (wanted := config.classes or 255) or (kind.needs_hints and found < (config.classes or 0)):
             expected, fix = f"values for {wanted} classes", "leave --classes out, or check the values"
-            raise UsageError(explain("labels or scribbles", expected=expected, got=f"{found} values", fix=fix))
+            raise UsageError("labels or scribbles", expected=expected, got=f"{found} values", fix=fix)
         if kind.needs_hints:
             config = config.changed(classes=found)
         with torch.random.fork_rng(devices=[]):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from selfseg.core.errors import InputError, SelfsegError, UsageError, explain
+from selfseg.core.errors import InputError, SelfsegError, UsageError
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress
 from selfseg.pipeline.training_set import Failure
@@ -43,13 +43,13 @@ class FrameChoice:
     def __post_init__(self) -> None:
         if self.frames is not None and self.n_frames is not None:
             fix = "give --frames or --n-frames"
-            raise UsageError(explain("--frames", expected="no --n-frames beside it", got="both", fix=fix))
+            raise UsageError("--frames", expected="no --n-frames beside it", got="both", fix=fix)
         if self.frames is not None and (not self.frames or min(self.frames) < 0):
             fix = "write for example --frames 0,40,80"
-            raise UsageError(explain("--frames", expected="numbers from 0 on", got=str(self.frames), fix=fix))
+            raise UsageError("--frames", expected="numbers from 0 on", got=str(self.frames), fix=fix)
         if self.n_frames is not None and self.n_frames < 1:
             fix = "write for example --n-frames 4"
-            raise UsageError(explain("--n-frames", expected="1 or more", got=str(self.n_frames), fix=fix))
+            raise UsageError("--n-frames", expected="1 or more", got=str(self.n_frames), fix=fix)
         check_slices(self.slices)
 
     @property
@@ -61,7 +61,7 @@ class FrameChoice:
 def check_slices(slices: str | None) -> None:
     """Raise `UsageError` unless `slices` is None, ``z``, ``y``, ``x`` or ``all``."""
     if slices is not None and slices not in (*ALL_AXES, "all"):
-        raise UsageError(explain("--slices", expected="z, y, x or all", got=repr(slices), fix="choose one"))
+        raise UsageError("--slices", expected="z, y, x or all", got=repr(slices), fix="choose one")
 
 
 def parse_numbers(text: str | None) -> tuple[int, ...] | None:
@@ -76,7 +76,7 @@ def parse_numbers(text: str | None) -> tuple[int, ...] | None:
         return None
     if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", text):
         fix = "write for example --frames 0,40,80"
-        raise UsageError(explain("--frames", expected="whole numbers with commas", got=repr(text), fix=fix))
+        raise UsageError("--frames", expected="whole numbers with commas", got=repr(text), fix=fix)
     return tuple(int(word) for word in text.split(","))
 
 
@@ -85,7 +85,7 @@ def open_video(source: Source) -> FrameSource:
     from selfseg.read.video import VideoFrames
 
     if source.path is None:
-        raise InputError(explain(source.name, expected="a video file", got="an array", fix="give its path"))
+        raise InputError(source.name, expected="a video file", got="an array", fix="give its path")
     return VideoFrames(source.path, source.name)
 
 
@@ -177,7 +177,7 @@ def slice_sequences(image: Image | LazyImage, slices: str | None, progress: Prog
     if "Z" not in image.axes:
         expected, got = "a video, a time series, a volume or several images", f"axes {image.axes}"
         fix = "leave --frames, --n-frames and --slices out, or name its axes with --axes"
-        raise InputError(explain(image.source, expected=expected, got=got, fix=fix))
+        raise InputError(image.source, expected=expected, got=got, fix=fix)
     if slices is None:
         progress.say(f"{image.name}: a volume, taken as slices along z (--slices y, x or all for others)")
     for axis in ALL_AXES if slices == "all" else slices or "z":
@@ -197,8 +197,7 @@ def _numbers(sequence: FrameSource, choice: FrameChoice, progress: Progress) -> 
     finally:
         progress.finish()
     if not numbers:
-        fix = "check the file"
-        raise InputError(explain(sequence.source, expected="a frame that can be read", got="none", fix=fix))
+        raise InputError(sequence.source, expected="a frame that can be read", got="none", fix="check the file")
     shown = ", ".join(map(str, numbers))
     progress.say(f"{sequence.name}: learning from {len(numbers)} of {sequence.n_frames}, the most different: {shown}")
     return numbers

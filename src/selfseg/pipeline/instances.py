@@ -93,11 +93,7 @@ class Instances:
 
 
 def image_instances(
-    image: Image,
-    labels: NDArray[Any],
-    table: ClassTable,
-    options: ObjectOptions,
-    objects: NDArray[Any] | None = None,
+    image: Image, labels: NDArray[Any], table: ClassTable, options: ObjectOptions, objects: NDArray[Any] | None = None
 ) -> Instances:
     """Find and measure the objects of one image, a volume as a whole, a series frame by frame.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress, Silent
 from selfseg.export.classes import ClassArea, count_areas
@@ -138,7 +138,7 @@ def predict_large(
     if str(Cleaning.parse(model.clean)) != "none":
         fix = "predict with --clean none, or use a smaller image"
         expected = "no cleaning of an image that is predicted in parts"
-        raise UsageError(explain(image.source, expected=expected, got=str(model.clean), fix=fix))
+        raise UsageError(image.source, expected=expected, got=str(model.clean), fix=fix)
     begun, executor = time.monotonic(), executor or Serial()
     memory = executor.memory(memory)
     path = Path(out) / "labels" / f"{image.name}.zarr"

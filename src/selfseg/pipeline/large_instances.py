@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.core.progress import Progress
 from selfseg.export.label_zarr import open_label_zarr, storing
 from selfseg.measure.objects import ObjectSums
@@ -31,10 +31,9 @@ def check_large_objects(image: LazyImage, options: ObjectOptions) -> None:
         If the image is a series.
     """
     if "T" in image.axes:
-        fix = "give the frames of a series one by one"
         got = f"an image with axes {image.axes}"
         expected = "objects of an image or volume that is predicted in parts"
-        raise UsageError(explain(image.source, expected=expected, got=got, fix=fix))
+        raise UsageError(image.source, expected=expected, got=got, fix="give the frames of a series one by one")
 
 
 def large_instances(result: LargeResult, out: Path, options: ObjectOptions, progress: Progress) -> dict[str, Any]:

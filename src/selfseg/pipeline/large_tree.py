@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.core.memory import reusing_memory
 from selfseg.core.progress import Progress, Silent
 from selfseg.export.label_zarr import open_label_zarr, storing
@@ -108,7 +108,7 @@ def large_tree(
     finally:
         progress.finish()
     if graph is None or not graph.n_regions:
-        raise UsageError(explain(image.source, expected="some valid pixels", got="none", fix="leave --tree out"))
+        raise UsageError(image.source, expected="some valid pixels", got="none", fix="leave --tree out")
     tree = merge_regions(*graph.finish())
     write_tree(path.with_suffix(".npz"), tree)
     return tree

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from selfseg.core.errors import InputError, Interrupted, OutputError, SelfsegError, UsageError, explain
+from selfseg.core.errors import InputError, Interrupted, OutputError, SelfsegError, UsageError
 from selfseg.pipeline.block_work import BlockWork
 from selfseg.pipeline.edited import Edits, edited
 from selfseg.pipeline.frame_choice import check_slices
@@ -85,7 +85,7 @@ class Predicting:
         sequences, stills = find_sequences([item for item in sources if item.name not in self.known], sequence, axes)
         if self.link and not sequences:
             fix = "leave it out, or add --sequence"
-            raise UsageError(explain("--link", expected="a video, or frames in sequence", got="single images", fix=fix))
+            raise UsageError("--link", expected="a video, or frames in sequence", got="single images", fix=fix)
         for one in sequences:
             self._sequence(one)
         large: list[tuple[Source, LazyImage]] = []
@@ -118,7 +118,7 @@ class Predicting:
         with self._named(source.name):
             if self.tree:
                 fix = "leave --tree out, or give the frames with --no-sequence"
-                raise UsageError(explain(source.name, expected="single images for trees", got="a sequence", fix=fix))
+                raise UsageError(source.name, expected="single images for trees", got="a sequence", fix=fix)
             self._say_here(source.name)
             run = segment_sequence(self.model, source, self.folder.out, self.link, self.how.progress, self.edits)
             for note in [*run.notes, f"{source.name}: {run.flicker.describe()}; {run.frames_per_second:.2f} frames/s"]:
@@ -138,7 +138,7 @@ class Predicting:
         if not {"tiff", "ome-zarr"} >= set(folder.writer.kinds) or folder.writer.ngff != "0.5":
             got, fix = f"{', '.join(folder.writer.kinds)} (NGFF {folder.writer.ngff})", "leave --write and --ngff out"
             expected = "labels of an image that is predicted in parts as OME-Zarr 0.5"
-            raise UsageError(explain(source.name, expected=expected, got=got, fix=fix))
+            raise UsageError(source.name, expected=expected, got=got, fix=fix)
         self.how.progress.say(f"{source.name}: predicted in parts, into {folder.out / 'labels' / source.name}.zarr")
         result = predict_large(self.model, image, folder.out, self.how.memory, self.how.progress, self.executor)
         folder.add_large(result, source)
@@ -152,11 +152,11 @@ class Predicting:
         if self.how.slices not in (None, "z") or self.tree:
             fix = "use --slices z without --tree, or fit a 3D model: --windows 16"
             got = "--tree" if self.tree else f"--slices {self.how.slices}"
-            raise UsageError(explain(name, expected="slices along z of a volume in parts", got=got, fix=fix))
+            raise UsageError(name, expected="slices along z of a volume in parts", got=got, fix=fix)
 
     def _check_no_edits(self, name: str, expected: str, got: str) -> None:
         if self.edits is not None:
-            raise InputError(explain(f"{name}: edits", expected=expected, got=got, fix="leave --edits out"))
+            raise InputError(f"{name}: edits", expected=expected, got=got, fix="leave --edits out")
 
     def _small_ones(
         self, sources: Sequence[Source], axes: str | None, large: list[tuple[Source, LazyImage]]
@@ -198,4 +198,4 @@ class Predicting:
         check_slices(self.how.slices)
         if self.how.slices is not None and self.model.check().method_.n_dims != 2:
             fix, got = "leave it out, or fit with --slices", "a 3D one"
-            raise UsageError(explain("--slices", expected="a model that learned from 2D images", got=got, fix=fix))
+            raise UsageError("--slices", expected="a model that learned from 2D images", got=got, fix=fix)

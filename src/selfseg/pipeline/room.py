@@ -4,7 +4,7 @@ import numpy as np
 import psutil
 import torch
 
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.core.progress import Progress
 from selfseg.methods._base import Method
 from selfseg.pipeline.training_set import TrainingSet
@@ -20,8 +20,6 @@ def check_room(method: Method, data: TrainingSet, device: torch.device, progress
     estimate = f"a step on {pixels / 1e6:.2f} megapixels takes about {needed / 2**30:.1f} GiB of memory"
     if needed > free:
         fix = "shrink the images (--prepare size=1000), learn from windows of them (--windows 16), or lower n_features or batch_size"
-        raise InputError(
-            explain(estimate, expected=f"at most the {free / 2**30:.1f} GiB that are free", got="more", fix=fix)
-        )
+        raise InputError(estimate, expected=f"at most the {free / 2**30:.1f} GiB that are free", got="more", fix=fix)
     if needed > 0.25 * free:
         progress.say(f"{estimate}, of {free / 2**30:.1f} GiB free")

@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from selfseg.core.classes import ClassTable
-from selfseg.core.errors import InputError, SelfsegError, UsageError, explain
+from selfseg.core.errors import InputError, SelfsegError, UsageError
 from selfseg.core.image import Image
 from selfseg.export.classes import read_classes
 from selfseg.pipeline.training_set import Failure
@@ -73,19 +73,19 @@ class Segmented:
         if shape != self.labels.data.shape or image.axes.replace("C", "") != self.labels.axes:
             expected = f"{self.labels.axes} of {_size(self.labels.data.shape)}, like its labels"
             got, fix = f"{image.axes} of {_size(image.data.shape)}", "give the images that were segmented with --images"
-            raise InputError(explain(image.source, expected=expected, got=got, fix=fix))
+            raise InputError(image.source, expected=expected, got=got, fix=fix)
         return image
 
     def _read(self) -> Image:
         fix = "say with --images where the images are"
         if self.source is None:
-            raise InputError(explain(self.name, expected="a note of its image in run.json", got="none", fix=fix))
+            raise InputError(self.name, expected="a note of its image in run.json", got="none", fix=fix)
         if self.source.path is not None and not split_address(self.source.path)[0].exists():
             got = "nothing: it has moved or was an array"
-            raise InputError(explain(str(self.source.path), expected="the segmented image", got=got, fix=fix))
+            raise InputError(self.source.path, expected="the segmented image", got=got, fix=fix)
         if self.sha256 and self.source.fingerprint() != self.sha256:
             got = "a file with other content than the one that was segmented"
-            raise InputError(explain(str(self.source.path), expected="the same image", got=got, fix=fix))
+            raise InputError(self.source.path, expected="the same image", got=got, fix=fix)
         return self.source.read(self.axes)
 
 
@@ -112,7 +112,7 @@ class RunFolder:
         if not (self.out / LABELS).is_dir() or not (self.out / "classes.json").is_file():
             fix = "give the OUT folder of `selfseg segment` or `selfseg predict`"
             got = "another folder" if self.out.is_dir() else "nothing: there is no such folder"
-            raise InputError(explain(str(out), expected="a folder with labels/ and classes.json", got=got, fix=fix))
+            raise InputError(out, expected="a folder with labels/ and classes.json", got=got, fix=fix)
         self.table: ClassTable = read_classes(self.out / "classes.json")
         self._labels = find_labels(self.out / LABELS, SUFFIX)
         self._objects = find_labels(self.out / INSTANCES, SUFFIX) if (self.out / INSTANCES).is_dir() else {}
@@ -150,12 +150,10 @@ class RunFolder:
             fix = "run `selfseg instances` again"
             got = _size(found.data.shape)
             raise InputError(
-                explain(
-                    str(self._objects[name]),
-                    expected=f"the size of its labels, {_size(labels.data.shape)}",
-                    got=got,
-                    fix=fix,
-                )
+                str(self._objects[name]),
+                expected=f"the size of its labels, {_size(labels.data.shape)}",
+                got=got,
+                fix=fix,
             )
         row = self._facts.get(name, {})
         data = None if found is None else found.data
@@ -193,7 +191,7 @@ def find_classes(table: ClassTable, wanted: list[str | int]) -> list[int]:
     unknown = [str(item) for item in wanted if str(item) not in by_name]
     if unknown:
         known = ", ".join(f"{item.id} ({item.name})" for item in table.classes)
-        raise UsageError(explain("class", expected=f"one of {known}", got=unknown[0], fix="give its id or its name"))
+        raise UsageError("class", expected=f"one of {known}", got=unknown[0], fix="give its id or its name")
     return [by_name[str(item)] for item in wanted]
 
 
@@ -207,7 +205,7 @@ def _image_rows(path: Path) -> list[dict[str, Any]]:
             raise TypeError("images without names")
     except (OSError, ValueError, KeyError, TypeError) as error:
         fix = "restore it, or segment again"
-        raise InputError(explain(str(path), expected="the facts of a run", got=str(error), fix=fix)) from error
+        raise InputError(path, expected="the facts of a run", got=str(error), fix=fix) from error
     return list(rows)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from selfseg.core.classes import ClassTable
-from selfseg.core.errors import InputError, ModelError, SelfsegError, UsageError, explain
+from selfseg.core.errors import InputError, ModelError, SelfsegError, UsageError
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress, Silent
 from selfseg.methods._base import Method, MethodConfig, build_config
@@ -120,12 +120,7 @@ class Segmenter:
         for name, value in params.items():
             if name not in self.get_params():
                 raise UsageError(
-                    explain(
-                        "parameter",
-                        expected=f"one of {', '.join(self.get_params())}",
-                        got=repr(name),
-                        fix="check the name",
-                    )
+                    "parameter", expected=f"one of {', '.join(self.get_params())}", got=repr(name), fix="check the name"
                 )
             setattr(self, name, value)
         return self
@@ -199,7 +194,7 @@ class Segmenter:
                 except MemoryError:
                     fix = "use a smaller image, or a preparation with size=N"
                     outcome = InputError(
-                        explain(source.name, expected="an image that fits in memory", got="out of memory", fix=fix)
+                        source.name, expected="an image that fits in memory", got="out of memory", fix=fix
                     )
                 yield source, outcome
                 how.progress.update(done, {})
@@ -242,7 +237,7 @@ class Segmenter:
         if (image.n_channels, 2 if self.segmenting().cuts(image) else len(image.spatial_shape)) != wanted:
             expected = "{} channel(s) in {}D, as in training".format(*wanted)
             got, fix = f"{image.n_channels} channel(s), axes {image.axes}", "convert it, or name its axes with --axes"
-            raise InputError(explain(image.name, expected=expected, got=got, fix=fix))
+            raise InputError(image.name, expected=expected, got=got, fix=fix)
         return self
 
     def edit(self, merge: Sequence[Sequence[int]] = (), names: Mapping[int, str] | None = None) -> Self:
@@ -291,7 +286,7 @@ class Segmenter:
             model.facts_ = dict(stored.facts.get("training", {}))
         except (KeyError, TypeError, ValueError, AttributeError, SelfsegError) as error:
             fix = "copy the folder again or train anew"
-            raise ModelError(explain(str(folder), expected="a whole model", got=str(error)[:200], fix=fix)) from error
+            raise ModelError(folder, expected="a whole model", got=str(error)[:200], fix=fix) from error
         model.method_ = stored.method.to(choose_device(device))
         model.table_ = stored.table
         model.failures_ = []

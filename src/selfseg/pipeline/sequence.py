@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.classes import ClassTable
-from selfseg.core.errors import InputError, SelfsegError, explain
+from selfseg.core.errors import InputError, SelfsegError
 from selfseg.core.image import Image
 from selfseg.core.memory import reusing_memory
 from selfseg.core.progress import Progress
@@ -155,9 +155,7 @@ def segment_sequence(
     if not run.n_labelled:
         first = run.failures[0][1] if run.failures else "no frame"
         fix = "check the sequence"
-        raise InputError(
-            explain(source.source, expected="a frame that can be segmented", got=f"none ({first})", fix=fix)
-        )
+        raise InputError(source.source, expected="a frame that can be segmented", got=f"none ({first})", fix=fix)
     return run
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from selfseg.core.errors import InputError, UsageError, explain
+from selfseg.core.errors import InputError, UsageError
 from selfseg.methods._base import Method
 from selfseg.read.labels import find_labels, read_labels
 from selfseg.sample.prepare import Preparation, Prepared
@@ -44,13 +44,13 @@ class OwnSuperpixels:
             return
         if not method.uses_superpixels:
             expected, got = "a method that takes them", type(method).__name__
-            raise UsageError(explain("superpixels", expected=expected, got=got, fix="use --method sp_wnet"))
+            raise UsageError("superpixels", expected=expected, got=got, fix="use --method sp_wnet")
         path = self.files.get(name)
         if path is None and len(self.files) == 1 and Path(self.place).is_file():
             path = next(iter(self.files.values()))
         if path is None:
             got = f"none of {', '.join(list(self.files)[:3])}"
-            raise InputError(explain(f"superpixels {self.place}", expected=f"a file {name}", got=got, fix="rename it"))
+            raise InputError(f"superpixels {self.place}", expected=f"a file {name}", got=got, fix="rename it")
         try:
             labels = preparation.labels(read_labels(path), prepared)
         except InputError as error:
@@ -73,7 +73,7 @@ class OwnSuperpixels:
             if isinstance(prepared, WindowSample):
                 fix = "cut parts out of both, and give those"
                 got = f"{name}, which is learned from in windows"
-                raise UsageError(explain("superpixels", expected="images that fit in memory", got=got, fix=fix))
+                raise UsageError("superpixels", expected="images that fit in memory", got=got, fix=fix)
             self.give(method, preparation, name, prepared)
 
     def facts(self) -> dict[str, Any]:

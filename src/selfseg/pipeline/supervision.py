@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.classes import ClassTable
-from selfseg.core.errors import InputError, UsageError, explain
+from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
 from selfseg.methods._base import Method
 from selfseg.read import Source, find_hints, read_hints
@@ -85,9 +85,8 @@ class ScribbleFiles:
             if name not in images:
                 continue
             if "T" in images[name].axes:
-                expected, got = "scribbles on single images", f"a series in {name}"
                 fix = "give the frame as a file of its own"
-                raise UsageError(explain(str(path), expected=expected, got=got, fix=fix))
+                raise UsageError(path, expected="scribbles on single images", got=f"a series in {name}", fix=fix)
             arrays[name] = [read_hints(path, images[name].spatial_shape)]
         values, arrays = _numbered(arrays, 0)
         return Hints(arrays, values, tuple(range(1, len(values) + 1)), tuple(f"scribble {value}" for value in values))
@@ -127,19 +126,14 @@ class LabelSet:
         if not values or top > MAX_CLASSES:
             got = f"{len(values)}, the largest {max(values)}" if values else "none"
             fix = "give --labels-as objects if each number is an object, or full if 0 is a class"
-            raise InputError(explain("labels", expected="class numbers from 1 to 255", got=got, fix=fix))
+            raise InputError("labels", expected="class numbers from 1 to 255", got=got, fix=fix)
         ids = values if self.meaning == "sparse" else tuple(range(1, len(values) + 1))
         kind = "class" if self.meaning == "sparse" else "label"
         return Hints(arrays, values, ids, tuple(self.names.get(value, f"{kind} {value}") for value in values))
 
 
 def find_supervision(
-    kind: type[Method],
-    name: str,
-    labels: Any,
-    meaning: str,
-    scribbles: str | Path | None,
-    sources: Sequence[Source],
+    kind: type[Method], name: str, labels: Any, meaning: str, scribbles: str | Path | None, sources: Sequence[Source]
 ) -> LabelSet | ScribbleFiles | None:
     """Find labels or scribbles; refuse them where they would be ignored, and their lack where nothing can be learned.
 
@@ -163,12 +157,12 @@ def find_supervision(
     if given and not kind.uses_hints:
         what = "labels" if scribbles is None else "scribbles"
         fix = "leave them out, or use --method unet or feature_clustering"
-        raise UsageError(explain(what, expected="a method that learns from them", got=name, fix=fix))
+        raise UsageError(what, expected="a method that learns from them", got=name, fix=fix)
     if kind.needs_hints and not given:
         expected, fix = "labels of some of the images", "give --labels to `selfseg fit`, or --scribbles"
-        raise UsageError(explain(name, expected=expected, got="images alone", fix=fix))
+        raise UsageError(name, expected=expected, got="images alone", fix=fix)
     if scribbles is not None and labels is not None:
-        raise UsageError(explain("labels", expected="labels or scribbles", got="both", fix="give one of them"))
+        raise UsageError("labels", expected="labels or scribbles", got="both", fix="give one of them")
     if scribbles is not None:
         return ScribbleFiles(find_hints(scribbles, sources))
     return None if labels is None else find_label_set(labels, sources, meaning)
@@ -196,7 +190,7 @@ def find_label_set(labels: Any, sources: Sequence[Source], meaning: str) -> Labe
     """
     if meaning not in MEANINGS:
         got, fix = repr(meaning), "sparse: 0 = not labelled; full: 0 is a class; objects: a number an object"
-        raise UsageError(explain("--labels-as", expected=f"one of {', '.join(MEANINGS)}", got=got, fix=fix))
+        raise UsageError("--labels-as", expected=f"one of {', '.join(MEANINGS)}", got=got, fix=fix)
     if not isinstance(labels, str | Path):
         return LabelSet(_given_arrays(labels, sources), meaning, {})
     folder = Path(labels).expanduser()
@@ -217,7 +211,7 @@ def find_label_set(labels: Any, sources: Sequence[Source], meaning: str) -> Labe
             found[source.name] = stems[stem][0]
     if not found:
         expected, got = "a file named like an input", f"none of {', '.join(list(files)[:3])}"
-        raise InputError(explain(f"labels {labels}", expected=expected, got=got, fix="rename the files"))
+        raise InputError(f"labels {labels}", expected=expected, got=got, fix="rename the files")
     return LabelSet(found, meaning, _known_names(folder))
 
 
@@ -225,7 +219,7 @@ def _given_arrays(labels: Any, sources: Sequence[Source]) -> dict[str, LabelArra
     items = [labels] if isinstance(labels, np.ndarray | Image) else list(labels)
     if len(items) != len(sources):
         expected, fix = f"{len(sources)}, one for each input", "give None for an input without labels"
-        raise UsageError(explain("labels", expected=expected, got=str(len(items)), fix=fix))
+        raise UsageError("labels", expected=expected, got=str(len(items)), fix=fix)
     found: dict[str, LabelArray] = {}
     for source, item in zip(sources, items, strict=True):
         array = item.data if isinstance(item, Image) else item
@@ -234,10 +228,10 @@ def _given_arrays(labels: Any, sources: Sequence[Source]) -> dict[str, LabelArra
         array = np.asarray(array)
         if array.dtype.kind not in "biu":
             got, fix = f"values of type {array.dtype}", "convert them"
-            raise InputError(explain(f"labels of {source.name}", expected="integers", got=got, fix=fix))
+            raise InputError(f"labels of {source.name}", expected="integers", got=got, fix=fix)
         found[source.name] = array
     if not found:
-        raise InputError(explain("labels", expected="some", got="none for any input", fix="give labels of some inputs"))
+        raise InputError("labels", expected="some", got="none for any input", fix="give labels of some inputs")
     return found
 
 
@@ -250,7 +244,7 @@ def _frames(labels: Path | LabelArray, image: Image | LazyImage) -> list[LabelAr
         expected, got = (" x ".join(map(str, shape)) for shape in (wanted, array.shape))
         what = f"labels {labels}" if isinstance(labels, Path) else f"labels of {image.name}"
         fix = "give labels at the full size of the image"
-        raise InputError(explain(what, expected=f"the size of the image, {expected}", got=got, fix=fix))
+        raise InputError(what, expected=f"the size of the image, {expected}", got=got, fix=fix)
     return list(np.moveaxis(array, axes.index("T"), 0)) if "T" in axes else [array]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.core.files import clear_unfinished, remove, write_json
 from selfseg.methods._base import find_method
 from selfseg.train.distributed import Processes
@@ -29,10 +29,10 @@ def check_shared(name: str, compiled: bool | None) -> None:
     """
     if (reason := find_method(name).alone_because) is not None:
         expected, got = "a method that learns in several processes", f"{name}: {reason}"
-        raise UsageError(explain("torchrun", expected=expected, got=got, fix="start it without torchrun"))
+        raise UsageError("torchrun", expected=expected, got=got, fix="start it without torchrun")
     if compiled:
         fix = "leave --compile out, or start it without torchrun"
-        raise UsageError(explain("torchrun", expected="networks that are not compiled", got="--compile", fix=fix))
+        raise UsageError("torchrun", expected="networks that are not compiled", got="--compile", fix=fix)
 
 
 def begin_folder(
@@ -90,13 +90,13 @@ def open_folder(folder: Path, facts: Mapping[str, Any], resume: bool, overwrite:
     before = read_run(folder)
     if before.get("finished") is False and not (resume or overwrite):
         fix = "add --resume to go on with it, or --overwrite to begin anew"
-        raise UsageError(explain(str(folder), expected="no unfinished run", got="one", fix=fix))
+        raise UsageError(folder, expected="no unfinished run", got="one", fix=fix)
     if resume and (folder / CHECKPOINT).exists():
         changed = [key for key in KEPT_FACTS if before.get(key) != facts.get(key)]
         if changed:
             what, got = f"--resume {folder}", f"other {', '.join(changed)}"
             fix = "repeat the first command's options, or begin anew with --overwrite"
-            raise UsageError(explain(what, expected="the settings it began with", got=got, fix=fix))
+            raise UsageError(what, expected="the settings it began with", got=got, fix=fix)
         return True
     for name in (CHECKPOINT,) if forked else (CHECKPOINT, JOURNAL):
         remove(folder / name)

@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from selfseg.core.errors import InputError, SelfsegError, explain
+from selfseg.core.errors import InputError, SelfsegError
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress
 from selfseg.core.seed import generator
@@ -94,7 +94,7 @@ class TrainingSet:
         samples = [sample for sample, found in zip(self.samples, has, strict=True) if found]
         prepared = [pair for pair, found in zip(self.prepared, has, strict=True) if found]
         if not samples:
-            raise InputError(explain("labels", expected="some labelled pixels", got="none", fix="check the labels"))
+            raise InputError("labels", expected="some labelled pixels", got="none", fix="check the labels")
         return replace(self, samples=samples, prepared=prepared)
 
 
@@ -138,7 +138,9 @@ def _drop_strangers(images: dict[str, Image | LazyImage]) -> list[Failure]:
     for name in [name for name, image in images.items() if _kind(image) != common]:
         got = "{} channel(s), {}D".format(*_kind(images.pop(name)))
         expected = "{} channel(s), {}D, as most training images have".format(*common)
-        failures.append((name, explain(name, expected=expected, got=got, fix="convert it, or train on it separately")))
+        failures.append(
+            (name, str(InputError(name, expected=expected, got=got, fix="convert it, or train on it separately")))
+        )
     return failures
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import InputError, UsageError, explain
+from selfseg.core.errors import InputError, UsageError
 from selfseg.core.files import writing
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress, Silent
@@ -51,13 +51,13 @@ def read_tree(path: Path) -> MergeTree:
             parents, altitudes, sizes = (loaded[name] for name in ("parents", "altitudes", "sizes"))
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         got, fix = getattr(error, "strerror", None) or str(error) or type(error).__name__, "make it again with --tree"
-        raise InputError(explain(str(path), expected="a merge tree", got=got, fix=fix)) from error
+        raise InputError(path, expected="a merge tree", got=got, fix=fix) from error
     places = np.arange(len(parents))
     whole = len(parents) % 2 == 1 and parents.ndim == 1 and parents.dtype.kind == "i" and parents.max() < len(parents)
     upwards = whole and bool((parents[:-1] > places[:-1]).all()) and parents[-1] == places[-1]
     if not upwards or altitudes.shape != parents.shape or sizes.shape != parents.shape:
         fix = "make it again with --tree"
-        raise InputError(explain(str(path), expected="a merge tree", got="arrays that are none", fix=fix))
+        raise InputError(path, expected="a merge tree", got="arrays that are none", fix=fix)
     return MergeTree(parents.astype(np.int32), altitudes.astype(np.float64), sizes.astype(np.float64))
 
 
@@ -66,7 +66,7 @@ def check_single(image: Image | LazyImage) -> None:
     if "T" in image.axes:
         fix = "give the frames one by one, or leave --tree out"
         got = f"axes {image.axes}"
-        raise UsageError(explain(image.source, expected="a single image or volume for a tree", got=got, fix=fix))
+        raise UsageError(image.source, expected="a single image or volume for a tree", got=got, fix=fix)
 
 
 def save_tree(result: Result, out: Path) -> None:
@@ -117,11 +117,11 @@ def cut_folder(
     """
     if (n_regions is None) == (level is None) or (n_regions is not None and n_regions < 1):
         got, fix = f"regions {n_regions}, level {level}", "write for example --regions 12, or --level 0.05"
-        raise UsageError(explain("cut", expected="either a number of regions or a level", got=got, fix=fix))
+        raise UsageError("cut", expected="either a number of regions or a level", got=got, fix=fix)
     out = Path(out)
     if not (out / TREES).is_dir():
         fix = "make them: selfseg predict MODEL INPUT -o OUT --tree"
-        raise InputError(explain(str(out), expected="a folder with merge trees", got="none", fix=fix))
+        raise InputError(out, expected="a folder with merge trees", got="none", fix=fix)
     failures: list[Failure] = []
     for path in sorted((out / TREES).rglob("*.npz")):
         name, zarr = path.relative_to(out / TREES).with_suffix("").as_posix(), path.with_suffix(".zarr")
@@ -152,7 +152,7 @@ def _cut(superpixels: LazyImage, regions: NDArray[np.int32], out: Path, large: b
             if int(numbers.max(initial=0)) >= len(of):
                 fix = "make both again with --tree"
                 got = f"superpixel {int(numbers.max())} of {len(of) - 1}"
-                raise InputError(explain(superpixels.source, expected="the superpixels of its tree", got=got, fix=fix))
+                raise InputError(superpixels.source, expected="the superpixels of its tree", got=got, fix=fix)
             with storing(path):
                 stored[core] = of[numbers]
             progress.update(done, {})

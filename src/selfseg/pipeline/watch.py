@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from selfseg.core.errors import InputError, SelfsegError, UsageError, explain
+from selfseg.core.errors import InputError, SelfsegError, UsageError
 from selfseg.core.progress import Progress
 from selfseg.measure.scores import region_scores
 from selfseg.methods._base import Method
@@ -67,16 +67,16 @@ def watch_truth(truth: str | Path, data: TrainingSet, progress: Progress) -> Tru
             f"windows of {next(iter(data.windows))}",
             "leave --truth out, and use `selfseg evaluate` on the labels",
         )
-        raise UsageError(explain("--truth", expected="images that are learned from as a whole", got=got, fix=fix))
+        raise UsageError("--truth", expected="images that are learned from as a whole", got=got, fix=fix)
     if len(named) < len(data.prepared):
         got, fix = "a series (axis T)", "leave --truth out, and use `selfseg evaluate` on the labels"
-        raise UsageError(explain("--truth", expected="single training images", got=got, fix=fix))
+        raise UsageError("--truth", expected="single training images", got=got, fix=fix)
     if len(named) == 1 and [*found.values()] == [Path(truth)]:
         found = {next(iter(named)): next(iter(found.values()))}
     names = [name for name in named if name in found]
     if not names:
         expected, got = "a file named like a training image", f"none of {', '.join(list(found)[:3])}"
-        raise InputError(explain(f"truth {truth}", expected=expected, got=got, fix="rename the files"))
+        raise InputError(f"truth {truth}", expected=expected, got=got, fix="rename the files")
     chosen = [names[i] for i in sorted(set(np.linspace(0, len(names) - 1, MOST_WATCHED).round().astype(int)))]
     watched = []
     for name in chosen:
@@ -86,7 +86,7 @@ def watch_truth(truth: str | Path, data: TrainingSet, progress: Progress) -> Tru
             progress.say(str(error))
     if not watched:
         fix = "mend the files named above"
-        raise InputError(explain(f"truth {truth}", expected="truth that can be used", got="none", fix=fix))
+        raise InputError(f"truth {truth}", expected="truth that can be used", got="none", fix=fix)
     return TruthWatch(watched)
 
 
@@ -95,6 +95,5 @@ def _read_fitting(path: Path, shape: tuple[int, ...]) -> list[NDArray[np.integer
     for array in truths:
         if array.shape != shape:
             expected, got = (" x ".join(map(str, size)) for size in (shape, array.shape))
-            fix = "give the truth at the size of the image"
-            raise InputError(explain(f"truth {path}", expected=expected, got=got, fix=fix))
+            raise InputError(f"truth {path}", expected=expected, got=got, fix="give the truth at the size of the image")
     return truths

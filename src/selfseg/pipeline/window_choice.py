@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.axes import SPATIAL
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress
 from selfseg.pipeline.supervision import Hints
@@ -73,7 +73,7 @@ class WindowChoice:
         found = re.fullmatch(r"\s*0*([1-9]\d*)\s*(?::\s*0*([1-9]\d*)\s*)?", str(text))
         if found is None:
             expected, fix = "a number of windows, or NUMBER:SIDE", "write for example --windows 16:512"
-            raise UsageError(explain("--windows", expected=expected, got=repr(text), fix=fix))
+            raise UsageError("--windows", expected=expected, got=repr(text), fix=fix)
         return cls(int(found[1]), int(found[2]) if found[2] else None, memory, seed, only)
 
     def open(self, source: Source, axes: str | None) -> LazyImage | None:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from selfseg.core.errors import OutputError, explain
+from selfseg.core.errors import OutputError
 from selfseg.core.files import remove, write_text
 from selfseg.core.memory import give_back_memory, resident_memory, reusing_memory
 from selfseg.core.progress import Progress
@@ -75,7 +75,7 @@ class BlockLog:
                 os.fsync(file.fileno())
         except OSError as error:
             got, fix = error.strerror or str(error), "free some space, then run the same command again: it goes on"
-            raise OutputError(explain(str(self.path), expected="a file to be written", got=got, fix=fix)) from error
+            raise OutputError(self.path, expected="a file to be written", got=got, fix=fix) from error
         self.done.add(block)
 
     def close(self) -> None:

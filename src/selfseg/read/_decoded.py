@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 
 MAX_DEFLATE = 1032
 """Pixel bytes that one byte of a deflate stream can stand for, at most (zlib's technical notes)."""
@@ -126,8 +126,7 @@ def needed(path: Path, module: str, extra: str) -> Any:
     except ImportError as error:
         package = module.partition(".")[0]
         fix = f"pip install 'selfseg[{extra}]'"
-        message = explain(str(path), expected=f"the package {package}", got="none installed", fix=fix)
-        raise InputError(message) from error
+        raise InputError(path, expected=f"the package {package}", got="none installed", fix=fix) from error
 
 
 def split_address(path: Path | str) -> tuple[Path, str]:
@@ -143,9 +142,7 @@ def damaged(path: Path, reason: str) -> InputError:
     """Return the error for a file whose bytes cannot be decoded."""
     reason = " ".join(reason.split())[:160] or "unknown damage"
     fix = "copy or export the file again, or leave it out"
-    return InputError(
-        explain(str(path), expected="a whole image file", got=f"a damaged or truncated one ({reason})", fix=fix)
-    )
+    return InputError(path, expected="a whole image file", got=f"a damaged or truncated one ({reason})", fix=fix)
 
 
 def gigabytes(n_bytes: float) -> str:
@@ -191,12 +188,12 @@ def check_size(
     if declared > max(PLAUSIBLE, possible):
         got = f"{size} values ({gigabytes(declared)}) declared by {max(stored, 0)} stored bytes, which cannot hold them"
         fix = "the header is false or the file was cut short: copy or export it again"
-        raise InputError(explain(str(path), expected="a plausible image size", got=got, fix=fix))
+        raise InputError(path, expected="a plausible image size", got=got, fix=fix)
     limit = memory_limit() if max_bytes is None else max_bytes
     if declared > limit:
         fix = "cut it into pieces, save it smaller, or use a machine with more memory"
         expected = f"at most {gigabytes(limit)} of pixels"
-        raise InputError(explain(str(path), expected=expected, got=f"{size} values, {gigabytes(declared)}", fix=fix))
+        raise InputError(path, expected=expected, got=f"{size} values, {gigabytes(declared)}", fix=fix)
 
 
 def check_chunk(path: Path, chunk: Sequence[int] | None, itemsize: int) -> None:
@@ -205,7 +202,7 @@ def check_chunk(path: Path, chunk: Sequence[int] | None, itemsize: int) -> None:
     if n_bytes > memory_limit():
         fix = "the header is false, or the chunks must be made smaller"
         expected = f"chunks of at most {gigabytes(memory_limit())}"
-        raise InputError(explain(str(path), expected=expected, got=gigabytes(n_bytes), fix=fix))
+        raise InputError(path, expected=expected, got=gigabytes(n_bytes), fix=fix)
 
 
 def whole_numbers(decoded: Decoded) -> Decoded:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.read._decoded import DAMAGE, quiet
 
 SUFFIXES = (".dcm", ".dicom", ".ima")
@@ -123,7 +123,7 @@ def files_of(folder: Path, uid: str) -> list[Path]:
         header = read_header(file)
         if header is None:
             fix = "copy the file again, or leave it out"
-            raise InputError(explain(str(file), expected="a DICOM file", got="a damaged or foreign one", fix=fix))
+            raise InputError(file, expected="a DICOM file", got="a damaged or foreign one", fix=fix)
         if str(header.get("Modality", "")) not in NO_IMAGES and "Rows" in header:
             series[str(header.get("SeriesInstanceUID", ""))].append(file)
     if uid in series:
@@ -131,7 +131,7 @@ def files_of(folder: Path, uid: str) -> list[Path]:
     if len(series) != 1 or uid:
         got = f"{len(series)}: " + ", ".join(list(series)[:3])
         fix = f"choose one: {folder}:/{next(iter(series))}" if series else "check the folder"
-        raise InputError(explain(str(folder), expected=f"one series {uid}".strip(), got=got, fix=fix))
+        raise InputError(folder, expected=f"one series {uid}".strip(), got=got, fix=fix)
     return next(iter(series.values()))
 
 
@@ -154,18 +154,18 @@ def ordered(path: Path, slices: Sequence[Slice]) -> tuple[list[Slice], float | N
         return list(slices), None
     if any(not np.allclose(one, directions[0], atol=1e-3) for one in directions):
         fix = "split them, or give the slices as single files"
-        raise InputError(explain(str(path), expected="parallel slices", got="several orientations", fix=fix))
+        raise InputError(path, expected="parallel slices", got="several orientations", fix=fix)
     places = np.array(corners) @ np.cross(*directions[0])
     order = np.argsort(places, kind="stable")
     gaps = np.diff(places[order])
     usual = float(np.median(gaps))
     if gaps.min() < PLACE_TOLERANCE:
         fix = "give one time point or echo at a time"
-        raise InputError(explain(str(path), expected="one slice at a place", got="several", fix=fix))
+        raise InputError(path, expected="one slice at a place", got="several", fix=fix)
     if np.abs(gaps - usual).max() > GAP_TOLERANCE * usual:
         got = f"gaps of {gaps.min():.4g} to {gaps.max():.4g} mm"
         fix = "copy the missing slices, or give the slices as single files"
-        raise InputError(explain(str(path), expected="evenly spaced slices", got=got, fix=fix))
+        raise InputError(path, expected="evenly spaced slices", got=got, fix=fix)
     return [slices[int(i)] for i in order], usual
 
 

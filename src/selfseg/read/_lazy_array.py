@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.read._decoded import Decoded, check_size, decoding
 from selfseg.read._unchanged import stamp_of, unchanged
 
@@ -189,7 +189,7 @@ def check_real(path: Path, dtype: np.dtype[Any]) -> None:
     """Refuse values that are no real numbers: complex ones, records, text, objects."""
     if dtype.kind not in "buif":
         fix = "choose or save one real number a pixel"
-        raise InputError(explain(str(path), expected="real numbers", got=f"values of type {dtype}", fix=fix))
+        raise InputError(path, expected="real numbers", got=f"values of type {dtype}", fix=fix)
 
 
 def _full_index(index: Any, ndim: int) -> list[Any]:

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.read._decoded import split_address
 
 Stamp = tuple[int, int, int]
@@ -52,6 +52,4 @@ def _compare(path: Path | str, before: Stamp | None, error: InputError | None) -
         return
     got = "one that was removed" if after is None else "one that was changed"
     fix = "wait until it is written or copied, then run the same command again"
-    raise InputError(
-        explain(str(path), expected="a file that stays as it is while it is read", got=got, fix=fix)
-    ) from error
+    raise InputError(path, expected="a file that stays as it is while it is read", got=got, fix=fix) from error

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.axes import check_axes, spatial_axes
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.core.image import Image
 from selfseg.read._decoded import Decoded
 
@@ -39,7 +39,7 @@ def guess_axes(shape: tuple[int, ...], source: str = "array") -> tuple[str, bool
     if known is None:
         size = " x ".join(str(n) for n in shape) or "a single number"
         fix = "give its axes, for example --axes TCZYX, or split it"
-        raise InputError(explain(source, expected="2 to 4 axes, and one of channels", got=size, fix=fix))
+        raise InputError(source, expected="2 to 4 axes, and one of channels", got=size, fix=fix)
     axes = known + "C" * colour
     return axes, not (axes == "YX" or (axes == "YXC" and shape[-1] >= 3))
 
@@ -98,12 +98,10 @@ def make_image(decoded: Decoded, axes: str | None, name: str, source: str) -> Im
     """
     data = decoded.data
     if data.dtype.kind not in "buif":
-        raise InputError(
-            explain(source, expected="real numbers", got=f"values of type {data.dtype}", fix="convert them")
-        )
+        raise InputError(source, expected="real numbers", got=f"values of type {data.dtype}", fix="convert them")
     if data.size == 0:
         size = " x ".join(str(n) for n in data.shape)
-        raise InputError(explain(source, expected="at least one pixel", got=f"an array of {size}", fix="leave it out"))
+        raise InputError(source, expected="at least one pixel", got=f"an array of {size}", fix="leave it out")
     if data.dtype.kind == "b":
         data = data.astype(np.uint8) * np.uint8(255)
     chosen = chosen_axes(decoded, axes, source)
@@ -111,12 +109,12 @@ def make_image(decoded: Decoded, axes: str | None, name: str, source: str) -> Im
     counted = tuple(n for n, letter in zip(data.shape, chosen, strict=True) if letter != "C")
     if valid is not None and valid.shape != counted:
         expected, got = (" x ".join(str(n) for n in shape) for shape in (counted, valid.shape))
-        raise InputError(explain(f"mask of {source}", expected=expected, got=got, fix="make it of the image's size"))
+        raise InputError(f"mask of {source}", expected=expected, got=got, fix="make it of the image's size")
     if data.dtype.kind == "f":
         finite = np.isfinite(data)
         if not finite.any():
             fix = "check how the file was written, or leave it out"
-            raise InputError(explain(source, expected="some finite values", got="only NaN or infinite ones", fix=fix))
+            raise InputError(source, expected="some finite values", got="only NaN or infinite ones", fix=fix)
         if not finite.all():
             where = finite.all(axis=chosen.index("C")) if "C" in chosen else finite
             valid = where if valid is None else valid & where
@@ -149,17 +147,13 @@ def chosen_axes(decoded: Decoded, axes: str | None, source: str) -> str:
         if unknown or len(set(decoded.axes)) != len(decoded.axes):
             size = " x ".join(str(n) for n in decoded.data.shape)
             fix = f"give one letter for each of its {decoded.data.ndim} axes, for example --axes TZCYX"
-            raise InputError(
-                explain(source, expected="axes that can be told", got=f"{decoded.axes} of {size}", fix=fix)
-            )
+            raise InputError(source, expected="axes that can be told", got=f"{decoded.axes} of {size}", fix=fix)
         return decoded.axes
     axes = check_axes(axes)
     if len(axes) != decoded.data.ndim:
         size = " x ".join(str(n) for n in decoded.data.shape)
         got = f"{decoded.data.ndim} axes of {size}, like {decoded.axes}"
-        raise InputError(
-            explain(source, expected=f"{len(axes)} axes ({axes})", got=got, fix="change or leave out --axes")
-        )
+        raise InputError(source, expected=f"{len(axes)} axes ({axes})", got=got, fix="change or leave out --axes")
     return axes
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.read._decoded import Decoded, check_size, decoding, needed, quiet, split_address, whole_numbers
 from selfseg.read._dicom_series import Slice, affine_of, files_of, ordered, vector
 
@@ -107,8 +107,7 @@ def _check_alike(path: Path, datasets: Sequence[Any]) -> None:
     }
     if len(kinds) > 1:
         got = ", ".join(f"{rows} x {columns}, {bits} bit" for rows, columns, _, bits in sorted(kinds)[:3])
-        fix = "give them as single files"
-        raise InputError(explain(str(path), expected="slices of one size and type", got=got, fix=fix))
+        raise InputError(path, expected="slices of one size and type", got=got, fix="give them as single files")
 
 
 def _group(dataset: Any, frame: int, name: str) -> Any:
@@ -159,7 +158,7 @@ def _values(path: Path, dataset: Any) -> tuple[NDArray[Any], NDArray[np.bool_] |
     except (RuntimeError, NotImplementedError) as error:
         kind = dataset.file_meta.TransferSyntaxUID.name
         fix = "convert it to Explicit VR Little Endian, with gdcmconv --raw for example"
-        raise InputError(explain(str(path), expected="pixels that can be unpacked", got=kind, fix=fix)) from error
+        raise InputError(path, expected="pixels that can be unpacked", got=kind, fix=fix) from error
     stored = stored if _n_frames(dataset) > 1 else stored[None]
     if str(dataset.get("PhotometricInterpretation", "")) == "PALETTE COLOR":
         colours = apply_color_lut(stored, dataset)
@@ -199,14 +198,14 @@ def _segmentation(path: Path, file: Path, as_labels: bool, max_bytes: int | None
     """Read a segmentation as one label image over its own planes."""
     if not as_labels:
         fix = "give the images that it segments"
-        raise InputError(explain(str(path), expected="an image", got="a DICOM segmentation", fix=fix))
+        raise InputError(path, expected="an image", got="a DICOM segmentation", fix=fix)
     seg = needed(path, "highdicom", "dicom").seg.segread(file)
     check_size(
         path, (int(seg.NumberOfFrames), int(seg.Rows), int(seg.Columns)), 1, file.stat().st_size, max_bytes, math.inf
     )
     if seg.get("FrameOfReferenceUID") is None:
         fix = "give one that was made of slices with a place in the patient"
-        raise InputError(explain(str(path), expected="a segmentation with places", got="none", fix=fix))
+        raise InputError(path, expected="a segmentation with places", got="none", fix=fix)
     volume = seg.get_volume(combine_segments=True)
     labels, places = np.asarray(volume.array), volume.affine[:3]
     if np.dot(places[:, 0], np.cross(places[:, 2], places[:, 1])) < 0:  # our slices follow the normal of their plane

@@ -8,7 +8,7 @@ without the whole, also ``open_lazy(path, as_labels, level) -> Decoded``, whose 
 from importlib import import_module
 from pathlib import Path
 
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.core.image import Image
 from selfseg.read._decoded import Decoded, damaged, split_address
 from selfseg.read._unchanged import unchanged
@@ -115,20 +115,20 @@ def module_of(path: Path) -> str:
             return _module_of_folder(file)
         if not file.is_file():
             got = "something that is no ordinary file" if file.exists() else "nothing: there is no such file"
-            raise InputError(explain(str(path), expected="an image file", got=got, fix="check the name and the folder"))
+            raise InputError(path, expected="an image file", got=got, fix="check the name and the folder")
         if suffix is None:
             got = f"the suffix {file.suffix!r}" if file.suffix else "no suffix"
             fix = "convert the file, to TIFF for example"
-            raise InputError(explain(str(path), expected=f"one of {known_suffixes()}", got=got, fix=fix))
+            raise InputError(path, expected=f"one of {known_suffixes()}", got=got, fix=fix)
         with file.open("rb") as opened:
             start = opened.read(4)
     except OSError as error:
         reason = error.strerror or str(error)
         fix = "check that you may read it"
-        raise InputError(explain(str(path), expected="a file that can be opened", got=reason, fix=fix)) from error
+        raise InputError(path, expected="a file that can be opened", got=reason, fix=fix) from error
     if not start:
         fix = "copy or export the file again"
-        raise InputError(explain(str(path), expected="an image", got="an empty file of zero bytes", fix=fix))
+        raise InputError(path, expected="an image", got="an empty file of zero bytes", fix=fix)
     return next((module for signature, module in SIGNATURES.items() if start.startswith(signature)), FORMATS[suffix])
 
 
@@ -140,7 +140,7 @@ def _module_of_folder(folder: Path) -> str:
     if suffix_of(folder) in FOLDERS:
         raise damaged(folder, "a folder without zarr metadata")
     fix = "give the folder where a folder is taken, or a file in it"
-    raise InputError(explain(str(folder), expected="a file", got="a folder", fix=fix))
+    raise InputError(folder, expected="a file", got="a folder", fix=fix)
 
 
 def decode_file(path: Path, max_bytes: int | None = None, as_labels: bool = False) -> Decoded:

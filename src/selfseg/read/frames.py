@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.core.image import Image
 from selfseg.read.formats import FORMATS, suffix_of
 from selfseg.read.lazy import LazyImage
@@ -77,7 +77,7 @@ class FrameSource(ABC):
         """Raise `InputError` unless there is a frame of this number."""
         if not 0 <= number < self.n_frames:
             expected = f"a frame number from 0 to {self.n_frames - 1}"
-            raise InputError(explain(self.source, expected=expected, got=str(number), fix="count from 0"))
+            raise InputError(self.source, expected=expected, got=str(number), fix="count from 0")
 
 
 class FolderFrames(FrameSource):
@@ -118,7 +118,7 @@ class FolderFrames(FrameSource):
         image = self.sources[number].read(self.axes)
         if set(image.axes) & set("TZ"):
             got, fix = f"axes {image.axes}", "give it alone, or name its axes with --axes"
-            raise InputError(explain(image.source, expected="a single image as a frame", got=got, fix=fix))
+            raise InputError(image.source, expected="a single image as a frame", got=got, fix=fix)
         return image
 
     def fingerprint(self) -> str:
@@ -144,7 +144,7 @@ class StackFrames(FrameSource):
     def __init__(self, image: Image | LazyImage, axis: str = "T") -> None:
         if axis not in image.axes:
             got, fix = f"axes {image.axes}", "name its axes with --axes"
-            raise InputError(explain(image.source, expected=f"an axis {axis}", got=got, fix=fix))
+            raise InputError(image.source, expected=f"an axis {axis}", got=got, fix=fix)
         self.image, self.axis = image, axis
         self.name, self.source = image.name, image.source
         self.n_frames = int(image.data.shape[image.axes.index(axis)])
@@ -209,9 +209,7 @@ def other_size(what: str, image: Image, first: Image) -> InputError:
     sizes = (" x ".join(map(str, (*one.spatial_shape, one.n_channels))) for one in (first, image))
     expected, got = sizes
     fix = "it is skipped; convert the frames to one size"
-    return InputError(
-        explain(what, expected=f"{expected} (rows, columns, channels) like the first frame", got=got, fix=fix)
-    )
+    return InputError(what, expected=f"{expected} (rows, columns, channels) like the first frame", got=got, fix=fix)
 
 
 def is_video(source: Source, axes: str | None = None) -> bool:

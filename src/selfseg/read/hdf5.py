@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from selfseg.core.axes import KNOWN, SPATIAL
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.read._decoded import DAMAGE, MAX_DEFLATE, Decoded, check_chunk, decoding, needed, split_address
 from selfseg.read._hdf5_texts import read_texts
 from selfseg.read._lazy_array import check_real, from_sliceable, read_whole
@@ -99,7 +99,7 @@ def _dataset(h5py: Any, path: Path, opened: Any, inside: str) -> Any:
     names = ", ".join(item.name for item in found[:MOST_NAMED]) + (", ..." if len(found) > MOST_NAMED else "")
     fix = f"choose one: {file}:{found[0].name}" if found else "save an image into it"
     expected = f"a dataset {inside!r}" if inside else "one dataset of two axes or more"
-    raise InputError(explain(str(path), expected=expected, got=f"{len(found)}: {names}" if found else "none", fix=fix))
+    raise InputError(path, expected=expected, got=f"{len(found)}: {names}" if found else "none", fix=fix)
 
 
 def _attributes(h5py: Any, file: Path, dataset: Any) -> dict[str, Any]:

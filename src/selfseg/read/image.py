@@ -17,7 +17,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.read._decoded import DAMAGE, MAX_DEFLATE, Decoded, check_size, damaged, opaque, orient
 
 # The classes are used directly, not through `PIL.Image.open`: its limit on pixels is a setting of the whole process,
@@ -87,10 +87,9 @@ def _opener(path: Path, header: bytes) -> type[ImageFile]:
     for signature, opener in SIGNATURES:
         if header.startswith(signature):
             return opener
-    expected = "a PNG, JPEG, BMP, WebP or GIF picture"
     fix = "check that it is an image and not a renamed file of another kind"
     got = "an empty file of zero bytes" if not header else f"a file that starts with {header[:12]!r}"
-    raise InputError(explain(str(path), expected=expected, got=got, fix=fix))
+    raise InputError(path, expected="a PNG, JPEG, BMP, WebP or GIF picture", got=got, fix=fix)
 
 
 def _open(opener: type[ImageFile], file: BinaryIO) -> ImageFile:

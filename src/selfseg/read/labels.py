@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.core.image import Image
 from selfseg.read._decoded import split_address
 from selfseg.read.arrays import make_image
@@ -37,7 +37,7 @@ def read_labels(path: Path | str) -> NDArray[np.integer]:
     several = read_truths(path)
     if len(several) > 1:
         got, fix = f"{len(several)}", "give it as the truth"
-        raise InputError(explain(f"labels {path}", expected="one segmentation", got=got, fix=fix))
+        raise InputError(f"labels {path}", expected="one segmentation", got=got, fix=fix)
     return several[0]
 
 
@@ -54,7 +54,7 @@ def read_label_image(path: Path | str, name: str | None = None) -> Image:
     if "C" in image.axes:
         fix = "save label numbers as grey values, not as colours"
         got = f"{image.n_channels} channels"
-        raise InputError(explain(f"labels {path}", expected="one channel of integers", got=got, fix=fix))
+        raise InputError(f"labels {path}", expected="one channel of integers", got=got, fix=fix)
     return image.with_data(_integers(image.data, path), image.axes)
 
 
@@ -76,7 +76,7 @@ def read_truths(path: Path | str) -> list[NDArray[np.integer]]:
     if "C" in decoded.axes:
         fix = "save label numbers as grey values or palette indices, not as colours"
         got = f"{decoded.data.shape[-1]} channels"
-        raise InputError(explain(f"labels {path}", expected="one channel of integers", got=got, fix=fix))
+        raise InputError(f"labels {path}", expected="one channel of integers", got=got, fix=fix)
     return [_integers(decoded.data, path)]
 
 
@@ -99,8 +99,7 @@ def find_labels(where: Path | str, prefer: str | None = None) -> dict[str, Path]
     if split_address(where)[1] or where.is_file() or is_zarr(where):
         return {stem_of(where): where}
     if not where.is_dir():
-        fix = "check the name"
-        raise InputError(explain(f"labels {where}", expected="a file or a folder", got="nothing", fix=fix))
+        raise InputError(f"labels {where}", expected="a file or a folder", got="nothing", fix="check the name")
     found: dict[str, Path] = {}
     for path in sorted((p for p in walk(where) if _is_labels(p, where)), key=lambda p: natural_order(p, where)):
         name = (path.relative_to(where).parent / stem_of(path)).as_posix()
@@ -109,10 +108,10 @@ def find_labels(where: Path | str, prefer: str | None = None) -> dict[str, Path]
             continue
         if name in found:
             got, fix = f"{found[name].name} and {path.name}", "remove one of them"
-            raise InputError(explain(f"labels {where}", expected="one file a name", got=got, fix=fix))
+            raise InputError(f"labels {where}", expected="one file a name", got=got, fix=fix)
         found[name] = path
     if not found:
-        raise InputError(explain(f"labels {where}", expected="label images", got="none", fix="check the folder"))
+        raise InputError(f"labels {where}", expected="label images", got="none", fix="check the folder")
     return found
 
 
@@ -131,7 +130,7 @@ def _annotators(path: Path) -> NDArray[Any] | None:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         got = getattr(error, "strerror", None) or str(error) or type(error).__name__
     expected = f"a NumPy file of one array, or with an array {SEVERAL!r}"
-    raise InputError(explain(f"labels {path}", expected=expected, got=got, fix="check the file"))
+    raise InputError(f"labels {path}", expected=expected, got=got, fix="check the file")
 
 
 def _integers(array: NDArray[Any], path: Path) -> NDArray[np.integer]:
@@ -139,5 +138,5 @@ def _integers(array: NDArray[Any], path: Path) -> NDArray[np.integer]:
         return array.astype(np.uint8)
     if array.dtype.kind not in "iu":
         fix = "round the values and save them as uint8, uint16 or int32"
-        raise InputError(explain(f"labels {path}", expected="integers", got=f"values of type {array.dtype}", fix=fix))
+        raise InputError(f"labels {path}", expected="integers", got=f"values of type {array.dtype}", fix=fix)
     return array

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from selfseg.core.axes import check_axes, spatial_axes
-from selfseg.core.errors import InputError, UsageError, explain
+from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
 from selfseg.read._decoded import Decoded, decoding
 from selfseg.read._lazy_array import LazyArray, check_real, from_sliceable
@@ -85,7 +85,7 @@ class LazyImage:
         strange += [letter for letter in "YX" if letter in ranges and not isinstance(ranges[letter], slice)]
         if strange:
             fix = "give a slice for each of them"
-            raise UsageError(explain("window", expected=f"axes out of {self.axes}", got=", ".join(strange), fix=fix))
+            raise UsageError("window", expected=f"axes out of {self.axes}", got=", ".join(strange), fix=fix)
         index = tuple(ranges.get(letter, slice(None)) for letter in self.axes)
         data = self.data[index]
         left = "".join(a for a, one in zip(self.axes, index, strict=True) if isinstance(one, slice))
@@ -114,7 +114,7 @@ class LazyImage:
         size = int(self.data.shape[self.axes.index(axis)]) if axis in self.axes and axis in "TZ" else 0
         if not 0 <= number < size:
             got, fix = f"{axis} {number} of {self.axes}", "count from 0"
-            raise UsageError(explain(self.source, expected=f"a place on T or Z below {size}", got=got, fix=fix))
+            raise UsageError(self.source, expected=f"a place on T or Z below {size}", got=got, fix=fix)
         steps = zip(spatial_axes(self.axes), self.spacing, strict=True)
         valid = None if self.valid is None else self.valid.at(self.axes.replace("C", "").index(axis), number)
         return replace(
@@ -176,9 +176,7 @@ def open_lazy(path: Path | str, axes: str | None = None, name: str | None = None
     try:
         check_real(path, decoded.data.dtype)
         if 0 in decoded.data.shape:
-            raise InputError(
-                explain(str(path), expected="at least one pixel", got="an empty array", fix="leave it out")
-            )
+            raise InputError(path, expected="at least one pixel", got="an empty array", fix="leave it out")
         chosen = check_axes(chosen_axes(decoded, axes, str(path)), decoded.data.ndim)
     except Exception:
         decoded.data.close()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.core.image import Image
 from selfseg.read.frames import is_video
 from selfseg.read.labels import find_labels, read_labels
@@ -48,10 +48,10 @@ class MaskedSource(Source):
         if inside.shape != counted:
             expected, got = (" x ".join(map(str, shape)) for shape in (counted, inside.shape))
             fix = "give a mask of every pixel of the image"
-            raise InputError(explain(what, expected=f"the size of the image, {expected}", got=got, fix=fix))
+            raise InputError(what, expected=f"the size of the image, {expected}", got=got, fix=fix)
         if not inside.any():
             fix = "mark what counts by values above 0"
-            raise InputError(explain(what, expected="some pixels that count", got="zeros alone", fix=fix))
+            raise InputError(what, expected="some pixels that count", got="zeros alone", fix=fix)
         return replace(image, valid=inside if image.valid is None else image.valid & inside)
 
 
@@ -74,7 +74,7 @@ def with_masks(sources: Sequence[Source], masks: str | Path | NDArray[Any] | Non
         return list(sources)
     for video in filter(is_video, sources):
         fix = "use a TIFF of its frames, or leave the mask out"
-        raise InputError(explain(f"mask of {video.name}", expected="an image", got="a video", fix=fix))
+        raise InputError(f"mask of {video.name}", expected="an image", got="a video", fix=fix)
     if isinstance(masks, np.ndarray):
         found: dict[str, Mask] = {source.name: masks for source in sources if len(sources) == 1}
     else:
@@ -85,7 +85,7 @@ def with_masks(sources: Sequence[Source], masks: str | Path | NDArray[Any] | Non
     if without:
         got = f"none for {', '.join(without[:3])}" + (", ..." if len(without) > 3 else "")
         fix = "name the masks like the images, in a folder like theirs"
-        raise InputError(explain("masks", expected="one for every input", got=got, fix=fix))
+        raise InputError("masks", expected="one for every input", got=got, fix=fix)
     return [MaskedSource(item.name, item.path, item.content, item.settled, found[item.name]) for item in sources]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.read._decoded import Decoded, decoding, whole_numbers
 from selfseg.read._file_array import FileArray
 from selfseg.read._lazy_array import from_sliceable, read_whole
@@ -117,7 +117,7 @@ def _dtype(path: Path, header: Any) -> np.dtype[Any]:
     mode = int(header["mode"])
     if mode not in TYPES:
         known, fix = ", ".join(str(key) for key in TYPES), "save real numbers, one a pixel"
-        raise InputError(explain(str(path), expected=f"an MRC file of mode {known}", got=f"mode {mode}", fix=fix))
+        raise InputError(path, expected=f"an MRC file of mode {known}", got=f"mode {mode}", fix=fix)
     if mode == 0 and int(header["imod_stamp"]) == IMOD_STAMP and not int(header["imod_flags"]) & IMOD_SIGNED:
         return np.dtype("u1")
     kind = np.dtype(TYPES[mode])

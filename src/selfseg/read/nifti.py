@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.read._decoded import (
     ANY_SIZE,
     MAX_DEFLATE,
@@ -123,11 +123,11 @@ def _check_declared(path: Path, header: Any, max_bytes: int | None, whole: bool)
     if header["magic"].item() not in (b"n+1", b"n+2"):
         fix = "save it as one file, .nii or .nii.gz"
         got = "a header alone, or a file of another kind"
-        raise InputError(explain(str(path), expected="a NIfTI file with its voxels", got=got, fix=fix))
+        raise InputError(path, expected="a NIfTI file with its voxels", got=got, fix=fix)
     dtype = header.get_data_dtype()
     if dtype.kind not in "uif":
         fix = "save one real number a voxel"
-        raise InputError(explain(str(path), expected="real numbers", got=f"voxels of type {dtype}", fix=fix))
+        raise InputError(path, expected="real numbers", got=f"voxels of type {dtype}", fix=fix)
     with path.open("rb") as raw:
         packed = raw.read(2) == GZIP
     itemsize = max(dtype.itemsize, 4 if _scale(header) else 0)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.axes import KNOWN
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.read._decoded import MAX_DEFLATE, Decoded, check_size, decoding, quiet, split_address
 from selfseg.read._file_array import FileArray
 from selfseg.read._lazy_array import check_real, from_sliceable, read_whole
@@ -83,10 +83,7 @@ def _is_archive(file: Path) -> bool:
 def _header(file: BinaryIO | Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Return shape, Fortran order and type out of a NPY header, leaving `file` at the first value."""
     version = np.lib.format.read_magic(file)
-    read = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }.get(version)
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
     if read is None:
         raise ValueError(f"NPY version {version[0]}.{version[1]}, which holds no plain array of numbers")
     with quiet("numpy"):
@@ -112,7 +109,7 @@ def _chosen(path: Path, archive: zipfile.ZipFile, members: dict[str, zipfile.Zip
         if inside in members:
             return inside
         got = f"the arrays {', '.join(members)}"[:200]
-        raise InputError(explain(str(path), expected=f"an array {inside!r}", got=got, fix="choose one of them"))
+        raise InputError(path, expected=f"an array {inside!r}", got=got, fix="choose one of them")
     images = []
     for name, info in members.items():
         with archive.open(info) as member:
@@ -122,7 +119,7 @@ def _chosen(path: Path, archive: zipfile.ZipFile, members: dict[str, zipfile.Zip
     if len(images) != 1:
         got = f"{len(images)}: {', '.join(images)}"[:200] if images else "none"
         fix = f"choose one: {path}:/{images[0]}" if images else "save an image into it"
-        raise InputError(explain(str(path), expected="one array of two axes or more", got=got, fix=fix))
+        raise InputError(path, expected="one array of two axes or more", got=got, fix=fix)
     return images[0]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from selfseg.core.axes import KNOWN
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.read._decoded import Decoded, check_chunk, damaged, decoding, needed, split_address
 from selfseg.read._lazy_array import check_real, from_sliceable, read_whole
 from selfseg.read._tiff_scale import unit_name
@@ -83,7 +83,7 @@ def open_lazy(path: Path, as_labels: bool = False, level: int = 0) -> Decoded:
         datasets = multiscale["datasets"]
         if not 0 <= level < len(datasets):
             got, fix = str(level), f"0 is the finest, {len(datasets) - 1} the coarsest"
-            raise InputError(explain(str(path), expected=f"one of {len(datasets)} levels", got=got, fix=fix))
+            raise InputError(path, expected=f"one of {len(datasets)} levels", got=got, fix=fix)
         array = _array(path, zarr, folder / _safe(path, str(datasets[level]["path"])))
         return _described(path, array, attributes, multiscale, level)
 
@@ -128,7 +128,7 @@ def _below(folder: Path, depth: int = 3) -> list[Path]:
 def _several(path: Path, kind: str, names: Sequence[str]) -> InputError:
     shown = ", ".join(names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
     fix = f"choose one: {path}/{names[0]}" if names else "check the file"
-    return InputError(explain(str(path), expected=f"one {kind}", got=f"{len(names)}: {shown}", fix=fix))
+    return InputError(path, expected=f"one {kind}", got=f"{len(names)}: {shown}", fix=fix)
 
 
 def _safe(path: Path, inside: str) -> PurePosixPath:
@@ -151,7 +151,7 @@ def _array(path: Path, zarr: Any, folder: Path) -> Any:
     strange = sorted(set(_codecs(metadata)) - CODECS)
     if strange:
         expected, fix = "codecs of numbers", "save it with zstd, blosc or gzip"
-        raise InputError(explain(str(path), expected=expected, got=", ".join(strange)[:80], fix=fix))
+        raise InputError(path, expected=expected, got=", ".join(strange)[:80], fix=fix)
     array = zarr.open_array(zarr.storage.LocalStore(folder, read_only=True), mode="r")
     check_real(path, array.dtype)
     check_chunk(path, array.shards or array.chunks, array.dtype.itemsize)
@@ -176,8 +176,7 @@ def _plain(path: Path, zarr: Any, folder: Path, level: int) -> Decoded:
     if len(arrays) != 1:
         raise _several(path, "image or array", [item.relative_to(folder).as_posix() for item in arrays])
     if level:
-        got, fix = str(level), "leave the level out"
-        raise InputError(explain(str(path), expected="level 0: it is no pyramid", got=got, fix=fix))
+        raise InputError(path, expected="level 0: it is no pyramid", got=str(level), fix="leave the level out")
     array = _array(path, zarr, arrays[0])
     names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS") or ()
     axes = "".join(str(name)[:1].upper() for name in names)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.read.formats import decode_file, stem_of
 from selfseg.read.sources import SCRIBBLE_ENDING, Source, list_files
 
@@ -44,11 +44,11 @@ def read_hints(path: Path | str, spatial_shape: Sequence[int]) -> NDArray[np.int
     if "C" in decoded.axes or data.dtype.kind not in "bui":
         got = f"{data.shape[-1]} channels" if "C" in decoded.axes else f"values of type {data.dtype}"
         fix = "save class numbers as grey values or palette indices, not as colours"
-        raise InputError(explain(f"scribbles {path}", expected="one channel of integers", got=got, fix=fix))
+        raise InputError(f"scribbles {path}", expected="one channel of integers", got=got, fix=fix)
     if data.shape != tuple(spatial_shape):
         expected, got = (" x ".join(str(n) for n in shape) for shape in (spatial_shape, data.shape))
         fix = "draw the scribbles on the image at its full size"
-        raise InputError(explain(f"scribbles {path}", expected=f"the size of the image, {expected}", got=got, fix=fix))
+        raise InputError(f"scribbles {path}", expected=f"the size of the image, {expected}", got=got, fix=fix)
     hints = data.astype(np.int64)
     nothing = hints < 0
     if data.dtype in (np.uint8, np.uint16):
@@ -59,7 +59,7 @@ def read_hints(path: Path | str, spatial_shape: Sequence[int]) -> NDArray[np.int
     if hints.max() > MAX_CLASS:
         fix = "number the classes from 0, and mark no scribble by 255 (8-bit) or -1"
         raise InputError(
-            explain(f"scribbles {path}", expected=f"class numbers up to {MAX_CLASS}", got=str(hints.max()), fix=fix)
+            f"scribbles {path}", expected=f"class numbers up to {MAX_CLASS}", got=str(hints.max()), fix=fix
         )
     return hints
 
@@ -95,8 +95,7 @@ def find_hints(hints: str | Path | Sequence[str | Path], sources: Sequence[Sourc
         files = list_files(item, keep_scribbles=True)
         named = len(files) == 1 and files[0][0] == Path(item).expanduser()
         if named and not files[0][0].is_file():
-            message = explain(f"scribbles {item}", expected="a file", got="nothing of that name", fix="check the name")
-            raise InputError(message)
+            raise InputError(f"scribbles {item}", expected="a file", got="nothing of that name", fix="check the name")
         if named and len(items) == 1 and len(sources) == 1:
             return {sources[0].name: files[0][0]}
         before = len(pairs)
@@ -107,7 +106,7 @@ def find_hints(hints: str | Path | Sequence[str | Path], sources: Sequence[Sourc
             expected = "a file named like an input, or that and _scribble"
             shown = ", ".join(source.name for source in sources[:5])
             got = f"none that fits {shown}" + (", ..." if len(sources) > 5 else "")
-            raise InputError(explain(f"scribbles {item}", expected=expected, got=got, fix="rename the files"))
+            raise InputError(f"scribbles {item}", expected=expected, got=got, fix="rename the files")
     return pairs
 
 
@@ -119,17 +118,14 @@ def _pair(path: Path, name: str, sources: Sequence[Source], pairs: dict[str, Pat
         source for source in sources if _stem(source) == stem
     ]
     if len(fitting) > 1:
-        got = f"{len(fitting)} of that name"
         fix = "name the scribbles folder/stem like the inputs, or give the inputs different names"
-        raise InputError(explain(f"scribbles {path}", expected="one input", got=got, fix=fix))
+        raise InputError(f"scribbles {path}", expected="one input", got=f"{len(fitting)} of that name", fix=fix)
     if not fitting:
         return
     known = pairs.setdefault(fitting[0].name, path)
     if known.resolve() != path.resolve():
         got = f"{known.name} as well"
-        raise InputError(
-            explain(f"scribbles {path}", expected="one file for an input", got=got, fix="remove one of them")
-        )
+        raise InputError(f"scribbles {path}", expected="one file for an input", got=got, fix="remove one of them")
 
 
 def _stem(source: Source) -> str:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import InputError, UsageError, explain
+from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
 from selfseg.read._decoded import split_address
 from selfseg.read._dicom_series import group_series
@@ -66,8 +66,7 @@ class Source:
                 return _digest(self.path)
             except OSError as error:
                 got, fix = error.strerror or str(error), "check that it is there and that you may read it"
-                message = explain(str(self.path), expected="a file that can be opened", got=got, fix=fix)
-                raise InputError(message) from error
+                raise InputError(self.path, expected="a file that can be opened", got=got, fix=fix) from error
         array = self.content.data if isinstance(self.content, Image) else np.asarray(self.content)
         digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
@@ -118,9 +117,7 @@ def find_inputs(inputs: Inputs, limit: int | None = None) -> list[Source]:
         If `limit` is below 1, or an input is of another type.
     """
     if limit is not None and limit < 1:
-        raise UsageError(
-            explain("limit", expected="a number of at least 1", got=str(limit), fix="leave it out for all")
-        )
+        raise UsageError("limit", expected="a number of at least 1", got=str(limit), fix="leave it out for all")
     items = [inputs] if isinstance(inputs, str | Path | np.ndarray | Image) else list(inputs)
     arrays = sum(isinstance(item, np.ndarray) for item in items)
     found: list[Source] = []
@@ -135,7 +132,7 @@ def find_inputs(inputs: Inputs, limit: int | None = None) -> list[Source]:
             found.extend(Source(_clean(name), path) for path, name in list_files(item))
         else:
             expected = "a path, a folder, a glob, an array or an Image"
-            raise UsageError(explain("input", expected=expected, got=type(item).__name__, fix="convert it"))
+            raise UsageError("input", expected=expected, got=type(item).__name__, fix="convert it")
     found = _once(found)
     missing = [
         source.path for source in found if source.path is not None and not split_address(source.path)[0].exists()
@@ -143,7 +140,7 @@ def find_inputs(inputs: Inputs, limit: int | None = None) -> list[Source]:
     if len(missing) == len(found):
         what = str(missing[0]) if missing else "inputs"
         got = "nothing: there is no such file" if missing else "an empty list"
-        raise InputError(explain(what, expected="at least one image", got=got, fix="check the name and the folder"))
+        raise InputError(what, expected="at least one image", got=got, fix="check the name and the folder")
     return _unique(found)[:limit]
 
 
@@ -171,14 +168,13 @@ def list_files(where: str | Path, keep_scribbles: bool = False) -> list[tuple[Pa
     except OSError as error:
         got, fix = error.strerror or str(error), "check the name, and that you may open it"
         what = str(error.filename or where)[:200]
-        raise InputError(explain(what, expected="a place that can be looked into", got=got, fix=fix)) from error
+        raise InputError(what, expected="a place that can be looked into", got=got, fix=fix) from error
 
 
 def _listed(where: str | Path, keep_scribbles: bool) -> list[tuple[Path, str]]:
     path = Path(where).expanduser()
     if "\0" in str(where):
-        fix = "check the name"
-        raise InputError(explain(repr(str(where)), expected="the name of a file", got="a zero character", fix=fix))
+        raise InputError(repr(str(where)), expected="the name of a file", got="a zero character", fix="check the name")
     if path.is_dir() and not is_zarr(path):
         root, files, what = path, walk(path), "folder"
     elif re.search(r"[*?\[]", str(where)) and not path.exists():
@@ -193,9 +189,7 @@ def _listed(where: str | Path, keep_scribbles: bool) -> list[tuple[Path, str]]:
         known = [file for file in known if not _is_scribble(file, stems)]
     if not known:
         expected = f"images ({known_suffixes()})"
-        raise InputError(
-            explain(f"{what} {where}", expected=expected, got="none", fix="check the place and the suffixes")
-        )
+        raise InputError(f"{what} {where}", expected=expected, got="none", fix="check the place and the suffixes")
     return [(file, _name_below(file, root)) for file in group_series(known)]
 
 
@@ -235,7 +229,7 @@ def _glob(pattern: Path) -> tuple[Path, list[Path]]:
         return root, list(root.glob(str(Path(*parts[first:]))))
     except (ValueError, NotImplementedError) as error:
         fix = "use * for any name and ** for any sub-folders"
-        raise InputError(explain(f"glob {pattern}", expected="a valid pattern", got=str(error), fix=fix)) from error
+        raise InputError(f"glob {pattern}", expected="a valid pattern", got=str(error), fix=fix) from error
 
 
 def natural_order(file: Path, root: Path) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.read._decoded import ANY_SIZE, MAX_DEFLATE, Decoded, check_size, damaged, decoding, split_address
 from selfseg.read._lazy_array import LazyArray
 from selfseg.read._tiff_chain import check_chain
@@ -102,7 +102,7 @@ def open_lazy(path: Path, as_labels: bool = False, level: int = 0) -> Decoded:
 def _level(path: Path, main: tifffile.TiffPageSeries, level: int) -> tifffile.TiffPageSeries:
     if not 0 <= level < len(main.levels):
         got, fix = str(level), f"0 is the finest, {len(main.levels) - 1} the coarsest"
-        raise InputError(explain(str(path), expected=f"one of {len(main.levels)} levels", got=got, fix=fix))
+        raise InputError(path, expected=f"one of {len(main.levels)} levels", got=got, fix=fix)
     return main.levels[level]
 
 
@@ -155,9 +155,7 @@ def _main_series(path: Path, tif: tifffile.TiffFile, chosen: str) -> tifffile.Ti
     if several or chosen:
         sizes = ", ".join(" x ".join(str(n) for n in series.shape) for series in full[:4])
         fix = f"choose one, from {split_address(path)[0]}:/0 on, or save them as separate files"
-        raise InputError(
-            explain(str(path), expected="pages of one size and type", got=f"{len(full)} images ({sizes})", fix=fix)
-        )
+        raise InputError(path, expected="pages of one size and type", got=f"{len(full)} images ({sizes})", fix=fix)
     return full[0] if full else tif.series[0]
 
 
@@ -167,7 +165,7 @@ def _check_declared(path: Path, series: tifffile.TiffPageSeries, max_bytes: int 
         raise damaged(path, f"no such pixel type: {page.bitspersample} bits, sample format {page.sampleformat}")
     if series.dtype.kind == "c":
         fix = "save the magnitude or the phase as float"
-        raise InputError(explain(str(path), expected="real numbers", got=f"complex ones ({series.dtype})", fix=fix))
+        raise InputError(path, expected="real numbers", got=f"complex ones ({series.dtype})", fix=fix)
     pages = [one for one in series.pages if one is not None]
     decode_lzw_safely([page, *pages])
     files = {id(one.parent): one.parent.filehandle.size for one in pages}

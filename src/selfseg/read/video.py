@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.core.image import Image
 from selfseg.read._decoded import Decoded, check_size
 from selfseg.read._unchanged import unchanged
@@ -35,9 +35,7 @@ def import_av() -> ModuleType:
         import av
     except ImportError as error:
         fix = "pip install 'selfseg[video]', or extract the frames into a folder"
-        raise InputError(
-            explain("video", expected="PyAV for reading videos", got="no such package", fix=fix)
-        ) from error
+        raise InputError("video", expected="PyAV for reading videos", got="no such package", fix=fix) from error
     # Not `set_level`: its messages pass through Python, and a decoder that ends while it has one waits for itself.
     av.logging.set_libav_level(av.logging.PANIC)
     return av
@@ -71,7 +69,7 @@ class VideoFrames(FrameSource):
         self.n_frames = len(self._listed[0])
         if not self.n_frames:
             got, fix = "a video stream without a frame", "copy or export the file again"
-            raise InputError(explain(self.source, expected="at least one frame", got=got, fix=fix))
+            raise InputError(self.source, expected="at least one frame", got=got, fix=fix)
 
     @cached_property
     def _listed(self) -> tuple[list[int], bool]:
@@ -99,7 +97,7 @@ class VideoFrames(FrameSource):
         if self.promised is not None and self.n_frames < math.floor(self.promised * (1 - SHORTFALL)) - 1:
             expected = f"about {self.promised} frames, as the file says"
             fix = "the file ends early or has gaps: what there is is used; copy it again for the rest"
-            raise InputError(explain(self.source, expected=expected, got=str(self.n_frames), fix=fix))
+            raise InputError(self.source, expected=expected, got=str(self.n_frames), fix=fix)
 
     def frame(self, number: int) -> Image:
         """See `FrameSource.frame`."""
@@ -142,7 +140,7 @@ class VideoFrames(FrameSource):
     def _undecodable(self, number: int) -> InputError:
         fix = "it is skipped, and those up to the next key frame may suffer from it; copy or export the file again"
         return InputError(
-            explain(f"{self.source}, frame {number}", expected="a frame that decodes", got="damaged data", fix=fix)
+            f"{self.source}, frame {number}", expected="a frame that decodes", got="damaged data", fix=fix
         )
 
 
@@ -187,16 +185,14 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         fix = "the file is damaged, cut short or no video: copy or export it again"
-        raise InputError(explain(str(path), expected="a video that can be opened", got=reason, fix=fix)) from error
+        raise InputError(path, expected="a video that can be opened", got=reason, fix=fix) from error
     try:
         if not container.streams.video:
             fix = "check that it is the right file"
-            raise InputError(explain(str(path), expected="a video stream", got="none (sound only?)", fix=fix))
+            raise InputError(path, expected="a video stream", got="none (sound only?)", fix=fix)
         if container.streams.video[0].codec_context is None:
             fix = "copy or export the file again"
-            raise InputError(
-                explain(str(path), expected="a codec that FFmpeg has", got="one it does not know", fix=fix)
-            )
+            raise InputError(path, expected="a codec that FFmpeg has", got="one it does not know", fix=fix)
         with unchanged(path):
             yield container, container.streams.video[0]
     finally:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.regions.graph import RegionGraph, adjacency, face_areas, region_sums
 
 MOST_REGIONS = 2**31 - 1
@@ -83,7 +83,7 @@ class BlockGraph:
         self.n_regions += graph.n_regions
         if self.n_regions > MOST_REGIONS:
             fix = "use larger superpixels"
-            raise UsageError(explain("superpixels", expected=f"at most {MOST_REGIONS}", got="more", fix=fix))
+            raise UsageError("superpixels", expected=f"at most {MOST_REGIONS}", got="more", fix=fix)
         for axis, area in enumerate(face_areas(labels.ndim, self._spacing)):
             before = self._faces.pop((axis, tuple(place)), None)
             if before is not None:

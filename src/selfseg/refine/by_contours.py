@@ -7,7 +7,7 @@ probabilities' own gradient is one of the contour cues, so that a boundary that 
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.core.image import Image
 from selfseg.refine.hierarchy import Hierarchy, hierarchy
 from selfseg.regions.contours import contour_strength
@@ -38,7 +38,7 @@ def contour_tree(
     """
     if probabilities.ndim != 3:
         got, fix = f"axes {image.axes}", "refine volumes with crf"
-        raise InputError(explain(f"{image.name}: contours", expected="an image with axes YX", got=got, fix=fix))
+        raise InputError(f"{image.name}: contours", expected="an image with axes YX", got=got, fix=fix)
     steps = "range" if image.data.dtype == np.uint8 else "percentile=1:99.8"
     picture = Preparation.parse(steps).fit([image]).apply(image).array
     contours = contour_strength(np.moveaxis(picture, 0, -1), mask=valid)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.classes import IGNORE
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.refine.components import fill_holes, remove_small
 
 SPELLING = "objects:N,holes:N with N the size in pixels below which they go"
@@ -43,7 +43,7 @@ class Cleaning:
                 continue
             key, _, word = part.partition(":")
             if key not in ("holes", "objects") or not word.isdigit() or key in values:
-                raise UsageError(explain("clean", expected=SPELLING, got=repr(text), fix="check the spelling"))
+                raise UsageError("clean", expected=SPELLING, got=repr(text), fix="check the spelling")
             values[key] = int(word)
         return cls(**values)
 

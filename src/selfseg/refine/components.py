@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components as graph_components
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.regions.connect import connected_components
 from selfseg.regions.graph import adjacency
 
@@ -46,7 +46,7 @@ def remove_small(
         If labels are not integers, `min_size` is negative, or `spacing` does not fit.
     """
     if min_size < 0:
-        raise UsageError(explain("min_size", expected="0 or more", got=str(min_size), fix="give a size in pixels"))
+        raise UsageError("min_size", expected="0 or more", got=str(min_size), fix="give a size in pixels")
     cleaned = labels.copy()
     while _absorb(cleaned, min_size, spacing, only):
         pass
@@ -104,7 +104,7 @@ def fill_holes(
         As for `remove_small`.
     """
     if max_size < 0:
-        raise UsageError(explain("max_size", expected="0 or more", got=str(max_size), fix="give a size in pixels"))
+        raise UsageError("max_size", expected="0 or more", got=str(max_size), fix="give a size in pixels")
     filled = labels.copy()
     while _fill(filled, max_size, spacing):  # a hole within a hole: the inner one first, then both together
         pass

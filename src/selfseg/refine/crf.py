@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.refine._gaussian import GridGaussian
 from selfseg.refine._lattice import Lattice
 from selfseg.refine._mean_field import Normalised, Values, mean_field
@@ -189,24 +189,21 @@ def _check_shapes(
     shape = probabilities.shape[1:]
     if len(shape) not in (2, 3) or not probabilities.size:
         got, fix = str(list(probabilities.shape)), "put the classes first"
-        raise UsageError(explain("probabilities", expected="[K Y X] or [K Z Y X]", got=got, fix=fix))
+        raise UsageError("probabilities", expected="[K Y X] or [K Z Y X]", got=got, fix=fix)
     if image.shape != shape and image.shape[1:] != shape:
         expected, got = f"[C *S] or [*S] with *S = {list(shape)}", str(list(image.shape))
-        raise UsageError(explain("image", expected=expected, got=got, fix="put the channels first"))
+        raise UsageError("image", expected=expected, got=got, fix="put the channels first")
     if valid is not None and valid.shape != shape:
-        raise UsageError(explain("valid", expected=str(list(shape)), got=str(list(valid.shape)), fix="crop it alike"))
+        raise UsageError("valid", expected=str(list(shape)), got=str(list(valid.shape)), fix="crop it alike")
     if spacing is not None and (len(spacing) != len(shape) or not min(spacing) > 0):
-        fix = "check the spacing"
-        raise UsageError(explain("spacing", expected="one positive number an axis", got=str(spacing), fix=fix))
+        raise UsageError("spacing", expected="one positive number an axis", got=str(spacing), fix="check the spacing")
 
 
 def _check_numbers(iterations: int, weights: Sequence[float], sigmas: Sequence[float]) -> None:
     if iterations < 0:
-        raise UsageError(explain("iterations", expected="0 or more", got=str(iterations), fix="10 are usual"))
+        raise UsageError("iterations", expected="0 or more", got=str(iterations), fix="10 are usual")
     if not all(0 <= weight < np.inf for weight in weights):
-        raise UsageError(
-            explain("weights of the CRF", expected="0 or more", got=str(weights), fix="0 switches one off")
-        )
+        raise UsageError("weights of the CRF", expected="0 or more", got=str(weights), fix="0 switches one off")
     if not all(0 < sigma < np.inf for sigma in sigmas):
         fix = "set a weight to 0 to switch a kernel off"
-        raise UsageError(explain("standard deviations of the CRF", expected="above 0", got=str(sigmas), fix=fix))
+        raise UsageError("standard deviations of the CRF", expected="above 0", got=str(sigmas), fix=fix)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.classes import IGNORE, ClassTable, SegmentClass
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.core.palette import MOST, class_colours
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class Edits:
             )
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             got, fix = f"{type(error).__name__}: {error}", "give what `Edits.to_json` returned"
-            raise UsageError(explain("edits", expected="plain values of edits", got=got, fix=fix)) from error
+            raise UsageError("edits", expected="plain values of edits", got=got, fix=fix) from error
 
     def _dressed(self, row: SegmentClass) -> SegmentClass:
         return replace(row, name=self.names.get(row.id, row.name), rgba=self.colours.get(row.id, row.rgba))
@@ -191,14 +191,12 @@ def split_class(
     if n_parts < 2 or len(centres) < n_parts:
         got = f"{len(centres)} in class {source}" if n_parts >= 2 else f"{n_parts} parts"
         fix = "choose a larger class, or fewer parts"
-        raise UsageError(explain("split", expected=f"{max(2, n_parts)} or more different regions", got=got, fix=fix))
+        raise UsageError("split", expected=f"{max(2, n_parts)} or more different regions", got=got, fix=fix)
     nearest = np.square(rows[:, None] - centres).sum(-1).argmin(1)
     order = np.argsort(-np.bincount(nearest, weights, len(centres)), kind="stable")
     free = [key for key in range(1, MOST + 1) if key > max(known, default=0)][: n_parts - 1]
     if len(free) < n_parts - 1:
-        raise UsageError(
-            explain("split", expected=f"an id of at most {MOST}", got="none left", fix="merge some classes")
-        )
+        raise UsageError("split", expected=f"an id of at most {MOST}", got="none left", fix="merge some classes")
     return Split(source, (source, *free), tuple(tuple(map(float, centres[i])) for i in order))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.core.image import Image
 from selfseg.refine.crf import colour_range
 from selfseg.regions.boundaries import gradient_at_angles, gradient_strength
@@ -264,9 +264,7 @@ def _check(
 ) -> None:
     if probabilities.ndim not in (3, 4) or probabilities.size == 0:
         got = str(list(probabilities.shape))
-        raise UsageError(
-            explain("probabilities", expected="[K Y X] or [K Z Y X]", got=got, fix="put the classes first")
-        )
+        raise UsageError("probabilities", expected="[K Y X] or [K Z Y X]", got=got, fix="put the classes first")
     space = probabilities.shape[1:]
     for name, shape in (
         ("image", None if image is None else image.shape[1:]),
@@ -275,8 +273,6 @@ def _check(
         ("contours", None if contours is None else contours.shape[1:]),
     ):
         if shape is not None and shape != space:
-            raise UsageError(
-                explain(name, expected=f"spatial shape {list(space)}", got=str(list(shape)), fix="crop it alike")
-            )
+            raise UsageError(name, expected=f"spatial shape {list(space)}", got=str(list(shape)), fix="crop it alike")
     if mask is not None and not mask.any():
-        raise UsageError(explain("mask", expected="at least one pixel inside", got="none", fix="check the mask"))
+        raise UsageError("mask", expected="at least one pixel inside", got="none", fix="check the mask")

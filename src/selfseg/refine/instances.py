@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.regions.connect import connected_components
 
 KINDS = ("components", "watershed")
@@ -108,18 +108,18 @@ def check_kind(kind: str, depth: float = DEPTH) -> None:
     """Raise `UsageError` unless objects can be found in this way."""
     if kind not in KINDS:
         got, fix = repr(kind), "watershed also cuts what touches"
-        raise UsageError(explain("instances", expected=" or ".join(KINDS), got=got, fix=fix))
+        raise UsageError("instances", expected=" or ".join(KINDS), got=got, fix=fix)
     if not 0 <= depth < math.inf:
         fix = f"{DEPTH:g} is usual; more cuts less"
-        raise UsageError(explain("depth", expected="0 pixels or more", got=str(depth), fix=fix))
+        raise UsageError("depth", expected="0 pixels or more", got=str(depth), fix=fix)
 
 
 def _check(labels: NDArray[Any], spacing: Sequence[float] | None, min_size: int) -> None:
     if labels.dtype.kind not in "iu" or labels.ndim not in (2, 3):
         got, fix = f"{labels.dtype} in {labels.ndim}D", "give class ids of one image or volume"
-        raise UsageError(explain("labels", expected="integers in 2D or 3D", got=got, fix=fix))
+        raise UsageError("labels", expected="integers in 2D or 3D", got=got, fix=fix)
     if spacing is not None and (len(spacing) != labels.ndim or min(spacing) <= 0):
         got, fix = str(tuple(spacing)), "one number an axis"
-        raise UsageError(explain("spacing", expected=f"{labels.ndim} positive numbers", got=got, fix=fix))
+        raise UsageError("spacing", expected=f"{labels.ndim} positive numbers", got=got, fix=fix)
     if min_size < 0:
-        raise UsageError(explain("min_size", expected="0 or more", got=str(min_size), fix="give a number of pixels"))
+        raise UsageError("min_size", expected="0 or more", got=str(min_size), fix="give a number of pixels")

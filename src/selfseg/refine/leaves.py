@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.refine.hierarchy import Hierarchy
 from selfseg.regions.graph import region_means
 from selfseg.regions.lab import rgb_to_lab
@@ -65,7 +65,7 @@ def find_leaves(labels: NDArray[np.integer], hierarchy: Hierarchy, image: NDArra
     shape = hierarchy.superpixels.shape
     if labels.shape != shape or image.shape[1:] != shape:
         got = f"labels {list(labels.shape)}, image {list(image.shape)}, superpixels {list(shape)}"
-        raise UsageError(explain("leaves", expected="one spatial shape", got=got, fix="use one image's own"))
+        raise UsageError("leaves", expected="one spatial shape", got=got, fix="use one image's own")
     superpixels, tree, classes = _pure(hierarchy.superpixels, labels, hierarchy.tree)
     last = np.moveaxis(np.nan_to_num(image, posinf=0, neginf=0), 0, -1).astype(np.float32)
     features = region_means(superpixels, rgb_to_lab(last) if last.shape[-1] == 3 else last, tree.n_leaves)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components as graph_components
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.predict.tiles import Grid, Region
 from selfseg.regions.connect import connected_components
 
@@ -65,7 +65,7 @@ def link_components(
     """
     if tuple(labels.shape) != tuple(out.shape):
         got, fix = str(tuple(out.shape)), "make it of the labels' shape"
-        raise UsageError(explain("components", expected=f"an array of shape {tuple(labels.shape)}", got=got, fix=fix))
+        raise UsageError("components", expected=f"an array of shape {tuple(labels.shape)}", got=got, fix=fix)
     grid = Grid(tuple(labels.shape), tuple(sides), 0)
     visits = 0
     sizes: list[NDArray[np.int64]] = [np.zeros(1, np.int64)]  # of the number 0

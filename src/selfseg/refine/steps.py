@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.core.image import Image
 from selfseg.refine.by_contours import contour_tree, region_probabilities
 from selfseg.refine.crf import SHARE, colour_range, dense_crf
@@ -166,8 +166,7 @@ def parse_refinements(text: str | None) -> tuple[Refinement, ...]:
             refinements[-1] = _with_value(refinements[-1], part)
             continue
         if name not in KINDS:
-            fix = list_refinements()
-            raise UsageError(explain(f"refinement {name!r}", expected="a known one", got=str(text), fix=fix))
+            raise UsageError(f"refinement {name!r}", expected="a known one", got=str(text), fix=list_refinements())
         refinements.append(Refinement(name))
         if first.strip():
             refinements[-1] = _with_value(refinements[-1], first)
@@ -179,11 +178,11 @@ def _with_value(refinement: Refinement, text: str) -> Refinement:
     option = KINDS[refinement.name].get(key.lower())
     what, fix = f"refinement {refinement.name}, {text.strip()!r}", list_refinements()
     if option is None:
-        raise UsageError(explain(what, expected="key:value with a known key", got=repr(key), fix=fix))
+        raise UsageError(what, expected="key:value with a known key", got=repr(key), fix=fix)
     try:
         value = float(word)
     except ValueError:
-        raise UsageError(explain(what, expected=str(option.bounds), got=repr(word), fix=fix)) from None
+        raise UsageError(what, expected=str(option.bounds), got=repr(word), fix=fix) from None
     if not option.bounds.allow(value):
-        raise UsageError(explain(what, expected=str(option.bounds), got=word, fix=fix))
+        raise UsageError(what, expected=str(option.bounds), got=word, fix=fix)
     return Refinement(refinement.name, (*refinement.values, (key.lower(), value)))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.regions.graph import RegionGraph, region_means
 from selfseg.regions.lab import rgb_to_lab
 from selfseg.regions.merge_tree import MergeTree, merge
@@ -203,13 +203,10 @@ def _cut(affinity: Any, shape: tuple[int, int], factor: int, seed: int) -> NDArr
 
 def _check(image: NDArray[Any], cues: Mapping[str, float], mask: NDArray[np.bool_] | None) -> None:
     if image.ndim != 3 or image.size == 0:
-        raise UsageError(explain("image", expected="[Y X C]", got=str(list(image.shape)), fix="put the channels last"))
+        raise UsageError("image", expected="[Y X C]", got=str(list(image.shape)), fix="put the channels last")
     if mask is not None and mask.shape != image.shape[:2]:
-        got = str(list(mask.shape))
-        raise UsageError(explain("mask", expected=str(list(image.shape[:2])), got=got, fix="crop it alike"))
+        raise UsageError("mask", expected=str(list(image.shape[:2])), got=str(list(mask.shape)), fix="crop it alike")
     unknown = sorted(set(cues) - {"local", "pmi", "spectral"})
     if unknown or not all(weight >= 0 for weight in cues.values()):
         got = ", ".join(f"{name}={weight}" for name, weight in cues.items())
-        raise UsageError(
-            explain("cues", expected="weights of local, pmi, spectral, 0 or more", got=got, fix="drop the others")
-        )
+        raise UsageError("cues", expected="weights of local, pmi, spectral, 0 or more", got=got, fix="drop the others")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,7 @@ class RegionGraph:
 def check_labels(labels: NDArray[Any]) -> None:
     """Raise `UsageError` unless labels are integers."""
     if not np.issubdtype(labels.dtype, np.integer):
-        raise UsageError(
-            explain("labels", expected="integers", got=str(labels.dtype), fix="convert them with astype(int)")
-        )
+        raise UsageError("labels", expected="integers", got=str(labels.dtype), fix="convert them with astype(int)")
 
 
 def face_areas(n_dims: int, spacing: Sequence[float] | None) -> list[float]:
@@ -52,9 +50,7 @@ def face_areas(n_dims: int, spacing: Sequence[float] | None) -> list[float]:
     if spacing is None:
         return [1.0] * n_dims
     if len(spacing) != n_dims or min(spacing) <= 0:
-        raise UsageError(
-            explain("spacing", expected=f"{n_dims} positive numbers", got=str(spacing), fix="one number an axis")
-        )
+        raise UsageError("spacing", expected=f"{n_dims} positive numbers", got=str(spacing), fix="one number an axis")
     return [float(np.prod([s for i, s in enumerate(spacing) if i != axis])) for axis in range(n_dims)]
 
 
@@ -99,9 +95,7 @@ def adjacency(
     check_labels(labels)
     if strength is not None and strength.shape != labels.shape:
         raise UsageError(
-            explain(
-                "strength", expected=str(list(labels.shape)), got=str(list(strength.shape)), fix="one value a pixel"
-            )
+            "strength", expected=str(list(labels.shape)), got=str(list(strength.shape)), fix="one value a pixel"
         )
     count = int(labels.max(initial=-1)) + 1 if n_regions is None else n_regions
     flat = np.ascontiguousarray(labels).ravel()
@@ -154,12 +148,7 @@ def region_sums(
     check_labels(labels)
     if features.shape[:-1] != labels.shape:
         raise UsageError(
-            explain(
-                "features",
-                expected=f"{list(labels.shape)} + [C]",
-                got=str(list(features.shape)),
-                fix="put channels last",
-            )
+            "features", expected=f"{list(labels.shape)} + [C]", got=str(list(features.shape)), fix="put channels last"
         )
     count = int(labels.max(initial=-1)) + 1 if n_regions is None else n_regions
     flat, values = labels.ravel(), features.reshape(labels.size, features.shape[-1])

@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.core.threads import run_shared
 
 TABLE = 4096
@@ -65,7 +65,7 @@ def rgb_to_lab(rgb: NDArray[Any]) -> NDArray[np.float32]:
         If the last axis is not 3 long.
     """
     if rgb.ndim < 1 or rgb.shape[-1] != 3:
-        raise UsageError(explain("colours", expected="[*S 3]", got=str(list(rgb.shape)), fix="put the channels last"))
+        raise UsageError("colours", expected="[*S 3]", got=str(list(rgb.shape)), fix="put the channels last")
     flat = np.ascontiguousarray(np.nan_to_num(rgb.reshape(-1, 3)), np.float32)
     lab = np.empty_like(flat)
     if len(flat):

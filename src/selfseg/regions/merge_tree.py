@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.regions._agglomerate import agglomerate
 from selfseg.regions.graph import RegionGraph
 
@@ -66,9 +66,7 @@ class MergeTree:
         """
         if (n_regions is None) == (level is None) or (n_regions is not None and n_regions < 1):
             got = f"n_regions={n_regions}, level={level}"
-            raise UsageError(
-                explain("cut", expected="either n_regions (1 or more) or level", got=got, fix="give one of them")
-            )
+            raise UsageError("cut", expected="either n_regions (1 or more) or level", got=got, fix="give one of them")
         leaves = self.n_leaves
         if level is not None:
             last = leaves + int(np.searchsorted(self.altitudes[leaves:], level, side="right"))
@@ -120,13 +118,11 @@ def _join_parts(n_leaves: int, pairs: NDArray[np.int32], costs: NDArray[Any], ma
 
 def _check(graph: RegionGraph, means: NDArray[Any], sizes: NDArray[Any]) -> None:
     if graph.n_regions < 1:
-        raise UsageError(explain("graph", expected="at least one region", got="none", fix="check the mask"))
+        raise UsageError("graph", expected="at least one region", got="none", fix="check the mask")
     if means.ndim != 2 or len(means) != graph.n_regions or len(sizes) != graph.n_regions:
         got = f"means {list(means.shape)}, {len(sizes)} sizes"
         raise UsageError(
-            explain(
-                "graph", expected=f"{graph.n_regions} regions in all arguments", got=got, fix="use one superpixel image"
-            )
+            "graph", expected=f"{graph.n_regions} regions in all arguments", got=got, fix="use one superpixel image"
         )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.core.threads import run_shared
 
 BLOCK = 16
@@ -82,7 +82,7 @@ def block_motion(before: NDArray[np.float32], after: NDArray[np.float32], block:
     """
     if before.ndim != 2 or before.shape != after.shape:
         got, fix = f"{list(before.shape)} and {list(after.shape)}", "give frames of one sequence"
-        raise UsageError(explain("frames", expected="two planes of one size", got=got, fix=fix))
+        raise UsageError("frames", expected="two planes of one size", got=got, fix=fix)
     old, new = (np.ascontiguousarray(np.nan_to_num(one), np.float32) for one in (before, after))
     cost = np.float32(STIFFNESS * max(1e-12, float(np.ptp(new)), float(np.ptp(old))))
     return _search(old, new, block, cost, LEVELS)

@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.regions._arcs import face_angles
 from selfseg.regions.graph import RegionGraph, check_labels
 from selfseg.regions.merge_tree import MergeTree
@@ -78,7 +78,7 @@ def arc_graph(labels: NDArray[np.integer], gradient: NDArray[Any]) -> RegionGrap
     check_labels(labels)
     if labels.ndim != 2 or gradient.shape[1:] != labels.shape:
         got = f"{list(labels.shape)} and {list(gradient.shape)}"
-        raise UsageError(explain("arcs", expected="labels [Y X], gradient [A Y X]", got=got, fix="crop them alike"))
+        raise UsageError("arcs", expected="labels [Y X], gradient [A Y X]", got=got, fix="crop them alike")
     count = int(labels.max(initial=-1)) + 1
     pixels, ends, regions = _faces(labels)
     keys, arc = np.unique(regions[:, 0] * count + regions[:, 1], return_inverse=True)

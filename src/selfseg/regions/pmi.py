@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 from scipy.sparse import csr_array
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.regions.spectral import half_window, window_affinity
 from selfseg.regions.words import feature_words
 
@@ -136,7 +136,7 @@ def pmi_affinity(image: NDArray[Any], radius: float = 5.0, rho: float = RHO, see
         If the image is not ``[Y X C]``.
     """
     if image.ndim != 3 or image.size == 0:
-        raise UsageError(explain("image", expected="[Y X C]", got=str(list(image.shape)), fix="put the channels last"))
+        raise UsageError("image", expected="[Y X C]", got=str(list(image.shape)), fix="put the channels last")
     offsets = half_window(radius)
     height, width = image.shape[:2]
     total = np.zeros((len(offsets), height, width))

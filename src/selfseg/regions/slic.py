@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.core.threads import run_shared
 from selfseg.regions.connect import connected_components, merge_small
 from selfseg.regions.grid import grid_cells, grid_counts
@@ -107,21 +107,13 @@ def _planes(image: NDArray[Any]) -> NDArray[np.float32]:
 
 def _check(image: NDArray[Any], n_segments: int, spacing: Sequence[float] | None, mask: NDArray[Any] | None) -> None:
     if image.ndim not in (3, 4) or image.size == 0:
-        raise UsageError(
-            explain("image", expected="[Y X C] or [Z Y X C]", got=str(list(image.shape)), fix="add a channel axis")
-        )
+        raise UsageError("image", expected="[Y X C] or [Z Y X C]", got=str(list(image.shape)), fix="add a channel axis")
     if n_segments < 1:
-        raise UsageError(
-            explain("n_segments", expected="at least 1", got=str(n_segments), fix="ask for more superpixels")
-        )
+        raise UsageError("n_segments", expected="at least 1", got=str(n_segments), fix="ask for more superpixels")
     if spacing is not None and (len(spacing) != image.ndim - 1 or min(spacing) <= 0):
-        raise UsageError(
-            explain("spacing", expected="one positive number an axis", got=str(spacing), fix="check the spacing")
-        )
+        raise UsageError("spacing", expected="one positive number an axis", got=str(spacing), fix="check the spacing")
     if mask is not None and mask.shape != image.shape[:-1]:
-        raise UsageError(
-            explain("mask", expected=str(list(image.shape[:-1])), got=str(list(mask.shape)), fix="crop it alike")
-        )
+        raise UsageError("mask", expected=str(list(image.shape[:-1])), got=str(list(mask.shape)), fix="crop it alike")
 
 
 def slic(

@@ -21,7 +21,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.linalg import eigsh
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.core.threads import run_shared
 
 FEW_NODES = 3000
@@ -134,7 +134,7 @@ def normalised_cuts(
     """
     if affinity.shape != (shape[0] * shape[1],) * 2:
         got = f"{list(affinity.shape)} for {list(shape)}"
-        raise UsageError(explain("affinity", expected="one row a pixel", got=got, fix="give the picture's own shape"))
+        raise UsageError("affinity", expected="one row a pixel", got=got, fix="give the picture's own shape")
     carriers, (height, width) = [], shape
     while affinity.shape[0] > FEW_NODES:
         kept = np.arange(height * width).reshape(height, width)[::2, ::2]

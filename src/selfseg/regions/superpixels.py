@@ -103,10 +103,7 @@ def neighbour_distances(
 
 
 def probability_tree(
-    image: NDArray[Any],
-    superpixels: NDArray[np.int32],
-    probabilities: NDArray[Any],
-    spacing: Sequence[float] = (),
+    image: NDArray[Any], superpixels: NDArray[np.int32], probabilities: NDArray[Any], spacing: Sequence[float] = ()
 ) -> MergeTree:
     """Return the merge tree of superpixels by their class probabilities first, and by the image where these are alike.
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import irfft2, next_fast_len, rfft2
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.core.threads import run_shared
 from selfseg.regions.words import feature_words
 
@@ -89,6 +89,6 @@ def textons(
         If the channel is not a plane, or `n_words` is out of range.
     """
     if channel.ndim != 2 or channel.size == 0:
-        raise UsageError(explain("channel", expected="[Y X]", got=str(list(channel.shape)), fix="give one plane"))
+        raise UsageError("channel", expected="[Y X]", got=str(list(channel.shape)), fix="give one plane")
     words, centres = feature_words(np.moveaxis(filter_responses(channel, sigma), 0, -1), n_words, seed)
     return words, len(centres)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.regions.connect import connected_components, number_by_first_pixel
 from selfseg.regions.grid import grid_cells, grid_counts
 
@@ -65,14 +65,12 @@ def watershed(
     units = np.ones(boundary.ndim) if spacing is None else np.asarray(spacing, float)
     if len(units) != boundary.ndim or units.min(initial=1) <= 0:
         raise UsageError(
-            explain("spacing", expected=f"{boundary.ndim} positive numbers", got=str(spacing), fix="one number an axis")
+            "spacing", expected=f"{boundary.ndim} positive numbers", got=str(spacing), fix="one number an axis"
         )
     if n_segments is not None and n_segments < 1:
-        raise UsageError(explain("n_segments", expected="at least 1", got=str(n_segments), fix="ask for more basins"))
+        raise UsageError("n_segments", expected="at least 1", got=str(n_segments), fix="ask for more basins")
     if mask is not None and mask.shape != boundary.shape:
-        raise UsageError(
-            explain("mask", expected=str(list(boundary.shape)), got=str(list(mask.shape)), fix="crop it alike")
-        )
+        raise UsageError("mask", expected=str(list(boundary.shape)), got=str(list(mask.shape)), fix="crop it alike")
     finite = boundary[np.isfinite(boundary)]
     height = np.nan_to_num(boundary.astype(np.float32), nan=finite.max(initial=0), posinf=finite.max(initial=0))
     inside = np.ones(boundary.shape, bool) if mask is None else mask.astype(bool)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 
 SAMPLES = 6000
 """Pixels from which words are learned."""
@@ -43,7 +43,7 @@ def feature_words(features: NDArray[Any], n_words: int, seed: int = 0) -> tuple[
     """
     if features.size == 0 or not 1 <= n_words <= 255:
         got = f"{list(features.shape)} and {n_words} words"
-        raise UsageError(explain("words", expected="some pixels, and 1 to 255 words", got=got, fix="ask for fewer"))
+        raise UsageError("words", expected="some pixels, and 1 to 255 words", got=got, fix="ask for fewer")
     from sklearn.cluster import kmeans_plusplus  # most of what a first picture would wait for
 
     points = np.nan_to_num(features.reshape(-1, features.shape[-1]), posinf=0, neginf=0).astype(np.float32)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.core.seed import derive
 from selfseg.sample.deform import elastic_field, identity_grid, sample_at
 from selfseg.sample.stream import Batch
@@ -163,8 +163,7 @@ def labelled_parts(batch: Batch) -> list[tuple[Tensor, Tensor]]:
         If the batch has no hints.
     """
     if batch.hints is None:
-        fix = "give labels or scribbles"
-        raise UsageError(explain("training images", expected="labels for them", got="none", fix=fix))
+        raise UsageError("training images", expected="labels for them", got="none", fix="give labels or scribbles")
     parts = []
     for b, image in enumerate(batch.images):
         hints = batch.hints[b]

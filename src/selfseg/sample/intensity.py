@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.core.seed import generator
 from selfseg.sample.steps import Step
 
@@ -165,7 +165,7 @@ def _equalized(plane: Values, clip: float, tiles: int) -> Values:
         turn = next((axis for axis in (0, 1) if plane.shape[axis] not in (3, 4)), None)
         if turn is None:
             got, fix = " x ".join(map(str, plane.shape)), "leave clahe out for so small a volume"
-            raise InputError(explain("preparation step clahe", expected="a side above 4", got=got, fix=fix))
+            raise InputError("preparation step clahe", expected="a side above 4", got=got, fix=fix)
         return np.swapaxes(_equalized(np.swapaxes(plane, turn, -1), clip, tiles), turn, -1)
     kernel = [max(1, math.ceil(n / tiles)) for n in plane.shape]
     return np.asarray(equalize_adapthist(plane, kernel, clip))

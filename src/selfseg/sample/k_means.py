@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.core.seed import derive, generator
 from selfseg.sample._k_means_kernels import pass_over
 
@@ -110,8 +110,7 @@ def seed_centres(rows: Tensor, n_clusters: int, seed: int, weights: Tensor | Non
         If there is no row.
     """
     if len(rows) == 0:
-        fix = "check the mask of the images"
-        raise InputError(explain("k-means", expected="at least one row", got="none", fix=fix))
+        raise InputError("k-means", expected="at least one row", got="none", fix="check the mask of the images")
     draws = generator(seed, "k-means++").random((n_clusters, 2 + int(np.log(n_clusters))))
     counted = rows.new_ones(len(rows), dtype=torch.float64) if weights is None else weights.double()
     chosen = [_drawn(counted, draws[0, :1])[0]]

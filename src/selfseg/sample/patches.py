@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.core.seed import generator
 
 Window = Sequence[tuple[int, int]]
@@ -63,7 +63,7 @@ def equal_pixel_shapes(sides: Sequence[int], n_largest: int, n_dims: int = 2) ->
     """
     if not sides or min(sides) < 1 or n_largest < 1:
         got = f"sides {tuple(sides)}, {n_largest} of the largest"
-        raise UsageError(explain("patches", expected="sides and a number of 1 or more", got=got, fix="use (64, 96)"))
+        raise UsageError("patches", expected="sides and a number of 1 or more", got=got, fix="use (64, 96)")
     pixels = n_largest * max(sides) ** n_dims
     shapes = product(sorted(set(sides)), repeat=n_dims)
     return tuple(PatchShape(shape, max(1, round(pixels / math.prod(shape)))) for shape in shapes)
@@ -121,10 +121,10 @@ def _draw(extent: Sequence[int], sides: Sequence[int], rng: np.random.Generator,
     if len(sides) != len(extent) or len(bounds) != len(extent):
         got = f"sides {tuple(sides)}" + ("" if window is None else f", window {tuple(window)}")
         expected = f"{len(extent)} values, one for each axis of the image"
-        raise UsageError(explain("patches", expected=expected, got=got, fix="give one for each axis"))
+        raise UsageError("patches", expected=expected, got=got, fix="give one for each axis")
     if any(not 0 <= low < high <= n for (low, high), n in zip(bounds, extent, strict=True)):
         expected = f"a part of the image of {tuple(extent)} pixels"
-        raise UsageError(explain("window", expected=expected, got=f"{tuple(bounds)}", fix="make it smaller"))
+        raise UsageError("window", expected=expected, got=f"{tuple(bounds)}", fix="make it smaller")
     kept = tuple(min(side, high - low) for side, (low, high) in zip(sides, bounds, strict=True))
     places = zip(kept, bounds, strict=True)
     start = tuple(int(rng.integers(low, high - side + 1)) for side, (low, high) in places)
@@ -183,7 +183,7 @@ class ChannelsFirst:
         )
         if not known:
             expected = f"{len(source.shape)} letters of TCZYX with Y and X"
-            raise UsageError(explain("axes", expected=expected, got=repr(axes), fix="name each axis once"))
+            raise UsageError("axes", expected=expected, got=repr(axes), fix="name each axis once")
         self._source, self._axes, self._time = source, axes, time
         sizes = dict(zip(axes, source.shape, strict=True))
         self._order = "C" + "".join(axis for axis in "ZYX" if axis in sizes)

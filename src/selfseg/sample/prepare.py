@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import InputError, ModelError, SelfsegError, UsageError, explain
+from selfseg.core.errors import InputError, ModelError, SelfsegError, UsageError
 from selfseg.core.image import Image
 from selfseg.sample import geometry
 from selfseg.sample.geometry import Change
@@ -89,7 +89,7 @@ class Prepared:
         if shape != self.array.shape[1:]:
             expected, got = (" x ".join(map(str, size)) for size in (self.array.shape[1:], shape))
             fix = "give what was computed from the prepared array"
-            raise UsageError(explain("values to restore", expected=f"the prepared size {expected}", got=got, fix=fix))
+            raise UsageError("values to restore", expected=f"the prepared size {expected}", got=got, fix=fix)
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ class Preparation:
             statistics.add(part)
         if statistics is None:
             fix = "give the training images"
-            raise UsageError(explain(f"preparation {self}", expected="at least one image", got="none", fix=fix))
+            raise UsageError(f"preparation {self}", expected="at least one image", got="none", fix=fix)
         return Preparation(self.steps, statistics.scaling()[0])
 
     def pixels(self, image: Image) -> NDArray[Any]:
@@ -199,9 +199,7 @@ class Preparation:
         """
         if self.needs_fit:
             fix = "call fit with the training images"
-            raise UsageError(
-                explain(f"preparation {self}", expected="statistics", got="a global step without", fix=fix)
-            )
+            raise UsageError(f"preparation {self}", expected="statistics", got="a global step without", fix=fix)
         if self.fitted is not None and len(self.fitted.scale) != image.n_channels:
             raise _other_channels(image, len(self.fitted.scale))
         running = Running.begin(image)
@@ -227,7 +225,7 @@ class Preparation:
         if hints.shape != prepared.original_shape:
             expected, got = (" x ".join(map(str, size)) for size in (prepared.original_shape, hints.shape))
             fix = "draw them on the image at its full size"
-            raise InputError(explain("scribbles", expected=f"the size of the image, {expected}", got=got, fix=fix))
+            raise InputError("scribbles", expected=f"the size of the image, {expected}", got=got, fix=fix)
         result = np.asarray(hints, np.int64)
         for change in prepared.changes:
             result = geometry.forward_hints(result, change)
@@ -257,12 +255,10 @@ class Preparation:
         except (KeyError, TypeError, ValueError, AttributeError, SelfsegError) as error:
             got = f"{json.dumps(values, default=str)[:200]} ({error})"
             fix = "the model's file is damaged: use another copy"
-            raise ModelError(
-                explain("stored preparation", expected="steps and statistics", got=got, fix=fix)
-            ) from error
+            raise ModelError("stored preparation", expected="steps and statistics", got=got, fix=fix) from error
         if len(offset) != len(scale) or not np.isfinite([*offset, *scale]).all() or not all(scale):
             fix = "the model's file is damaged: use another copy"
-            raise ModelError(explain("stored preparation", expected="finite statistics", got=str(fitted), fix=fix))
+            raise ModelError("stored preparation", expected="finite statistics", got=str(fitted), fix=fix)
         return cls(made.steps, Scaling(offset, scale))
 
     def labels(self, labels: NDArray[Any], prepared: Prepared) -> NDArray[Any]:
@@ -276,7 +272,7 @@ class Preparation:
         if labels.shape != prepared.original_shape:
             expected, got = (" x ".join(map(str, size)) for size in (prepared.original_shape, labels.shape))
             fix = "give them at the size of the image"
-            raise InputError(explain("label image", expected=f"the size of the image, {expected}", got=got, fix=fix))
+            raise InputError("label image", expected=f"the size of the image, {expected}", got=got, fix=fix)
         for change in prepared.changes:
             labels = geometry.forward_labels(labels, change)
         return np.ascontiguousarray(labels)
@@ -284,6 +280,4 @@ class Preparation:
 
 def _other_channels(image: Image, channels: int) -> InputError:
     got, fix = f"{image.n_channels}", "convert it, or leave it out"
-    return InputError(
-        explain(image.source, expected=f"{channels} channels, like the training images", got=got, fix=fix)
-    )
+    return InputError(image.source, expected=f"{channels} channels, like the training images", got=got, fix=fix)

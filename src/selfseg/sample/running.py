@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import InputError, UsageError, explain
+from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
 from selfseg.sample import geometry, intensity
 from selfseg.sample.geometry import Change
@@ -52,7 +52,7 @@ class Running:
         """Take an image as it was read; pixels that are not valid get the mean of the others."""
         if "T" in image.axes:
             fix = "prepare its time points one by one"
-            raise InputError(explain(image.source, expected="one image or volume", got=f"axes {image.axes}", fix=fix))
+            raise InputError(image.source, expected="one image or volume", got=f"axes {image.axes}", fix=fix)
         data = image.channels_last()
         narrow = data.dtype.kind in "bu" and data.dtype.itemsize <= 2
         valid = image.valid
@@ -65,7 +65,7 @@ class Running:
         if max(-low, high) > LARGEST:
             fix = "set the pixels without data to NaN or to transparent"
             got = f"values from {low:g} to {high:g}"
-            raise InputError(explain(image.source, expected=f"values up to {LARGEST:g}", got=got, fix=fix))
+            raise InputError(image.source, expected=f"values up to {LARGEST:g}", got=got, fix=fix)
         if narrow:
             running.limits = (0.0, float(np.iinfo(data.dtype).max)) if data.dtype.kind == "u" else UNIT
         elif data.dtype.kind == "f" and low >= 0 and high <= 1:
@@ -87,7 +87,7 @@ class Running:
         if not self.valid.any():
             got = "none: each is transparent, NaN or infinite, or near one that is"
             fix = "leave it out, or make it larger in the preparation"
-            raise InputError(explain(self.source, expected="some valid pixels", got=got, fix=fix))
+            raise InputError(self.source, expected="some valid pixels", got=got, fix=fix)
         return self.array[self.valid]
 
     def _extremes(self) -> tuple[float, float]:
@@ -130,12 +130,12 @@ class Running:
         if self.changes:
             fix = "put it before the steps that change the size"
             got = f"{self.changes[-1].kind} before it"
-            raise UsageError(explain(f"preparation step {step}", expected="the image's own size", got=got, fix=fix))
+            raise UsageError(f"preparation step {step}", expected="the image's own size", got=got, fix=fix)
         inside = self.array.max(axis=-1) > step.values[0]
         self.valid = inside if self.valid is None else inside & self.valid
         if not self.valid.any():
             got, fix = f"no valid pixel above {step.values[0]:g}", "lower the threshold"
-            raise InputError(explain(self.source, expected="some foreground", got=got, fix=fix))
+            raise InputError(self.source, expected="some foreground", got=got, fix=fix)
         self.original_valid = self.valid
         self.array[~self.valid] = self.array[self.valid].mean(axis=0, dtype=np.float64)
 
@@ -196,7 +196,7 @@ def planned_change(step: Step, shape: tuple[int, ...], source: str) -> Change:
     if len(values) != len(shape):
         fix = f"give one value, or {len(shape)}"
         got = f"{len(values)} values for {source}"
-        raise UsageError(explain(f"preparation step {step}", expected=f"{len(shape)} values", got=got, fix=fix))
+        raise UsageError(f"preparation step {step}", expected=f"{len(shape)} values", got=got, fix=fix)
     if step.name == "rescale":
         after = tuple(max(1, round(n * factor)) for n, factor in zip(shape, values, strict=True))
         return Change("resample", shape, after, zeros)
@@ -207,7 +207,6 @@ def planned_change(step: Step, shape: tuple[int, ...], source: str) -> Change:
         after = tuple(n // cut * cut for n, cut in zip(shape, cuts, strict=True))
     if min(after) < 1:
         got, fix = " x ".join(map(str, shape)), "use a smaller value, or leave the image out"
-        expected = f"an image large enough for {step}"
-        raise InputError(explain(source, expected=expected, got=got, fix=fix))
+        raise InputError(source, expected=f"an image large enough for {step}", got=got, fix=fix)
     start = tuple((n - kept) // 2 for n, kept in zip(shape, after, strict=True))
     return Change(step.name, shape, after, start)

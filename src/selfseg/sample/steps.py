@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 
 IMAGE, GLOBAL = "image", "global"
 NORMALISING = ("range", "minmax", "max", "percentile", "zscore", "robust")
@@ -132,7 +132,7 @@ def parse_steps(text: str) -> tuple[Step, ...]:
     steps = tuple(_parse_step(part.strip()) for part in text.split(",") if part.strip())
     if sum(step.scope == GLOBAL for step in steps) > 1:
         fix = "let the others be of each image"
-        raise UsageError(explain(f"preparation {text!r}", expected="at most one :global step", got="several", fix=fix))
+        raise UsageError(f"preparation {text!r}", expected="at most one :global step", got="several", fix=fix)
     if not any(step.name in NORMALISING for step in steps):
         steps += (Step("range"),)
     return steps
@@ -144,7 +144,7 @@ def _parse_step(text: str) -> Step:
     name = name.strip().lower()
     kind = KINDS.get(name)
     if kind is None:
-        raise UsageError(explain(f"preparation step {name!r}", expected="a known step", got=text, fix=list_steps()))
+        raise UsageError(f"preparation step {name!r}", expected="a known step", got=text, fix=list_steps())
     words = [word.strip() for word in (rest or scope_only).split(":") if word.strip()]
     scope = IMAGE
     if words and words[-1].lower() in (IMAGE, GLOBAL) and kind.takes_scope:
@@ -175,6 +175,4 @@ def _number(text: str, kind: StepKind, position: int, word: str) -> float:
 
 
 def _wrong(text: str, kind: StepKind, got: str) -> UsageError:
-    return UsageError(
-        explain(f"preparation step {text!r}", expected=kind.usage, got=got, fix=f"it is to {kind.meaning}")
-    )
+    return UsageError(f"preparation step {text!r}", expected=kind.usage, got=got, fix=f"it is to {kind.meaning}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import InputError, UsageError, explain
+from selfseg.core.errors import InputError, UsageError
 from selfseg.core.seed import derive
 from selfseg.read.lazy import LazyImage
 from selfseg.sample.cells import WINDOW_SIDE, Region, spread_windows
@@ -124,7 +124,7 @@ def window_samples(
     shape = prepared[first].shape
     if told is not None and shape != image.spatial_shape:
         expected, fix = "windows of the image's own pixels", "add --prepare range, or cut the labelled parts out"
-        raise UsageError(explain(f"labels of {image.name}", expected=expected, got=str(preparation), fix=fix))
+        raise UsageError(f"labels of {image.name}", expected=expected, got=str(preparation), fix=fix)
     sides = (side or WINDOW_SIDE[len(shape)],) * len(shape)
     may_be_empty = image.valid is not None or image.data.dtype.kind == "f"
     drawn = n * (TRIES if may_be_empty else 1) if told is None else sys.maxsize
@@ -140,7 +140,7 @@ def window_samples(
             break
     if not found:
         fix = "leave it out, or cut its empty part off"
-        raise InputError(explain(image.source, expected="windows with valid pixels", got="none", fix=fix))
+        raise InputError(image.source, expected="windows with valid pixels", got="none", fix=fix)
     return found
 
 

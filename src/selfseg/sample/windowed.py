@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import InputError, UsageError, explain
+from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
 from selfseg.read.lazy import LazyImage
 from selfseg.sample.cells import LOOKED_AT, WINDOW, WINDOW_SIDE, Region, bands, spread_windows
@@ -170,7 +170,7 @@ def prepare_windowed(
     if unfit:
         fix = "fit the model with a preparation of such steps, for example --prepare range"
         expected = f"steps that a large image can be prepared by in parts ({', '.join(known)})"
-        raise UsageError(explain(f"preparation of {image.source}", expected=expected, got=", ".join(unfit), fix=fix))
+        raise UsageError(f"preparation of {image.source}", expected=expected, got=", ".join(unfit), fix=fix)
     windowed = Windowed(image, at=at, seed=seed)
     limits = _known_limits(image.data.dtype)
     if limits is None and image.data.dtype.kind == "f":
@@ -216,7 +216,7 @@ def _with_scaling(
     if len(scaling.scale) != n_channels:
         fix = "convert it, or leave it out"
         expected = f"{len(scaling.scale)} channels, like the training images"
-        raise InputError(explain(windowed.image.source, expected=expected, got=str(n_channels), fix=fix))
+        raise InputError(windowed.image.source, expected=expected, got=str(n_channels), fix=fix)
     clips = step.name == "percentile"
     return _with(windowed, Scaled(scaling, clips)), UNIT if clips or step.name == "minmax" else None
 
@@ -244,11 +244,10 @@ def _extremes(windowed: Windowed) -> tuple[float, float]:
     source = windowed.image.source
     if low > high:
         fix = "check how the file was written, or leave it out"
-        raise InputError(explain(source, expected="some finite values", got="only NaN or infinite ones", fix=fix))
+        raise InputError(source, expected="some finite values", got="only NaN or infinite ones", fix=fix)
     if max(-low, high) > LARGEST:
         fix = "set the pixels without data to NaN"
-        got = f"values from {low:g} to {high:g}"
-        raise InputError(explain(source, expected=f"values up to {LARGEST:g}", got=got, fix=fix))
+        raise InputError(source, expected=f"values up to {LARGEST:g}", got=f"values from {low:g} to {high:g}", fix=fix)
     return low, high
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.optim import Optimizer
 
-from selfseg.core.errors import ModelError, explain
+from selfseg.core.errors import ModelError
 from selfseg.core.files import writing
 
 VERSION = 1
@@ -83,7 +83,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     if not path.exists():
         raise ModelError(
-            explain(str(path), expected="a checkpoint to resume from", got="no such file", fix="start without --resume")
+            str(path), expected="a checkpoint to resume from", got="no such file", fix="start without --resume"
         )
     try:
         with safe_open(path, framework="pt") as file:
@@ -94,9 +94,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if facts.get("version") != str(VERSION):
         got = f"version {facts.get('version', 'none')}"[:40]
         raise ModelError(
-            explain(
-                str(path), expected=f"a checkpoint of version {VERSION}", got=got, fix="use the selfseg that wrote it"
-            )
+            str(path), expected=f"a checkpoint of version {VERSION}", got=got, fix="use the selfseg that wrote it"
         )
     method: dict[str, Tensor] = {}
     optimizers: dict[str, dict[str, Tensor]] = {}
@@ -116,7 +114,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def _damaged(path: Path, error: Exception) -> ModelError:
     got = str(error)[:200] or type(error).__name__
-    return ModelError(explain(str(path), expected="a whole checkpoint", got=got, fix="start without --resume"))
+    return ModelError(path, expected="a whole checkpoint", got=got, fix="start without --resume")
 
 
 def restore_optimizer(optimizer: Optimizer, name: str, checkpoint: Checkpoint) -> None:

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.optim import Optimizer
 
-from selfseg.core.errors import TrainingError, UsageError, explain
+from selfseg.core.errors import TrainingError, UsageError
 from selfseg.core.processes import Place, own_place
 from selfseg.sample.stream import Batch
 from selfseg.train.precision import Precision
@@ -109,7 +109,7 @@ class Processes:
             got = str(error).splitlines()[0][:160]
             fix = "its own message says why; the checkpoint stays, and the same command with --resume goes on from it"
             raise TrainingError(
-                explain(str(self.place), expected="an answer from the others, of which one has ended", got=got, fix=fix)
+                str(self.place), expected="an answer from the others, of which one has ended", got=got, fix=fix
             ) from error
 
     def part(self, batch: Batch) -> tuple[Batch, PartOfBatch | None]:
@@ -202,7 +202,7 @@ class Processes:
         if self.largest(differs)[0]:
             got = f"others in {self.place}" if differs else "others in another process"
             fix = "paths and options must lead to the same files on every machine"
-            raise UsageError(explain(what, expected="those of process 0", got=got, fix=fix))
+            raise UsageError(what, expected="those of process 0", got=got, fix=fix)
 
 
 @contextlib.contextmanager
@@ -233,7 +233,7 @@ def started_together(shared: bool) -> Iterator[Processes]:
         dist.init_process_group(backend, timeout=TIMEOUT, rank=place.rank, world_size=place.world)
     except (RuntimeError, ValueError) as error:
         got, fix = str(error).splitlines()[0][:160], "start all of them with one torchrun command"
-        raise UsageError(explain(str(place), expected="the other processes", got=got, fix=fix)) from error
+        raise UsageError(place, expected="the other processes", got=got, fix=fix) from error
     try:
         yield Processes(place, backend)
     finally:

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from selfseg.core.errors import OutputError, explain
+from selfseg.core.errors import OutputError
 from selfseg.core.files import write_text
 
 
@@ -48,7 +48,7 @@ class Journal:
         except OSError as error:
             fix = "free some space, then go on with --resume"
             got = error.strerror or str(error)
-            raise OutputError(explain(str(self._path), expected="room for the journal", got=got, fix=fix)) from error
+            raise OutputError(self._path, expected="room for the journal", got=got, fix=fix) from error
 
     def __enter__(self) -> Self:
         return self

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from selfseg.core.errors import Interrupted, ModelError, SelfsegError, TrainingError, explain
+from selfseg.core.errors import Interrupted, ModelError, SelfsegError, TrainingError
 from selfseg.core.files import keep_file
 from selfseg.core.memory import reusing_memory
 from selfseg.core.progress import Progress, Silent
@@ -21,13 +21,7 @@ from selfseg.core.stopping import Stop, interruption, noting_stops
 from selfseg.methods._base import Batch, Method
 from selfseg.sample.shared_batch import sharing
 from selfseg.sample.stream import Stream
-from selfseg.train.checkpoint import (
-    continue_optimizer,
-    load_checkpoint,
-    move_optimizer,
-    save_checkpoint,
-    take_over,
-)
+from selfseg.train.checkpoint import continue_optimizer, load_checkpoint, move_optimizer, save_checkpoint, take_over
 from selfseg.train.control import Change, Control, Order
 from selfseg.train.distributed import Processes
 from selfseg.train.journal import Journal
@@ -272,7 +266,7 @@ class Training:
         except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
             fix = "begin anew, or leave options as they were that change the network's size"
             got = str(error)[:300]
-            raise ModelError(explain(str(path), expected="a state that fits the options", got=got, fix=fix)) from error
+            raise ModelError(path, expected="a state that fits the options", got=got, fix=fix) from error
         return checkpoint.step, checkpoint.seconds
 
     def _interruption(self, done: int, total: int, number: int | None) -> Interrupted:

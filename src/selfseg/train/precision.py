@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 
 COMPILE_FROM_STEPS = 500
 """Shortest schedule for which compilation is switched on: it costs tens of seconds, then saves a part of each step."""
@@ -79,12 +79,7 @@ def choose_device(asked: str = "auto") -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError):
         raise UsageError(
-            explain(
-                "device",
-                expected="auto, cpu, cuda, cuda:N or mps, present here",
-                got=repr(asked),
-                fix="try --device cpu",
-            )
+            "device", expected="auto, cpu, cuda, cuda:N or mps, present here", got=repr(asked), fix="try --device cpu"
         ) from None
     return device
 

@@ -54,12 +54,12 @@ def _run(tokens: list[str]) -> int:
 
 def _check_alone(tokens: Sequence[str]) -> None:
     """Refuse to do the same in several processes at once, into the same folder."""
-    from selfseg.core.errors import UsageError, explain
+    from selfseg.core.errors import UsageError
     from selfseg.core.processes import own_place
 
     if own_place().world > 1 and tokens[:1] != ["fit"]:
         got, fix = " ".join(tokens[:1]) or "no command", "use fit, then the others without torchrun"
-        raise UsageError(explain("torchrun", expected="selfseg fit", got=got, fix=fix))
+        raise UsageError("torchrun", expected="selfseg fit", got=got, fix=fix)
 
 
 def _complain(message: str) -> None:

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from selfseg.apps.cli.bar import Bar
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.read.datasets import Dataset, count_present, dataset_names, download, find_dataset, verify
 
 
@@ -22,7 +22,7 @@ def run(name: str | None, data: Path | None, fetch: bool, check: bool, quiet: bo
         if fetch or check:
             option = "--download" if fetch else "--verify"
             fix = f"write for example selfseg datasets bsds500 {option}"
-            raise UsageError(explain(option, expected="the name of a dataset", got="none", fix=fix))
+            raise UsageError(option, expected="the name of a dataset", got="none", fix=fix)
         _list(data)
         return 0
     dataset = find_dataset(name)

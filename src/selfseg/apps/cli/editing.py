@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from selfseg.apps.cli.parameters import Device, Numbers, Quiet, app, verdict
-from selfseg.core.errors import InputError, UsageError, explain
+from selfseg.core.errors import InputError, UsageError
 
 Place = Annotated[
     Path, Parameter(help="Model folder, or the output folder of `segment`, whose images are then done again.")
@@ -71,9 +71,7 @@ def _again(place: Path, folder: Path, device: str, numbers: bool, bar) -> int:
         sources = [Source(str(row["name"]), Path(row["source"])) for row in rows]
     except (OSError, ValueError, KeyError, TypeError) as error:
         fix = "segment the images again with `selfseg predict`"
-        raise InputError(
-            explain(str(place / "run.json"), expected="the images of a run", got=str(error), fix=fix)
-        ) from error
+        raise InputError(str(place / "run.json"), expected="the images of a run", got=str(error), fix=fix) from error
     failures = predict(load(folder, device), sources, place, look={"numbers": numbers}, progress=bar)
     bar.say(f"labels, overlays and {place / 'report.html'} are written anew")
     return verdict(failures)
@@ -82,14 +80,12 @@ def _again(place: Path, folder: Path, device: str, numbers: bool, bar) -> int:
 def _numbers(text: str) -> list[int]:
     words = text.split("+")
     if len(words) < 2 or not all(word.strip().isdigit() for word in words):
-        raise UsageError(
-            explain("--merge", expected="numbers of classes such as 3+5", got=repr(text), fix="see --numbers")
-        )
+        raise UsageError("--merge", expected="numbers of classes such as 3+5", got=repr(text), fix="see --numbers")
     return [int(word) for word in words]
 
 
 def _name(text: str) -> tuple[int, str]:
     number, sign, name = text.partition("=")
     if not sign or not number.strip().isdigit():
-        raise UsageError(explain("--name", expected="NUMBER=NAME", got=repr(text), fix="write for example 3=cheetah"))
+        raise UsageError("--name", expected="NUMBER=NAME", got=repr(text), fix="write for example 3=cheetah")
     return int(number), name

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from selfseg.apps.cli.parameters import Quiet, app, verdict
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 
 Folder = Annotated[Path, Parameter(help="The OUT folder of segment or predict.")]
 Images = Annotated[
@@ -111,7 +111,7 @@ def export(
 
     choices: dict[str, Any] = {"auto": None, "classes": False, "instances": True}
     if from_ not in choices:
-        raise UsageError(explain("--from", expected=" or ".join(choices), got=repr(from_), fix="choose one"))
+        raise UsageError("--from", expected=" or ".join(choices), got=repr(from_), fix="choose one")
     bar = Bar(quiet)
     how: dict[str, Any] = {"images": images, "background": background, "dataset": dataset, "least_area": least_area}
     written, failures = export_folder(folder, format_, out, objects=choices[from_], progress=bar, **how)

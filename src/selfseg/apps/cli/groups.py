@@ -39,7 +39,7 @@ from selfseg.apps.cli.parameters import (
     object_options,
     settings_of,
 )
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 
 if TYPE_CHECKING:
     from selfseg.pipeline import Segmenter
@@ -107,7 +107,7 @@ class Learning:
 
         if self.classes != "auto" and not self.classes.isdigit():
             expected, fix = "a whole number from 1 to 255, or auto", "check the number"
-            raise UsageError(explain("--classes", expected=expected, got=repr(self.classes), fix=fix))
+            raise UsageError("--classes", expected=expected, got=repr(self.classes), fix=fix)
         return Segmenter(
             self.method,
             n_classes=None if self.classes == "auto" else int(self.classes),

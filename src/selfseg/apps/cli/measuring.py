@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from selfseg.apps.cli.parameters import Quiet, app, verdict
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -153,5 +153,5 @@ def _seeds(text: str) -> tuple[int, ...]:
     seeds = _names(text)
     if not seeds or not all(seed.isdigit() for seed in seeds) or len(set(seeds)) < len(seeds):
         fix = "write for example --seeds 0,1,2"
-        raise UsageError(explain("--seeds", expected="different whole numbers by commas", got=repr(text), fix=fix))
+        raise UsageError("--seeds", expected="different whole numbers by commas", got=repr(text), fix=fix)
     return tuple(int(seed) for seed in seeds)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 
 if TYPE_CHECKING:
     from selfseg.pipeline.instances import ObjectOptions
@@ -171,8 +171,7 @@ def settings_of(items: list[str]) -> dict[str, Any]:
     for item in items:
         key, sign, value = item.partition("=")
         if not sign:
-            fix = "write for example --set momentum=0.5"
-            raise UsageError(explain("--set", expected="key=value", got=repr(item), fix=fix))
+            raise UsageError("--set", expected="key=value", got=repr(item), fix="write for example --set momentum=0.5")
         options[key.strip().replace("-", "_")] = yaml.safe_load(value)
     return options
 

@@ -14,7 +14,7 @@ from selfseg.apps.studio.runs import Run, read_json
 from selfseg.apps.studio.security import confine
 from selfseg.apps.studio.spec import SPEC
 from selfseg.apps.studio.states import edits_of, learned_table, write_edits
-from selfseg.core.errors import SelfsegError, UsageError, explain
+from selfseg.core.errors import SelfsegError, UsageError
 from selfseg.core.files import write_json
 from selfseg.read import Source
 
@@ -49,7 +49,7 @@ async def apply_to_folder(studio: "Studio", wish: Apply) -> None:
 async def _carry(studio: "Studio", run: Run, sources: list[Source], out: Path, formats: list[str], title: str) -> None:
     if learned_table(run) is None:
         fix = "wait until it has learned"
-        raise UsageError(explain(f"run {run.id}", expected="a run with classes", got="none yet", fix=fix))
+        raise UsageError(f"run {run.id}", expected="a run with classes", got="none yet", fix=fix)
     studio.jobs += 1
     job = Job(
         id=studio.jobs, title=title, done=0, total=len(sources), state="working", folder=str(out), files=[], failures=[]

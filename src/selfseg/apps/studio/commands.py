@@ -14,7 +14,7 @@ from selfseg.apps.studio.spec import Spec
 from selfseg.apps.studio.splitting import find_split
 from selfseg.apps.studio.states import class_rows, edits_of, learned_table, visible_strokes
 from selfseg.apps.studio.studio import Studio
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 
 PAUSE_WITHIN = 300.0
 """Seconds that a run has to come to the end of its step before a change of options is given up."""
@@ -28,8 +28,7 @@ async def start(studio: Studio, wish: m.StartRun) -> None:
     project = studio.project
     sources = [source for source in project.sources() if wish.images is None or source.name in wish.images]
     if not sources:
-        fix = "drop one into the page"
-        raise UsageError(explain("run", expected="at least one picture", got="none", fix=fix))
+        raise UsageError("run", expected="at least one picture", got="none", fix="drop one into the page")
     name = wish.name.strip() or f"{wish.method.replace('_', ' ')}, {wish.preset}"
     spec = Spec(
         name,
@@ -70,8 +69,7 @@ async def order(studio: Studio, wish: m.OrderRun) -> None:
     elif wish.what == "kill":
         await asyncio.to_thread(run.kill)
     elif wish.what == "finish" and run.status()["state"] == "paused":
-        fix = "resume it, then finish it"
-        raise UsageError(explain(f"run {run.id}", expected="a run at work", got="a paused one", fix=fix))
+        raise UsageError(f"run {run.id}", expected="a run at work", got="a paused one", fix="resume it, then finish it")
     else:
         await asyncio.to_thread(run.order, wish.what)
     await studio.tell_run(run)
@@ -94,7 +92,7 @@ async def change(studio: Studio, wish: m.ChangeRun) -> None:
     await asyncio.to_thread(run.rest, PAUSE_WITHIN)
     if not run.checkpoints:
         fix = "wait for its first checkpoint, or start another run"
-        raise UsageError(explain(f"run {run.id}", expected="a checkpoint to go on from", got="none", fix=fix))
+        raise UsageError(f"run {run.id}", expected="a checkpoint to go on from", got="none", fix=fix)
     last = run.checkpoints[-1]
     step = step_of(last)
     note = {"step": step, "options": wish.options} | ({} if wish.n_classes is None else {"classes": wish.n_classes})
@@ -125,7 +123,7 @@ async def fork(studio: Studio, wish: m.ForkRun) -> None:
 def _changed(spec: Spec, options: Mapping[str, Any], n_classes: int | None) -> Spec:
     if spec.model is not None:
         fix = "start a run of its method"
-        raise UsageError(explain("run", expected="one that learns", got="a model that is used as it is", fix=fix))
+        raise UsageError("run", expected="one that learns", got="a model that is used as it is", fix=fix)
     return replace(spec, options={**spec.options, **options}, n_classes=n_classes or spec.n_classes)
 
 

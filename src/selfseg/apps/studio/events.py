@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from selfseg.core.errors import OutputError, UsageError, explain
+from selfseg.core.errors import OutputError, UsageError
 from selfseg.refine.edits import AS_LEARNED, Edits, Merge, Split
 
 Operation = dict[str, Any]
@@ -94,7 +94,7 @@ class EventLog:
         except OSError as error:
             fix = "free some space, then try again"
             got = error.strerror or str(error)
-            raise OutputError(explain(str(self._path), expected="room for the log", got=got, fix=fix)) from error
+            raise OutputError(self._path, expected="room for the log", got=got, fix=fix) from error
         self.history(entry["scope"]).take(entry)
 
 
@@ -145,8 +145,6 @@ def check(operation: Operation, ids: set[int]) -> None:
     missing = [key for key in named if key not in ids]
     if missing:
         known = ", ".join(map(str, sorted(ids)))
-        raise UsageError(
-            explain("class", expected=f"one of {known}", got=str(missing[0]), fix="look at the class table")
-        )
+        raise UsageError("class", expected=f"one of {known}", got=str(missing[0]), fix="look at the class table")
     if operation["op"] == "merge" and operation["source"] == operation["target"]:
-        raise UsageError(explain("merge", expected="two classes", got="the same one twice", fix="choose another"))
+        raise UsageError("merge", expected="two classes", got="the same one twice", fix="choose another")

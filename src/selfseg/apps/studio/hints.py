@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from selfseg.apps.studio.events import SCRIBBLES
 from selfseg.apps.studio.runs import Run
 from selfseg.apps.studio.states import visible_strokes
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.core.files import writing
 from selfseg.read import Source
 from selfseg.read.sources import SCRIBBLE_ENDING
@@ -77,13 +77,11 @@ def write_hints(studio: "Studio", run: Run, sources: Sequence[Source]) -> Path:
             picture = studio.pictures.get(source.name)
             if picture.is_video:
                 fix = "extract frames into a folder and draw on those"
-                raise UsageError(explain("scribbles", expected="pictures", got=f"{source.name}, a video", fix=fix))
+                raise UsageError("scribbles", expected="pictures", got=f"{source.name}, a video", fix=fix)
             shape = picture.image.spatial_shape
             with writing(folder / f"{source.name}{SCRIBBLE_ENDING}.tif") as temporary:
                 tifffile.imwrite(temporary, draw(shape, own), photometric="minisblack", compression="zlib")
             count += 1
     if not count:
-        raise UsageError(
-            explain("scribbles", expected="some on these pictures", got="none", fix="draw a few strokes first")
-        )
+        raise UsageError("scribbles", expected="some on these pictures", got="none", fix="draw a few strokes first")
     return folder

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from selfseg.apps.studio.first_look import start_first_look
 from selfseg.apps.studio.project import open_project
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 
 LOOPBACK_HOST = "127.0.0.1"
 PACKAGES = ("fastapi", "uvicorn", "websockets")
@@ -82,7 +82,7 @@ def _check_packages() -> None:
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         fix = "pip install 'selfseg[studio]'"
-        raise UsageError(explain("studio", expected="its packages", got=f"no {', '.join(missing)}", fix=fix))
+        raise UsageError("studio", expected="its packages", got=f"no {', '.join(missing)}", fix=fix)
 
 
 def _announce(url: str, folder: Path, host: str) -> None:
@@ -112,5 +112,5 @@ def _listen(host: str, port: int | None) -> socket.socket:
             if isinstance(error, OSError) and error.errno == errno.EADDRINUSE and port is None:
                 continue
             got, fix = str(error), "choose another --port or --host"
-            raise UsageError(explain(f"{host}:{number}", expected="a free address", got=got, fix=fix)) from error
-    raise UsageError(explain(host, expected="a free port", got="none", fix="choose one with --port"))
+            raise UsageError(f"{host}:{number}", expected="a free address", got=got, fix=fix) from error
+    raise UsageError(host, expected="a free port", got="none", fix="choose one with --port")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from selfseg.apps.studio.events import EventLog
-from selfseg.core.errors import InputError, UsageError, explain
+from selfseg.core.errors import InputError, UsageError
 from selfseg.core.files import write_json
 from selfseg.read.formats import known_suffixes, suffix_of
 from selfseg.read.sources import Source, find_inputs
@@ -76,9 +76,7 @@ class Project:
         for source in self.sources():
             if source.name == name:
                 return source
-        raise InputError(
-            explain(f"picture {name!r}", expected="one of the project", got="another", fix="reload the page")
-        )
+        raise InputError(f"picture {name!r}", expected="one of the project", got="another", fix="reload the page")
 
     def refresh(self) -> None:
         """Look for pictures again."""
@@ -106,7 +104,7 @@ class Project:
         clean = Path(name.replace("\\", "/")).name
         if not suffix_of(Path(clean)) or clean.startswith("."):
             expected = f"the name of a picture ({known_suffixes()})"
-            raise InputError(explain(f"upload {name!r}", expected=expected, got="another", fix="convert the file"))
+            raise InputError(f"upload {name!r}", expected=expected, got="another", fix="convert the file")
         path, number = self.uploads / clean, 2
         while path.exists():
             path, number = self.uploads / f"{Path(clean).stem}_{number}{Path(clean).suffix}", number + 1
@@ -178,14 +176,14 @@ def _stored(folder: Path) -> dict[str, Any]:
     if not file.exists():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             fix = "choose another with --project"
-            raise UsageError(explain(str(folder), expected="a project or a new folder", got="something else", fix=fix))
+            raise UsageError(folder, expected="a project or a new folder", got="something else", fix=fix)
         return {}
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         fix = "restore the file, or choose another folder with --project"
-        raise InputError(explain(str(file), expected="a project", got=str(error), fix=fix)) from error
+        raise InputError(file, expected="a project", got=str(error), fix=fix) from error
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         fix = "update selfseg, or choose another folder with --project"
-        raise InputError(explain(str(file), expected=f"a project of format {FORMAT}", got="another", fix=fix))
+        raise InputError(file, expected=f"a project of format {FORMAT}", got="another", fix=fix)
     return values

@@ -33,11 +33,7 @@ def as_python(spec: Spec, model: Path, edits: Edits, out: str = "out") -> str:
         for key, value in edits.to_json().items()
         if value not in ({}, [], ()) and (key, value) != ("level", AS_LEARNED)
     }
-    lines += [
-        f"edits = Edits.from_json({values!r})",
-        f"predict(model, {inputs}, {out!r}{axes}, edits=edits)",
-        "",
-    ]
+    lines += [f"edits = Edits.from_json({values!r})", f"predict(model, {inputs}, {out!r}{axes}, edits=edits)", ""]
     return "\n".join(lines)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.core.image import Image
 from selfseg.read.video import VideoFrames
 
@@ -62,7 +62,7 @@ class Reel:
             if number not in self._kept:
                 fix = "go on to the next one; copy or export the file again"
                 what = f"{self.video.source}, frame {number}"
-                raise InputError(explain(what, expected="a frame that decodes", got="damaged data", fix=fix))
+                raise InputError(what, expected="a frame that decodes", got="damaged data", fix=fix)
             self._kept.move_to_end(number)
             return self._kept[number]
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.classes import ClassTable
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.core.files import write_json, writing
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def need_result(run: Path, name: str, frame: int) -> StoredResult:
     found = find_result(run, name, frame)
     if found is None:
         fix = "wait until the run has segmented it"
-        raise InputError(explain(f"result of {name!r}", expected="one", got="none yet", fix=fix))
+        raise InputError(f"result of {name!r}", expected="one", got="none yet", fix=fix)
     return found
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from selfseg.apps.studio.spec import SPEC, Spec
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.core.files import remove, write_json, write_text
 
 STATUS, ORDER, CHANGE, PROCESS, LOG, MODEL, PREVIEWS = (
@@ -78,7 +78,7 @@ class Run:
         if step not in kept:
             known = ", ".join(map(str, kept)) or "none"
             fix = "choose one that is kept"
-            raise UsageError(explain(f"checkpoint {step}", expected=f"one of {known}", got=str(step), fix=fix))
+            raise UsageError(f"checkpoint {step}", expected=f"one of {known}", got=str(step), fix=fix)
         return kept[step]
 
     def status(self) -> dict[str, Any]:
@@ -130,9 +130,7 @@ class Run:
         end = time.monotonic() + seconds
         while self.alive():
             if time.monotonic() > end:
-                raise UsageError(
-                    explain(f"run {self.id}", expected="a run at rest", got="one at work", fix="wait, or stop it")
-                )
+                raise UsageError(f"run {self.id}", expected="a run at rest", got="one at work", fix="wait, or stop it")
             time.sleep(0.05)
 
     def order(self, what: str) -> None:
@@ -207,7 +205,7 @@ class Runs:
         for run in self.all():
             if run.id == key:
                 return run
-        raise UsageError(explain(f"run {key!r}", expected="one of the project", got="another", fix="reload the page"))
+        raise UsageError(f"run {key!r}", expected="one of the project", got="another", fix="reload the page")
 
     def create(self, spec: Spec) -> Run:
         """Make the folder of a new run; it is not started yet."""
@@ -243,7 +241,7 @@ class Runs:
             If it is still at work.
         """
         if run.alive():
-            raise UsageError(explain(f"run {run.id}", expected="a run at rest", got="one at work", fix="stop it first"))
+            raise UsageError(f"run {run.id}", expected="a run at rest", got="one at work", fix="stop it first")
         attic = self.folder.parent / "removed"
         attic.mkdir(exist_ok=True)
         number = 1

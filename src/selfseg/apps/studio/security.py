@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -170,10 +170,9 @@ def confine(path: str | Path, roots: Iterable[Path]) -> Path:
     try:
         resolved = Path(path).expanduser().resolve()
     except (OSError, ValueError, RuntimeError) as error:
-        fix = "check the name"
-        raise InputError(explain(repr(str(path))[:200], expected="a path", got=str(error), fix=fix)) from error
+        raise InputError(repr(str(path))[:200], expected="a path", got=str(error), fix="check the name") from error
     if any(resolved == root or root in resolved.parents for root in known):
         return resolved
     expected = "a path inside " + " or ".join(str(root) for root in known)
     fix = "start the studio with that folder, or with --allow"
-    raise InputError(explain(str(path), expected=expected, got="another place", fix=fix))
+    raise InputError(path, expected=expected, got="another place", fix=fix)

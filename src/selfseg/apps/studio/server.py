@@ -26,7 +26,7 @@ from selfseg.apps.studio.spec import Spec
 from selfseg.apps.studio.states import EDITS, edits_of, write_edits
 from selfseg.apps.studio.studio import Studio
 from selfseg.apps.studio.volumes import as_nifti
-from selfseg.core.errors import InputError, SelfsegError, explain
+from selfseg.core.errors import InputError, SelfsegError
 from selfseg.read import Source
 
 STATIC = Path(str(files("selfseg.apps.studio"))) / "static"
@@ -77,7 +77,7 @@ def _pages(app: FastAPI, studio: Studio) -> None:
     def static(path: str) -> Response:
         file = confine(STATIC / path, [STATIC])
         if not file.is_file():
-            raise InputError(explain(path, expected="a file of the page", got="none", fix="reload the page"))
+            raise InputError(path, expected="a file of the page", got="none", fix="reload the page")
         kind = "text/javascript" if file.suffix == ".js" else mimetypes.guess_type(file.name)[0]
         return FileResponse(file, media_type=kind)
 
@@ -140,7 +140,7 @@ def _tables(app: FastAPI, studio: Studio) -> None:
     def preview(run: str, step: int) -> Response:
         file = studio.runs.get(run).folder / PREVIEWS / f"step-{step:06d}.png"
         if not file.is_file():
-            raise InputError(explain(f"preview {step}", expected="one that is kept", got="none", fix="take another"))
+            raise InputError(f"preview {step}", expected="one that is kept", got="none", fix="take another")
         return FileResponse(file, media_type="image/png")
 
     @app.get("/api/recipe")
@@ -158,7 +158,7 @@ def _volumes(app: FastAPI, studio: Studio) -> None:
     def volume(name: Name, frame: int = 0) -> Response:
         picture = studio.pictures.get(name)
         if not 0 <= frame < len(picture.data):
-            raise InputError(explain(f"frame {frame}", expected="one of the picture", got="none", fix="choose another"))
+            raise InputError(f"frame {frame}", expected="one of the picture", got="none", fix="choose another")
         grey = picture.data[frame].mean(-1).astype(picture.data.dtype)
         return Response(as_nifti(grey, picture.image.spacing), media_type=RAW)
 
@@ -194,7 +194,7 @@ def _files(app: FastAPI, studio: Studio) -> None:
         home = studio.project.folder / EXPORTS
         found = confine(home / folder, [home])
         if found == home.resolve() or not found.is_dir():
-            raise InputError(explain(folder, expected="an export of this project", got="none", fix="export again"))
+            raise InputError(folder, expected="an export of this project", got="none", fix="export again")
         path = home / f"{found.name}.zip"
         await asyncio.to_thread(zip_folder, found, path)
         return FileResponse(path, media_type="application/zip", filename=path.name)
@@ -209,7 +209,7 @@ async def _receive(request: Request, path: Path) -> None:
                 count += len(chunk)
                 if count > MOST_UPLOAD:
                     got, fix = "more", "shrink the picture, or start the studio with its path"
-                    raise InputError(explain(path.name, expected=f"at most {MOST_UPLOAD >> 20} MB", got=got, fix=fix))
+                    raise InputError(path.name, expected=f"at most {MOST_UPLOAD >> 20} MB", got=got, fix=fix)
                 file.write(chunk)
         part.replace(path)
     finally:
@@ -236,7 +236,7 @@ async def _hear(studio: Studio, page: WebSocket, text: str) -> None:
     """Do what one message asks; what cannot be done is told to the page that asked."""
     try:
         if len(text) > MOST_MESSAGE:
-            raise InputError(explain("message", expected="at most 2 MB", got="more", fix="draw shorter strokes"))
+            raise InputError("message", expected="at most 2 MB", got="more", fix="draw shorter strokes")
         wish = WISHES.validate_json(text)
     except ValidationError as error:
         await studio.hub.tell(page, Notice(kind="error", text=_first_fault(error.errors())))

@@ -6,7 +6,7 @@ from selfseg.apps.studio.project import Project
 from selfseg.apps.studio.results import FACTS, StoredResult
 from selfseg.apps.studio.runs import Run
 from selfseg.apps.studio.states import edits_of, learned_table
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 
 MOST_IMAGES = 40
 """Pictures whose leaves are clustered."""
@@ -25,7 +25,7 @@ def find_split(project: Project, run: Run, source: int, n_parts: int) -> dict[st
     edits, table = edits_of(project, run), learned_table(run)
     folders = sorted(path.parent for path in (run.folder / "results").glob(f"**/t*/{FACTS}"))
     if table is None or not folders:
-        raise UsageError(explain("split", expected="a segmented picture", got="none yet", fix="wait for the run"))
+        raise UsageError("split", expected="a segmented picture", got="none yet", fix="wait for the run")
     images = [StoredResult(folder).leaves() for folder in folders[:MOST_IMAGES]]
     # An id that was ever used stays its own: undone merges must find it again.
     used = {row.id for row in table.classes}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from selfseg.apps.studio.formats import FOLDERS, LABEL_FILES, label_kinds
 from selfseg.core.classes import ClassTable
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.core.files import writing
 from selfseg.core.image import Image
 from selfseg.core.progress import Silent
@@ -71,7 +71,7 @@ def save_edited(
         If a format is unknown, or cannot hold this picture.
     """
     if not formats:
-        raise UsageError(explain("format", expected="at least one", got="none", fix="choose from the list"))
+        raise UsageError("format", expected="at least one", got="none", fix="choose from the list")
     parts = [edits.labels(leaves) for leaves in frames]
     labels = np.stack(parts, image.axes.replace("C", "").index("T")) if "T" in image.axes else parts[0]
     before = set(_files(out))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from selfseg.apps.studio.pictures import AXES, TILE, Picture
 from selfseg.apps.studio.results import StoredResult
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 
 MOST_CHANNELS = 4
 """Channels in one tile: those of a texture."""
@@ -31,7 +31,7 @@ class Place:
     def __post_init__(self) -> None:
         if self.axis not in AXES or min(self.frame, self.index, self.level, self.x, self.y) < 0 or self.level > 30:
             fix = "ask for a tile of the picture"
-            raise UsageError(explain("tile", expected="an axis z, y or x and numbers from 0", got=str(self), fix=fix))
+            raise UsageError("tile", expected="an axis z, y or x and numbers from 0", got=str(self), fix=fix)
 
 
 def image_tile(picture: Picture, place: Place, channels: list[int]) -> bytes:
@@ -45,7 +45,7 @@ def image_tile(picture: Picture, place: Place, channels: list[int]) -> bytes:
     n_channels = picture.data.shape[-1]
     if not 1 <= len(channels) <= MOST_CHANNELS or not all(0 <= c < n_channels for c in channels):
         expected = f"1 to {MOST_CHANNELS} channels below {n_channels}"
-        raise UsageError(explain("tile", expected=expected, got=str(channels), fix="choose other channels"))
+        raise UsageError("tile", expected=expected, got=str(channels), fix="choose other channels")
     try:
         plane = picture.plane(place.axis, place.frame, place.index, place.level)
     except IndexError as error:
@@ -74,8 +74,7 @@ def probability_tile(result: StoredResult, place: Place, sources: list[int]) -> 
     """Return the summed probability of some of the model's classes (0-based), or that of the likeliest, as uint8 0-255."""
     planes = result.volume("probabilities")
     if not all(0 <= source < len(planes) for source in sources):
-        expected, got = f"classes below {len(planes)}", str(sources)
-        raise UsageError(explain("probability", expected=expected, got=got, fix="choose others"))
+        raise UsageError("probability", expected=f"classes below {len(planes)}", got=str(sources), fix="choose others")
     top, left = place.y * TILE, place.x * TILE
     wanted = [planes[source] for source in sources] or list(planes)
     tiles = np.stack([_thin_plane(each, place)[top : top + TILE, left : left + TILE] for each in wanted])
@@ -99,5 +98,4 @@ def _raw(tile: NDArray[Any]) -> bytes:
 
 
 def _nowhere(place: Place) -> UsageError:
-    fix = "ask for one of the picture's own"
-    return UsageError(explain("tile", expected="one inside the picture", got=str(place), fix=fix))
+    return UsageError("tile", expected="one inside the picture", got=str(place), fix="ask for one of the picture's own")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 
 KINDS = {"uint8": (2, 8), "uint16": (512, 16)}
 """NIfTI's number for each type, and its bits."""
@@ -32,7 +32,7 @@ def as_nifti(volume: NDArray[Any], spacing: tuple[float, ...]) -> bytes:
     """
     if volume.ndim != 3 or min(volume.shape) < 2 or str(volume.dtype) not in KINDS:
         got, fix = f"{volume.dtype} of {volume.shape}", "look at it as a picture"
-        raise InputError(explain("3D view", expected="a volume", got=got, fix=fix))
+        raise InputError("3D view", expected="a volume", got=got, fix=fix)
     step = max(1, int(np.ceil((volume.size / MOST_VOXELS) ** (1 / 3))))
     thin = volume[::step, ::step, ::step]
     depth, height, width = thin.shape

@@ -5,7 +5,7 @@ import pkgutil
 from typing import Protocol, cast
 
 from selfseg.benchmark.outcome import Outcome
-from selfseg.core.errors import UsageError, explain
+from selfseg.core.errors import UsageError
 from selfseg.core.image import Image
 
 PACKAGE = "selfseg.benchmark.baselines"
@@ -58,5 +58,5 @@ def find_baseline(name: str) -> Baseline:
     """
     if name not in baseline_names():
         known = ", ".join(baseline_names())
-        raise UsageError(explain("baseline", expected=f"one of {known}", got=repr(name), fix="check the name"))
+        raise UsageError("baseline", expected=f"one of {known}", got=repr(name), fix="check the name")
     return cast(Baseline, importlib.import_module(f"{PACKAGE}.{name}"))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.axes import spatial_axes
-from selfseg.core.errors import InputError, UsageError, explain
+from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
 from selfseg.regions.connect import number_by_first_pixel
 from selfseg.regions.lab import rgb_to_lab
@@ -93,17 +93,15 @@ def read_pixels(image: Image, planes_only: bool = False) -> Pixels:
     """
     axes = spatial_axes(image.axes)
     if "T" in image.axes:
-        raise InputError(
-            explain(image.name, expected="an image without time", got=image.axes, fix="segment it frame by frame")
-        )
+        raise InputError(image.name, expected="an image without time", got=image.axes, fix="segment it frame by frame")
     if planes_only and len(axes) != 2:
-        raise InputError(explain(image.name, expected="a 2D image", got=image.axes, fix="segment it slice by slice"))
+        raise InputError(image.name, expected="a 2D image", got=image.axes, fix="segment it slice by slice")
     data = image.channels_last()
     valid = np.isfinite(data).all(-1)
     if image.valid is not None:
         valid &= image.valid
     if not valid.any():
-        raise InputError(explain(image.name, expected="at least one valid pixel", got="none", fix="leave it out"))
+        raise InputError(image.name, expected="at least one valid pixel", got="none", fix="leave it out")
     values = _scaled(data, valid)
     if not valid.all():
         values[~valid] = values[valid].mean(0)
@@ -137,7 +135,7 @@ def n_wanted(n_classes: int | None, default: int) -> int:
         If it is below 1.
     """
     if n_classes is not None and n_classes < 1:
-        raise UsageError(explain("n_classes", expected="1 or more", got=str(n_classes), fix="ask for more classes"))
+        raise UsageError("n_classes", expected="1 or more", got=str(n_classes), fix="ask for more classes")
     return default if n_classes is None else n_classes
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import InputError, UsageError, explain
+from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
 
 Task = Literal["partition", "instances", "foreground", "lesion", "none"]
@@ -157,13 +157,12 @@ class Dataset:
         """
         if split not in self.splits:
             expected, fix = f"one of {', '.join(self.splits)}", f"see `selfseg datasets {self.name}`"
-            raise UsageError(explain(f"split of {self.name}", expected=expected, got=repr(split), fix=fix))
+            raise UsageError(f"split of {self.name}", expected=expected, got=repr(split), fix=fix)
         root = self.root(data)
         items = self.find(root, split)
         if not items:
             fix = f"run `selfseg datasets {self.name} --download`, or name a folder that holds it with --data"
-            expected = f"images of {self.name}, split {split}"
-            raise InputError(explain(str(root), expected=expected, got="none", fix=fix))
+            raise InputError(root, expected=f"images of {self.name}, split {split}", got="none", fix=fix)
         return items
 
 
@@ -190,8 +189,7 @@ def find_dataset(name: str) -> Dataset:
     """
     names = dataset_names()
     if name not in names:
-        fix = "see `selfseg datasets`"
-        raise UsageError(explain("dataset", expected=f"one of {', '.join(names)}", got=repr(name), fix=fix))
+        raise UsageError("dataset", expected=f"one of {', '.join(names)}", got=repr(name), fix="see `selfseg datasets`")
     module = importlib.import_module(f"selfseg.read.datasets.{name}")
     found: Dataset = module.DATASET
     return found

@@ -13,7 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import InputError, OutputError, explain
+from selfseg.core.errors import InputError, OutputError
 from selfseg.core.files import writing
 from selfseg.core.progress import Progress, Silent
 from selfseg.read._decoded import DAMAGE
@@ -63,9 +63,8 @@ def download(dataset: Dataset, data: Path | None = None, progress: Progress | No
     if not wanted:
         return root
     if dataset.bundled is not None:
-        fix = "install that package again"
         got = f"{len(wanted)} that are missing or differ, {wanted[0].path} among them"
-        raise InputError(explain(str(root), expected=f"the files of {dataset.name}", got=got, fix=fix))
+        raise InputError(root, expected=f"the files of {dataset.name}", got=got, fix="install that package again")
     total = len(dataset.files)
     progress.start(f"download {dataset.name}", total, total - len(wanted))
     try:
@@ -106,7 +105,7 @@ def _workspace(root: Path) -> Iterator[Path]:
         folder = Path(tempfile.mkdtemp(prefix=".download-", dir=root))
     except OSError as error:
         got, fix = error.strerror or str(error), "choose a writable place with -o"
-        raise OutputError(explain(str(root), expected="a folder that can be written", got=got, fix=fix)) from error
+        raise OutputError(root, expected="a folder that can be written", got=got, fix=fix) from error
     try:
         yield folder
     finally:
@@ -126,7 +125,7 @@ def _bring(file: RemoteFile, root: Path, workspace: Path, meter: _Meter) -> None
         array = file.convert(parts)
     except BROKEN as error:
         fix = f"try again later, {ELSEWHERE}"
-        raise InputError(explain(file.url, expected=f"{file.path} in it", got=str(error), fix=fix)) from error
+        raise InputError(file.url, expected=f"{file.path} in it", got=str(error), fix=fix) from error
     if array_digest(array) != file.sha256:
         raise _changed(file.url, file.path)
     with writing(root / file.path) as temporary:
@@ -154,15 +153,15 @@ def _retrieve(url: str, folder: Path, sha256: str | None, meter: _Meter) -> Path
         got, fix = "no connection", f"check the network and run the same command again, {ELSEWHERE}"
     except OSError as error:
         got, fix = error.strerror or str(error), "free some space or choose another place with -o"
-        raise OutputError(explain(str(folder.parent), expected="room for a download", got=got, fix=fix)) from error
+        raise OutputError(folder.parent, expected="room for a download", got=got, fix=fix) from error
     except ValueError as error:  # what pooch raises for another hash
         raise _changed(url, name.partition("-")[2]) from error
-    raise InputError(explain(url, expected="a download", got=got, fix=fix))
+    raise InputError(url, expected="a download", got=got, fix=fix)
 
 
 def _changed(url: str, what: str) -> InputError:
     fix = f"the origin may have changed, or a proxy answered for it: try again later, {ELSEWHERE}"
-    return InputError(explain(url, expected=f"{what} of the known SHA-256", got="other content", fix=fix))
+    return InputError(url, expected=f"{what} of the known SHA-256", got="other content", fix=fix)
 
 
 def _store(array: NDArray[Any], path: Path) -> None:

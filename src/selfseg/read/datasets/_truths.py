@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.read.labels import read_truths
 
 
@@ -22,7 +22,7 @@ def stacked_truths(path: Path) -> NDArray[Any]:
     shapes = {truth.shape for truth in truths}
     if len(shapes) != 1:
         got = f"{len(shapes)} sizes" if shapes else "no annotator"
-        raise InputError(explain(f"labels {path}", expected="annotators of one size", got=got, fix="check the file"))
+        raise InputError(f"labels {path}", expected="annotators of one size", got=got, fix="check the file")
     return np.stack(truths)
 
 
@@ -36,6 +36,5 @@ def binary_truth(path: Path) -> NDArray[np.uint8]:
     """
     truths = stacked_truths(path)
     if len(truths) > 1:
-        got, fix = f"{len(truths)} annotators", "check the file"
-        raise InputError(explain(f"labels {path}", expected="one mask", got=got, fix=fix))
+        raise InputError(f"labels {path}", expected="one mask", got=f"{len(truths)} annotators", fix="check the file")
     return (truths > 0).astype(np.uint8)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import InputError, explain
+from selfseg.core.errors import InputError
 from selfseg.core.image import Image
 from selfseg.read.datasets._base import Dataset, Item, RemoteFile
 from selfseg.read.datasets._registry import read_registry
@@ -54,7 +54,7 @@ def _files() -> tuple[RemoteFile, ...]:
 def _page(path: Path, page: int, array: NDArray[Any]) -> NDArray[Any]:
     if array.ndim != 3 or page >= len(array):
         size, fix = " x ".join(str(n) for n in array.shape), "check the file, or its name"
-        raise InputError(explain(str(path), expected=f"a stack with a page {page}", got=size, fix=fix))
+        raise InputError(path, expected=f"a stack with a page {page}", got=size, fix=fix)
     return array[page]
 
 
