@@ -52,10 +52,10 @@ class ThreadsShare:
         self._meeting.wait()
         return found
 
-    def add_up(self, values):
+    def all_reduce(self, values):
         return sum(self._all(values))
 
-    def hand_over(self, values, source):
+    def broadcast(self, values, source):
         return self._all(values)[source].clone()
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from conftest import blobs
 from selfseg.apps.cli import main
 from selfseg.core.errors import UsageError
-from selfseg.core.processes import Place, own_place
+from selfseg.core.processes import Rank, own_rank
 from selfseg.core.threads import n_threads
 from selfseg.pipeline import Segmenter
 from selfseg.train.journal import read_journal
@@ -29,13 +29,13 @@ def second_of_two(monkeypatch):
 
 
 def test_the_place_is_what_torchrun_says(second_of_two, monkeypatch):
-    assert own_place() == Place(1, 2, 1, 2)
-    assert not own_place().first
-    assert str(own_place()) == "process 1 of 2"
+    assert own_rank() == Rank(1, 2, 1, 2)
+    assert not own_rank().first
+    assert str(own_rank()) == "process 1 of 2"
     shared = n_threads()
     monkeypatch.delenv("TORCHELASTIC_RUN_ID")  # without it the other variables mean something else
-    assert own_place() == Place()
-    assert own_place().first
+    assert own_rank() == Rank()
+    assert own_rank().first
     assert shared == max(1, n_threads() // 2)
 
 

@@ -16,7 +16,7 @@ from selfseg.pipeline import Segmenter
 from selfseg.pipeline.fitting import order_classes
 from selfseg.predict.whole import predict
 from selfseg.sample.stream import Sample, Stream
-from selfseg.train.control import Change, Order
+from selfseg.train.control import OptionChange, Order
 from selfseg.train.loop import Training
 from selfseg.train.precision import Precision
 
@@ -51,19 +51,19 @@ def tones(array: np.ndarray, k: int = 2) -> np.ndarray:
 def labels_of(name: str, pictures, k: int = 2) -> dict:
     """Labels for `fit`, where the method needs them."""
     arrays = [picture.data if isinstance(picture, Image) else picture for picture in pictures]
-    return {"labels": [tones(array, k) for array in arrays]} if find_method(name).needs_hints else {}
+    return {"labels": [tones(array, k) for array in arrays]} if find_method(name).needs_annotations else {}
 
 
 def samples(name: str, n: int = 2, dims: int = 2, channels: int = 3) -> list[Sample]:
     made = []
     for seed in range(n):
         array = blobs(26 + 4 * seed, 34, channels, seed).astype(np.float32) / 255
-        hints = tones(array) - 1
+        annotations = tones(array) - 1
         array = np.moveaxis(array, -1, 0)
         if dims == 3:
             array = np.repeat(array[:, None], 5, 1)[..., ::2, ::2]
-            hints = np.repeat(hints[None], 5, 0)[..., ::2, ::2]
-        hinted = np.ascontiguousarray(hints) if find_method(name).needs_hints else None
+            annotations = np.repeat(annotations[None], 5, 0)[..., ::2, ::2]
+        hinted = np.ascontiguousarray(annotations) if find_method(name).needs_annotations else None
         made.append(Sample(np.ascontiguousarray(array), None, hinted))
     return made
 
@@ -154,7 +154,7 @@ def test_options_changed_on_the_way_are_those_of_a_run_begun_from_there(name, tm
     if not first.live or first.n_steps(2) < 4:
         pytest.skip("no live options, or too short a schedule to change them on the way")
     change = others(first.config, first.live)
-    orders = iter([Order.GO, Order.GO, Change(change), *[Order.GO] * 99])
+    orders = iter([Order.GO, Order.GO, OptionChange(change), *[Order.GO] * 99])
     train(first, samples(name), control=lambda: next(orders), checkpoint=tmp_path / "c.safetensors", keep=tmp_path)
     begun = make(name, seed=99, **change)
     train(begun, samples(name), begin=tmp_path / "step-000003.safetensors")
@@ -258,7 +258,7 @@ def test_exactly_k_classes_when_asked(name, k):
     result = Segmenter(name, n_classes=k, options=quick(name)).fit(picture, **told).predict(picture)
     assert len(result.table) == k
     assert result.probabilities.shape[0] == k
-    if not find_method(name).needs_hints:  # six steps do not teach a supervised method five classes
+    if not find_method(name).needs_annotations:  # six steps do not teach a supervised method five classes
         assert set(np.unique(result.labels)) == set(range(1, k + 1))
 
 

@@ -81,12 +81,12 @@ def test_nan_where_invalid_changes_nothing():
 
 def test_scribble_counts_hinted_pixels_only():
     response, valid = case()
-    hints = torch.full(valid.shape, -1)
-    hints[0, 1, 2], hints[1, 3, 3] = 4, 0
-    marked = hints >= 0
+    annotations = torch.full(valid.shape, -1)
+    annotations[0, 1, 2], annotations[1, 3, 3] = 4, 0
+    marked = annotations >= 0
     rows = response.detach().numpy().transpose(0, 2, 3, 1)
-    value, gradient = loops.similarity(rows, hints.numpy(), marked.numpy())
-    loss = scribble(response, hints)
+    value, gradient = loops.similarity(rows, annotations.numpy(), marked.numpy())
+    loss = scribble(response, annotations)
     loss.backward()
     assert loss.item() == pytest.approx(value, abs=1e-12)
     np.testing.assert_allclose(response.grad.numpy().transpose(0, 2, 3, 1), dense(gradient, rows.shape), atol=1e-12)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from selfseg import measure
 from selfseg.core.errors import UsageError
-from selfseg.measure.overlap import connected_components
+from selfseg.measure.overlap import connected_parts
 
 
 def iou(a, b):
@@ -130,8 +130,8 @@ def components_by_flood(labels):
 @pytest.mark.parametrize("shape", [(8, 9), (4, 5, 4)])
 def test_components_equal_a_flood_fill(shape):
     labels = draw_labels(3, 3, shape) - 1
-    assert measure.rand_index(connected_components(labels), components_by_flood(labels)) == 1.0
-    assert len(np.unique(connected_components(labels))) == components_by_flood(labels).max()
+    assert measure.rand_index(connected_parts(labels), components_by_flood(labels)) == 1.0
+    assert len(np.unique(connected_parts(labels))) == components_by_flood(labels).max()
 
 
 def kim_by_loop(labels, truths):

@@ -84,7 +84,7 @@ def test_the_disc_is_learned_and_symmetries_do_not_hurt(name):
     unseen = sample(9)
     for symmetries in (False, True):
         method.config = method.config.changed(symmetries=symmetries)
-        found, truth = predict(method, unseen.array).argmax(0) == 1, unseen.hints == 1
+        found, truth = predict(method, unseen.array).argmax(0) == 1, unseen.annotations == 1
         assert (found & truth).sum() / (found | truth).sum() > 0.7
 
 
@@ -151,7 +151,7 @@ def test_the_weights_that_did_best_on_the_held_out_images_are_kept():
 def test_nothing_is_learned_from_held_out_images():
     """Their labels change what is kept, but no step: with one look, at the end, the weights are the same."""
     samples, right = [sample(1)], sample(3)
-    wrong = Sample(right.array, None, 1 - right.hints)
+    wrong = Sample(right.array, None, 1 - right.annotations)
     ends = []
     for held in (right, wrong):
         method = made(iterations=8)
@@ -187,14 +187,14 @@ def test_every_term_can_be_switched_on_and_off():
 
 
 def test_pixels_without_a_label_teach_nothing():
-    """Another image value there, and other hints on pixels that are not valid, leave every gradient of the head as it was."""
+    """Another image value there, and other annotations on pixels that are not valid, leave every gradient of the head as it was."""
     base = sample()
-    hints = np.where(np.arange(52) < 26, base.hints, -1)
+    annotations = np.where(np.arange(52) < 26, base.annotations, -1)
     valid = np.ones((40, 52), bool)
     valid[:, 20:] = False
-    other = np.where(valid, hints, 1 - base.hints)
+    other = np.where(valid, annotations, 1 - base.annotations)
     gradients = []
-    for labels in (np.where(valid, hints, -1), other):
+    for labels in (np.where(valid, annotations, -1), other):
         method = made(elastic=0, rotation=0, mirror=False, patch=None)
         torch.manual_seed(3)
         ((_, terms),) = method.steps(Stream([Sample(base.array, valid, labels)], 1, 0).batch(0))
@@ -207,15 +207,15 @@ def test_rare_classes_weigh_more_where_balanced():
     batch = Stream([sample()], 1, 0).batch(0)
     plain, balanced = made()._views(batch), made(class_balance=1.0)._views(batch)
     assert plain.weights.unique().tolist() == [1.0]
-    share = float((batch.hints == 1).float().mean())
-    rare, common = (float(balanced.weights[balanced.hints == c].mean()) for c in (1, 0))
+    share = float((batch.annotations == 1).float().mean())
+    rare, common = (float(balanced.weights[balanced.annotations == c].mean()) for c in (1, 0))
     assert rare == pytest.approx(0.5 / share, rel=1e-4) and common == pytest.approx(0.5 / (1 - share), rel=1e-4)
 
 
 def test_the_gap_between_two_objects_weighs_more():
-    hints = np.zeros((40, 40), np.int64)
-    hints[10:30, 5:19], hints[10:30, 21:35] = 1, 1
-    batch = Stream([Sample(np.zeros((1, 40, 40), np.float32), None, hints)], 1, 0).batch(0)
+    annotations = np.zeros((40, 40), np.int64)
+    annotations[10:30, 5:19], annotations[10:30, 21:35] = 1, 1
+    batch = Stream([Sample(np.zeros((1, 40, 40), np.float32), None, annotations)], 1, 0).batch(0)
     method = made(border=10.0, elastic=0, rotation=0, mirror=False, patch=None)
     weights = method._views(batch).weights[0]
     assert float(weights[20, 19]) == pytest.approx(1 + 10 * math.exp(-9 / 50), rel=0.01)

@@ -11,7 +11,7 @@ from selfseg.core.errors import UsageError
 from selfseg.core.progress import Silent
 from selfseg.pipeline.distill import Lesson, _thresholds, ask, compare, distill
 from selfseg.pipeline.result import Result
-from selfseg.pipeline.supervision import Hints
+from selfseg.pipeline.supervision import Annotations
 from selfseg.read import find_inputs
 
 OPTIONS = {"width": 4, "depth": 1, "iterations": 25, "patch": None, "learning_rate": 0.01, "validation": 0.0}
@@ -68,8 +68,8 @@ def test_objects_are_scored_as_a_mask_under_one_matching(picture):
     labels = np.array([[1, 1, 2, 2], [1, 2, 2, 1]])
     (source,) = find_inputs(picture)
     result = Result(picture, labels, np.zeros((2, 2, 4), np.float32), None)
-    hints = Hints({source.name: [truth]}, (0, 1), (1, 2), ("background", "object"), objects=True)
-    found = compare([Lesson(source, labels, labels > 0, 0.5)], {source.name: result}, hints).truth
+    annotations = Annotations({source.name: [truth]}, (0, 1), (1, 2), ("background", "object"), objects=True)
+    found = compare([Lesson(source, labels, labels > 0, 0.5)], {source.name: result}, annotations).truth
     assert found["teacher"] == found["pupil"]
     assert found["pupil"]["dice"] == found["pupil"]["mean_dice"] == pytest.approx(6 / 7)
     assert found["pupil"]["hungarian_dice"] == pytest.approx((6 / 7 + 2 * 3 / (4 + 3)) / 2)

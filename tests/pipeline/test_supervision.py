@@ -41,17 +41,17 @@ def read(folders, labels="labels", meaning="sparse"):
 
 
 def test_labels_are_found_by_name_and_0_is_not_labelled(folders):
-    hints = read(folders)
-    assert set(hints.arrays) == {"a", "more/b"}
-    (found,) = hints.arrays["a"]
-    assert (hints.values, hints.ids, hints.names) == ((2, 5), (2, 5), ("class 2", "class 5"))
+    annotations = read(folders)
+    assert set(annotations.arrays) == {"a", "more/b"}
+    (found,) = annotations.arrays["a"]
+    assert (annotations.values, annotations.ids, annotations.names) == ((2, 5), (2, 5), ("class 2", "class 5"))
     assert found[0, 0] == -1 and found[0, 5] == 0 and found[0, 15] == 1
 
 
 def test_0_may_be_a_class(folders):
-    hints = read(folders, meaning="full")
-    assert (hints.values, hints.ids) == ((0, 2, 5), (1, 2, 3))
-    assert hints.names == ("label 0", "label 2", "label 5") and hints.arrays["a"][0][0, 0] == 0
+    annotations = read(folders, meaning="full")
+    assert (annotations.values, annotations.ids) == ((0, 2, 5), (1, 2, 3))
+    assert annotations.names == ("label 0", "label 2", "label 5") and annotations.arrays["a"][0][0, 0] == 0
 
 
 def test_objects_are_one_class_and_set_apart_after_the_image_was_shrunk(folders):
@@ -59,13 +59,13 @@ def test_objects_are_one_class_and_set_apart_after_the_image_was_shrunk(folders)
     objects[:, :12], objects[:, 12:] = 700, 40000
     for name in ("a", "more/b"):
         tifffile.imwrite(folders / "labels" / f"{name}.tif", objects)
-    hints = read(folders, meaning="objects")
+    annotations = read(folders, meaning="objects")
     preparation = Preparation.parse("size=12,range")
     prepared = preparation.apply(find_inputs(folders / "images")[0].read())
-    classes = hints.prepared("a", 0, preparation, prepared)
+    classes = annotations.prepared("a", 0, preparation, prepared)
     assert classes.shape == prepared.array.shape[1:] == (10, 12)
     assert classes.tolist() == [[1] * 5 + [0, 0] + [1] * 5] * 10
-    assert hints.prepared("c", 0, preparation, prepared) is None
+    assert annotations.prepared("c", 0, preparation, prepared) is None
 
 
 def test_the_table_keeps_the_ids_and_a_gap_stays_an_empty_class(folders):
@@ -97,8 +97,8 @@ def test_the_output_folder_of_another_model_serves_as_labels(folders):
     from selfseg.pipeline import predict
 
     predict(teacher, folders / "images", out)
-    hints = read(folders, "out")
-    assert hints.values == (1, 2) and set(hints.arrays) == {"a", "c", "more/b"}
+    annotations = read(folders, "out")
+    assert annotations.values == (1, 2) and set(annotations.arrays) == {"a", "c", "more/b"}
 
 
 def test_arrays_and_series(tmp_path):

@@ -253,8 +253,10 @@ def test_windows_with_scribbles_come_first_and_one_for_each_of_them(tmp_path):
         choice = WindowChoice.parse(f"{n}:40", seed=1)
         data = build_training_set(find_inputs(path), "range", wanted, None, listening, choice)
         assert len(data.samples) == n
-        assert len(set(np.concatenate([np.unique(sample.read().hints) for sample in data.samples])) - {-1}) >= values
+        assert (
+            len(set(np.concatenate([np.unique(sample.read().annotations) for sample in data.samples])) - {-1}) >= values
+        )
     assert sum("--windows 2" in said for said in listening.said) == 1  # one window has not all of them
     model = _model(seed=1).fit(path, scribbles=tmp_path / "marks.png", windows="4:40")
     assert model.facts_["windows"] == {"big": 4}
-    assert model.facts_["hints_sha256"] == data.digest_hints()
+    assert model.facts_["hints_sha256"] == data.digest_annotations()

@@ -9,8 +9,8 @@ from selfseg.regions.spectral import (
     half_window,
     intervening_contour,
     normalised_cuts,
+    sparse_window_affinity,
     spectral_gradient,
-    window_affinity,
 )
 
 
@@ -30,7 +30,7 @@ def test_the_matrix_ties_each_pixel_to_its_partner_and_nothing_beyond_the_border
                 if 0 <= y + dy < 4 and 0 <= x + dx < 5:
                     i, j = y * 5 + x, (y + dy) * 5 + x + dx
                     expected[i, j] = expected[j, i] = ties[o, y, x]
-    np.testing.assert_allclose(window_affinity(ties, offsets).toarray(), expected)
+    np.testing.assert_allclose(sparse_window_affinity(ties, offsets).toarray(), expected)
 
 
 def test_pixels_are_tied_by_the_strongest_boundary_between_them():

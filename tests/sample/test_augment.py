@@ -18,29 +18,31 @@ def ramp(shape):
 @pytest.mark.parametrize("shape", [(40, 50), (8, 40, 50)])
 def test_image_and_labels_go_through_the_same_coordinates(shape):
     """The image says where each pixel of the view came from; inside the image its label must be that of the place."""
-    image, hints = ramp(shape)
+    image, annotations = ramp(shape)
     side = (4, 16, 16)[-len(shape) :]
     augmentation = Augmentation(elastic=1.0, rotation=30.0, mirror=True)
-    views = random_views([(image, hints)], [hints.float()], side, 0, augmentation, seed=3)
+    views = random_views([(image, annotations)], [annotations.float()], side, 0, augmentation, seed=3)
     origin = views.images[0, 0]
     clear = (origin - shape[0] / 2 + 0.5).abs() > 1.0  # not at the border of the halves
-    assert views.hints.shape == (1, *side) and bool(clear.any())
-    assert torch.equal(views.hints[0][clear], (origin >= shape[0] / 2).long()[clear])
-    torch.testing.assert_close(views.weights[0][clear], views.hints[0][clear].float())
+    assert views.annotations.shape == (1, *side) and bool(clear.any())
+    assert torch.equal(views.annotations[0][clear], (origin >= shape[0] / 2).long()[clear])
+    torch.testing.assert_close(views.weights[0][clear], views.annotations[0][clear].float())
 
 
 def test_views_are_a_function_of_the_seed():
-    image, hints = ramp((30, 30))
-    one, same, other = (random_views([(image, hints)], None, (16, 16), 4, ALL, seed) for seed in (1, 1, 2))
-    assert torch.equal(one.images, same.images) and torch.equal(one.hints, same.hints) and one.weights is None
+    image, annotations = ramp((30, 30))
+    one, same, other = (random_views([(image, annotations)], None, (16, 16), 4, ALL, seed) for seed in (1, 1, 2))
+    assert (
+        torch.equal(one.images, same.images) and torch.equal(one.annotations, same.annotations) and one.weights is None
+    )
     assert not torch.equal(one.images, other.images)
 
 
 def test_the_margin_lies_around_the_labels():
-    image, hints = ramp((60, 60))
-    views = random_views([(image, hints)], None, (16, 16), 5, Augmentation(), seed=0)
+    image, annotations = ramp((60, 60))
+    views = random_views([(image, annotations)], None, (16, 16), 5, Augmentation(), seed=0)
     assert views.images.shape == (1, 2, 26, 26)
-    assert torch.equal(views.hints[0], (views.images[0, 0, 5:-5, 5:-5] >= 30).long())
+    assert torch.equal(views.annotations[0], (views.images[0, 0, 5:-5, 5:-5] >= 30).long())
 
 
 @pytest.mark.parametrize("focus", [(0, 0), (20, 49), (39, 25)])
@@ -85,19 +87,19 @@ def test_grey_values_change_linearly():
 
 
 def test_views_show_labelled_pixels_where_labels_are_rare():
-    hints = torch.full((200, 200), -1)
-    hints[150:153, 20:23] = 1
-    views = random_views([(torch.rand(1, 200, 200), hints)] * 10, None, (32, 32), 0, Augmentation(), seed=0)
-    assert bool((views.hints >= 0).flatten(1).any(1).all())
+    annotations = torch.full((200, 200), -1)
+    annotations[150:153, 20:23] = 1
+    views = random_views([(torch.rand(1, 200, 200), annotations)] * 10, None, (32, 32), 0, Augmentation(), seed=0)
+    assert bool((views.annotations >= 0).flatten(1).any(1).all())
 
 
 def test_parts_leave_the_padding_and_invalid_pixels_out():
     valid = torch.ones(2, 10, 12, dtype=torch.bool)
     valid[0, 7:], valid[1, 2, 3] = False, False
     batch = Batch(torch.rand(2, 1, 10, 12), valid, torch.zeros(2, 10, 12, dtype=torch.int64), (0, 1))
-    (small, small_hints), (whole, hints) = labelled_parts(batch)
+    (small, small_hints), (whole, annotations) = labelled_parts(batch)
     assert small.shape == (1, 7, 12) and small_hints.shape == (7, 12) and whole.shape == (1, 10, 12)
-    assert hints[2, 3] == -1 and int((hints < 0).sum()) == 1
+    assert annotations[2, 3] == -1 and int((annotations < 0).sum()) == 1
     with pytest.raises(UsageError, match="labels"):
         labelled_parts(Batch(torch.rand(1, 1, 4, 4)))
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from selfseg.sample.kept import Kept, image_key
+from selfseg.sample.lru_cache import LRUCache, image_key
 
 
 def test_keys_follow_content_shape_and_mask():
@@ -18,7 +18,7 @@ def test_keys_follow_content_shape_and_mask():
 
 
 def test_what_was_used_longest_ago_goes_first():
-    kept = Kept(most_pixels=10)
+    kept = LRUCache(most_pixels=10)
     kept.put("a", 1, 4)
     kept.put("b", 2, 4)
     assert kept.get("a") == 1
@@ -31,7 +31,7 @@ def test_what_was_used_longest_ago_goes_first():
 
 
 def test_values_are_made_once():
-    kept, made = Kept(10), []
+    kept, made = LRUCache(10), []
     for _ in range(3):
         assert kept.get_or_make("a", 1, lambda: made.append(1) or "value") == "value"
     assert made == [1]

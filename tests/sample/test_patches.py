@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from selfseg.core.errors import UsageError
-from selfseg.sample.patches import ChannelsFirst, PatchShape, Place, cut, drawn_once, equal_pixel_shapes, redrawn
+from selfseg.sample.patches import (
+    ChannelsFirst,
+    PatchPosition,
+    PatchShape,
+    cut,
+    drawn_once,
+    equal_pixel_shapes,
+    redrawn,
+)
 
 SHAPES = (PatchShape((4, 6), 5), PatchShape((6, 6), 3))
 
@@ -68,9 +76,9 @@ def test_cutting_mirrors_and_turns():
     plain, mirrored, turned = cut(
         image,
         [
-            Place((1, 2), (3, 3), (False, False)),
-            Place((1, 2), (3, 3), (True, False)),
-            Place((1, 2), (3, 3), (False, True), 1),
+            PatchPosition((1, 2), (3, 3), (False, False)),
+            PatchPosition((1, 2), (3, 3), (True, False)),
+            PatchPosition((1, 2), (3, 3), (False, True), 1),
         ],
     ).numpy()
     part = image[:, 1:4, 2:5]

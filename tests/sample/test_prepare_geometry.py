@@ -8,7 +8,7 @@ from PIL import Image as Picture
 
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
-from selfseg.sample.geometry import backward_labels, forward_hints, nearest, resample, resample_matrix
+from selfseg.sample.geometry import backward_labels, forward_annotations, nearest, resample, resample_matrix
 from selfseg.sample.prepare import Preparation
 
 RNG = np.random.default_rng(0)
@@ -164,52 +164,54 @@ def test_size_never_enlarges():
     assert prepared((1, 3000), "size=10").array.shape == (1, 1, 10)
 
 
-def hints_by_loops(hints, shape):
+def hints_by_loops(annotations, shape):
     result = np.full(shape, -1)
     votes = {}
-    for y, x in np.argwhere(hints >= 0):
-        cell = (int((y + 0.5) * shape[0] / hints.shape[0]), int((x + 0.5) * shape[1] / hints.shape[1]))
-        votes.setdefault(cell, []).append(int(hints[y, x]))
+    for y, x in np.argwhere(annotations >= 0):
+        cell = (int((y + 0.5) * shape[0] / annotations.shape[0]), int((x + 0.5) * shape[1] / annotations.shape[1]))
+        votes.setdefault(cell, []).append(int(annotations[y, x]))
     for cell, found in votes.items():
         result[cell] = min(set(found), key=lambda label: (-found.count(label), label))
     return result
 
 
 def test_a_thin_scribble_survives():
-    hints = np.full((60, 90), -1)
-    hints[17, 5:80] = 2
-    hints[10:50, 44] = 0
+    annotations = np.full((60, 90), -1)
+    annotations[17, 5:80] = 2
+    annotations[10:50, 44] = 0
     image = prepared((60, 90, 3), "rescale=0.33")
-    small = Preparation.parse("rescale=0.33").hints(hints, image)
-    np.testing.assert_array_equal(small, hints_by_loops(hints, image.array.shape[1:]))
+    small = Preparation.parse("rescale=0.33").annotations(annotations, image)
+    np.testing.assert_array_equal(small, hints_by_loops(annotations, image.array.shape[1:]))
     crossed = np.delete(small[:, 2:26], 44 // 3 - 2, axis=1)  # where the lines cross, the longer one wins
     assert small.dtype == np.int64 and (crossed == 2).any(axis=0).all() and (small == 0).any(axis=1)[4:16].all()
 
 
 def test_hints_against_loops_where_classes_meet():
-    hints = RNG.integers(-1, 4, (31, 47))
+    annotations = RNG.integers(-1, 4, (31, 47))
     image = prepared((31, 47, 3), "rescale=0.3")
-    small = Preparation.parse("rescale=0.3").hints(hints, image)
-    np.testing.assert_array_equal(small, hints_by_loops(hints, image.array.shape[1:]))
+    small = Preparation.parse("rescale=0.3").annotations(annotations, image)
+    np.testing.assert_array_equal(small, hints_by_loops(annotations, image.array.shape[1:]))
 
 
 def test_hints_grow_are_cut_and_leave_what_is_not_valid():
-    hints = np.arange(20 * 30).reshape(20, 30) % 5 - 1
+    annotations = np.arange(20 * 30).reshape(20, 30) % 5 - 1
     image = prepared((20, 30, 3), "rescale=2")
     np.testing.assert_array_equal(
-        Preparation.parse("rescale=2").hints(hints, image), np.kron(hints, np.ones((2, 2), int))
+        Preparation.parse("rescale=2").annotations(annotations, image), np.kron(annotations, np.ones((2, 2), int))
     )
     image = prepared((20, 30, 3), "border=3")
-    np.testing.assert_array_equal(Preparation.parse("border=3").hints(hints, image), hints[3:-3, 3:-3])
+    np.testing.assert_array_equal(
+        Preparation.parse("border=3").annotations(annotations, image), annotations[3:-3, 3:-3]
+    )
     data = np.ones((20, 30))
     data[4, 5] = np.nan
     image = Preparation.parse("").apply(Image(data, "YX"))
-    assert Preparation.parse("").hints(np.full((20, 30), 1), image)[4, 5] == -1
+    assert Preparation.parse("").annotations(np.full((20, 30), 1), image)[4, 5] == -1
     with pytest.raises(InputError, match="the size of the image, 20 x 30, got 2 x 3"):
-        Preparation.parse("").hints(hints[:2, :3], image)
+        Preparation.parse("").annotations(annotations[:2, :3], image)
 
 
 def test_no_hints_stay_no_hints():
     image = prepared((20, 30, 3), "rescale=0.5")
-    assert (forward_hints(np.full((20, 30), -1), image.changes[0]) == -1).all()
+    assert (forward_annotations(np.full((20, 30), -1), image.changes[0]) == -1).all()
     assert backward_labels(np.zeros((10, 15), int), image.changes[0]).shape == (20, 30)

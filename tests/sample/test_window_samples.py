@@ -11,7 +11,7 @@ from selfseg.core.image import Image
 from selfseg.read.lazy import open_lazy
 from selfseg.sample import cells, windowed
 from selfseg.sample.cells import bands, spread_windows
-from selfseg.sample.kept import Kept
+from selfseg.sample.lru_cache import LRUCache
 from selfseg.sample.prepare import Preparation
 from selfseg.sample.window_samples import window_pixels, window_samples
 
@@ -59,7 +59,7 @@ def test_a_window_is_that_of_the_prepared_whole(tmp_path, steps, monkeypatch):
     monkeypatch.setattr(windowed, "WINDOW", 1000)  # many bands
     preparation = Preparation.parse(steps).fit([Image(data, "YXC")])
     whole = preparation.apply(Image(data, "YXC")).array
-    samples = window_samples(_stored(tmp_path, data, "YXC"), preparation, 9, 20, 0, Kept(10**6))
+    samples = window_samples(_stored(tmp_path, data, "YXC"), preparation, 9, 20, 0, LRUCache(10**6))
     assert len(samples) == min(9, math.prod(n // 20 for n in whole.shape[1:]))
     for sample in samples:
         found = sample.read()
@@ -75,7 +75,7 @@ def test_windows_are_read_once_while_there_is_room(tmp_path, monkeypatch):
     monkeypatch.setattr(image.data, "read", lambda ranges: reads.append(ranges) or inner(ranges))
     for room, expected in ((10**6, 4), (0, 8)):
         reads.clear()
-        samples = window_samples(image, Preparation.parse("range"), 4, 20, 0, Kept(room))
+        samples = window_samples(image, Preparation.parse("range"), 4, 20, 0, LRUCache(room))
         for _ in range(2):
             arrays = [sample.read().array for sample in samples]
         assert len(reads) == expected
@@ -84,7 +84,7 @@ def test_windows_are_read_once_while_there_is_room(tmp_path, monkeypatch):
 
 def test_series_give_windows_of_several_time_points(tmp_path):
     data = np.stack([np.full((40, 40), 20 * (t + 1), np.uint8) for t in range(6)])
-    samples = window_samples(_stored(tmp_path, data, "TYX"), Preparation.parse("range"), 8, 20, 1, Kept(10**6))
+    samples = window_samples(_stored(tmp_path, data, "TYX"), Preparation.parse("range"), 8, 20, 1, LRUCache(10**6))
     times = [sample.windowed.at["T"] for sample in samples]
     assert len(set(times)) > 2
     for time, sample in zip(times, samples, strict=True):
@@ -95,12 +95,12 @@ def test_windows_without_a_valid_pixel_are_passed_over(tmp_path):
     data = np.full((100, 100), np.nan, np.float32)
     data[20:60, 20:60] = np.random.default_rng(0).random((40, 40), np.float32)
     image = _stored(tmp_path, data, "YX")
-    samples = window_samples(image, Preparation.parse("range"), 6, 10, 0, Kept(10**6))
+    samples = window_samples(image, Preparation.parse("range"), 6, 10, 0, LRUCache(10**6))
     assert len(samples) == 6
     assert all(sample.read().valid is None or sample.read().valid.any() for sample in samples)
     with pytest.raises(InputError, match="finite"):
         window_samples(
-            _stored(tmp_path, np.full((50, 50), np.nan), "YX"), Preparation.parse("range"), 2, 10, 0, Kept(9)
+            _stored(tmp_path, np.full((50, 50), np.nan), "YX"), Preparation.parse("range"), 2, 10, 0, LRUCache(9)
         )
 
 
@@ -127,5 +127,5 @@ def test_one_bright_pixel_anywhere_counts_for_extremes(tmp_path, steps, monkeypa
     data[150, 150] = 50
     image, preparation = _stored(tmp_path, data, "YX"), Preparation.parse(steps)
     whole = preparation.apply(Image(data, "YX")).array
-    for sample in window_samples(image, preparation, 4, 30, 0, Kept(10**6)):
+    for sample in window_samples(image, preparation, 4, 30, 0, LRUCache(10**6)):
         np.testing.assert_allclose(sample.read().array, whole[(slice(None), *sample.region)], atol=1e-6)

@@ -13,7 +13,7 @@ from selfseg.core.progress import Silent
 from selfseg.methods._base import build_config, find_method
 from selfseg.pipeline import Segmenter
 from selfseg.train.checkpoint import continue_optimizer, load_checkpoint, save_checkpoint
-from selfseg.train.control import Change, Order
+from selfseg.train.control import OptionChange, Order
 
 SMALL = {"n_features": 8, "n_classes": 8, "min_classes": 1, "iterations": 12, "prepare": "range"}
 
@@ -23,10 +23,10 @@ def fit(folder, options=None, **how):
     return model.fit(blobs(24, 30), out=folder, checkpoint_every=0, preview_every=1e9, **how)
 
 
-def after(n_steps: int, order: Order | Change):
+def after(n_steps: int, order: Order | OptionChange):
     asked = []
 
-    def control() -> Order | Change:
+    def control() -> Order | OptionChange:
         asked.append(1)
         return order if len(asked) == n_steps else Order.GO
 
@@ -59,14 +59,14 @@ def test_finish_ends_the_training_there_with_a_model(tmp_path):
 
 def test_options_changed_on_the_way_are_noted_and_a_resumed_run_goes_on_with_them(tmp_path):
     options, heard = {"continuity": 0.0, "iterations": 9}, []
-    whole = fit(tmp_path / "whole", control=after(5, Change(options)), changed=lambda *news: heard.append(news))
+    whole = fit(tmp_path / "whole", control=after(5, OptionChange(options)), changed=lambda *news: heard.append(news))
     assert heard == [(5, options)] and whole.facts_["changes"] == [{"step": 5, "options": options}]
     assert whole.options == {**SMALL, **options} and whole.facts_["config"]["continuity"] == 0.0
     rows = [json.loads(line) for line in (tmp_path / "whole" / "journal.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(1, 10))
     assert all(("continuity" in row) == (row["step"] <= 5) for row in rows)
 
-    orders = iter([Order.GO] * 4 + [Change(options), Order.GO, Order.PAUSE])
+    orders = iter([Order.GO] * 4 + [OptionChange(options), Order.GO, Order.PAUSE])
     with pytest.raises(Interrupted, match="after 7 of 9"):
         fit(tmp_path / "cut", control=lambda: next(orders))
     resumed = fit(tmp_path / "cut", options, resume=True)
@@ -82,7 +82,7 @@ def test_what_cannot_be_changed_on_the_way_is_said_and_the_run_goes_on(tmp_path)
             self.said.append(message)
 
     fit(tmp_path / "straight")
-    orders = iter([Change({"n_features": 16}), Change({"continuity": -1.0}), *[Order.GO] * 99])
+    orders = iter([OptionChange({"n_features": 16}), OptionChange({"continuity": -1.0}), *[Order.GO] * 99])
     model = fit(tmp_path / "run", control=lambda: next(orders), progress=Ear())
     assert weights(tmp_path / "run") == weights(tmp_path / "straight") and model.facts_["changes"] == []
     assert [words in text for words, text in zip(("n_features", "continuity"), Ear.said[-2:], strict=True)] == [

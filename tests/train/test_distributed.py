@@ -42,7 +42,11 @@ UNET = {
 SP = {"width": 4, "depth": 1, "n_features": 4, "iterations": STEPS, "min_epochs": 1, "patch_sides": [8, 16]}
 CASES = {
     "feature_clustering": ("feature_clustering", FC, {}),
-    "feature_clustering, sizes, scribbles, areas": ("feature_clustering", FC | AREAS, {"ragged": True, "hints": 0.1}),
+    "feature_clustering, sizes, scribbles, areas": (
+        "feature_clustering",
+        FC | AREAS,
+        {"ragged": True, "annotations": 0.1},
+    ),
     "feature_clustering, volumes": ("feature_clustering", FC, {"dims": 3}),
     "wnet": ("wnet", WNET, {}),
     "wnet, sizes, batch norm, one step, accumulated": (
@@ -51,15 +55,19 @@ CASES = {
         {"ragged": True},
     ),
     "wnet, windows of what counts": ("wnet", WNET | {"norm": "batch"}, {"valid": True}),
-    "unet": ("unet", UNET, {"hints": 0.9}),
-    "unet, sizes, balance": ("unet", UNET | {"class_balance": 0.5, "binary": 1.0}, {"ragged": True, "hints": 0.5}),
+    "unet": ("unet", UNET, {"annotations": 0.9}),
+    "unet, sizes, balance": (
+        "unet",
+        UNET | {"class_balance": 0.5, "binary": 1.0},
+        {"ragged": True, "annotations": 0.5},
+    ),
     "sp_wnet": ("sp_wnet", SP | {"batch_size": 2}, {}),
 }
 SHARED_BATCH = 2
 """Images of a process in a step."""
 
 
-def samples(ragged=False, hints=0.0, dims=2, valid=False, n=5):
+def samples(ragged=False, annotations=0.0, dims=2, valid=False, n=5):
     """Five images: the last batch of an epoch has one, so that a process has none."""
     found, rng = [], np.random.default_rng(3)
     for seed in range(n):
@@ -72,8 +80,8 @@ def samples(ragged=False, hints=0.0, dims=2, valid=False, n=5):
             counted = np.ones(array.shape[1:], bool)
             counted[: 5 + seed] = False
         known = None
-        if hints:
-            known = np.where(rng.random(array.shape[1:]) < hints, (array[0] > 0.5).astype(np.int64), -1)
+        if annotations:
+            known = np.where(rng.random(array.shape[1:]) < annotations, (array[0] > 0.5).astype(np.int64), -1)
         found.append(Sample(np.ascontiguousarray(array), counted, known))
     return found
 
@@ -276,7 +284,7 @@ def test_a_process_alone_has_no_others():
 
 
 def test_parts_of_a_batch_are_all_of_it_in_order():
-    batch = Stream(samples(hints=0.5), 5, seed=1).batch(0)
+    batch = Stream(samples(annotations=0.5), 5, seed=1).batch(0)
     parts = [batch.share(rank, 3) for rank in range(3)]
     assert [(part.first, len(part.images), part.ends_epoch) for part in parts] == [
         (0, 2, True),
@@ -284,6 +292,6 @@ def test_parts_of_a_batch_are_all_of_it_in_order():
         (4, 1, True),
     ]
     torch.testing.assert_close(torch.cat([part.images for part in parts]), batch.images)
-    torch.testing.assert_close(torch.cat([part.hints for part in parts]), batch.hints)
+    torch.testing.assert_close(torch.cat([part.annotations for part in parts]), batch.annotations)
     assert sum((part.indices for part in parts), ()) == batch.indices
     assert [batch.first_image().share(rank, 2) is None for rank in range(2)] == [False, True]

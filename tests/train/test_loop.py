@@ -179,6 +179,8 @@ def test_volumes_are_learned_in_float32_on_a_cpu(monkeypatch):
 def test_a_method_with_kernels_of_its_own_stays_in_float32_on_a_cpu(monkeypatch):
     monkeypatch.setattr("selfseg.train.precision.has_fast_bf16", lambda device: True)
     monkeypatch.delenv("SELFSEG_BF16", raising=False)
-    assert not choose_precision(torch.device("cpu"), 10, bf16_on_cpu=find_method("feature_clustering").bf16_on_cpu).bf16
-    assert choose_precision(torch.device("cpu"), 10, bf16_on_cpu=find_method("wnet").bf16_on_cpu).bf16
-    assert choose_precision(torch.device("cuda"), 10, compiled=False, bf16_on_cpu=False).bf16
+    assert not choose_precision(
+        torch.device("cpu"), 10, prefers_bf16_on_cpu=find_method("feature_clustering").prefers_bf16_on_cpu
+    ).bf16
+    assert choose_precision(torch.device("cpu"), 10, prefers_bf16_on_cpu=find_method("wnet").prefers_bf16_on_cpu).bf16
+    assert choose_precision(torch.device("cuda"), 10, compiled=False, prefers_bf16_on_cpu=False).bf16

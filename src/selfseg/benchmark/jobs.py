@@ -20,7 +20,7 @@ from selfseg.read.datasets._base import Item
 
 
 @dataclass(frozen=True)
-class Place:
+class JobContext:
     """Where the images come from and where the rows go.
 
     Attributes
@@ -40,7 +40,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Job:
+class BenchmarkJob:
     """One row that is to be made.
 
     Attributes
@@ -61,7 +61,7 @@ class Job:
         Score boundaries at every scale.
     """
 
-    place: Place
+    place: JobContext
     contender: Contender
     item: str
     seed: int
@@ -108,7 +108,7 @@ class Job:
         return row if same and self.label_file.is_file() else None
 
 
-def find_item(place: Place, name: str) -> Item:
+def find_item(place: JobContext, name: str) -> Item:
     """Return one image of a split.
 
     Raises
@@ -124,12 +124,12 @@ def find_item(place: Place, name: str) -> Item:
 
 
 @lru_cache(maxsize=4)
-def list_items(place: Place) -> tuple[Item, ...]:
+def list_items(place: JobContext) -> tuple[Item, ...]:
     """Return the images of a split, in the dataset's order."""
     return tuple(find_dataset(place.dataset).items(place.split, place.data))
 
 
-def run_job(job: Job) -> dict[str, Any]:
+def run_job(job: BenchmarkJob) -> dict[str, Any]:
     """Segment, score, and write labels and row; return the row.
 
     Raises
@@ -155,7 +155,7 @@ def run_job(job: Job) -> dict[str, Any]:
     return row
 
 
-def _row(job: Job, item: Item, found: ImageScores, seconds: float, peak: int) -> dict[str, Any]:
+def _row(job: BenchmarkJob, item: Item, found: ImageScores, seconds: float, peak: int) -> dict[str, Any]:
     return {
         "key": job.key(),
         "kind": item.kind,

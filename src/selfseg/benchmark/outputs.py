@@ -6,19 +6,19 @@ from typing import Any
 
 from selfseg.benchmark.columns import Column, columns_of
 from selfseg.benchmark.facts import run_facts
-from selfseg.benchmark.jobs import Job
+from selfseg.benchmark.jobs import BenchmarkJob
 from selfseg.benchmark.report import BenchmarkReport, benchmark_html
-from selfseg.benchmark.runner import Plan, Rows
+from selfseg.benchmark.runner import BenchmarkPlan, Rows
 from selfseg.benchmark.sheets import Sheet, make_sheet
 from selfseg.benchmark.standings import Standing, standings
-from selfseg.benchmark.tables import as_csv, as_json, as_markdown, images_csv
+from selfseg.benchmark.tables import as_csv, as_markdown, images_csv, table_json
 from selfseg.core.errors import InputError
 from selfseg.core.files import write_json, write_text
 from selfseg.export.overlay import write_picture
 from selfseg.read.datasets import find_dataset
 
 
-def write_outputs(plan: Plan, result: Rows, command: str) -> tuple[list[Standing], tuple[Column, ...]]:
+def write_outputs(plan: BenchmarkPlan, result: Rows, command: str) -> tuple[list[Standing], tuple[Column, ...]]:
     """Write ``table.md``, ``table.csv``, ``images.csv``, ``results.json``, ``sheets/`` and ``report.html``.
 
     Parameters
@@ -68,7 +68,7 @@ def write_outputs(plan: Plan, result: Rows, command: str) -> tuple[list[Standing
     return found, columns
 
 
-def _headline(plan: Plan, wanted: int, facts: dict[str, str]) -> dict[str, str]:
+def _headline(plan: BenchmarkPlan, wanted: int, facts: dict[str, str]) -> dict[str, str]:
     learned = f"on {plan.train}" if plan.train else "on each image alone"
     return {
         "images": str(wanted),
@@ -79,8 +79,8 @@ def _headline(plan: Plan, wanted: int, facts: dict[str, str]) -> dict[str, str]:
     }
 
 
-def _sheets(plan: Plan, found: Sequence[Standing], sign: int) -> dict[str, Sheet]:
-    jobs: dict[Any, list[Job]] = {}
+def _sheets(plan: BenchmarkPlan, found: Sequence[Standing], sign: int) -> dict[str, Sheet]:
+    jobs: dict[Any, list[BenchmarkJob]] = {}
     for job in plan.jobs():
         if job.seed == plan.seeds[0]:
             jobs.setdefault(job.contender, []).append(job)
@@ -89,7 +89,7 @@ def _sheets(plan: Plan, found: Sequence[Standing], sign: int) -> dict[str, Sheet
 
 
 def _results(
-    plan: Plan, result: Rows, found: Sequence[Standing], facts: dict[str, str], command: str
+    plan: BenchmarkPlan, result: Rows, found: Sequence[Standing], facts: dict[str, str], command: str
 ) -> dict[str, Any]:
     return {
         "dataset": plan.place.dataset,
@@ -99,6 +99,6 @@ def _results(
         "train": plan.train,
         "command": command,
         "facts": facts,
-        "standings": as_json(found),
+        "standings": table_json(found),
         "failures": [{"what": what, "error": message} for what, message in result.failures],
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from selfseg.benchmark.contenders import Contender
-from selfseg.benchmark.jobs import Job, Place, list_items, run_job
+from selfseg.benchmark.jobs import BenchmarkJob, JobContext, list_items, run_job
 from selfseg.benchmark.workers import in_processes, reason
 from selfseg.core.errors import Interrupted, UsageError
 from selfseg.core.files import clear_unfinished, write_json
@@ -21,7 +21,7 @@ from selfseg.read.datasets._base import Item
 
 
 @dataclass(frozen=True)
-class Plan:
+class BenchmarkPlan:
     """What a benchmark compares, on what.
 
     Attributes
@@ -44,7 +44,7 @@ class Plan:
         Processes; None = one a core, with one thread each; 1 = this process, with all threads.
     """
 
-    place: Place
+    place: JobContext
     contenders: tuple[Contender, ...]
     seeds: tuple[int, ...] = (0,)
     limit: int | None = None
@@ -57,7 +57,7 @@ class Plan:
         """Return the names of the images that are used."""
         return evenly([item.name for item in list_items(self.place)], self.limit)
 
-    def jobs(self) -> list[Job]:
+    def jobs(self) -> list[BenchmarkJob]:
         """Return all jobs: baselines and quick methods first, so that the table fills early."""
         classes = self.n_classes if self.n_classes is not None else find_dataset(self.place.dataset).n_classes
         jobs = []
@@ -65,7 +65,7 @@ class Plan:
             for seed in self.seeds:
                 model = model_folder(self, contender, seed) if self.train and contender.is_method else None
                 for item in self.items():
-                    jobs.append(Job(self.place, contender, item, seed, classes, model, self.curve))
+                    jobs.append(BenchmarkJob(self.place, contender, item, seed, classes, model, self.curve))
         return jobs
 
 
@@ -77,7 +77,7 @@ class Rows:
     failures: list[tuple[str, str]] = field(default_factory=list)
 
 
-def run(plan: Plan, progress: Progress | None = None) -> Rows:
+def run(plan: BenchmarkPlan, progress: Progress | None = None) -> Rows:
     """Run every job that has no row yet.
 
     Raises
@@ -123,7 +123,7 @@ def run(plan: Plan, progress: Progress | None = None) -> Rows:
     return result
 
 
-def fit_models(plan: Plan, todo: list[Job], progress: Progress) -> None:
+def fit_models(plan: BenchmarkPlan, todo: list[BenchmarkJob], progress: Progress) -> None:
     """Fit the models that jobs want and that are not there, each on the training split; go on with one that was interrupted."""
     wanted = dict.fromkeys(
         (job.contender.unrefined, job.seed, job.n_classes, job.model) for job in todo if job.model is not None
@@ -134,7 +134,7 @@ def fit_models(plan: Plan, todo: list[Job], progress: Progress) -> None:
         if file.is_file() and json.loads(file.read_text(encoding="utf-8")) == json.loads(json.dumps(stamp)):
             continue
         split, _, count = (plan.train or "").partition(":")
-        items = list_items(Place(plan.place.dataset, split, plan.place.data, plan.place.out))
+        items = list_items(JobContext(plan.place.dataset, split, plan.place.data, plan.place.out))
         names = set(evenly([item.name for item in items], int(count) if count else None))
         chosen = [item for item in items if item.name in names]
         progress.say(f"{contender.title}: learning from {len(chosen)} images of {split}")
@@ -149,15 +149,15 @@ def fit_models(plan: Plan, todo: list[Job], progress: Progress) -> None:
 
 def _labels(contender: Contender, dataset: str, items: list[Item]) -> dict[str, Any]:
     """Return the truth of training images for a method that cannot learn without, and nothing for any other."""
-    if not find_method(contender.name).needs_hints:
+    if not find_method(contender.name).needs_annotations:
         return {}
     meaning = "objects" if find_dataset(dataset).task == "instances" else "full"
     return {"labels": [item.load_truths()[0] for item in items], "labels_as": meaning}
 
 
-def _check_supervised(plan: Plan) -> None:
+def _check_supervised(plan: BenchmarkPlan) -> None:
     """Refuse methods that need labels where they could only learn from what they are scored on, or from many opinions."""
-    supervised = [one.name for one in plan.contenders if one.is_method and find_method(one.name).needs_hints]
+    supervised = [one.name for one in plan.contenders if one.is_method and find_method(one.name).needs_annotations]
     if not supervised:
         return
     if plan.train is None:
@@ -169,7 +169,7 @@ def _check_supervised(plan: Plan) -> None:
         raise UsageError(supervised[0], expected=expected, got=f"{plan.place.dataset} ({task})", fix=fix)
 
 
-def model_folder(plan: Plan, contender: Contender, seed: int) -> Path:
+def model_folder(plan: BenchmarkPlan, contender: Contender, seed: int) -> Path:
     """Return the folder of the model that a contender learns from the training split, whatever its refinement."""
     trained = (plan.train or "").replace(":", "-")
     return plan.place.out / "models" / contender.unrefined.title / f"{trained}-seed-{seed}"
@@ -190,7 +190,7 @@ def evenly(names: list[str], limit: int | None) -> list[str]:
     return names[:: max(1, len(names) // limit)][:limit]
 
 
-def _one_by_one(jobs: list[Job]) -> Generator[tuple[Job, dict[str, Any] | str], None, None]:
+def _one_by_one(jobs: list[BenchmarkJob]) -> Generator[tuple[BenchmarkJob, dict[str, Any] | str], None, None]:
     """Yield each job with its row, or with the line that says why there is none; here, with all threads."""
     for job in jobs:
         try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.benchmark.jobs import Job, find_item
+from selfseg.benchmark.jobs import BenchmarkJob, find_item
 from selfseg.benchmark.standings import Standing
 from selfseg.export.display import displayed, middle_planes, plane_shape
 from selfseg.export.overlay import overlay
@@ -47,7 +47,7 @@ def ranked(standing: Standing, sign: int) -> list[str]:
     return list(dict.fromkeys(chosen))
 
 
-def make_sheet(standing: Standing, jobs: Sequence[Job], sign: int) -> Sheet | None:
+def make_sheet(standing: Standing, jobs: Sequence[BenchmarkJob], sign: int) -> Sheet | None:
     """Return the sheet of one contender, of its first seed; None if it has no ranked image.
 
     Parameters
@@ -67,7 +67,7 @@ def make_sheet(standing: Standing, jobs: Sequence[Job], sign: int) -> Sheet | No
     return Sheet(tuple(names), tuple(standing.by_image[name] for name in names), _stacked(rows))
 
 
-def _row(job: Job) -> list[NDArray[np.uint8]]:
+def _row(job: BenchmarkJob) -> list[NDArray[np.uint8]]:
     item = find_item(job.place, job.item)
     image = item.load_image()
     truths = item.load_truths()

@@ -121,7 +121,7 @@ def images_csv(rows: Sequence[Row], columns: Sequence[Column]) -> str:
     return out.getvalue()
 
 
-def as_json(found: Sequence[Standing]) -> list[dict[str, Any]]:
+def table_json(found: Sequence[Standing]) -> list[dict[str, Any]]:
     """Return the standings as plain values; null where there is none."""
     return [
         {

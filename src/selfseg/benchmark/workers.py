@@ -9,7 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from typing import Any
 
-from selfseg.benchmark.jobs import Job, run_job
+from selfseg.benchmark.jobs import BenchmarkJob, run_job
 from selfseg.core.errors import SelfsegError
 from selfseg.core.threads import n_threads
 
@@ -30,8 +30,8 @@ DIED = (
 
 
 def in_processes(
-    jobs: list[Job], workers: int, do: Callable[[Job], Row] = run_job
-) -> Generator[tuple[Job, Row | str], None, None]:
+    jobs: list[BenchmarkJob], workers: int, do: Callable[[BenchmarkJob], Row] = run_job
+) -> Generator[tuple[BenchmarkJob, Row | str], None, None]:
     """Yield each job with its row, or with the line that says why there is none.
 
     When a worker dies, which of the jobs under way killed it is not known, nor whether it was the memory that they took
@@ -65,8 +65,8 @@ def in_processes(
 
 
 def _one_pool(
-    jobs: list[Job], workers: int, do: Callable[[Job], Row]
-) -> Generator[tuple[Job, Row | str | None], None, None]:
+    jobs: list[BenchmarkJob], workers: int, do: Callable[[BenchmarkJob], Row]
+) -> Generator[tuple[BenchmarkJob, Row | str | None], None, None]:
     """Yield each job with its row, with why there is none, or with None where a worker died before it was done."""
     context = multiprocessing.get_context("spawn")  # torch and its threads do not survive a fork
     threads = max(1, n_threads() // workers)
@@ -74,7 +74,7 @@ def _one_pool(
     with _threads_of_workers(threads):
         pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(threads,))
         try:
-            futures: dict[Future[Row], Job] = {pool.submit(do, job): job for job in jobs}
+            futures: dict[Future[Row], BenchmarkJob] = {pool.submit(do, job): job for job in jobs}
             for future in as_completed(futures):
                 yield futures[future], _outcome(future)
         except BaseException:

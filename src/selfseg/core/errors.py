@@ -22,7 +22,7 @@ class SelfsegError(Exception):
 
 
 class InputError(SelfsegError):
-    """An input (image, hint, mask) cannot be read or used. The other inputs are still processed."""
+    """An input (image, annotation, mask) cannot be read or used. The other inputs are still processed."""
 
 
 class OutputError(SelfsegError):

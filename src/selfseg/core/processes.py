@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Place:
+class Rank:
     """The place of a process among those that torchrun started.
 
     Attributes
@@ -32,11 +32,11 @@ class Place:
         return f"process {self.rank} of {self.world}"
 
 
-def own_place() -> Place:
+def own_rank() -> Rank:
     """Return the place that torchrun's environment says; that of a process alone where torchrun did not start it."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return Place()
+        return Rank()
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-    return Place(
+    return Rank(
         *(int(os.environ.get(name, default)) for name, default in zip(names, ("0", "1", "0", "1"), strict=True))
     )

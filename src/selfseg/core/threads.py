@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
 
-from selfseg.core.processes import own_place
+from selfseg.core.processes import own_rank
 
 
 def n_threads() -> int:
@@ -17,7 +17,7 @@ def n_threads() -> int:
     if asked.isdigit() and int(asked) > 0:
         return int(asked)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // own_place().local_world)
+    return max(1, cores // own_rank().local_world)
 
 
 @lru_cache(maxsize=4)

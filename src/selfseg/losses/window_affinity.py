@@ -17,7 +17,7 @@ from selfseg.losses.affinity import Affinity, Forms
 
 Offsets = list[tuple[tuple[int, ...], float]]
 
-ALONE = 1_000_000  # pairs of pixels times classes below which one thread is done before two have met
+MIN_PARALLEL_SIZE = 1_000_000  # pairs of pixels times classes below which one thread is done before two have met
 AUTO_FACTOR = 3.0  # times the median step: 10 on photographs in 0..255 (BSDS500: 3.3), the constant of the paper
 
 
@@ -195,7 +195,12 @@ class WindowAffinity(Affinity):
         n = len(probabilities) * source.per_image
         work = probabilities.numel() * len(self._offsets)
         parts = run_shared(
-            kernels.window_products, n, self._window, *arguments, known is not None, parts=1 if work < ALONE else None
+            kernels.window_products,
+            n,
+            self._window,
+            *arguments,
+            known is not None,
+            parts=1 if work < MIN_PARALLEL_SIZE else None,
         )
         self._degrees[torch.float32] = degrees
         association, volume = torch.from_numpy(np.sum(parts, axis=0))

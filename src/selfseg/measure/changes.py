@@ -17,7 +17,7 @@ NOISE, TONE, SHRINK = 0.02, 0.05, 0.9
 
 
 @dataclass(frozen=True)
-class Change:
+class LabelChange:
     """A changed image and the way back.
 
     Attributes
@@ -37,7 +37,7 @@ class Change:
 
 def small_changes(
     image: ArrayLike, seed: int = 0, noise: float = NOISE, tone: float = TONE, shrink: float = SHRINK
-) -> list[Change]:
+) -> list[LabelChange]:
     """Return an image with noise, in other tones, and smaller: what a good segmentation should not mind.
 
     Segment each, and compare: ``stability([segment(image)] + [c.undo(segment(c.image)) for c in changes])``.
@@ -57,7 +57,7 @@ def small_changes(
 
     Returns
     -------
-    list of Change
+    list of LabelChange
         "noise", "tone" and "shrink". Values stay within the range of the image.
 
     Raises
@@ -77,8 +77,8 @@ def small_changes(
     grain = generator(seed, "noise").normal(0.0, noise * (high - low), picture.shape)
     gain = 1.0 + generator(seed, "tone").uniform(-tone, tone, picture.shape[-1])
     return [
-        Change("noise", np.clip(picture + grain, low, high), _same),
-        Change("tone", np.clip(low + (picture - low) * gain, low, high), _same),
+        LabelChange("noise", np.clip(picture + grain, low, high), _same),
+        LabelChange("tone", np.clip(low + (picture - low) * gain, low, high), _same),
         _shrunk(picture, shrink),
     ]
 
@@ -87,7 +87,7 @@ def _same(labels: ArrayLike) -> Labels:
     return check_labels(labels, "labels")
 
 
-def _shrunk(picture: Floats, factor: float) -> Change:
+def _shrunk(picture: Floats, factor: float) -> LabelChange:
     from scipy.ndimage import map_coordinates
 
     full = picture.shape[:-1]
@@ -97,7 +97,9 @@ def _shrunk(picture: Floats, factor: float) -> Change:
     grid = np.meshgrid(*there, indexing="ij")
     channels = [map_coordinates(picture[..., c], grid, order=1, mode="nearest") for c in range(picture.shape[-1])]
     back = [((np.arange(n) + 0.5) * m / n).astype(np.intp) for n, m in zip(full, small, strict=True)]
-    return Change("shrink", np.stack(channels, axis=-1), lambda labels: check_labels(labels, "labels")[np.ix_(*back)])
+    return LabelChange(
+        "shrink", np.stack(channels, axis=-1), lambda labels: check_labels(labels, "labels")[np.ix_(*back)]
+    )
 
 
 def stability(runs: Sequence[ArrayLike], ignore: int | None = None) -> float:

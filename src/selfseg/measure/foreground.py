@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from selfseg.core.errors import InputError
 from selfseg.measure._table import Labels, as_truths, check_labels, contingency
-from selfseg.measure.overlap import connected_components
+from selfseg.measure.overlap import connected_parts
 from selfseg.measure.partition import adapted_rand, information_scores
 
 
@@ -96,9 +96,7 @@ def thin_borders(labels: ArrayLike, background: int = 0) -> NDArray[np.int64]:
 def _objects(labels: Labels, background: int, components: bool) -> NDArray[np.int64]:
     """Name the objects 1, 2, ... and the background 0."""
     outside = labels == background
-    names = (
-        connected_components(labels) if components else np.unique(labels, return_inverse=True)[1].astype(np.int64) + 1
-    )
+    names = connected_parts(labels) if components else np.unique(labels, return_inverse=True)[1].astype(np.int64) + 1
     named = names.reshape(labels.shape).copy()
     named[outside] = 0
     return named

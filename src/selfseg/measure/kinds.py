@@ -13,7 +13,7 @@ from selfseg.measure.instances import instance_scores, lesion_counts
 from selfseg.measure.overlap import (
     AreaSum,
     best_overlap_sums,
-    connected_components,
+    connected_parts,
     hungarian_class_scores,
     majority_class_scores,
 )
@@ -35,7 +35,7 @@ def partition_kind(labels: ArrayLike, truths: Truths, ignore: int | None = None)
     """Score a partition against one or several annotators: region measures, boundary F, Kim's best-overlap mIoU."""
     regions = region_kind(labels, truths, ignore)
     edges = boundary_counts(labels, truths, ignore=ignore)
-    parts = connected_components(np.asarray(labels).astype(np.int64))
+    parts = connected_parts(np.asarray(labels).astype(np.int64))
     pooled = {
         **regions.pooled,
         "boundary_precision": AreaSum(edges.matched_labels, edges.of_labels),

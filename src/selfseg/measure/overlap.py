@@ -185,7 +185,7 @@ def best_overlap_sums(
     """
     segmentation = check_labels(labels, "labels")
     chosen = _choose(as_truths(truths, segmentation.shape), annotators)
-    split = connected_components(segmentation) if components else segmentation
+    split = connected_parts(segmentation) if components else segmentation
     ious = [best_ious(table) for table in contingencies(split, chosen, ignore)]
     return AreaSum(float(sum(part.sum() for part in ious)), float(sum(len(part) for part in ious)))
 
@@ -201,7 +201,7 @@ def best_overlap_miou(
     return pooled.sum / pooled.weight
 
 
-def connected_components(labels: Labels) -> NDArray[np.int64]:
+def connected_parts(labels: Labels) -> NDArray[np.int64]:
     """Return the face-connected components of equal label, of any dimension, numbered from 1."""
     # Imported here: scikit-image is slow to import and most measures do without.
     from skimage.measure import label

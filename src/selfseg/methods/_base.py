@@ -57,7 +57,7 @@ class MethodConfig(Config):
 
 
 class Method(nn.Module, ABC):
-    """A segmentation method, that learns from unlabelled images unless `needs_hints`. One file, one subclass.
+    """A segmentation method, that learns from unlabelled images unless `needs_annotations`. One file, one subclass.
 
     The loop owns iteration, precision, device, checkpoints, previews and progress. A method owns its networks, its losses
     and its schedule. Its whole state is tensors: what `state` returns is what is saved.
@@ -84,18 +84,18 @@ class Method(nn.Module, ABC):
     live: ClassVar[tuple[str, ...]] = ()
     """Options that may change between two steps (`change`): weights, step sizes, and whatever is read anew at each step."""
 
-    uses_hints: ClassVar[bool] = False
-    """Whether `Batch.hints` changes what is learned; scribbles and labels are refused where it does not."""
+    uses_annotations: ClassVar[bool] = False
+    """Whether `Batch.annotations` changes what is learned; scribbles and labels are refused where it does not."""
 
-    needs_hints: ClassVar[bool] = False
-    """Whether nothing can be learned without `Batch.hints`. The classes are those of the hints then, in their order, and the
+    needs_annotations: ClassVar[bool] = False
+    """Whether nothing can be learned without `Batch.annotations`. The classes are those of the annotations then, in their order, and the
     option `classes` is set to their number."""
 
-    alone_because: ClassVar[str | None] = "it does not sum over a batch that processes share"
+    distributed_unsupported: ClassVar[str | None] = "it does not sum over a batch that processes share"
     """Why it cannot learn in several processes; None = it can: every mean and sum over a batch in `steps` is of all that the
     processes have of it (`sample.shared_batch`), so that two of them with b images do what one does with 2b."""
 
-    bf16_on_cpu: ClassVar[bool] = True
+    prefers_bf16_on_cpu: ClassVar[bool] = True
     """Whether bfloat16 pays where the processor has it. Not where our own float32 kernels do the work: they are faster."""
 
     uses_superpixels: ClassVar[bool] = False

@@ -17,7 +17,7 @@ from selfseg.methods._sp_wnet_options import SPWNetConfig
 from selfseg.nets.region_pool import RegionMap, region_map
 from selfseg.regions.graph import adjacency
 from selfseg.regions.superpixels import SuperpixelRecipe, make_superpixels, neighbour_distances
-from selfseg.sample.kept import Kept, image_key
+from selfseg.sample.lru_cache import LRUCache, image_key
 from selfseg.sample.windows import extent
 
 KEPT_PIXELS = 2**24
@@ -49,8 +49,8 @@ class SuperpixelGraphs:
 
     def __init__(self, config: SPWNetConfig) -> None:
         self.config = config
-        self._graphs: Kept[SuperpixelGraph] = Kept(KEPT_PIXELS)
-        self._own: Kept[NDArray[np.int32]] = Kept(KEPT_OWN)
+        self._graphs: LRUCache[SuperpixelGraph] = LRUCache(KEPT_PIXELS)
+        self._own: LRUCache[NDArray[np.int32]] = LRUCache(KEPT_OWN)
 
     def take(self, image: NDArray[np.float32], superpixels: NDArray[np.integer]) -> None:
         """Keep the user's own superpixels ``[*S]`` of a prepared image ``[C *S]``; negative = outside.

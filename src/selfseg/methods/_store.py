@@ -56,7 +56,7 @@ class Stored:
     table
         The class table.
     facts
-        Everything else in ``config.json``: preparation, seed, versions, hint values.
+        Everything else in ``config.json``: preparation, seed, versions, annotation values.
     """
 
     method: Method

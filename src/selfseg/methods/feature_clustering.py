@@ -106,7 +106,7 @@ class FeatureClustering(Method):
 
     Config = FeatureClusteringConfig
     config: FeatureClusteringConfig
-    uses_hints, alone_because, bf16_on_cpu = True, None, False
+    uses_annotations, distributed_unsupported, prefers_bf16_on_cpu = True, None, False
     class_of: Tensor
     areas: Tensor
     living: Tensor
@@ -172,8 +172,8 @@ class FeatureClustering(Method):
             terms["continuity"] = config.continuity * torch.stack(weighted).sum()
         if config.too_large > 0 or config.too_small > 0:
             terms.update(self._area_terms(response.softmax(1), batch.valid))
-        if batch.hints is not None and config.scribble > 0:
-            terms["scribble"] = config.scribble * scribble(response, batch.hints)
+        if batch.annotations is not None and config.scribble > 0:
+            terms["scribble"] = config.scribble * scribble(response, batch.annotations)
         yield "net", terms
 
     def _response(self, images: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -194,9 +194,9 @@ class FeatureClustering(Method):
 
     def _similar(self, response: Tensor, similar: Tensor, labels: Tensor, batch: Batch) -> Tensor:
         """Similarity on the pixels without a scribble only, where there are scribbles."""
-        if batch.hints is None:
+        if batch.annotations is None:
             return similar
-        free = batch.hints < 0 if batch.valid is None else batch.valid & (batch.hints < 0)
+        free = batch.annotations < 0 if batch.valid is None else batch.valid & (batch.annotations < 0)
         return similarity(response, labels, free)
 
     def _area_terms(self, probabilities: Tensor, valid: Tensor | None) -> dict[str, Tensor]:
@@ -212,8 +212,10 @@ class FeatureClustering(Method):
         """Count the living clusters over whole epochs; keep the weights while there are at least as many as asked for."""
         seen = labels if batch.valid is None else labels[batch.valid]
         self.areas += total(torch.bincount(seen.reshape(-1), minlength=len(self.areas)))
-        if batch.hints is not None:
-            self.hinted |= total(torch.bincount(batch.hints[batch.hints >= 0], minlength=len(self.hinted))) > 0
+        if batch.annotations is not None:
+            self.hinted |= (
+                total(torch.bincount(batch.annotations[batch.annotations >= 0], minlength=len(self.hinted))) > 0
+            )
         if not batch.ends_epoch:
             return
         self.living = self.areas > 0

@@ -96,7 +96,7 @@ class RegionMerging(Method):
     """
 
     Config = RegionMergingConfig
-    alone_because = "it has nothing to learn by gradients; it takes under a second an image"
+    distributed_unsupported = "it has nothing to learn by gradients; it takes under a second an image"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "fast": {"superpixel_size": 600.0},
         "fine": {"superpixel_size": 100.0, "level": 4.5},

@@ -31,7 +31,7 @@ from selfseg.nets.unet import UNet, UNetShape
 from selfseg.regions.closest import merge_by_cut, winning_offsets
 from selfseg.regions.merge_tree import MergeTree
 from selfseg.regions.superpixels import probability_tree
-from selfseg.sample.patches import PatchShape, Place, cut, drawn_once, equal_pixel_shapes, redrawn
+from selfseg.sample.patches import PatchPosition, PatchShape, cut, drawn_once, equal_pixel_shapes, redrawn
 from selfseg.sample.shared_batch import in_turn, own_weight, sharing
 from selfseg.sample.sheets import patch_sheet, with_boundaries
 from selfseg.sample.windows import extent
@@ -53,7 +53,7 @@ class SPWNet(Method):
     config: SPWNetConfig
     presets = PRESETS
     live = LIVE
-    uses_superpixels, alone_because, bf16_on_cpu = True, None, False
+    uses_superpixels, distributed_unsupported, prefers_bf16_on_cpu = True, None, False
     class_of: Tensor
     offsets: Tensor
     batches_done: Tensor
@@ -150,7 +150,7 @@ class SPWNet(Method):
             errors.append(reconstruction(self.decode(self.features(patches, counted, framed=False)), patches, counted))
         return torch.stack(errors).mean()
 
-    def _places(self, inside: list[int], index: int, seed: int) -> list[list[Place]]:
+    def _places(self, inside: list[int], index: int, seed: int) -> list[list[PatchPosition]]:
         config, window = self.config, None
         if config.patch_window:
             ends = zip(config.patch_window[::2], config.patch_window[1::2], inside, strict=True)

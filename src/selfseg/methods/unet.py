@@ -46,7 +46,7 @@ class UNetMethod(Method):
     class_pixels: Tensor
     best: Tensor
 
-    uses_hints, needs_hints, alone_because = True, True, None
+    uses_annotations, needs_annotations, distributed_unsupported = True, True, None
     live = (
         *("iterations", "learning_rate", "schedule", "momentum", "cross_entropy", "binary", "dice"),
         *("class_balance", "elastic", "rotation", "mirror", "grey", "noise"),
@@ -143,15 +143,18 @@ class UNetMethod(Method):
     def _views(self, batch: Batch) -> Views:
         """Draw one view of each image, and weigh its pixels by class and by border (paper, equation 2)."""
         config, parts = self.config, labelled_parts(batch)
-        seen = torch.cat([hints[hints >= 0] for _, hints in parts])
+        seen = torch.cat([annotations[annotations >= 0] for _, annotations in parts])
         self.class_pixels += total(torch.bincount(seen, minlength=self.n_classes))
         augmentation = Augmentation(config.elastic, 3, config.rotation, config.mirror, config.grey, config.noise)
         gains = None
         if config.border:
-            gains = [self._borders.of(index, hints) for index, (_, hints) in zip(batch.indices, parts, strict=True)]
-        side, seed = self._side([tuple(hints.shape) for _, hints in parts]), int(torch.randint(2**31, ()))
+            gains = [
+                self._borders.of(index, annotations)
+                for index, (_, annotations) in zip(batch.indices, parts, strict=True)
+            ]
+        side, seed = self._side([tuple(annotations.shape) for _, annotations in parts]), int(torch.randint(2**31, ()))
         views = random_views(parts, gains, side, self.net.margin, augmentation, seed, batch.first)
-        weights = class_weights(self.class_pixels, config.class_balance)[views.hints.clamp(min=0)]
+        weights = class_weights(self.class_pixels, config.class_balance)[views.annotations.clamp(min=0)]
         return views._replace(weights=weights if views.weights is None else weights + views.weights)
 
     def _side(self, sizes: list[tuple[int, ...]]) -> tuple[int, ...]:
@@ -163,11 +166,13 @@ class UNetMethod(Method):
     def _terms(self, response: Tensor, views: Views) -> dict[str, Tensor]:
         config, terms = self.config, {}
         if config.cross_entropy:
-            terms["cross_entropy"] = config.cross_entropy * weighted_cross_entropy(response, views.hints, views.weights)
+            terms["cross_entropy"] = config.cross_entropy * weighted_cross_entropy(
+                response, views.annotations, views.weights
+            )
         if config.binary:
-            terms["binary"] = config.binary * binary_cross_entropy(response, views.hints, views.weights)
+            terms["binary"] = config.binary * binary_cross_entropy(response, views.annotations, views.weights)
         if config.dice:
-            terms["dice"] = config.dice * soft_dice(response.softmax(1), views.hints)
+            terms["dice"] = config.dice * soft_dice(response.softmax(1), views.annotations)
         return terms
 
     @torch.no_grad()
@@ -181,8 +186,8 @@ class UNetMethod(Method):
             return
         pairs: Any = 0
         for batch in self._held():
-            for image, hints in labelled_parts(batch):
-                pairs = pairs + count_pairs(self.assign(image[None]).argmax(1), hints[None], self.n_classes)
+            for image, annotations in labelled_parts(batch):
+                pairs = pairs + count_pairs(self.assign(image[None]).argmax(1), annotations[None], self.n_classes)
         score = mean_iou(pairs * class_weights(self.class_pixels, self.config.class_balance).double()[:, None])
         if bool(score > self.best):
             self.best.copy_(score)

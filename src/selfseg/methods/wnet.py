@@ -35,7 +35,7 @@ class WNet(Method):
 
     Config = WNetConfig
     config: WNetConfig
-    alone_because = None
+    distributed_unsupported = None
     class_of: Tensor
     lift: Tensor
     batches_done: Tensor

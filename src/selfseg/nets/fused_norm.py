@@ -30,7 +30,7 @@ def _added_up(values: Any, share: Share | None) -> Any:
     if share is None:
         return values
     own = torch.from_numpy(np.zeros_like(values) if share.empty else values)
-    return share.add_up(own).numpy()
+    return share.all_reduce(own).numpy()
 
 
 def fused_norm(x: Tensor, weight: Tensor, bias: Tensor, rectify: bool, eps: float) -> Tensor:

@@ -17,7 +17,7 @@ from selfseg.core.threads import run_shared
 
 LabelBy = Literal["mean", "majority"]
 
-ALONE = 30_000
+MIN_PARALLEL_SIZE = 30_000
 """Values below which one thread is done before two have met."""
 
 
@@ -165,7 +165,7 @@ class _RegionMean(torch.autograd.Function):
         values, in_rows = _layout(features)
         inverse = _inverse(regions)
         n_images, n_channels = features.shape[:2]
-        parts = 1 if features.numel() < ALONE else None
+        parts = 1 if features.numel() < MIN_PARALLEL_SIZE else None
         if in_rows:
             pooled = torch.empty(n_images, regions.n_regions, n_channels)
             for image, out in zip(values, pooled.numpy(), strict=True):
@@ -187,7 +187,7 @@ class _RegionMean(torch.autograd.Function):
 
         regions, shape = ctx.regions, ctx.shape
         labels, inverse = regions.labels.view(-1).numpy(), _inverse(regions)
-        parts = 1 if shape.numel() < ALONE else None
+        parts = 1 if shape.numel() < MIN_PARALLEL_SIZE else None
         if ctx.in_rows:
             rows = torch.empty(shape[0], *shape[2:], shape[1])
             for source, out in zip(gradient.transpose(1, 2).contiguous().numpy(), rows, strict=True):

@@ -17,7 +17,7 @@ from selfseg.predict.tiles import Region
 from selfseg.predict.tilewise import TileWise
 from selfseg.read.lazy import open_lazy
 from selfseg.refine.decide import class_probabilities, decide
-from selfseg.sample.windowed import Change, Scaled, Windowed
+from selfseg.sample.windowed import Scaled, SizeChange, Windowed
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class BlockOrder:
     networks: str | None
     device: str
     image: Path
-    steps: tuple[Scaled | Change, ...]
+    steps: tuple[Scaled | SizeChange, ...]
     plan: Plan
     target: Target
     kept_bytes: int

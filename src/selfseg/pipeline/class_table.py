@@ -8,15 +8,15 @@ import torch
 from selfseg.core.classes import ClassTable, SegmentClass
 from selfseg.core.palette import class_colours
 from selfseg.methods._base import Method
-from selfseg.pipeline.supervision import Hints
+from selfseg.pipeline.supervision import Annotations
 from selfseg.sample.stream import Batch
 
 
 @torch.no_grad()
-def order_classes(method: Method, batches: Iterable[Batch], hints: Hints | None = None) -> ClassTable:
+def order_classes(method: Method, batches: Iterable[Batch], annotations: Annotations | None = None) -> ClassTable:
     """Number the classes by their mean intensity on the training images, dark to bright; ties by the method's own order.
 
-    A method that needs hints keeps their ids; an id between them that no label had gets an empty class.
+    A method that needs annotations keeps their ids; an id between them that no label had gets an empty class.
 
     Parameters
     ----------
@@ -24,8 +24,8 @@ def order_classes(method: Method, batches: Iterable[Batch], hints: Hints | None 
         The finished method.
     batches
         One pass over the training images.
-    hints
-        Labels or scribbles; the class that took hint c is named after it.
+    annotations
+        Labels or scribbles; the class that took annotation c is named after it.
     """
     areas = np.zeros(method.n_classes, np.int64)
     sums = np.zeros(method.n_classes)
@@ -38,10 +38,10 @@ def order_classes(method: Method, batches: Iterable[Batch], hints: Hints | None 
         sums += np.bincount(flat, weights=batch.images.mean(1)[chosen].double().numpy(), minlength=len(areas))
     intensity = np.divide(sums, areas, out=np.full(len(areas), np.inf), where=areas > 0)
     order: list[int | None] = list(np.argsort(intensity, kind="stable").tolist())
-    if method.needs_hints:
-        ids = tuple(range(1, len(areas) + 1)) if hints is None else hints.ids
+    if method.needs_annotations:
+        ids = tuple(range(1, len(areas) + 1)) if annotations is None else annotations.ids
         order = [ids.index(label) if label in ids else None for label in range(1, max(ids) + 1)]
-    colours, names = class_colours(len(order)), _hint_names(method, hints)
+    colours, names = class_colours(len(order)), _annotation_names(method, annotations)
     rows = []
     for label, source in enumerate(order, 1):
         if source is None:
@@ -54,13 +54,17 @@ def order_classes(method: Method, batches: Iterable[Batch], hints: Hints | None 
     return ClassTable(tuple(rows))
 
 
-def _hint_names(method: Method, hints: Hints | None) -> dict[int, str]:
-    """Name the classes that hints asked for, where the method is made of them or keeps a map from hints to classes."""
-    if hints is None:
+def _annotation_names(method: Method, annotations: Annotations | None) -> dict[int, str]:
+    """Name the classes that annotations asked for, where the method is made of them or keeps a map from annotations to classes."""
+    if annotations is None:
         return {}
-    if method.needs_hints:
-        return dict(enumerate(hints.names))
+    if method.needs_annotations:
+        return dict(enumerate(annotations.names))
     class_of = getattr(method, "class_of", None)
     if class_of is None:
         return {}
-    return {int(class_of[hint]): name for hint, name in enumerate(hints.names) if int(class_of[hint]) >= 0}
+    return {
+        int(class_of[annotation]): name
+        for annotation, name in enumerate(annotations.names)
+        if int(class_of[annotation]) >= 0
+    }

@@ -15,13 +15,13 @@ from selfseg.core.files import write_json
 from selfseg.core.progress import Progress, Silent
 from selfseg.measure._table import contingencies, pooled
 from selfseg.measure.kinds import mask_kind, score
-from selfseg.measure.overlap import connected_components, hungarian_class_scores
+from selfseg.measure.overlap import connected_parts, hungarian_class_scores
 from selfseg.measure.summary import Scores
 from selfseg.pipeline.evaluate import Evaluation
 from selfseg.pipeline.result import Result
 from selfseg.pipeline.segmenter import Segmenter
 from selfseg.pipeline.segmenting import How
-from selfseg.pipeline.supervision import Hints, find_label_set
+from selfseg.pipeline.supervision import Annotations, find_label_set
 from selfseg.pipeline.training_set import Failure
 from selfseg.read import Source, find_inputs
 
@@ -142,10 +142,10 @@ def distill(
     pupil.fit(images, told, labels_as="sparse", out=out, axes=axes, progress=progress, **how)
     pupil.table_ = _with_names(pupil.table_, teacher.table_)
     answers, failed = _answers(pupil, [lesson.source for lesson in lessons], axes, progress)
-    hints = None
+    annotations = None
     if truths is not None:
-        hints = truths.read({name: result.image for name, result in answers.items()})
-    comparison = compare(lessons, answers, hints)
+        annotations = truths.read({name: result.image for name, result in answers.items()})
+    comparison = compare(lessons, answers, annotations)
     if out is not None:
         pupil.save(out)
         write_json(Path(out) / REPORT, {"confidence": confidence, "teacher": teacher.method, **asdict(comparison)})
@@ -215,7 +215,7 @@ def _with_names(table: ClassTable, teacher: ClassTable) -> ClassTable:
     )
 
 
-def compare(lessons: list[Lesson], answers: Mapping[str, Result], truths: Hints | None) -> Comparison:
+def compare(lessons: list[Lesson], answers: Mapping[str, Result], truths: Annotations | None) -> Comparison:
     """Compare the pupil's answers with the teacher's labels, and both with truth.
 
     Parameters
@@ -252,10 +252,10 @@ def compare(lessons: list[Lesson], answers: Mapping[str, Result], truths: Hints 
 
 
 def _count_parts(labels: Labels) -> int:
-    return len(np.unique(connected_components(labels.astype(np.int64))))
+    return len(np.unique(connected_parts(labels.astype(np.int64))))
 
 
-def _against(found: Mapping[str, Labels], truths: Hints) -> dict[str, float]:
+def _against(found: Mapping[str, Labels], truths: Annotations) -> dict[str, float]:
     """Return the class scores of one side over the images that have truth; for objects also those of their mask."""
     result, frames = Evaluation({}, []), list(_frames(found, truths))
     for name, labels, truth in frames:
@@ -271,7 +271,7 @@ def _against(found: Mapping[str, Labels], truths: Hints) -> dict[str, float]:
     return result.summary()
 
 
-def _frames(found: Mapping[str, Labels], truths: Hints) -> Iterator[tuple[str, Labels, Labels]]:
+def _frames(found: Mapping[str, Labels], truths: Annotations) -> Iterator[tuple[str, Labels, Labels]]:
     """Yield the labels and the classes of each frame that has truth, -1 = none; of objects, 1 = within one."""
     for name, labels in found.items():
         frames = truths.arrays.get(name, [])

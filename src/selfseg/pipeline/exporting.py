@@ -22,7 +22,7 @@ from selfseg.read import split_frames
 
 
 @dataclass
-class Job:
+class ExportJob:
     """One export.
 
     Attributes
@@ -119,7 +119,7 @@ def export_folder(
     written = []
     for name in wanted:
         items = _watched(folder.read(failures, whole), len(folder), name, progress or Silent())
-        job = Job(items, folder.table, place, background_class(folder.table, background), least_area, failures)
+        job = ExportJob(items, folder.table, place, background_class(folder.table, background), least_area, failures)
         job.dataset = dataset or dataset_name(folder.out.resolve().name)
         try:
             written.append(FORMATS[name](job))
@@ -158,7 +158,7 @@ def export_result(result: Result, name: str, dest: Path | str, objects: Instance
     image = result.image
     labels = image.with_data(result.labels, image.axes.replace("C", ""), channels=(), valid=None)
     item = Segmented(labels, None if objects is None else objects.labels, axes=image.axes, content=image)
-    job = Job([item], result.table, Path(dest), background_class(result.table))
+    job = ExportJob([item], result.table, Path(dest), background_class(result.table))
     written = FORMATS[name](job)
     for _, message in job.failures:
         raise InputError(message)
@@ -187,7 +187,7 @@ def _watched(items: Iterable[Segmented], total: int, task: str, progress: Progre
         progress.finish()
 
 
-def to_geojson(job: Job) -> Path:
+def to_geojson(job: ExportJob) -> Path:
     """Write ``geojson/NAME.geojson`` for each image."""
     place = job.dest / "geojson"
 
@@ -200,7 +200,7 @@ def to_geojson(job: Job) -> Path:
     return place
 
 
-def to_imagej(job: Job) -> Path:
+def to_imagej(job: ExportJob) -> Path:
     """Write ``imagej-roi/NAME.zip`` for each image."""
     place = job.dest / "imagej-roi"
     require_roifile(place)  # said once, not for each image
@@ -214,7 +214,7 @@ def to_imagej(job: Job) -> Path:
     return place
 
 
-def to_coco(job: Job) -> Path:
+def to_coco(job: ExportJob) -> Path:
     """Write ``coco.json`` for all images."""
 
     def planes() -> Iterator[CocoImage]:
@@ -230,7 +230,7 @@ def to_coco(job: Job) -> Path:
     return job.dest / "coco.json"
 
 
-def to_nnunet(job: Job) -> Path:
+def to_nnunet(job: ExportJob) -> Path:
     """Write the folder ``DatasetNNN_NAME``; each time point of a series is a case."""
     folder = job.dest if FOLDER.fullmatch(job.dest.name) else job.dest / job.dataset
 
@@ -247,7 +247,7 @@ def to_nnunet(job: Job) -> Path:
     return folder
 
 
-def to_csv(job: Job) -> Path:
+def to_csv(job: ExportJob) -> Path:
     """Write ``regions.csv``: measures of each object, or of each connected region of every class."""
     every = ObjectOptions("components", of=tuple(item.id for item in job.table.classes))
     tables: list[dict[str, Any]] = []
@@ -264,7 +264,7 @@ def to_csv(job: Job) -> Path:
     return job.dest / "regions.csv"
 
 
-FORMATS: dict[str, Callable[[Job], Path]] = {
+FORMATS: dict[str, Callable[[ExportJob], Path]] = {
     "nnunet": to_nnunet,
     "coco": to_coco,
     "geojson": to_geojson,

@@ -11,7 +11,7 @@ import torch
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import UsageError
 from selfseg.core.files import write_json
-from selfseg.core.processes import own_place
+from selfseg.core.processes import own_rank
 from selfseg.core.progress import Progress, Silent
 from selfseg.core.seed import derive
 from selfseg.methods._base import Method, MethodConfig, find_method
@@ -32,8 +32,8 @@ from selfseg.pipeline.training_folder import (
     check_shared,
     read_run,
 )
-from selfseg.pipeline.training_set import Failure, Split, TrainingSet, build_training_set, split_sources
-from selfseg.pipeline.watch import LOOKS, TruthWatch, watch_truth
+from selfseg.pipeline.training_set import Failure, HoldOut, TrainingSet, build_training_set, split_sources
+from selfseg.pipeline.watch import EVALUATIONS, TruthWatch, watch_truth
 from selfseg.pipeline.window_choice import WindowChoice
 from selfseg.read import find_inputs
 from selfseg.read.masks import mask_facts
@@ -68,7 +68,7 @@ class Fitting:
         Truth of training images (a file, or a folder with files of their names), to show scores beside the losses. It
         changes nothing that is learned.
     scribbles
-        Hints: a label image (255 = no scribble) for one image, or a folder with one for some of the images.
+        Annotations: a label image (255 = no scribble) for one image, or a folder with one for some of the images.
     labels
         Labels of some of the images, whole or in part: a file, a folder with files of the images' names, or arrays in the order
         of the inputs.
@@ -147,11 +147,11 @@ class Fitting:
     @property
     def written(self) -> Path | None:
         """The folder that this process writes the model to: that of the first one, where several learn together."""
-        return self.folder if not self.shared or own_place().first else None
+        return self.folder if not self.shared or own_rank().first else None
 
     def run(self, inputs: Any) -> Fitted:
         """Read, train, finish, order the classes."""
-        if self.shared and own_place().world > 1:
+        if self.shared and own_rank().world > 1:
             check_shared(self.name, self.compiled)
         with started_together(self.shared) as processes:
             return self._run(inputs, processes)
@@ -162,7 +162,7 @@ class Fitting:
         data, method, facts, lost = self._gather(inputs, progress)
         split = split_sources(data, method.held_out, self.seed)
         n_steps = method.n_steps(len(split.learned))
-        chosen = choose_precision(device, n_steps, self.compiled, data.n_dims, method.bf16_on_cpu)
+        chosen = choose_precision(device, n_steps, self.compiled, data.n_dims, method.prefers_bf16_on_cpu)
         precision = processes.agreed(chosen)
         watch = None if self.truth is None else watch_truth(self.truth, data, progress)
         check_room(method, data, device, progress)
@@ -182,7 +182,7 @@ class Fitting:
         steps = training.run(resume)
         method.finish(lambda: (batch.to(device) for batch in stream.once()))
         method.eval()
-        table = order_classes(method, stream.once(), data.hints)
+        table = order_classes(method, stream.once(), data.annotations)
         data.close()
         facts |= {"steps": steps, "seconds": round(training.seconds, 3)}
         return Fitted(method, table, data.preparation, facts, [*lost, *data.failures])
@@ -197,7 +197,7 @@ class Fitting:
         sources, sequence, lost = take_frames(found, choice, self.axes, progress)
         told = find_supervision(kind, self.name, self.labels, self.labels_as, self.scribbles, sources)
         data = build_training_set(sources, self.config.prepare, told, self.axes, progress, self._windows())
-        data = _labelled(data, progress) if kind.needs_hints else data
+        data = _labelled(data, progress) if kind.needs_annotations else data
         self.config = with_spacing(self.config, data, progress)
         method, own = self._build(data), OwnSuperpixels(self.superpixels)
         own.give_all(method, data.preparation, data.prepared)
@@ -216,11 +216,11 @@ class Fitting:
 
     def _build(self, data: TrainingSet) -> Method:
         """Make the method, its start a function of the seed alone."""
-        kind, config, found = find_method(self.name), self.config, len(data.hint_values)
-        if found > (wanted := config.classes or 255) or (kind.needs_hints and found < (config.classes or 0)):
+        kind, config, found = find_method(self.name), self.config, len(data.annotation_values)
+        if found > (wanted := config.classes or 255) or (kind.needs_annotations and found < (config.classes or 0)):
             expected, fix = f"values for {wanted} classes", "leave --classes out, or check the values"
             raise UsageError("labels or scribbles", expected=expected, got=f"{found} values", fix=fix)
-        if kind.needs_hints:
+        if kind.needs_annotations:
             config = config.changed(classes=found)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(self.seed, "start"))
@@ -247,7 +247,7 @@ class Fitting:
             preview_every=self.preview_every,
             preview=self._preview(method, data),
             watch=None if watch is None else partial(watch.look, method),
-            looks=LOOKS,
+            evaluations=EVALUATIONS,
             progress=progress,
             control=self.control,
             begin=None if self.begin is None else Path(self.begin),
@@ -265,12 +265,12 @@ class Fitting:
             self.changed(step, options)
 
     def _preview(self, method: Method, data: TrainingSet) -> Callable[[int], None] | None:
-        if not own_place().first and self.shared:
+        if not own_rank().first and self.shared:
             return None
         chosen = self.preview or (None if self.folder is None else partial(write_step, self.folder / PREVIEWS))
         return None if chosen is None else partial(chosen, method, data)
 
-    def _facts(self, data: TrainingSet, split: Split, config: MethodConfig, precision: Precision) -> dict[str, Any]:
+    def _facts(self, data: TrainingSet, split: HoldOut, config: MethodConfig, precision: Precision) -> dict[str, Any]:
         return {
             "method": self.name,
             "preset": self.preset,
@@ -279,8 +279,8 @@ class Fitting:
             "device": precision.describe(),
             "n_images": len(split.learned),
             "held_out": split.held_names,
-            "hint_values": list(data.hint_values),
-            "hints_sha256": data.digest_hints(),
+            "hint_values": list(data.annotation_values),
+            "hints_sha256": data.digest_annotations(),
             "inputs": data.fingerprints,
             "windows": data.windows,
         }

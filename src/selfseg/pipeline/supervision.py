@@ -13,7 +13,7 @@ from selfseg.core.classes import ClassTable
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
 from selfseg.methods._base import Method
-from selfseg.read import Source, find_hints, read_hints
+from selfseg.read import Source, find_annotations, read_annotations
 from selfseg.read.labels import find_labels, read_labels
 from selfseg.read.lazy import LazyImage
 from selfseg.regions.separate import separate_objects
@@ -29,7 +29,7 @@ LabelArray = NDArray[np.integer]
 
 
 @dataclass(frozen=True)
-class Hints:
+class Annotations:
     """Labels of training images, at the images' own size.
 
     Attributes
@@ -60,7 +60,7 @@ class Hints:
         """
         if name not in self.arrays:
             return None
-        return self.as_classes(preparation.hints(self.arrays[name][frame], prepared)).astype(np.int64)
+        return self.as_classes(preparation.annotations(self.arrays[name][frame], prepared)).astype(np.int64)
 
     def as_classes(self, found: LabelArray) -> LabelArray:
         """Return the classes ``[*S]`` of a part of an array: itself, or background and object, set apart where objects touch."""
@@ -74,11 +74,11 @@ class Hints:
 
 @dataclass(frozen=True)
 class ScribbleFiles:
-    """Scribbles not read yet: their files by the name of the image (`read.find_hints`)."""
+    """Scribbles not read yet: their files by the name of the image (`read.find_annotations`)."""
 
     files: Mapping[str, Path]
 
-    def read(self, images: Mapping[str, Image | LazyImage]) -> Hints:
+    def read(self, images: Mapping[str, Image | LazyImage]) -> Annotations:
         """Read the scribbles of those images, and number their values 0, 1, 2, ... over all of them."""
         arrays: dict[str, list[LabelArray]] = {}
         for name, path in self.files.items():
@@ -87,9 +87,11 @@ class ScribbleFiles:
             if "T" in images[name].axes:
                 fix = "give the frame as a file of its own"
                 raise UsageError(path, expected="scribbles on single images", got=f"a series in {name}", fix=fix)
-            arrays[name] = [read_hints(path, images[name].spatial_shape)]
+            arrays[name] = [read_annotations(path, images[name].spatial_shape)]
         values, arrays = _numbered(arrays, 0)
-        return Hints(arrays, values, tuple(range(1, len(values) + 1)), tuple(f"scribble {value}" for value in values))
+        return Annotations(
+            arrays, values, tuple(range(1, len(values) + 1)), tuple(f"scribble {value}" for value in values)
+        )
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class LabelSet:
     meaning: str
     names: Mapping[int, str]
 
-    def read(self, images: Mapping[str, Image | LazyImage]) -> Hints:
+    def read(self, images: Mapping[str, Image | LazyImage]) -> Annotations:
         """Read the labels of those images.
 
         Raises
@@ -120,7 +122,7 @@ class LabelSet:
         """
         arrays = {name: _frames(self.found[name], image) for name, image in images.items() if name in self.found}
         if self.meaning == "objects":
-            return Hints(arrays, (0, 1), (1, 2), ("background", "object"), objects=True)
+            return Annotations(arrays, (0, 1), (1, 2), ("background", "object"), objects=True)
         values, arrays = _numbered(arrays, 1 if self.meaning == "sparse" else 0)
         top = max(values, default=0) if self.meaning == "sparse" else len(values)
         if not values or top > MAX_CLASSES:
@@ -129,7 +131,7 @@ class LabelSet:
             raise InputError("labels", expected="class numbers from 1 to 255", got=got, fix=fix)
         ids = values if self.meaning == "sparse" else tuple(range(1, len(values) + 1))
         kind = "class" if self.meaning == "sparse" else "label"
-        return Hints(arrays, values, ids, tuple(self.names.get(value, f"{kind} {value}") for value in values))
+        return Annotations(arrays, values, ids, tuple(self.names.get(value, f"{kind} {value}") for value in values))
 
 
 def find_supervision(
@@ -154,17 +156,17 @@ def find_supervision(
         If the method has no use for what is given, lacks what it needs, or both are given.
     """
     given = scribbles is not None or labels is not None
-    if given and not kind.uses_hints:
+    if given and not kind.uses_annotations:
         what = "labels" if scribbles is None else "scribbles"
         fix = "leave them out, or use --method unet or feature_clustering"
         raise UsageError(what, expected="a method that learns from them", got=name, fix=fix)
-    if kind.needs_hints and not given:
+    if kind.needs_annotations and not given:
         expected, fix = "labels of some of the images", "give --labels to `selfseg fit`, or --scribbles"
         raise UsageError(name, expected=expected, got="images alone", fix=fix)
     if scribbles is not None and labels is not None:
         raise UsageError("labels", expected="labels or scribbles", got="both", fix="give one of them")
     if scribbles is not None:
-        return ScribbleFiles(find_hints(scribbles, sources))
+        return ScribbleFiles(find_annotations(scribbles, sources))
     return None if labels is None else find_label_set(labels, sources, meaning)
 
 

@@ -27,7 +27,7 @@ def check_shared(name: str, compiled: bool | None) -> None:
     UsageError
         If it is the method `name`, or that its networks are to be compiled.
     """
-    if (reason := find_method(name).alone_because) is not None:
+    if (reason := find_method(name).distributed_unsupported) is not None:
         expected, got = "a method that learns in several processes", f"{name}: {reason}"
         raise UsageError("torchrun", expected=expected, got=got, fix="start it without torchrun")
     if compiled:

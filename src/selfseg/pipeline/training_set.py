@@ -1,4 +1,4 @@
-"""Training images: read, checked against each other, prepared, with their hints."""
+"""Training images: read, checked against each other, prepared, with their annotations."""
 
 import hashlib
 from collections import Counter
@@ -13,7 +13,7 @@ from selfseg.core.errors import InputError, SelfsegError
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress
 from selfseg.core.seed import generator
-from selfseg.pipeline.supervision import Hints, LabelSet, ScribbleFiles
+from selfseg.pipeline.supervision import Annotations, LabelSet, ScribbleFiles
 from selfseg.pipeline.window_choice import WindowChoice, digest_windows, show_window
 from selfseg.read import Source, split_frames
 from selfseg.read.lazy import LazyImage
@@ -37,7 +37,7 @@ class TrainingSet:
         The preparation, with its global statistics fitted on these images.
     n_channels, n_dims
         What all of them have.
-    hints
+    annotations
         The user's labels or scribbles; None = there are none.
     fingerprints
         SHA-256 by the name of the input.
@@ -55,7 +55,7 @@ class TrainingSet:
     preparation: Preparation
     n_channels: int
     n_dims: int
-    hints: Hints | None
+    annotations: Annotations | None
     fingerprints: dict[str, str]
     first: tuple[Image, Prepared]
     prepared: list[tuple[str, Prepared | WindowSample]]
@@ -63,17 +63,17 @@ class TrainingSet:
     windows: dict[str, int] = field(default_factory=dict)
 
     @property
-    def hint_values(self) -> tuple[int, ...]:
-        """The user's values; hint class c of the samples stands for ``hint_values[c]``."""
-        return () if self.hints is None else self.hints.values
+    def annotation_values(self) -> tuple[int, ...]:
+        """The user's values; annotation class c of the samples stands for ``annotation_values[c]``."""
+        return () if self.annotations is None else self.annotations.values
 
-    def digest_hints(self) -> str:
-        """Return the SHA-256 of the prepared hints of all samples; empty where there are none."""
-        if self.hints is None:
+    def digest_annotations(self) -> str:
+        """Return the SHA-256 of the prepared annotations of all samples; empty where there are none."""
+        if self.annotations is None:
             return ""
         digest = hashlib.sha256()
         for sample in self.samples:
-            digest.update(b"none" if sample.hints is None else sample.hints.tobytes())
+            digest.update(b"none" if sample.annotations is None else sample.annotations.tobytes())
         return digest.hexdigest()
 
     def close(self) -> None:
@@ -90,7 +90,7 @@ class TrainingSet:
         InputError
             If no image has one.
         """
-        has = [sample.hints is not None and bool((sample.hints >= 0).any()) for sample in self.samples]
+        has = [sample.annotations is not None and bool((sample.annotations >= 0).any()) for sample in self.samples]
         samples = [sample for sample, found in zip(self.samples, has, strict=True) if found]
         prepared = [pair for pair, found in zip(self.prepared, has, strict=True) if found]
         if not samples:
@@ -172,9 +172,9 @@ def build_training_set(
     windows = windows or WindowChoice()
     images, failures = read_all(sources, axes, progress, windows)
     failures += _drop_strangers(images)
-    hints = None if wanted is None else wanted.read(images)
+    annotations = None if wanted is None else wanted.read(images)
     preparation = Preparation.parse(prepare).fit_pixels(partial(_pixels, images, windows.seed))
-    made = _Making(preparation, hints, windows, progress)
+    made = _Making(preparation, annotations, windows, progress)
     for source in sources:
         try:
             if (image := images.get(source.name)) is not None:
@@ -184,7 +184,7 @@ def build_training_set(
     if made.first is None:
         raise InputError(failures[-1][1])
     channels, dims = _kind(made.first[0])
-    kinds = (preparation, channels, dims, hints, made.fingerprints)
+    kinds = (preparation, channels, dims, annotations, made.fingerprints)
     return TrainingSet(made.samples, *kinds, made.first, made.prepared, failures, made.windows)
 
 
@@ -201,9 +201,9 @@ class _Making:
     """Prepares one image after the other."""
 
     def __init__(
-        self, preparation: Preparation, hints: Hints | None, windows: WindowChoice, progress: Progress
+        self, preparation: Preparation, annotations: Annotations | None, windows: WindowChoice, progress: Progress
     ) -> None:
-        self.preparation, self.hints, self.choice, self.progress = preparation, hints, windows, progress
+        self.preparation, self.annotations, self.choice, self.progress = preparation, annotations, windows, progress
         self.samples: list[Readable] = []
         self.prepared: list[tuple[str, Prepared | WindowSample]] = []
         self.fingerprints: dict[str, str] = {}
@@ -227,14 +227,16 @@ class _Making:
                 self.progress.say(f"{source.name}: {note}")
             self.first = self.first or (frame, prepared)
             classes = (
-                None if self.hints is None else self.hints.prepared(source.name, number, self.preparation, prepared)
+                None
+                if self.annotations is None
+                else self.annotations.prepared(source.name, number, self.preparation, prepared)
             )
             self.samples.append(Sample(prepared.array, prepared.valid, classes))
             self.prepared.append((source.name, prepared))
         self.fingerprints[source.name] = source.fingerprint()
 
     def _open(self, name: str, image: LazyImage) -> None:
-        cut = self.choice.cut(image, name, self.preparation, self.hints, self.progress)
+        cut = self.choice.cut(image, name, self.preparation, self.annotations, self.progress)
         self.fingerprints[name] = digest_windows(cut)
         self.first = self.first or show_window(cut[0])
         self.windows[name] = len(cut)
@@ -243,7 +245,7 @@ class _Making:
 
 
 @dataclass(frozen=True)
-class Split:
+class HoldOut:
     """Training samples, and those that are held out: never learned from."""
 
     learned: list[Readable]
@@ -251,7 +253,7 @@ class Split:
     held_names: list[str]
 
 
-def split_sources(data: TrainingSet, share: float, seed: int) -> Split:
+def split_sources(data: TrainingSet, share: float, seed: int) -> HoldOut:
     """Hold out a share of the images, by source and before anything is drawn from them, so that no frame or view leaks.
 
     Parameters
@@ -276,4 +278,4 @@ def split_sources(data: TrainingSet, share: float, seed: int) -> Split:
     if len(held) == len(groups):
         held = set()
     learned = [sample for i, sample in enumerate(data.samples) if i not in held]
-    return Split(learned, [data.samples[i] for i in sorted(held)], sorted({groups[i] for i in held}))
+    return HoldOut(learned, [data.samples[i] for i in sorted(held)], sorted({groups[i] for i in held}))

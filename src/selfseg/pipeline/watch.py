@@ -19,7 +19,7 @@ from selfseg.sample.prepare import Prepared
 MOST_WATCHED = 8
 """Images that are scored at each look, evenly spread over those that have a truth, so that looking stays cheap."""
 
-LOOKS = 20
+EVALUATIONS = 20
 """Looks over the whole training."""
 
 SHOWN = {"covering": "covering", "PRI": "probabilistic_rand_index", "VI": "variation_of_information"}

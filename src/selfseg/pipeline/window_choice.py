@@ -11,11 +11,11 @@ from selfseg.core.axes import SPATIAL
 from selfseg.core.errors import UsageError
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress
-from selfseg.pipeline.supervision import Hints
+from selfseg.pipeline.supervision import Annotations
 from selfseg.predict.tilewise import memory_budget
 from selfseg.read import Source
 from selfseg.read.lazy import LazyImage, open_in_parts
-from selfseg.sample.kept import Kept
+from selfseg.sample.lru_cache import LRUCache
 from selfseg.sample.prepare import Preparation, Prepared
 from selfseg.sample.stream import Sample
 from selfseg.sample.window_samples import KEPT_PIXELS, WindowSample, window_samples
@@ -55,7 +55,7 @@ class WindowChoice:
     memory: int | None = None
     seed: int = 0
     only: frozenset[str] | None = None
-    kept: Kept[Sample] = field(default_factory=lambda: Kept[Sample](KEPT_PIXELS), repr=False)
+    kept: LRUCache[Sample] = field(default_factory=lambda: LRUCache[Sample](KEPT_PIXELS), repr=False)
 
     @classmethod
     def parse(
@@ -96,9 +96,9 @@ class WindowChoice:
         return image
 
     def cut(
-        self, image: LazyImage, name: str, preparation: Preparation, hints: Hints | None, progress: Progress
+        self, image: LazyImage, name: str, preparation: Preparation, annotations: Annotations | None, progress: Progress
     ) -> list[WindowSample]:
-        """Choose the windows of an image, with what the hints say of it by its name, and say so.
+        """Choose the windows of an image, with what the annotations say of it by its name, and say so.
 
         Raises
         ------
@@ -106,18 +106,21 @@ class WindowChoice:
             As for `sample.window_samples.window_samples`.
         """
         number = self.n or DEFAULT_WINDOWS
-        told = None if hints is None or name not in hints.arrays else hints.arrays[name]
+        told = None if annotations is None or name not in annotations.arrays else annotations.arrays[name]
         at_place = None if told is None else lambda at, region: told[at or 0][region]
         cut = window_samples(image, preparation, number, self.side, self.seed, self.kept, at_place)
         size, side = (" x ".join(map(str, sizes)) for sizes in (image.spatial_shape, cut[0].shape[1:]))
         why = "too large to be read whole, so" if self.n is None else "as asked,"
         progress.say(f"{image.name}: {size} pixels, {why} learned from in {len(cut)} window(s) of {side} (--windows)")
-        if hints is not None and told is not None:
-            parts = [sample.hints for sample in cut if sample.hints is not None]
-            if lost := set(hints.values_in(told)) - set(hints.values_in(parts)):
+        if annotations is not None and told is not None:
+            parts = [sample.annotations for sample in cut if sample.annotations is not None]
+            if lost := set(annotations.values_in(told)) - set(annotations.values_in(parts)):
                 said = f"none of the windows has the label(s) {', '.join(map(str, sorted(lost)))}"
                 progress.say(f"{image.name}: {said}; more of them may have it (--windows {2 * number})")
-            cut = [replace(sample, hints=hints.as_classes(part)) for sample, part in zip(cut, parts, strict=True)]
+            cut = [
+                replace(sample, annotations=annotations.as_classes(part))
+                for sample, part in zip(cut, parts, strict=True)
+            ]
         shrunk = cut[0].windowed.shrinking ** (1 / len(image.spatial_shape))
         if shrunk > SHRUNK:
             progress.say(

@@ -1,7 +1,7 @@
 """Reading: files and arrays in, images with axes and spacing out.
 
 `find_inputs` finds and names the inputs, `Source.read` and `read_image` read one, `open_lazy` opens one that is to be read
-window by window; `find_hints` and `read_hints` do the same for scribbles, `with_masks` for masks. `frames` and `video` read
+window by window; `find_annotations` and `read_annotations` do the same for scribbles, `with_masks` for masks. `frames` and `video` read
 what is a sequence, one frame at a time. A format is one file here, loaded when a file of its suffix is met (`formats`).
 """
 
@@ -9,17 +9,17 @@ from selfseg.read.arrays import split_frames
 from selfseg.read.formats import read_image
 from selfseg.read.lazy import LazyImage, open_lazy
 from selfseg.read.masks import with_masks
-from selfseg.read.scribbles import find_hints, read_hints
+from selfseg.read.scribbles import find_annotations, read_annotations
 from selfseg.read.sources import Inputs, Source, find_inputs
 
 __all__ = [
     "Inputs",
     "LazyImage",
     "Source",
-    "find_hints",
+    "find_annotations",
     "find_inputs",
     "open_lazy",
-    "read_hints",
+    "read_annotations",
     "read_image",
     "split_frames",
     "with_masks",

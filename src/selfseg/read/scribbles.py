@@ -14,7 +14,7 @@ NO_SCRIBBLE = -1
 MAX_CLASS = 254
 
 
-def read_hints(path: Path | str, spatial_shape: Sequence[int]) -> NDArray[np.int64]:
+def read_annotations(path: Path | str, spatial_shape: Sequence[int]) -> NDArray[np.int64]:
     """Read a label image of scribbles.
 
     The values are class numbers from 0. 255 in an 8-bit file, 65535 in a 16-bit one, any value below 0 and any
@@ -49,22 +49,22 @@ def read_hints(path: Path | str, spatial_shape: Sequence[int]) -> NDArray[np.int
         expected, got = (" x ".join(str(n) for n in shape) for shape in (spatial_shape, data.shape))
         fix = "draw the scribbles on the image at its full size"
         raise InputError(f"scribbles {path}", expected=f"the size of the image, {expected}", got=got, fix=fix)
-    hints = data.astype(np.int64)
-    nothing = hints < 0
+    annotations = data.astype(np.int64)
+    nothing = annotations < 0
     if data.dtype in (np.uint8, np.uint16):
-        nothing |= hints == np.iinfo(data.dtype).max
+        nothing |= annotations == np.iinfo(data.dtype).max
     if decoded.valid is not None:
         nothing |= ~decoded.valid
-    hints[nothing] = NO_SCRIBBLE
-    if hints.max() > MAX_CLASS:
+    annotations[nothing] = NO_SCRIBBLE
+    if annotations.max() > MAX_CLASS:
         fix = "number the classes from 0, and mark no scribble by 255 (8-bit) or -1"
         raise InputError(
-            f"scribbles {path}", expected=f"class numbers up to {MAX_CLASS}", got=str(hints.max()), fix=fix
+            f"scribbles {path}", expected=f"class numbers up to {MAX_CLASS}", got=str(annotations.max()), fix=fix
         )
-    return hints
+    return annotations
 
 
-def find_hints(hints: str | Path | Sequence[str | Path], sources: Sequence[Source]) -> dict[str, Path]:
+def find_annotations(annotations: str | Path | Sequence[str | Path], sources: Sequence[Source]) -> dict[str, Path]:
     """Find the scribbles of each input by name.
 
     A scribble file belongs to the input of the same stem, or of the stem before ``_scribble``. A single file belongs
@@ -72,7 +72,7 @@ def find_hints(hints: str | Path | Sequence[str | Path], sources: Sequence[Sourc
 
     Parameters
     ----------
-    hints
+    annotations
         A file, a folder (with its sub-folders), a glob, or a list of these.
     sources
         The inputs.
@@ -88,7 +88,7 @@ def find_hints(hints: str | Path | Sequence[str | Path], sources: Sequence[Sourc
         If there is no such file, a file that was named belongs to no input, no file of a folder belongs to any, or two
         belong to one.
     """
-    items = [hints] if isinstance(hints, str | Path) else list(hints)
+    items = [annotations] if isinstance(annotations, str | Path) else list(annotations)
     inputs = {source.path.resolve() for source in sources if source.path is not None}
     pairs: dict[str, Path] = {}
     for item in items:

@@ -24,7 +24,7 @@ from selfseg.read.ome_zarr import is_zarr
 Inputs = str | Path | NDArray[Any] | Image | Sequence["str | Path | NDArray[Any] | Image | Source"]
 
 SCRIBBLE_ENDING = "_scribble"
-"""A file of this ending beside an image of the same stem is a hint for it, and no input of its own."""
+"""A file of this ending beside an image of the same stem is a annotation for it, and no input of its own."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from selfseg.predict.tiles import Grid, Region
 from selfseg.refine.instances import DEPTH, find_instances
-from selfseg.refine.link_blocks import Stored
+from selfseg.refine.link_blocks import StoredLabels
 
 LARGEST_PART = 2**23
 """Pixels of the box of a connected part that is cut; a larger one stays whole, so that memory is bounded."""
@@ -22,7 +22,7 @@ class Boxes:
     high: NDArray[np.int64]
 
     @classmethod
-    def of(cls, numbers: Stored, grid: Grid, n_parts: int) -> "Boxes":
+    def of(cls, numbers: StoredLabels, grid: Grid, n_parts: int) -> "Boxes":
         """Read the numbers of all parts, block by block."""
         n_dims = len(grid.shape)
         low = np.full((n_dims, n_parts + 1), np.iinfo(np.int64).max)
@@ -61,8 +61,8 @@ class Boxes:
 
 
 def cut_parts(
-    labels: Stored,
-    numbers: Stored,
+    labels: StoredLabels,
+    numbers: StoredLabels,
     n_parts: int,
     sides: Sequence[int],
     classes: Sequence[int],
@@ -117,7 +117,9 @@ def cut_parts(
     return _renumbered(numbers, grid, np.concatenate(sizes), huge, min_size), len(huge)
 
 
-def _renumbered(numbers: Stored, grid: Grid, sizes: NDArray[np.int64], huge: NDArray[np.int64], min_size: int) -> int:
+def _renumbered(
+    numbers: StoredLabels, grid: Grid, sizes: NDArray[np.int64], huge: NDArray[np.int64], min_size: int
+) -> int:
     """Give the objects that are large enough the numbers 1..M, in the order in which they were found."""
     kept = sizes >= max(1, min_size)
     kept[huge] = True

@@ -13,7 +13,7 @@ from selfseg.predict.tiles import Grid, Region
 from selfseg.regions.connect import connected_components
 
 
-class Stored(Protocol):
+class StoredLabels(Protocol):
     """An array in a file (zarr, HDF5) or in memory, read and written region by region."""
 
     @property
@@ -26,8 +26,8 @@ class Stored(Protocol):
 
 
 def link_components(
-    labels: Stored,
-    out: Stored,
+    labels: StoredLabels,
+    out: StoredLabels,
     sides: Sequence[int],
     classes: Sequence[int] | None = None,
     min_size: int = 1,
@@ -95,7 +95,7 @@ def link_components(
 
 
 def _touching(
-    labels: Stored, out: Stored, block: NDArray[Any], parts: NDArray[np.int64], core: Region, axis: int
+    labels: StoredLabels, out: StoredLabels, block: NDArray[Any], parts: NDArray[np.int64], core: Region, axis: int
 ) -> NDArray[np.int64]:
     """Return the pairs ``[N 2]`` of numbers of equal label on both sides of the first face of a block along an axis."""
     before = tuple(slice(a.start - 1, a.start) if i == axis else a for i, a in enumerate(core))

@@ -20,7 +20,7 @@ from scipy.ndimage import uniform_filter
 from scipy.sparse import csr_array
 
 from selfseg.core.errors import UsageError
-from selfseg.regions.spectral import half_window, window_affinity
+from selfseg.regions.spectral import half_window, sparse_window_affinity
 from selfseg.regions.words import feature_words
 
 RHO = 1.25
@@ -144,7 +144,7 @@ def pmi_affinity(image: NDArray[Any], radius: float = 5.0, rho: float = RHO, see
         words, centres = feature_words(features, N_WORDS, seed)
         table = pointwise_mutual_information(smear(joint_counts(words, len(centres)), centres), rho)
         for o, (down, right) in enumerate(offsets.tolist()):
-            # What is rolled in from the other side lies outside the picture, and `window_affinity` leaves it out.
+            # What is rolled in from the other side lies outside the picture, and `sparse_window_affinity` leaves it out.
             total[o] += table[words, np.roll(words, (-down, -right), (0, 1))]
     cap = np.percentile(total, CAP) if total.size else 0.0
-    return window_affinity(np.exp(np.minimum(total - cap, 0)), offsets)
+    return sparse_window_affinity(np.exp(np.minimum(total - cap, 0)), offsets)

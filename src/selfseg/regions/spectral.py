@@ -39,7 +39,7 @@ def half_window(radius: float) -> NDArray[np.int64]:
     return np.stack([y[chosen], x[chosen]], -1)
 
 
-def window_affinity(ties: NDArray[np.floating], offsets: NDArray[np.int64]) -> csr_array:
+def sparse_window_affinity(ties: NDArray[np.floating], offsets: NDArray[np.int64]) -> csr_array:
     """Return the symmetric matrix ``[N N]`` (N = Y X) of ties ``[O Y X]`` between each pixel and that at an offset from it.
 
     The tie of a pixel to one outside the picture is left out; that of a pixel to itself is 1.
@@ -96,7 +96,7 @@ def intervening_contour(strength: NDArray[Any], radius: float = 5.0, sigma: floa
     strongest = np.zeros((len(offsets), *strength.shape), np.float32)
     run_shared(_strongest_between, len(offsets), np.asarray(strength, np.float32), offsets, starts,
                np.concatenate(lines), strongest)  # fmt: skip
-    return window_affinity(np.maximum(np.exp(-strongest / np.float32(sigma)), TINY), offsets)
+    return sparse_window_affinity(np.maximum(np.exp(-strongest / np.float32(sigma)), TINY), offsets)
 
 
 def _line(down: int, right: int) -> NDArray[np.int64]:

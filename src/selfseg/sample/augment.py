@@ -143,34 +143,34 @@ class Views(NamedTuple):
     ----------
     images
         ``[B C *side + 2 margin]``.
-    hints
+    annotations
         ``[B *side]`` int64, -1 = no label.
     weights
         ``[B *side]``; None where none were given.
     """
 
     images: Tensor
-    hints: Tensor
+    annotations: Tensor
     weights: Tensor | None
 
 
 def labelled_parts(batch: Batch) -> list[tuple[Tensor, Tensor]]:
-    """Return each image ``[C *s]`` of a batch without its padding, with its hints ``[*s]``: -1 = none, or not valid.
+    """Return each image ``[C *s]`` of a batch without its padding, with its annotations ``[*s]``: -1 = none, or not valid.
 
     Raises
     ------
     UsageError
-        If the batch has no hints.
+        If the batch has no annotations.
     """
-    if batch.hints is None:
+    if batch.annotations is None:
         raise UsageError("training images", expected="labels for them", got="none", fix="give labels or scribbles")
     parts = []
     for b, image in enumerate(batch.images):
-        hints = batch.hints[b]
+        annotations = batch.annotations[b]
         if batch.valid is not None:
             used: Any = (..., *(slice(0, n) for n in extent(batch.valid[b])))
-            image, hints = image[used], hints.masked_fill(~batch.valid[b], -1)[used]
-        parts.append((image, hints))
+            image, annotations = image[used], annotations.masked_fill(~batch.valid[b], -1)[used]
+        parts.append((image, annotations))
     return parts
 
 
@@ -188,11 +188,11 @@ def random_views(
     Parameters
     ----------
     parts
-        Images ``[C *S]`` with their hints ``[*S]``, -1 = no label.
+        Images ``[C *S]`` with their annotations ``[*S]``, -1 = no label.
     weights
         ``[*S]`` pixel weights of each image; None = none.
     side
-        Size of the hints' view, in pixels.
+        Size of the annotations' view, in pixels.
     margin
         Pixels by which the image's view is larger than that, on each side.
     augmentation
@@ -204,16 +204,16 @@ def random_views(
     """
     shown = []
     with torch.autocast(parts[0][0].device.type, enabled=False):  # coordinates need all their digits
-        for b, (image, hints) in enumerate(parts):
+        for b, (image, annotations) in enumerate(parts):
             loud = None if weights is None else weights[b]
-            shown.append(_random_view(image, hints, loud, side, margin, augmentation, derive(seed, first + b)))
+            shown.append(_random_view(image, annotations, loud, side, margin, augmentation, derive(seed, first + b)))
     images, labels, found = zip(*shown, strict=True)
     return Views(torch.stack(images), torch.stack(labels), None if weights is None else torch.stack(found))
 
 
 def _random_view(
     image: Tensor,
-    hints: Tensor,
+    annotations: Tensor,
     weights: Tensor | None,
     side: tuple[int, ...],
     margin: int,
@@ -222,18 +222,18 @@ def _random_view(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     inner: Any = (..., *(slice(margin, margin + n) for n in side))
     wide = tuple(n + 2 * margin for n in side)
-    focus = _labelled_pixel(hints, derive(seed, "focus"))
-    at = view_coordinates(tuple(hints.shape), focus, wide, augmentation, derive(seed, "view")).to(image.device)
+    focus = _labelled_pixel(annotations, derive(seed, "focus"))
+    at = view_coordinates(tuple(annotations.shape), focus, wide, augmentation, derive(seed, "view")).to(image.device)
     seen = vary_grey(sample_at(image, at), augmentation.grey, derive(seed, "grey"))
     seen = add_noise(seen, augmentation.noise, derive(seed, "noise"))
-    labels = sample_at(hints[None].float(), at[inner], nearest=True)[0].long()
+    labels = sample_at(annotations[None].float(), at[inner], nearest=True)[0].long()
     return seen, labels, None if weights is None else sample_at(weights[None], at[inner])[0]
 
 
-def _labelled_pixel(hints: Tensor, seed: int) -> tuple[int, ...]:
+def _labelled_pixel(annotations: Tensor, seed: int) -> tuple[int, ...]:
     """Return a random pixel that has a label; the middle one if none has."""
-    labelled = (hints.flatten() >= 0).nonzero().flatten()
-    chosen = hints.numel() // 2
+    labelled = (annotations.flatten() >= 0).nonzero().flatten()
+    chosen = annotations.numel() // 2
     if len(labelled):
         chosen = int(labelled[torch.randint(len(labelled), (), generator=torch.Generator().manual_seed(seed))])
-    return tuple(int(i) for i in torch.unravel_index(torch.tensor(chosen), hints.shape))
+    return tuple(int(i) for i in torch.unravel_index(torch.tensor(chosen), annotations.shape))

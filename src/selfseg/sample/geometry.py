@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-NO_HINT = -1
+NO_ANNOTATION = -1
 
 
 @dataclass(frozen=True)
-class Change:
+class SizeChange:
     """One change of the spatial shape.
 
     Attributes
@@ -86,37 +86,37 @@ def nearest(n_from: int, n_to: int) -> NDArray[np.int64]:
     return (2 * np.arange(n_to, dtype=np.int64) + 1) * n_from // (2 * n_to)
 
 
-def forward_valid(valid: NDArray[np.bool_], change: Change) -> NDArray[np.bool_]:
-    """Change a mask ``[*S]``; a resampled pixel is valid if every pixel that it is made of is."""
+def forward_valid(valid: NDArray[np.bool_], change: SizeChange) -> NDArray[np.bool_]:
+    """SizeChange a mask ``[*S]``; a resampled pixel is valid if every pixel that it is made of is."""
     if change.kind != "resample":
         return valid[change.kept()]
     return np.asarray(resample((~valid).astype(np.float32), change.after) <= 1e-6)
 
 
-def forward_hints(hints: NDArray[Any], change: Change) -> NDArray[Any]:
-    """Change hints ``[*S]`` (-1 = none). Any hint in a cell that becomes one pixel wins, the most frequent first."""
+def forward_annotations(annotations: NDArray[Any], change: SizeChange) -> NDArray[Any]:
+    """SizeChange annotations ``[*S]`` (-1 = none). Any annotation in a cell that becomes one pixel wins, the most frequent first."""
     if change.kind != "resample":
-        return hints[change.kept()]
+        return annotations[change.kept()]
     for axis, n_out in enumerate(change.after):
-        if n_out > hints.shape[axis]:
-            hints = np.take(hints, nearest(hints.shape[axis], n_out), axis=axis)
-    where = np.nonzero(hints != NO_HINT)
-    cells = tuple(nearest(after, n)[at] for at, after, n in zip(where, change.after, hints.shape, strict=True))
-    result = np.full(change.after, NO_HINT, hints.dtype)
-    votes, counts = np.unique(np.stack([*cells, hints[where]]), axis=1, return_counts=True)
+        if n_out > annotations.shape[axis]:
+            annotations = np.take(annotations, nearest(annotations.shape[axis], n_out), axis=axis)
+    where = np.nonzero(annotations != NO_ANNOTATION)
+    cells = tuple(nearest(after, n)[at] for at, after, n in zip(where, change.after, annotations.shape, strict=True))
+    result = np.full(change.after, NO_ANNOTATION, annotations.dtype)
+    votes, counts = np.unique(np.stack([*cells, annotations[where]]), axis=1, return_counts=True)
     order = np.lexsort((-votes[-1], counts))  # the last that is written stays: the most frequent, then the lowest
     result[tuple(votes[:-1, order])] = votes[-1, order]
     return result
 
 
-def forward_labels(labels: NDArray[Any], change: Change) -> NDArray[Any]:
-    """Change labels ``[*S]``: a resampled pixel has the label of the pixel at its centre."""
+def forward_labels(labels: NDArray[Any], change: SizeChange) -> NDArray[Any]:
+    """SizeChange labels ``[*S]``: a resampled pixel has the label of the pixel at its centre."""
     if change.kind != "resample":
         return labels[change.kept()]
     return labels[np.ix_(*(nearest(before, after) for before, after in zip(labels.shape, change.after, strict=True)))]
 
 
-def backward(values: NDArray[Any], change: Change) -> NDArray[Any]:
+def backward(values: NDArray[Any], change: SizeChange) -> NDArray[Any]:
     """Undo a change of ``[K *s]``: linear interpolation, and the nearest kept value where pixels were cut."""
     if change.kind == "resample":
         result = np.empty((len(values), *change.before), values.dtype)
@@ -126,14 +126,14 @@ def backward(values: NDArray[Any], change: Change) -> NDArray[Any]:
     return np.pad(values, [(0, 0), *change.padding()], mode="edge")
 
 
-def backward_labels(labels: NDArray[Any], change: Change) -> NDArray[Any]:
+def backward_labels(labels: NDArray[Any], change: SizeChange) -> NDArray[Any]:
     """Undo a change of ``[*s]`` labels: the nearest one, also where pixels were cut."""
     if change.kind == "resample":
         return labels[np.ix_(*(nearest(n, before) for n, before in zip(labels.shape, change.before, strict=True)))]
     return np.pad(labels, change.padding(), mode="edge")
 
 
-def backward_inside(inside: NDArray[np.bool_], change: Change) -> NDArray[np.bool_]:
+def backward_inside(inside: NDArray[np.bool_], change: SizeChange) -> NDArray[np.bool_]:
     """Undo a change of the mask of what was looked at: a border that was cut is False."""
     if change.kind == "border":
         return np.pad(inside, change.padding(), mode="constant", constant_values=False)

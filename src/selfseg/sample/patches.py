@@ -30,7 +30,7 @@ class PatchShape:
 
 
 @dataclass(frozen=True)
-class Place:
+class PatchPosition:
     """One patch.
 
     Attributes
@@ -71,7 +71,7 @@ def equal_pixel_shapes(sides: Sequence[int], n_largest: int, n_dims: int = 2) ->
 
 def redrawn(
     extent: Sequence[int], shapes: Sequence[PatchShape], seed: int, window: Window | None = None
-) -> list[list[Place]]:
+) -> list[list[PatchPosition]]:
     """Return the places of one batch: for each shape, `count` of them, all drawn anew from `seed`.
 
     Parameters
@@ -101,7 +101,7 @@ def drawn_once(
     step: int,
     seed: int,
     window: Window | None = None,
-) -> list[list[Place]]:
+) -> list[list[PatchPosition]]:
     """Return the places of batch `step` out of a fixed pool of `n_batches` batches, shuffled anew each time it is through.
 
     Every patch of the pool comes once in each round of `n_batches` steps. Arguments otherwise as for `redrawn`.
@@ -116,7 +116,9 @@ def drawn_once(
     return batch
 
 
-def _draw(extent: Sequence[int], sides: Sequence[int], rng: np.random.Generator, window: Window | None) -> Place:
+def _draw(
+    extent: Sequence[int], sides: Sequence[int], rng: np.random.Generator, window: Window | None
+) -> PatchPosition:
     bounds = [(0, n) for n in extent] if window is None else list(window)
     if len(sides) != len(extent) or len(bounds) != len(extent):
         got = f"sides {tuple(sides)}" + ("" if window is None else f", window {tuple(window)}")
@@ -130,10 +132,10 @@ def _draw(extent: Sequence[int], sides: Sequence[int], rng: np.random.Generator,
     start = tuple(int(rng.integers(low, high - side + 1)) for side, (low, high) in places)
     flips = tuple(bool(rng.integers(2)) for _ in kept)
     square = len(sides) > 1 and sides[-1] == sides[-2] and kept[-1] == kept[-2]
-    return Place(start, kept, flips, int(rng.integers(4)) if square else 0)
+    return PatchPosition(start, kept, flips, int(rng.integers(4)) if square else 0)
 
 
-def cut(source: Any, places: Sequence[Place]) -> Tensor:
+def cut(source: Any, places: Sequence[PatchPosition]) -> Tensor:
     """Cut patches of one shape out of a source.
 
     Parameters

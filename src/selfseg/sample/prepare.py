@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from selfseg.core.errors import InputError, ModelError, SelfsegError, UsageError
 from selfseg.core.image import Image
 from selfseg.sample import geometry
-from selfseg.sample.geometry import Change
+from selfseg.sample.geometry import SizeChange
 from selfseg.sample.intensity import Scaling, Statistics
 from selfseg.sample.running import Running
 from selfseg.sample.steps import GLOBAL, Step, parse_steps
@@ -49,7 +49,7 @@ class Prepared:
     spacing: tuple[float, ...]
     original_shape: tuple[int, ...]
     original_valid: NDArray[np.bool_] | None = field(default=None, repr=False)
-    changes: tuple[Change, ...] = ()
+    changes: tuple[SizeChange, ...] = ()
 
     def restore(self, probabilities: NDArray[Any]) -> NDArray[np.float32]:
         """Bring ``[K *s]`` back to ``[K *S]``: linear interpolation; what was cut gets the nearest kept value.
@@ -212,25 +212,25 @@ class Preparation:
         shape = image.spatial_shape
         return Prepared(array, running.valid, notes, spacing, shape, running.original_valid, changes)
 
-    def hints(self, hints: NDArray[Any], prepared: Prepared) -> NDArray[np.int64]:
+    def annotations(self, annotations: NDArray[Any], prepared: Prepared) -> NDArray[np.int64]:
         """Bring scribbles ``[*S]`` (-1 = none) to the prepared size ``[*s]``; a line of one pixel survives a shrinking.
 
-        Where several classes fall on one pixel, the most frequent wins. Pixels that are not valid lose their hint.
+        Where several classes fall on one pixel, the most frequent wins. Pixels that are not valid lose their annotation.
 
         Raises
         ------
         InputError
-            If the hints are not of the image's size.
+            If the annotations are not of the image's size.
         """
-        if hints.shape != prepared.original_shape:
-            expected, got = (" x ".join(map(str, size)) for size in (prepared.original_shape, hints.shape))
+        if annotations.shape != prepared.original_shape:
+            expected, got = (" x ".join(map(str, size)) for size in (prepared.original_shape, annotations.shape))
             fix = "draw them on the image at its full size"
             raise InputError("scribbles", expected=f"the size of the image, {expected}", got=got, fix=fix)
-        result = np.asarray(hints, np.int64)
+        result = np.asarray(annotations, np.int64)
         for change in prepared.changes:
-            result = geometry.forward_hints(result, change)
+            result = geometry.forward_annotations(result, change)
         if prepared.valid is not None:
-            result = np.where(prepared.valid, result, geometry.NO_HINT)
+            result = np.where(prepared.valid, result, geometry.NO_ANNOTATION)
         return np.ascontiguousarray(result)
 
     def to_json(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
 from selfseg.sample import geometry, intensity
-from selfseg.sample.geometry import Change
+from selfseg.sample.geometry import SizeChange
 from selfseg.sample.intensity import Scaling, Statistics
 from selfseg.sample.steps import Step
 
@@ -45,7 +45,7 @@ class Running:
     source: str
     original_valid: NDArray[np.bool_] | None
     notes: list[str] = field(default_factory=list)
-    changes: list[Change] = field(default_factory=list)
+    changes: list[SizeChange] = field(default_factory=list)
 
     @classmethod
     def begin(cls, image: Image) -> "Running":
@@ -185,13 +185,13 @@ class Running:
         return np.ascontiguousarray(np.moveaxis(self.array, -1, 0), np.float32)
 
 
-def planned_change(step: Step, shape: tuple[int, ...], source: str) -> Change:
+def planned_change(step: Step, shape: tuple[int, ...], source: str) -> SizeChange:
     """Return the change of size that a step makes of a spatial shape."""
     zeros = (0,) * len(shape)
     if step.name == "size":
         factor = min(1.0, step.values[0] / max(shape))
         after = tuple(max(1, round(n * factor)) for n in shape)
-        return Change("resample", shape, after, zeros)
+        return SizeChange("resample", shape, after, zeros)
     values = step.values * len(shape) if len(step.values) == 1 else step.values
     if len(values) != len(shape):
         fix = f"give one value, or {len(shape)}"
@@ -199,7 +199,7 @@ def planned_change(step: Step, shape: tuple[int, ...], source: str) -> Change:
         raise UsageError(f"preparation step {step}", expected=f"{len(shape)} values", got=got, fix=fix)
     if step.name == "rescale":
         after = tuple(max(1, round(n * factor)) for n, factor in zip(shape, values, strict=True))
-        return Change("resample", shape, after, zeros)
+        return SizeChange("resample", shape, after, zeros)
     cuts = [int(value) for value in values]
     if step.name == "border":
         after = tuple(n - 2 * cut for n, cut in zip(shape, cuts, strict=True))
@@ -209,4 +209,4 @@ def planned_change(step: Step, shape: tuple[int, ...], source: str) -> Change:
         got, fix = " x ".join(map(str, shape)), "use a smaller value, or leave the image out"
         raise InputError(source, expected=f"an image large enough for {step}", got=got, fix=fix)
     start = tuple((n - kept) // 2 for n, kept in zip(shape, after, strict=True))
-    return Change(step.name, shape, after, start)
+    return SizeChange(step.name, shape, after, start)

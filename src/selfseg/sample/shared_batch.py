@@ -32,10 +32,10 @@ class Share(Protocol):
     def empty(self) -> bool:
         """Whether this process has no image of the batch: it computes along with one that counts nowhere."""
 
-    def add_up(self, values: Tensor) -> Tensor:
+    def all_reduce(self, values: Tensor) -> Tensor:
         """Return the sum over all processes; the same in each."""
 
-    def hand_over(self, values: Tensor, source: int) -> Tensor:
+    def broadcast(self, values: Tensor, source: int) -> Tensor:
         """Return what the process `source` has given."""
 
 
@@ -77,7 +77,7 @@ def own_weight(n: float | Tensor) -> float:
     if share is None:
         return 1.0
     own = 0.0 if share.empty else float(n)
-    everywhere = float(share.add_up(torch.tensor([own], dtype=torch.float64)))
+    everywhere = float(share.all_reduce(torch.tensor([own], dtype=torch.float64)))
     return own * share.world / everywhere if everywhere else 0.0
 
 
@@ -96,7 +96,7 @@ def largest(values: Sequence[int]) -> list[int]:
         return list(values)
     table = torch.zeros(share.world, len(values), dtype=torch.int64)
     table[share.rank] = torch.tensor(values)
-    found: list[int] = share.add_up(table).max(0).values.tolist()
+    found: list[int] = share.all_reduce(table).max(0).values.tolist()
     return found
 
 
@@ -131,13 +131,13 @@ def in_turn() -> Iterator[None]:
         yield
         return
     for source in range(share.rank):
-        torch.set_rng_state(share.hand_over(torch.get_rng_state(), source))
+        torch.set_rng_state(share.broadcast(torch.get_rng_state(), source))
     before = torch.get_rng_state()
     yield
     if share.empty:  # what is drawn for an image that counts nowhere is not drawn
         torch.set_rng_state(before)
     for source in range(share.rank, share.world):
-        torch.set_rng_state(share.hand_over(torch.get_rng_state(), source))
+        torch.set_rng_state(share.broadcast(torch.get_rng_state(), source))
 
 
 class _Total(torch.autograd.Function):
@@ -146,10 +146,10 @@ class _Total(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, share: Share) -> Tensor:
         ctx.share = share
-        return share.add_up(torch.zeros_like(values) if share.empty else values)
+        return share.all_reduce(torch.zeros_like(values) if share.empty else values)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        whole = ctx.share.add_up(gradient)
+        whole = ctx.share.all_reduce(gradient)
         return torch.zeros_like(whole) if ctx.share.empty else whole, None

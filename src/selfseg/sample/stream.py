@@ -22,8 +22,8 @@ class Batch:
         ``[B C *S]`` float32.
     valid
         ``[B *S]`` bool, False = the pixel must not count (padding, mask, NaN); None = every pixel counts.
-    hints
-        ``[B *S]`` int64: class wanted by the user's label or scribble, -1 = none; None = no hints at all.
+    annotations
+        ``[B *S]`` int64: class wanted by the user's label or scribble, -1 = none; None = no annotations at all.
     indices
         Which training images these are, 0-based.
     ends_epoch
@@ -34,7 +34,7 @@ class Batch:
 
     images: Tensor
     valid: Tensor | None = None
-    hints: Tensor | None = None
+    annotations: Tensor | None = None
     indices: tuple[int, ...] = (0,)
     ends_epoch: bool = True
     first: int = 0
@@ -42,8 +42,8 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on another device."""
         valid = None if self.valid is None else self.valid.to(device)
-        hints = None if self.hints is None else self.hints.to(device)
-        return replace(self, images=self.images.to(device), valid=valid, hints=hints)
+        annotations = None if self.annotations is None else self.annotations.to(device)
+        return replace(self, images=self.images.to(device), valid=valid, annotations=annotations)
 
     def split(self, parts: int) -> list["Batch"]:
         """Cut the batch into at most `parts` smaller ones; only the last keeps `ends_epoch`."""
@@ -66,18 +66,18 @@ class Batch:
             self,
             images=self.images[chosen],
             valid=None if self.valid is None else self.valid[chosen],
-            hints=None if self.hints is None else self.hints[chosen],
+            annotations=None if self.annotations is None else self.annotations[chosen],
             indices=self.indices[chosen],
         )
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One prepared training image: ``array`` float32 ``[C *s]``, ``valid`` bool ``[*s]`` or None, ``hints`` int ``[*s]`` or None."""
+    """One prepared training image: ``array`` float32 ``[C *s]``, ``valid`` bool ``[*s]`` or None, ``annotations`` int ``[*s]`` or None."""
 
     array: NDArray[np.float32]
     valid: NDArray[np.bool_] | None = None
-    hints: NDArray[np.int64] | None = None
+    annotations: NDArray[np.int64] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -97,7 +97,7 @@ class Readable(Protocol):
         """Channels and sides ``[C *s]``."""
 
     @property
-    def hints(self) -> NDArray[np.integer] | None:
+    def annotations(self) -> NDArray[np.integer] | None:
         """Labels or scribbles ``[*s]``; None = none."""
 
     def read(self) -> Sample:
@@ -149,13 +149,13 @@ class Stream:
             if ragged or any(s.valid is not None for s in chosen)
             else None
         )
-        hinted = any(s.hints is not None for s in chosen)
-        hints = torch.full((len(chosen), *shape), -1, dtype=torch.int64) if hinted else None
+        annotated = any(s.annotations is not None for s in chosen)
+        annotations = torch.full((len(chosen), *shape), -1, dtype=torch.int64) if annotated else None
         for b, sample in enumerate(chosen):
             inside: Any = (..., *(slice(0, n) for n in sample.array.shape[1:]))
             images[b][inside] = torch.from_numpy(sample.array)
             if valid is not None:
                 valid[b][inside] = True if sample.valid is None else torch.from_numpy(sample.valid)
-            if hints is not None and sample.hints is not None:
-                hints[b][inside] = torch.from_numpy(sample.hints)
-        return Batch(images, valid, hints, tuple(indices), ends_epoch)
+            if annotations is not None and sample.annotations is not None:
+                annotations[b][inside] = torch.from_numpy(sample.annotations)
+        return Batch(images, valid, annotations, tuple(indices), ends_epoch)

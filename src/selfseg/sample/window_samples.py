@@ -12,7 +12,7 @@ from selfseg.core.errors import InputError, UsageError
 from selfseg.core.seed import derive
 from selfseg.read.lazy import LazyImage
 from selfseg.sample.cells import WINDOW_SIDE, Region, spread_windows
-from selfseg.sample.kept import Kept
+from selfseg.sample.lru_cache import LRUCache
 from selfseg.sample.prepare import Preparation
 from selfseg.sample.stream import Sample
 from selfseg.sample.windowed import Windowed, prepare_windowed
@@ -39,14 +39,14 @@ class WindowSample:
         The window, in pixels of the prepared image.
     kept
         Where windows are kept.
-    hints
+    annotations
         What the user says of it ``[*s]``, -1 = nothing; None = nothing is said of this image.
     """
 
     windowed: Windowed
     region: Region
-    kept: Kept[Sample] = field(repr=False)
-    hints: NDArray[np.integer] | None = field(default=None, repr=False)
+    kept: LRUCache[Sample] = field(repr=False)
+    annotations: NDArray[np.integer] | None = field(default=None, repr=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -75,8 +75,10 @@ class WindowSample:
 
     def _read(self) -> Sample:
         array, valid = self.windowed.read(self.region)
-        hints = None if self.hints is None else self.hints.astype(np.int64)
-        return Sample(array, valid, hints if hints is None or valid is None else np.where(valid, hints, -1))
+        annotations = None if self.annotations is None else self.annotations.astype(np.int64)
+        return Sample(
+            array, valid, annotations if annotations is None or valid is None else np.where(valid, annotations, -1)
+        )
 
 
 def window_samples(
@@ -85,7 +87,7 @@ def window_samples(
     n: int,
     side: int | None,
     seed: int,
-    kept: Kept[Sample],
+    kept: LRUCache[Sample],
     told: Told | None = None,
 ) -> list[WindowSample]:
     """Choose the windows of an image, or of a series over all its time points, that are learned from.

@@ -12,7 +12,7 @@ from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
 from selfseg.read.lazy import LazyImage
 from selfseg.sample.cells import LOOKED_AT, WINDOW, WINDOW_SIDE, Region, bands, spread_windows
-from selfseg.sample.geometry import Change, resample_matrix
+from selfseg.sample.geometry import SizeChange, resample_matrix
 from selfseg.sample.intensity import Scaling, Statistics, noise
 from selfseg.sample.prepare import Preparation
 from selfseg.sample.running import LARGEST, UNIT, planned_change
@@ -50,7 +50,7 @@ class Windowed:
     """
 
     image: LazyImage
-    steps: tuple[Scaled | Change, ...] = ()
+    steps: tuple[Scaled | SizeChange, ...] = ()
     at: Mapping[str, int] | None = None
     seed: int | None = None
 
@@ -62,7 +62,7 @@ class Windowed:
     @property
     def shape(self) -> tuple[int, ...]:
         """Sizes of the prepared image's spatial axes."""
-        changes = [step for step in self.steps if isinstance(step, Change)]
+        changes = [step for step in self.steps if isinstance(step, SizeChange)]
         return changes[-1].after if changes else self.image.spatial_shape
 
     @property
@@ -120,7 +120,7 @@ class Windowed:
         """
         read = probabilities
         for step in reversed(self.steps):
-            if isinstance(step, Change):
+            if isinstance(step, SizeChange):
                 read = partial(_grown, step, read)
         return read(region)
 
@@ -226,7 +226,7 @@ def _whole(windowed: Windowed) -> Windowed:
     return replace(windowed, seed=None)
 
 
-def _with(windowed: Windowed, step: Scaled | Change) -> Windowed:
+def _with(windowed: Windowed, step: Scaled | SizeChange) -> Windowed:
     return replace(windowed, steps=(*windowed.steps, step))
 
 
@@ -272,7 +272,7 @@ def _resampled(array: NDArray[Any], matrices: list[Any]) -> NDArray[Any]:
 
 
 def _grown(
-    change: Change, probabilities: Callable[[Region], NDArray[np.float32]], region: Region
+    change: SizeChange, probabilities: Callable[[Region], NDArray[np.float32]], region: Region
 ) -> NDArray[np.float32]:
     """Return probabilities ``[K *region]`` from before a resampling, out of those from after it."""
     inner, matrices = _sources(change.after, change.before, region)

@@ -20,7 +20,7 @@ class Order(Enum):
 
 
 @dataclass(frozen=True)
-class Change:
+class OptionChange:
     """Go on with other options from the next step on.
 
     Attributes
@@ -32,5 +32,5 @@ class Change:
     options: Mapping[str, Any]
 
 
-Control = Callable[[], Order | Change]
+Control = Callable[[], Order | OptionChange]
 """Asked after every step, so it must be quick."""

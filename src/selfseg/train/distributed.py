@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from selfseg.core.errors import TrainingError, UsageError
-from selfseg.core.processes import Place, own_place
+from selfseg.core.processes import Rank, own_rank
 from selfseg.sample.stream import Batch
 from selfseg.train.precision import Precision
 
@@ -44,13 +44,13 @@ class PartOfBatch:
         """Number of this process."""
         return self.processes.place.rank
 
-    def add_up(self, values: Tensor) -> Tensor:
+    def all_reduce(self, values: Tensor) -> Tensor:
         """Return the sum over all processes."""
-        return self.processes.add_up(values)
+        return self.processes.all_reduce(values)
 
-    def hand_over(self, values: Tensor, source: int) -> Tensor:
+    def broadcast(self, values: Tensor, source: int) -> Tensor:
         """Return what the process `source` has given."""
-        return self.processes.hand_over(values, source)
+        return self.processes.broadcast(values, source)
 
 
 class Processes:
@@ -64,8 +64,8 @@ class Processes:
         ``nccl`` or ``gloo``.
     """
 
-    def __init__(self, place: Place | None = None, backend: str = "gloo") -> None:
-        self.place = place or Place()
+    def __init__(self, place: Rank | None = None, backend: str = "gloo") -> None:
+        self.place = place or Rank()
         self._device = torch.device("cuda" if backend == "nccl" else "cpu")
 
     @property
@@ -78,7 +78,7 @@ class Processes:
         """Whether this process writes and speaks."""
         return self.place.first
 
-    def add_up(self, values: Tensor) -> Tensor:
+    def all_reduce(self, values: Tensor) -> Tensor:
         """Return the sum of `values` over all processes, the same in each."""
         if self.world == 1:
             return values
@@ -87,7 +87,7 @@ class Processes:
             dist.all_reduce(result)
         return result.to(values.device)
 
-    def hand_over(self, values: Tensor, source: int) -> Tensor:
+    def broadcast(self, values: Tensor, source: int) -> Tensor:
         """Return the `values` of the process `source`."""
         if self.world == 1:
             return values
@@ -132,7 +132,7 @@ class Processes:
         kind = torch.promote_types(torch.float32, parameters[0].dtype)
         rows = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         known = torch.tensor([float(p.grad is not None) for p in parameters], dtype=kind, device=parameters[0].device)
-        mean = self.add_up(torch.cat([known, *(row.reshape(-1).to(kind) for row in rows)])) / self.world
+        mean = self.all_reduce(torch.cat([known, *(row.reshape(-1).to(kind) for row in rows)])) / self.world
         counts, *pieces = mean.split([len(parameters), *(row.numel() for row in rows)])
         for parameter, count, piece in zip(parameters, counts.tolist(), pieces, strict=True):
             if not count:
@@ -152,7 +152,7 @@ class Processes:
         """Return the means of numbers over the processes."""
         if self.world == 1:
             return list(values)
-        means: list[float] = (self.add_up(torch.tensor(values, dtype=torch.float64)) / self.world).tolist()
+        means: list[float] = (self.all_reduce(torch.tensor(values, dtype=torch.float64)) / self.world).tolist()
         return means
 
     def largest(self, *values: int) -> tuple[int, ...]:
@@ -161,7 +161,7 @@ class Processes:
             return values
         rows = torch.zeros(self.world, len(values), dtype=torch.int64)
         rows[self.place.rank] = torch.tensor(values)
-        return tuple(self.add_up(rows).max(0).values.tolist())
+        return tuple(self.all_reduce(rows).max(0).values.tolist())
 
     def first_does(self, function: Callable[[], int]) -> int:
         """Let the first process do something, the others wait for it; return its answer, 0 or more, in all of them.
@@ -177,7 +177,7 @@ class Processes:
         try:
             answer = function() if self.first else 0
         finally:
-            answer = int(self.hand_over(torch.tensor([answer]), 0))
+            answer = int(self.broadcast(torch.tensor([answer]), 0))
         if answer == FAILED and not self.first:
             raise TrainingError(f"{self.place}: stopped, as process 0 has; its own message says why")
         return answer
@@ -198,7 +198,7 @@ class Processes:
             In every process, if one of them differs.
         """
         own = torch.frombuffer(bytearray.fromhex(digest), dtype=torch.uint8).to(torch.int64)
-        differs = int(not torch.equal(self.hand_over(own, 0), own))
+        differs = int(not torch.equal(self.broadcast(own, 0), own))
         if self.largest(differs)[0]:
             got = f"others in {self.place}" if differs else "others in another process"
             fix = "paths and options must lead to the same files on every machine"
@@ -219,7 +219,7 @@ def started_together(shared: bool) -> Iterator[Processes]:
     UsageError
         If they cannot find each other.
     """
-    place = own_place() if shared else Place()
+    place = own_rank() if shared else Rank()
     if place.world == 1:
         yield Processes()
         return
@@ -240,7 +240,7 @@ def started_together(shared: bool) -> Iterator[Processes]:
         dist.destroy_process_group()
 
 
-def _backend(place: Place) -> str:
+def _backend(place: Rank) -> str:
     """NCCL where every process has a GPU of its own; Gloo also takes several that share one."""
     own_gpus = torch.cuda.is_available() and place.local_world <= torch.cuda.device_count()
     return "nccl" if own_gpus and dist.is_nccl_available() else "gloo"

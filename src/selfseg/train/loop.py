@@ -22,7 +22,7 @@ from selfseg.methods._base import Batch, Method
 from selfseg.sample.shared_batch import sharing
 from selfseg.sample.stream import Stream
 from selfseg.train.checkpoint import continue_optimizer, load_checkpoint, move_optimizer, save_checkpoint, take_over
-from selfseg.train.control import Change, Control, Order
+from selfseg.train.control import Control, OptionChange, Order
 from selfseg.train.distributed import Processes
 from selfseg.train.journal import Journal
 from selfseg.train.precision import Precision
@@ -52,8 +52,8 @@ class Training:
     preview
         Called with the number of finished steps.
     watch
-        Returns figures to show beside the losses; called `looks` times over the training. It must change nothing.
-    looks
+        Returns figures to show beside the losses; called `evaluations` times over the training. It must change nothing.
+    evaluations
         How often `watch` is called.
     progress
         Who watches.
@@ -82,7 +82,7 @@ class Training:
     preview_every: float = 10.0
     preview: Preview | None = None
     watch: Callable[[], dict[str, float]] | None = None
-    looks: int = 20
+    evaluations: int = 20
     progress: Progress = field(default_factory=Silent)
     control: Control | None = None
     changed: Callable[[int, Mapping[str, Any]], None] | None = None
@@ -139,7 +139,7 @@ class Training:
                 self.preview(done)
                 shown = now
             order = self._order(stop)
-            if isinstance(order, Change):
+            if isinstance(order, OptionChange):
                 total = self._change(order, done, total, optimizers)
             if order is Order.FINISH:
                 break
@@ -154,7 +154,7 @@ class Training:
         self._seconds()
         return done
 
-    def _change(self, change: Change, done: int, total: int, optimizers: dict[str, Optimizer]) -> int:
+    def _change(self, change: OptionChange, done: int, total: int, optimizers: dict[str, Optimizer]) -> int:
         """Go on with other options and return the number of steps; what cannot be changed is said, and all stays as it was."""
         try:
             self.method.change(change.options)
@@ -175,10 +175,10 @@ class Training:
         self.progress.start("learning", total, done)
         return total
 
-    def _order(self, stop: Stop) -> Order | Change:
+    def _order(self, stop: Stop) -> Order | OptionChange:
         """Return what to do, the same in all processes: a signal to one of them is one to all."""
         asked = Order.GO if self.control is None else self.control()
-        if isinstance(asked, Change) and stop.signal is None and self.processes.world == 1:
+        if isinstance(asked, OptionChange) and stop.signal is None and self.processes.world == 1:
             return asked
         wish = asked if isinstance(asked, Order) else Order.GO
         number, place = self.processes.largest(stop.signal or 0, ORDERS.index(wish))
@@ -190,7 +190,7 @@ class Training:
 
     def _look(self, done: int, total: int) -> dict[str, float]:
         last = done >= total or self.method.stop_reason() is not None
-        if self.watch is None or not (last or done % max(1, total // self.looks) == 0):
+        if self.watch is None or not (last or done % max(1, total // self.evaluations) == 0):
             return {}
         return self.watch()
 

@@ -95,17 +95,17 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 
 def choose_precision(
-    device: torch.device, n_steps: int, compiled: bool | None = None, n_dims: int = 2, bf16_on_cpu: bool = True
+    device: torch.device, n_steps: int, compiled: bool | None = None, n_dims: int = 2, prefers_bf16_on_cpu: bool = True
 ) -> Precision:
     """Return what pays on `device` for a schedule of `n_steps`.
 
     On a CPU without bfloat16 hardware, bfloat16 is several times slower than float32; with it, bfloat16 is faster for wide
-    networks, but not where our own float32 kernels do the work (`Method.bf16_on_cpu`); those are faster than compiled code
+    networks, but not where our own float32 kernels do the work (`Method.prefers_bf16_on_cpu`); those are faster than compiled code
     too (`docs/benchmark.md`). On a GPU compilation is switched on from `COMPILE_FROM_STEPS` steps. ``SELFSEG_BF16=0``
     switches bfloat16 off everywhere.
     """
     # Weight gradients of 3D convolutions in bfloat16 on a CPU are not always finite (torch 2.13; EXPERIMENTS.md).
-    sound = device.type != "cpu" or (bf16_on_cpu and n_dims < 3)
+    sound = device.type != "cpu" or (prefers_bf16_on_cpu and n_dims < 3)
     bf16 = sound and has_fast_bf16(device) and os.environ.get("SELFSEG_BF16", "1") != "0"
     if compiled is None:
         can = device.type == "cuda" and shutil.which("cc") is not None

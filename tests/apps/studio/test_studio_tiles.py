@@ -5,7 +5,7 @@ import pytest
 
 from selfseg.apps.studio.pictures import TILE, show, thumbnail
 from selfseg.apps.studio.results import find_result, need_result
-from selfseg.apps.studio.tiles import Place, image_tile, leaf_tile, probability_tile
+from selfseg.apps.studio.tiles import TilePosition, image_tile, leaf_tile, probability_tile
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
 
@@ -17,7 +17,7 @@ def whole(picture, axis, frame, index, level, channels, dtype):
     for y in range(-(-plane.shape[0] // TILE)):
         row = []
         for x in range(-(-plane.shape[1] // TILE)):
-            raw = image_tile(picture, Place(axis, frame, index, level, x, y), channels)
+            raw = image_tile(picture, TilePosition(axis, frame, index, level, x, y), channels)
             size = (min(TILE, plane.shape[0] - y * TILE), min(TILE, plane.shape[1] - x * TILE), len(channels))
             row.append(np.frombuffer(raw, dtype).reshape(size))
         rows.append(np.concatenate(row, 1))
@@ -72,36 +72,40 @@ def test_nan_and_one_colour_do_not_disturb():
 def test_tiles_that_are_not_there_are_refused(place):
     picture = show(Image(np.zeros((40, 40), np.uint8), "YX"))
     with pytest.raises(UsageError, match="inside the picture"):
-        image_tile(picture, Place(*place), [0])
+        image_tile(picture, TilePosition(*place), [0])
 
 
 def test_places_and_channels_are_checked():
     picture = show(Image(np.zeros((40, 40), np.uint8), "YX"))
     for wrong in (("q", 0, 0, 0, 0, 0), ("z", -1, 0, 0, 0, 0), ("z", 0, 0, 99, 0, 0)):
         with pytest.raises(UsageError):
-            Place(*wrong)
+            TilePosition(*wrong)
     for channels in ([], [1], [0] * 5):
         with pytest.raises(UsageError, match="channel"):
-            image_tile(picture, Place("z", 0, 0, 0, 0, 0), channels)
+            image_tile(picture, TilePosition("z", 0, 0, 0, 0, 0), channels)
 
 
 def test_leaves_and_probabilities_of_a_result(project, run):
     stored = need_result(run.folder, "photo0", 0)
     superpixels = stored.array("superpixels")
     height, width = superpixels.shape
-    raw = leaf_tile(stored, Place("z", 0, 0, 0, 0, 0))
+    raw = leaf_tile(stored, TilePosition("z", 0, 0, 0, 0, 0))
     tile = np.frombuffer(raw, np.uint32).reshape(height + 2, width + 2)
     assert np.array_equal(tile, np.pad(superpixels, 1, mode="edge") + 1)
-    raw = leaf_tile(stored, Place("z", 0, 0, 1, 0, 0))
+    raw = leaf_tile(stored, TilePosition("z", 0, 0, 1, 0, 0))
     assert np.array_equal(np.frombuffer(raw, np.uint32).reshape(22, 28)[1:-1, 1:-1], superpixels[::2, ::2] + 1)
     probabilities = stored.array("probabilities")
-    one = np.frombuffer(probability_tile(stored, Place("z", 0, 0, 0, 0, 0), [1]), np.uint8).reshape(height, width)
-    best = np.frombuffer(probability_tile(stored, Place("z", 0, 0, 0, 0, 0), []), np.uint8).reshape(height, width)
+    one = np.frombuffer(probability_tile(stored, TilePosition("z", 0, 0, 0, 0, 0), [1]), np.uint8).reshape(
+        height, width
+    )
+    best = np.frombuffer(probability_tile(stored, TilePosition("z", 0, 0, 0, 0, 0), []), np.uint8).reshape(
+        height, width
+    )
     assert np.array_equal(one, probabilities[1]) and np.array_equal(best, probabilities.max(0))
     with pytest.raises(UsageError):
-        probability_tile(stored, Place("z", 0, 0, 0, 0, 0), [9])
+        probability_tile(stored, TilePosition("z", 0, 0, 0, 0, 0), [9])
     with pytest.raises(UsageError):
-        leaf_tile(stored, Place("z", 0, 0, 0, 1, 0))
+        leaf_tile(stored, TilePosition("z", 0, 0, 0, 1, 0))
     assert find_result(run.folder, "photo0", 1) is None
     with pytest.raises(InputError, match="none yet"):
         need_result(run.folder, "nobody", 0)

@@ -11,7 +11,7 @@ from selfseg.apps.studio.reel import Reel
 from selfseg.apps.studio.results import find_result
 from selfseg.apps.studio.segmenting import FIRST_FRAMES, frames_of, store_results
 from selfseg.apps.studio.takeaway import save_video
-from selfseg.apps.studio.tiles import Place, image_tile
+from selfseg.apps.studio.tiles import TilePosition, image_tile
 from selfseg.core.errors import InputError
 from selfseg.pipeline import Segmenter
 from selfseg.pipeline.edited import leaves_of
@@ -75,7 +75,7 @@ def test_a_video_is_a_picture_whose_tiles_are_its_frames(clip, pictures):
     picture = open_picture(Source("noise", clip), None)
     facts = picture.facts()
     assert (facts["frames"], facts["fps"], facts["video"], facts["axes"]) == (N_FRAMES, 12.0, True, "TYXC")
-    raw = image_tile(picture, Place("z", 21, 0, 0, 0, 0), [0, 1, 2])
+    raw = image_tile(picture, TilePosition("z", 21, 0, 0, 0, 0), [0, 1, 2])
     assert np.array_equal(np.frombuffer(raw, np.uint8).reshape(36, 48, 3), pictures[21])
 
 

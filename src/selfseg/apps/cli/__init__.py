@@ -55,17 +55,17 @@ def _run(tokens: list[str]) -> int:
 def _check_alone(tokens: Sequence[str]) -> None:
     """Refuse to do the same in several processes at once, into the same folder."""
     from selfseg.core.errors import UsageError
-    from selfseg.core.processes import own_place
+    from selfseg.core.processes import own_rank
 
-    if own_place().world > 1 and tokens[:1] != ["fit"]:
+    if own_rank().world > 1 and tokens[:1] != ["fit"]:
         got, fix = " ".join(tokens[:1]) or "no command", "use fit, then the others without torchrun"
         raise UsageError("torchrun", expected="selfseg fit", got=got, fix=fix)
 
 
 def _complain(message: str) -> None:
-    from selfseg.core.processes import own_place
+    from selfseg.core.processes import own_rank
 
-    place = own_place()
+    place = own_rank()
     who = "selfseg" if place.world == 1 else f"selfseg, {place}"
     with contextlib.suppress(OSError):  # a log on a disk that is full; the exit code says it too
         sys.stderr.write(f"{who}: {message}\n")

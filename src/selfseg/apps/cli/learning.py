@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from selfseg.apps.cli.groups import Learning, Reading, Writing
 from selfseg.apps.cli.parameters import Dask, Inputs, Labels, LabelsAs, Out, app, verdict
-from selfseg.core.processes import own_place
+from selfseg.core.processes import own_rank
 
 READING, LEARNING, WRITING = Reading(), Learning(), Writing()
 """Every option as it is where nothing is said."""
@@ -59,7 +59,7 @@ def fit(
     """Learn a model from images; OUT becomes the model folder. Under torchrun, its processes learn it together."""
     from selfseg.apps.cli.bar import Bar
 
-    place = own_place()
+    place = own_rank()
     bar, model = Bar(reading.quiet or not place.first), learning.model(reading.device)
     how = learning.how() | reading.how() | {"labels": labels, "labels_as": labels_as, "truth": truth}
     how |= {"checkpoint_every": checkpoint_every, "preview_every": preview_every, "shared": place.world > 1}

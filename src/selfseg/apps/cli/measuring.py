@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from selfseg.benchmark.columns import Column
-    from selfseg.benchmark.runner import Plan
+    from selfseg.benchmark.runner import BenchmarkPlan
     from selfseg.benchmark.standings import Standing
 
 
@@ -76,7 +76,7 @@ class Contest:
         int | None, Parameter(help="Processes; without it, one a core; 1 = all threads for one image at a time.")
     ] = None
 
-    def plan(self, dataset: str, out: Path) -> "Plan":
+    def plan(self, dataset: str, out: Path) -> "BenchmarkPlan":
         """Find the dataset and the contenders.
 
         Raises
@@ -85,16 +85,18 @@ class Contest:
             If one of them is unknown, or the seeds are no whole numbers.
         """
         from selfseg.benchmark.contenders import find_contenders
-        from selfseg.benchmark.jobs import Place
-        from selfseg.benchmark.runner import Plan
+        from selfseg.benchmark.jobs import JobContext
+        from selfseg.benchmark.runner import BenchmarkPlan
         from selfseg.read.datasets import find_dataset
 
         found = find_dataset(dataset)
         chosen = {"all": True, "none": False}.get(self.baselines, _names(self.baselines))
         contenders = tuple(find_contenders(_names(self.methods), chosen))
-        place = Place(dataset, self.split or found.default_split, self.data, out)
+        place = JobContext(dataset, self.split or found.default_split, self.data, out)
         seeds = _seeds(self.seeds)
-        return Plan(place, contenders, seeds, self.limit, self.classes, self.train, self.boundaries, self.workers)
+        return BenchmarkPlan(
+            place, contenders, seeds, self.limit, self.classes, self.train, self.boundaries, self.workers
+        )
 
 
 CONTEST = Contest()
@@ -130,7 +132,7 @@ def benchmark(
     return verdict(result.failures)
 
 
-def _show(plan: "Plan", standings: "Sequence[Standing]", columns: "Sequence[Column]") -> None:
+def _show(plan: "BenchmarkPlan", standings: "Sequence[Standing]", columns: "Sequence[Column]") -> None:
     from rich.console import Console
 
     from selfseg.benchmark.tables import ORACLE_NOTE, for_terminal

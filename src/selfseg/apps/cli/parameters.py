@@ -52,7 +52,8 @@ Settings = Annotated[
     ),
 ]
 Scribbles = Annotated[
-    Path | None, Parameter(help="Hints: a label image (255 = no scribble), or a folder of IMAGE_scribble.png files.")
+    Path | None,
+    Parameter(help="Annotations: a label image (255 = no scribble), or a folder of IMAGE_scribble.png files."),
 ]
 Write = Annotated[
     list[str] | None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from selfseg import __version__
 from selfseg.apps.studio.formats import OWN, label_kinds
-from selfseg.apps.studio.messages import Apply, Export, Job
+from selfseg.apps.studio.messages import Apply, Export, JobMessage
 from selfseg.apps.studio.project import EXPORTS, Project
 from selfseg.apps.studio.results import find_result
 from selfseg.apps.studio.runs import Run, read_json
@@ -51,7 +51,7 @@ async def _carry(studio: "Studio", run: Run, sources: list[Source], out: Path, f
         fix = "wait until it has learned"
         raise UsageError(f"run {run.id}", expected="a run with classes", got="none yet", fix=fix)
     studio.jobs += 1
-    job = Job(
+    job = JobMessage(
         id=studio.jobs, title=title, done=0, total=len(sources), state="working", folder=str(out), files=[], failures=[]
     )
     await studio.hub.tell_all(job)
@@ -72,7 +72,7 @@ async def _carry(studio: "Studio", run: Run, sources: list[Source], out: Path, f
     await studio.hub.tell_all(job.model_copy(update={"state": state}))
 
 
-async def _folder(studio: "Studio", job: Job, out: Path, formats: list[str]) -> Job:
+async def _folder(studio: "Studio", job: JobMessage, out: Path, formats: list[str]) -> JobMessage:
     """Write the formats of whole folders, which take what was written before."""
     try:
         files, failures = await studio.engine.ask("folder", out=str(out), formats=formats)

@@ -24,7 +24,7 @@ def _described(name: str, method: type[Method]) -> dict[str, Any]:
         "title": name.replace("_", " "),
         "text": text.partition("\n")[0],
         "more": text.partition("\n")[2].strip(),
-        "uses_hints": method.uses_hints,
+        "uses_annotations": method.uses_annotations,
         "presets": {"default": {}, **{key: _plain(values) for key, values in method.presets.items()}},
         "fields": [_field(key, entry, key in method.live) for key, entry in schema["properties"].items()],
     }

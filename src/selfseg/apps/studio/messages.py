@@ -246,7 +246,7 @@ class Preview(Message):
     areas: list[dict[str, Any]]
 
 
-class Job(Message):
+class JobMessage(Message):
     """An export, or another folder being segmented."""
 
     type: Literal["job"] = "job"
@@ -268,7 +268,7 @@ class Notice(Message):
     text: str
 
 
-News = ProjectState | Methods | RunState | Removed | Figures | Preview | Job | Notice
+News = ProjectState | Methods | RunState | Removed | Figures | Preview | JobMessage | Notice
 """What the server may say."""
 
 WISHES: TypeAdapter[Any] = TypeAdapter(Wish)

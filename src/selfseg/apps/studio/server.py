@@ -96,14 +96,14 @@ def _tiles(app: FastAPI, studio: Studio) -> None:
         name: Name, channels: str, axis: str, frame: int, index: int, level: int, x: int, y: int
     ) -> Response:
         chosen = [int(word) for word in channels.split(",") if word.isdigit()]
-        place = tiles.Place(axis, frame, index, level, x, y)
+        place = tiles.TilePosition(axis, frame, index, level, x, y)
         return Response(tiles.image_tile(studio.pictures.get(name), place, chosen), media_type=RAW)
 
     @app.get("/tiles/leaves")
     def leaf_tile(run: str, name: Name, axis: str, frame: int, index: int, level: int, x: int, y: int) -> Response:
         stored = need_result(studio.runs.get(run).folder, name, frame)
         studio.shown.set()
-        return Response(tiles.leaf_tile(stored, tiles.Place(axis, frame, index, level, x, y)), media_type=RAW)
+        return Response(tiles.leaf_tile(stored, tiles.TilePosition(axis, frame, index, level, x, y)), media_type=RAW)
 
     @app.get("/tiles/probability")
     def probability_tile(
@@ -111,7 +111,7 @@ def _tiles(app: FastAPI, studio: Studio) -> None:
     ) -> Response:
         stored = need_result(studio.runs.get(run).folder, name, frame)
         chosen = [int(word) for word in sources.split(",") if word.isdigit()]
-        place = tiles.Place(axis, frame, index, level, x, y)
+        place = tiles.TilePosition(axis, frame, index, level, x, y)
         return Response(tiles.probability_tile(stored, place, chosen), media_type=RAW)
 
     @app.get("/api/thumbnail")

@@ -18,7 +18,7 @@ OUTSIDE = 0
 
 
 @dataclass(frozen=True)
-class Place:
+class TilePosition:
     """Which tile: a plane along an axis ("z", "y", "x") of a frame, a level, and the tile's column and row in it."""
 
     axis: str
@@ -34,7 +34,7 @@ class Place:
             raise UsageError("tile", expected="an axis z, y or x and numbers from 0", got=str(self), fix=fix)
 
 
-def image_tile(picture: Picture, place: Place, channels: list[int]) -> bytes:
+def image_tile(picture: Picture, place: TilePosition, channels: list[int]) -> bytes:
     """Return ``[rows columns C]`` of some channels, at most `TILE` wide and high.
 
     Raises
@@ -57,7 +57,7 @@ def image_tile(picture: Picture, place: Place, channels: list[int]) -> bytes:
     return _raw(tile)
 
 
-def leaf_tile(result: StoredResult, place: Place) -> bytes:
+def leaf_tile(result: StoredResult, place: TilePosition) -> bytes:
     """Return leaf ids + 1 as uint32 ``[rows + 2, columns + 2]``: one pixel more on each side, for the boundaries."""
     plane = _thin_plane(result.volume("superpixels"), place)
     height, width = plane.shape
@@ -70,7 +70,7 @@ def leaf_tile(result: StoredResult, place: Place) -> bytes:
     return _raw((tile[np.ix_(rows - rows[0], columns - columns[0])] + 1).astype(np.uint32))
 
 
-def probability_tile(result: StoredResult, place: Place, sources: list[int]) -> bytes:
+def probability_tile(result: StoredResult, place: TilePosition, sources: list[int]) -> bytes:
     """Return the summed probability of some of the model's classes (0-based), or that of the likeliest, as uint8 0-255."""
     planes = result.volume("probabilities")
     if not all(0 <= source < len(planes) for source in sources):
@@ -83,7 +83,7 @@ def probability_tile(result: StoredResult, place: Place, sources: list[int]) -> 
     return _raw(np.minimum(tiles.sum(0, dtype=np.uint32), 255).astype(np.uint8) if sources else tiles.max(0))
 
 
-def _thin_plane(volume: NDArray[Any], place: Place) -> NDArray[Any]:
+def _thin_plane(volume: NDArray[Any], place: TilePosition) -> NDArray[Any]:
     """Return a plane with every 2^level-th pixel of it: ids have no means."""
     first = AXES[place.axis][0]
     if place.frame < 0 or place.index >= volume.shape[first]:
@@ -97,5 +97,5 @@ def _raw(tile: NDArray[Any]) -> bytes:
     return np.ascontiguousarray(tile, tile.dtype.newbyteorder("<")).tobytes()
 
 
-def _nowhere(place: Place) -> UsageError:
+def _nowhere(place: TilePosition) -> UsageError:
     return UsageError("tile", expected="one inside the picture", got=str(place), fix="ask for one of the picture's own")

@@ -20,7 +20,7 @@ from selfseg.pipeline.run import load
 from selfseg.pipeline.segmenter import Segmenter
 from selfseg.read import Source, find_inputs
 from selfseg.read.frames import is_video
-from selfseg.train.control import Change, Order
+from selfseg.train.control import OptionChange, Order
 
 SHOW_EVERY = 0.3
 """Seconds between two notes on how far a run is."""
@@ -49,7 +49,7 @@ class Told:
     _shown: float = 0.0
 
     def set(self, **fields: Any) -> None:
-        """Change some fields and write all."""
+        """OptionChange some fields and write all."""
         self.fields |= fields
         self._shown = time.monotonic()
         write_json(self.folder / STATUS, self.fields)
@@ -79,12 +79,12 @@ class Orders:
 
     folder: Path
 
-    def __call__(self) -> Order | Change:
+    def __call__(self) -> Order | OptionChange:
         """Return the order that is there; a change of options is taken once, and before anything else."""
         if (self.folder / CHANGE).exists():
             options = read_json(self.folder / CHANGE) or {}
             remove(self.folder / CHANGE)
-            return Change(options)
+            return OptionChange(options)
         if not (self.folder / ORDER).exists():
             return Order.GO
         wish = (read_json(self.folder / ORDER) or {}).get("order")

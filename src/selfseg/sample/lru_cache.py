@@ -20,7 +20,7 @@ def image_key(image: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> st
     return digest.hexdigest()
 
 
-class Kept(Generic[T]):
+class LRUCache(Generic[T]):
     """Values by the key of their image; those used longest ago go first.
 
     Parameters
