@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfseg.predict.tiles import Grid
 from selfseg.refine.block_graph import BlockGraph
 from selfseg.refine.hierarchy import merge_regions
 from selfseg.regions.graph import adjacency, region_means
+from selfseg.tiling.tiles import Grid
 
 
 def _in_blocks(labels, features, strength, sides, spacing=None):

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.predict.tiles import Grid, Region
 from selfseg.refine.instances import DEPTH, find_instances
 from selfseg.refine.link_blocks import StoredLabels
+from selfseg.tiling.tiles import Grid, Region
 
 LARGEST_PART = 2**23
 """Pixels of the box of a connected part that is cut; a larger one stays whole, so that memory is bounded."""

@@ -9,8 +9,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components as graph_components
 
 from selfseg.core.errors import UsageError
-from selfseg.predict.tiles import Grid, Region
 from selfseg.regions.connect import connected_components
+from selfseg.tiling.tiles import Grid, Region
 
 
 class StoredLabels(Protocol):
