@@ -18,7 +18,7 @@ from selfseg.core.progress import Silent
 from selfseg.learning.run import predict
 from selfseg.learning.segmenter import Segmenter
 from selfseg.read.lazy import open_lazy
-from selfseg.segmenting.dask_cluster import DaskCluster
+from selfseg.segmenting.executors import DaskCluster
 from selfseg.segmenting.large import predict_large
 
 pytest.importorskip("distributed")
@@ -154,14 +154,14 @@ def test_a_worker_that_does_not_see_the_image_says_so_in_one_line(cluster, tmp_p
 
 @pytest.mark.slow
 def test_a_block_that_ends_every_worker_is_given_up_in_one_line(cluster, tmp_path, monkeypatch):
-    monkeypatch.setattr("selfseg.segmenting.dask_cluster.SENT_AGAIN", 0)
+    monkeypatch.setattr("selfseg.segmenting.executors.SENT_AGAIN", 0)
     with pytest.raises(InputError, match=r"block 4 on local:3: expected .* lack of memory; give --memory"):
         list(cluster.run(Work(tmp_path, image="", deadly=True), [4]))
 
 
 @pytest.mark.parametrize(("workers", "word"), [([], "got none"), ([{"status": "paused"}] * 2, "got paused ones")])
 def test_a_cluster_of_which_nobody_is_left_is_one_line(workers, word, monkeypatch):
-    monkeypatch.setattr("selfseg.segmenting.dask_cluster.PATIENCE", 0.1)
+    monkeypatch.setattr("selfseg.segmenting.executors.PATIENCE", 0.1)
     monkeypatch.setattr(DaskCluster, "_workers", workers)
     waiting = SimpleNamespace(is_empty=lambda: False, has_ready=lambda: False)
     with pytest.raises(
@@ -200,6 +200,6 @@ def test_other_addresses_are_refused(address):
 
 
 def test_no_scheduler_is_one_line(monkeypatch):
-    monkeypatch.setattr("selfseg.segmenting.dask_cluster.PATIENCE", 0.5)
+    monkeypatch.setattr("selfseg.segmenting.executors.PATIENCE", 0.5)
     with pytest.raises(InputError, match=r"^--dask tcp://127.0.0.1:9: expected a Dask scheduler.*--dask local$"):
         DaskCluster("tcp://127.0.0.1:9").__enter__()

@@ -18,7 +18,7 @@ from selfseg.read import Source
 from selfseg.results.exporting import FORMATS, export_folder, export_result
 from selfseg.results.instances import ObjectOptions, instances
 from selfseg.results.result import Result
-from selfseg.results.run_folder import RunFolder
+from selfseg.results.folder import RunFolder
 
 TABLE = ClassTable(
     tuple(

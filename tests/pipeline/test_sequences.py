@@ -19,7 +19,7 @@ from selfseg.learning.run import predict
 from selfseg.read import read_image
 from selfseg.read.frames import FrameSource
 from selfseg.read.video import VideoFrames
-from selfseg.segmenting.sequence import segment_sequence
+from selfseg.segmenting.frames import segment_sequence
 
 METHOD = {"method": "region_merging", "preset": "fast", "options": {"superpixel_size": 30.0}, "n_classes": 2}
 

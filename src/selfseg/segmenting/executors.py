@@ -1,7 +1,8 @@
-"""Blocks on a Dask cluster (``selfseg[dask]``): one that runs already, or one of processes on this machine."""
+"""Executors of blocks: this process, or the workers of a Dask cluster (``selfseg[dask]``); what is done is logged, and not done again."""
 
 import itertools
 import logging
+import math
 import os
 import re
 import shutil
@@ -10,12 +11,170 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
-from selfseg.core.errors import InputError, SelfsegError, UsageError
+from numpy.typing import NDArray
+
+from selfseg.core.errors import InputError, ModelError, SelfsegError, UsageError
+from selfseg.core.memory import give_back_memory, resident_memory, reusing_memory
+from selfseg.core.progress import Progress
+from selfseg.core.stopping import noting_stops
 from selfseg.core.threads import n_threads
-from selfseg.segmenting.block_work import BlockOrder, BlockWork
+from selfseg.read.lazy import open_lazy
+from selfseg.results.model import FittedModel, selfseg_version
+from selfseg.sample.prepare import PreparedImage
+from selfseg.segmenting.blocks import BlockWork, ImageMaps, SlicedMaps
+from selfseg.segmenting.plan import BlockLog, Plan
+from selfseg.segmenting.sinks import ZarrSink
+
+MEGA = 10**6
+
+NEAR = 0.6
+"""Share of the memory limit from which on freed memory is given back after a block."""
+
+class Executor(Protocol):
+    """Runs blocks."""
+
+    def memory(self, asked: int | None) -> int | None:
+        """Return the most bytes that a process that does blocks may take; `asked` = the user's limit, None = none."""
+
+    def run(self, work: BlockWork, blocks: Sequence[int]) -> Iterator[int]:
+        """Do the blocks, and yield the number of each that is done, in any order."""
+
+
+class Serial:
+    """Does one block after the other, in this process."""
+
+    def memory(self, asked: int | None) -> int | None:
+        """Return what the user says."""
+        return asked
+
+    def run(self, work: BlockWork, blocks: Sequence[int]) -> Iterator[int]:
+        """Do the blocks in their order."""
+        with reusing_memory():
+            for block in blocks:
+                work.do(block)
+                yield block
+
+
+def run_blocks(
+    work: BlockWork, executor: Executor, log: BlockLog, progress: Progress, memory: int | None = None
+) -> None:
+    """Run every block of an image that is not done yet, and log it.
+
+    Parameters
+    ----------
+    work
+        The blocks of one image.
+    executor
+        Runs them.
+    log
+        Blocks that are done.
+    progress
+        Progress reporter, in megapixels.
+    memory
+        Bytes that this process should stay below: freed memory is given back when it comes near. None = it is kept till the end.
+
+    Raises
+    ------
+    Interrupted
+        After Ctrl-C or SIGTERM, once the block is written and logged.
+    """
+    grid, first = work.grid, work.first
+    total = math.prod(grid.shape)
+    sizes = [math.prod(part.stop - part.start for part in grid.tile(place).core) for place in grid.places()]
+    left = [block for block in range(first, first + len(sizes)) if block not in log.done]
+    done = total - sum(sizes[block - first] for block in left)
+    before, begun = done, time.monotonic()
+    progress.start("segmenting (megapixels)", max(1, total // MEGA), done // MEGA)
+    try:
+        with noting_stops() as stop:
+            for block in executor.run(work, left):
+                log.add(block)
+                if memory is not None and resident_memory() > NEAR * memory:
+                    give_back_memory()
+                done += sizes[block - first]
+                rate = (done - before) / MEGA / max(time.monotonic() - begun, 1e-9)
+                progress.update(done // MEGA, {"Mpx/s": rate})
+                stop.check(partial(_stopped, len(log.done) - first, len(sizes)))
+    finally:
+        progress.finish()
+
+
+def _stopped(done: int, total: int, who: str) -> str:
+    return f"stopped by {who} after {done} of {total} blocks: all are saved; the same command goes on"
+
+
+@dataclass(frozen=True)
+class BlockOrder:
+    """All that another process, on another machine, needs to do the same blocks: paths that both can read, and plain values."""
+
+    version: str
+    model: Path
+    networks: str | None
+    device: str
+    image: Path
+    axes: str
+    frame: int | None
+    prepared: Any
+    slices: str | None
+    plan: Plan
+    sink: ZarrSink
+    kept_bytes: int
+    first: int
+    colours: NDArray[Any] | None
+
+    @classmethod
+    def of(cls, work: BlockWork, folder: Path) -> "BlockOrder":
+        """Store the model in `folder`, and return the order for its blocks."""
+        maps, sink = work.maps, work.sink
+        if not isinstance(maps, ImageMaps | SlicedMaps) or not isinstance(sink, ZarrSink):
+            raise TypeError(f"blocks of {type(maps).__name__} into {type(sink).__name__} stay in this process")
+        maps.model.save(folder)
+        sliced = isinstance(maps, SlicedMaps)
+        image = maps.image if sliced else maps.prepared.image
+        config = maps.model.method.config
+        return cls(
+            version=selfseg_version(),
+            model=folder.absolute(),
+            networks=getattr(config, "networks", None) or None,
+            device=maps.model.device,
+            image=Path(image.source).absolute(),
+            axes=sink.image_axes,
+            frame=sink.frame,
+            prepared=None if sliced else maps.prepared.plan,
+            slices=maps.axes if sliced else None,
+            plan=Plan(work.grid, work.grid) if sliced else maps.plan,
+            sink=sink.sent(),
+            kept_bytes=0 if sliced else maps.kept_bytes,
+            first=work.first,
+            colours=None if sliced or not maps.refinements else maps.colour_range(),
+        )
+
+    def open(self) -> BlockWork:
+        """Open model, image and labels.
+
+        Raises
+        ------
+        SelfsegError
+            If one of them cannot be opened here, or this is another version of selfseg.
+        """
+        if selfseg_version() != self.version:
+            fix = "install the same version everywhere"
+            raise ModelError("selfseg", expected=self.version, got=selfseg_version(), fix=fix)
+        model = FittedModel.load(self.model, self.device, self.networks)
+        image = open_lazy(self.image, self.axes)
+        image = image if self.frame is None else image.at("T", self.frame)
+        if self.slices is not None:
+            return BlockWork(SlicedMaps(model, image, self.slices), self.plan.blocks, self.sink.opened(), self.first)
+        prepared = PreparedImage.from_plan(image, self.prepared)
+        maps = ImageMaps(model, prepared, self.plan, self.kept_bytes, colours=self.colours)
+        return BlockWork(maps, self.plan.blocks, self.sink.opened(), self.first)
+
 
 RETRIES = 3
 """Times that a block is tried again, on any worker, after an error."""
@@ -115,8 +274,8 @@ class DaskCluster:
         InputError
             If workers die of a block again and again, or the scheduler is gone.
         """
-        folder = work.target.path.with_suffix(".model")
-        order, token = work.order(folder), uuid.uuid4().hex
+        folder = work.sink.path.with_suffix(".model")
+        order, token = BlockOrder.of(work, folder), uuid.uuid4().hex
         waiting, sent, numbers = iter(blocks), Counter[int](), {}
         done: Any = self._distributed.as_completed(loop=self._client.loop)
 
