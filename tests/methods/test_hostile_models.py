@@ -16,7 +16,7 @@ from conftest import blobs
 from selfseg.core.errors import ModelError
 from selfseg.pipeline import Segmenter, load
 
-QUICK = {"iterations": 3, "n_features": 8, "n_classes": 8}
+QUICK = {"iterations": 3, "n_features": 8, "n_clusters": 8}
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from selfseg.core.classes import ClassTable
-from selfseg.methods._base import Method
+from selfseg.methods.base import Method
 
 
 def selfseg_version() -> str:

@@ -25,7 +25,7 @@ from selfseg.export.label_files import LabelWriter
 from selfseg.export.overlay import overlay, write_overlay, write_picture
 from selfseg.export.report import Report, ReportImage, thumbnail, write_report
 from selfseg.measure.flicker import FlickerCount
-from selfseg.methods._base import build_config
+from selfseg.methods.base import build_config
 from selfseg.pipeline.card import selfseg_version
 from selfseg.pipeline.large import LargeResult
 from selfseg.pipeline.preview import method_pictures

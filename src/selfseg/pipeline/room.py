@@ -6,7 +6,7 @@ import torch
 
 from selfseg.core.errors import InputError
 from selfseg.core.progress import Progress
-from selfseg.methods._base import Method
+from selfseg.methods.base import Method
 from selfseg.pipeline.training_set import TrainingSet
 
 

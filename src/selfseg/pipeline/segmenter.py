@@ -11,8 +11,8 @@ from selfseg.core.classes import ClassTable
 from selfseg.core.errors import InputError, ModelError, SelfsegError, UsageError
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress, Silent
-from selfseg.methods._base import Method, MethodConfig, build_config
 from selfseg.methods._store import load_method, save_method
+from selfseg.methods.base import Method, MethodConfig, build_config, current_options, find_method
 from selfseg.pipeline.card import model_card, selfseg_version
 from selfseg.pipeline.fitting import Fitting
 from selfseg.pipeline.result import Result
@@ -103,9 +103,9 @@ class Segmenter:
 
     def config(self) -> MethodConfig:
         """Return the method's whole configuration: defaults, preset, options, number of classes, preparation."""
-        changes = dict(self.options or {})
+        changes = current_options(find_method(self.method), self.options or {})
         if self.n_classes is not None:
-            changes["classes"] = self.n_classes
+            changes["n_classes"] = self.n_classes
         if self.prepare is not None:
             changes["prepare"] = self.prepare
         return build_config(self.method, self.preset, **changes)

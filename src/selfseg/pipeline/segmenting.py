@@ -8,7 +8,7 @@ import torch
 from selfseg.core.classes import ClassTable
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress, Silent
-from selfseg.methods._base import Method
+from selfseg.methods.base import Method
 from selfseg.pipeline.result import Segmented
 from selfseg.pipeline.slices import segment_slices
 from selfseg.pipeline.superpixels import OwnSuperpixels
@@ -20,6 +20,7 @@ from selfseg.refine.hierarchy import Hierarchy, hierarchy
 from selfseg.refine.link import Link
 from selfseg.refine.steps import Refined, parse_refinements, refine
 from selfseg.sample.prepare import Preparation, Prepared
+from selfseg.sample.stream import Memo
 
 
 @dataclass(frozen=True)
@@ -64,22 +65,24 @@ class Segmenting:
         if self.cuts(frame):
             return segment_slices(self.frame, frame, self.how.slices or "z", self.how.progress)
         prepared = self.preparation.apply(frame)
+        memo: Memo = {}
         if self.how.superpixels is not None:
-            self.how.superpixels.give(self.method, self.preparation, frame.name, prepared)
-        clusters = predict_probabilities(self.method, prepared.array, memory=self.how.memory)
+            self.how.superpixels.give(self.method, self.preparation, frame.name, prepared, memo)
+        clusters = predict_probabilities(self.method, prepared.array, memory=self.how.memory, memo=memo)
         probabilities = class_probabilities(clusters, self.table)
         if link is not None:
             probabilities = link(probabilities, prepared.array)
         probabilities = prepared.restore(probabilities)  # [K *S]
         refined = refine(parse_refinements(self.refine), probabilities, frame, prepared.inside)
         labels = Cleaning.parse(self.clean).apply(decide(refined.probabilities, prepared.inside))
-        return Segmented(labels, refined.probabilities, partial(self._hierarchy, prepared, refined))
+        return Segmented(labels, refined.probabilities, partial(self._hierarchy, prepared, refined, memo))
 
-    def _hierarchy(self, prepared: Prepared, refined: Refined) -> Hierarchy:
+    def _hierarchy(self, prepared: Prepared, refined: Refined, memo: Memo) -> Hierarchy:
         """The refinement's merge tree, else the method's own, else that of the probabilities, at the image's own size."""
         if refined.tree is not None:
             return refined.tree
-        own = self.method.hierarchy(torch.from_numpy(prepared.array))
+        known = {"memo": memo} if self.method.uses_memos else {}
+        own = self.method.hierarchy(torch.from_numpy(prepared.array), **known)
         if own is None:
             return hierarchy(refined.probabilities, prepared.restore(prepared.array), mask=prepared.inside)
         superpixels, tree = own

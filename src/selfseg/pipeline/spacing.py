@@ -3,7 +3,7 @@
 import numpy as np
 
 from selfseg.core.progress import Progress
-from selfseg.methods._base import MethodConfig
+from selfseg.methods.base import MethodConfig
 from selfseg.pipeline.training_set import TrainingSet
 
 
