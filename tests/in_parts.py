@@ -12,7 +12,7 @@ from selfseg.read.lazy import open_lazy
 from selfseg.segmenting.images import Settings, segment_stored
 from selfseg.segmenting.trees import store_tree
 
-QUICK = {"iterations": 5, "n_features": 8, "n_classes": 8}
+QUICK = {"iterations": 5, "n_features": 8, "n_clusters": 8}
 
 
 class Killed(BaseException):
@@ -50,7 +50,9 @@ def contents(folder: Path):
 
 def predict_large(model, image, out, memory=None, progress=None, executor=None, **settings):
     """Segment an image in its file with a fitted `Segmenter`, block by block."""
-    return segment_stored(model.fitted, image, out, Settings(memory, progress=progress or Silent(), **settings), executor)
+    return segment_stored(
+        model.fitted, image, out, Settings(memory, progress=progress or Silent(), **settings), executor
+    )
 
 
 def large_tree(model, result, out, memory=None, **options):

@@ -60,7 +60,12 @@ def make_inputs(data: Path, folder: Path) -> dict[str, Path]:
             frame = np.ascontiguousarray(np.roll(tile, number, 1)[:240, :320])
             clip.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
         clip.mux(stream.encode())
-    return {"photo": photos[0], "photos": folder / "photos", "large": folder / "large.zarr", "clip": folder / "clip.mp4"}
+    return {
+        "photo": photos[0],
+        "photos": folder / "photos",
+        "large": folder / "large.zarr",
+        "clip": folder / "clip.mp4",
+    }
 
 
 def tasks(inputs: dict[str, Path], model: Path, out: Path) -> dict[str, list[str]]:
@@ -69,7 +74,17 @@ def tasks(inputs: dict[str, Path], model: Path, out: Path) -> dict[str, list[str
     return {
         "segment a photo": ["segment", str(inputs["photo"]), "--method", "region_merging", "-o", str(out), "-q"],
         "predict 20 photos": [*predict, str(inputs["photos"]), "-o", str(out), "-q"],
-        "predict a 4096 x 4096 zarr": [*predict, str(inputs["large"]), "--axes", "YXC", "--memory", "1GB", "-o", str(out), "-q"],
+        "predict a 4096 x 4096 zarr": [
+            *predict,
+            str(inputs["large"]),
+            "--axes",
+            "YXC",
+            "--memory",
+            "1GB",
+            "-o",
+            str(out),
+            "-q",
+        ],
         "predict a clip of 60 frames": [*predict, str(inputs["clip"]), "-o", str(out), "-q"],
     }
 

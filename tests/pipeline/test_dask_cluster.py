@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import cloudpickle
 import numpy as np
 import pytest
+from selfseg.segmenting.large import predict_large
 
 from conftest import blobs
 from in_parts import QUICK, Killed, contents, stored
@@ -19,7 +20,6 @@ from selfseg.learning.run import predict
 from selfseg.learning.segmenter import Segmenter
 from selfseg.read.lazy import open_lazy
 from selfseg.segmenting.executors import DaskCluster
-from selfseg.segmenting.large import predict_large
 
 pytest.importorskip("distributed")
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import this file
@@ -173,9 +173,10 @@ def test_a_cluster_of_which_nobody_is_left_is_one_line(workers, word, monkeypatc
 
 
 def test_what_another_process_needs_is_paths_and_plain_values(model, image, tmp_path, monkeypatch):
-    from selfseg.sample.windowed import prepare_windowed
     from selfseg.segmenting.block_plan import begin_blocks
     from selfseg.segmenting.block_work import BlockWork, Target
+
+    from selfseg.sample.windowed import prepare_windowed
 
     windowed = prepare_windowed(model.preparation_, image)
     log, plan = begin_blocks(model, image, windowed, tmp_path / "out" / "photo.zarr", 1)

@@ -68,7 +68,9 @@ def test_a_killed_prediction_goes_on_and_ends_with_the_same_bytes(model, image, 
     assert (tmp_path / "killed" / "labels" / "photo.blocks").is_file()
     calls = []
     assign = FeatureClustering.assign
-    monkeypatch.setattr(FeatureClustering, "assign", lambda self, images, memos=None: calls.append(1) or assign(self, images))
+    monkeypatch.setattr(
+        FeatureClustering, "assign", lambda self, images, memos=None: calls.append(1) or assign(self, images)
+    )
     whole = KilledAfter()
     predict_large(model, image, tmp_path / "killed", memory=10**12, progress=whole)  # more memory now: the same blocks
     assert contents(tmp_path / "killed") == contents(tmp_path / "straight")
@@ -98,7 +100,7 @@ def test_a_line_of_the_log_that_was_cut_short_does_not_count(model, image, tmp_p
 
 def test_a_method_that_wants_the_whole_image_is_blended_alike_in_parts(tmp_path, monkeypatch):
     monkeypatch.setitem(tiles.BLEND, 2, 16)
-    options = {"iterations": 3, "width": 4, "depth": 2, "n_segments": 4}
+    options = {"iterations": 3, "width": 4, "depth": 2, "n_clusters": 4}
     model = Segmenter("wnet", prepare="range", options=options).fit(blobs(60, 70))
     data = blobs(100, 90, seed=3)
     result = predict_large(model, stored(tmp_path / "a.zarr", data, "YXC"), tmp_path, memory=1)

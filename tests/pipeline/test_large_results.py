@@ -2,7 +2,6 @@
 
 import csv
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +14,8 @@ from selfseg.learning.run import predict
 from selfseg.learning.segmenter import Segmenter
 from selfseg.read import read_image
 from selfseg.read.lazy import open_lazy
-from selfseg.results.instances import ObjectOptions
 from selfseg.results import result as results
+from selfseg.results.instances import ObjectOptions
 from selfseg.results.result import Result
 from selfseg.segmenting import plan
 

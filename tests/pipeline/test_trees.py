@@ -16,7 +16,7 @@ from selfseg.read.lazy import open_lazy
 from selfseg.results.merge_trees import cut_folder, read_tree, write_tree
 from selfseg.segmenting import trees
 
-QUICK = {"iterations": 12, "n_features": 12, "n_classes": 12, "continuity": 1.0}
+QUICK = {"iterations": 12, "n_features": 12, "n_clusters": 12, "continuity": 1.0}
 
 
 pytestmark = pytest.mark.usefixtures("small_blocks")

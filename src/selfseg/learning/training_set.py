@@ -227,7 +227,7 @@ class _Making:
                 if self.annotations is None
                 else self.annotations.prepared(source.name, number, self.preparation, prepared)
             )
-            self.samples.append(Sample(prepared.array, prepared.valid, classes))
+            self.samples.append(Sample(prepared.array, prepared.valid, classes, memo={}))
             self.prepared.append((source.name, prepared))
         self.fingerprints[source.name] = source.fingerprint()
 

@@ -1,5 +1,6 @@
 """Scores against truth while a method learns: looked at beside the losses, and unknown to the learning."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from selfseg.core.errors import InputError, SelfsegError, UsageError
 from selfseg.core.progress import Progress
 from selfseg.learning.training_set import TrainingSet
 from selfseg.measure.scores import region_scores
-from selfseg.methods._base import Method
+from selfseg.methods.base import Method
 from selfseg.read.labels import find_labels, read_truths
 from selfseg.refine.decide import decide
 from selfseg.sample.prepare import Prepared
+from selfseg.sample.stream import Memo
 
 MOST_WATCHED = 8
 """Images that are scored at each look, evenly spread over those that have a truth, so that looking stays cheap."""
@@ -34,17 +36,22 @@ class TruthWatch:
     ----------
     watched
         Name, prepared image and truth (one array an annotator) of each image that is scored.
+    memos
+        The images' memos, by name.
     """
 
     watched: list[tuple[str, Prepared, list[NDArray[np.integer]]]]
+    memos: Mapping[str, Memo]
 
     @torch.no_grad()
     def look(self, method: Method) -> dict[str, float]:
         """Return covering, PRI and VI (bits) of the classes as they are now, means over the watched images."""
         device = next((tensor.device for tensor in method.state().values()), torch.device("cpu"))
         rows = []
-        for _, prepared, truths in self.watched:
-            probabilities = method.assign(torch.from_numpy(prepared.array)[None].to(device))[0].float().cpu().numpy()
+        for name, prepared, truths in self.watched:
+            images = torch.from_numpy(prepared.array)[None].to(device)
+            memos = {"memos": (self.memos[name],)} if method.uses_memos else {}
+            probabilities = method.assign(images, **memos)[0].float().cpu().numpy()
             labels = prepared.restore_labels(decide(probabilities))
             rows.append(region_scores(labels, truths))
         return {shown: float(np.mean([row[name] for row in rows])) for shown, name in SHOWN.items()}
@@ -87,7 +94,8 @@ def watch_truth(truth: str | Path, data: TrainingSet, progress: Progress) -> Tru
     if not watched:
         fix = "mend the files named above"
         raise InputError(f"truth {truth}", expected="truth that can be used", got="none", fix=fix)
-    return TruthWatch(watched)
+    pairs = zip(data.prepared, data.samples, strict=True)
+    return TruthWatch(watched, {name: getattr(sample, "memo", None) or {} for (name, _), sample in pairs})
 
 
 def _read_fitting(path: Path, shape: tuple[int, ...]) -> list[NDArray[np.integer]]:

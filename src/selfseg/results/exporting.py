@@ -15,9 +15,9 @@ from selfseg.export.imagej_roi import require_roifile, write_imagej_rois
 from selfseg.export.nnunet import FOLDER, write_nnunet
 from selfseg.export.object_table import write_object_table
 from selfseg.read import split_frames
+from selfseg.results.folder import RunFolder, SegmentedImage
 from selfseg.results.instances import InstanceFolder, Instances, ObjectOptions, image_instances
 from selfseg.results.result import Result
-from selfseg.results.folder import RunFolder, SegmentedImage
 
 
 @dataclass

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 
 from selfseg.core.classes import ClassTable
-from selfseg.core.errors import Failure, InputError, SelfsegError, UsageError
+from selfseg.core.errors import Failure, InputError, SelfsegError
 from selfseg.core.files import clear_unfinished, write_json, write_text
 from selfseg.core.image import Image
 from selfseg.core.memory import peak_memory

@@ -152,7 +152,10 @@ class Result:
         shape = self.labels.shape
         if self.in_memory:
             return [tuple(slice(0, n) for n in shape)]
-        sides = [min(n, max(side, BAND) if i >= len(shape) - 2 else side) for i, (n, side) in enumerate(zip(shape, self.labels.chunks, strict=True))]
+        sides = [
+            min(n, max(side, BAND) if i >= len(shape) - 2 else side)
+            for i, (n, side) in enumerate(zip(shape, self.labels.chunks, strict=True))
+        ]
         sides[-1] = shape[-1]
         grid = Grid(tuple(shape), tuple(sides), 0)
         return [grid.tile(place).core for place in grid.places()]

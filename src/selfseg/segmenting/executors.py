@@ -36,6 +36,7 @@ MEGA = 10**6
 NEAR = 0.6
 """Share of the memory limit from which on freed memory is given back after a block."""
 
+
 class Executor(Protocol):
     """Runs blocks."""
 

@@ -196,7 +196,9 @@ def segment_stored(
         refining_halo(parse_refinements(model.refine), image, whole=False)  # refused before anything is written
     if settings.link:
         fix = "leave --link out, or use a smaller volume"
-        raise UsageError(f"--link of {image.source}", expected="a volume that fits in memory", got="a large one", fix=fix)
+        raise UsageError(
+            f"--link of {image.source}", expected="a volume that fits in memory", got="a large one", fix=fix
+        )
     path = Path(out) / "labels" / f"{image.name}.zarr"
     cleaning = Cleaning.parse(model.clean)
     raw = path if str(cleaning) == "none" else path.with_name(f".{path.name}.uncleaned.zarr")

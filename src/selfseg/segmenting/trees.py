@@ -15,7 +15,7 @@ from selfseg.export.label_zarr import known_label_zarr, open_label_zarr, storing
 from selfseg.refine.block_graph import BlockGraph
 from selfseg.refine.edits import Edits
 from selfseg.refine.hierarchy import SIGMA, SUPERPIXEL_SIZE, merge_regions, split_classes, tree_features
-from selfseg.refine.leaves import Leaves, LeafSums, find_leaves
+from selfseg.refine.leaves import LeafSums, Leaves, find_leaves
 from selfseg.regions.boundaries import gradient_strength
 from selfseg.regions.merge_tree import MergeTree
 from selfseg.results.merge_trees import TREES, read_tree, write_tree
