@@ -20,6 +20,8 @@ from selfseg.learning.run import predict
 from selfseg.learning.segmenter import Segmenter
 from selfseg.read.lazy import open_lazy
 from selfseg.segmenting.executors import DaskCluster
+from selfseg.read import open_lazy
+from selfseg.segmenting.images import predict_large
 
 pytest.importorskip("distributed")
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import this file

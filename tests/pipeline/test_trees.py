@@ -11,10 +11,12 @@ from selfseg.apps.cli import main
 from selfseg.core.errors import InputError, UsageError
 from selfseg.learning.run import predict
 from selfseg.learning.segmenter import Segmenter
+from selfseg.read import open_lazy
 from selfseg.read.labels import read_labels
 from selfseg.read.lazy import open_lazy
 from selfseg.results.merge_trees import cut_folder, read_tree, write_tree
-from selfseg.segmenting import trees
+from selfseg.segmenting import trees, large_tree
+from selfseg.segmenting.images import predict_large
 
 QUICK = {"iterations": 12, "n_features": 12, "n_clusters": 12, "continuity": 1.0}
 
