@@ -8,7 +8,7 @@ from pathlib import Path
 import zarr
 
 from selfseg.core.progress import Silent
-from selfseg.read.lazy import open_lazy
+from selfseg.read import open_lazy
 from selfseg.segmenting.images import Settings, segment_stored
 from selfseg.segmenting.trees import store_tree
 from selfseg.read import open_lazy

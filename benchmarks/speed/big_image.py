@@ -48,7 +48,7 @@ def one(folder: Path, side: int, how: str, memory: str) -> None:
 
     import selfseg
     from selfseg.core.memory import parse_bytes
-    from selfseg.read.lazy import open_lazy
+    from selfseg.read import open_lazy
     from selfseg.read import open_lazy
     from selfseg.segmenting.images import predict_large
 

@@ -18,7 +18,7 @@ from selfseg.core.errors import InputError, ModelError, OutputError, UsageError
 from selfseg.core.progress import Silent
 from selfseg.learning.run import predict
 from selfseg.learning.segmenter import Segmenter
-from selfseg.read.lazy import open_lazy
+from selfseg.read import open_lazy
 from selfseg.segmenting.executors import DaskCluster
 from selfseg.read import open_lazy
 from selfseg.segmenting.images import predict_large

@@ -17,7 +17,7 @@ from selfseg.learning.run import predict
 from selfseg.learning.segmenter import Segmenter
 from selfseg.methods.feature_clustering import FeatureClustering
 from selfseg.read import find_inputs, read_image, open_lazy
-from selfseg.read.lazy import open_lazy
+from selfseg.read import open_lazy
 from selfseg.segmenting import executors
 from selfseg.segmenting.images import Settings, fits_in_memory, open_if_large, predict_large, How
 from selfseg.segmenting.sinks import ZarrSink

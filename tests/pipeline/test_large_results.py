@@ -13,7 +13,7 @@ from selfseg.core.errors import UsageError
 from selfseg.learning.run import predict
 from selfseg.learning.segmenter import Segmenter
 from selfseg.read import read_image, open_lazy
-from selfseg.read.lazy import open_lazy
+from selfseg.read import open_lazy
 from selfseg.results import result as results
 from selfseg.results.instances import ObjectOptions
 from selfseg.results.result import Result

@@ -13,7 +13,7 @@ from selfseg.learning.run import predict
 from selfseg.learning.segmenter import Segmenter
 from selfseg.read import open_lazy
 from selfseg.read.labels import read_labels
-from selfseg.read.lazy import open_lazy
+from selfseg.read import open_lazy
 from selfseg.results.merge_trees import cut_folder, read_tree, write_tree
 from selfseg.segmenting import trees, large_tree
 from selfseg.segmenting.images import predict_large

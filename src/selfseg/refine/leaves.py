@@ -112,10 +112,10 @@ class LeafSums:
         sizes = np.bincount(place, np.concatenate(self._counts), len(every)).astype(np.int64)
         looks = np.concatenate(self._looks)
         features = np.stack([np.bincount(place, column, len(every)) for column in looks.T], -1)
-        features = (features / np.maximum(sizes, 1)[:, None]).astype(np.float32)
-        self._every = every
+        features = features / np.maximum(sizes, 1)[:, None]
+        self._every = every.astype(np.int64)
         tree = _grown(self.tree, every // self.n_values, sizes)
-        return Leaves(np.zeros(0, np.int32), tree, every % self.n_values, features)
+        return Leaves(np.zeros(0, np.int32), tree, every % self.n_values, features.astype(np.float32))
 
     def leaf_of(self, superpixels: NDArray[np.integer], labels: NDArray[np.integer]) -> NDArray[np.int64]:
         """Return the leaf of each pixel of a block that was added, -1 = outside; after `finish`."""

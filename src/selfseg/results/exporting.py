@@ -8,6 +8,7 @@ from typing import Any
 
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import Failure, InputError, SelfsegError, UsageError
+from selfseg.core.image import Image
 from selfseg.core.progress import Progress, Silent
 from selfseg.export.coco import CocoImage, write_coco
 from selfseg.export.geojson import write_geojson

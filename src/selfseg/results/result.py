@@ -16,7 +16,7 @@ from selfseg.export.classes import ClassArea, count_areas, write_classes
 from selfseg.export.label_files import LabelWriter
 from selfseg.export.overlay import write_overlay
 from selfseg.measure.flicker import FlickerMeter
-from selfseg.read.frames import FrameSource
+from selfseg.read.frames import Frames
 from selfseg.refine.hierarchy import Hierarchy
 from selfseg.results.instances import Instances, ObjectOptions, image_instances
 from selfseg.tiling.tiles import Grid
@@ -50,7 +50,7 @@ class SequenceFacts:
         Messages for the user.
     """
 
-    source: FrameSource
+    source: Frames
     n_labelled: int = 0
     failures: list[Failure] = field(default_factory=list)
     flicker: FlickerMeter = field(default_factory=FlickerMeter)

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -23,9 +24,11 @@ from selfseg.refine.hierarchy import Hierarchy, hierarchy
 from selfseg.refine.link import Link
 from selfseg.refine.steps import Refinement, parse_refinements, refine
 from selfseg.results.model import FittedModel
-from selfseg.sample.cells import LOOKED_AT, WINDOW_SIDE, spread_windows
 from selfseg.sample.prepare import PreparedImage, prepare
+from selfseg.sample.statistics import LOOKED_AT, WINDOW_SIDE, spread_windows
+from selfseg.sample.stream import Memo
 from selfseg.segmenting.plan import Plan, plan_whole, refining_halo
+from selfseg.segmenting.superpixels import MEMO, LabelsOf
 from selfseg.tiling.predict import Tiles
 from selfseg.tiling.tiles import Grid, Region, grown, within
 
@@ -52,12 +55,13 @@ class Sink(Protocol):
 
 @dataclass
 class BlockWork:
-    """The blocks of one image, with all that they need at hand."""
+    """The blocks of one image, with all that they need at hand; `path` is where their labels are stored, if they are."""
 
-    maps: ClassMaps
+    maps: "ImageMaps | SlicedMaps"
     grid: Grid
     sink: Sink
     first: int = 0
+    path: Path = Path()
 
     @cached_property
     def _places(self) -> list[tuple[int, ...]]:
@@ -70,7 +74,7 @@ class BlockWork:
         self.sink.write(region, decide(probabilities, inside), probabilities)
 
 
-def segment_blocks(maps: ClassMaps, grid: Grid, sink: Sink) -> None:
+def segment_blocks(maps: "ImageMaps | SlicedMaps", grid: Grid, sink: Sink) -> None:
     """Segment an image block by block, in this process and without a log; `segmenting.executors.run_blocks` has both."""
     work = BlockWork(maps, grid, sink)
     for block in range(len(grid)):
@@ -95,6 +99,8 @@ class ImageMaps:
         Links the image to the frames before it (the whole image is computed then); None = not.
     colours
         Range of each channel over the whole image ``[C]`` for the CRF, where it is known; None = it is measured.
+    superpixels
+        The user's own superpixels; None = none.
     """
 
     model: FittedModel
@@ -103,14 +109,14 @@ class ImageMaps:
     kept_bytes: int = 0
     link: Link | None = None
     colours: NDArray[np.float32] | None = None
+    superpixels: LabelsOf | None = None
     tree: Hierarchy | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.shape = self.prepared.image.spatial_shape
         self.refinements: tuple[Refinement, ...] = parse_refinements(self.model.refine)
         self.halo = refining_halo(self.refinements, self.prepared.image, whole=len(self.plan.blocks) == 1)
-        memo = self.prepared.memo
-        self._tiles = Tiles(self.model.method, self.prepared.read, self.plan.tiles, self.kept_bytes, memo)
+        self._tiles = Tiles(self.model.method, self.prepared.read, self.plan.tiles, self.kept_bytes, self._memo)
 
     def region(self, region: Region) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
         """See `ClassMaps.region`."""
@@ -123,6 +129,12 @@ class ImageMaps:
             probabilities, self.tree = refined.probabilities, refined.tree
         inner = within(region, outer)
         return probabilities[(slice(None), *inner)], None if inside is None else inside[inner]
+
+    def _memo(self, region: Region) -> Memo | None:
+        """Return what the method keeps of the whole image, or, of a part, the user's superpixels alone."""
+        if all(part == slice(0, n) for part, n in zip(region, self.prepared.shape, strict=True)):
+            return self.prepared.memo
+        return None if self.superpixels is None else {MEMO: self.superpixels(region)}
 
     def _restored(self, region: Region) -> NDArray[np.float32]:
         """Return class probabilities of a region of the image, not refined."""
@@ -195,7 +207,8 @@ class SlicedMaps:
         self.letters = spatial_axes(self.image.axes)
         self._planes: OrderedDict[tuple[str, int], ImageMaps] = OrderedDict()
         self._links = {axis: Link() for axis in self.axes} if self.linked else {}
-        self._begun, self._width = 0, None
+        self._begun = 0
+        self._width: NDArray[np.float32] | None = None
 
     def region(self, region: Region) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
         """See `ClassMaps.region`."""
@@ -241,7 +254,7 @@ class SlicedMaps:
         if self._width is None:
             self._width = image_colour_range(self.image)
         window = self.image.window(**dict(zip(self.letters, region, strict=True)))
-        channels = np.moveaxis(window.channels_last(), -1, 0).astype(np.float32)
+        channels: NDArray[np.float32] = np.moveaxis(window.channels_last(), -1, 0).astype(np.float32)
         return channels / self._width.reshape(-1, *(1,) * len(region))
 
     def hierarchy(self, probabilities: NDArray[np.float32]) -> Hierarchy:

@@ -24,7 +24,7 @@ from selfseg.core.memory import give_back_memory, resident_memory, reusing_memor
 from selfseg.core.progress import Progress
 from selfseg.core.stopping import noting_stops
 from selfseg.core.threads import n_threads
-from selfseg.read.lazy import open_lazy
+from selfseg.read import open_lazy
 from selfseg.results.model import FittedModel, selfseg_version
 from selfseg.sample.prepare import PreparedImage
 from selfseg.segmenting.blocks import BlockWork, ImageMaps, SlicedMaps
@@ -121,39 +121,44 @@ class BlockOrder:
     image: Path
     axes: str
     frame: int | None
-    prepared: Any
-    slices: str | None
-    plan: Plan
     sink: ZarrSink
-    kept_bytes: int
     first: int
-    colours: NDArray[Any] | None
+    plan: Plan
+    prepared: Any = None
+    slices: str | None = None
+    kept_bytes: int = 0
+    colours: NDArray[Any] | None = None
 
     @classmethod
     def of(cls, work: BlockWork, folder: Path) -> "BlockOrder":
         """Store the model in `folder`, and return the order for its blocks."""
         maps, sink = work.maps, work.sink
-        if not isinstance(maps, ImageMaps | SlicedMaps) or not isinstance(sink, ZarrSink):
-            raise TypeError(f"blocks of {type(maps).__name__} into {type(sink).__name__} stay in this process")
-        maps.model.save(folder)
-        sliced = isinstance(maps, SlicedMaps)
-        image = maps.image if sliced else maps.prepared.image
-        config = maps.model.method.config
-        return cls(
+        if not isinstance(sink, ZarrSink) or (isinstance(maps, ImageMaps) and maps.superpixels is not None):
+            fix = "leave --dask out"
+            expected = "an image without superpixels of your own"
+            raise UsageError("--dask", expected=expected, got="one with them", fix=fix)
+        model = maps.model
+        model.save(folder)
+        order = partial(
+            cls,
             version=selfseg_version(),
             model=folder.absolute(),
-            networks=getattr(config, "networks", None) or None,
-            device=maps.model.device,
-            image=Path(image.source).absolute(),
+            networks=getattr(model.method.config, "networks", None) or None,
+            device=model.device,
             axes=sink.image_axes,
             frame=sink.frame,
-            prepared=None if sliced else maps.prepared.plan,
-            slices=maps.axes if sliced else None,
-            plan=Plan(work.grid, work.grid) if sliced else maps.plan,
             sink=sink.sent(),
-            kept_bytes=0 if sliced else maps.kept_bytes,
             first=work.first,
-            colours=None if sliced or not maps.refinements else maps.colour_range(),
+        )
+        if isinstance(maps, SlicedMaps):
+            plan = Plan(work.grid, work.grid)
+            return order(image=Path(maps.image.source).absolute(), slices=maps.axes, plan=plan)
+        return order(
+            image=Path(maps.prepared.image.source).absolute(),
+            prepared=maps.prepared.plan,
+            plan=maps.plan,
+            kept_bytes=maps.kept_bytes,
+            colours=maps.colour_range() if maps.refinements else None,
         )
 
     def open(self) -> BlockWork:
@@ -275,7 +280,7 @@ class DaskCluster:
         InputError
             If workers die of a block again and again, or the scheduler is gone.
         """
-        folder = work.sink.path.with_suffix(".model")
+        folder = work.path.with_suffix(".model")
         order, token = BlockOrder.of(work, folder), uuid.uuid4().hex
         waiting, sent, numbers = iter(blocks), Counter[int](), {}
         done: Any = self._distributed.as_completed(loop=self._client.loop)

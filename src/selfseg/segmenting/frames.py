@@ -14,7 +14,7 @@ from selfseg.core.image import Image
 from selfseg.core.memory import reusing_memory
 from selfseg.core.progress import Progress
 from selfseg.read import Source
-from selfseg.read.frames import FolderFrames, FrameSource, StackFrames, is_video
+from selfseg.read.frames import Frames, is_video
 from selfseg.read.video import open_video
 from selfseg.refine.edits import Edits
 from selfseg.refine.link import Link
@@ -27,7 +27,7 @@ from selfseg.segmenting.trees import edited
 
 def find_sequences(
     sources: Sequence[Source], wanted: bool, axes: str | None
-) -> tuple[list[FrameSource | Failure], list[Source]]:
+) -> tuple[list[Frames | Failure], list[Source]]:
     """Part the inputs into sequences (or why one cannot be opened) and single images.
 
     Parameters
@@ -39,7 +39,7 @@ def find_sequences(
     axes
         Axes of the inputs, None = as the files say.
     """
-    found: list[FrameSource | Failure] = []
+    found: list[Frames | Failure] = []
     stills = [source for source in sources if not is_video(source, axes)]
     for source in sources:
         if is_video(source, axes):
@@ -48,12 +48,12 @@ def find_sequences(
             except SelfsegError as error:
                 found.append((source.name, str(error)))
     if wanted and len(stills) > 1:
-        return [*found, FolderFrames(stills, _folder_name(stills), axes)], []
+        return [*found, Frames.of_folder(stills, _folder_name(stills), axes)], []
     if wanted and stills:
         with contextlib.suppress(SelfsegError):  # what cannot be read is named where single images are done
             image = stills[0].open(axes)
             if "T" in image.axes and "Z" not in image.axes:
-                return [*found, StackFrames(image, "T")], []
+                return [*found, Frames.along(image, "T", stills[0].fingerprint)], []
     return found, stills
 
 
@@ -63,7 +63,7 @@ def _folder_name(sources: Sequence[Source]) -> str:
 
 
 def segment_sequence(
-    model: FittedModel, source: FrameSource, out: Path, linked: bool, progress: Progress, edits: Edits | None = None
+    model: FittedModel, source: Frames, out: Path, linked: bool, progress: Progress, edits: Edits | None = None
 ) -> Result:
     """Segment a sequence into files; a frame that fails is named and left empty, and the others are done.
 

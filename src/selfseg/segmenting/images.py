@@ -106,7 +106,7 @@ def _segment_frame(
     else:
         prepared = prepare(frame, model.preparation)
         if settings.superpixels is not None:
-            settings.superpixels.give(model.method, prepared)
+            settings.superpixels.of(model.method, frame.name, prepared)
         maps = ImageMaps(model, prepared, plan_whole(model, prepared, settings.memory), link=link)
     shape = frame.spatial_shape
     sink = MemorySink(shape)
@@ -148,7 +148,7 @@ def fits_in_memory(model: FittedModel, image: Image, memory: int | None) -> bool
     itemsize = image.data.dtype.itemsize
     # probabilities of clusters and of classes; the image, on its way through the preparation, and prepared
     per_pixel = 4 * (model.method.n_classes + len(model.table)) + image.n_channels * (itemsize + 8 + 4)
-    return n_pixels * per_pixel <= memory_budget(memory)
+    return bool(n_pixels * per_pixel <= memory_budget(memory))
 
 
 def segment_stored(
@@ -221,10 +221,9 @@ def segment_stored(
             maps = SlicedMaps(model, one, slices, memory)
         else:
             prepared = first if number == 0 else prepare(one, model.preparation)
-            if settings.superpixels is not None:
-                settings.superpixels.give(model.method, prepared)
-            maps = ImageMaps(model, prepared, plan, memory_budget(memory) // 2)
-        run_blocks(BlockWork(maps, grid, sink, begin), executor, log, settings.progress, memory)
+            own = None if settings.superpixels is None else settings.superpixels.of(model.method, image.name, prepared)
+            maps = ImageMaps(model, prepared, plan, memory_budget(memory) // 2, superpixels=own)
+        run_blocks(BlockWork(maps, grid, sink, begin, raw), executor, log, settings.progress, memory)
     if raw != path:
         labels = _clean(model, image, labels, path, slices, grid, cleaning, settings.progress)
     log.close()

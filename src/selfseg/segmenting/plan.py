@@ -111,73 +111,6 @@ def plan_slabs(model: FittedModel, volume: Image, axes: str, memory: int | None)
     return Grid(shape, tuple(min(thick, n) if i == across else n for i, n in enumerate(shape)), 0)
 
 
-def begin_log(
-    model: FittedModel, prepared: PreparedImage, image: Image, path: Path, plan: Plan, slices: str | None = None
-) -> tuple[BlockLog, Plan]:
-    """Return the log of the blocks, resumed if it is of the same work, and the plan that it counts in.
-
-    Parameters
-    ----------
-    model
-        A fitted model.
-    prepared
-        The image, prepared: the first time point of a series, the first slice of a volume that is cut.
-    image
-        The whole image.
-    path
-        The zarr folder of the labels; the log is beside it.
-    plan
-        The plan for the memory that is free now.
-    slices
-        Axes across which a volume is cut; None = it is not.
-    """
-    work = {
-        "selfseg": selfseg_version(),
-        "model": _model_digest(model),
-        "image": _image_digest(prepared),
-        "shape": list(image.data.shape),
-        "slices": slices,
-    }
-    shape = tuple(n for n, letter in zip(image.data.shape, image.axes, strict=True) if letter != "C")
-    file = path.with_suffix(".blocks")
-    known = known_work(file)
-    if known is not None and is_label_zarr(path, shape) and {**known, **_sides(plan)} == {**work, **_sides(plan)}:
-        # there may be less memory free now, or more
-        tiles = replace(plan.tiles, sides=tuple(known["tiles"]))
-        plan = Plan(tiles, replace(plan.blocks, sides=tuple(known["blocks"])))
-        for unfinished in path.rglob("*.partial"):  # chunks that zarr was writing when the process was killed
-            remove(unfinished)
-    elif known is not None:
-        file.unlink(missing_ok=True)
-    return BlockLog(file, {**work, **_sides(plan)}), plan
-
-
-def _sides(plan: Plan) -> dict[str, list[int]]:
-    return {"tiles": list(plan.tiles.sides), "blocks": list(plan.blocks.sides)}
-
-
-def _model_digest(model: FittedModel) -> str:
-    facts = [model.name, model.method.config.model_dump(mode="json"), model.preparation.to_json()]
-    facts += [model.refine, model.clean, model.table.to_json()]
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for name, tensor in sorted(model.method.state().items()):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(tensor.detach().cpu().contiguous().numpy()).tobytes())
-    return digest.hexdigest()
-
-
-def _image_digest(prepared: PreparedImage) -> str:
-    """Return a digest of a few windows of the image: reading all of it only to recognise it would take too long."""
-    image = prepared.image
-    digest = hashlib.sha256(f"{image.source} {image.data.dtype} {prepared.plan}".encode())
-    for share in (0.0, 0.5, 1.0):
-        starts = [int(share * max(0, n - SAMPLED)) for n in image.spatial_shape]
-        ends = zip(starts, image.spatial_shape, strict=True)
-        part = prepared.image_window(tuple(slice(a, a + min(n, SAMPLED)) for a, n in ends))
-        digest.update(np.ascontiguousarray(part.data).tobytes())
-    return digest.hexdigest()
-
-
 class BlockLog:
     """Which blocks of a long work are done: a file with a line for each, flushed to the disk, that a killed process leaves.
 
@@ -246,3 +179,70 @@ def known_work(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return known if isinstance(known, dict) else None
+
+
+def begin_log(
+    model: FittedModel, prepared: PreparedImage, image: Image, path: Path, plan: Plan, slices: str | None = None
+) -> tuple[BlockLog, Plan]:
+    """Return the log of the blocks, resumed if it is of the same work, and the plan that it counts in.
+
+    Parameters
+    ----------
+    model
+        A fitted model.
+    prepared
+        The image, prepared: the first time point of a series, the first slice of a volume that is cut.
+    image
+        The whole image.
+    path
+        The zarr folder of the labels; the log is beside it.
+    plan
+        The plan for the memory that is free now.
+    slices
+        Axes across which a volume is cut; None = it is not.
+    """
+    work = {
+        "selfseg": selfseg_version(),
+        "model": _model_digest(model),
+        "image": _image_digest(prepared),
+        "shape": list(image.data.shape),
+        "slices": slices,
+    }
+    shape = tuple(n for n, letter in zip(image.data.shape, image.axes, strict=True) if letter != "C")
+    file = path.with_suffix(".blocks")
+    known = known_work(file)
+    if known is not None and is_label_zarr(path, shape) and {**known, **_sides(plan)} == {**work, **_sides(plan)}:
+        # there may be less memory free now, or more
+        tiles = replace(plan.tiles, sides=tuple(known["tiles"]))
+        plan = Plan(tiles, replace(plan.blocks, sides=tuple(known["blocks"])))
+        for unfinished in path.rglob("*.partial"):  # chunks that zarr was writing when the process was killed
+            remove(unfinished)
+    elif known is not None:
+        file.unlink(missing_ok=True)
+    return BlockLog(file, {**work, **_sides(plan)}), plan
+
+
+def _sides(plan: Plan) -> dict[str, list[int]]:
+    return {"tiles": list(plan.tiles.sides), "blocks": list(plan.blocks.sides)}
+
+
+def _model_digest(model: FittedModel) -> str:
+    facts: list[Any] = [model.name, model.method.config.model_dump(mode="json"), model.preparation.to_json()]
+    facts += [model.refine, model.clean, model.table.to_json()]
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name, tensor in sorted(model.method.state().items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(tensor.detach().cpu().contiguous().numpy()).tobytes())
+    return digest.hexdigest()
+
+
+def _image_digest(prepared: PreparedImage) -> str:
+    """Return a digest of a few windows of the image: reading all of it only to recognise it would take too long."""
+    image = prepared.image
+    digest = hashlib.sha256(f"{image.source} {image.data.dtype} {prepared.plan}".encode())
+    for share in (0.0, 0.5, 1.0):
+        starts = [int(share * max(0, n - SAMPLED)) for n in image.spatial_shape]
+        ends = zip(starts, image.spatial_shape, strict=True)
+        part = prepared.image_window(tuple(slice(a, a + min(n, SAMPLED)) for a, n in ends))
+        digest.update(np.ascontiguousarray(part.data).tobytes())
+    return digest.hexdigest()

@@ -1,7 +1,7 @@
 """Prediction into a folder: sequences frame by frame, images one by one, large images in parts; what fails is named."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from selfseg.core.image import Image
 from selfseg.core.progress import Progress, Silent
 from selfseg.export.label_files import LabelWriter
 from selfseg.read import Source, find_inputs, with_masks
-from selfseg.read.frames import FrameSource, check_slices, Frames
+from selfseg.read.frames import Frames, check_slices
 from selfseg.refine.edits import Edits
 from selfseg.results.folder import OutputFolder
 from selfseg.results.instances import InstanceFolder, ObjectOptions

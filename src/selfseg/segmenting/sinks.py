@@ -17,7 +17,7 @@ from selfseg.export.label_zarr import known_label_zarr, storing
 from selfseg.export.labels import write_labels
 from selfseg.export.overlay import overlay
 from selfseg.export.video import VideoFile
-from selfseg.read.frames import FolderFrames, FrameSource
+from selfseg.read.frames import Frames
 from selfseg.tiling.tiles import Region
 
 VIDEOS = "video"
@@ -89,9 +89,9 @@ class ZarrSink:
 class SequenceSink:
     """The files of one sequence, open while it runs; each is usable however the run ends."""
 
-    def __init__(self, out: Path, table: ClassTable, source: FrameSource) -> None:
+    def __init__(self, out: Path, table: ClassTable, source: Frames) -> None:
         self.out, self.table, self.source = out, table, source
-        self.single = isinstance(source, FolderFrames)
+        self.single = bool(source.names)
         videos = out / VIDEOS
         name, n_frames, fps = source.name, source.n_frames, source.fps
         self.overlay = VideoFile(videos / f"{name}_overlay", fps, n_frames=n_frames)

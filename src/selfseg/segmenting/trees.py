@@ -139,7 +139,8 @@ def _open_maps(model: FittedModel, result: Result, settings: Settings) -> tuple[
     """Return the class maps of an image in its file, and the blocks by which its tree is made."""
     image, method = result.image, model.method
     budget = memory_budget(settings.memory, method.device) // 2
-    shrinking, maps = 1.0, None
+    shrinking = 1.0
+    maps: ImageMaps | SlicedMaps
     if model.slices_volume(image):
         maps = SlicedMaps(model, image, settings.axes, settings.memory)
     else:

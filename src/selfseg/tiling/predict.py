@@ -3,7 +3,6 @@
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.memory import free_memory, resident_memory, reusing_memory
 from selfseg.methods.base import Method
+from selfseg.sample.stream import Memo
 from selfseg.tiling.tiles import Grid, Region, make_grid, within
 
 LARGEST_TILE = 2**20
@@ -101,14 +101,19 @@ class Tiles:
     kept_bytes
         Memory for tiles that are kept, as their neighbours need them again for blending. With less, they are computed
         again; the result is the same.
-    memo
-        What the method keeps of the whole image, for `Method.assign`; None = nothing.
+    memo_of
+        From a region to what the method keeps of it, for `Method.assign`: None = nothing. Asked only of methods with `uses_memos`.
     """
 
     def __init__(
-        self, method: Method, read: Reader, grid: Grid, kept_bytes: int = 0, memo: dict[str, Any] | None = None
+        self,
+        method: Method,
+        read: Reader,
+        grid: Grid,
+        kept_bytes: int = 0,
+        memo_of: Callable[[Region], Memo | None] = lambda region: None,
     ) -> None:
-        self.method, self.read, self.grid, self.memo = method, read, grid, memo
+        self.method, self.read, self.grid, self.memo_of = method, read, grid, memo_of
         self.kept_bytes = kept_bytes
         self._kept: OrderedDict[tuple[int, ...], NDArray[np.float32]] = OrderedDict()
 
@@ -151,9 +156,9 @@ class Tiles:
     def _assigned(self, region: Region) -> NDArray[np.float32]:
         """Return ``[K *region]`` as the method gives it for this region alone."""
         images = torch.from_numpy(np.ascontiguousarray(self.read(region)))[None].to(self.method.device)
-        whole = all(part == slice(0, n) for part, n in zip(region, self.grid.shape, strict=True))
-        known = {"memos": [self.memo]} if whole and self.memo is not None and self.method.uses_memos else {}
-        probabilities: NDArray[np.float32] = self.method.assign(images, **known)[0].float().cpu().numpy()
+        memo = self.memo_of(region) if self.method.uses_memos else None
+        found = self.method.assign(images) if memo is None else self.method.assign(images, [memo])
+        probabilities: NDArray[np.float32] = found[0].float().cpu().numpy()
         return probabilities
 
     def _tile(self, place: tuple[int, ...]) -> NDArray[np.float32]:
