@@ -197,7 +197,7 @@ class Fitting:
         data = _labelled(data, progress) if kind.needs_annotations else data
         self.config = with_spacing(self.config, data, progress)
         method, own = self._build(data), OwnSuperpixels(self.superpixels)
-        own.give_all(method, data.preparation, data.prepared)
+        own.give_all(method, data.prepared)
         return data, method, {"sequence": sequence} | own.facts() | mask_facts(found), lost
 
     def _windows(self) -> WindowChoice:

@@ -14,7 +14,7 @@ from selfseg.learning.training_set import TrainingSet
 from selfseg.methods._base import Method
 from selfseg.refine.decide import decide
 from selfseg.results.pictures import shown
-from selfseg.sample.prepare import Prepared
+from selfseg.sample.prepare import PreparedImage
 
 RECONSTRUCTION = "reconstruction"
 """The picture that is shown beside the labels while a method learns."""
@@ -26,7 +26,7 @@ def write_step(folder: Path, method: Method, data: TrainingSet, step: int) -> No
 
 
 @torch.no_grad()
-def write_preview(path: Path, method: Method, image: Image, prepared: Prepared) -> None:
+def write_preview(path: Path, method: Method, image: Image, prepared: PreparedImage) -> None:
     """Write an overlay of what the method shows now, and its reconstruction beside it where it has one.
 
     Colours are by cluster, since classes are not ordered yet.

@@ -14,7 +14,7 @@ from selfseg.measure.scores import region_scores
 from selfseg.methods._base import Method
 from selfseg.read.labels import find_labels, read_truths
 from selfseg.refine.decide import decide
-from selfseg.sample.prepare import Prepared
+from selfseg.sample.prepare import PreparedImage
 
 MOST_WATCHED = 8
 """Images that are scored at each look, evenly spread over those that have a truth, so that looking stays cheap."""
@@ -36,7 +36,7 @@ class TruthWatch:
         Name, prepared image and truth (one array an annotator) of each image that is scored.
     """
 
-    watched: list[tuple[str, Prepared, list[NDArray[np.integer]]]]
+    watched: list[tuple[str, PreparedImage, list[NDArray[np.integer]]]]
 
     @torch.no_grad()
     def look(self, method: Method) -> dict[str, float]:
@@ -61,7 +61,7 @@ def watch_truth(truth: str | Path, data: TrainingSet, progress: Progress) -> Tru
         If the training images are series.
     """
     found = find_labels(truth)
-    named = {name: prepared for name, prepared in data.prepared if isinstance(prepared, Prepared)}
+    named = {name: prepared for name, prepared in data.prepared if isinstance(prepared, PreparedImage)}
     if data.windows:
         got, fix = (
             f"windows of {next(iter(data.windows))}",
@@ -81,7 +81,7 @@ def watch_truth(truth: str | Path, data: TrainingSet, progress: Progress) -> Tru
     watched = []
     for name in chosen:
         try:
-            watched.append((name, named[name], _read_fitting(found[name], named[name].original_shape)))
+            watched.append((name, named[name], _read_fitting(found[name], named[name].image.spatial_shape)))
         except SelfsegError as error:
             progress.say(str(error))
     if not watched:

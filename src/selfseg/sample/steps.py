@@ -7,6 +7,7 @@ from selfseg.core.errors import UsageError
 from selfseg.core.steps import Bounds
 
 IMAGE, GLOBAL = "image", "global"
+CHANGING_SIZE = ("rescale", "size", "border", "multiple")
 NORMALISING = ("range", "minmax", "max", "percentile", "zscore", "robust")
 """Steps after which the values are fit for a network; `range` is added where none is named."""
 

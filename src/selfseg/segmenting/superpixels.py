@@ -8,7 +8,7 @@ from typing import Any
 from selfseg.core.errors import InputError, UsageError
 from selfseg.methods._base import Method
 from selfseg.read.labels import find_labels, read_labels
-from selfseg.sample.prepare import Preparation, Prepared
+from selfseg.sample.prepare import PreparedImage
 from selfseg.sample.window_samples import WindowSample
 
 
@@ -30,7 +30,7 @@ class OwnSuperpixels:
         self.place = place
         self.files = {} if place is None else find_labels(place)
 
-    def give(self, method: Method, preparation: Preparation, name: str, prepared: Prepared) -> None:
+    def give(self, method: Method, name: str, prepared: PreparedImage) -> None:
         """Give the method the superpixels of one image, at the size at which it was prepared.
 
         Raises
@@ -52,14 +52,12 @@ class OwnSuperpixels:
             got = f"none of {', '.join(list(self.files)[:3])}"
             raise InputError(f"superpixels {self.place}", expected=f"a file {name}", got=got, fix="rename it")
         try:
-            labels = preparation.labels(read_labels(path), prepared)
+            labels = prepared.forward_labels(read_labels(path))
         except InputError as error:
             raise InputError(f"superpixels {path}: {error}") from error
         method.take_superpixels(prepared.array, labels)
 
-    def give_all(
-        self, method: Method, preparation: Preparation, images: Iterable[tuple[str, Prepared | WindowSample]]
-    ) -> None:
+    def give_all(self, method: Method, images: Iterable[tuple[str, PreparedImage | WindowSample]]) -> None:
         """Give the method the superpixels of all training images, by name.
 
         Raises
@@ -74,7 +72,7 @@ class OwnSuperpixels:
                 fix = "cut parts out of both, and give those"
                 got = f"{name}, which is learned from in windows"
                 raise UsageError("superpixels", expected="images that fit in memory", got=got, fix=fix)
-            self.give(method, preparation, name, prepared)
+            self.give(method, name, prepared)
 
     def facts(self) -> dict[str, Any]:
         """Return the hash of each file, which a run that is resumed must find again."""
