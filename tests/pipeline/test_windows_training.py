@@ -19,7 +19,7 @@ from selfseg.learning.supervision import ScribbleFiles, find_label_set
 from selfseg.learning.training_set import build_training_set
 from selfseg.learning.window_choice import WindowChoice
 from selfseg.read import _lazy_array, find_inputs
-from selfseg.sample import cells, windowed
+from selfseg.sample import statistics
 from selfseg.train.control import Order
 
 QUICK = {"iterations": 6, "min_epochs": 1, "n_features": 8, "n_clusters": 8, "min_classes": 1}
@@ -84,7 +84,7 @@ def test_windows_teach_what_the_same_pictures_teach(tmp_path):
 
 def test_of_an_image_of_40_megapixels_little_is_read(tmp_path, reads, monkeypatch):
     """A limit on memory that its pixels exceed; the reads are counted, and the classes are those of the picture."""
-    monkeypatch.setitem(cells.WINDOW_SIDE, 2, 256)
+    monkeypatch.setitem(statistics.WINDOW_SIDE, 2, 256)
     tile = blobs(640, 640, channels=1)[..., 0]
     path = tmp_path / "huge.ome.zarr"
     group = zarr.open_group(path, mode="w", zarr_format=3)
@@ -109,7 +109,7 @@ def test_of_an_image_of_40_megapixels_little_is_read(tmp_path, reads, monkeypatc
 
 
 def test_a_shrunk_image_is_read_in_bands(tmp_path, reads, monkeypatch):
-    monkeypatch.setattr(windowed, "WINDOW", 2000)
+    monkeypatch.setattr(statistics, "WINDOW", 2000)
     data = blobs(300, 240)
     watcher = Listening()
     options = {**QUICK, "prepare": "size=40,range"}

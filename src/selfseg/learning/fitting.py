@@ -15,7 +15,7 @@ from selfseg.core.progress import Progress, Silent
 from selfseg.core.seed import derive
 from selfseg.learning.class_table import order_classes
 from selfseg.learning.frame_choice import FrameChoice, take_frames
-from selfseg.learning.monitor import write_step
+from selfseg.learning.preview import write_step
 from selfseg.learning.room import check_room
 from selfseg.learning.spacing import with_spacing
 from selfseg.learning.supervision import find_supervision
@@ -32,7 +32,7 @@ from selfseg.learning.training_folder import (
 from selfseg.learning.training_set import HoldOut, TrainingSet, build_training_set, split_sources
 from selfseg.learning.watch import EVALUATIONS, TruthWatch, watch_truth
 from selfseg.learning.window_choice import WindowChoice
-from selfseg.methods.base import Method, MethodConfig, find_method
+from selfseg.methods._base import Method, MethodConfig, find_method
 from selfseg.read import find_inputs
 from selfseg.read.masks import mask_facts
 from selfseg.results.model import FittedModel
@@ -158,7 +158,7 @@ class Fitting:
         data, method, facts, lost = self._gather(inputs, progress)
         split = split_sources(data, method.held_out, self.seed)
         n_steps = method.n_steps(len(split.learned))
-        chosen = choose_precision(method, device, n_steps, self.compiled)
+        chosen = choose_precision(device, n_steps, self.compiled, data.n_dims, method.prefers_bf16_on_cpu)
         precision = processes.agreed(chosen)
         watch = None if self.truth is None else watch_truth(self.truth, data, progress)
         check_room(method, data, device, progress)
@@ -197,7 +197,7 @@ class Fitting:
         data = _labelled(data, progress) if kind.needs_annotations else data
         self.config = with_spacing(self.config, data, progress)
         method, own = self._build(data), OwnSuperpixels(self.superpixels)
-        own.give_all(method, data.preparation, data.prepared, data.samples)
+        own.give_all(method, data.prepared)
         return data, method, {"sequence": sequence} | own.facts() | mask_facts(found), lost
 
     def _windows(self) -> WindowChoice:
@@ -214,11 +214,11 @@ class Fitting:
     def _build(self, data: TrainingSet) -> Method:
         """Make the method, its start a function of the seed alone."""
         kind, config, found = find_method(self.name), self.config, len(data.annotation_values)
-        if found > (wanted := config.n_classes or 255) or (kind.needs_annotations and found < (config.n_classes or 0)):
+        if found > (wanted := config.classes or 255) or (kind.needs_annotations and found < (config.classes or 0)):
             expected, fix = f"values for {wanted} classes", "leave --classes out, or check the values"
             raise UsageError("labels or scribbles", expected=expected, got=f"{found} values", fix=fix)
         if kind.needs_annotations:
-            config = config.changed(n_classes=found)
+            config = config.changed(classes=found)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(self.seed, "start"))
             return kind(config, data.n_channels, data.n_dims)

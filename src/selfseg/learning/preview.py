@@ -11,11 +11,10 @@ from selfseg.core.image import Image
 from selfseg.core.palette import class_colours
 from selfseg.export.overlay import montage, overlay, write_picture
 from selfseg.learning.training_set import TrainingSet
-from selfseg.methods.base import Method
+from selfseg.methods._base import Method
 from selfseg.refine.decide import decide
 from selfseg.results.pictures import shown
-from selfseg.sample.prepare import Prepared
-from selfseg.sample.stream import Memo
+from selfseg.sample.prepare import PreparedImage
 
 RECONSTRUCTION = "reconstruction"
 """The picture that is shown beside the labels while a method learns."""
@@ -23,20 +22,17 @@ RECONSTRUCTION = "reconstruction"
 
 def write_step(folder: Path, method: Method, data: TrainingSet, step: int) -> None:
     """Write the preview of the first training image after a step: ``step-000040.png``."""
-    memo = getattr(data.samples[0], "memo", None)
-    write_preview(folder / f"step-{step:06d}.png", method, *data.first, memo)
+    write_preview(folder / f"step-{step:06d}.png", method, *data.first)
 
 
 @torch.no_grad()
-def write_preview(path: Path, method: Method, image: Image, prepared: Prepared, memo: Memo | None) -> None:
+def write_preview(path: Path, method: Method, image: Image, prepared: PreparedImage) -> None:
     """Write an overlay of what the method shows now, and its reconstruction beside it where it has one.
 
     Colours are by cluster, since classes are not ordered yet.
     """
     device = next((tensor.device for tensor in method.state().values()), torch.device("cpu"))
-    images = torch.from_numpy(prepared.array)[None].to(device)
-    memos = {"memos": (memo,)} if method.uses_memos and memo is not None else {}
-    probabilities = method.assign(images, **memos)[0].float().cpu().numpy()
+    probabilities = method.assign(torch.from_numpy(prepared.array)[None].to(device))[0].float().cpu().numpy()
     labels = prepared.restore_labels(decide(probabilities))
     found, labels = np.unique(labels, return_inverse=True)
     labels = labels.reshape(image.spatial_shape) + 1

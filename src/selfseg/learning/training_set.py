@@ -16,7 +16,7 @@ from selfseg.core.seed import generator
 from selfseg.learning.supervision import Annotations, LabelSet, ScribbleFiles
 from selfseg.learning.window_choice import WindowChoice, digest_windows, show_window
 from selfseg.read import Source, split_frames
-from selfseg.sample.prepare import Preparation, Prepared
+from selfseg.sample.prepare import Preparation, PreparedImage
 from selfseg.sample.stream import Readable, Sample
 from selfseg.sample.window_samples import WindowSample, window_pixels
 
@@ -53,8 +53,8 @@ class TrainingSet:
     n_dims: int
     annotations: Annotations | None
     fingerprints: dict[str, str]
-    first: tuple[Image, Prepared]
-    prepared: list[tuple[str, Prepared | WindowSample]]
+    first: tuple[Image, PreparedImage]
+    prepared: list[tuple[str, PreparedImage | WindowSample]]
     failures: list[Failure] = field(default_factory=list)
     windows: dict[str, int] = field(default_factory=dict)
 
@@ -76,7 +76,7 @@ class TrainingSet:
         """Close the files of images that are learned from in windows."""
         for _, prepared in self.prepared:
             if isinstance(prepared, WindowSample):
-                prepared.windowed.image.close()
+                prepared.prepared.image.close()
 
     def labelled(self) -> "TrainingSet":
         """Return the training set without the images that have no label.
@@ -190,7 +190,8 @@ def _pixels(images: Mapping[str, Image], seed: int, before: Preparation) -> Iter
         if not image.in_memory:
             yield from window_pixels(image, before, seed)
         else:
-            yield from (before.pixels(frame) for frame in split_frames(image))
+            for frame in split_frames(image):
+                yield from before.pixels(frame)
 
 
 class _Making:
@@ -201,10 +202,10 @@ class _Making:
     ) -> None:
         self.preparation, self.annotations, self.choice, self.progress = preparation, annotations, windows, progress
         self.samples: list[Readable] = []
-        self.prepared: list[tuple[str, Prepared | WindowSample]] = []
+        self.prepared: list[tuple[str, PreparedImage | WindowSample]] = []
         self.fingerprints: dict[str, str] = {}
         self.windows: dict[str, int] = {}
-        self.first: tuple[Image, Prepared] | None = None
+        self.first: tuple[Image, PreparedImage] | None = None
 
     def add(self, source: Source, image: Image) -> None:
         """Prepare an image, or choose its windows.
@@ -222,12 +223,8 @@ class _Making:
             for note in prepared.notes:
                 self.progress.say(f"{source.name}: {note}")
             self.first = self.first or (frame, prepared)
-            classes = (
-                None
-                if self.annotations is None
-                else self.annotations.prepared(source.name, number, self.preparation, prepared)
-            )
-            self.samples.append(Sample(prepared.array, prepared.valid, classes, memo={}))
+            classes = None if self.annotations is None else self.annotations.prepared(source.name, number, prepared)
+            self.samples.append(Sample(prepared.array, prepared.valid(), classes))
             self.prepared.append((source.name, prepared))
         self.fingerprints[source.name] = source.fingerprint()
 

@@ -1,6 +1,5 @@
 """Scores against truth while a method learns: looked at beside the losses, and unknown to the learning."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +11,10 @@ from selfseg.core.errors import InputError, SelfsegError, UsageError
 from selfseg.core.progress import Progress
 from selfseg.learning.training_set import TrainingSet
 from selfseg.measure.scores import region_scores
-from selfseg.methods.base import Method
+from selfseg.methods._base import Method
 from selfseg.read.labels import find_labels, read_truths
 from selfseg.refine.decide import decide
-from selfseg.sample.prepare import Prepared
-from selfseg.sample.stream import Memo
+from selfseg.sample.prepare import PreparedImage
 
 MOST_WATCHED = 8
 """Images that are scored at each look, evenly spread over those that have a truth, so that looking stays cheap."""
@@ -36,22 +34,17 @@ class TruthWatch:
     ----------
     watched
         Name, prepared image and truth (one array an annotator) of each image that is scored.
-    memos
-        The images' memos, by name.
     """
 
-    watched: list[tuple[str, Prepared, list[NDArray[np.integer]]]]
-    memos: Mapping[str, Memo]
+    watched: list[tuple[str, PreparedImage, list[NDArray[np.integer]]]]
 
     @torch.no_grad()
     def look(self, method: Method) -> dict[str, float]:
         """Return covering, PRI and VI (bits) of the classes as they are now, means over the watched images."""
         device = next((tensor.device for tensor in method.state().values()), torch.device("cpu"))
         rows = []
-        for name, prepared, truths in self.watched:
-            images = torch.from_numpy(prepared.array)[None].to(device)
-            memos = {"memos": (self.memos[name],)} if method.uses_memos else {}
-            probabilities = method.assign(images, **memos)[0].float().cpu().numpy()
+        for _, prepared, truths in self.watched:
+            probabilities = method.assign(torch.from_numpy(prepared.array)[None].to(device))[0].float().cpu().numpy()
             labels = prepared.restore_labels(decide(probabilities))
             rows.append(region_scores(labels, truths))
         return {shown: float(np.mean([row[name] for row in rows])) for shown, name in SHOWN.items()}
@@ -68,7 +61,7 @@ def watch_truth(truth: str | Path, data: TrainingSet, progress: Progress) -> Tru
         If the training images are series.
     """
     found = find_labels(truth)
-    named = {name: prepared for name, prepared in data.prepared if isinstance(prepared, Prepared)}
+    named = {name: prepared for name, prepared in data.prepared if isinstance(prepared, PreparedImage)}
     if data.windows:
         got, fix = (
             f"windows of {next(iter(data.windows))}",
@@ -88,14 +81,13 @@ def watch_truth(truth: str | Path, data: TrainingSet, progress: Progress) -> Tru
     watched = []
     for name in chosen:
         try:
-            watched.append((name, named[name], _read_fitting(found[name], named[name].original_shape)))
+            watched.append((name, named[name], _read_fitting(found[name], named[name].image.spatial_shape)))
         except SelfsegError as error:
             progress.say(str(error))
     if not watched:
         fix = "mend the files named above"
         raise InputError(f"truth {truth}", expected="truth that can be used", got="none", fix=fix)
-    pairs = zip(data.prepared, data.samples, strict=True)
-    return TruthWatch(watched, {name: getattr(sample, "memo", None) or {} for (name, _), sample in pairs})
+    return TruthWatch(watched)
 
 
 def _read_fitting(path: Path, shape: tuple[int, ...]) -> list[NDArray[np.integer]]:

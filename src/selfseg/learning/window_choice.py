@@ -5,7 +5,6 @@ import re
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from selfseg.core.axes import SPATIAL
 from selfseg.core.errors import UsageError
@@ -14,7 +13,7 @@ from selfseg.core.progress import Progress
 from selfseg.learning.supervision import Annotations
 from selfseg.read import Source
 from selfseg.sample.lru_cache import LRUCache
-from selfseg.sample.prepare import Preparation, Prepared
+from selfseg.sample.prepare import Preparation, PreparedImage
 from selfseg.sample.stream import Sample
 from selfseg.sample.window_samples import KEPT_PIXELS, WindowSample, window_samples
 from selfseg.tiling.tilewise import memory_budget
@@ -38,7 +37,7 @@ class WindowChoice:
     n
         Windows of each image; None = `DEFAULT_WINDOWS`, and only of images that do not fit in memory.
     side
-        Their side in pixels of the prepared image; None = `sample.cells.WINDOW_SIDE`.
+        Their side in pixels of the prepared image; None = `sample.statistics.WINDOW_SIDE`.
     memory
         Most that this process may take, in bytes; None = by what is free.
     seed
@@ -121,7 +120,7 @@ class WindowChoice:
                 replace(sample, annotations=annotations.as_classes(part))
                 for sample, part in zip(cut, parts, strict=True)
             ]
-        shrunk = cut[0].windowed.shrinking ** (1 / len(image.spatial_shape))
+        shrunk = cut[0].prepared.shrinking ** (1 / len(image.spatial_shape))
         if shrunk > SHRUNK:
             progress.say(
                 f"{image.name}: its sides are shrunk {shrunk:.0f} times by {preparation}; --prepare range keeps its own pixels"
@@ -134,19 +133,17 @@ def digest_windows(samples: list[WindowSample]) -> str:
     digest = hashlib.sha256()
     for sample in samples:
         window = sample.read()
-        digest.update(f"{sample.windowed.at} {sample.region} {window.array.shape}".encode())
+        time = None if sample.time is None else {"T": sample.time}
+        digest.update(f"{time} {sample.region} {window.array.shape}".encode())
         digest.update(window.array.tobytes())
         digest.update(b"" if window.valid is None else window.valid.tobytes())
     return digest.hexdigest()
 
 
-def show_window(sample: WindowSample) -> tuple[Image, Prepared]:
+def show_window(sample: WindowSample) -> tuple[Image, PreparedImage]:
     """Return a window as an image of its own, to be looked at: its own pixels, or where the size changes the prepared ones."""
-    windowed, window = sample.windowed, sample.read()
-    axes = "".join(letter for letter in windowed.image.axes if letter in SPATIAL)
-    if windowed.shape == windowed.image.spatial_shape:
-        image = windowed.window(sample.region)
-    else:
-        image = Image(np.moveaxis(window.array, 0, -1), axes + "C", sample.spacing, windowed.image.unit)
-    valid: NDArray[np.bool_] | None = window.valid
-    return image, Prepared(window.array, valid, (), sample.spacing, window.array.shape[1:], valid)
+    whole, window = sample.prepared, sample.read()
+    axes = "".join(letter for letter in whole.image.axes if letter in SPATIAL)
+    array, unit = np.moveaxis(window.array, 0, -1), whole.image.unit
+    small = Image(array, axes + "C", sample.spacing, unit, valid=window.valid)
+    return small if whole.resized else whole.image_window(sample.region), PreparedImage.from_plan(small, ())

@@ -522,8 +522,7 @@ class PreparedImage:
         """
         self._check_own("label image", labels.shape, "give them at the size of the image")
         index = [axis.forward()[p] for axis, p in zip(self._axes, region or self._chain.everything, strict=True)]
-        part = np.asarray(labels[tuple(slice(int(i[0]), int(i[-1]) + 1) for i in index)])  # it may be in a file
-        return np.ascontiguousarray(part[np.ix_(*(i - i[0] for i in index))])
+        return np.ascontiguousarray(labels[np.ix_(*index)])
 
     def forward_annotations(self, annotations: NDArray[Any], region: Region | None = None) -> NDArray[np.int64]:
         """Bring annotations ``[*S]`` (-1 = none) to the prepared size ``[*s]``, or a region of it; thin lines survive a shrinking.

@@ -12,7 +12,7 @@ import numpy as np
 
 from selfseg.core.axes import time_points
 from selfseg.core.errors import InputError, SelfsegError, UsageError
-from selfseg.core.files import remove
+from selfseg.core.files import remove_folder
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress, Silent
 from selfseg.export.label_zarr import open_label_zarr, storing
@@ -228,7 +228,7 @@ def segment_stored(
         labels = _clean(model, image, labels, path, slices, grid, cleaning, settings.progress)
     log.close()
     if raw != path:
-        remove(raw)
+        remove_folder(raw)
     return Result(image, labels, None, model.table, time.monotonic() - begun, path=path)
 
 
