@@ -15,8 +15,7 @@ from selfseg.pipeline.large import LargeResult
 from selfseg.pipeline.run_folder import INSTANCES
 from selfseg.predict.tiles import Grid, make_grid
 from selfseg.read.lazy import LazyImage
-from selfseg.refine.cut_blocks import LARGEST_PART, cut_parts
-from selfseg.refine.link_blocks import link_components
+from selfseg.refine.instances import LARGEST_PART, cut_parts, link_components
 
 BLOCK = 2**22
 """Pixels of a block."""

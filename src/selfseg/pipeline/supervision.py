@@ -16,7 +16,7 @@ from selfseg.methods._base import Method
 from selfseg.read import Source, find_annotations, read_annotations
 from selfseg.read.labels import find_labels, read_labels
 from selfseg.read.lazy import LazyImage
-from selfseg.regions.separate import separate_objects
+from selfseg.regions.connect import separate_objects
 from selfseg.sample.prepare import Preparation, Prepared
 
 MEANINGS = ("sparse", "full", "objects")

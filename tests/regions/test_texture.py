@@ -4,8 +4,8 @@ from scipy.signal import correlate2d
 from sklearn.cluster import KMeans
 
 from selfseg.core.errors import UsageError
-from selfseg.regions.textons import filter_bank, filter_responses, textons
-from selfseg.regions.words import feature_words
+from selfseg.regions.codebook import feature_words
+from selfseg.regions.texture import filter_bank, filter_responses, textons
 
 
 def test_filters_see_no_constant_and_the_right_angle():
