@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfseg.predict.tiles import Grid
-from selfseg.refine.block_graph import BlockGraph
-from selfseg.refine.hierarchy import merge_regions
+from selfseg.refine.hierarchy import BlockGraph, merge_regions
 from selfseg.regions.graph import adjacency, region_means
 
 

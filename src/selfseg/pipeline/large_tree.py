@@ -1,14 +1,12 @@
 """The merge tree of an image larger than memory: superpixels block by block, one graph over all of them, one tree."""
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from selfseg.core.errors import UsageError
 from selfseg.core.memory import reusing_memory
 from selfseg.core.progress import Progress, Silent
 from selfseg.export.label_zarr import open_label_zarr, storing
@@ -16,33 +14,18 @@ from selfseg.pipeline.block_plan import CHUNK
 from selfseg.pipeline.large import LargeResult
 from selfseg.pipeline.segmenter import Segmenter
 from selfseg.pipeline.trees import TREES, check_single, write_tree
-from selfseg.predict.tiles import Grid, Region, make_grid
+from selfseg.predict.tiles import Region, make_grid
 from selfseg.predict.tilewise import LARGEST_TILE, SMALLEST_TILE, TileWise, bytes_per_pixel, memory_budget, plan_grid
-from selfseg.refine.block_graph import BlockGraph
 from selfseg.refine.decide import class_probabilities
-from selfseg.refine.hierarchy import SIGMA, SUPERPIXEL_SIZE, merge_regions, split_classes, tree_features
-from selfseg.regions.boundaries import gradient_strength
+from selfseg.refine.hierarchy import HALO, IMAGE_WEIGHT, SUPERPIXEL_SIZE, TreeBlock, merge_blocks, tree_block
 from selfseg.regions.merge_tree import MergeTree
 from selfseg.sample.windowed import Windowed, prepare_windowed
 
 MOST_SUPERPIXELS = 2**20
 """Superpixels of a large image: beyond it they become larger, so that the tree stays in memory."""
 
-HALO = math.ceil(4 * SIGMA) + 2
-"""Pixels around a block that its boundary strength depends on: the Gaussian's reach, and one for the slope."""
-
 BYTES_PER_FEATURE = 40
 """Bytes that a feature of a pixel takes on its way through gradient, superpixels and sums."""
-
-
-@dataclass(frozen=True)
-class Ground:
-    """What the tree of a region is made from: its features, what superpixels are cut by, boundary strength, classes ``[*s]``."""
-
-    features: NDArray[np.float32]
-    guide: NDArray[np.float32]
-    strength: NDArray[np.float32]
-    classes: NDArray[np.int64]
 
 
 def large_tree(
@@ -93,36 +76,22 @@ def large_tree(
     grounds = _Grounds(model, prepare_windowed(model.preparation_, image), memory)
     size = max(superpixel_size, math.prod(shape) / MOST_SUPERPIXELS)
     grid = grounds.blocks
-    graph: BlockGraph | None = None
     progress.start("merge tree (blocks)", len(grid))
+
+    def store(place: tuple[int, ...], numbers: NDArray[np.int64]) -> None:
+        with storing(path):
+            stored[grid.tile(place).core] = (numbers + 1).astype(np.uint32)
+        done = int(np.ravel_multi_index(place, grid.counts)) + 1
+        progress.update(done, {"superpixels": int(numbers.max(initial=-1)) + 1})
+
     try:
         with reusing_memory():
-            for done, place in enumerate(grid.places(), 1):
-                core = grid.tile(place).core
-                ground = grounds.of(core)
-                graph = graph or BlockGraph(ground.features.shape[-1], image.spacing)
-                numbers = _superpixels(graph, ground, place, grid, size, image.spacing)
-                with storing(path):
-                    stored[core] = (numbers + 1).astype(np.uint32)
-                progress.update(done, {"superpixels": graph.n_regions})
+            blocks = (grounds.of(grid.tile(place).core, size) for place in grid.places())
+            tree = merge_blocks(blocks, grid.counts, image.spacing, store)
     finally:
         progress.finish()
-    if graph is None or not graph.n_regions:
-        raise UsageError(image.source, expected="some valid pixels", got="none", fix="leave --tree out")
-    tree = merge_regions(*graph.finish())
     write_tree(path.with_suffix(".npz"), tree)
     return tree
-
-
-def _superpixels(
-    graph: BlockGraph, ground: Ground, place: tuple[int, ...], grid: Grid, size: float, spacing: tuple[float, ...]
-) -> NDArray[np.int64]:
-    """Cut a block into superpixels, add them to the graph, and return their numbers ``[*s]``."""
-    local = np.full(ground.classes.shape, -1, np.int32)
-    if (ground.classes >= 0).any():
-        local = split_classes(ground.classes, ground.guide, size, spacing)
-    last = [i == count - 1 for i, count in zip(place, grid.counts, strict=True)]
-    return graph.add(place, local, ground.features, ground.strength, last)
 
 
 class _Grounds:
@@ -141,7 +110,7 @@ class _Grounds:
         tiles = plan_grid(method, windowed.shape, budget, 1)
         self.tiles = TileWise(method, lambda region: windowed.read(region)[0], tiles, kept_bytes=budget)
 
-    def of(self, core: Region) -> Ground:
+    def of(self, core: Region, superpixel_size: float) -> TreeBlock:
         """Return the ground of a block."""
         shape = self.windowed.image.spatial_shape
         outer = tuple(slice(max(0, p.start - HALO), min(n, p.stop + HALO)) for p, n in zip(core, shape, strict=True))
@@ -149,9 +118,6 @@ class _Grounds:
         clusters = self.windowed.restored(outer, self.tiles.probabilities)
         probabilities = class_probabilities(clusters, self.model.table_)
         prepared = self.windowed.restored(outer, lambda region: self.windowed.read(region)[0])
-        features, guide = tree_features(probabilities, prepared)
-        strength = gradient_strength(features, SIGMA, self.windowed.image.spacing)
-        classes = probabilities.argmax(0)
         valid = self.windowed.window(outer).valid
-        classes = classes if valid is None else np.where(valid, classes, -1)
-        return Ground(features[inner], guide[inner], strength[inner], classes[inner])
+        how = (self.windowed.image.spacing, valid, IMAGE_WEIGHT, superpixel_size)
+        return tree_block(probabilities, prepared, None, *how, inner=inner)
