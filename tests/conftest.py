@@ -150,7 +150,7 @@ def run(project):
     from selfseg.apps.studio.segmenting import store_results
     from selfseg.apps.studio.spec import Spec
     from selfseg.core.files import write_json
-    from selfseg.pipeline import Segmenter
+    from selfseg.learning.segmenter import Segmenter
 
     sources = project.sources()
     inputs = tuple(str(source.path) for source in sources)
@@ -199,8 +199,8 @@ def studio(photo):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Prediction in parts of 32 pixels, so that a small image has many."""
-    from selfseg.pipeline import block_plan, large, large_tree
-    from selfseg.predict import tilewise
+    from selfseg.segmenting import block_plan, large, large_tree
+    from selfseg.tiling import tilewise
 
     for module in (large, block_plan, large_tree):
         monkeypatch.setattr(module, "CHUNK", {2: 32, 3: 8})

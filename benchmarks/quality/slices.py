@@ -19,11 +19,11 @@ import numpy as np
 
 from selfseg.benchmark.baselines._base import find_baseline
 from selfseg.core.image import Image
+from selfseg.learning.segmenter import Segmenter
 from selfseg.measure import foreground_scores
-from selfseg.pipeline import Segmenter
-from selfseg.pipeline.segmenting import How
 from selfseg.read import read_image
 from selfseg.read.frames import StackFrames
+from selfseg.segmenting.segmenting import How
 
 MEMBRANE = 0
 

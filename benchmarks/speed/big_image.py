@@ -46,8 +46,8 @@ def one(folder: Path, side: int, how: str, memory: str) -> None:
     """Predict one image in this process, and print its seconds."""
     import selfseg
     from selfseg.core.memory import parse_bytes
-    from selfseg.pipeline.large import predict_large
     from selfseg.read.lazy import open_lazy
+    from selfseg.segmenting.large import predict_large
 
     model = selfseg.load(folder / "model")
     image = open_lazy(folder / f"{side}.zarr", "YX")

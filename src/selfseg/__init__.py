@@ -2,8 +2,8 @@
 
 Data flows from left to right, imports point left, and a machine checks it:
 
-    core -> read -> regions -> sample -> nets | losses -> methods -> train | predict -> refine
-    -> measure | export -> pipeline -> benchmark -> apps
+    core -> read -> regions -> sample -> nets | losses -> methods -> train | tiling -> refine -> measure | export
+    -> results -> segmenting -> learning -> evaluation -> benchmark -> apps
 
 The short way in: ``selfseg.segment("photo.jpg").save("out/")``. A model that is kept: ``Segmenter(...).fit(images)``,
 ``.predict(other)``, ``.save(folder)``, ``selfseg.load(folder)``. Parts can be used alone on plain arrays and tensors:
@@ -11,25 +11,26 @@ The short way in: ``selfseg.segment("photo.jpg").save("out/")``. A model that is
 """
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from selfseg.core.image import Image
-    from selfseg.pipeline import Result, Segmenter, evaluate, fit, load, predict, segment
+    from selfseg.evaluation.evaluate import evaluate
+    from selfseg.learning.run import fit, load, predict, segment
+    from selfseg.learning.segmenter import Segmenter
+    from selfseg.results.result import Result
 
 __version__ = "0.1.0.dev0"
 
 _HOMES = {
     "Image": "selfseg.core.image",
-    "Result": "selfseg.pipeline",
-    "Segmenter": "selfseg.pipeline",
-    "evaluate": "selfseg.pipeline",
-    "fit": "selfseg.pipeline",
-    "load": "selfseg.pipeline",
-    "predict": "selfseg.pipeline",
-    "segment": "selfseg.pipeline",
+    "Result": "selfseg.results.result",
+    "Segmenter": "selfseg.learning.segmenter",
+    "evaluate": "selfseg.evaluation.evaluate",
+    "fit": "selfseg.learning.run",
+    "load": "selfseg.learning.run",
+    "predict": "selfseg.learning.run",
+    "segment": "selfseg.learning.run",
 }
 _STAGES = ("export", "losses", "measure", "methods", "nets", "read", "refine", "regions", "sample")
 
@@ -47,19 +48,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*__all__, *_STAGES])
-
-
-class _Package(ModuleType):
-    """This package, where ``selfseg.predict`` stays the function: importing the stage of that name would put itself in its place."""
-
-    @property
-    def predict(self) -> Any:
-        """Segment images into a folder: `pipeline.run.predict`."""
-        return __getattr__("predict")
-
-    @predict.setter
-    def predict(self, stage: ModuleType) -> None:
-        pass
-
-
-sys.modules[__name__].__class__ = _Package

@@ -10,7 +10,7 @@ from PIL import Image as Pillow
 from conftest import blobs
 from reference.image_files import dataset
 from selfseg.apps.cli import main
-from selfseg.pipeline import load
+from selfseg.learning.run import load
 from selfseg.read.labels import read_labels
 
 QUICK = ["--set", "iterations=5", "--set", "n_features=8", "--set", "n_classes=8", "--quiet"]

@@ -12,8 +12,9 @@ import pytest
 from conftest import blobs
 from selfseg.apps.cli import main
 from selfseg.apps.cli.bar import Bar
-from selfseg.pipeline import Segmenter, predicting
-from selfseg.predict.blocks import BlockLog
+from selfseg.learning.segmenter import Segmenter
+from selfseg.segmenting import predicting
+from selfseg.tiling.blocks import BlockLog
 from selfseg.train.journal import Journal
 
 QUICK = ["--set", "iterations=20", "--set", "n_features=8", "--set", "n_classes=8", "--set", "min_classes=1"]

@@ -14,7 +14,7 @@ from selfseg.apps.cli import main
 from selfseg.core.errors import UsageError
 from selfseg.core.processes import Rank, own_rank
 from selfseg.core.threads import n_threads
-from selfseg.pipeline import Segmenter
+from selfseg.learning.segmenter import Segmenter
 from selfseg.train.journal import read_journal
 
 OPTIONS = ["--method", "feature_clustering", "--set", "iterations=8", "--set", "n_features=8", "--set", "n_classes=8"]

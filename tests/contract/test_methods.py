@@ -10,12 +10,12 @@ import torch
 from conftest import blobs
 from selfseg.core.errors import UsageError
 from selfseg.core.image import Image
+from selfseg.learning.fitting import order_classes
+from selfseg.learning.segmenter import Segmenter
 from selfseg.methods._base import Method, build_config, find_method, method_names
 from selfseg.methods._store import load_method, save_method
-from selfseg.pipeline import Segmenter
-from selfseg.pipeline.fitting import order_classes
-from selfseg.predict.whole import predict
 from selfseg.sample.stream import Sample, Stream
+from selfseg.tiling.whole import predict
 from selfseg.train.control import OptionChange, Order
 from selfseg.train.loop import Training
 from selfseg.train.precision import Precision

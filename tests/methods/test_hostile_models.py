@@ -14,7 +14,8 @@ import pytest
 
 from conftest import blobs
 from selfseg.core.errors import ModelError
-from selfseg.pipeline import Segmenter, load
+from selfseg.learning.run import load
+from selfseg.learning.segmenter import Segmenter
 
 QUICK = {"iterations": 3, "n_features": 8, "n_classes": 8}
 

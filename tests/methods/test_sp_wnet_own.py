@@ -10,7 +10,7 @@ from conftest import blobs
 from selfseg import Segmenter
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
-from selfseg.pipeline import predict
+from selfseg.learning.run import predict
 
 SMALL = {"prepare": "range", "width": 4, "depth": 2, "n_features": 6, "iterations": 3, "patch_sides": (8, 12)}
 

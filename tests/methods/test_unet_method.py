@@ -10,8 +10,8 @@ from selfseg.core.errors import UsageError
 from selfseg.core.image import Image
 from selfseg.methods._base import build_config
 from selfseg.methods.unet import UNetMethod
-from selfseg.predict.whole import predict
 from selfseg.sample.stream import Batch, Sample, Stream
+from selfseg.tiling.whole import predict
 from selfseg.train.loop import Training
 from selfseg.train.precision import Precision
 

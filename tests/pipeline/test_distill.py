@@ -9,10 +9,10 @@ from selfseg import Segmenter, load
 from selfseg.apps.cli import main
 from selfseg.core.errors import UsageError
 from selfseg.core.progress import Silent
-from selfseg.pipeline.distill import Lesson, _thresholds, ask, compare, distill
-from selfseg.pipeline.result import Result
-from selfseg.pipeline.supervision import Annotations
+from selfseg.learning.distill import Lesson, _thresholds, ask, compare, distill
+from selfseg.learning.supervision import Annotations
 from selfseg.read import find_inputs
+from selfseg.results.result import Result
 
 OPTIONS = {"width": 4, "depth": 1, "iterations": 25, "patch": None, "learning_rate": 0.01, "validation": 0.0}
 

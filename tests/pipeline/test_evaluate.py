@@ -7,7 +7,7 @@ import tifffile
 from selfseg import measure
 from selfseg.apps.cli import main
 from selfseg.core.errors import InputError
-from selfseg.pipeline.evaluate import evaluate
+from selfseg.evaluation.evaluate import evaluate
 
 
 @pytest.fixture

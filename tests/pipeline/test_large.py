@@ -13,14 +13,15 @@ from conftest import blobs
 from in_parts import QUICK, Killed, KilledAfter, contents, stored
 from selfseg.core.errors import OutputError
 from selfseg.export.label_zarr import storing
+from selfseg.learning.run import predict
+from selfseg.learning.segmenter import Segmenter
 from selfseg.methods.feature_clustering import FeatureClustering
-from selfseg.pipeline import Segmenter, predict
-from selfseg.pipeline.block_work import Target
-from selfseg.pipeline.large import open_if_large, predict_large
-from selfseg.pipeline.segmenting import How
-from selfseg.predict import blocks, tilewise
 from selfseg.read import find_inputs, read_image
 from selfseg.read.lazy import open_lazy
+from selfseg.segmenting.block_work import Target
+from selfseg.segmenting.large import open_if_large, predict_large
+from selfseg.segmenting.segmenting import How
+from selfseg.tiling import blocks, tilewise
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
 

@@ -11,14 +11,16 @@ import zarr
 from conftest import blobs
 from in_parts import QUICK, Killed, KilledAfter, contents, stored
 from selfseg.core.errors import UsageError
-from selfseg.pipeline import Segmenter, block_plan, large, predict
-from selfseg.pipeline.block_work import Target
-from selfseg.pipeline.instances import ObjectOptions
-from selfseg.pipeline.large import predict_large
+from selfseg.learning.run import predict
+from selfseg.learning.segmenter import Segmenter
 from selfseg.read import read_image
 from selfseg.read.lazy import open_lazy
+from selfseg.results.instances import ObjectOptions
 from selfseg.sample.prepare import Preparation
 from selfseg.sample.windowed import prepare_windowed
+from selfseg.segmenting import block_plan, large
+from selfseg.segmenting.block_work import Target
+from selfseg.segmenting.large import predict_large
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
 

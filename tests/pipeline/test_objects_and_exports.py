@@ -14,11 +14,11 @@ from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
 from selfseg.export.classes import write_classes
 from selfseg.export.labels import write_labels
-from selfseg.pipeline.exporting import FORMATS, export_folder, export_result
-from selfseg.pipeline.instances import ObjectOptions, instances
-from selfseg.pipeline.result import Result
-from selfseg.pipeline.run_folder import RunFolder
 from selfseg.read import Source
+from selfseg.results.exporting import FORMATS, export_folder, export_result
+from selfseg.results.instances import ObjectOptions, instances
+from selfseg.results.result import Result
+from selfseg.results.run_folder import RunFolder
 
 TABLE = ClassTable(
     tuple(

@@ -2,16 +2,16 @@ import subprocess
 import sys
 
 ORDERS = (
-    "import selfseg, selfseg.predict.whole",
-    "import selfseg.predict.tiles; from selfseg.predict.whole import predict as stage; import selfseg",
-    "import selfseg; selfseg.Segmenter; import selfseg.predict",
-    "import selfseg; selfseg.predict; import selfseg.predict.whole",
+    "import selfseg, selfseg.tiling.whole",
+    "import selfseg.tiling.tiles; from selfseg.tiling.whole import predict as stage; import selfseg",
+    "import selfseg; selfseg.Segmenter; import selfseg.tiling",
+    "import selfseg; selfseg.predict; import selfseg.tiling.whole",
 )
 
 
 def test_predict_stays_a_function_whatever_was_imported_before():
     for order in ORDERS:
-        code = f"{order}; from selfseg.pipeline.run import predict; assert selfseg.predict is predict; from selfseg import predict as p"
+        code = f"{order}; from selfseg.learning.run import predict; assert selfseg.predict is predict; from selfseg import predict as p"
         code += (
             "; assert p is predict; import sys; assert sys.modules['selfseg.predict'].__doc__.startswith('Prediction')"
         )

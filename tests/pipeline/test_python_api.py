@@ -105,7 +105,7 @@ def test_preparation_is_stored_and_repeated(tmp_path):
 def test_an_image_too_large_for_memory_is_refused_before_it_is_started(monkeypatch):
     from types import SimpleNamespace
 
-    from selfseg.pipeline import room
+    from selfseg.learning import room
 
     monkeypatch.setattr(room.psutil, "virtual_memory", lambda: SimpleNamespace(available=10**6))
     with pytest.raises(InputError, match=r"takes about .* GiB of memory: expected at most .*\(--prepare size="):

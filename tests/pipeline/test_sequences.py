@@ -14,12 +14,12 @@ from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
 from selfseg.export.label_stack import LabelStack
 from selfseg.export.video import VideoFile
-from selfseg.pipeline import predict
-from selfseg.pipeline.frame_choice import FrameChoice, parse_numbers
-from selfseg.pipeline.sequence import segment_sequence
+from selfseg.learning.frame_choice import FrameChoice, parse_numbers
+from selfseg.learning.run import predict
 from selfseg.read import read_image
 from selfseg.read.frames import FrameSource
 from selfseg.read.video import VideoFrames
+from selfseg.segmenting.sequence import segment_sequence
 
 METHOD = {"method": "region_merging", "preset": "fast", "options": {"superpixel_size": 30.0}, "n_classes": 2}
 
@@ -70,7 +70,7 @@ def test_chosen_frames_are_learned_from_and_noted(clip, model):
 
 
 def test_of_a_long_clip_only_some_frames_are_looked_at(clip, monkeypatch):
-    monkeypatch.setattr("selfseg.pipeline.frame_choice.MOST", 4)
+    monkeypatch.setattr("selfseg.learning.frame_choice.MOST", 4)
     assert all(number % 3 == 0 for number in fitted(clip, n_frames=2).facts_["sequence"]["chosen"]["bar"])
 
 

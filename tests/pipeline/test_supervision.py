@@ -10,8 +10,8 @@ from selfseg import Segmenter
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
 from selfseg.core.progress import Silent
-from selfseg.pipeline.supervision import find_label_set
-from selfseg.pipeline.training_set import build_training_set, split_sources
+from selfseg.learning.supervision import find_label_set
+from selfseg.learning.training_set import build_training_set, split_sources
 from selfseg.read import find_inputs
 from selfseg.sample.prepare import Preparation
 
@@ -94,7 +94,7 @@ def test_the_output_folder_of_another_model_serves_as_labels(folders):
     out = folders / "out"
     quick = {"n_features": 6, "n_classes": 6, "iterations": 6, "min_classes": 1}
     teacher = Segmenter("feature_clustering", n_classes=2, options=quick).fit(folders / "images")
-    from selfseg.pipeline import predict
+    from selfseg.learning.run import predict
 
     predict(teacher, folders / "images", out)
     annotations = read(folders, "out")

@@ -9,11 +9,13 @@ from conftest import blobs
 from in_parts import stored
 from selfseg.apps.cli import main
 from selfseg.core.errors import InputError, UsageError
-from selfseg.pipeline import Segmenter, large_tree, predict
-from selfseg.pipeline.large import predict_large
-from selfseg.pipeline.trees import cut_folder, read_tree, write_tree
+from selfseg.learning.run import predict
+from selfseg.learning.segmenter import Segmenter
 from selfseg.read.labels import read_labels
 from selfseg.read.lazy import open_lazy
+from selfseg.results.trees import cut_folder, read_tree, write_tree
+from selfseg.segmenting import large_tree
+from selfseg.segmenting.large import predict_large
 
 QUICK = {"iterations": 12, "n_features": 12, "n_classes": 12, "continuity": 1.0}
 

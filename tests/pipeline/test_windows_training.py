@@ -11,13 +11,14 @@ from PIL import Image as Picture
 
 from conftest import blobs, write_clip
 from selfseg.core.errors import InputError, Interrupted, UsageError
+from selfseg.core.image import Image
 from selfseg.core.progress import Silent
-from selfseg.pipeline import Segmenter, predict
-from selfseg.pipeline.supervision import ScribbleFiles, find_label_set
-from selfseg.pipeline.training_set import build_training_set
-from selfseg.pipeline.window_choice import WindowChoice
+from selfseg.learning.run import predict
+from selfseg.learning.segmenter import Segmenter
+from selfseg.learning.supervision import ScribbleFiles, find_label_set
+from selfseg.learning.training_set import build_training_set
+from selfseg.learning.window_choice import WindowChoice
 from selfseg.read import _lazy_array, find_inputs
-from selfseg.read.lazy import LazyImage
 from selfseg.sample import cells, windowed
 from selfseg.train.control import Order
 
@@ -219,7 +220,7 @@ def test_an_image_that_is_damaged_is_named(tmp_path):
     (path / "0" / "zarr.json").write_text("{")
     with pytest.raises(InputError, match=r"big\.ome\.zarr"):
         _model().fit(path, windows=2)
-    assert isinstance(WindowChoice(2).open(find_inputs(_stored(tmp_path / "b.zarr", blobs(9, 9)))[0], None), LazyImage)
+    assert isinstance(WindowChoice(2).open(find_inputs(_stored(tmp_path / "b.zarr", blobs(9, 9)))[0], None), Image)
 
 
 UNET = {"iterations": 4, "width": 4, "depth": 2, "patch": None, "validation": 0}

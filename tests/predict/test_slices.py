@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from selfseg.core.image import Image
-from selfseg.predict.slices import predict_slices
+from selfseg.tiling.slices import predict_slices
 
 
 def volume(axes="ZYX"):

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from selfseg.predict import tilewise
-from selfseg.predict import whole as whole_image
-from selfseg.predict.tiles import Grid, make_grid, tile_plan
-from selfseg.predict.tilewise import BLEND, TileWise, exact_grid, memory_budget, plan_grid
-from selfseg.predict.whole import predict
+from selfseg.tiling import tilewise
+from selfseg.tiling import whole as whole_image
+from selfseg.tiling.tiles import Grid, make_grid, tile_plan
+from selfseg.tiling.tilewise import BLEND, TileWise, exact_grid, memory_budget, plan_grid
+from selfseg.tiling.whole import predict
 
 shapes = st.lists(st.integers(1, 20), min_size=2, max_size=3).map(tuple)
 

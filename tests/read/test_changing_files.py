@@ -52,12 +52,12 @@ CHANGES = {"cut": cut, "rewritten": rewrite, "replaced": replace, "removed": Pat
 def test_an_open_file_that_changes_is_not_read_on(tmp_path, name, change):
     path = write(tmp_path, name, content(name))
     with open_lazy(path) as image:
-        whole = image.read().data
+        whole = image.load().data
         part = image.window(Y=slice(0, 5), X=slice(0, 5)).data
         np.testing.assert_array_equal(part.ravel()[:2], whole.ravel()[:2])
         CHANGES[change](path)
         with pytest.raises(InputError, match=CHANGED) as caught:
-            image.read()
+            image.load()
         assert "\n" not in str(caught.value) and str(path) in str(caught.value)
 
 

@@ -129,7 +129,7 @@ def test_every_window_is_that_of_the_whole(path):
             if whole.valid is not None:
                 spatial = tuple(part for part, letter in zip(window, image.axes, strict=True) if letter != "C")
                 np.testing.assert_array_equal(image.valid[spatial], whole.valid[spatial])
-        np.testing.assert_array_equal(image.read().data, whole.data)
+        np.testing.assert_array_equal(image.load().data, whole.data)
 
 
 @settings(max_examples=60, deadline=None)

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfseg.predict.tiles import Grid
 from selfseg.refine.hierarchy import BlockGraph, merge_regions
 from selfseg.regions.graph import adjacency, region_means
+from selfseg.tiling.tiles import Grid
 
 
 def _in_blocks(labels, features, strength, sides, spacing=None):

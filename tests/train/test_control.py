@@ -10,8 +10,8 @@ import torch
 from conftest import blobs
 from selfseg.core.errors import Interrupted, ModelError
 from selfseg.core.progress import Silent
+from selfseg.learning.segmenter import Segmenter
 from selfseg.methods._base import build_config, find_method
-from selfseg.pipeline import Segmenter
 from selfseg.train.checkpoint import continue_optimizer, load_checkpoint, save_checkpoint
 from selfseg.train.control import OptionChange, Order
 

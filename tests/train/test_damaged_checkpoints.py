@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from conftest import blobs
 from selfseg.core.errors import Interrupted, ModelError
-from selfseg.pipeline import Segmenter
+from selfseg.learning.segmenter import Segmenter
 from selfseg.train.checkpoint import load_checkpoint
 from selfseg.train.control import Order
 

@@ -10,8 +10,8 @@ from selfseg.benchmark.baselines._base import baseline_names, find_baseline
 from selfseg.benchmark.outcome import Outcome
 from selfseg.core.errors import UsageError
 from selfseg.core.image import Image
+from selfseg.learning.segmenter import Segmenter
 from selfseg.methods._base import build_config, find_method, method_names
-from selfseg.pipeline import Segmenter
 from selfseg.refine.steps import parse_refinements
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from selfseg.core.threads import n_threads
-from selfseg.pipeline.card import selfseg_version
+from selfseg.results.model import selfseg_version
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "scikit-learn", "numba")
 

@@ -1,5 +1,8 @@
 """Errors that a user can act on: one line that says what was expected, what came, and what to do."""
 
+Failure = tuple[str, str]
+"""Name of an input, and the one line that says what is wrong with it."""
+
 
 class SelfsegError(Exception):
     """Base of every error that is shown to a user as one line, without a traceback.

@@ -1,23 +1,25 @@
-"""The one image type: an array with its axes, spacing, unit and channel names."""
+"""The one image type: an array, in memory or in its file, with its axes, spacing, unit and channel names."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.axes import check_axes, spatial_axes
+from selfseg.core.errors import InputError, UsageError
 
 
 @dataclass(frozen=True)
 class Image:
-    """An image of any kind, as it was read: integers keep their range, nothing is rescaled.
+    """An image of any kind: integers keep their range, nothing is rescaled.
 
     Attributes
     ----------
     data
-        Array whose axes are named by `axes`.
+        Array whose axes are named by `axes`: a NumPy array, or an array-like in a file (`selfseg.read.open_lazy`) with shape,
+        dtype, ndim and indexing by integers and slices, of which each indexing reads the file.
     axes
         One letter an axis, out of ``T C Z Y X``, in the order of `data`.
     spacing
@@ -32,7 +34,8 @@ class Image:
         Where it came from, for messages and for `run.json`.
     valid
         Boolean array over the spatial axes, and T where there is one, in the order of `axes`: False where a pixel must
-        be ignored (transparent, no data, NaN); None = all count.
+        be ignored (transparent, no data, NaN); None = all count. Of data in a file it is in the file too, and whether values
+        are finite is found out when they are read.
     guessed_axes
         True when nothing said what the axes are and `axes` could be wrong: to be shown to the user.
     meta
@@ -40,23 +43,37 @@ class Image:
         ``"affine"`` ``[4 4]``: from the indices (X, Y, Z) of `data` to millimetres to the right, front and top of a patient;
         ``"offset"``: place of the first pixel by the axis' letter, in `unit`; ``"nifti"``, ``"dicom"``, ``"mrc"``: what their
         readers keep for their writers. Empty when the file says nothing.
+    memo
+        What was computed of this image and is wanted again while it is open: its hash, its preparation.
+
+    Examples
+    --------
+    >>> image = Image(np.arange(12).reshape(3, 4), "YX")
+    >>> image.window(Y=slice(0, 2)).data.shape
+    (2, 4)
     """
 
-    data: NDArray[Any]
+    data: Any
     axes: str
     spacing: tuple[float, ...] = ()
     unit: str = "pixel"
     channels: tuple[str, ...] = ()
     name: str = "image"
     source: str = "array"
-    valid: NDArray[np.bool_] | None = field(default=None, repr=False)
+    valid: Any = field(default=None, repr=False)
     guessed_axes: bool = False
     meta: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    memo: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_axes(self.axes, self.data.ndim)
         if not self.spacing:
             object.__setattr__(self, "spacing", (1.0,) * len(spatial_axes(self.axes)))
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the pixels are in memory, and not in a file."""
+        return isinstance(self.data, np.ndarray)
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:
@@ -66,14 +83,140 @@ class Image:
     @property
     def n_channels(self) -> int:
         """Number of channels; 1 without a channel axis."""
-        return int(self.data.shape[self.axes.index("C")]) if "C" in self.axes else 1
+        return self.size("C")
+
+    def size(self, axis: str) -> int:
+        """Return the length of an axis by its letter; 1 where there is no such axis."""
+        return int(self.data.shape[self.axes.index(axis)]) if axis in self.axes else 1
 
     def channels_last(self) -> NDArray[Any]:
         """Return the data with spatial axes in order and the channel axis last, added if missing: ``[*S C]``."""
-        data = self.data if "C" in self.axes else self.data[..., None]
-        axes = self.axes if "C" in self.axes else self.axes + "C"
-        return np.moveaxis(data, axes.index("C"), -1)
+        data: NDArray[Any] = self.data[...]
+        if "C" not in self.axes:
+            return data[..., None]
+        return np.moveaxis(data, self.axes.index("C"), -1)
 
     def with_data(self, data: NDArray[Any], axes: str, **changes: Any) -> "Image":
         """Return a copy with other data and axes; name, source and unit stay."""
-        return replace(self, data=data, axes=axes, **changes)
+        return replace(self, data=data, axes=axes, memo={}, **changes)
+
+    def window(self, **ranges: slice | int) -> "Image":
+        """Read a part of the image into memory.
+
+        Parameters
+        ----------
+        **ranges
+            Range of an axis by its letter, ``Y=slice(0, 512)``; an integer takes one place and drops the axis. Axes that
+            are not named are read whole.
+
+        Returns
+        -------
+        Image
+            With `valid` False where there is nothing and where values are not finite; they need not all be finite.
+
+        Raises
+        ------
+        UsageError
+            If there is no such axis, or Y or X is given as an integer.
+        InputError
+            If the file is damaged there.
+        """
+        strange = [letter for letter in ranges if letter not in self.axes]
+        strange += [letter for letter in "YX" if letter in ranges and not isinstance(ranges[letter], slice)]
+        if strange:
+            fix = "give a slice for each of them"
+            raise UsageError("window", expected=f"axes out of {self.axes}", got=", ".join(strange), fix=fix)
+        index = tuple(ranges.get(letter, slice(None)) for letter in self.axes)
+        data = self.data[index]
+        left = "".join(a for a, one in zip(self.axes, index, strict=True) if isinstance(one, slice))
+        valid = None
+        if self.valid is not None:
+            valid = self.valid[tuple(one for a, one in zip(self.axes, index, strict=True) if a != "C")]
+        if data.dtype.kind == "b":
+            data = data.astype(np.uint8) * np.uint8(255)
+        return replace(
+            self,
+            data=data,
+            axes=left,
+            spacing=self._spacing_of(left),
+            channels=self.channels if "C" in left else (),
+            valid=finite_mask(data, left, valid),
+            meta={},
+            memo={},
+        )
+
+    def at(self, axis: str, number: int) -> "Image":
+        """Return one time point, or one plane of a volume, as an image of its own; one in a file is not read yet.
+
+        A plane across Y or X of a volume has Z as its rows: they are called Y, and columns X, each with its own spacing.
+
+        Raises
+        ------
+        UsageError
+            If there is no such axis, or no such place on it.
+        """
+        if axis not in self.axes or axis == "C" or not 0 <= number < self.size(axis):
+            got, fix = f"{axis} {number} of {self.axes}", "count from 0"
+            expected = f"a place on an axis of {self.axes} below its length"
+            raise UsageError(self.source, expected=expected, got=got, fix=fix)
+        rest = self.axes.replace(axis, "")
+        spatial = iter("YX")
+        flat = rest if len(spatial_axes(rest)) > 2 else "".join(next(spatial) if a in "ZYX" else a for a in rest)
+        valid = None if self.valid is None else _place(self.valid, self.axes.replace("C", "").index(axis), number)
+        data = _place(self.data, self.axes.index(axis), number)
+        return replace(self, data=data, axes=flat, spacing=self._spacing_of(rest), valid=valid, memo={})
+
+    def load(self) -> "Image":
+        """Return the image with its pixels in memory.
+
+        Raises
+        ------
+        InputError
+            If the file is damaged, or no value is finite.
+        """
+        if self.in_memory:
+            return self
+        whole = replace(self.window(), meta=self.meta, memo=self.memo)
+        if whole.data.dtype.kind == "f" and whole.valid is not None and not np.isfinite(whole.data).any():
+            raise no_finite_values(self.source)
+        return whole
+
+    def close(self) -> None:
+        """Close the file; nothing can be read after it. Pixels in memory stay."""
+        if not self.in_memory:
+            self.data.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _spacing_of(self, axes: str) -> tuple[float, ...]:
+        known = dict(zip(spatial_axes(self.axes), self.spacing, strict=True))
+        return tuple(known[letter] for letter in spatial_axes(axes))
+
+
+def finite_mask(data: NDArray[Any], axes: str, valid: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+    """Return `valid`, over the axes other than C, and False where any channel is NaN or infinite; None = all count."""
+    if data.dtype.kind != "f":
+        return valid
+    finite: Any = np.isfinite(data)
+    if finite.all():
+        return valid
+    finite = finite.all(axis=axes.index("C")) if "C" in axes else finite
+    mask: NDArray[np.bool_] = finite if valid is None else valid & finite
+    return mask
+
+
+def no_finite_values(source: str) -> InputError:
+    """Return the error for an image without a finite value."""
+    fix = "check how the file was written, or leave it out"
+    return InputError(source, expected="some finite values", got="only NaN or infinite ones", fix=fix)
+
+
+def _place(array: Any, axis: int, number: int) -> Any:
+    """Return one place along an axis, without that axis: a view."""
+    if isinstance(array, np.ndarray):
+        return array[(slice(None),) * axis + (number,)]
+    return array.at(axis, number)

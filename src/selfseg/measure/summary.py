@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from selfseg.measure.overlap import AreaSum
+from selfseg.core.errors import Failure
+from selfseg.measure._table import Table, pooled
+from selfseg.measure.overlap import AreaSum, hungarian_class_scores, majority_class_scores
 
 F_MEASURES = {
     "boundary_f": ("boundary_precision", "boundary_recall"),
@@ -71,3 +73,42 @@ def _harmonic(precision: float, recall: float) -> float:
         return float(math.isnan(precision) and math.isnan(recall))
     both = precision + recall
     return 2.0 * precision * recall / both if both else 0.0
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of labels against truth.
+
+    Attributes
+    ----------
+    images
+        Scores by the name of the image.
+    failures
+        Pairs that could not be scored: name, and the one line that says why.
+    without_labels
+        Names in the truth for which there are no labels.
+    tables
+        Contingency table of each image that has one annotator and was scored as classes.
+    """
+
+    images: dict[str, Scores]
+    failures: list[Failure]
+    without_labels: list[str] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list, repr=False)
+
+    def summary(self) -> dict[str, float]:
+        """Return the value of every score over all images: the mean, or the pooled value (`Scores`).
+
+        Where several images were scored as classes, ``pooled_hungarian_iou`` and its like match the classes once for all
+        images, as is right where an id means the same in each: matching image by image is much kinder.
+        """
+        scores = summarize(list(self.images.values()))
+        if len(self.tables) > 1:
+            whole = pooled(self.tables)
+            for name, found in (
+                ("hungarian", hungarian_class_scores(whole)),
+                ("majority", majority_class_scores(whole)),
+            ):
+                scores |= {f"pooled_{name}_iou": found.mean_iou, f"pooled_{name}_dice": found.mean_dice}
+                scores |= {f"pooled_{name}_accuracy": found.accuracy}
+        return scores

@@ -7,14 +7,13 @@ what is a sequence, one frame at a time. A format is one file here, loaded when 
 
 from selfseg.read.arrays import split_frames
 from selfseg.read.formats import read_image
-from selfseg.read.lazy import LazyImage, open_lazy
+from selfseg.read.lazy import open_lazy
 from selfseg.read.masks import with_masks
 from selfseg.read.scribbles import find_annotations, read_annotations
 from selfseg.read.sources import Inputs, Source, find_inputs
 
 __all__ = [
     "Inputs",
-    "LazyImage",
     "Source",
     "find_annotations",
     "find_inputs",

@@ -1,11 +1,13 @@
 """From pixels to the one image type: axes told or guessed, values checked, what is not finite masked out."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.axes import check_axes, spatial_axes
 from selfseg.core.errors import InputError
-from selfseg.core.image import Image
+from selfseg.core.image import Image, finite_mask, no_finite_values
 from selfseg.read._decoded import Decoded
 
 MAX_GUESSED_CHANNELS = 4
@@ -62,14 +64,8 @@ def split_frames(image: Image) -> list[Image]:
     """Return the time points of an image as images of their own, named ``name_t000``; without T, the image alone."""
     if "T" not in image.axes:
         return [image]
-    where, rest = image.axes.index("T"), image.axes.replace("T", "")
-    frames = np.moveaxis(image.data, where, 0)
-    masks = None if image.valid is None else np.moveaxis(image.valid, image.axes.replace("C", "").index("T"), 0)
-    digits = max(3, len(str(len(frames) - 1)))
-    return [
-        image.with_data(frame, rest, name=f"{image.name}_t{i:0{digits}d}", valid=None if masks is None else masks[i])
-        for i, frame in enumerate(frames)
-    ]
+    digits = max(3, len(str(image.size("T") - 1)))
+    return [replace(image.at("T", i), name=f"{image.name}_t{i:0{digits}d}") for i in range(image.size("T"))]
 
 
 def make_image(decoded: Decoded, axes: str | None, name: str, source: str) -> Image:
@@ -110,14 +106,8 @@ def make_image(decoded: Decoded, axes: str | None, name: str, source: str) -> Im
     if valid is not None and valid.shape != counted:
         expected, got = (" x ".join(str(n) for n in shape) for shape in (counted, valid.shape))
         raise InputError(f"mask of {source}", expected=expected, got=got, fix="make it of the image's size")
-    if data.dtype.kind == "f":
-        finite = np.isfinite(data)
-        if not finite.any():
-            fix = "check how the file was written, or leave it out"
-            raise InputError(source, expected="some finite values", got="only NaN or infinite ones", fix=fix)
-        if not finite.all():
-            where = finite.all(axis=chosen.index("C")) if "C" in chosen else finite
-            valid = where if valid is None else valid & where
+    if data.dtype.kind == "f" and not np.isfinite(data).any():
+        raise no_finite_values(source)
     return Image(
         data,
         chosen,
@@ -126,7 +116,7 @@ def make_image(decoded: Decoded, axes: str | None, name: str, source: str) -> Im
         decoded.channels if "C" in chosen else (),
         name,
         source,
-        valid,
+        finite_mask(data, chosen, valid),
         decoded.guessed and axes is None,
         decoded.meta,
     )

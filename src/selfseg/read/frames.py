@@ -6,15 +6,16 @@ A sequence is never whole in memory unless its file is. Videos are sequences of 
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from selfseg.core.errors import InputError
+from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
 from selfseg.read.formats import FORMATS, suffix_of
-from selfseg.read.lazy import LazyImage
 from selfseg.read.sources import Source
+
+ALL_AXES = "zyx"
+"""Axes across which a volume can be cut into slices."""
 
 DIGITS = 4
 """Digits of a frame's number in its name, at least."""
@@ -141,7 +142,7 @@ class StackFrames(FrameSource):
         ``T``, ``Z``, ``Y`` or ``X``. A plane keeps the order of the other axes; Z becomes Y, or X, where that is missing.
     """
 
-    def __init__(self, image: Image | LazyImage, axis: str = "T") -> None:
+    def __init__(self, image: Image, axis: str = "T") -> None:
         if axis not in image.axes:
             got, fix = f"axes {image.axes}", "name its axes with --axes"
             raise InputError(image.source, expected=f"an axis {axis}", got=got, fix=fix)
@@ -156,47 +157,17 @@ class StackFrames(FrameSource):
     def frame(self, number: int) -> Image:
         """See `FrameSource.frame`."""
         self.check_number(number)
-        if isinstance(self.image, LazyImage):
-            part = self.image.window(**{self.axis: slice(number, number + 1)})
-            return plane(part, self.axis, 0, self.frame_name(number))
-        return plane(self.image, self.axis, number, self.frame_name(number))
+        return replace(self.image.at(self.axis, number).load(), name=self.frame_name(number))
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the image's pixels, or of its file."""
-        if isinstance(self.image, LazyImage):
-            return Source(self.name, Path(self.image.source)).fingerprint()
-        return Source(self.name, content=self.image).fingerprint()
+        if self.image.in_memory:
+            return Source(self.name, content=self.image).fingerprint()
+        return Source(self.name, Path(self.image.source)).fingerprint()
 
     def frame_name(self, number: int) -> str:
         """Return the name of the image, the axis and the number."""
         return f"{self.name}_{self.axis.lower()}{number:0{max(DIGITS, len(str(self.n_frames - 1)))}d}"
-
-
-def plane(image: Image, axis: str, number: int, name: str) -> Image:
-    """Return one plane of an image across an axis, as an image of its own; its axes are those that remain.
-
-    A plane across Y or X of a volume has Z as its rows: they are called Y, and columns X, each with its own spacing.
-    """
-    rest = image.axes.replace(axis, "")
-    spatial = [letter for letter in rest if letter in "ZYX"]
-    spacing = dict(zip((letter for letter in image.axes if letter in "ZYX"), image.spacing, strict=True))
-    called = rest if "Z" not in rest or len(spatial) > 2 else _flat(rest)
-    mask = image.valid
-    if mask is not None:
-        mask = np.take(mask, number, image.axes.replace("C", "").index(axis))
-    return image.with_data(
-        np.take(image.data, number, image.axes.index(axis)),
-        called,
-        spacing=tuple(spacing[letter] for letter in spatial),
-        name=name,
-        valid=mask,
-    )
-
-
-def _flat(axes: str) -> str:
-    """Return axes of a plane in which the first spatial letter is Y and the second is X."""
-    names = iter("YX")
-    return "".join(next(names) if letter in "ZYX" else letter for letter in axes)
 
 
 def alike(image: Image, first: Image) -> bool:
@@ -216,3 +187,9 @@ def is_video(source: Source, axes: str | None = None) -> bool:
     """Return whether an input is a file that is read as a video, and not as a volume because the user says that it has Z."""
     deep = axes is not None and "Z" in axes.upper()
     return source.path is not None and FORMATS.get(suffix_of(source.path) or "") == "video" and not deep
+
+
+def check_slices(slices: str | None) -> None:
+    """Raise `UsageError` unless `slices` is None, ``z``, ``y``, ``x`` or ``all``."""
+    if slices is not None and slices not in (*ALL_AXES, "all"):
+        raise UsageError("--slices", expected="z, y, x or all", got=repr(slices), fix="choose one")

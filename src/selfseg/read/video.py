@@ -239,3 +239,10 @@ def _pixels(frame: Any) -> NDArray[Any]:
     array: NDArray[Any] = frame.to_ndarray(format=wanted[grey, deep])
     turns = round(getattr(frame, "rotation", 0) / 90) % 4
     return np.ascontiguousarray(np.rot90(array, turns)) if turns else array
+
+
+def open_video(source: Source) -> FrameSource:
+    """Open an input that `is_video`."""
+    if source.path is None:
+        raise InputError(source.name, expected="a video file", got="an array", fix="give its path")
+    return VideoFrames(source.path, source.name)

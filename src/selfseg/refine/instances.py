@@ -17,9 +17,9 @@ from scipy.ndimage import distance_transform_edt, find_objects
 
 from selfseg.core.errors import UsageError
 from selfseg.core.progress import Progress, Silent
-from selfseg.predict.tiles import Grid, Region
 from selfseg.refine.blocks import BlockParts, LabelArray, Tick
 from selfseg.regions.connect import connected_components
+from selfseg.tiling.tiles import Grid, Region
 
 KINDS = ("components", "watershed")
 """Ways to find objects."""

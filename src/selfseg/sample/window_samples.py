@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError, UsageError
+from selfseg.core.image import Image
 from selfseg.core.seed import derive
-from selfseg.read.lazy import LazyImage
 from selfseg.sample.cells import WINDOW_SIDE, Region, spread_windows
 from selfseg.sample.lru_cache import LRUCache
 from selfseg.sample.prepare import Preparation
@@ -82,7 +82,7 @@ class WindowSample:
 
 
 def window_samples(
-    image: LazyImage,
+    image: Image,
     preparation: Preparation,
     n: int,
     side: int | None,
@@ -165,12 +165,12 @@ def _places(
     return [*new, *known, *silent]
 
 
-def time_points(image: LazyImage) -> int | None:
+def time_points(image: Image) -> int | None:
     """Return how many time points an image has; None without an axis T."""
     return int(image.data.shape[image.axes.index("T")]) if "T" in image.axes else None
 
 
-def window_pixels(image: LazyImage, before: Preparation, seed: int) -> Iterator[NDArray[np.floating]]:
+def window_pixels(image: Image, before: Preparation, seed: int) -> Iterator[NDArray[np.floating]]:
     """Yield the valid pixels ``[N C]`` of windows of an image after some steps, for statistics over all training images.
 
     Of a series, windows of its first, middle and last time point.
@@ -181,5 +181,5 @@ def window_pixels(image: LazyImage, before: Preparation, seed: int) -> Iterator[
         yield from _looked_at(image, before, at, seed).pixels()
 
 
-def _looked_at(image: LazyImage, preparation: Preparation, at: int | None, seed: int) -> Windowed:
+def _looked_at(image: Image, preparation: Preparation, at: int | None, seed: int) -> Windowed:
     return prepare_windowed(preparation, image, None if at is None else {"T": at}, derive(seed, "statistics"))

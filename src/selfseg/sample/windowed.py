@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
-from selfseg.read.lazy import LazyImage
 from selfseg.sample.cells import LOOKED_AT, WINDOW, WINDOW_SIDE, Region, bands, spread_windows
 from selfseg.sample.geometry import SizeChange, resample_matrix
 from selfseg.sample.intensity import Scaling, Statistics, noise
@@ -49,7 +48,7 @@ class Windowed:
         Statistics are of windows that this decides; None = of the whole image.
     """
 
-    image: LazyImage
+    image: Image
     steps: tuple[Scaled | SizeChange, ...] = ()
     at: Mapping[str, int] | None = None
     seed: int | None = None
@@ -138,7 +137,7 @@ class Windowed:
 
 
 def prepare_windowed(
-    preparation: Preparation, image: LazyImage, at: Mapping[str, int] | None = None, seed: int | None = None
+    preparation: Preparation, image: Image, at: Mapping[str, int] | None = None, seed: int | None = None
 ) -> Windowed:
     """Take the statistics that a preparation needs of an image in its file.
 

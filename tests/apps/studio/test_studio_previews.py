@@ -10,7 +10,7 @@ from selfseg.apps.studio.runs import Runs
 from selfseg.apps.studio.spec import Spec
 from selfseg.apps.studio.states import last_preview
 from selfseg.core.image import Image
-from selfseg.pipeline import Segmenter
+from selfseg.learning.segmenter import Segmenter
 
 
 def test_the_first_preview_has_the_labels_and_colours_of_the_result(project):

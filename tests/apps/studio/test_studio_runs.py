@@ -11,7 +11,7 @@ from selfseg.apps.studio.results import find_result
 from selfseg.apps.studio.runs import CHANGE, MODEL, Runs
 from selfseg.apps.studio.spec import Spec
 from selfseg.core.errors import UsageError
-from selfseg.pipeline import Segmenter
+from selfseg.learning.segmenter import Segmenter
 
 pytestmark = pytest.mark.slow
 

@@ -18,8 +18,8 @@ from selfseg.apps.studio.security import Access
 from selfseg.apps.studio.server import make_app
 from selfseg.apps.studio.spec import Spec
 from selfseg.apps.studio.studio import Studio
-from selfseg.pipeline import load
-from selfseg.pipeline.edited import edited, read_edits
+from selfseg.learning.run import load
+from selfseg.segmenting.edited import edited, read_edits
 
 HOME = "http://127.0.0.1:8123"
 

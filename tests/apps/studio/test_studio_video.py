@@ -13,11 +13,11 @@ from selfseg.apps.studio.segmenting import FIRST_FRAMES, frames_of, store_result
 from selfseg.apps.studio.takeaway import save_video
 from selfseg.apps.studio.tiles import TilePosition, image_tile
 from selfseg.core.errors import InputError
-from selfseg.pipeline import Segmenter
-from selfseg.pipeline.edited import leaves_of
+from selfseg.learning.segmenter import Segmenter
 from selfseg.read import Source
 from selfseg.read.video import VideoFrames
 from selfseg.refine.edits import Edits, Merge
+from selfseg.segmenting.edited import leaves_of
 
 pytest.importorskip("av", reason="no PyAV: pip install 'selfseg[video]'")
 

@@ -13,7 +13,8 @@ def run_demo(out: Path, quiet: bool = False) -> int:
     import skimage.data
 
     from selfseg.apps.cli.bar import Bar
-    from selfseg.pipeline import Segmenter, predict
+    from selfseg.learning.run import predict
+    from selfseg.learning.segmenter import Segmenter
 
     photo = Path(skimage.data.__file__).parent / PHOTO
     console = Console(quiet=quiet, highlight=False)

@@ -26,7 +26,7 @@ from selfseg.apps.cli.parameters import (
 )
 
 if TYPE_CHECKING:
-    from selfseg.pipeline.distill import Comparison
+    from selfseg.learning.distill import Comparison
 
 
 @Parameter(name="*")
@@ -74,8 +74,8 @@ def distill(
 ) -> int:
     """Teach a fast, smooth U-Net the labels that another model gives; OUT becomes the U-Net's model folder."""
     from selfseg.apps.cli.bar import Bar
-    from selfseg.pipeline import load
-    from selfseg.pipeline.distill import distill as run
+    from selfseg.learning.distill import distill as run
+    from selfseg.learning.run import load
 
     bar = Bar(quiet)
     found = run(load(teacher, pupil.device), inputs, out, progress=bar, **pupil.how())

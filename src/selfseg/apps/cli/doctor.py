@@ -97,8 +97,8 @@ def _training() -> tuple[bool, str]:
     import numpy as np
 
     from selfseg.core.image import Image
-    from selfseg.pipeline import segment
-    from selfseg.pipeline.result import Result
+    from selfseg.learning.run import segment
+    from selfseg.results.result import Result
 
     picture = np.full((48, 64, 3), 40, np.uint8)
     picture[:, 32:] = 200

@@ -44,7 +44,7 @@ def edit(
 ) -> int:
     """Merge and name classes, remove small objects and holes: stored with the model, repeated at every prediction."""
     from selfseg.apps.cli.bar import Bar
-    from selfseg.pipeline import load
+    from selfseg.learning.run import load
     from selfseg.refine.cleaning import Cleaning
 
     bar, folder = Bar(quiet), place / "model" if (place / "run.json").is_file() else place
@@ -63,7 +63,7 @@ def _again(place: Path, folder: Path, device: str, numbers: bool, bar) -> int:
     """Segment the images of an output folder once more."""
     import json
 
-    from selfseg.pipeline import load, predict
+    from selfseg.learning.run import load, predict
     from selfseg.read import Source
 
     try:

@@ -6,7 +6,7 @@ import math
 from rich.console import Console
 from rich.table import Table
 
-from selfseg.pipeline.evaluate import Evaluation
+from selfseg.measure.summary import Evaluation
 
 MEASURES = {
     "covering": "share covered by the best region",

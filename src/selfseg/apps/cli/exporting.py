@@ -63,8 +63,8 @@ def instances(
     centroid, box, axes and the intensity of each channel, in the unit of the image.
     """
     from selfseg.apps.cli.bar import Bar
-    from selfseg.pipeline.instances import ObjectOptions
-    from selfseg.pipeline.instances import instances as run
+    from selfseg.results.instances import ObjectOptions
+    from selfseg.results.instances import instances as run
 
     bar = Bar(quiet)
     found, failures = run(folder, ObjectOptions(kind, _names(of), min_size, depth), images, bar)
@@ -83,7 +83,7 @@ def cut(
 ) -> int:
     """Cut the merge trees of a folder made with --tree into any number of regions: cut/NAME.tif, or .zarr of large images."""
     from selfseg.apps.cli.bar import Bar
-    from selfseg.pipeline.trees import cut_folder
+    from selfseg.results.trees import cut_folder
 
     bar = Bar(quiet)
     failures = cut_folder(folder, regions, level, bar)
@@ -107,7 +107,7 @@ def export(
 ) -> int:
     """Write a folder of results in the formats of other programs."""
     from selfseg.apps.cli.bar import Bar
-    from selfseg.pipeline.exporting import export_folder
+    from selfseg.results.exporting import export_folder
 
     choices: dict[str, Any] = {"auto": None, "classes": False, "instances": True}
     if from_ not in choices:

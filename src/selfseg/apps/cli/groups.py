@@ -42,7 +42,7 @@ from selfseg.apps.cli.parameters import (
 from selfseg.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from selfseg.pipeline import Segmenter
+    from selfseg.learning.segmenter import Segmenter
     from selfseg.read import Source
 
 
@@ -103,7 +103,7 @@ class Learning:
         UsageError
             If an option is wrong.
         """
-        from selfseg.pipeline import Segmenter
+        from selfseg.learning.segmenter import Segmenter
 
         if self.classes != "auto" and not self.classes.isdigit():
             expected, fix = "a whole number from 1 to 255, or auto", "check the number"
@@ -122,7 +122,7 @@ class Learning:
 
     def how(self) -> dict[str, Any]:
         """Return what learning is told."""
-        from selfseg.pipeline.frame_choice import parse_numbers
+        from selfseg.learning.frame_choice import parse_numbers
 
         return {
             "scribbles": self.scribbles,

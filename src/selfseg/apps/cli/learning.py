@@ -29,7 +29,7 @@ def segment(
 ) -> int:
     """Learn from images and segment them, in one go."""
     from selfseg.apps.cli.bar import Bar
-    from selfseg.pipeline import predict
+    from selfseg.learning.run import predict
 
     bar, then, model = Bar(reading.quiet), writing.how(), learning.model(reading.device)
     how = learning.how() | reading.how()
@@ -97,9 +97,9 @@ def predict(
 ) -> int:
     """Segment images with a model that has learned before."""
     from selfseg.apps.cli.bar import Bar
-    from selfseg.pipeline import load
-    from selfseg.pipeline import predict as run
-    from selfseg.pipeline.edited import read_edits
+    from selfseg.learning.run import load
+    from selfseg.learning.run import predict as run
+    from selfseg.segmenting.edited import read_edits
 
     bar, how = Bar(reading.quiet), writing.how()
     fitted = load(model, reading.device, networks)

@@ -36,7 +36,7 @@ def evaluate(
 
     from selfseg.apps.cli.bar import Bar
     from selfseg.apps.cli.evaluate import as_json, show
-    from selfseg.pipeline.evaluate import evaluate as run
+    from selfseg.evaluation.evaluate import evaluate as run
 
     result = run(labels, truth, as_.split(","), ignore, Bar(quiet or json))
     if json:

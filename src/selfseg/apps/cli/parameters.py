@@ -8,7 +8,7 @@ from cyclopts import App, Parameter
 from selfseg.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from selfseg.pipeline.instances import ObjectOptions
+    from selfseg.results.instances import ObjectOptions
 
 app = App(
     name="selfseg",
@@ -146,7 +146,7 @@ def object_options(kind: str | None) -> "ObjectOptions | None":
     """Return how objects are found if they are asked for; a misspelt kind is told before any work."""
     if kind is None:
         return None
-    from selfseg.pipeline.instances import ObjectOptions
+    from selfseg.results.instances import ObjectOptions
 
     return ObjectOptions(kind)
 

@@ -13,13 +13,13 @@ from selfseg.apps.studio.formats import further_formats
 from selfseg.apps.studio.forms import describe_methods
 from selfseg.apps.studio.segmenting import store_results
 from selfseg.core.errors import SelfsegError
+from selfseg.learning.run import load
+from selfseg.learning.segmenter import Segmenter
 from selfseg.methods._base import build_config
-from selfseg.pipeline.edited import leaves_of
-from selfseg.pipeline.run import load
-from selfseg.pipeline.segmenter import Segmenter
 from selfseg.read import Source, find_inputs, split_frames
 from selfseg.read.frames import is_video
 from selfseg.refine.edits import Edits
+from selfseg.segmenting.edited import leaves_of
 
 
 @lru_cache(maxsize=1)
@@ -76,7 +76,7 @@ def apply(ask: dict[str, Any]) -> Any:
     if is_video(source, axes):
         return save_video(out, source, model, edits)
     image = source.read(axes)
-    frames = [leaves_of(model, model.predict_image(frame)) for frame in split_frames(image)]
+    frames = [leaves_of(model.fitted, model.predict_image(frame)) for frame in split_frames(image)]
     return save_edited(out, image, frames, edits, edits.table(model.table_), ask["formats"])
 
 

@@ -11,7 +11,7 @@ OWN = {
 }
 """Formats that are always there, with a line about each."""
 
-LABEL_FILES, FOLDERS = "selfseg.export.label_files", "selfseg.pipeline.exporting"
+LABEL_FILES, FOLDERS = "selfseg.export.label_files", "selfseg.results.exporting"
 """Where selfseg keeps its registries: of files with one label image each, and of exports of a whole folder of results."""
 
 TITLES = {

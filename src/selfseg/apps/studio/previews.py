@@ -13,9 +13,9 @@ from selfseg.core.files import remove, write_json
 from selfseg.core.image import Image
 from selfseg.core.palette import class_colours
 from selfseg.export.overlay import write_picture
+from selfseg.learning.segmenter import Segmenter
+from selfseg.learning.training_set import TrainingSet
 from selfseg.methods._base import Method
-from selfseg.pipeline.segmenter import Segmenter
-from selfseg.pipeline.training_set import TrainingSet
 from selfseg.refine.decide import decide
 from selfseg.sample.prepare import Prepared
 

@@ -13,9 +13,9 @@ def as_python(spec: Spec, model: Path, edits: Edits, out: str = "out") -> str:
     """Return a script that learns, segments, edits and saves as the studio did."""
     inputs = _python_inputs(spec.inputs)
     axes = "" if spec.axes is None else f", axes={spec.axes!r}"
-    lines = ["import selfseg", "from selfseg.pipeline import predict"]
+    lines = ["import selfseg", "from selfseg import predict"]
     if _is_edited(edits):
-        lines.append("from selfseg.pipeline.edited import Edits")
+        lines.append("from selfseg.segmenting.edited import Edits")
     lines.append("")
     if spec.model is not None or spec.origin is not None or spec.changes:
         note = "  # it was changed while it learned, so it is loaded, not learned again" if spec.model is None else ""

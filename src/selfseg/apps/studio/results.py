@@ -14,8 +14,8 @@ from selfseg.core.errors import InputError
 from selfseg.core.files import write_json, writing
 
 if TYPE_CHECKING:
-    from selfseg.pipeline.result import Result
     from selfseg.refine.leaves import Leaves
+    from selfseg.results.result import Result
 
 FACTS = "result.json"
 ARRAYS = ("superpixels", "parents", "altitudes", "sizes", "classes", "features", "probabilities")

@@ -7,11 +7,11 @@ from pathlib import Path
 from selfseg.apps.studio.results import find_result, result_folder, write_result
 from selfseg.core.errors import InputError
 from selfseg.core.image import Image
-from selfseg.pipeline.edited import leaves_of
-from selfseg.pipeline.segmenter import Segmenter
+from selfseg.learning.segmenter import Segmenter
 from selfseg.read import Source, split_frames
 from selfseg.read.frames import is_video
 from selfseg.read.video import VideoFrames
+from selfseg.segmenting.edited import leaves_of
 
 FIRST_FRAMES = 24
 """Frames of a video that a run segments by itself; further ones when they are looked at."""
@@ -56,7 +56,7 @@ def store_results(
         return 1
     for number, frame in frames_of(source, axes, only):
         result = model.predict_image(frame)
-        write_result(result_folder(run, source.name, number), result, leaves_of(model, result))
+        write_result(result_folder(run, source.name, number), result, leaves_of(model.fitted, result))
         stored(number)
         count += 1
     return count

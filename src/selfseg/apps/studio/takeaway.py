@@ -23,7 +23,7 @@ from selfseg.refine.edits import Edits
 from selfseg.refine.leaves import Leaves
 
 if TYPE_CHECKING:
-    from selfseg.pipeline.segmenter import Segmenter
+    from selfseg.learning.segmenter import Segmenter
 
 Writer = Callable[[Path, Image, NDArray[Any], ClassTable], None]
 
@@ -92,11 +92,11 @@ def save_video(out: Path, source: Source, model: "Segmenter", edits: Edits) -> l
     InputError
         If it cannot be opened, or no frame can be segmented.
     """
-    from selfseg.pipeline.frame_choice import open_video
-    from selfseg.pipeline.sequence import segment_sequence
+    from selfseg.read.video import open_video
+    from selfseg.segmenting.sequence import segment_sequence
 
     before = set(_files(out))
-    segment_sequence(model, open_video(source), out, False, Silent(), edits)
+    segment_sequence(model.fitted, open_video(source), out, False, Silent(), edits)
     write_classes(out / "classes.json", edits.table(model.table_))
     return sorted(set(_files(out)) - before)
 

@@ -16,8 +16,8 @@ from selfseg.apps.studio.segmenting import store_results
 from selfseg.apps.studio.spec import Spec
 from selfseg.core.errors import Interrupted, SelfsegError
 from selfseg.core.files import remove, write_json
-from selfseg.pipeline.run import load
-from selfseg.pipeline.segmenter import Segmenter
+from selfseg.learning.run import load
+from selfseg.learning.segmenter import Segmenter
 from selfseg.read import Source, find_inputs
 from selfseg.read.frames import is_video
 from selfseg.train.control import OptionChange, Order

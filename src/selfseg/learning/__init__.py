@@ -1,0 +1,1 @@
+"""Learning: from inputs to a fitted model, and `Segmenter`, which learns and segments."""

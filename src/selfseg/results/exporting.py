@@ -1,0 +1,273 @@
+"""A folder of results in the formats of other programs: nnU-Net, COCO, QuPath, ImageJ, and tables of measures."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from selfseg.core.classes import ClassTable
+from selfseg.core.errors import Failure, InputError, SelfsegError, UsageError
+from selfseg.core.progress import Progress, Silent
+from selfseg.export.coco import CocoImage, write_coco
+from selfseg.export.geojson import write_geojson
+from selfseg.export.imagej_roi import require_roifile, write_imagej_rois
+from selfseg.export.nnunet import FOLDER, write_nnunet
+from selfseg.export.object_table import write_object_table
+from selfseg.read import split_frames
+from selfseg.results.instances import Instances, ObjectOptions, image_instances
+from selfseg.results.result import Result
+from selfseg.results.run_folder import RunFolder, Segmented, background_class
+
+
+@dataclass
+class ExportJob:
+    """One export.
+
+    Attributes
+    ----------
+    items
+        The segmented images, one in memory at a time.
+    table
+        Their classes.
+    dest
+        Folder for what comes out.
+    background
+        Id of the class that is nnU-Net's background.
+    least_area
+        Regions of fewer pixels are left out of polygons.
+    failures
+        Collects (name, message).
+    dataset
+        Name of nnU-Net's folder.
+    """
+
+    items: Iterable[Segmented]
+    table: ClassTable
+    dest: Path
+    background: int
+    least_area: int = 1
+    failures: list[Failure] = field(default_factory=list)
+    dataset: str = "Dataset501_selfseg"
+
+    def guarded(self, work: Callable[[Segmented], None]) -> None:
+        """Do something with each item; one that fails is named, and the others are done."""
+        for item in self.items:
+            try:
+                work(item)
+            except SelfsegError as error:
+                self.failures.append((item.name, str(error)))
+
+
+def export_folder(
+    out: Path | str,
+    formats: Iterable[str],
+    dest: Path | str | None = None,
+    *,
+    images: Any = None,
+    objects: bool | None = None,
+    background: str | int | None = None,
+    dataset: str | None = None,
+    least_area: int = 1,
+    progress: Progress | None = None,
+) -> tuple[list[Path], list[Failure]]:
+    """Export a folder that segment or predict wrote.
+
+    Parameters
+    ----------
+    out
+        The folder.
+    formats
+        Names out of `FORMATS`.
+    dest
+        Folder for what comes out; None = ``OUT/export``.
+    images
+        Where the images are now, if not where they were: a file, folder or glob.
+    objects
+        Export objects (``OUT/instances``) rather than the connected regions of classes; None = where there are any.
+    background
+        Name or id of the class that is nnU-Net's background; None = the one of the largest share.
+    dataset
+        Name of nnU-Net's folder, ``"Dataset501_cells"``; None = ``Dataset501_`` and the name of the folder `out`.
+    least_area
+        Regions of fewer pixels are left out of polygons.
+    progress
+        Who watches.
+
+    Returns
+    -------
+    tuple
+        What was written, one path a format, and (name, message) of each image, or format, that failed.
+
+    Raises
+    ------
+    UsageError
+        If a format, a class or the name of the dataset is wrong, or objects are asked for and there are none.
+    InputError
+        If `out` is not a folder of results.
+    """
+    wanted = list(dict.fromkeys(formats))
+    _check_formats(wanted)
+    folder = RunFolder(out, images)
+    if objects and not folder.has_objects:
+        fix = "run `selfseg instances` first"
+        raise UsageError(out, expected="objects of every image in instances/", got="none", fix=fix)
+    whole = folder.has_objects if objects is None else objects
+    place = Path(dest) if dest is not None else folder.out / "export"
+    failures: list[Failure] = []
+    written = []
+    for name in wanted:
+        items = _watched(folder.read(failures, whole), len(folder), name, progress or Silent())
+        job = ExportJob(items, folder.table, place, background_class(folder.table, background), least_area, failures)
+        job.dataset = dataset or dataset_name(folder.out.resolve().name)
+        try:
+            written.append(FORMATS[name](job))
+        except InputError as error:  # the other formats may still be written
+            failures.append((name, str(error)))
+    return written, list(dict.fromkeys(failures))
+
+
+def export_result(result: Result, name: str, dest: Path | str, objects: Instances | None = None) -> Path:
+    """Export the segmentation of one image that is in memory; see `export_folder`.
+
+    Parameters
+    ----------
+    result
+        What a model returned.
+    name
+        One of `FORMATS`.
+    dest
+        Folder for what comes out.
+    objects
+        Its objects, to be exported rather than the connected regions of classes.
+
+    Returns
+    -------
+    Path
+        What was written.
+
+    Raises
+    ------
+    UsageError
+        If there is no such format.
+    SelfsegError
+        If the image cannot be exported in it.
+    """
+    _check_formats([name])
+    image = result.image
+    labels = image.with_data(result.labels, image.axes.replace("C", ""), channels=(), valid=None)
+    item = Segmented(labels, None if objects is None else objects.labels, axes=image.axes, content=image)
+    job = ExportJob([item], result.table, Path(dest), background_class(result.table))
+    written = FORMATS[name](job)
+    for _, message in job.failures:
+        raise InputError(message)
+    return written
+
+
+def dataset_name(name: str) -> str:
+    """Return what nnU-Net may call a dataset of this name."""
+    return f"Dataset501_{re.sub(r'[^A-Za-z0-9_-]', '_', name).lstrip('-') or 'selfseg'}"
+
+
+def _check_formats(wanted: list[str]) -> None:
+    unknown = [name for name in wanted if name not in FORMATS]
+    if unknown or not wanted:
+        got, fix = ", ".join(unknown) or "none", "write for example --format coco"
+        raise UsageError("format", expected=f"some of {', '.join(FORMATS)}", got=got, fix=fix)
+
+
+def _watched(items: Iterable[Segmented], total: int, task: str, progress: Progress) -> Iterator[Segmented]:
+    progress.start(task, total)
+    try:
+        for done, item in enumerate(items, 1):
+            yield item
+            progress.update(done, {})
+    finally:
+        progress.finish()
+
+
+def to_geojson(job: ExportJob) -> Path:
+    """Write ``geojson/NAME.geojson`` for each image."""
+    place = job.dest / "geojson"
+
+    def write(item: Segmented) -> None:
+        labels = item.labels
+        path = place / f"{item.name}.geojson"
+        write_geojson(path, labels.data, job.table, item.objects, labels.axes, job.least_area)
+
+    job.guarded(write)
+    return place
+
+
+def to_imagej(job: ExportJob) -> Path:
+    """Write ``imagej-roi/NAME.zip`` for each image."""
+    place = job.dest / "imagej-roi"
+    require_roifile(place)  # said once, not for each image
+
+    def write(item: Segmented) -> None:
+        labels, axes = item.labels, item.axes or item.labels.axes
+        path, many = place / f"{item.name}.zip", "C" in axes
+        write_imagej_rois(path, labels.data, job.table, item.objects, labels.axes, job.least_area, many)
+
+    job.guarded(write)
+    return place
+
+
+def to_coco(job: ExportJob) -> Path:
+    """Write ``coco.json`` for all images."""
+
+    def planes() -> Iterator[CocoImage]:
+        for item in job.items:
+            if item.labels.axes == "YX":
+                yield CocoImage(item.file_name, item.labels.data, item.objects)
+            else:
+                fix = "COCO has no volumes and series: use geojson, imagej-roi or nnunet"
+                error = InputError(item.name, expected="an image with axes YX", got=item.labels.axes, fix=fix)
+                job.failures.append((item.name, str(error)))
+
+    write_coco(job.dest / "coco.json", planes(), job.table, job.least_area)
+    return job.dest / "coco.json"
+
+
+def to_nnunet(job: ExportJob) -> Path:
+    """Write the folder ``DatasetNNN_NAME``; each time point of a series is a case."""
+    folder = job.dest if FOLDER.fullmatch(job.dest.name) else job.dest / job.dataset
+
+    def cases() -> Iterator[tuple[Any, Any]]:
+        for item in job.items:
+            try:
+                images, labels = split_frames(item.image()), split_frames(item.labels)
+            except SelfsegError as error:
+                job.failures.append((item.name, str(error)))
+                continue
+            yield from zip(images, (frame.data for frame in labels), strict=True)
+
+    write_nnunet(folder, cases(), job.table, job.background)
+    return folder
+
+
+def to_csv(job: ExportJob) -> Path:
+    """Write ``regions.csv``: measures of each object, or of each connected region of every class."""
+    every = ObjectOptions("components", of=tuple(item.id for item in job.table.classes))
+    tables: list[dict[str, Any]] = []
+
+    def measure(item: Segmented) -> None:
+        try:
+            image = item.image()
+        except InputError:
+            image = item.labels  # measures without intensities are better than none
+        tables.append(image_instances(image, item.labels.data, job.table, every, item.objects).columns)
+
+    job.guarded(measure)
+    write_object_table(job.dest / "regions.csv", tables)
+    return job.dest / "regions.csv"
+
+
+FORMATS: dict[str, Callable[[ExportJob], Path]] = {
+    "nnunet": to_nnunet,
+    "coco": to_coco,
+    "geojson": to_geojson,
+    "imagej-roi": to_imagej,
+    "csv": to_csv,
+}
+"""Formats by name."""
