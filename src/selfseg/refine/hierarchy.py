@@ -225,6 +225,7 @@ def merge_blocks(
     counts: Sequence[int],
     spacing: Sequence[float] | None = None,
     store: Callable[[tuple[int, ...], NDArray[np.int64]], None] | None = None,
+    source: str = "merge tree",
 ) -> MergeTree:
     """Build the merge tree of an image in blocks.
 
@@ -241,6 +242,8 @@ def merge_blocks(
         Size of a pixel along each axis.
     store
         Called for each block with its place and the numbers ``[*s]`` of its superpixels in the tree, -1 = outside.
+    source
+        The image, for messages.
 
     Raises
     ------
@@ -251,11 +254,13 @@ def merge_blocks(
     for place, block in zip(itertools.product(*map(range, counts)), blocks, strict=True):
         graph = graph or BlockGraph(block.features.shape[-1], spacing)
         last = [i == count - 1 for i, count in zip(place, counts, strict=True)]
-        numbers = graph.add(place, block.superpixels, block.features, block.strength, last)
+        numbers = graph.add(place, last, block)
         if store is not None:
             store(place, numbers)
     if graph is None or not graph.n_regions:
-        raise UsageError("merge tree", expected="at least one pixel inside", got="none", fix="check the mask")
+        raise UsageError(
+            source, expected="at least one pixel inside", got="none", fix="make no tree of it, or check the mask"
+        )
     return merge_regions(*graph.finish())
 
 
@@ -300,44 +305,29 @@ class BlockGraph:
         self._sums: list[NDArray[np.float64]] = [np.zeros((0, n_features))]
         self._faces = Faces()
 
-    def add(
-        self,
-        place: Sequence[int],
-        labels: NDArray[np.integer],
-        features: NDArray[Any],
-        strength: NDArray[Any],
-        last: Sequence[bool],
-    ) -> NDArray[np.int64]:
-        """Take in a block; blocks come in row order of their places.
+    def add(self, place: Sequence[int], last: Sequence[bool], block: TreeBlock) -> NDArray[np.int64]:
+        """Add a block; blocks come in row order of their places. Return the numbers ``[*s]`` of its regions in the image.
 
         Parameters
         ----------
         place
             Its place in the grid of blocks.
-        labels
-            ``[*s]`` regions 0..R-1 of this block, each in use, -1 = outside.
-        features
-            ``[*s D]``.
-        strength
-            ``[*s]`` boundary strength of each pixel.
         last
             Whether no block follows along each axis.
-
-        Returns
-        -------
-        ndarray
-            ``[*s]`` the numbers of the regions in the whole image, -1 = outside.
+        block
+            Superpixels, features and boundary strength.
 
         Raises
         ------
         UsageError
             If there are more regions than can be numbered.
         """
+        labels, strength = block.superpixels, block.strength
         edges, length, total, sizes = boundary_sums(labels, strength, self._spacing)
         numbers = np.where(labels >= 0, labels.astype(np.int64) + self.n_regions, -1)
         self._put(edges.astype(np.int64) + self.n_regions, length, total)
         self._sizes.append(sizes)
-        self._sums.append(region_sums(labels, features, len(sizes)))
+        self._sums.append(region_sums(labels, block.features, len(sizes)))
         self.n_regions += len(sizes)
         if self.n_regions > MOST_REGIONS:
             fix = "use larger superpixels"

@@ -11,11 +11,11 @@ from selfseg.core.image import Image
 from selfseg.core.progress import Progress
 from selfseg.export.label_zarr import open_label_zarr, storing
 from selfseg.measure.objects import ObjectSums
-from selfseg.refine.instances import LARGEST_PART, cut_parts, link_components
+from selfseg.refine.instances import LARGEST_PART, number_objects
 from selfseg.results.instances import ObjectOptions, channel_names, describe_objects
 from selfseg.results.run_folder import INSTANCES
 from selfseg.segmenting.large import LargeResult
-from selfseg.tiling.tiles import Grid, make_grid
+from selfseg.tiling.tiles import make_grid
 
 BLOCK = 2**22
 """Pixels of a block."""
@@ -38,7 +38,7 @@ def check_large_objects(image: Image, options: ObjectOptions) -> None:
 def large_instances(result: LargeResult, out: Path, options: ObjectOptions, progress: Progress) -> dict[str, Any]:
     """Number the objects of a large image into ``OUT/instances/NAME.zarr``, and return their measures.
 
-    They are those of the whole image at once (`refine.link_blocks`, `refine.cut_blocks`).
+    They are those of the whole image at once (`refine.instances`).
 
     Parameters
     ----------
@@ -96,22 +96,8 @@ def _number(
     labels: Any, numbers: Any, sides: Sequence[int], result: LargeResult, options: ObjectOptions, progress: Progress
 ) -> int:
     """Write the numbers of the objects, and return how many there are."""
-    classes, cuts = options.classes(result.preview.table), options.kind == "watershed"
-    n_blocks = len(Grid(labels.shape, tuple(sides), 0))
-    progress.start("connected parts", 2 * n_blocks)
-    try:
-        least = 1 if cuts else options.min_size
-        found = link_components(labels, numbers, sides, classes, least, lambda done: progress.update(done, {}))
-    finally:
-        progress.finish()
-    if not cuts:
-        return found
-    progress.start("cutting objects", found)
-    try:
-        how = (classes, result.image.spacing, options.min_size, options.depth)
-        found, n_whole = cut_parts(labels, numbers, found, sides, *how, lambda done: progress.update(done, {}))
-    finally:
-        progress.finish()
+    how = (options.kind, options.classes(result.preview.table), result.image.spacing, options.min_size, options.depth)
+    found, n_whole = number_objects(labels, numbers, *how, sides=sides, progress=progress)
     if n_whole:
         most = f"{LARGEST_PART / 1e6:.0f} megapixels"
         progress.say(f"{result.image.name}: {n_whole} connected part(s) in boxes of more than {most} are not cut")

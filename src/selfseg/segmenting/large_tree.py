@@ -87,7 +87,7 @@ def large_tree(
     try:
         with reusing_memory():
             blocks = (grounds.of(grid.tile(place).core, size) for place in grid.places())
-            tree = merge_blocks(blocks, grid.counts, image.spacing, store)
+            tree = merge_blocks(blocks, grid.counts, image.spacing, store, image.source)
     finally:
         progress.finish()
     write_tree(path.with_suffix(".npz"), tree)
