@@ -18,7 +18,7 @@ from selfseg.nets.region_pool import RegionMap, region_map
 from selfseg.regions.graph import adjacency
 from selfseg.regions.superpixels import SuperpixelRecipe, make_superpixels, neighbour_distances
 from selfseg.sample.lru_cache import LRUCache, image_key
-from selfseg.sample.windows import extent
+from selfseg.sample.patches import extent
 
 KEPT_PIXELS = 2**24
 """Pixels of all images whose graphs are kept: some 50 bytes each."""

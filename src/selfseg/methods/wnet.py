@@ -27,7 +27,7 @@ from selfseg.methods._wnet_options import WNetConfig
 from selfseg.nets.population import calibrate_batch_norms, give_unit_variance, lifts_to_win
 from selfseg.nets.unet import UNet, UNetShape
 from selfseg.regions.closest import merge_by_cut
-from selfseg.sample.windows import random_windows
+from selfseg.sample.patches import random_windows
 
 
 class WNet(Method):
