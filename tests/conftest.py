@@ -199,10 +199,10 @@ def studio(photo):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Prediction in parts of 32 pixels, so that a small image has many."""
-    from selfseg.segmenting import block_plan, large, large_tree
-    from selfseg.tiling import tilewise
+    from selfseg.segmenting import images, plan, trees
+    from selfseg.tiling import predict
 
-    for module in (large, block_plan, large_tree):
+    for module in (images, plan, trees):
         monkeypatch.setattr(module, "CHUNK", {2: 32, 3: 8})
-    for module in (tilewise, block_plan, large_tree):
+    for module in (predict, plan, trees):
         monkeypatch.setattr(module, "SMALLEST_TILE", 64**2)

@@ -29,7 +29,7 @@ from selfseg.losses.similarity import similarity
 from selfseg.losses.soft_ncut import soft_ncut
 from selfseg.nets.region_pool import RegionMap, region_map, region_mean
 from selfseg.regions.graph import adjacency
-from selfseg.regions.grid import grid_cells, grid_counts
+from selfseg.regions.slic import grid_cells, grid_counts
 
 K = 32
 POOLING = (240, 360), 1_500

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import cloudpickle
 import numpy as np
 import pytest
+from selfseg.segmenting.large import predict_large
 
 from conftest import blobs
 from in_parts import QUICK, Killed, contents, stored
@@ -17,9 +18,10 @@ from selfseg.core.errors import InputError, ModelError, OutputError, UsageError
 from selfseg.core.progress import Silent
 from selfseg.learning.run import predict
 from selfseg.learning.segmenter import Segmenter
-from selfseg.read.lazy import open_lazy
-from selfseg.segmenting.dask_cluster import DaskCluster
-from selfseg.segmenting.large import predict_large
+from selfseg.read import open_lazy
+from selfseg.segmenting.executors import DaskCluster
+from selfseg.read import open_lazy
+from selfseg.segmenting.images import predict_large
 
 pytest.importorskip("distributed")
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import this file
@@ -154,14 +156,14 @@ def test_a_worker_that_does_not_see_the_image_says_so_in_one_line(cluster, tmp_p
 
 @pytest.mark.slow
 def test_a_block_that_ends_every_worker_is_given_up_in_one_line(cluster, tmp_path, monkeypatch):
-    monkeypatch.setattr("selfseg.segmenting.dask_cluster.SENT_AGAIN", 0)
+    monkeypatch.setattr("selfseg.segmenting.executors.SENT_AGAIN", 0)
     with pytest.raises(InputError, match=r"block 4 on local:3: expected .* lack of memory; give --memory"):
         list(cluster.run(Work(tmp_path, image="", deadly=True), [4]))
 
 
 @pytest.mark.parametrize(("workers", "word"), [([], "got none"), ([{"status": "paused"}] * 2, "got paused ones")])
 def test_a_cluster_of_which_nobody_is_left_is_one_line(workers, word, monkeypatch):
-    monkeypatch.setattr("selfseg.segmenting.dask_cluster.PATIENCE", 0.1)
+    monkeypatch.setattr("selfseg.segmenting.executors.PATIENCE", 0.1)
     monkeypatch.setattr(DaskCluster, "_workers", workers)
     waiting = SimpleNamespace(is_empty=lambda: False, has_ready=lambda: False)
     with pytest.raises(
@@ -173,11 +175,12 @@ def test_a_cluster_of_which_nobody_is_left_is_one_line(workers, word, monkeypatc
 
 
 def test_what_another_process_needs_is_paths_and_plain_values(model, image, tmp_path, monkeypatch):
-    from selfseg.sample.prepare import prepare
     from selfseg.segmenting.block_plan import begin_blocks
     from selfseg.segmenting.block_work import BlockWork, Target
 
-    windowed = prepare(image, model.preparation_)
+    from selfseg.sample.windowed import prepare_windowed
+
+    windowed = prepare_windowed(model.preparation_, image)
     log, plan = begin_blocks(model, image, windowed, tmp_path / "out" / "photo.zarr", 1)
     target = Target(tmp_path / "out" / "photo.zarr", image.axes)
     order = BlockWork(model, windowed, plan, target, None, 10**6).order(tmp_path / "model")
@@ -200,6 +203,6 @@ def test_other_addresses_are_refused(address):
 
 
 def test_no_scheduler_is_one_line(monkeypatch):
-    monkeypatch.setattr("selfseg.segmenting.dask_cluster.PATIENCE", 0.5)
+    monkeypatch.setattr("selfseg.segmenting.executors.PATIENCE", 0.5)
     with pytest.raises(InputError, match=r"^--dask tcp://127.0.0.1:9: expected a Dask scheduler.*--dask local$"):
         DaskCluster("tcp://127.0.0.1:9").__enter__()

@@ -8,7 +8,7 @@ import torch
 from selfseg.core.classes import ClassTable, SegmentClass
 from selfseg.core.palette import class_colours
 from selfseg.learning.supervision import Annotations
-from selfseg.methods._base import Method
+from selfseg.methods.base import Method
 from selfseg.sample.stream import Batch
 
 
@@ -31,7 +31,9 @@ def order_classes(method: Method, batches: Iterable[Batch], annotations: Annotat
     sums = np.zeros(method.n_classes)
     device = next((tensor.device for tensor in method.state().values()), torch.device("cpu"))
     for batch in batches:
-        labels = method.assign(batch.images.to(device)).argmax(1).cpu()
+        images = batch.images.to(device)
+        found = method.assign(images, batch.memos) if method.uses_memos else method.assign(images)
+        labels = found.argmax(1).cpu()
         chosen = torch.ones_like(labels, dtype=torch.bool) if batch.valid is None else batch.valid
         flat = labels[chosen].numpy()
         areas += np.bincount(flat, minlength=len(areas))

@@ -7,7 +7,7 @@ import torch
 from selfseg.core.errors import InputError
 from selfseg.core.progress import Progress
 from selfseg.learning.training_set import TrainingSet
-from selfseg.methods._base import Method
+from selfseg.methods.base import Method
 
 
 def check_room(method: Method, data: TrainingSet, device: torch.device, progress: Progress) -> None:

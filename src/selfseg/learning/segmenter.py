@@ -10,7 +10,8 @@ from selfseg.core.errors import Failure, ModelError, SelfsegError, UsageError
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress, Silent
 from selfseg.learning.fitting import Fitting
-from selfseg.methods._base import Method, MethodConfig, build_config
+from selfseg.learning.training_set import Failure
+from selfseg.methods.base import Method, MethodConfig, build_config, current_options, find_method
 from selfseg.read import find_inputs
 from selfseg.read.sources import is_single
 from selfseg.refine.cleaning import Cleaning
@@ -18,6 +19,7 @@ from selfseg.refine.steps import parse_refinements
 from selfseg.results.model import FittedModel
 from selfseg.results.result import Result
 from selfseg.sample.prepare import Preparation
+from selfseg.segmenting.images import How
 from selfseg.segmenting.segmenting import How, iter_segment, segment_image
 from selfseg.segmenting.superpixels import OwnSuperpixels
 
@@ -88,9 +90,9 @@ class Segmenter:
 
     def config(self) -> MethodConfig:
         """Return the method's whole configuration: defaults, preset, options, number of classes, preparation."""
-        changes = dict(self.options or {})
+        changes = current_options(find_method(self.method), self.options or {})
         if self.n_classes is not None:
-            changes["classes"] = self.n_classes
+            changes["n_classes"] = self.n_classes
         if self.prepare is not None:
             changes["prepare"] = self.prepare
         return build_config(self.method, self.preset, **changes)

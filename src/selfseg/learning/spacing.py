@@ -4,7 +4,7 @@ import numpy as np
 
 from selfseg.core.progress import Progress
 from selfseg.learning.training_set import TrainingSet
-from selfseg.methods._base import MethodConfig
+from selfseg.methods.base import MethodConfig
 
 
 def with_spacing(config: MethodConfig, data: TrainingSet, progress: Progress) -> MethodConfig:

@@ -8,7 +8,7 @@ from typing import Any
 
 from selfseg.core.errors import UsageError
 from selfseg.core.files import clear_unfinished, remove, write_json
-from selfseg.methods._base import find_method
+from selfseg.methods.base import find_method, stored_config
 from selfseg.train.distributed import Processes
 
 KEPT_FACTS = ("method", "seed", "config", "hint_values", "hints_sha256", "inputs", "masks", "superpixels")
@@ -88,6 +88,8 @@ def open_folder(folder: Path, facts: Mapping[str, Any], resume: bool, overwrite:
     """
     clear_unfinished(folder, (PREVIEWS, KEPT))
     before = read_run(folder)
+    if "classes" in before.get("config", ()):  # begun before options were renamed
+        before["config"] = stored_config(find_method(before["method"]), before["config"]).model_dump(mode="json")
     if before.get("finished") is False and not (resume or overwrite):
         fix = "add --resume to go on with it, or --overwrite to begin anew"
         raise UsageError(folder, expected="no unfinished run", got="one", fix=fix)

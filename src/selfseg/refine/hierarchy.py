@@ -112,7 +112,7 @@ def hierarchy(
 
     With contours of the image (2D, `regions.contours.contour_strength`), the gradient of the probabilities is one more cue beside
     them: the sum goes through the oriented watershed, whose basins are the superpixels, and these merge as in
-    `regions.contours.contour_hierarchy`, by the features above.
+    `regions.contours.merge_contours`, by the features above.
 
     Parameters
     ----------

@@ -165,13 +165,3 @@ def region_means(
     sums = region_sums(labels, features, n_regions)
     inside = labels[labels >= 0]
     return sums / np.maximum(np.bincount(inside, minlength=len(sums)), 1)[:, None]
-
-
-def region_variances(
-    labels: NDArray[np.integer], features: NDArray[Any], n_regions: int | None = None
-) -> NDArray[np.float64]:
-    """Return the variance of ``features [*S C]`` within each region (divided by its size), ``[R C]``."""
-    means = region_means(labels, features, n_regions)
-    # From the deviations and not from the squares: those cancel when the mean is large.
-    deviation = features - means[np.where(labels >= 0, labels, 0)] if len(means) else features
-    return region_means(labels, deviation**2, n_regions)

@@ -1,15 +1,23 @@
-"""The user's own superpixels: label images, found by the names of the images, and given to the method."""
+"""The user's own superpixels: label images, found by the names of the images, and handed to the method."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from selfseg.core.errors import InputError, UsageError
-from selfseg.methods._base import Method
+from selfseg.methods.base import Method
 from selfseg.read.labels import find_labels, read_labels
 from selfseg.sample.prepare import PreparedImage
-from selfseg.sample.window_samples import WindowSample
+from selfseg.tiling.tiles import Region
+
+MEMO = "superpixels"
+"""Key in the memo of a prepared image under which a method finds them."""
+
+LabelsOf = Callable[[Region], NDArray[Any]]
+"""From a region of the prepared image to superpixels ``[*region]``, negative = outside."""
 
 
 class OwnSuperpixels:
@@ -18,7 +26,7 @@ class OwnSuperpixels:
     Parameters
     ----------
     place
-        A file, for a single image whatever its name, or a folder with a file for each image; None = there are none.
+        A file, for a single image whatever its name, or a folder with a file for each image.
 
     Raises
     ------
@@ -26,12 +34,12 @@ class OwnSuperpixels:
         If nothing is there.
     """
 
-    def __init__(self, place: str | Path | None) -> None:
+    def __init__(self, place: str | Path) -> None:
         self.place = place
-        self.files = {} if place is None else find_labels(place)
+        self.files = find_labels(place)
 
-    def give(self, method: Method, name: str, prepared: PreparedImage) -> None:
-        """Give the method the superpixels of one image, at the size at which it was prepared.
+    def of(self, method: Method, name: str, prepared: PreparedImage) -> LabelsOf:
+        """Return the superpixels of one image, at the size at which it was prepared; all of them are in its memo.
 
         Raises
         ------
@@ -40,8 +48,6 @@ class OwnSuperpixels:
         InputError
             If there are none for this image, or they are not of its size.
         """
-        if self.place is None:
-            return
         if not method.uses_superpixels:
             expected, got = "a method that takes them", type(method).__name__
             raise UsageError("superpixels", expected=expected, got=got, fix="use --method sp_wnet")
@@ -51,33 +57,15 @@ class OwnSuperpixels:
         if path is None:
             got = f"none of {', '.join(list(self.files)[:3])}"
             raise InputError(f"superpixels {self.place}", expected=f"a file {name}", got=got, fix="rename it")
+        labels = read_labels(path)
         try:
-            labels = prepared.forward_labels(read_labels(path))
+            whole = prepared.forward_labels(labels)
         except InputError as error:
             raise InputError(f"superpixels {path}: {error}") from error
-        method.take_superpixels(prepared.array, labels)
-
-    def give_all(self, method: Method, images: Iterable[tuple[str, PreparedImage | WindowSample]]) -> None:
-        """Give the method the superpixels of all training images, by name.
-
-        Raises
-        ------
-        UsageError, InputError
-            As for `give`, and if an image is learned from in windows.
-        """
-        if self.place is None:
-            return
-        for name, prepared in images:
-            if isinstance(prepared, WindowSample):
-                fix = "cut parts out of both, and give those"
-                got = f"{name}, which is learned from in windows"
-                raise UsageError("superpixels", expected="images that fit in memory", got=got, fix=fix)
-            self.give(method, name, prepared)
+        prepared.memo[MEMO] = whole
+        return lambda region: whole[region]
 
     def facts(self) -> dict[str, Any]:
-        """Return the hash of each file, which a run that is resumed must find again."""
-        if not self.files:
-            return {}
-        return {
-            "superpixels": {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in self.files.items()}
-        }
+        """Return the hash of each file, which a resumed run must find again."""
+        digests = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in self.files.items()}
+        return {"superpixels": digests} if digests else {}

@@ -19,7 +19,7 @@ from selfseg.apps.studio.server import make_app
 from selfseg.apps.studio.spec import Spec
 from selfseg.apps.studio.studio import Studio
 from selfseg.learning.run import load
-from selfseg.segmenting.edited import edited, read_edits
+from selfseg.segmenting.trees import edited, read_edits
 
 HOME = "http://127.0.0.1:8123"
 

@@ -17,7 +17,7 @@ from selfseg.learning.segmenter import Segmenter
 from selfseg.read import Source
 from selfseg.read.video import VideoFrames
 from selfseg.refine.edits import Edits, Merge
-from selfseg.segmenting.edited import leaves_of
+from selfseg.segmenting.trees import leaves_of
 
 pytest.importorskip("av", reason="no PyAV: pip install 'selfseg[video]'")
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from selfseg.benchmark.baselines._pixels import n_wanted, read_pixels, region_ids
 from selfseg.benchmark.outcome import Outcome
 from selfseg.core.image import Image
-from selfseg.regions.grid import grid_cells
+from selfseg.regions.slic import grid_cells
 
 SIDES = (20, 16, 12, 10, 8, 6, 5, 4, 3, 2)
 """Blocks along each axis: the scales."""
