@@ -19,7 +19,7 @@ from selfseg.methods.base import Memo, MethodConfig
 from selfseg.nets.region_pool import RegionMap, region_map
 from selfseg.regions.graph import adjacency
 from selfseg.regions.superpixels import SuperpixelRecipe, make_superpixels, neighbour_distances
-from selfseg.sample.windows import extent
+from selfseg.sample.patches import extent
 
 KEPT_PIXELS = 2**24
 """Pixels of all images whose graphs are kept in their memos: some 50 bytes each. Further graphs are made at each use."""

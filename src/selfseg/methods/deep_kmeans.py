@@ -25,7 +25,7 @@ from selfseg.nets.pixel_sample import SIZE
 from selfseg.nets.population import calibrate_batch_norms
 from selfseg.nets.residual_decoder import ResidualDecoder, start_near
 from selfseg.nets.strided_unet import StridedUNet
-from selfseg.sample.windows import random_windows
+from selfseg.sample.patches import random_windows
 
 LEAST_VALID = 0.25
 """Random windows are drawn again, some times, until this share of their pixels counts."""

@@ -37,10 +37,18 @@ from selfseg.nets.unet import UNet, UNetShape
 from selfseg.regions.closest import merge_by_cut, winning_offsets
 from selfseg.regions.merge_tree import MergeTree
 from selfseg.regions.superpixels import probability_tree
-from selfseg.sample.patches import PatchPosition, PatchShape, cut, drawn_once, equal_pixel_shapes, redrawn
+from selfseg.sample.patches import (
+    PatchPosition,
+    PatchShape,
+    cut,
+    drawn_once,
+    equal_pixel_shapes,
+    extent,
+    patch_sheet,
+    redrawn,
+    with_boundaries,
+)
 from selfseg.sample.shared_batch import in_turn, own_weight, sharing
-from selfseg.sample.sheets import patch_sheet, with_boundaries
-from selfseg.sample.windows import extent
 
 Weight = float | None
 

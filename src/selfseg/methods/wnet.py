@@ -29,7 +29,7 @@ from selfseg.methods.base import Batch, Memo, Method, MethodConfig, exactly_k_cl
 from selfseg.nets.population import calibrate_batch_norms, give_unit_variance, lifts_to_win
 from selfseg.nets.unet import UNet, UNetShape
 from selfseg.regions.closest import merge_by_cut
-from selfseg.sample.windows import random_windows
+from selfseg.sample.patches import random_windows
 
 DEFAULT_CLUSTERS = 8
 """Soft segments where neither these nor the classes are given."""

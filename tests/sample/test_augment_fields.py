@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from selfseg.sample.deform import cubic_matrix, elastic_field, identity_grid, sample_at
+from selfseg.sample.augment import cubic_matrix, elastic_field, identity_grid, sample_at
 
 
 @pytest.mark.parametrize(("points", "size"), [(3, 17), (3, 2), (5, 40)])
