@@ -1,23 +1,10 @@
-"""What was computed of an image is kept while memory for it lasts, and found again by the image's content."""
+"""Values of images that are kept while memory for them lasts."""
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
-
-
-def image_key(image: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> str:
-    """Return a key that equal arrays share: their shape and a hash of their bytes."""
-    digest = hashlib.blake2b(str((image.shape, image.dtype.str, valid is None)).encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(image).data)
-    if valid is not None:
-        digest.update(np.ascontiguousarray(valid).data)
-    return digest.hexdigest()
 
 
 class LRUCache(Generic[T]):
