@@ -27,6 +27,16 @@ class Column:
     sign: int = 1
     digits: int = 3
 
+    @property
+    def is_oracle(self) -> bool:
+        """Whether it chooses by the truth."""
+        return self.key.split(".")[0] in ("ods", "ois", "oracle")
+
+    @property
+    def heading(self) -> str:
+        """The heading, oracles marked."""
+        return f"{self.head}*" if self.is_oracle else self.head
+
 
 ONE_OUTPUT = "one output, no choice by labels"
 

@@ -1,21 +1,42 @@
-"""What a benchmark leaves behind: tables, plots, contact sheets, ``report.html``."""
+"""Outputs of a benchmark: tables, plots, contact sheets, ``report.html``, and the facts that its figures depend on."""
 
 import math
+import os
+import platform
+import subprocess
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
+import psutil
+
 from selfseg.benchmark.columns import Column, columns_of
-from selfseg.benchmark.facts import run_facts
 from selfseg.benchmark.jobs import BenchmarkJob
-from selfseg.benchmark.report import BenchmarkReport, benchmark_html
+from selfseg.benchmark.plots import FRAME, Plot, Series, plot
 from selfseg.benchmark.runner import BenchmarkPlan, Rows
 from selfseg.benchmark.sheets import Sheet, make_sheet
 from selfseg.benchmark.standings import Standing, standings
-from selfseg.benchmark.tables import as_csv, as_markdown, images_csv, table_json
+from selfseg.benchmark.tables import (
+    ORACLE_NOTE,
+    as_csv,
+    as_markdown,
+    images_csv,
+    shown_columns,
+    table_json,
+    table_rows,
+    written,
+)
 from selfseg.core.errors import InputError
 from selfseg.core.files import write_json, write_text
+from selfseg.core.threads import n_threads
 from selfseg.export.overlay import write_picture
+from selfseg.export.page import EmbeddedPicture, data_uri, render
+from selfseg.pipeline.card import selfseg_version
 from selfseg.read.datasets import find_dataset
+
+PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "scikit-learn", "numba")
 
 
 def write_outputs(plan: BenchmarkPlan, result: Rows, command: str) -> tuple[list[Standing], tuple[Column, ...]]:
@@ -54,17 +75,26 @@ def write_outputs(plan: BenchmarkPlan, result: Rows, command: str) -> tuple[list
     write_json(out / "results.json", _results(plan, result, found, facts, command))
     for title, sheet in sheets.items():
         write_picture(out / "sheets" / f"{title}.png", sheet.picture)
-    report = BenchmarkReport(
-        f"{dataset.title}: {plan.place.split}",
-        _headline(plan, wanted, facts),
-        found,
-        columns,
-        wanted,
-        sheets,
-        {"command": command, **facts, "licence": dataset.licence, "please cite": dataset.citation},
-        result.failures,
+    shown = shown_columns(found, columns)
+    over_scale, against_time = _plots(found, main)
+    page = render(
+        "benchmark.html",
+        "selfseg.benchmark",
+        title=f"{dataset.title}: {plan.place.split}",
+        facts=_headline(plan, wanted, facts),
+        script="",
+        columns=shown,
+        rows=list(zip(found, table_rows(found, shown, wanted), strict=True)),
+        oracle_note=ORACLE_NOTE,
+        main=main,
+        frame=FRAME,
+        over_scale=over_scale,
+        against_time=against_time,
+        sheets=[(title, _ranks(sheet, main), _whole(sheet)) for title, sheet in sheets.items()],
+        run={"command": command, **facts, "licence": dataset.licence, "please cite": dataset.citation},
+        failures=result.failures,
     )
-    write_text(out / "report.html", benchmark_html(report))
+    write_text(out / "report.html", page)
     return found, columns
 
 
@@ -102,3 +132,81 @@ def _results(
         "standings": table_json(found),
         "failures": [{"what": what, "error": message} for what, message in result.failures],
     }
+
+
+def _plots(found: Sequence[Standing], main: Column) -> tuple[Plot | None, Plot | None]:
+    """Return covering over scale, and the main score against time."""
+    curves, points = [], []
+    for number, one in enumerate(found):
+        name, ours = one.contender.title, one.contender.is_method
+        seconds, score = one.values["seconds"], one.values.get(main.key, math.nan)
+        if len(one.curve) > 1:
+            curves.append(Series(name, one.curve, number, ours))
+        if seconds > 0 and not math.isnan(score):
+            points.append(Series(name, [(seconds, score)], number, ours))
+    over_scale = plot(curves, "mean number of regions", "covering")
+    return over_scale, plot(points, "median seconds an image", main.head)
+
+
+def _ranks(sheet: Sheet, main: Column) -> str:
+    """Return the images of a sheet with their scores, in a line."""
+    ranks = ("best", "median", "worst") if len(sheet.names) == 3 else ("image",) * len(sheet.names)
+    rows = zip(ranks, sheet.names, sheet.scores, strict=True)
+    return "; ".join(f"{rank}: {name} ({written(score, main.digits)})" for rank, name, score in rows)
+
+
+def _whole(sheet: Sheet) -> EmbeddedPicture:
+    height, width = sheet.picture.shape[:2]
+    return EmbeddedPicture(data_uri(sheet.picture), width, height)
+
+
+def run_facts() -> dict[str, str]:
+    """Return commit, date, versions and hardware, as short strings."""
+    facts = {
+        "commit": commit(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "selfseg": selfseg_version(),
+        "python": platform.python_version(),
+        "processor": processor(),
+        "cores": f"{n_threads()} of {os.cpu_count()}",
+        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
+        "system": f"{platform.system()} {platform.machine()}",
+        "device": device(),
+    }
+    for name in PACKAGES:
+        try:
+            facts[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return facts
+
+
+def commit() -> str:
+    """Return the commit of the checkout that this package lies in, marked where files differ; else ``not a checkout``."""
+    folder = Path(__file__).parent
+    try:
+        asked = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
+        found = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return found.stdout.strip() if found.returncode == 0 else "not a checkout"
+
+
+def processor() -> str:
+    """Return the processor's name, or its architecture where the system does not say."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def device() -> str:
+    """Return where networks are computed."""
+    import torch
+
+    from selfseg.train.precision import choose_device
+
+    chosen = choose_device("auto")
+    return f"{chosen.type} ({torch.cuda.get_device_name(chosen)})" if chosen.type == "cuda" else chosen.type

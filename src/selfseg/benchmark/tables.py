@@ -34,16 +34,6 @@ def written(value: float, digits: int) -> str:
     return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
 
 
-def heading(column: Column) -> str:
-    """Return the heading, oracles marked."""
-    return f"{column.head}*" if is_oracle(column) else column.head
-
-
-def is_oracle(column: Column) -> bool:
-    """Whether the column chooses by the truth."""
-    return column.key.split(".")[0] in ("ods", "ois", "oracle")
-
-
 def shown_columns(found: Sequence[Standing], columns: Sequence[Column]) -> list[Column]:
     """Return the columns for which any contender has a value."""
     return [c for c in columns if any(not math.isnan(one.values.get(c.key, math.nan)) for one in found)]
@@ -74,7 +64,7 @@ def table_rows(found: Sequence[Standing], columns: Sequence[Column], wanted: int
 def as_markdown(found: Sequence[Standing], columns: Sequence[Column], wanted: int) -> str:
     """Return the table in Markdown, with a line on what is an oracle."""
     columns = shown_columns(found, columns)
-    lines = ["| | " + " | ".join(heading(column) for column in columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    lines = ["| | " + " | ".join(column.heading for column in columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for cells in table_rows(found, columns, wanted):
         lines.append("| " + " | ".join(f"**{text}**" if best else text for text, best in cells) + " |")
     return "\n".join([*lines, "", ORACLE_NOTE, ""])
@@ -142,7 +132,7 @@ def for_terminal(found: Sequence[Standing], columns: Sequence[Column], wanted: i
     names = max(len(cells[0][0]) for cells in table_rows(found, [], wanted))
     tables, block, room = [], list[Column](), width - names
     for column in columns:
-        needed = 2 + max(len(heading(column)), *(len(cell(one, column)) for one in found))
+        needed = 2 + max(len(column.heading), *(len(cell(one, column)) for one in found))
         if block and needed > room:
             tables.append(_block(found, block, wanted))
             block, room = [], width - names
@@ -155,7 +145,7 @@ def _block(found: Sequence[Standing], columns: Sequence[Column], wanted: int) ->
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("", no_wrap=True)
     for column in columns:
-        table.add_column(heading(column), justify="right", no_wrap=True)
+        table.add_column(column.heading, justify="right", no_wrap=True)
     for one, cells in zip(found, table_rows(found, columns, wanted), strict=True):
         name = cells[0][0]
         texts = [f"[green]{text}[/green]" if best else text for text, best in cells[1:]]

@@ -17,9 +17,9 @@ from PIL import Image as Picture
 from selfseg.core.classes import ClassTable
 from selfseg.core.files import clear_unfinished, write_json, write_text
 from selfseg.core.memory import peak_memory
-from selfseg.export._report_curves import curves_svg
 from selfseg.export.classes import ClassArea, class_areas, count_areas, write_areas, write_classes
 from selfseg.export.colour_table import labels_picture
+from selfseg.export.curves import curves_svg
 from selfseg.export.display import displayed, label_planes, middle_planes, plane_shape
 from selfseg.export.label_files import LabelWriter
 from selfseg.export.overlay import overlay, write_overlay, write_picture
