@@ -6,16 +6,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.measure import label as connected_components
 
 from selfseg.benchmark.outcome import Outcome
 from selfseg.core.errors import InputError
 from selfseg.core.image import Image
 from selfseg.measure import label_free
-from selfseg.measure.kinds import region_kind, score
+from selfseg.measure.kinds import Scores, region_kind, score
 from selfseg.measure.scales import ScaleScores, list_scores, tree_scores
-from selfseg.measure.summary import Scores
 from selfseg.read.datasets._base import Dataset
+from selfseg.regions.connect import connected_components
 
 Labels = NDArray[np.integer]
 
@@ -94,7 +93,7 @@ def score_outcome(
 
 def _score_partition(outcome: Outcome, truths: Sequence[Labels], curve: bool) -> ImageScores:
     one = score(outcome.labels, truths)
-    parts = connected_components(outcome.labels.astype(np.int64), background=-1, connectivity=1)
+    parts = connected_components(outcome.labels)
     connected = region_kind(parts, truths)  # their boundaries are those of the classes
     if outcome.hierarchy is not None:
         tree = outcome.hierarchy.tree
@@ -139,8 +138,7 @@ def _objects(mask: NDArray[np.bool_], task: str) -> Labels:
     """Return single objects where the task counts them, else the mask as it is."""
     if task != "instances":
         return mask.astype(np.uint8)
-    objects: Labels = connected_components(mask, connectivity=1)
-    return objects
+    return connected_components(mask.astype(np.int32) - 1) + np.int32(1)
 
 
 def foreground_classes(labels: Labels, rule: str, image: Image) -> list[int]:

@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.benchmark.contenders import Contender
-from selfseg.measure.best_scale import ods_ois
 from selfseg.measure.boundary import BoundaryCounts
-from selfseg.measure.scales import ScaleScores
-from selfseg.measure.summary import Scores, summarize
+from selfseg.measure.kinds import Scores, summarize
+from selfseg.measure.scales import ScaleScores, ods_ois
 
 Row = Mapping[str, Any]
 

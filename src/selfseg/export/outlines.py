@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.measure import label as connected_regions
 
 from selfseg.core.classes import IGNORE
 from selfseg.core.errors import UsageError
+from selfseg.regions.connect import connected_components
 
 # The sides of a pixel, clockwise, so that the region lies on the right hand: top (going east), right (south),
 # bottom (west), left (north). Each row: step to the pixel ahead, corner at which the side starts.
@@ -97,7 +97,7 @@ def outlines(labels: NDArray[Any], least_area: int = 1) -> list[Outline]:
     """
     if labels.ndim != 2:
         raise UsageError("labels", expected="axes YX", got=f"{labels.ndim} axes", fix="give one plane at a time")
-    regions: NDArray[Any] = connected_regions(labels, background=IGNORE, connectivity=1)
+    regions = connected_regions(labels)
     areas = np.bincount(regions.ravel())
     exteriors: dict[int, NDArray[np.int64]] = {}
     holes: dict[int, list[NDArray[np.int64]]] = {}
@@ -113,6 +113,11 @@ def outlines(labels: NDArray[Any], least_area: int = 1) -> list[Outline]:
         for region in sorted(exteriors)
         if areas[region] >= least_area
     ]
+
+
+def connected_regions(labels: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the connected regions (4 neighbours) of equal ids, 1, 2, ... by their first pixels; 0 where the id is 0."""
+    return connected_components(labels.astype(np.int64) - 1).astype(np.int64) + 1
 
 
 def _rings(regions: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.int64]]]:

@@ -13,6 +13,8 @@ from selfseg.core.errors import InputError
 Labels = NDArray[np.integer[Any]]
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Truths = ArrayLike | Sequence[ArrayLike]
+"""Annotators of one image: one array ``[*S]``, or several: a sequence of such arrays, or an array ``[A *S]``."""
 
 DENSE_BINS = 1 << 22
 """A joint histogram of up to this many bins is counted densely, a larger one by sorting."""
@@ -92,7 +94,7 @@ def contingency(labels: ArrayLike, truth: ArrayLike, ignore: int | None = None) 
     return contingencies(labels, [np.asarray(truth)], ignore)[0]
 
 
-def contingencies(labels: ArrayLike, truths: ArrayLike | Sequence[ArrayLike], ignore: int | None = None) -> list[Table]:
+def contingencies(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> list[Table]:
     """Count one segmentation against several annotators: one table each (see `contingency`).
 
     Parameters
@@ -150,7 +152,7 @@ def check_labels(labels: ArrayLike, name: str) -> Labels:
     return array
 
 
-def as_truths(truths: ArrayLike | Sequence[ArrayLike], shape: tuple[int, ...]) -> list[Labels]:
+def as_truths(truths: Truths, shape: tuple[int, ...]) -> list[Labels]:
     """Return the annotators' arrays, each checked to be of `shape`; one array of that shape is one annotator."""
     annotators = _annotators(truths, len(shape))
     if not annotators:

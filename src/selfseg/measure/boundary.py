@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from selfseg.measure._table import Floats, Labels, as_truths, check_labels
+from selfseg.measure._table import Floats, Labels, Truths, as_truths, check_labels
 
 TOLERANCE = 0.0075
 """Matching distance of the Berkeley bench, as a share of the image diagonal."""
@@ -78,7 +78,7 @@ def boundary_map(labels: ArrayLike) -> NDArray[np.bool_]:
 
 def boundary_counts(
     labels: ArrayLike,
-    truths: ArrayLike | Sequence[ArrayLike],
+    truths: Truths,
     tolerance: float = TOLERANCE,
     ignore: int | None = None,
     spacing: Sequence[float] | None = None,
@@ -121,9 +121,7 @@ def boundary_counts(
     return BoundaryCounts(int(ever_matched.sum()), int((edge & ever_counted).sum()), found, total)
 
 
-def boundary_f(
-    labels: ArrayLike, truths: ArrayLike | Sequence[ArrayLike], tolerance: float = TOLERANCE, ignore: int | None = None
-) -> float:
+def boundary_f(labels: ArrayLike, truths: Truths, tolerance: float = TOLERANCE, ignore: int | None = None) -> float:
     """Return the boundary F measure of one image (see `boundary_counts`)."""
     return boundary_counts(labels, truths, tolerance, ignore).f
 

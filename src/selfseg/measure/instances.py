@@ -166,12 +166,12 @@ def lesion_counts(
     min_pixels
         Least overlap, in pixels.
     """
-    from skimage.measure import label
+    from scipy.ndimage import label
 
     mask = check_labels(labels, "labels")
     target = as_truths([np.asarray(truth)], mask.shape)[0]
     counts = np.ones(mask.shape, bool) if ignore is None else target != ignore
-    components = [label((a != background) & counts, connectivity=a.ndim) for a in (mask, target)]
+    components = [label((a != background) & counts, np.ones((3,) * a.ndim))[0] for a in (mask, target)]
     if not counts.any():
         got = f"only {ignore} in the whole truth of shape {target.shape}"
         raise InputError("truth", expected="a pixel that counts", got=got, fix="check the ignore label")

@@ -1,26 +1,143 @@
-"""All scores of one image by the kind of its truth: regions, classes, instances, a foreground, membranes, lesions."""
+"""All scores of one image by the kind of its truth (regions, classes, instances, ...), and their values for a dataset."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from selfseg.core.errors import InputError, UsageError
-from selfseg.measure._table import Labels, as_truths, check_labels, contingencies
+from selfseg.measure._table import Labels, Table, Truths, as_truths, check_labels, contingencies
 from selfseg.measure.boundary import boundary_counts
 from selfseg.measure.foreground import foreground_scores
 from selfseg.measure.instances import instance_scores, lesion_counts
 from selfseg.measure.overlap import (
     AreaSum,
+    best_ious,
     best_overlap_sums,
     connected_parts,
+    covering_sum,
     hungarian_class_scores,
     majority_class_scores,
 )
-from selfseg.measure.scores import region_scores
-from selfseg.measure.summary import Scores
+from selfseg.measure.partition import adapted_rand, adjusted_mutual, information_scores, pair_scores
 
-Truths = ArrayLike | Sequence[ArrayLike]
+F_MEASURES = {
+    "boundary_f": ("boundary_precision", "boundary_recall"),
+    "lesion_f1": ("lesion_precision", "lesion_recall"),
+}
+"""Scores that are the harmonic mean of two others: of pooled ones where those are pooled."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Named scores of one image.
+
+    Attributes
+    ----------
+    means
+        Scores whose dataset value is the mean over images.
+    pooled
+        Scores whose dataset value is a sum over all images by a sum of weights: covering (by area), Kim's mIoU (by truth
+        segment), Dice and IoU of a foreground (by pixel), boundary precision and recall (by boundary pixel), instance
+        scores (by instance).
+    """
+
+    means: dict[str, float] = field(default_factory=dict)
+    pooled: dict[str, AreaSum] = field(default_factory=dict)
+
+    def row(self) -> dict[str, float]:
+        """Return every score of this image as one number; NaN where there was nothing to score."""
+        return summarize([self])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values that `from_json` takes back."""
+        return {"means": self.means, "pooled": {name: list(part) for name, part in self.pooled.items()}}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Scores":
+        """Make scores of the values of `to_json`."""
+        return cls(dict(values["means"]), {name: AreaSum(*part) for name, part in values["pooled"].items()})
+
+
+def summarize(images: Sequence[Scores]) -> dict[str, float]:
+    """Return the dataset value of every score that any of the images has.
+
+    An image without a score (or with NaN) is left out of its mean. Pooled scores divide the summed parts by the summed
+    weights, and are NaN where the weights sum to 0.
+    """
+    result: dict[str, float] = {}
+    for name in dict.fromkeys(name for image in images for name in image.pooled):
+        parts = [image.pooled[name] for image in images if name in image.pooled]
+        total, weight = sum(part.sum for part in parts), sum(part.weight for part in parts)
+        result[name] = total / weight if weight else math.nan
+        for f_name, (first, second) in F_MEASURES.items():
+            if name in (first, second) and first in result and second in result:
+                result[f_name] = _harmonic(result[first], result[second])
+    for name in dict.fromkeys(name for image in images for name in image.means):
+        values = [image.means[name] for image in images if not math.isnan(image.means.get(name, math.nan))]
+        result[name] = math.fsum(values) / len(values) if values else math.nan
+    return result
+
+
+def _harmonic(precision: float, recall: float) -> float:
+    """Return the F measure; NaN stands for "there was none": 1 if neither side has any, 0 if only one has."""
+    if math.isnan(precision) or math.isnan(recall):
+        return float(math.isnan(precision) and math.isnan(recall))
+    both = precision + recall
+    return 2.0 * precision * recall / both if both else 0.0
+
+
+def region_scores(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> dict[str, float]:
+    """Return every region score of one segmentation against one or several annotators.
+
+    All are means over annotators, except the covering, which is pooled by area (with equal areas that is the same).
+
+    Parameters
+    ----------
+    labels
+        Integer array ``[*S]``.
+    truths
+        One annotator ``[*S]``, or several: a sequence, or an array ``[A *S]``.
+    ignore
+        Truth value of pixels to leave out.
+
+    Returns
+    -------
+    dict
+        ``covering``, ``probabilistic_rand_index``, ``variation_of_information`` (bits), ``split``, ``merge`` (bits),
+        ``adjusted_rand_index``, ``adapted_rand_error``, ``fowlkes_mallows``, ``adjusted_mutual_information``,
+        ``homogeneity``, ``completeness``, ``v_measure``, ``mean_best_iou`` (the segmentation is
+        not split into components), ``n_regions`` (label values in the segmentation).
+    """
+    tables = contingencies(labels, truths, ignore)
+    rows = [_one(table) for table in tables]
+    sums = [covering_sum(table) for table in tables]
+    return {
+        "covering": sum(part.sum for part in sums) / sum(part.weight for part in sums),
+        **{name: float(np.mean([row[name] for row in rows])) for name in rows[0]},
+        "n_regions": float(max(len(table.row_labels) for table in tables)),
+    }
+
+
+def _one(table: Table) -> dict[str, float]:
+    pairs, bits = pair_scores(table), information_scores(table)
+    return {
+        "probabilistic_rand_index": pairs.rand,
+        "variation_of_information": bits.split + bits.merge,
+        "split": bits.split,
+        "merge": bits.merge,
+        "adjusted_rand_index": pairs.adjusted_rand,
+        "adapted_rand_error": adapted_rand(table).error,
+        "fowlkes_mallows": pairs.fowlkes_mallows,
+        "adjusted_mutual_information": adjusted_mutual(table),
+        "homogeneity": bits.homogeneity,
+        "completeness": bits.completeness,
+        "v_measure": bits.v_measure,
+        "mean_best_iou": float(best_ious(table).mean()),
+    }
 
 
 def region_kind(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> Scores:

@@ -1,6 +1,5 @@
 """Measures of overlap between regions or classes: Berkeley's covering, IoU and Dice, Kim's best-overlap mIoU."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -9,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from selfseg.core.errors import UsageError
-from selfseg.measure._table import Counts, Floats, Labels, Table, as_truths, check_labels, contingencies
+from selfseg.measure._table import Counts, Floats, Labels, Table, Truths, as_truths, check_labels, contingencies
 
 
 class AreaSum(NamedTuple):
@@ -31,7 +30,7 @@ def covering_sum(table: Table) -> AreaSum:
     return AreaSum(float((table.column_sums * best_ious(table)).sum()), float(table.total))
 
 
-def covering_sums(labels: ArrayLike, truths: ArrayLike | Sequence[ArrayLike], ignore: int | None = None) -> AreaSum:
+def covering_sums(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> AreaSum:
     """Return the covering of one image as a sum over all annotators and its area, in pixels, to be pooled over images.
 
     Parameters
@@ -47,7 +46,7 @@ def covering_sums(labels: ArrayLike, truths: ArrayLike | Sequence[ArrayLike], ig
     return AreaSum(sum(part.sum for part in sums), sum(part.weight for part in sums))
 
 
-def covering(labels: ArrayLike, truths: ArrayLike | Sequence[ArrayLike], ignore: int | None = None) -> float:
+def covering(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> float:
     """Return the covering of the truth by the segmentation, pooled by area over annotators: 0-1, 1 = equal.
 
     Each truth region takes the best IoU that a region of the segmentation has with it; the mean is weighted by area
@@ -159,7 +158,7 @@ Annotators = Literal["all", "fine", "coarse"]
 
 def best_overlap_sums(
     labels: ArrayLike,
-    truths: ArrayLike | Sequence[ArrayLike],
+    truths: Truths,
     annotators: Annotators = "all",
     ignore: int | None = None,
     components: bool = True,
@@ -191,10 +190,7 @@ def best_overlap_sums(
 
 
 def best_overlap_miou(
-    labels: ArrayLike,
-    truths: ArrayLike | Sequence[ArrayLike],
-    annotators: Annotators = "all",
-    ignore: int | None = None,
+    labels: ArrayLike, truths: Truths, annotators: Annotators = "all", ignore: int | None = None
 ) -> float:
     """Return Kim et al.'s best-overlap mean IoU of one image. See `best_overlap_sums`, also for pooling."""
     pooled = best_overlap_sums(labels, truths, annotators, ignore)
@@ -202,13 +198,16 @@ def best_overlap_miou(
 
 
 def connected_parts(labels: Labels) -> NDArray[np.int64]:
-    """Return the face-connected components of equal label, of any dimension, numbered from 1."""
-    # Imported here: scikit-image is slow to import and most measures do without.
-    from skimage.measure import label
+    """Return the face-connected components of equal label, of any dimension, numbered from 1 by their first pixels."""
+    # Imported here: numba and scikit-image are slow to import and most measures do without.
+    if labels.ndim > 3:
+        from skimage.measure import label
 
-    background = int(labels.min()) - 1
-    components: NDArray[np.int64] = label(labels.astype(np.int64), background=background, connectivity=1)
-    return components
+        parts: NDArray[np.int64] = label(labels.astype(np.int64), background=int(labels.min()) - 1, connectivity=1)
+        return parts
+    from selfseg.regions.connect import connected_components
+
+    return connected_components(labels.astype(np.int64) - int(labels.min())).astype(np.int64) + 1
 
 
 def _choose(truths: list[Labels], annotators: Annotators) -> list[Labels]:

@@ -1,13 +1,12 @@
 """Measures of two partitions of the pixels: pairs of pixels (Rand and its kin) and information (entropies in bits)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from selfseg.measure._table import Counts, Table, contingencies, contingency
+from selfseg.measure._table import Counts, Table, Truths, contingencies, contingency
 
 
 @dataclass(frozen=True)
@@ -137,9 +136,7 @@ def rand_index(labels: ArrayLike, truth: ArrayLike, ignore: int | None = None) -
     return pair_scores(contingency(labels, truth, ignore)).rand
 
 
-def probabilistic_rand_index(
-    labels: ArrayLike, truths: ArrayLike | Sequence[ArrayLike], ignore: int | None = None
-) -> float:
+def probabilistic_rand_index(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> float:
     """Return the mean Rand index over annotators (Unnikrishnan, Pantofaru & Hebert 2007, eq. 4).
 
     Parameters
@@ -173,9 +170,7 @@ def adapted_rand_error(labels: ArrayLike, truth: ArrayLike, ignore: int | None =
     return adapted_rand(contingency(labels, truth, ignore))
 
 
-def variation_of_information(
-    labels: ArrayLike, truths: ArrayLike | Sequence[ArrayLike], ignore: int | None = None
-) -> float:
+def variation_of_information(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> float:
     """Return H(labels|truth) + H(truth|labels) in bits (Meila 2005), the mean over annotators where there are several.
 
     See `probabilistic_rand_index` for the arguments.
@@ -184,9 +179,7 @@ def variation_of_information(
     return parts.split + parts.merge
 
 
-def variation_parts(
-    labels: ArrayLike, truths: ArrayLike | Sequence[ArrayLike], ignore: int | None = None
-) -> VariationParts:
+def variation_parts(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> VariationParts:
     """Return the two halves of the variation of information in bits, as means over annotators.
 
     `split` = H(labels|truth) grows where the segmentation cuts truth regions up, `merge` = H(truth|labels) where it

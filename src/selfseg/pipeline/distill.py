@@ -14,9 +14,8 @@ from selfseg.core.errors import SelfsegError, UsageError
 from selfseg.core.files import write_json
 from selfseg.core.progress import Progress, Silent
 from selfseg.measure._table import contingencies, pooled
-from selfseg.measure.kinds import mask_kind, score
+from selfseg.measure.kinds import Scores, mask_kind, score
 from selfseg.measure.overlap import connected_parts, hungarian_class_scores
-from selfseg.measure.summary import Scores
 from selfseg.pipeline.evaluate import Evaluation
 from selfseg.pipeline.result import Result
 from selfseg.pipeline.segmenter import Segmenter

@@ -8,9 +8,8 @@ from typing import NamedTuple
 from selfseg.core.errors import InputError, SelfsegError, UsageError
 from selfseg.core.progress import Progress, Silent
 from selfseg.measure._table import Table, contingencies, pooled
-from selfseg.measure.kinds import KINDS, score
+from selfseg.measure.kinds import KINDS, Scores, score, summarize
 from selfseg.measure.overlap import AreaSum, hungarian_class_scores, majority_class_scores
-from selfseg.measure.summary import Scores, summarize
 from selfseg.pipeline.training_set import Failure
 from selfseg.read.labels import find_labels, read_labels, read_truths
 

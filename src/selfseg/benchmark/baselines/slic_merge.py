@@ -73,7 +73,7 @@ def _merges(superpixels: NDArray[np.int32], pixels: Pixels) -> list[tuple[int, i
         rag.add_edge(i, j, weight=_distance(rag, i, j))
     merges = []
 
-    def all_reduce(rag: Any, source: int, target: int) -> None:
+    def merge(rag: Any, source: int, target: int) -> None:
         merges.append((source, target, rag[source][target]["weight"]))
         rag.nodes[target]["total"] = rag.nodes[target]["total"] + rag.nodes[source]["total"]
         rag.nodes[target]["size"] += rag.nodes[source]["size"]
@@ -81,7 +81,7 @@ def _merges(superpixels: NDArray[np.int32], pixels: Pixels) -> list[tuple[int, i
     def weight(rag: Any, source: int, target: int, neighbour: int) -> dict[str, float]:
         return {"weight": _distance(rag, target, neighbour)}
 
-    graph.merge_hierarchical(superpixels.clip(0), rag, np.inf, False, True, all_reduce, weight)
+    graph.merge_hierarchical(superpixels.clip(0), rag, np.inf, False, True, merge, weight)
     return merges
 
 
