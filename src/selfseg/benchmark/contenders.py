@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from selfseg.benchmark.baselines._base import baseline_names, find_baseline
-from selfseg.benchmark.outcome import Outcome
+from selfseg.benchmark.baselines._base import Outcome, baseline_names, find_baseline
 from selfseg.core.errors import UsageError
 from selfseg.core.image import Image
 from selfseg.methods._base import build_config, find_method, method_names

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.benchmark.outcome import Outcome
+from selfseg.benchmark.baselines._base import Outcome
 from selfseg.core.errors import InputError
 from selfseg.core.image import Image
 from selfseg.measure import label_free

@@ -73,41 +73,29 @@ def as_markdown(found: Sequence[Standing], columns: Sequence[Column], wanted: in
 def as_csv(found: Sequence[Standing]) -> str:
     """Return every dataset value of every contender, unrounded, one line a contender."""
     keys = list(dict.fromkeys(key for one in found for key in one.values))
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["contender", "images", *keys, *(f"{key} spread" for key in keys if found[0].spread)])
+    spreads = keys if found[0].spread else []
+    lines: list[list[Any]] = [["contender", "images", *keys, *(f"{key} spread" for key in spreads)]]
     for one in found:
-        spread = [_plain(one.spread.get(key, math.nan)) for key in keys] if found[0].spread else []
-        writer.writerow(
-            [one.contender.title, one.n_images, *(_plain(one.values.get(k, math.nan)) for k in keys), *spread]
-        )
-    return out.getvalue()
+        values = [one.values.get(key, math.nan) for key in keys] + [one.spread.get(key, math.nan) for key in spreads]
+        lines.append([one.contender.title, one.n_images, *map(_plain, values)])
+    return _csv(lines)
 
 
 def images_csv(rows: Sequence[Row], columns: Sequence[Column]) -> str:
     """Return one line a row: contender, seed, image, kind, scores of the columns that single images have, seconds, bytes."""
-    single = [c for c in columns if c.key.split(".")[0] in ("one", "connected", "oracle")]
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(
-        ["contender", "seed", "image", "kind", *(c.key for c in single), "labels", "seconds", "peak_memory_bytes"]
-    )
+    single = [column.key for column in columns if column.key.split(".")[0] in ("one", "connected", "oracle")]
+    lines: list[list[Any]] = [["contender", "seed", "image", "kind", *single, "labels", "seconds", "peak_memory_bytes"]]
     for row in rows:
         key = row["key"]
-        title = Contender(**key["contender"]).title
-        scores = [_plain(image_value(row, column.key)) for column in single]
-        writer.writerow(
-            [
-                title,
-                key["seed"],
-                key["image"],
-                row["kind"],
-                *scores,
-                row["n_labels"],
-                row["seconds"],
-                row["peak_memory_bytes"],
-            ]
-        )
+        which = [Contender(**key["contender"]).title, key["seed"], key["image"], row["kind"]]
+        scores = [_plain(image_value(row, name)) for name in single]
+        lines.append([*which, *scores, row["n_labels"], row["seconds"], row["peak_memory_bytes"]])
+    return _csv(lines)
+
+
+def _csv(lines: Sequence[Sequence[Any]]) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(lines)
     return out.getvalue()
 
 

@@ -102,9 +102,9 @@ def contingencies(labels: ArrayLike, truths: Truths, ignore: int | None = None) 
     labels
         Integer array ``[*S]``.
     truths
-        One array ``[*S]``, or several: a sequence of such arrays, or an array ``[A *S]``.
+        One annotator ``[*S]``, or several: a sequence of such arrays, or an array ``[A *S]``.
     ignore
-        Truth value to leave out.
+        Truth value of pixels to leave out.
     """
     segmentation = check_labels(labels, "labels")
     flat = segmentation.ravel()
@@ -115,9 +115,7 @@ def contingencies(labels: ArrayLike, truths: Truths, ignore: int | None = None) 
             tables.append(_count(flat, column))
             continue
         keep = column != ignore
-        if not keep.any():
-            got = f"only {ignore} in the whole truth of shape {truth.shape}"
-            raise InputError("truth", expected="a pixel that counts", got=got, fix="check the ignore label")
+        check_counted(keep, ignore)
         tables.append(_count(flat[keep], column[keep]))
     return tables
 
@@ -126,11 +124,12 @@ def pooled(tables: Sequence[Table]) -> Table:
     """Return the sum of several tables by label value, for classes whose ids mean the same in every image."""
     if not tables:
         raise InputError("tables", expected="at least one table", got="none", fix="give one for each image")
-    row_labels, rows = _merge_labels([table.row_labels[table.rows] for table in tables])
-    column_labels, columns = _merge_labels([table.column_labels[table.columns] for table in tables])
+    row_values = np.concatenate([table.row_labels[table.rows] for table in tables])
+    column_values = np.concatenate([table.column_labels[table.columns] for table in tables])
+    row_labels, rows = np.unique(row_values, return_inverse=True)
+    column_labels, columns = np.unique(column_values, return_inverse=True)
     counts = np.concatenate([table.counts for table in tables])
-    width = len(column_labels)
-    merged = _from_joint(rows.astype(np.int64) * width + columns, counts, len(row_labels), column_labels)
+    merged = _from_joint(rows.astype(np.int64) * len(column_labels) + columns, counts, len(row_labels), column_labels)
     return Table(merged.rows, merged.columns, merged.counts, row_labels, column_labels)
 
 
@@ -150,6 +149,17 @@ def check_labels(labels: ArrayLike, name: str) -> Labels:
     if array.size == 0:
         raise InputError(name, expected="at least one pixel", got=f"shape {array.shape}", fix="check the file")
     return array
+
+
+def check_counted(counts: NDArray[np.bool_], ignore: int | None, name: str = "truth") -> None:
+    """Raise `InputError` if no pixel counts, since all of them have the value to leave out."""
+    if not counts.any():
+        raise InputError(
+            name,
+            expected="a pixel that counts",
+            got=f"only {ignore} in all of shape {counts.shape}",
+            fix="check the ignore label",
+        )
 
 
 def as_truths(truths: Truths, shape: tuple[int, ...]) -> list[Labels]:
@@ -216,11 +226,6 @@ def _from_joint(joint: Counts, counts: Counts, n_rows: int, column_labels: Count
         sums = _sum_by(inverse, counts, len(keys))
     row_labels, rows = np.unique(keys // width, return_inverse=True)
     return Table(rows, keys % width, sums, row_labels, column_labels)
-
-
-def _merge_labels(values: Sequence[Counts]) -> tuple[Counts, NDArray[np.intp]]:
-    labels, index = np.unique(np.concatenate(values), return_inverse=True)
-    return labels, index
 
 
 def _sum_by(index: NDArray[np.intp], values: Counts, size: int) -> Counts:

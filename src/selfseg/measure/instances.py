@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from selfseg.core.errors import InputError
-from selfseg.measure._table import Counts, Floats, as_truths, check_labels, contingency
+from selfseg.measure._table import Counts, Floats, as_truths, check_counted, check_labels, contingency
 
 THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
 
@@ -172,9 +172,7 @@ def lesion_counts(
     target = as_truths([np.asarray(truth)], mask.shape)[0]
     counts = np.ones(mask.shape, bool) if ignore is None else target != ignore
     components = [label((a != background) & counts, np.ones((3,) * a.ndim))[0] for a in (mask, target)]
-    if not counts.any():
-        got = f"only {ignore} in the whole truth of shape {target.shape}"
-        raise InputError("truth", expected="a pixel that counts", got=got, fix="check the ignore label")
+    check_counted(counts, ignore)
     table = contingency(components[0][counts], components[1][counts])
     touching = (table.row_labels[table.rows] > 0) & (table.column_labels[table.columns] > 0)
     touching &= table.counts >= min_pixels

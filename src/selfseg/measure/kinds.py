@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from selfseg.core.errors import InputError, UsageError
-from selfseg.measure._table import Labels, Table, Truths, as_truths, check_labels, contingencies
+from selfseg.core.errors import UsageError
+from selfseg.measure._table import Labels, Table, Truths, as_truths, check_counted, check_labels, contingencies
 from selfseg.measure.boundary import boundary_counts
 from selfseg.measure.foreground import foreground_scores
 from selfseg.measure.instances import instance_scores, lesion_counts
@@ -21,6 +21,7 @@ from selfseg.measure.overlap import (
     covering_sum,
     hungarian_class_scores,
     majority_class_scores,
+    pool,
 )
 from selfseg.measure.partition import adapted_rand, adjusted_mutual, information_scores, pair_scores
 
@@ -70,9 +71,7 @@ def summarize(images: Sequence[Scores]) -> dict[str, float]:
     """
     result: dict[str, float] = {}
     for name in dict.fromkeys(name for image in images for name in image.pooled):
-        parts = [image.pooled[name] for image in images if name in image.pooled]
-        total, weight = sum(part.sum for part in parts), sum(part.weight for part in parts)
-        result[name] = total / weight if weight else math.nan
+        result[name] = pool(image.pooled[name] for image in images if name in image.pooled).ratio
         for f_name, (first, second) in F_MEASURES.items():
             if name in (first, second) and first in result and second in result:
                 result[f_name] = _harmonic(result[first], result[second])
@@ -94,29 +93,20 @@ def region_scores(labels: ArrayLike, truths: Truths, ignore: int | None = None) 
     """Return every region score of one segmentation against one or several annotators.
 
     All are means over annotators, except the covering, which is pooled by area (with equal areas that is the same).
-
-    Parameters
-    ----------
-    labels
-        Integer array ``[*S]``.
-    truths
-        One annotator ``[*S]``, or several: a sequence, or an array ``[A *S]``.
-    ignore
-        Truth value of pixels to leave out.
+    See `contingencies` for the arguments.
 
     Returns
     -------
     dict
         ``covering``, ``probabilistic_rand_index``, ``variation_of_information`` (bits), ``split``, ``merge`` (bits),
         ``adjusted_rand_index``, ``adapted_rand_error``, ``fowlkes_mallows``, ``adjusted_mutual_information``,
-        ``homogeneity``, ``completeness``, ``v_measure``, ``mean_best_iou`` (the segmentation is
-        not split into components), ``n_regions`` (label values in the segmentation).
+        ``homogeneity``, ``completeness``, ``v_measure``, ``mean_best_iou`` (the segmentation is not split into components),
+        ``n_regions`` (label values in the segmentation).
     """
     tables = contingencies(labels, truths, ignore)
     rows = [_one(table) for table in tables]
-    sums = [covering_sum(table) for table in tables]
     return {
-        "covering": sum(part.sum for part in sums) / sum(part.weight for part in sums),
+        "covering": pool(map(covering_sum, tables)).ratio,
         **{name: float(np.mean([row[name] for row in rows])) for name in rows[0]},
         "n_regions": float(max(len(table.row_labels) for table in tables)),
     }
@@ -166,13 +156,14 @@ def partition_kind(labels: ArrayLike, truths: Truths, ignore: int | None = None)
 
 def class_kind(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> Scores:
     """Score classes under two matchings made with the truth of this image: one to one (Hungarian), and by majority."""
-    rows = []
+    parts = []
     for table in contingencies(labels, truths, ignore):
+        means: dict[str, float] = {}
         for name, found in (("hungarian", hungarian_class_scores(table)), ("majority", majority_class_scores(table))):
-            rows += [(f"{name}_iou", found.mean_iou), (f"{name}_dice", found.mean_dice)]
-            rows += [(f"{name}_accuracy", found.accuracy)]
-    names = dict.fromkeys(name for name, _ in rows)
-    return Scores({name: float(np.mean([value for key, value in rows if key == name])) for name in names})
+            values = {"iou": found.mean_iou, "dice": found.mean_dice, "accuracy": found.accuracy}
+            means |= {f"{name}_{key}": value for key, value in values.items()}
+        parts.append(Scores(means))
+    return _over_annotators(parts)
 
 
 def instance_kind(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> Scores:
@@ -199,14 +190,14 @@ def mask_kind(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> S
     parts = []
     for truth in _annotators(labels, truths):
         counts = np.ones(inside.shape, bool) if ignore is None else truth != ignore
-        if not counts.any():
-            got, fix = f"only {ignore} in the whole truth of shape {truth.shape}", "check the ignore label"
-            raise InputError("truth", expected="a pixel that counts", got=got, fix=fix)
+        check_counted(counts, ignore)
         wanted = (truth != 0) & counts
         both, ours, theirs = (int(m.sum()) for m in (inside & wanted, inside & counts, wanted))
         right = int(((inside == wanted) & counts).sum())
         dice, iou = AreaSum(2.0 * both, ours + theirs), AreaSum(both, ours + theirs - both)
-        per_image = {f"mean_{name}": _ratio(part) for name, part in (("dice", dice), ("iou", iou))}
+        per_image = {
+            f"mean_{name}": part.ratio if part.weight else 1.0 for name, part in (("dice", dice), ("iou", iou))
+        }
         parts.append(Scores(per_image, {"dice": dice, "iou": iou, "accuracy": AreaSum(right, int(counts.sum()))}))
     return _over_annotators(parts)
 
@@ -216,12 +207,9 @@ def membrane_kind(labels: ArrayLike, truths: Truths, ignore: int | None = None) 
     if ignore is not None:
         fix = "leave --ignore out for this kind"
         raise UsageError("membranes", expected="no ignore label", got=str(ignore), fix=fix)
-    parts = []
-    for truth in _annotators(labels, truths):
-        found = foreground_scores(labels, truth)
-        means = {"v_rand": found.rand, "v_info": found.info, "v_rand_split": found.rand_split}
-        parts.append(Scores({**means, "v_rand_merge": found.rand_merge}))
-    both = _over_annotators(parts)
+    found = [foreground_scores(labels, truth) for truth in _annotators(labels, truths)]
+    names = {"v_rand": "rand", "v_info": "info", "v_rand_split": "rand_split", "v_rand_merge": "rand_merge"}
+    both = _over_annotators([Scores({name: getattr(one, part) for name, part in names.items()}) for one in found])
     mask = mask_kind(labels, truths)
     return Scores({**both.means, **mask.means}, mask.pooled)
 
@@ -231,11 +219,8 @@ def lesion_kind(labels: ArrayLike, truths: Truths, ignore: int | None = None) ->
     parts = []
     for truth in _annotators(labels, truths):
         found = lesion_counts(labels, truth, ignore=ignore)
-        pooled = {
-            "lesion_precision": AreaSum(found.right, found.predicted),
-            "lesion_recall": AreaSum(found.found, found.lesions),
-        }
-        parts.append(Scores({}, pooled))
+        precision, recall = AreaSum(found.right, found.predicted), AreaSum(found.found, found.lesions)
+        parts.append(Scores({}, {"lesion_precision": precision, "lesion_recall": recall}))
     mask = mask_kind(labels, truths, ignore)
     return Scores(mask.means, {**mask.pooled, **_over_annotators(parts).pooled})
 
@@ -244,18 +229,10 @@ def _annotators(labels: ArrayLike, truths: Truths) -> list[Labels]:
     return as_truths(truths, check_labels(labels, "labels").shape)
 
 
-def _ratio(part: AreaSum) -> float:
-    return part.sum / part.weight if part.weight else 1.0
-
-
 def _over_annotators(parts: Sequence[Scores]) -> Scores:
     """Return the means of means and the sums of sums."""
     means = {name: float(np.mean([part.means[name] for part in parts])) for name in parts[0].means}
-    pooled = {}
-    for name in parts[0].pooled:
-        sums = [part.pooled[name] for part in parts]
-        pooled[name] = AreaSum(sum(one.sum for one in sums), sum(one.weight for one in sums))
-    return Scores(means, pooled)
+    return Scores(means, {name: pool(part.pooled[name] for part in parts) for name in parts[0].pooled})
 
 
 KINDS: Mapping[str, Callable[[ArrayLike, Truths, int | None], Scores]] = {
@@ -273,15 +250,11 @@ def score(labels: ArrayLike, truths: Truths, kind: str = "regions", ignore: int 
 
     Parameters
     ----------
-    labels
-        Integer array ``[*S]``.
-    truths
-        One annotator ``[*S]``, or several: a sequence, or an array ``[A *S]``.
+    labels, truths, ignore
+        As for `contingencies`.
     kind
         ``regions`` (a partition), ``classes`` (ids of either side are matched), ``instances`` (0 = none), ``mask``,
         ``membranes`` (ISBI 2012; 0 = membrane), ``lesions`` (0 = healthy).
-    ignore
-        Truth value of pixels to leave out.
 
     Raises
     ------

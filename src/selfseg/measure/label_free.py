@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from selfseg.core.errors import InputError
 from selfseg.core.seed import generator
-from selfseg.measure._table import Floats, Labels, check_labels
+from selfseg.measure._table import Floats, Labels, check_counted, check_labels
 from selfseg.measure.partition import adjusted_rand_index
 
 BITS_PER_STEP = float(np.log2(3.0))
@@ -60,12 +60,10 @@ def prepare(labels: ArrayLike, image: ArrayLike, ignore: int | None) -> Regions:
         got = f"labels of shape {array.shape} and image of shape {picture.shape}"
         raise InputError("labels and image", expected="equal sizes", got=got, fix="give matching arrays, channels last")
     used = np.ones(array.shape, bool) if ignore is None else array != ignore
-    if not used.any():
-        got = f"only {ignore} in labels of shape {array.shape}"
-        raise InputError("labels", expected="a pixel that counts", got=got, fix="check the ignore label")
+    check_counted(used, ignore, "labels")
     if not np.isfinite(picture[used]).all():
-        got = "NaN or infinite values"
-        raise InputError("image", expected="finite values", got=got, fix="label those pixels as ignored")
+        fix = "label those pixels as ignored"
+        raise InputError("image", expected="finite values", got="NaN or infinite values", fix=fix)
     grid = np.full(array.shape, -1, np.intp)
     grid[used] = _renumbered(array[used])
     return Regions(grid[used], picture[used], grid, picture)
@@ -212,12 +210,8 @@ def description_length(
 
     Parameters
     ----------
-    labels
-        Integer array ``[*S]``.
-    image
-        ``[*S]`` or ``[*S C]``.
-    ignore
-        Label of pixels to leave out.
+    labels, image, ignore
+        As for `zhang_entropy`.
     quantum
         Step q to which values are exact, in the unit of the image: 1 for integers.
     data_weight
@@ -278,12 +272,8 @@ def reconstruction_error(labels: ArrayLike, image: ArrayLike, ignore: int | None
 
     Parameters
     ----------
-    labels
-        Integer array ``[*S]``.
-    image
-        ``[*S]`` or ``[*S C]``.
-    ignore
-        Label of pixels to leave out.
+    labels, image, ignore
+        As for `zhang_entropy`.
     degree
         0 or 1.
 

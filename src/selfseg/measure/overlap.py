@@ -1,5 +1,7 @@
 """Measures of overlap between regions or classes: Berkeley's covering, IoU and Dice, Kim's best-overlap mIoU."""
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -12,10 +14,21 @@ from selfseg.measure._table import Counts, Floats, Labels, Table, Truths, as_tru
 
 
 class AreaSum(NamedTuple):
-    """A weighted sum and its weight. Add those of all images by part, then divide: that is the pooled score."""
+    """A weighted sum and its weight. `pool` those of all images, then take the `ratio`: that is the pooled score."""
 
     sum: float
     weight: float
+
+    @property
+    def ratio(self) -> float:
+        """The sum over the weight; NaN where the weight is 0."""
+        return self.sum / self.weight if self.weight else math.nan
+
+
+def pool(parts: Iterable[AreaSum]) -> AreaSum:
+    """Return the sum of sums and the sum of weights."""
+    sums, weights = zip(*parts, strict=True)
+    return AreaSum(sum(sums), sum(weights))
 
 
 def best_ious(table: Table) -> Floats:
@@ -33,17 +46,9 @@ def covering_sum(table: Table) -> AreaSum:
 def covering_sums(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> AreaSum:
     """Return the covering of one image as a sum over all annotators and its area, in pixels, to be pooled over images.
 
-    Parameters
-    ----------
-    labels
-        Integer array ``[*S]``.
-    truths
-        One annotator ``[*S]``, or several: a sequence, or an array ``[A *S]``.
-    ignore
-        Truth value of pixels to leave out.
+    See `contingencies` for the arguments.
     """
-    sums = [covering_sum(table) for table in contingencies(labels, truths, ignore)]
-    return AreaSum(sum(part.sum for part in sums), sum(part.weight for part in sums))
+    return pool(covering_sum(table) for table in contingencies(labels, truths, ignore))
 
 
 def covering(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> float:
@@ -51,10 +56,9 @@ def covering(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> fl
 
     Each truth region takes the best IoU that a region of the segmentation has with it; the mean is weighted by area
     (Arbelaez, Maire, Fowlkes & Malik 2011, eq. 10, direction and pooling as in the Berkeley bench). Many truth regions
-    may take the same region. See `covering_sums` for the arguments and for pooling over a dataset.
+    may take the same region. See `contingencies` for the arguments, and `covering_sums` for pooling over a dataset.
     """
-    pooled = covering_sums(labels, truths, ignore)
-    return pooled.sum / pooled.weight
+    return covering_sums(labels, truths, ignore).ratio
 
 
 @dataclass(frozen=True)
@@ -171,14 +175,10 @@ def best_overlap_sums(
 
     Parameters
     ----------
-    labels
-        Integer array ``[*S]``.
-    truths
-        One annotator ``[*S]``, or several: a sequence, or an array ``[A *S]``.
+    labels, truths, ignore
+        As for `contingencies`; ignored pixels split no component.
     annotators
         ``"all"``; ``"fine"`` = only the annotator with most segments, ``"coarse"`` = with fewest (the first of equals).
-    ignore
-        Truth value of pixels to leave out. They split no component.
     components
         False where `labels` are components already.
     """
@@ -193,8 +193,7 @@ def best_overlap_miou(
     labels: ArrayLike, truths: Truths, annotators: Annotators = "all", ignore: int | None = None
 ) -> float:
     """Return Kim et al.'s best-overlap mean IoU of one image. See `best_overlap_sums`, also for pooling."""
-    pooled = best_overlap_sums(labels, truths, annotators, ignore)
-    return pooled.sum / pooled.weight
+    return best_overlap_sums(labels, truths, annotators, ignore).ratio
 
 
 def connected_parts(labels: Labels) -> NDArray[np.int64]:

@@ -137,17 +137,7 @@ def rand_index(labels: ArrayLike, truth: ArrayLike, ignore: int | None = None) -
 
 
 def probabilistic_rand_index(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> float:
-    """Return the mean Rand index over annotators (Unnikrishnan, Pantofaru & Hebert 2007, eq. 4).
-
-    Parameters
-    ----------
-    labels
-        Integer array ``[*S]``.
-    truths
-        One annotator ``[*S]``, or several: a sequence, or an array ``[A *S]``.
-    ignore
-        Truth value of pixels to leave out.
-    """
+    """Return the mean Rand index over annotators (Unnikrishnan, Pantofaru & Hebert 2007, eq. 4). See `contingencies`."""
     return float(np.mean([pair_scores(table).rand for table in contingencies(labels, truths, ignore)]))
 
 
@@ -173,7 +163,7 @@ def adapted_rand_error(labels: ArrayLike, truth: ArrayLike, ignore: int | None =
 def variation_of_information(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> float:
     """Return H(labels|truth) + H(truth|labels) in bits (Meila 2005), the mean over annotators where there are several.
 
-    See `probabilistic_rand_index` for the arguments.
+    See `contingencies` for the arguments.
     """
     parts = variation_parts(labels, truths, ignore)
     return parts.split + parts.merge

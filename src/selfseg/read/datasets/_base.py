@@ -1,9 +1,10 @@
-"""What a dataset says of itself, and how one is found: by the name of its file in this folder."""
+"""Datasets, their files and items, and how one is found: by the name of its file in this folder."""
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
+from selfseg.read.labels import read_truths
 
 Task = Literal["partition", "instances", "foreground", "lesion", "none"]
 """What the truth is: a partition into segments, objects one by one, two classes, lesions in a volume, or nothing."""
@@ -193,3 +195,51 @@ def find_dataset(name: str) -> Dataset:
     module = importlib.import_module(f"selfseg.read.datasets.{name}")
     found: Dataset = module.DATASET
     return found
+
+
+@dataclass(frozen=True)
+class RegistryEntry:
+    """One line of a registry: ``SHA256 PATH`` and what a dataset notes beside it, by ``KEY=VALUE``."""
+
+    sha256: str
+    path: str
+    notes: dict[str, str]
+
+
+def read_registry(name: str) -> Iterator[RegistryEntry]:
+    """Yield the entries of ``registry/NAME.txt``; lines that start with ``#`` are comments."""
+    text = (files("selfseg.read.datasets") / "registry" / f"{name}.txt").read_text(encoding="utf-8")
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            sha256, path, *notes = line.split()
+            yield RegistryEntry(sha256, path, dict(note.split("=", 1) for note in notes))
+
+
+def stacked_truths(path: Path) -> NDArray[Any]:
+    """Return the truth of one image, ``[A *S]`` integers, as the file has them.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or no label image, or its annotators' images differ in size.
+    """
+    truths = read_truths(path)
+    shapes = {truth.shape for truth in truths}
+    if len(shapes) != 1:
+        got = f"{len(shapes)} sizes" if shapes else "no annotator"
+        raise InputError(f"labels {path}", expected="annotators of one size", got=got, fix="check the file")
+    return np.stack(truths)
+
+
+def binary_truth(path: Path) -> NDArray[np.uint8]:
+    """Return the truth of one image whose values are 0 and anything above: ``[1 *S]`` uint8 of 0 and 1.
+
+    Raises
+    ------
+    InputError
+        As for `stacked_truths`, and if there are several annotators.
+    """
+    truths = stacked_truths(path)
+    if len(truths) > 1:
+        raise InputError(f"labels {path}", expected="one mask", got=f"{len(truths)} annotators", fix="check the file")
+    return (truths > 0).astype(np.uint8)
