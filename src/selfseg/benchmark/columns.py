@@ -5,27 +5,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Column:
-    """One column.
-
-    Attributes
-    ----------
-    key
-        Part and score: ``one.covering``, ``connected.covering``, ``ods.covering``, ``oracle.dice``.
-    head
-        Heading.
-    meaning
-        What it is, in a few words.
-    sign
-        1 = larger is better, -1 = smaller is better, 0 = neither.
-    digits
-        Digits after the point.
-    """
+    """One column."""
 
     key: str
+    """Part and score: ``one.covering``, ``connected.covering``, ``ods.covering``, ``oracle.dice``."""
     head: str
+    """Heading."""
     meaning: str
+    """What it is, in a few words."""
     sign: int = 1
+    """1 = larger is better, -1 = smaller is better, 0 = neither."""
     digits: int = 3
+    """Digits after the point."""
 
     @property
     def is_oracle(self) -> bool:

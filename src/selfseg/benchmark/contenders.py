@@ -16,21 +16,14 @@ from selfseg.refine.steps import parse_refinements
 
 @dataclass(frozen=True)
 class Contender:
-    """One row of the table.
-
-    Attributes
-    ----------
-    name
-        A method or a baseline.
-    preset
-        Preset of a method; empty for a baseline.
-    refine
-        Refinements of a method's output, such as ``crf`` or ``crf+contours``; empty = none.
-    """
+    """One row of the table."""
 
     name: str
+    """A method or a baseline."""
     preset: str = ""
+    """Preset of a method; empty for a baseline."""
     refine: str = ""
+    """Refinements of a method's output, such as ``crf`` or ``crf+contours``; empty = none."""
 
     @property
     def title(self) -> str:

@@ -17,24 +17,16 @@ LINE = 15
 
 @dataclass(frozen=True)
 class Series:
-    """Named points: a curve over scale, or a single point.
-
-    Attributes
-    ----------
-    name
-        Shown beside it.
-    points
-        (x, y), ascending in x.
-    colour
-        Its number in the palette, so that it looks the same in every plot.
-    strong
-        Drawn thick: a method of ours rather than a baseline.
-    """
+    """Named points: a curve over scale, or a single point."""
 
     name: str
+    """Shown beside it."""
     points: Sequence[tuple[float, float]]
+    """(x, y), ascending in x."""
     colour: int = 0
+    """Its number in the palette, so that it looks the same in every plot."""
     strong: bool = False
+    """Drawn thick: a method of ours rather than a baseline."""
 
 
 class PlotLine(NamedTuple):

@@ -27,27 +27,18 @@ KIND_OF_TASK = {"instances": "instances", "foreground": "membranes", "lesion": "
 
 @dataclass(frozen=True)
 class ImageScores:
-    """Everything that is known of one outcome.
-
-    Attributes
-    ----------
-    one
-        Scores of the one output.
-    connected
-        The same with classes cut into connected components; only for partitions.
-    oracle
-        Scores of the foreground that is best by the truth; only for tasks with a foreground.
-    scales
-        Scores over scales; only for partitions with several.
-    altitudes
-        ``[L]`` altitude in the merge tree at which each number of regions comes up; None for lists.
-    """
+    """Everything that is known of one outcome."""
 
     one: Scores
+    """Scores of the one output."""
     connected: Scores | None = None
+    """The same with classes cut into connected components; only for partitions."""
     oracle: Scores | None = None
+    """Scores of the foreground that is best by the truth; only for tasks with a foreground."""
     scales: ScaleScores | None = None
+    """Scores over scales; only for partitions with several."""
     altitudes: NDArray[np.float64] | None = None
+    """``[L]`` altitude in the merge tree at which each number of regions comes up; None for lists."""
 
 
 def score_outcome(

@@ -22,21 +22,14 @@ GAP = 6
 
 @dataclass(frozen=True)
 class Sheet:
-    """Three rows of pictures: photo, labels, truth.
-
-    Attributes
-    ----------
-    names
-        Images of the rows: best, median, worst.
-    scores
-        Their main scores.
-    picture
-        ``[H W 3]`` uint8.
-    """
+    """Three rows of pictures: photo, labels, truth."""
 
     names: tuple[str, ...]
+    """Images of the rows: best, median, worst."""
     scores: tuple[float, ...]
+    """Their main scores."""
     picture: NDArray[np.uint8]
+    """``[H W 3]`` uint8."""
 
 
 def ranked(standing: Standing, sign: int) -> list[str]:

@@ -23,30 +23,20 @@ THRESHOLDS = 100
 
 @dataclass(frozen=True)
 class Standing:
-    """What one contender reaches.
-
-    Attributes
-    ----------
-    contender
-        Who.
-    n_images
-        Images that it did, of those that were asked for; the least over seeds.
-    values
-        Mean over seeds by the key of a column (`columns`).
-    spread
-        Sample standard deviation over seeds; empty for one seed.
-    curve
-        Points (mean number of regions, covering) over scales, of the first seed.
-    by_image
-        Main score of each image, mean over seeds.
-    """
+    """What one contender reaches."""
 
     contender: Contender
+    """Who."""
     n_images: int
+    """Images that it did, of those that were asked for; the least over seeds."""
     values: dict[str, float]
+    """Mean over seeds by the key of a column (`columns`)."""
     spread: dict[str, float]
+    """Sample standard deviation over seeds; empty for one seed."""
     curve: list[tuple[float, float]]
+    """Points (mean number of regions, covering) over scales, of the first seed."""
     by_image: dict[str, float]
+    """Main score of each image, mean over seeds."""
 
 
 def standings(rows: Sequence[Row], main: str) -> list[Standing]:

@@ -17,21 +17,14 @@ from selfseg.export.shapes import Shape, shapes
 
 @dataclass(frozen=True)
 class CocoImage:
-    """One image of a COCO file.
-
-    Attributes
-    ----------
-    file_name
-        Where the image is, below the folder that a reader of the file is given.
-    labels
-        Class ids ``[Y X]``, 0 = ignore.
-    objects
-        Object ids ``[Y X]``, 0 = none; None = each connected region of a class is an object.
-    """
+    """One image of a COCO file."""
 
     file_name: str
+    """Where the image is, below the folder that a reader of the file is given."""
     labels: NDArray[Any]
+    """Class ids ``[Y X]``, 0 = ignore."""
     objects: NDArray[Any] | None = None
+    """Object ids ``[Y X]``, 0 = none; None = each connected region of a class is an object."""
 
 
 def write_coco(path: Path | str, images: Iterable[CocoImage], table: ClassTable, least_area: int = 1) -> int:

@@ -59,27 +59,19 @@ class Axis:
 
 @dataclass(frozen=True)
 class Panel:
-    """One curve, ready to be drawn.
-
-    Attributes
-    ----------
-    name, remark, words
-        Heading, its last value, and a description for those who do not see it.
-    lines
-        Class (``line``, or ``raw`` for what lies under a running mean) and SVG path of each line; none = no finite value.
-    dot
-        Place of the only value.
-    x_marks, y_marks
-        Ticks of the axes.
-    """
+    """One curve, ready to be drawn."""
 
     name: str
     remark: str
     words: str = ""
+    """Heading, its last value, and a description for those who do not see it."""
     lines: tuple[tuple[str, str], ...] = ()
+    """Class (``line``, or ``raw`` for what lies under a running mean) and SVG path of each line; none = no finite value."""
     dot: tuple[str, str] | None = None
+    """Place of the only value."""
     x_marks: Marks | None = None
     y_marks: Marks | None = None
+    """Ticks of the axes."""
 
 
 def curves_svg(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:

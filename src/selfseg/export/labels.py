@@ -13,21 +13,10 @@ from selfseg.core.axes import check_axes
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import UsageError
 from selfseg.core.files import writing
-from selfseg.export._label_values import in_order, one_line, smallest_integers
-from selfseg.export.colour_table import colour_table
+from selfseg.export.label_values import imagej_info, imagej_look, imagej_unit, in_order, smallest_integers
 
 LARGEST_IMAGEJ = 2**31
 """Bytes of pixels above which a file is written as OME-BigTIFF: ImageJ's own format ends at 4 GiB."""
-
-IMAGEJ_UNITS = {
-    "micrometer": "micron",
-    "um": "micron",
-    "µm": "micron",
-    "μm": "micron",
-    "nanometer": "nm",
-    "millimeter": "mm",
-}
-"""ImageJ's own, ASCII, spelling of units."""
 
 OME_UNITS = {
     "micrometer": "µm",
@@ -90,12 +79,9 @@ def write_labels(
         return
     metadata = _imagej_metadata(order, steps, unit)
     if table is not None:
-        metadata["Info"] = "".join(f"{item.id} = {one_line(item.name)}\n" for item in table.classes)
+        metadata["Info"] = imagej_info(table)
     if whole.dtype == np.uint8:
-        colours = np.zeros((256, 4), np.uint8)
-        known = colour_table(table, int(data.max(initial=0)))
-        colours[: len(known)] = known
-        metadata.update(LUTs=[np.ascontiguousarray(colours[:, :3].T)], Ranges=(0.0, 255.0))
+        metadata |= imagej_look(table, int(data.max(initial=0)))
     else:
         metadata.update(min=0.0, max=float(max(1, data.max(initial=0))))
     _write(path, data, imagej=True, metadata=metadata, **_resolution(steps))
@@ -134,9 +120,8 @@ def write_probabilities(
     values = np.asarray(probabilities)
     axes = check_axes("C" + axes, values.ndim)
     if values.dtype.kind != "f":
-        raise UsageError(
-            "probabilities", expected="floating values", got=str(values.dtype), fix="use write_labels for ids"
-        )
+        fix = "use write_labels for ids"
+        raise UsageError("probabilities", expected="floating values", got=str(values.dtype), fix=fix)
     data, order, steps = in_order(values.astype(np.float16 if half else np.float32), axes, spacing)
     if half:
         plain = {"axes": order, "spacing": list(steps.values()), "unit": unit or "pixel"}
@@ -149,9 +134,7 @@ def write_probabilities(
 
 
 def _imagej_metadata(order: str, steps: Mapping[str, float], unit: str | None) -> dict[str, Any]:
-    name = IMAGEJ_UNITS.get(unit or "pixel", unit or "pixel")
-    ascii_name = name.encode("ascii", "backslashreplace").decode("ascii")
-    metadata: dict[str, Any] = {"axes": order, "unit": one_line(ascii_name)}
+    metadata: dict[str, Any] = {"axes": order, "unit": imagej_unit(unit)}
     if "Z" in steps:
         metadata["spacing"] = steps["Z"]
     return metadata

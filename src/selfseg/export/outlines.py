@@ -28,20 +28,14 @@ class Outline:
 
     No ring passes a corner twice: where pixels of a region touch by a corner alone, a hole touches the exterior or
     another hole in that one point, as OGC Simple Features (section 6.1.11) asks for.
-
-    Attributes
-    ----------
-    label
-        Its id.
-    exterior
-        Corners ``[N 2]`` int, (Y, X) at pixel edges, clockwise as seen, not repeated at the end.
-    holes
-        The same for each hole, counter-clockwise.
     """
 
     label: int
+    """Its id."""
     exterior: NDArray[np.int64]
+    """Corners ``[N 2]`` int, (Y, X) at pixel edges, clockwise as seen, not repeated at the end."""
     holes: tuple[NDArray[np.int64], ...] = ()
+    """The same for each hole, counter-clockwise."""
 
     @property
     def area(self) -> int:

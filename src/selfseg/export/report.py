@@ -46,74 +46,49 @@ PANELS = {
 
 @dataclass(frozen=True)
 class ReportImage:
-    """One image of a report.
-
-    Attributes
-    ----------
-    name
-        Name of the image.
-    image, overlay
-        Pictures ``[H W 3]`` or ``[H W]`` uint8 of one size, best made small by `thumbnail`; None = not shown.
-    labels
-        Picture of the class colours ``[H W 4]`` (or 3) uint8, as `labels_picture` gives it; None = not shown.
-    shares
-        Area share 0-1 of each class, by id.
-    seconds
-        Time that the image took; None = unknown.
-    note
-        A line to show under the name.
-    link
-        Path of the full overlay, relative to the report: ``overlay/NAME.png``; empty = none.
-    """
+    """One image of a report."""
 
     name: str
+    """Name of the image."""
     image: NDArray[np.uint8] | None = None
     overlay: NDArray[np.uint8] | None = None
+    """Pictures ``[H W 3]`` or ``[H W]`` uint8 of one size, best made small by `thumbnail`; None = not shown."""
     labels: NDArray[np.uint8] | None = None
+    """Picture of the class colours ``[H W 4]`` (or 3) uint8, as `labels_picture` gives it; None = not shown."""
     shares: Mapping[int, float] = field(default_factory=dict)
+    """Area share 0-1 of each class, by id."""
     seconds: float | None = None
+    """Time that the image took; None = unknown."""
     note: str = ""
+    """A line to show under the name."""
     link: str = ""
+    """Path of the full overlay, relative to the report: ``overlay/NAME.png``; empty = none."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """A whole report. Everything but the title may be empty; empty parts are left out.
-
-    Attributes
-    ----------
-    title
-        Heading of the page.
-    facts
-        Headline facts, in their order: method, preset, number of images, date.
-    images
-        Pictures, in the order in which they are shown.
-    table
-        The classes.
-    curves
-        For each loss term (and ``"classes"``), the steps and values.
-    config
-        Options of the method; mappings inside are shown as ``outer.inner``.
-    defaults
-        Their defaults; options that differ are marked.
-    run
-        Facts of the run: versions, seed, device, timings, peak memory, short hashes of the inputs.
-    failures
-        Names of the inputs that failed, and why.
-    pictures
-        Pictures of how the method sees an image, by caption: ``[H W 3]`` uint8.
-    """
+    """A whole report. Everything but the title may be empty; empty parts are left out."""
 
     title: str
+    """Heading of the page."""
     facts: Mapping[str, str] = field(default_factory=dict)
+    """Headline facts, in their order: method, preset, number of images, date."""
     images: Sequence[ReportImage] = ()
+    """Pictures, in the order in which they are shown."""
     table: ClassTable = field(default_factory=lambda: ClassTable(()))
+    """The classes."""
     curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
+    """For each loss term (and ``"classes"``), the steps and values."""
     config: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the method; mappings inside are shown as ``outer.inner``."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Their defaults; options that differ are marked."""
     run: Mapping[str, str] = field(default_factory=dict)
+    """Facts of the run: versions, seed, device, timings, peak memory, short hashes of the inputs."""
     failures: Sequence[tuple[str, str]] = ()
+    """Names of the inputs that failed, and why."""
     pictures: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+    """Pictures of how the method sees an image, by caption: ``[H W 3]`` uint8."""
 
 
 def write_report(path: Path | str, report: Report) -> None:

@@ -20,31 +20,21 @@ PLANE_AXES = ("YX", "ZYX", "TYX", "TZYX")
 
 @dataclass(frozen=True)
 class Shape:
-    """One object, or one connected region of a class, in one plane.
-
-    Attributes
-    ----------
-    id
-        Id of the object; for regions a number from 1 on, over all planes.
-    class_id
-        Its class; 0 = none.
-    name
-        Name of the class.
-    colour
-        Red, green, blue, 0-255: the colour of the class.
-    parts
-        Its polygons. Regions have one, and so have objects that are connected.
-    z, t
-        Slice and time point, from 0.
-    """
+    """One object, or one connected region of a class, in one plane."""
 
     id: int
+    """Id of the object; for regions a number from 1 on, over all planes."""
     class_id: int
+    """Its class; 0 = none."""
     name: str
+    """Name of the class."""
     colour: tuple[int, int, int]
+    """Red, green, blue, 0-255: the colour of the class."""
     parts: tuple[Outline, ...]
+    """Its polygons. Regions have one, and so have objects that are connected."""
     z: int = 0
     t: int = 0
+    """Slice and time point, from 0."""
 
     @property
     def area(self) -> int:

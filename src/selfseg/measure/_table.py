@@ -25,22 +25,16 @@ class Table:
     """The pairs of regions that share pixels, one entry a pair, sorted by row and then by column.
 
     Rows are regions of the segmentation, columns are regions of the truth. Only regions with pixels are in it.
-
-    Attributes
-    ----------
-    rows, columns
-        ``[N]`` indices of the two regions of each entry.
-    counts
-        ``[N]`` pixels that the two regions share, at least 1.
-    row_labels, column_labels
-        ``[R]``, ``[C]`` label value of each row and column, ascending.
     """
 
     rows: NDArray[np.intp]
     columns: NDArray[np.intp]
+    """``[N]`` indices of the two regions of each entry."""
     counts: Counts
+    """``[N]`` pixels that the two regions share, at least 1."""
     row_labels: Counts
     column_labels: Counts
+    """``[R]``, ``[C]`` label value of each row and column, ascending."""
 
     @cached_property
     def row_sums(self) -> Counts:
@@ -110,13 +104,12 @@ def contingencies(labels: ArrayLike, truths: Truths, ignore: int | None = None) 
     flat = segmentation.ravel()
     tables = []
     for truth in as_truths(truths, segmentation.shape):
-        column = truth.ravel()
         if ignore is None:
-            tables.append(_count(flat, column))
+            tables.append(_count(flat, truth.ravel()))
             continue
-        keep = column != ignore
+        keep = truth != ignore
         check_counted(keep, ignore)
-        tables.append(_count(flat[keep], column[keep]))
+        tables.append(_count(segmentation[keep], truth[keep]))
     return tables
 
 

@@ -15,20 +15,14 @@ TOLERANCE = 0.0075
 
 @dataclass(frozen=True)
 class BoundaryCounts:
-    """Boundary pixels and matches; those of several images are added, then divided.
-
-    Attributes
-    ----------
-    matched_labels, of_labels
-        Boundary pixels of the segmentation: those matched by at least one annotator, and all.
-    matched_truth, of_truth
-        Boundary pixels of the truth: matched, and all, both summed over annotators.
-    """
+    """Boundary pixels and matches; those of several images are added, then divided."""
 
     matched_labels: int
     of_labels: int
+    """Boundary pixels of the segmentation: those matched by at least one annotator, and all."""
     matched_truth: int
     of_truth: int
+    """Boundary pixels of the truth: matched, and all, both summed over annotators."""
 
     def __add__(self, other: "BoundaryCounts") -> "BoundaryCounts":
         return BoundaryCounts(

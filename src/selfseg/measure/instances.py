@@ -16,23 +16,16 @@ THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
 
 @dataclass(frozen=True)
 class InstanceScores:
-    """Matched and unmatched instances at several IoU thresholds; those of several images are added.
-
-    Attributes
-    ----------
-    thresholds
-        ``[T]`` IoU that a match exceeds.
-    true, false, missed
-        ``[T]`` matched pairs, predicted instances without a match, true instances without a match.
-    matched_iou
-        ``[T]`` summed IoU of the matched pairs.
-    """
+    """Matched and unmatched instances at several IoU thresholds; those of several images are added."""
 
     thresholds: Floats
+    """``[T]`` IoU that a match exceeds."""
     true: Counts
     false: Counts
     missed: Counts
+    """``[T]`` matched pairs, predicted instances without a match, true instances without a match."""
     matched_iou: Floats
+    """``[T]`` summed IoU of the matched pairs."""
 
     def __add__(self, other: "InstanceScores") -> "InstanceScores":
         if not np.array_equal(self.thresholds, other.thresholds):
@@ -115,20 +108,14 @@ def panoptic_quality(labels: ArrayLike, truth: ArrayLike, background: int = 0, i
 
 
 class LesionCounts(NamedTuple):
-    """Lesions, counted as connected components. Add the parts over all images, then take the scores.
-
-    Attributes
-    ----------
-    found, lesions
-        True lesions that were found, and all.
-    right, predicted
-        Predicted components that touch a true lesion, and all.
-    """
+    """Lesions, counted as connected components. Add the parts over all images, then take the scores."""
 
     found: int
     lesions: int
+    """True lesions that were found, and all."""
     right: int
     predicted: int
+    """Predicted components that touch a true lesion, and all."""
 
     @property
     def recall(self) -> float:

@@ -34,20 +34,14 @@ F_MEASURES = {
 
 @dataclass(frozen=True)
 class Scores:
-    """Named scores of one image.
-
-    Attributes
-    ----------
-    means
-        Scores whose dataset value is the mean over images.
-    pooled
-        Scores whose dataset value is a sum over all images by a sum of weights: covering (by area), Kim's mIoU (by truth
-        segment), Dice and IoU of a foreground (by pixel), boundary precision and recall (by boundary pixel), instance
-        scores (by instance).
-    """
+    """Named scores of one image."""
 
     means: dict[str, float] = field(default_factory=dict)
+    """Scores whose dataset value is the mean over images."""
     pooled: dict[str, AreaSum] = field(default_factory=dict)
+    """Scores whose dataset value is a sum over all images by a sum of weights: covering (by area), Kim's mIoU (by truth
+    segment), Dice and IoU of a foreground (by pixel), boundary precision and recall (by boundary pixel), instance
+    scores (by instance)."""
 
     def row(self) -> dict[str, float]:
         """Return every score of this image as one number; NaN where there was nothing to score."""

@@ -322,21 +322,14 @@ def _centred(regions: Regions, values: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class LabelChange:
-    """A changed image and the way back.
-
-    Attributes
-    ----------
-    name
-        What was done.
-    image
-        ``[*S C]`` float64, the changed image; its size may be another.
-    undo
-        Brings labels of the changed image, integers ``[*S]``, back to the pixels of the original.
-    """
+    """A changed image and the way back."""
 
     name: str
+    """What was done."""
     image: Floats
+    """``[*S C]`` float64, the changed image; its size may be another."""
     undo: Callable[[ArrayLike], Labels]
+    """Brings labels of the changed image, integers ``[*S]``, back to the pixels of the original."""
 
 
 def small_changes(

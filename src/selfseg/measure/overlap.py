@@ -63,23 +63,16 @@ def covering(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> fl
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Scores of each truth class under one mapping of segmentation labels to truth classes.
-
-    Attributes
-    ----------
-    classes
-        ``[C]`` label values of the truth, ascending.
-    intersection, predicted, area
-        ``[C]`` pixels: right, given to the class, and of the class.
-    mapping
-        Truth class of each label of the segmentation that has one. A label without one is wrong everywhere.
-    """
+    """Scores of each truth class under one mapping of segmentation labels to truth classes."""
 
     classes: Counts
+    """``[C]`` label values of the truth, ascending."""
     intersection: Counts
     predicted: Counts
     area: Counts
+    """``[C]`` pixels: right, given to the class, and of the class."""
     mapping: dict[int, int]
+    """Truth class of each label of the segmentation that has one. A label without one is wrong everywhere."""
 
     @cached_property
     def iou(self) -> Floats:

@@ -11,51 +11,35 @@ from selfseg.measure._table import Counts, Table, Truths, contingencies, conting
 
 @dataclass(frozen=True)
 class PairScores:
-    """What the pairs of pixels say.
-
-    Attributes
-    ----------
-    rand
-        Share of all pairs on which both agree (together in both, or apart in both). 1 for a single pixel.
-    adjusted_rand
-        Rand index corrected for chance: 0 = random, 1 = equal (Hubert & Arabie 1985).
-    precision
-        Of the pairs together in the segmentation, the share together in the truth. Wrong merges lower it.
-    recall
-        Of the pairs together in the truth, the share together in the segmentation. Wrong splits lower it.
-    fowlkes_mallows
-        Geometric mean of precision and recall.
-    """
+    """What the pairs of pixels say."""
 
     rand: float
+    """Share of all pairs on which both agree (together in both, or apart in both). 1 for a single pixel."""
     adjusted_rand: float
+    """Rand index corrected for chance: 0 = random, 1 = equal (Hubert & Arabie 1985)."""
     precision: float
+    """Of the pairs together in the segmentation, the share together in the truth. Wrong merges lower it."""
     recall: float
+    """Of the pairs together in the truth, the share together in the segmentation. Wrong splits lower it."""
     fowlkes_mallows: float
+    """Geometric mean of precision and recall."""
 
 
 @dataclass(frozen=True)
 class InformationScores:
-    """What the entropies of the two partitions say; S is the segmentation, T the truth.
-
-    Attributes
-    ----------
-    split, merge
-        H(S|T) and H(T|S) in bits: truth regions cut up, and truth regions run together.
-    homogeneity, completeness, v_measure
-        I/H(T), I/H(S) and their harmonic mean (Rosenberg & Hirschberg 2007).
-    entropy_labels, entropy_truth, mutual
-        H(S), H(T) and I(S;T) in bits.
-    """
+    """What the entropies of the two partitions say; S is the segmentation, T the truth."""
 
     split: float
     merge: float
+    """H(S|T) and H(T|S) in bits: truth regions cut up, and truth regions run together."""
     homogeneity: float
     completeness: float
     v_measure: float
+    """I/H(T), I/H(S) and their harmonic mean (Rosenberg & Hirschberg 2007)."""
     entropy_labels: float
     entropy_truth: float
     mutual: float
+    """H(S), H(T) and I(S;T) in bits."""
 
 
 class AdaptedRand(NamedTuple):

@@ -16,34 +16,23 @@ from selfseg.measure.partition import information_scores, pair_scores
 
 @dataclass(frozen=True)
 class ScaleScores:
-    """Scores of one image at every level.
-
-    Attributes
-    ----------
-    levels
-        ``[L]`` the levels as they were given.
-    n_regions
-        ``[L]`` regions with pixels that count.
-    rand, variation
-        ``[L]`` probabilistic Rand index, and variation of information in bits: means over annotators.
-    covered
-        ``[L]`` sum over all truth regions of area x best IoU.
-    covered_best
-        The same sum where each truth region takes its best level.
-    area
-        Pixels times annotators: `covered` over `area` is the covering.
-    boundaries
-        Boundary counts of each level; empty where they were not asked for.
-    """
+    """Scores of one image at every level."""
 
     levels: Floats
+    """``[L]`` the levels as they were given."""
     n_regions: Counts
+    """``[L]`` regions with pixels that count."""
     rand: Floats
     variation: Floats
+    """``[L]`` probabilistic Rand index, and variation of information in bits: means over annotators."""
     covered: Floats
+    """``[L]`` sum over all truth regions of area x best IoU."""
     covered_best: float
+    """The same sum where each truth region takes its best level."""
     area: float
+    """Pixels times annotators: `covered` over `area` is the covering."""
     boundaries: tuple[BoundaryCounts, ...] = ()
+    """Boundary counts of each level; empty where they were not asked for."""
 
     @property
     def covering(self) -> Floats:
@@ -144,22 +133,15 @@ def list_scores(
 
 @dataclass(frozen=True)
 class BestScale:
-    """A score at the level that is best for the whole dataset (ODS) and at that which is best for each image (OIS).
-
-    Attributes
-    ----------
-    ods, ois
-        The two scores. Both choose the level by the truth: they are oracles.
-    level
-        The level of `ods`.
-    best
-        For the covering: each truth region takes its best level. For the boundary F: average precision. Else None.
-    """
+    """A score at the level that is best for the whole dataset (ODS) and at that which is best for each image (OIS)."""
 
     ods: float
     ois: float
+    """The two scores. Both choose the level by the truth: they are oracles."""
     level: float
+    """The level of `ods`."""
     best: float | None = None
+    """For the covering: each truth region takes its best level. For the boundary F: average precision. Else None."""
 
 
 @dataclass(frozen=True)

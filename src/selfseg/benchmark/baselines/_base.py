@@ -50,24 +50,16 @@ Labels = NDArray[np.integer]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one method gives for one image: the one output a user gets, and its other scales for ODS / OIS.
-
-    Attributes
-    ----------
-    labels
-        ``[*S]`` integers, 1..K, 0 = ignore: the single segmentation, no choice in it made with labels.
-    levels
-        Settings at which it can be cut otherwise, from fine to coarse, the same for every image.
-    cut
-        Returns the labels ``[*S]`` of a level; called after the clock has stopped.
-    hierarchy
-        A merge tree in place of `levels`, where there is one.
-    """
+    """What one method gives for one image: the one output a user gets, and its other scales for ODS / OIS."""
 
     labels: Labels
+    """``[*S]`` integers, 1..K, 0 = ignore: the single segmentation, no choice in it made with labels."""
     levels: tuple[float, ...] = ()
+    """Settings at which it can be cut otherwise, from fine to coarse, the same for every image."""
     cut: Callable[[float], Labels] | None = None
+    """Returns the labels ``[*S]`` of a level; called after the clock has stopped."""
     hierarchy: Hierarchy | None = None
+    """A merge tree in place of `levels`, where there is one."""
 
     @cached_property
     def scales(self) -> tuple[tuple[float, Labels], ...]:
@@ -128,21 +120,14 @@ def find_baseline(name: str) -> Baseline:
 
 @dataclass(frozen=True)
 class Pixels:
-    """The pixels of one image.
-
-    Attributes
-    ----------
-    values
-        ``[*S C]`` float32 in 0-1. Pixels that are not valid hold the mean of those that are.
-    valid
-        ``[*S]`` bool, at least one True.
-    spacing
-        Size of a pixel along each axis, in units of the smallest.
-    """
+    """The pixels of one image."""
 
     values: NDArray[np.float32]
+    """``[*S C]`` float32 in 0-1. Pixels that are not valid hold the mean of those that are."""
     valid: NDArray[np.bool_]
+    """``[*S]`` bool, at least one True."""
     spacing: tuple[float, ...]
+    """Size of a pixel along each axis, in units of the smallest."""
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -24,29 +24,20 @@ Convert = Callable[[list[Path]], NDArray[Any]]
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file of a dataset's folder, and where its content comes from.
-
-    Attributes
-    ----------
-    url
-        Where the origin keeps it; with ``{}`` if it is made out of several files there. Empty = it comes with a package.
-    sha256
-        Hexadecimal SHA-256: of the file's bytes, or with `convert` of the array that the file holds (`array_digest`),
-        since the same array can be stored in many ways.
-    path
-        Where it lies below the data folder, with ``/``.
-    parts
-        What stands for ``{}``, in order; empty = `url` is one file.
-    convert
-        Makes the array to be stored out of the downloaded files; None = the bytes are kept as they are. A file of several
-        dataset files, such as an archive, is downloaded once.
-    """
+    """One file of a dataset's folder, and where its content comes from."""
 
     url: str
+    """Where the origin keeps it; with ``{}`` if it is made out of several files there. Empty = it comes with a package."""
     sha256: str
+    """Hexadecimal SHA-256: of the file's bytes, or with `convert` of the array that the file holds (`array_digest`),
+    since the same array can be stored in many ways."""
     path: str
+    """Where it lies below the data folder, with ``/``."""
     parts: tuple[str, ...] = ()
+    """What stands for ``{}``, in order; empty = `url` is one file."""
     convert: Convert | None = None
+    """Makes the array to be stored out of the downloaded files; None = the bytes are kept as they are. A file of several
+    dataset files, such as an archive, is downloaded once."""
 
     @property
     def urls(self) -> list[str]:
@@ -56,82 +47,56 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Item:
-    """One image of a split with its truth. Nothing is read before it is asked for; items can be pickled.
-
-    Attributes
-    ----------
-    name
-        Unique in the split; usable as a file name.
-    load_image
-        Returns the image.
-    load_truths
-        Returns ``[A *S]`` integers, one label image an annotator, A = 0 where there is no truth; raises `InputError`,
-        naming the file, where it cannot be read.
-    group
-        The source image, slice or patient that it was cut from: a split never cuts a group.
-    kind
-        The kind of image where a dataset has several, for example of microscopy.
-    """
+    """One image of a split with its truth. Nothing is read before it is asked for; items can be pickled."""
 
     name: str
+    """Unique in the split; usable as a file name."""
     load_image: Callable[[], Image]
+    """Returns the image."""
     load_truths: Callable[[], NDArray[np.integer]]
+    """Returns ``[A *S]`` integers, one label image an annotator, A = 0 where there is no truth; raises `InputError`,
+    naming the file, where it cannot be read."""
     group: str
+    """The source image, slice or patient that it was cut from: a split never cuts a group."""
     kind: str = ""
+    """The kind of image where a dataset has several, for example of microscopy."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset: one instance in a file of this folder, which has its name.
-
-    Attributes
-    ----------
-    name, title
-        The file's name; one line on what it is.
-    task
-        What its truth is.
-    axes
-        Axes of every image.
-    licence, citation, homepage
-        Terms as the origin states them, what to cite, and where the data come from.
-    splits, default_split
-        Names of the splits, and the one that is taken unless said otherwise.
-    n_classes
-        Classes to ask a method for; None = as many as it finds.
-    foreground
-        Rule without labels by which class is the object: ``""`` (none), ``"not_largest"`` (all but the largest class),
-        ``"largest"``, ``"brightest"``.
-    layout
-        What the folder must hold, in words that a user can follow.
-    files
-        The files that can be downloaded or verified.
-    n_images
-        Images of each split, in the order of `splits`, where all `files` are there.
-    find
-        Lists the items of a split in the data folder, in an order of their own.
-    split_rule
-        How the splits are made, in one line.
-    bundled
-        Where the files come with an installed package: returns their folder.
-    """
+    """A dataset: one instance in a file of this folder, which has its name."""
 
     name: str
     title: str
+    """The file's name; one line on what it is."""
     task: Task
+    """What its truth is."""
     axes: str
+    """Axes of every image."""
     licence: str
     citation: str
     homepage: str
+    """Terms as the origin states them, what to cite, and where the data come from."""
     splits: tuple[str, ...]
     default_split: str
+    """Names of the splits, and the one that is taken unless said otherwise."""
     n_classes: int | None
+    """Classes to ask a method for; None = as many as it finds."""
     foreground: str
+    """Rule without labels by which class is the object: ``""`` (none), ``"not_largest"`` (all but the largest class),
+    ``"largest"``, ``"brightest"``."""
     layout: str
+    """What the folder must hold, in words that a user can follow."""
     files: tuple[RemoteFile, ...]
+    """The files that can be downloaded or verified."""
     n_images: tuple[int, ...]
+    """Images of each split, in the order of `splits`, where all `files` are there."""
     find: Callable[[Path, str], list[Item]]
+    """Lists the items of a split in the data folder, in an order of their own."""
     split_rule: str
+    """How the splits are made, in one line."""
     bundled: Callable[[], Path] | None = None
+    """Where the files come with an installed package: returns their folder."""
 
     def root(self, data: Path | None) -> Path:
         """Return the folder below which the paths of `files` lie: the package's, `data`, or the cache."""
