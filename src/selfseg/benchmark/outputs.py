@@ -42,17 +42,7 @@ PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "scikit-learn", "numba")
 def write_outputs(plan: BenchmarkPlan, result: Rows, command: str) -> tuple[list[Standing], tuple[Column, ...]]:
     """Write ``table.md``, ``table.csv``, ``images.csv``, ``results.json``, ``sheets/`` and ``report.html``.
 
-    Parameters
-    ----------
-    plan, result
-        What was asked for and what came.
-    command
-        The command line, to be repeated.
-
-    Returns
-    -------
-    standings, columns
-        What the tables show.
+    Returns the standings and columns of the tables.
 
     Raises
     ------

@@ -53,14 +53,9 @@ class Plot(NamedTuple):
 
 
 def plot(series: Sequence[Series], x_title: str, y_title: str) -> Plot | None:
-    """Return a plot of curves (several points) and of points (one), x logarithmic; None if there is nothing to draw.
+    """Return a plot of curves (several points) and of points (one), x logarithmic; None if no series has points.
 
-    Parameters
-    ----------
-    series
-        Lines to draw; those without points are left out. All x are above 0.
-    x_title, y_title
-        Titles of the axes.
+    All x are above 0.
     """
     series = [one for one in series if one.points]
     if not series:

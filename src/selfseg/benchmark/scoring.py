@@ -55,10 +55,6 @@ def score_outcome(
     ----------
     dataset
         It says what the task is, and by which rule the foreground is chosen without labels.
-    image
-        The image.
-    outcome
-        What a contender gave.
     truths
         One array ``[*S]`` an annotator.
     instances
@@ -142,8 +138,6 @@ def foreground_classes(labels: Labels, rule: str, image: Image) -> list[int]:
     rule
         ``not_largest`` (the class with most pixels is background), ``largest`` (only that one is foreground), or
         ``brightest`` (the class of the highest mean intensity).
-    image
-        The image.
     """
     ids, counts = np.unique(labels[labels > 0], return_counts=True)
     if len(ids) == 0:

@@ -10,7 +10,7 @@ from selfseg.benchmark.jobs import BenchmarkJob, find_item
 from selfseg.benchmark.standings import Standing
 from selfseg.export.display import displayed, middle_planes, plane_shape
 from selfseg.export.overlay import overlay
-from selfseg.export.report import thumbnail
+from selfseg.export.page import thumbnail
 from selfseg.read.datasets import find_dataset
 from selfseg.read.labels import read_labels
 
@@ -43,14 +43,7 @@ def ranked(standing: Standing, sign: int) -> list[str]:
 def make_sheet(standing: Standing, jobs: Sequence[BenchmarkJob], sign: int) -> Sheet | None:
     """Return the sheet of one contender, of its first seed; None if it has no ranked image.
 
-    Parameters
-    ----------
-    standing
-        The contender's standing, with the scores of its images.
-    jobs
-        Its jobs.
-    sign
-        1 = larger scores are better, -1 = smaller.
+    `sign` is 1 where larger scores are better, -1 where smaller.
     """
     job_of = {job.item: job for job in reversed(jobs)}
     names = [name for name in ranked(standing, sign) if name in job_of]
@@ -71,12 +64,7 @@ def _row(job: BenchmarkJob) -> list[NDArray[np.uint8]]:
         truth = np.asarray(truths[len(truths) // 2], np.int64)
         # The first region of a partition may be 0, which elsewhere is the background and stays uncoloured.
         tiles.append(overlay(image, truth - truth.min() + 1 if task == "partition" else truth))
-    return [_small(tile) for tile in tiles]
-
-
-def _small(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    colour = picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, -1)
-    return thumbnail(colour[..., :3], SIDE)
+    return [thumbnail(tile, SIDE) for tile in tiles]
 
 
 def _stacked(rows: Sequence[Sequence[NDArray[np.uint8]]]) -> NDArray[np.uint8]:

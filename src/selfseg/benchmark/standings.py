@@ -40,14 +40,9 @@ class Standing:
 
 
 def standings(rows: Sequence[Row], main: str) -> list[Standing]:
-    """Return the standing of each contender that has rows, in the order of the rows.
+    """Return the standing of each contender that has rows of `jobs.run_job`, in their order.
 
-    Parameters
-    ----------
-    rows
-        Rows of `jobs.run_job`.
-    main
-        Key of the column by which images are ranked.
+    `main` is the key of the column by which images are ranked.
     """
     groups: dict[Contender, dict[int, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:

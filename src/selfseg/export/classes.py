@@ -76,12 +76,8 @@ def class_areas(
 
     Parameters
     ----------
-    image
-        Name of the image.
     labels
         Ids ``[*S]``; 0 (ignore) is not counted.
-    table
-        The classes.
     spacing
         Size of a pixel along each spatial axis; None = 1 along each axis of `labels`.
     unit

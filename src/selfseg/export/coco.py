@@ -36,12 +36,8 @@ def write_coco(path: Path | str, images: Iterable[CocoImage], table: ClassTable,
 
     Parameters
     ----------
-    path
-        File to write.
     images
         Taken one at a time.
-    table
-        The classes.
     least_area
         Leave out parts of fewer pixels.
 
@@ -84,8 +80,6 @@ def run_lengths(rings: Iterable[NDArray[np.int64]], shape: tuple[int, int]) -> l
     ----------
     rings
         Corners ``[N 2]``, (Y, X); a pixel is inside if an odd number of rings go around it.
-    shape
-        Height and width of the image.
     """
     height, width = shape
     turns = []

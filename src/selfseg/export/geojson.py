@@ -28,8 +28,6 @@ def write_geojson(
 
     Parameters
     ----------
-    path
-        File to write.
     labels, table, objects, axes, least_area
         As in `export.shapes.shapes`; planes are numbered from 0 along Z and T.
 

@@ -39,8 +39,6 @@ def write_imagej_rois(
 
     Parameters
     ----------
-    path
-        File to write.
     labels, table, objects, axes, least_area
         As in `export.shapes.shapes`.
     hyperstack

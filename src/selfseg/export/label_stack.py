@@ -31,10 +31,6 @@ class LabelStack:
 
     Parameters
     ----------
-    path
-        File to write.
-    table
-        The classes.
     spacing
         Size of a pixel along Y and X.
     unit

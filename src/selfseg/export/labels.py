@@ -1,4 +1,4 @@
-"""Label images and probabilities as TIFF: integers with axes, spacing and class names; equal input, equal bytes."""
+"""Label images as TIFF: integers with axes, spacing and class names; equal input, equal bytes."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -49,8 +49,6 @@ def write_labels(
 
     Parameters
     ----------
-    path
-        File to write; its folder is made.
     labels
         Ids, 0 = ignore, with the axes `axes`.
     table
@@ -85,52 +83,6 @@ def write_labels(
     else:
         metadata.update(min=0.0, max=float(max(1, data.max(initial=0))))
     _write(path, data, imagej=True, metadata=metadata, **_resolution(steps))
-
-
-def write_probabilities(
-    path: Path | str,
-    probabilities: NDArray[Any],
-    spacing: Sequence[float] | None = None,
-    unit: str | None = None,
-    axes: str = "YX",
-    half: bool = False,
-) -> None:
-    """Write class probabilities as a float TIFF whose channel k is class k + 1.
-
-    Parameters
-    ----------
-    path
-        File to write.
-    probabilities
-        ``[K *S]``, 0-1.
-    spacing, unit
-        As in `write_labels`.
-    axes
-        Letters of the spatial axes, without the class axis. The file's order is that of TZCYX.
-    half
-        Store float16 (half the size, steps of 0.0005 near 1) in a plain TIFF, which Fiji cannot read.
-
-    Raises
-    ------
-    UsageError
-        If the array is not floating, or does not fit `axes` or `spacing`.
-    OutputError
-        If the file cannot be written.
-    """
-    values = np.asarray(probabilities)
-    axes = check_axes("C" + axes, values.ndim)
-    if values.dtype.kind != "f":
-        fix = "use write_labels for ids"
-        raise UsageError("probabilities", expected="floating values", got=str(values.dtype), fix=fix)
-    data, order, steps = in_order(values.astype(np.float16 if half else np.float32), axes, spacing)
-    if half:
-        plain = {"axes": order, "spacing": list(steps.values()), "unit": unit or "pixel"}
-        _write(path, data, metadata=plain, **_resolution(steps))
-    elif data.nbytes > LARGEST_IMAGEJ:
-        _write(path, data, ome=True, metadata=_ome_metadata(data, order, steps, unit))
-    else:
-        metadata = {**_imagej_metadata(order, steps, unit), "min": 0.0, "max": 1.0}
-        _write(path, data, imagej=True, metadata=metadata, **_resolution(steps))
 
 
 def _imagej_metadata(order: str, steps: Mapping[str, float], unit: str | None) -> dict[str, Any]:

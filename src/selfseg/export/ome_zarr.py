@@ -38,8 +38,6 @@ def write_ome_zarr(path: Path, content: LabelImage, ngff: str = "0.5") -> None:
     ----------
     path
         The folder; one that is there already is replaced when all is written.
-    content
-        What to write.
     ngff
         ``"0.5"`` (zarr 3) or ``"0.4"`` (zarr 2).
     """

@@ -82,15 +82,6 @@ def fault_of(file: RemoteFile, root: Path) -> Fault | None:
 def verify(dataset: Dataset, data: Path | None = None, progress: Progress | None = None) -> list[Fault]:
     """Compare every file of a dataset with its SHA-256.
 
-    Parameters
-    ----------
-    dataset
-        The dataset.
-    data
-        The data folder; None = the cache.
-    progress
-        Listener.
-
     Returns
     -------
     list of Fault
@@ -122,12 +113,8 @@ def download(dataset: Dataset, data: Path | None = None, progress: Progress | No
 
     Parameters
     ----------
-    dataset
-        The dataset.
     data
         The folder; None = the cache.
-    progress
-        Listener.
 
     Returns
     -------
