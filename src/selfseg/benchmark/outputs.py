@@ -5,23 +5,26 @@ import os
 import platform
 import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
+from numpy.typing import NDArray
 
-from selfseg.benchmark.columns import Column, columns_of
-from selfseg.benchmark.jobs import BenchmarkJob
+from selfseg.benchmark.jobs import BenchmarkJob, find_item
 from selfseg.benchmark.plots import FRAME, Plot, Series, plot
 from selfseg.benchmark.runner import BenchmarkPlan, Rows
-from selfseg.benchmark.sheets import Sheet, make_sheet
 from selfseg.benchmark.standings import Standing, standings
 from selfseg.benchmark.tables import (
     ORACLE_NOTE,
+    Column,
     as_csv,
     as_markdown,
+    columns_of,
     images_csv,
     shown_columns,
     table_json,
@@ -31,12 +34,31 @@ from selfseg.benchmark.tables import (
 from selfseg.core.errors import InputError
 from selfseg.core.files import write_json, write_text
 from selfseg.core.threads import n_threads
-from selfseg.export.overlay import write_picture
-from selfseg.export.page import EmbeddedPicture, data_uri, render
+from selfseg.export.display import displayed, middle_planes, plane_shape
+from selfseg.export.overlay import overlay, write_picture
+from selfseg.export.page import EmbeddedPicture, data_uri, render, thumbnail
 from selfseg.pipeline.card import selfseg_version
 from selfseg.read.datasets import find_dataset
+from selfseg.read.labels import read_labels
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "scikit-learn", "numba")
+
+SIDE = 360
+"""Longer side of a picture on a sheet, in pixels."""
+
+GAP = 6
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Three rows of pictures: photo, labels, truth."""
+
+    names: tuple[str, ...]
+    """Images of the rows: best, median, worst."""
+    scores: tuple[float, ...]
+    """Their main scores."""
+    picture: NDArray[np.uint8]
+    """``[H W 3]`` uint8."""
 
 
 def write_outputs(plan: BenchmarkPlan, result: Rows, command: str) -> tuple[list[Standing], tuple[Column, ...]]:
@@ -148,6 +170,55 @@ def _ranks(sheet: Sheet, main: Column) -> str:
 def _whole(sheet: Sheet) -> EmbeddedPicture:
     height, width = sheet.picture.shape[:2]
     return EmbeddedPicture(data_uri(sheet.picture), width, height)
+
+
+def ranked(standing: Standing, sign: int) -> list[str]:
+    """Return the best, the median and the worst image; fewer if there are fewer."""
+    known = [(score, name) for name, score in standing.by_image.items() if not np.isnan(score)]
+    order = [name for _, name in sorted(known, key=lambda pair: (-sign * pair[0], pair[1]))]
+    chosen = [order[0], order[len(order) // 2], order[-1]] if order else []
+    return list(dict.fromkeys(chosen))
+
+
+def make_sheet(standing: Standing, jobs: Sequence[BenchmarkJob], sign: int) -> Sheet | None:
+    """Return the sheet of one contender, of its first seed; None if it has no ranked image.
+
+    `sign` is 1 where larger scores are better, -1 where smaller.
+    """
+    job_of = {job.item: job for job in reversed(jobs)}
+    names = [name for name in ranked(standing, sign) if name in job_of]
+    if not names:
+        return None
+    rows = [_row(job_of[name]) for name in names]
+    return Sheet(tuple(names), tuple(standing.by_image[name] for name in names), _stacked(rows))
+
+
+def _row(job: BenchmarkJob) -> list[NDArray[np.uint8]]:
+    item = find_item(job.place, job.item)
+    image = item.load_image()
+    truths = item.load_truths()
+    planes = middle_planes(plane_shape(image)[0], 1)
+    tiles = [displayed(image, planes)[0], overlay(image, read_labels(job.label_file).astype(np.int64))]
+    task = find_dataset(job.place.dataset).task
+    if task != "none":
+        truth = np.asarray(truths[len(truths) // 2], np.int64)
+        # The first region of a partition may be 0, which elsewhere is the background and stays uncoloured.
+        tiles.append(overlay(image, truth - truth.min() + 1 if task == "partition" else truth))
+    return [thumbnail(tile, SIDE) for tile in tiles]
+
+
+def _stacked(rows: Sequence[Sequence[NDArray[np.uint8]]]) -> NDArray[np.uint8]:
+    widths = [sum(tile.shape[1] + GAP for tile in row) - GAP for row in rows]
+    heights = [max(tile.shape[0] for tile in row) for row in rows]
+    sheet = np.full((sum(heights) + GAP * (len(rows) - 1), max(widths), 3), 255, np.uint8)
+    top = 0
+    for row, height in zip(rows, heights, strict=True):
+        left = 0
+        for tile in row:
+            sheet[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
+            left += tile.shape[1] + GAP
+        top += height + GAP
+    return sheet
 
 
 def run_facts() -> dict[str, str]:

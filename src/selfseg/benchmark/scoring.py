@@ -1,6 +1,6 @@
 """Scores of one outcome against the truth of one image, by the task of the dataset."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,12 +100,8 @@ def _score_partition(outcome: Outcome, truths: Sequence[Labels], curve: bool) ->
 
 def _score_without_truth(labels: Labels, image: Image) -> Scores:
     pixels = image.channels_last().astype(np.float64)
-    criteria: dict[str, Callable[..., float]] = {
-        "borsotti_q": label_free.borsotti_q,
-        "zhang_entropy": label_free.zhang_entropy,
-        "boundary_edge_agreement": label_free.boundary_edge_agreement,
-    }
-    values = {name: float(criterion(labels, pixels)) for name, criterion in criteria.items()}
+    criteria = ("borsotti_q", "zhang_entropy", "boundary_edge_agreement")
+    values = {name: float(getattr(label_free, name)(labels, pixels)) for name in criteria}
     return Scores({**values, "n_regions": float(len(np.unique(labels)))})
 
 
@@ -187,13 +183,10 @@ def scales_to_json(found: ImageScores) -> dict[str, Any] | None:
     if scales is None:
         return None
     counts = [[c.matched_labels, c.of_labels, c.matched_truth, c.of_truth] for c in scales.boundaries]
+    arrays = ("levels", "n_regions", "rand", "variation", "covered")
     return {
-        "levels": scales.levels.tolist(),
+        **{name: getattr(scales, name).tolist() for name in arrays},
         "altitudes": None if found.altitudes is None else found.altitudes.tolist(),
-        "n_regions": scales.n_regions.tolist(),
-        "rand": scales.rand.tolist(),
-        "variation": scales.variation.tolist(),
-        "covered": scales.covered.tolist(),
         "covered_best": scales.covered_best,
         "area": scales.area,
         "boundaries": counts,

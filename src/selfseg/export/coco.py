@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import InputError
 from selfseg.core.files import write_text
-from selfseg.export.shapes import Shape, shapes
+from selfseg.export.outlines import Shape, shapes
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def information_scores(table: Table) -> InformationScores:
 def adjusted_mutual(table: Table) -> float:
     """Return the mutual information corrected for chance, with the arithmetic mean of the entropies as its ceiling."""
     # numba is slow to import and only this score needs it.
-    from selfseg.measure._expected import expected_mutual_information
+    from selfseg.measure._kernels import expected_mutual_information
 
     if len(table.counts) == len(table.row_sums) == len(table.column_sums):
         return 1.0

@@ -14,8 +14,8 @@ from selfseg.core.progress import Progress, Silent
 from selfseg.export.classes import POWERS
 from selfseg.export.labels import write_labels
 from selfseg.export.object_table import write_object_table
+from selfseg.export.outlines import object_classes
 from selfseg.export.overlay import write_overlay
-from selfseg.export.shapes import object_classes
 from selfseg.measure.objects import measure_objects
 from selfseg.pipeline.run_folder import INSTANCES, RunFolder, Segmented, background_class, find_classes
 from selfseg.pipeline.training_set import Failure
