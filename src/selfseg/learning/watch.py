@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from selfseg.core.errors import InputError, SelfsegError, UsageError
 from selfseg.core.progress import Progress
 from selfseg.learning.training_set import TrainingSet
-from selfseg.measure.scores import region_scores
+from selfseg.measure.kinds import region_scores
 from selfseg.methods._base import Method
 from selfseg.read.labels import find_labels, read_truths
 from selfseg.refine.decide import decide

@@ -1,4 +1,4 @@
-"""What all writers of labels do to them first: the smallest integers, the file's order of axes, units of length."""
+"""Values, axes and units as the files of labels want them, and class names and colours as ImageJ does."""
 
 import math
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from selfseg.core.axes import spatial_axes
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import UsageError
+from selfseg.export.colour_table import colour_table
 
 TIFF_AXES = "TZCYX"
 """The one order of axes in TIFF files: that of ImageJ."""
@@ -23,6 +24,16 @@ METERS = {
     "meter": 1.0,
 }
 """Meters in a unit of length, by the names that the readers give."""
+
+IMAGEJ_UNITS = {
+    "micrometer": "micron",
+    "um": "micron",
+    "µm": "micron",
+    "μm": "micron",
+    "nanometer": "nm",
+    "millimeter": "mm",
+}
+"""ImageJ's own, ASCII, spelling of units."""
 
 
 def in_unit(sizes: Sequence[float], unit: str, wanted: str) -> tuple[float, ...] | None:
@@ -41,6 +52,30 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def class_lines(table: ClassTable | None) -> list[str]:
+    """Return a line ``ID = NAME`` for each class."""
+    return [f"{item.id} = {one_line(item.name)}" for item in table.classes] if table is not None else []
+
+
+def imagej_look(table: ClassTable | None, largest: int = 0) -> dict[str, Any]:
+    """Return ImageJ's metadata that show 8-bit labels up to `largest` in the colours of their classes."""
+    colours = np.zeros((256, 4), np.uint8)
+    known = colour_table(table, largest)
+    colours[: len(known)] = known
+    return {"LUTs": [np.ascontiguousarray(colours[:, :3].T)], "Ranges": (0.0, 255.0)}
+
+
+def imagej_info(table: ClassTable | None) -> str:
+    """Return the class names as ImageJ's "Info" has them: one a line."""
+    return "".join(f"{line}\n" for line in class_lines(table))
+
+
+def imagej_unit(unit: str | None) -> str:
+    """Return a unit in ImageJ's own, ASCII, spelling."""
+    name = IMAGEJ_UNITS.get(unit or "pixel", unit or "pixel")
+    return one_line(name.encode("ascii", "backslashreplace").decode("ascii"))
+
+
 def smallest_integers(labels: NDArray[Any], table: ClassTable | None) -> NDArray[Any]:
     """Return labels as the smallest unsigned integers that hold all ids of `labels` and of `table`.
 
@@ -53,9 +88,8 @@ def smallest_integers(labels: NDArray[Any], table: ClassTable | None) -> NDArray
         raise UsageError("labels", expected="integers", got=str(labels.dtype), fix="round and convert them first")
     low, high = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
     if low < 0 or high >= 2**32:
-        raise UsageError(
-            "labels", expected="0 to 4294967295", got=f"{low} to {high}", fix="0 is ignore, classes are 1..K"
-        )
+        fix = "0 is ignore, classes are 1..K"
+        raise UsageError("labels", expected="0 to 4294967295", got=f"{low} to {high}", fix=fix)
     largest = max([high, *(item.id for item in table.classes)] if table is not None else [high])
     return labels.astype(np.min_scalar_type(largest) if largest < 2**32 else np.uint32, copy=False)
 

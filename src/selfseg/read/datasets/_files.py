@@ -1,12 +1,13 @@
-"""Downloads with pooch: each file is verified before it takes its place, and what is there and whole is not fetched again."""
+"""Files of datasets: downloaded with pooch, verified by SHA-256 before each takes its place, not fetched again when whole."""
 
 import contextlib
 import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 from zipfile import BadZipFile
 
@@ -18,7 +19,8 @@ from selfseg.core.files import writing
 from selfseg.core.progress import Progress, Silent
 from selfseg.read._decoded import DAMAGE
 from selfseg.read.datasets._base import Dataset, RemoteFile
-from selfseg.read.datasets._verify import array_digest, fault_of
+from selfseg.read.formats import decode_labels
+from selfseg.read.labels import read_truths
 
 ELSEWHERE = "or take the files from elsewhere and name their folder with --data (layout: docs/datasets.md)"
 TIMEOUT = 60.0
@@ -32,17 +34,87 @@ BROKEN: tuple[type[Exception], ...] = (*DAMAGE, BadZipFile, InputError)
 """What a conversion can raise on a file that is not what it should be."""
 
 
+@dataclass(frozen=True)
+class Fault:
+    """A file that is not as it should be: not there, of another SHA-256, or not readable."""
+
+    path: Path
+    what: Literal["missing", "differs", "unreadable"]
+
+
+def array_digest(array: NDArray[Any]) -> str:
+    """Return the SHA-256 of an array's type (little-endian), shape and values, in hexadecimal digits."""
+    array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
+    digest.update(array.data)
+    return digest.hexdigest()
+
+
+def read_stored(path: Path) -> NDArray[Any]:
+    """Return the array that a converted file holds.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    if path.suffix == ".npz":
+        return np.stack(read_truths(path))
+    return decode_labels(path).data
+
+
+def fault_of(file: RemoteFile, root: Path) -> Fault | None:
+    """Return what is wrong with one file below `root`, or None."""
+    path = root / file.path
+    if not path.is_file():
+        return Fault(path, "missing")
+    try:
+        if file.convert is not None:
+            digest = array_digest(read_stored(path))
+        else:
+            with path.open("rb") as opened:
+                digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    except (InputError, OSError, ValueError):  # ValueError: annotators of different sizes
+        return Fault(path, "unreadable")
+    return None if digest == file.sha256 else Fault(path, "differs")
+
+
+def verify(dataset: Dataset, data: Path | None = None, progress: Progress | None = None) -> list[Fault]:
+    """Compare every file of a dataset with its SHA-256.
+
+    Returns
+    -------
+    list of Fault
+        One for each file that is missing, differs, or cannot be read; empty if all is as it should be. Other files in
+        the folder are no fault.
+    """
+    progress = progress or Silent()
+    root, faults = dataset.root(data), []
+    progress.start(f"verify {dataset.name}", len(dataset.files))
+    try:
+        for done, file in enumerate(dataset.files, 1):
+            fault = fault_of(file, root)
+            if fault is not None:
+                faults.append(fault)
+            progress.update(done, {"faults": len(faults)})
+    finally:
+        progress.finish()
+    return faults
+
+
+def count_present(dataset: Dataset, data: Path | None = None) -> int:
+    """Return how many of a dataset's files are there, by name alone."""
+    root = dataset.root(data)
+    return sum((root / file.path).is_file() for file in dataset.files)
+
+
 def download(dataset: Dataset, data: Path | None = None, progress: Progress | None = None) -> Path:
     """Bring every file of a dataset that is missing or damaged into the data folder, converted and verified.
 
     Parameters
     ----------
-    dataset
-        The dataset.
     data
         The folder; None = the cache.
-    progress
-        Listener.
 
     Returns
     -------
