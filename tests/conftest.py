@@ -146,9 +146,8 @@ def project(photos):
 @pytest.fixture
 def run(project):
     """A finished run of the project: region merging, three classes, both pictures segmented."""
-    from selfseg.apps.studio.runs import STATUS, Runs
-    from selfseg.apps.studio.segmenting import store_results
-    from selfseg.apps.studio.spec import Spec
+    from selfseg.apps.studio.results import store_results
+    from selfseg.apps.studio.runs import STATUS, Runs, Spec
     from selfseg.core.files import write_json
     from selfseg.learning.segmenter import Segmenter
 

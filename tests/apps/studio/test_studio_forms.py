@@ -5,11 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from selfseg.apps.studio.formats import OWN, further_formats, label_kinds
-from selfseg.apps.studio.forms import describe_methods
-from selfseg.apps.studio.recipes import as_command, as_python
-from selfseg.apps.studio.spec import Spec
-from selfseg.apps.studio.volumes import as_nifti
+from selfseg.apps.studio.engine_process import describe_methods
+from selfseg.apps.studio.exports import OWN_FORMATS, as_command, as_python, further_formats, label_kinds
+from selfseg.apps.studio.runs import Spec
+from selfseg.apps.studio.tiles import as_nifti
 from selfseg.core.errors import InputError
 from selfseg.methods._base import build_config, find_method, method_names
 from selfseg.refine.edits import Edits, Merge
@@ -73,7 +72,7 @@ def test_commands_name_what_differs_from_the_defaults_only(tmp_path):
 
 def test_formats_are_those_of_the_registries():
     found = further_formats()
-    assert not set(found) & set(OWN) and {"nnunet", "coco", "numpy"} <= set(found)
+    assert not set(found) & set(OWN_FORMATS) and {"nnunet", "coco", "numpy"} <= set(found)
     assert "tiff" not in label_kinds() and all(title for title in found.values())
 
 

@@ -5,10 +5,9 @@ import json
 import numpy as np
 from PIL import Image as Pillow
 
-from selfseg.apps.studio.previews import SIDE, write_first_preview
-from selfseg.apps.studio.runs import Runs
-from selfseg.apps.studio.spec import Spec
-from selfseg.apps.studio.states import last_preview
+from selfseg.apps.studio.runs import Runs, Spec
+from selfseg.apps.studio.studio import last_preview
+from selfseg.apps.studio.worker import PREVIEW_SIDE, write_first_preview
 from selfseg.core.image import Image
 from selfseg.learning.segmenter import Segmenter
 
@@ -23,7 +22,7 @@ def test_the_first_preview_has_the_labels_and_colours_of_the_result(project):
     assert (told.image, told.step, len(told.areas)) == ("tones", 1, 3)
     assert abs(sum(row["share"] for row in told.areas) - 1) < 1e-6
     shown = np.asarray(Pillow.open(run.folder / "previews" / "step-000001.png").convert("RGBA"))
-    assert max(shown.shape) <= SIDE
+    assert max(shown.shape) <= PREVIEW_SIDE
     result = model.predict(image)
     rgba = {row.id: row.rgba for row in result.table.classes}
     for y in (0.1, 0.4, 0.6, 0.9):

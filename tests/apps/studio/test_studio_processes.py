@@ -2,8 +2,7 @@
 
 import os
 
-from selfseg.apps.studio.runs import PROCESS, STATUS, Runs
-from selfseg.apps.studio.spec import Spec
+from selfseg.apps.studio.runs import PROCESS, STATUS, Runs, Spec
 from selfseg.core.files import write_json
 
 

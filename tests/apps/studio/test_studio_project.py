@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from conftest import blobs
-from selfseg.apps.studio.events import EventLog, check, fold
-from selfseg.apps.studio.hints import draw
-from selfseg.apps.studio.project import open_project
-from selfseg.apps.studio.states import visible_strokes
+from selfseg.apps.studio.annotations import draw, visible_strokes
+from selfseg.apps.studio.editing import check_operation, edits_from
+from selfseg.apps.studio.project import EventLog, open_project
 from selfseg.core.errors import InputError, UsageError
 from selfseg.refine.edits import AS_LEARNED, Edits, Merge
 
@@ -116,8 +115,8 @@ def test_operations_come_to_edits():
         {"op": "level", "level": 0.7},
     ]
     expected = Edits(0.7, (Merge(3, 1),), frozenset({2}), {1: "sky"}, {1: (1, 2, 3, 255)})
-    assert fold(rows) == expected and fold([]) == Edits() and Edits().level == AS_LEARNED
-    assert fold([*rows, {"op": "ignore", "id": 2, "on": False}]).ignored == frozenset()
+    assert edits_from(rows) == expected and edits_from([]) == Edits() and Edits().level == AS_LEARNED
+    assert edits_from([*rows, {"op": "ignore", "id": 2, "on": False}]).ignored == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -130,7 +129,7 @@ def test_operations_come_to_edits():
 )
 def test_operations_on_classes_that_are_not_there_are_refused(row):
     with pytest.raises(UsageError):
-        check(row, {1, 2})
+        check_operation(row, {1, 2})
 
 
 def test_strokes_are_drawn_as_discs_along_lines():

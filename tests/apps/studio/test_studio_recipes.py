@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from selfseg.apps.studio.recipes import as_command, as_python
+from selfseg.apps.studio.editing import edits_of, write_edits
+from selfseg.apps.studio.exports import as_command, as_python
 from selfseg.apps.studio.results import find_result
-from selfseg.apps.studio.spec import Spec
-from selfseg.apps.studio.states import edits_of, write_edits
+from selfseg.apps.studio.runs import Spec
 
 pytestmark = pytest.mark.slow
 

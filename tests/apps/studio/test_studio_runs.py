@@ -8,8 +8,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from selfseg.apps.studio.results import find_result
-from selfseg.apps.studio.runs import CHANGE, MODEL, Runs
-from selfseg.apps.studio.spec import Spec
+from selfseg.apps.studio.runs import CHANGE, MODEL, Runs, Spec
 from selfseg.core.errors import UsageError
 from selfseg.learning.segmenter import Segmenter
 

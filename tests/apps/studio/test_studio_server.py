@@ -11,12 +11,11 @@ import tifffile
 from PIL import Image as Pillow
 from starlette.testclient import TestClient
 
-from selfseg.apps.studio.formats import further_formats
-from selfseg.apps.studio.messages import WISHES, schema
-from selfseg.apps.studio.runs import MODEL, Runs
+from selfseg.apps.studio.exports import further_formats
+from selfseg.apps.studio.messages import REQUESTS, schema
+from selfseg.apps.studio.runs import MODEL, Runs, Spec
 from selfseg.apps.studio.security import Access
 from selfseg.apps.studio.server import make_app
-from selfseg.apps.studio.spec import Spec
 from selfseg.apps.studio.studio import Studio
 from selfseg.learning.run import load
 from selfseg.segmenting.edited import edited, read_edits
@@ -237,7 +236,7 @@ def test_python_and_the_command_line_repeat_it(page, project, run, photos, tmp_p
     assert np.array_equal(tifffile.imread(tmp_path / "cli" / "labels" / "photo1.tif"), shown)
     assert "the ground" in (tmp_path / "cli" / "classes.json").read_text()
     model = load(run.folder / MODEL)
-    result = edited(model, model.predict(photos / "photo1.png"), read_edits(run.folder / "edits.json"))
+    result = edited(model.fitted, model.predict(photos / "photo1.png"), read_edits(run.folder / "edits.json"))
     assert np.array_equal(result.labels, shown)
 
 
@@ -287,4 +286,4 @@ def test_the_schema_names_every_message():
     for kind in ("start", "order", "change", "fork", "edit", "split", "scribble", "undo", "want", "export", "apply"):
         assert f'"{kind}"' in kinds
     with pytest.raises(ValueError, match="extra"):
-        WISHES.validate_python({"type": "want", "run": "1", "image": "a", "more": 1})
+        REQUESTS.validate_python({"type": "want", "run": "1", "image": "a", "more": 1})

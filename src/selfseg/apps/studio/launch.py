@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from selfseg.apps.studio.first_look import start_first_look
 from selfseg.apps.studio.project import open_project
+from selfseg.apps.studio.runs import start_first_look
 from selfseg.core.errors import UsageError
 
 LOOPBACK_HOST = "127.0.0.1"
