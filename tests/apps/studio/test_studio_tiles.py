@@ -1,11 +1,11 @@
-"""Tiles: put together they are the picture, and their levels are means of it."""
+"""Tiles: put together they are the picture, and their levels are means of it; volumes for the 3D view."""
 
 import numpy as np
 import pytest
 
 from selfseg.apps.studio.pictures import TILE, as_picture, thumbnail_png
 from selfseg.apps.studio.results import find_result, need_result
-from selfseg.apps.studio.tiles import TilePosition, image_tile, leaf_tile, probability_tile
+from selfseg.apps.studio.tiles import TilePosition, as_nifti, image_tile, leaf_tile, probability_tile
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
 
@@ -140,3 +140,21 @@ def test_the_server_answers_with_tiles_tables_and_volumes(project, run):
     ):
         answer = client.get(wrong, headers=headers)
         assert answer.status_code == 400 and "expected" in answer.json()["error"], wrong
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_volumes_for_the_3d_view_are_read_by_nibabel_as_they_are(tmp_path, dtype):
+    nibabel = pytest.importorskip("nibabel")
+    volume = np.random.default_rng(0).integers(0, 200, (4, 5, 6)).astype(dtype)
+    path = tmp_path / "v.nii"
+    path.write_bytes(as_nifti(volume, (3.0, 2.0, 1.5)))
+    image = nibabel.load(path)
+    assert image.get_data_dtype() == np.dtype(dtype) and image.header.get_zooms() == (1.5, 2.0, 3.0)
+    assert np.array_equal(np.asarray(image.dataobj).transpose(2, 1, 0), volume)
+    assert np.allclose(image.affine[:3, :3], np.diag([1.5, -2.0, 3.0]))
+
+
+def test_a_picture_is_no_volume():
+    for shape in ((1, 5, 6), (5, 6)):
+        with pytest.raises(InputError, match="volume"):
+            as_nifti(np.zeros(shape, np.uint8), (1, 1, 1))

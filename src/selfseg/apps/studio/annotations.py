@@ -70,10 +70,7 @@ def _draw_one(plane: NDArray[np.uint8], points: NDArray[np.float64], radius: flo
 def write_scribbles(project: Project, pictures: Pictures, run: Run, sources: Sequence[Source]) -> Path:
     """Write the scribbles of these pictures into a run's folder, as ``NAME_scribble.tif``; return the folder.
 
-    Raises
-    ------
-    UsageError
-        If none of the pictures has any, or one that has is a video.
+    UsageError if none of the pictures has any, or one that has is a video.
     """
     import tifffile
 

@@ -85,10 +85,9 @@ async def change(studio: Studio, request: m.ChangeRun) -> None:
         fix = "wait for its first checkpoint, or start another run"
         raise UsageError(f"run {run.id}", expected="a checkpoint to start from", got="none", fix=fix)
     last = run.checkpoints[-1]
-    step = step_of(last)
-    note = {"step": step, "options": request.options} | (
-        {} if request.n_classes is None else {"classes": request.n_classes}
-    )
+    note: dict[str, Any] = {"step": step_of(last), "options": request.options}
+    if request.n_classes is not None:
+        note["classes"] = request.n_classes
     replace(spec, begin=str(last), changes=(*spec.changes, note)).save(run.folder)
     await asyncio.to_thread(run.start)
     await studio.send_run(run)
@@ -196,13 +195,7 @@ async def export(studio: Studio, request: m.Export) -> None:
 
 
 async def apply(studio: Studio, request: m.Apply) -> None:
-    """Segment every picture of a folder with the model and its edits, into a new folder of the exports.
-
-    Raises
-    ------
-    InputError
-        If the folder is not inside those that the studio was given.
-    """
+    """Segment every picture of a folder, inside those that the studio was given, with the model and its edits."""
     run = studio.runs.get(request.run)
     folder = confine(request.folder, [*studio.project.roots, studio.project.folder])
     found = await studio.engine.ask("list", path=str(folder))
@@ -221,31 +214,24 @@ async def _write(studio: Studio, run: Run, sources: list[Source], out: Path, for
     job = m.JobMessage(id=studio.jobs, title=title, total=len(sources), folder=str(out))
     await studio.hub.send_all(job)
     await asyncio.to_thread(_write_facts, studio, run, sources, out)
-    whole = [
-        name for name in formats if name in studio.formats and name not in OWN_FORMATS and name not in label_kinds()
-    ]
+    whole = [name for name in formats if name in studio.formats and name not in {*OWN_FORMATS, *label_kinds()}]
     each = list(dict.fromkeys(["labels", *formats])) if whole else formats
     for source in sources:
         try:
-            files = await _write_picture(studio, run, source, out, each)
-            job = job.model_copy(update={"files": [*job.files, *files]})
+            job.files += await _write_picture(studio, run, source, out, each)
         except SelfsegError as error:
-            job = job.model_copy(update={"failures": [*job.failures, (source.name, str(error))]})
-        job = job.model_copy(update={"done": job.done + 1})
+            job.failures.append((source.name, str(error)))
+        job.done += 1
         await studio.hub.send_all(job)
-    if whole and job.files:
-        job = await _write_folder(studio, job, out, whole)
-    state = "failed" if job.failures and not job.files else "done"
-    await studio.hub.send_all(job.model_copy(update={"state": state}))
-
-
-async def _write_folder(studio: Studio, job: m.JobMessage, out: Path, formats: list[str]) -> m.JobMessage:
-    """Write the formats of whole folders, which are made from the labels that were written before."""
-    try:
-        files, failures = await studio.engine.ask("folder", out=str(out), formats=formats)
-    except SelfsegError as error:
-        files, failures = [], [(", ".join(formats), str(error))]
-    return job.model_copy(update={"files": [*job.files, *files], "failures": [*job.failures, *map(tuple, failures)]})
+    if whole and job.files:  # they are made from the labels that were written before
+        try:
+            files, failures = await studio.engine.ask("folder", out=str(out), formats=whole)
+            job.files += files
+            job.failures += map(tuple, failures)
+        except SelfsegError as error:
+            job.failures.append((", ".join(whole), str(error)))
+    job.state = "failed" if job.failures and not job.files else "done"
+    await studio.hub.send_all(job)
 
 
 def _write_facts(studio: Studio, run: Run, sources: list[Source], out: Path) -> None:

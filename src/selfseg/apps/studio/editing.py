@@ -50,10 +50,7 @@ def edits_from(operations: list[Operation]) -> Edits:
 def check_operation(operation: Operation, ids: set[int]) -> None:
     """Refuse an operation on classes that do not exist.
 
-    Raises
-    ------
-    UsageError
-        If it names a class that is not among `ids`, or merges one into itself.
+    UsageError if it names a class that is not among `ids`, or merges one into itself.
     """
     named = [operation[key] for key in ("id", "source", "target") if key in operation]
     if missing := [key for key in named if key not in ids]:
@@ -128,10 +125,7 @@ def _channels(table: ClassTable, edits: Edits) -> dict[int, set[int]]:
 def find_split(project: Project, run: Run, source: int, n_parts: int) -> dict[str, Any]:
     """Return the operation that splits a class by clustering its leaves in all pictures of the run.
 
-    Raises
-    ------
-    UsageError
-        If there is no result yet, or the class cannot be split.
+    UsageError if there is no result yet, or the class cannot be split.
     """
     edits, table, folders = edits_of(project, run), learned_table(run), result_folders(run.folder)
     if table is None or not folders:

@@ -31,10 +31,7 @@ class Engine:
     async def ask(self, task: str, **fields: Any) -> Any:
         """Do one of `engine_process.TASKS` and return its value.
 
-        Raises
-        ------
-        InputError
-            With the message of the process if the task failed, or if the process died.
+        InputError with the message of the process if the task failed, or if the process died.
         """
         async with self._turn:
             process = await self._started()

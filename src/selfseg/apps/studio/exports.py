@@ -2,13 +2,12 @@
 
 import shlex
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from selfseg.apps.studio.runs import Spec
 from selfseg.core.classes import ClassTable
@@ -71,31 +70,6 @@ def further_formats() -> dict[str, str]:
     return {name: TITLES.get(name, name) for name in [*label_kinds(), *FORMATS]}
 
 
-def _write_labels(out: Path, image: Image, labels: NDArray[Any], table: ClassTable) -> None:
-    axes = image.axes.replace("C", "")
-    write_labels(out / "labels" / f"{image.name}.tif", labels, table, image.spacing, image.unit, axes)
-
-
-def _write_overlay(out: Path, image: Image, labels: NDArray[Any], table: ClassTable) -> None:
-    from selfseg.export.overlay import write_overlay
-
-    write_overlay(out / "overlay" / f"{image.name}.png", image, labels, table)
-
-
-def _write_colours(out: Path, image: Image, labels: NDArray[Any], table: ClassTable) -> None:
-    from selfseg.export.overlay import write_labels_picture
-
-    write_labels_picture(out / "colours" / f"{image.name}.png", image, labels, table)
-
-
-WRITERS: dict[str, Callable[[Path, Image, NDArray[Any], ClassTable], None]] = {
-    "labels": _write_labels,
-    "overlay": _write_overlay,
-    "colours": _write_colours,
-}
-"""Writers of `OWN_FORMATS`."""
-
-
 def save_edited(
     out: Path, image: Image, frames: Sequence["Leaves"], edits: Edits, table: ClassTable, formats: Sequence[str]
 ) -> list[str]:
@@ -104,19 +78,23 @@ def save_edited(
     `frames` has the leaves of each frame, one for a picture without T; `table` has the classes as edited. Formats of whole
     folders are left to `save_folder`.
 
-    Raises
-    ------
-    UsageError
-        If no format is given, or one cannot hold this picture.
+    UsageError if no format is given, or one cannot hold this picture.
     """
+    from selfseg.export.overlay import write_labels_picture, write_overlay
+
     if not formats:
         raise UsageError("format", expected="at least one", got="none", fix="choose from the list")
     parts = [edits.labels(leaves) for leaves in frames]
     labels = np.stack(parts, image.axes.replace("C", "").index("T")) if "T" in image.axes else parts[0]
     before = set(_files(out))
     for name in formats:
-        if name in WRITERS:
-            WRITERS[name](out, image, labels, table)
+        if name == "labels":
+            axes = image.axes.replace("C", "")
+            write_labels(out / "labels" / f"{image.name}.tif", labels, table, image.spacing, image.unit, axes)
+        elif name == "overlay":
+            write_overlay(out / "overlay" / f"{image.name}.png", image, labels, table)
+        elif name == "colours":
+            write_labels_picture(out / "colours" / f"{image.name}.png", image, labels, table)
         elif name in label_kinds():
             LabelWriter((name,)).write(out / "labels", image.name, labels, image, table)
     write_classes(out / "classes.json", table)
@@ -126,10 +104,7 @@ def save_edited(
 def save_video(out: Path, source: Source, model: "Segmenter", edits: Edits) -> list[str]:
     """Segment a video frame by frame and write its label stack, its overlay and its class colours; return the files' names.
 
-    Raises
-    ------
-    InputError
-        If it cannot be opened, or no frame can be segmented.
+    InputError if it cannot be opened, or no frame can be segmented.
     """
     from selfseg.read.video import open_video
     from selfseg.segmenting.sequence import segment_sequence

@@ -46,6 +46,9 @@ REACH = 48
 AXES = {"z": (0, 1, 2), "y": (1, 0, 2), "x": (2, 0, 1)}
 """For each viewing axis: that axis, then the rows and the columns of its planes, in an array ``[Z Y X]``."""
 
+TINTS = {1: [[255, 255, 255]], 2: [[255, 0, 255], [0, 255, 0]], 3: [[255, 0, 0], [0, 255, 0], [0, 0, 255]]}
+"""Colours of the channels of pictures with up to three; more have those of the class palette."""
+
 
 class Reel:
     """A lazy array ``[T 1 Y X C]`` over the frames of a video, the last ones kept: `reel[3]` is frame 3, ``[1 Y X C]``."""
@@ -138,10 +141,7 @@ class Picture:
     def plane(self, axis: str, frame: int, index: int, level: int) -> NDArray[Any]:
         """Return a plane ``[rows columns C]`` at a level, by means over 2 x 2 pixels for each level.
 
-        Raises
-        ------
-        IndexError
-            If there is no such plane or level.
+        IndexError if there is no such plane or level.
         """
         first = AXES[axis][0]
         if not (0 <= frame < len(self.data) and 0 <= index < self.data.shape[1 + first] and 0 <= level < self.n_levels):
@@ -186,9 +186,8 @@ class Picture:
 class Pictures:
     """The pictures of a project, read on demand; those used last stay in memory."""
 
-    def __init__(self, project: Project, max_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, project: Project) -> None:
         self.project = project
-        self.max_bytes = max_bytes
         self._kept: OrderedDict[str, Picture] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -196,21 +195,19 @@ class Pictures:
         """Return a picture; InputError if it is not of the project, cannot be read, or is too large."""
         with self._lock:
             if name not in self._kept:
-                source = self.project.source(name)
-                self._kept[name] = open_picture(source, self.project.axes, self.max_bytes)
+                self._kept[name] = open_picture(self.project.source(name), self.project.axes)
                 while len(self._kept) > 1 and sum(p.data.nbytes for p in self._kept.values()) > CACHE_BYTES:
                     self._kept.popitem(last=False)
             self._kept.move_to_end(name)
             return self._kept[name]
 
 
-def open_picture(source: Source, axes: str | None, max_bytes: int = MOST_BYTES) -> Picture:
+def open_picture(source: Source, axes: str | None) -> Picture:
     """Read a picture, or the first frame of a video; InputError if it cannot be read, or is too large."""
     if not is_video(source, axes) or source.path is None:
-        return as_picture(source.read(axes, min(max_bytes, memory_limit())))
+        return as_picture(source.read(axes, min(MOST_BYTES, memory_limit())))
     reel = Reel(VideoFrames(source.path, source.name))
-    first = reel.first
-    image = Image(first.data[None], f"T{first.axes}", name=source.name, source=str(source.path))
+    image = Image(reel.first.data[None], f"T{reel.first.axes}", name=source.name, source=str(source.path))
     return Picture(image, reel, 0.0, 1.0, _ranges(reel[0][None]), reel.video.fps)
 
 
@@ -218,13 +215,11 @@ def thumbnail_png(picture: Picture) -> bytes:
     """Return the middle plane as a small PNG, with the first display ranges."""
     from PIL import Image as Pillow
 
-    depth = picture.data.shape[1]
-    plane = picture.plane("z", 0, depth // 2, picture.n_levels - 1).astype(np.float32)
+    plane = picture.plane("z", 0, picture.data.shape[1] // 2, picture.n_levels - 1).astype(np.float32)
     low, high = np.array(picture.ranges, np.float32).T
     shown = np.clip((plane - low) / (high - low), 0, 1)
     tints = np.array(_channel_colours(plane.shape[-1]), np.float32)
-    coloured = np.clip(shown @ tints, 0, 255).astype(np.uint8)
-    small = Pillow.fromarray(coloured)
+    small = Pillow.fromarray(np.clip(shown @ tints, 0, 255).astype(np.uint8))
     small.thumbnail((THUMBNAIL, THUMBNAIL))
     buffer = io.BytesIO()
     small.save(buffer, format="PNG")
@@ -276,10 +271,6 @@ def _channel_names(n_channels: int) -> list[str]:
 
 
 def _channel_colours(n_channels: int) -> list[list[int]]:
-    if n_channels == 1:
-        return [[255, 255, 255]]
-    if n_channels == 2:
-        return [[255, 0, 255], [0, 255, 0]]
-    if n_channels == 3:
-        return [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
+    if n_channels in TINTS:
+        return TINTS[n_channels]
     return [list(colour[:3]) for colour in class_colours(n_channels)]

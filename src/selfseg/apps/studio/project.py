@@ -180,10 +180,7 @@ class Project:
     def upload_path(self, name: str) -> Path:
         """Return where an uploaded file of this name goes; a name in use gets a number.
 
-        Raises
-        ------
-        InputError
-            If it is no name of a picture.
+        InputError if it is no name of a picture.
         """
         clean = Path(name.replace("\\", "/")).name
         if not suffix_of(Path(clean)) or clean.startswith("."):

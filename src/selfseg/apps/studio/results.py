@@ -1,9 +1,8 @@
 """Results of a run, as files: written by the processes that segment, read by the server, each as a memory map."""
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,10 +57,7 @@ def store_results(
 def frames_of(source: Source, axes: str | None, only: int | None = None) -> Iterator[tuple[int, Image]]:
     """Yield number and image of each frame: all of a series, the first `FIRST_FRAMES` of a video, or `only` one.
 
-    Raises
-    ------
-    InputError
-        If the picture, or that one frame, cannot be read. Other frames of a video that do not decode are left out.
+    InputError if the picture, or that one frame, cannot be read. Other frames of a video that do not decode are left out.
     """
     if not is_video(source, axes) or source.path is None:
         yield from (item for item in enumerate(split_frames(source.read(axes))) if only is None or item[0] == only)
@@ -117,12 +113,6 @@ class StoredResult:
     """The result of one frame, on the disk."""
 
     folder: Path
-
-    @cached_property
-    def facts(self) -> dict[str, Any]:
-        """Seconds, number of leaves and classes, shape."""
-        values: dict[str, Any] = json.loads((self.folder / FACTS).read_text(encoding="utf-8"))
-        return values
 
     def array(self, name: str) -> NDArray[Any]:
         """Return one of `ARRAYS`, memory-mapped."""

@@ -22,7 +22,7 @@ from selfseg.core.errors import UsageError
 from selfseg.core.files import remove, write_json, write_text
 
 SPEC, STATUS, ORDER, CHANGE, PROCESS = "spec.json", "status.json", "order.json", "change.json", "process.json"
-LOG, MODEL, PREVIEWS = "log.txt", "model", "previews"
+LOG, MODEL, PREVIEWS, JOURNAL = "log.txt", "model", "previews", "model/journal.jsonl"
 
 WORKING = frozenset({"starting", "learning", "segmenting"})
 """States in which a process must be alive."""
@@ -32,7 +32,6 @@ END_WITHIN = 30.0
 
 START_WITHIN = 10.0
 """Seconds between a run's ``spec.json`` or the order to start and the number of its process in ``process.json``, at most."""
-
 
 FIRST_PREPARE = "size=1600,range"
 """Preparation of the first look: larger pictures are reduced, since speed comes first; other runs can use all pixels."""
@@ -263,19 +262,15 @@ class Runs:
     def fork(self, parent: Run, step: int, spec: Spec) -> Run:
         """Make a run that starts from a checkpoint of another, with other options.
 
-        Raises
-        ------
-        UsageError
-            If that checkpoint is not kept.
+        UsageError if that checkpoint is not kept.
         """
         checkpoint = parent.checkpoint(step)
         run = self.create(replace(spec, origin={"run": parent.id, "step": step}))
         copy = run.folder / "begin.safetensors"
         shutil.copyfile(checkpoint, copy)
         replace(Spec.read(run.folder), begin=str(copy)).save(run.folder)
-        journal = parent.folder / MODEL / "journal.jsonl"
-        if journal.exists():
-            write_text(run.folder / MODEL / "journal.jsonl", journal.read_text(encoding="utf-8"))
+        if (journal := parent.folder / JOURNAL).exists():
+            write_text(run.folder / JOURNAL, journal.read_text(encoding="utf-8"))
         return run
 
     def remove(self, run: Run) -> None:

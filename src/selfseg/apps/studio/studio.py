@@ -18,7 +18,7 @@ from selfseg.apps.studio.messages import Figures, Methods, Notice, Preview, Proj
 from selfseg.apps.studio.pictures import Pictures
 from selfseg.apps.studio.project import RUNS, SCRIBBLES, Project
 from selfseg.apps.studio.results import FACTS, list_results
-from selfseg.apps.studio.runs import MODEL, PREVIEWS, SPEC, STATUS, WORKING, Run, Runs, Spec, read_json, step_of
+from selfseg.apps.studio.runs import JOURNAL, PREVIEWS, SPEC, STATUS, WORKING, Run, Runs, Spec, read_json, step_of
 from selfseg.core.errors import SelfsegError
 from selfseg.train.journal import read_journal
 
@@ -100,7 +100,7 @@ class Studio:
         await self.hub.send(page, await asyncio.to_thread(project_state, self.project, self.formats))
         for run in self.runs.all():
             await self.hub.send(page, await asyncio.to_thread(run_state, self.project, run))
-            rows = await asyncio.to_thread(read_journal, run.folder / MODEL / "journal.jsonl")
+            rows = await asyncio.to_thread(read_journal, run.folder / JOURNAL)
             await self.hub.send(page, Figures(run=run.id, rows=thinned(rows), whole=True))
             if preview := last_preview(run):
                 await self.hub.send(page, preview)
@@ -156,7 +156,7 @@ class Studio:
             await self.hub.send_all(preview)
 
     async def _send_figures(self, run: Run) -> None:
-        rows = await asyncio.to_thread(read_journal, run.folder / MODEL / "journal.jsonl")
+        rows = await asyncio.to_thread(read_journal, run.folder / JOURNAL)
         known = self._rows.get(run.id, 0)
         self._rows[run.id] = len(rows)
         if len(rows) < known:
@@ -182,25 +182,18 @@ def thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _stamps(run: Run) -> tuple[Any, ...]:
     """Return values that change with a run's files: specification and status, checkpoints, journal, previews."""
-    status = run.status()
-    journal = run.folder / MODEL / "journal.jsonl"
     newest = max((path.name for path in (run.folder / PREVIEWS).glob("step-*.json")), default="")
-    state = (_mtime(run.folder / STATUS), _mtime(run.folder / SPEC), status.get("state"))
-    return state, len(run.checkpoints), (_mtime(journal), _size(journal)), newest
+    state = _stamp(run.folder / STATUS), _stamp(run.folder / SPEC), run.status().get("state")
+    return state, len(run.checkpoints), _stamp(run.folder / JOURNAL), newest
 
 
-def _mtime(path: Path) -> int:
+def _stamp(path: Path) -> tuple[int, int]:
+    """Return time (ns) and size (bytes) of a file; zeros if it does not exist."""
     try:
-        return path.stat().st_mtime_ns
+        found = path.stat()
     except OSError:
-        return 0
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
+        return 0, 0
+    return found.st_mtime_ns, found.st_size
 
 
 def project_state(project: Project, formats: dict[str, str]) -> ProjectState:

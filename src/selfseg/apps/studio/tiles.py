@@ -41,10 +41,7 @@ class TilePosition:
 def image_tile(picture: Picture, place: TilePosition, channels: list[int]) -> bytes:
     """Return ``[rows columns C]`` of some channels, at most `TILE` wide and high.
 
-    Raises
-    ------
-    UsageError
-        If there is no such tile or channel.
+    UsageError if there is no such tile or channel.
     """
     n_channels = picture.data.shape[-1]
     if not 1 <= len(channels) <= MOST_CHANNELS or not all(0 <= c < n_channels for c in channels):
@@ -115,10 +112,7 @@ def as_nifti(volume: NDArray[Any], spacing: tuple[float, ...]) -> bytes:
     spacing
         Size of a voxel along Z, Y, X.
 
-    Raises
-    ------
-    InputError
-        If it is not a volume.
+    InputError if it is not a volume.
     """
     if volume.ndim != 3 or min(volume.shape) < 2 or str(volume.dtype) not in NIFTI_TYPES:
         got = f"{volume.dtype} of {volume.shape}"

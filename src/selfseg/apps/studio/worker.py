@@ -132,11 +132,10 @@ def main(folder: Path) -> int:
         status.set(state="failed", message=str(error))
         return error.exit_code
     except MemoryError:
-        status.set(
-            state="failed", message="out of memory: make the pictures smaller, for example with prepare size=1000"
-        )
+        remedy = "make the pictures smaller, for example with prepare size=1000"
+        status.set(state="failed", message=f"out of memory: {remedy}")
         return 1
-    except Exception as error:  # noqa: BLE001 (whatever it is, the page must hear of it; the log has all of it)
+    except Exception as error:  # noqa: BLE001 (whatever it is, the page must show it; the log has all of it)
         traceback.print_exc()
         status.set(state="failed", message=f"{type(error).__name__}: {error}; the run's log.txt has more")
         return 1
@@ -200,8 +199,7 @@ def _show(folder: Path, method: Method, data: TrainingSet, step: int) -> None:
 
 
 def _segment(folder: Path, spec: Spec, model: Segmenter, status: StatusFile) -> None:
-    sources = find_inputs(list(spec.inputs))
-    first = sources[:FIRST_RESULTS]
+    first = find_inputs(list(spec.inputs))[:FIRST_RESULTS]
     status.set(state="segmenting", step=0, total=len(first), failures=[list(item) for item in model.failures_])
     for done, source in enumerate(first, 1):
         try:
@@ -210,7 +208,7 @@ def _segment(folder: Path, spec: Spec, model: Segmenter, status: StatusFile) -> 
             store_results(model, source, spec.axes, folder, stored=lambda number: status.set(frame=number))
         except SelfsegError as error:
             status.set(failures=[*status.fields["failures"], [source.name, str(error)]])
-        status.set(step=done, results=[*status.fields.get("results", []), source.name])
+        status.set(step=done)
 
 
 def _shown_early(folder: Path, source: Source, spec: Spec, model: Segmenter) -> Source:
