@@ -1,11 +1,11 @@
-// Take away: files in several formats, another folder, and everything as Python or as commands.
+// Export: files in several formats, another folder, and everything as Python or as commands.
 
 import { button, element } from "../html.js";
 import { send } from "../socket.js";
 import { currentRun, on, state } from "../store.js";
 import { notice } from "./notices.js";
 
-class StudioTake extends HTMLElement {
+class StudioExport extends HTMLElement {
   connectedCallback() {
     this.formats = element("fieldset", { class: "formats" });
     this.only = element("input", { type: "checkbox" });
@@ -77,7 +77,7 @@ class StudioTake extends HTMLElement {
   }
 
   async show() {
-    if (state.tab !== "take" || !currentRun()) return;
+    if (state.tab !== "export" || !currentRun()) return;
     const found = await this.recipes();
     if (found) this.recipe.textContent = `${found.python}\n# or, on the command line:\n# ${found.command.trim().replaceAll("\n", "\n# ")}`;
   }
@@ -96,4 +96,4 @@ class StudioTake extends HTMLElement {
   }
 }
 
-customElements.define("studio-take", StudioTake);
+customElements.define("studio-export", StudioExport);
