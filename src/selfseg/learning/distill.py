@@ -16,9 +16,8 @@ from selfseg.core.progress import Progress, Silent
 from selfseg.learning.segmenter import Segmenter
 from selfseg.learning.supervision import Annotations, find_label_set
 from selfseg.measure._table import contingencies, pooled
-from selfseg.measure.kinds import Scores, mask_kind, score
+from selfseg.measure.kinds import Evaluation, Scores, mask_kind, score
 from selfseg.measure.overlap import connected_parts, hungarian_class_scores
-from selfseg.measure.kinds import Evaluation, Scores
 from selfseg.read import Source, find_inputs
 from selfseg.results.result import Result
 from selfseg.segmenting.segmenting import How, iter_segment

@@ -9,10 +9,10 @@ import numpy as np
 from selfseg.core.axes import SPATIAL
 from selfseg.core.errors import UsageError
 from selfseg.core.image import Image
+from selfseg.core.lru_cache import LRUCache
 from selfseg.core.progress import Progress
 from selfseg.learning.supervision import Annotations
 from selfseg.read import Source
-from selfseg.core.lru_cache import LRUCache
 from selfseg.sample.prepare import Preparation, PreparedImage
 from selfseg.sample.stream import Sample
 from selfseg.sample.window_samples import KEPT_PIXELS, WindowSample, window_samples

@@ -16,7 +16,6 @@ from selfseg.export.classes import POWERS
 from selfseg.export.label_zarr import open_label_zarr, storing
 from selfseg.export.labels import write_labels
 from selfseg.export.object_table import write_object_table
-from selfseg.export.outlines import object_classes
 from selfseg.export.overlay import write_overlay
 from selfseg.measure.objects import ObjectSums
 from selfseg.refine.instances import DEPTH, LARGEST_PART, check_kind, number_objects
