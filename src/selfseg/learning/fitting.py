@@ -169,7 +169,6 @@ class TrainingRun:
         method.finish(lambda: (batch.to(device) for batch in stream.once()))
         method.eval()
         table = order_classes(method, stream.once(), data.annotations)
-        data.close()
         facts |= {"steps": steps, "seconds": round(training.seconds, 3)}
         model = FittedModel(name, method, table, data.preparation, {}, facts, device=self.model.device)
         return Fitted(model, [*failures, *data.failures])

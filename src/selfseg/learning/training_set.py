@@ -20,8 +20,7 @@ from selfseg.core.seed import generator
 from selfseg.learning.annotations import AnnotationFiles, Annotations
 from selfseg.methods._base import MethodConfig
 from selfseg.read import Source, split_frames
-from selfseg.read.frames import ALL_AXES, FolderFrames, FrameSource, StackFrames, check_slices, is_video
-from selfseg.read.lazy import open_in_parts
+from selfseg.read.frames import ALL_AXES, Frames, check_slices, is_video
 from selfseg.read.video import open_video
 from selfseg.sample.choose import MOST, most_different
 from selfseg.sample.lru_cache import LRUCache
@@ -57,8 +56,6 @@ class TrainingItem:
         Size of a prepared pixel along each spatial axis.
     view
         Returns it as an image and as it was prepared, to be shown or scored.
-    close
-        Closes its file, if it is a window.
     region
         The window, in pixels of the prepared image; None = the whole image.
     """
@@ -67,7 +64,6 @@ class TrainingItem:
     sample: Readable
     spacing: tuple[float, ...]
     view: Callable[[], tuple[Image, Prepared]]
-    close: Callable[[], None] = lambda: None
     region: tuple[slice, ...] | None = None
 
 
@@ -127,11 +123,6 @@ class TrainingSet:
         for sample in self.samples:
             digest.update(b"none" if sample.annotations is None else sample.annotations.tobytes())
         return digest.hexdigest()
-
-    def close(self) -> None:
-        """Close the files of images that are learned from in windows."""
-        for item in self.items:
-            item.close()
 
     def labelled(self) -> "TrainingSet":
         """Return the training set without the items that have no label.
@@ -213,7 +204,7 @@ def _read_all(
     first: SelfsegError | None = None
     for source in sources:
         try:
-            image = images[source.name] = windows.open(source, axes) or source.read(axes)
+            image = images[source.name] = windows.open(source, axes)
         except SelfsegError as error:
             failures.append((source.name, str(error)))
             first = first or error
@@ -273,7 +264,7 @@ def _pair(image: Image, prepared: Prepared) -> tuple[Image, Prepared]:
 
 def _window_item(name: str, sample: WindowSample) -> TrainingItem:
     view = partial(_window_view, sample)
-    return TrainingItem(name, sample, sample.spacing, view, sample.windowed.image.close, sample.region)
+    return TrainingItem(name, sample, sample.spacing, view, sample.region)
 
 
 def _window_view(sample: WindowSample) -> tuple[Image, Prepared]:
@@ -333,8 +324,8 @@ class WindowChoice:
             raise UsageError("--windows", expected=expected, got=repr(text), fix=fix)
         return cls(int(match[1]), int(match[2]) if match[2] else None, memory, seed, only)
 
-    def open(self, source: Source, axes: str | None) -> Image | None:
-        """Return an image in its file if it is to be learned from in windows; None if as a whole.
+    def open(self, source: Source, axes: str | None) -> Image:
+        """Return an image in its file if it is to be learned from in windows, in memory if as a whole.
 
         Raises
         ------
@@ -342,14 +333,12 @@ class WindowChoice:
             If it cannot be opened.
         """
         if self.only is not None and source.name not in self.only:
-            return None
-        image = open_in_parts(source, axes)
-        if image is None or self.n is not None or self.only is not None:
+            return source.read(axes)
+        image = source.open(axes)
+        if image.in_memory or self.n is not None or self.only is not None:
             return image
-        if image.data.nbytes + image.data.size * BYTES_ON_THE_WAY <= memory_budget(self.memory):
-            image.close()
-            return None
-        return image
+        taken = image.data.nbytes + image.data.size * BYTES_ON_THE_WAY
+        return source.read(axes) if taken <= memory_budget(self.memory) else image
 
     def cut(
         self, image: Image, name: str, preparation: Preparation, annotations: Annotations | None, progress: Progress
@@ -459,10 +448,10 @@ def take_frames(sources: Sequence[Source], choice: FrameChoice, axes: str | None
     videos = [source for source in sources if is_video(source, axes)]
     stills = [source for source in sources if source not in videos]
     taken = Taken([] if choice.asked else stills, {}, [])
-    openers: list[tuple[str, Callable[[], Iterable[FrameSource]]]]
+    openers: list[tuple[str, Callable[[], Iterable[Frames]]]]
     openers = [(source.name, partial(_video, source)) for source in videos]
     if choice.asked and choice.slices is None and len(stills) > 1:
-        openers.append(("frames", lambda: [FolderFrames(stills, "frames", axes)]))
+        openers.append(("frames", lambda: [Frames.of_folder(stills, "frames", axes)]))
     elif choice.asked:
         openers += [(source.name, partial(_image_sequences, source, choice, axes, progress)) for source in stills]
     first: SelfsegError | None = None
@@ -478,27 +467,25 @@ def take_frames(sources: Sequence[Source], choice: FrameChoice, axes: str | None
     return taken
 
 
-def _take(sequence: FrameSource, choice: FrameChoice, taken: Taken, progress: Progress) -> None:
+def _take(sequence: Frames, choice: FrameChoice, taken: Taken, progress: Progress) -> None:
     numbers = _numbers(sequence, choice, progress)
     images = [sequence.frame(number) for number in numbers]
     taken.sources.extend(Source(image.name, content=image, settled=True) for image in images)
-    cut = isinstance(sequence, StackFrames) and sequence.axis != "T"
-    key = f"{sequence.name} {sequence.axis}" if isinstance(sequence, StackFrames) else sequence.name
+    cut = sequence.axis not in (None, "T")
+    key = f"{sequence.name} {sequence.axis}" if sequence.axis else sequence.name
     taken.facts.setdefault("kind", "slices" if cut else "frames")
     taken.facts.setdefault("chosen", {})[key] = numbers
 
 
-def _video(source: Source) -> list[FrameSource]:
+def _video(source: Source) -> list[Frames]:
     return [open_video(source)]
 
 
-def _image_sequences(
-    source: Source, choice: FrameChoice, axes: str | None, progress: Progress
-) -> Iterator[FrameSource]:
+def _image_sequences(source: Source, choice: FrameChoice, axes: str | None, progress: Progress) -> Iterator[Frames]:
     """Yield the time points of a series, or the slices of a volume along the axes asked for (z without)."""
-    image = open_in_parts(source, axes) or source.read(axes)
+    image = source.open(axes)
     if choice.slices is None and "T" in image.axes:
-        yield StackFrames(image, "T")
+        yield Frames.along(image, "T")
         return
     if "Z" not in image.axes:
         expected, got = "a video, a time series, a volume or several images", f"axes {image.axes}"
@@ -507,10 +494,10 @@ def _image_sequences(
     if choice.slices is None:
         progress.say(f"{image.name}: a volume, taken as slices along z (--slices y, x or all for others)")
     for axis in ALL_AXES if choice.slices == "all" else choice.slices or "z":
-        yield StackFrames(image, axis.upper())
+        yield Frames.along(image, axis.upper())
 
 
-def _numbers(sequence: FrameSource, choice: FrameChoice, progress: Progress) -> list[int]:
+def _numbers(sequence: Frames, choice: FrameChoice, progress: Progress) -> list[int]:
     if choice.frames is not None:
         for number in choice.frames:
             sequence.check_number(number)
@@ -529,7 +516,7 @@ def _numbers(sequence: FrameSource, choice: FrameChoice, progress: Progress) -> 
     return numbers
 
 
-def _readable(sequence: FrameSource, every: int, progress: Progress) -> Iterator[tuple[int, Image]]:
+def _readable(sequence: Frames, every: int, progress: Progress) -> Iterator[tuple[int, Image]]:
     """Yield the frames that can be read; name the others."""
     try:
         for number, frame in zip(itertools.count(0, every), sequence.frames(every), strict=False):
