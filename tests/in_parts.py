@@ -10,7 +10,7 @@ import zarr
 from selfseg.core.progress import Silent
 from selfseg.read import open_lazy
 
-QUICK = {"iterations": 5, "n_features": 8, "n_classes": 8}
+QUICK = {"iterations": 5, "n_features": 8, "n_clusters": 8}
 
 
 class Killed(BaseException):

@@ -67,7 +67,7 @@ def learn(folder: Path, path: Path, features: int) -> None:
     from selfseg.read import open_lazy
 
     corner = open_lazy(path, "YX").data[:512, :512]
-    options = {"iterations": 20, "n_features": features, "n_classes": features}
+    options = {"iterations": 20, "n_features": features, "n_clusters": features}
     selfseg.fit(corner, preset="full", n_classes=8, options=options).save(folder / "model")
 
 

@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 from conftest import blobs
 from selfseg.apps.cli import main
 
-QUICK = ["--set", "iterations=5", "--set", "n_features=8", "--set", "n_classes=8", "--quiet"]
+QUICK = ["--set", "iterations=5", "--set", "n_features=8", "--set", "n_clusters=8", "--quiet"]
 
 
 def run(*words) -> int:

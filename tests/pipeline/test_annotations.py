@@ -92,7 +92,7 @@ def test_names_come_from_the_class_table_beside_the_labels(folders):
 
 def test_the_output_folder_of_another_model_serves_as_labels(folders):
     out = folders / "out"
-    quick = {"n_features": 6, "n_classes": 6, "iterations": 6, "min_classes": 1}
+    quick = {"n_features": 6, "n_clusters": 6, "iterations": 6, "min_classes": 1}
     teacher = Segmenter("feature_clustering", n_classes=2, options=quick).fit(folders / "images")
     from selfseg.learning.run import predict
 

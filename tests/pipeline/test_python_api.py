@@ -7,7 +7,7 @@ from conftest import blobs
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
 
-QUICK = {"iterations": 8, "n_features": 8, "n_classes": 8}
+QUICK = {"iterations": 8, "n_features": 8, "n_clusters": 8}
 
 
 def test_public_names_are_few_and_all_there():

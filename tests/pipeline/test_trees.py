@@ -17,7 +17,7 @@ from selfseg.results.trees import cut_folder, read_tree, write_tree
 from selfseg.segmenting import large_tree
 from selfseg.segmenting.large import predict_large
 
-QUICK = {"iterations": 12, "n_features": 12, "n_classes": 12, "continuity": 1.0}
+QUICK = {"iterations": 12, "n_features": 12, "n_clusters": 12, "continuity": 1.0}
 
 
 pytestmark = pytest.mark.usefixtures("small_blocks")

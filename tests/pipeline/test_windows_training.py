@@ -21,7 +21,7 @@ from selfseg.read import _lazy_array, find_inputs
 from selfseg.sample import cells, windowed
 from selfseg.train.control import Order
 
-QUICK = {"iterations": 6, "min_epochs": 1, "n_features": 8, "n_classes": 8, "min_classes": 1}
+QUICK = {"iterations": 6, "min_epochs": 1, "n_features": 8, "n_clusters": 8, "min_classes": 1}
 
 
 class Listening(Silent):
@@ -96,7 +96,7 @@ def test_of_an_image_of_40_megapixels_little_is_read(tmp_path, reads, monkeypatc
     datasets = [{"path": "0", "coordinateTransformations": [scale]}]
     group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": described, "datasets": datasets}]}
     watcher = Listening()
-    options = {**QUICK, "n_features": 16, "n_classes": 16, "continuity": 1.0}
+    options = {**QUICK, "n_features": 16, "n_clusters": 16, "continuity": 1.0}
     model = Segmenter("feature_clustering", n_classes=3, prepare="range", options=options)
     model.fit(path, memory=10**6, progress=watcher)
     assert "learned from in 16 window(s) of 256 x 256" in " ".join(watcher.said)
@@ -179,7 +179,7 @@ def test_small_and_large_images_together(tmp_path):
 
 @pytest.mark.parametrize("method", ["wnet", "sp_wnet", "deep_kmeans", "region_merging"])
 def test_every_method_learns_from_windows(tmp_path, method):
-    small = {"iterations": 2, "pretrain_iterations": 2, "width": 4, "depth": 2, "n_segments": 3, "n_superpixels": 30}
+    small = {"iterations": 2, "pretrain_iterations": 2, "width": 4, "depth": 2, "n_clusters": 3, "n_superpixels": 30}
     path = _stored(tmp_path / "big.ome.zarr", blobs(150, 140))
     known = Segmenter(method).config().model_dump()
     options = {name: value for name, value in small.items() if name in known}

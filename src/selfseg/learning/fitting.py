@@ -39,7 +39,7 @@ from selfseg.learning.training_set import (
     take_frames,
     with_spacing,
 )
-from selfseg.methods._base import Method, MethodConfig, find_method
+from selfseg.methods.base import Method, MethodConfig, find_method
 from selfseg.read import find_inputs
 from selfseg.read.masks import mask_facts
 from selfseg.results.model import FittedModel
@@ -126,9 +126,8 @@ class TrainingRun:
         data, method, facts, failures = self._gather(inputs, progress)
         split = split_sources(data, method.held_out, seed)
         steps = method.n_steps(len(split.learned))
-        precision = processes.agreed(
-            choose_precision(device, steps, self.options.compiled, data.n_dims, method.prefers_bf16_on_cpu)
-        )
+        chosen = choose_precision(method, device, steps, self.options.compiled, self.options.precision)
+        precision = processes.agreed(chosen)
         score = None if self.options.truth is None else truth_scorer(self.options.truth, data, progress)
         if note := memory_note(method, [sample.shape for sample in data.samples], device):
             progress.say(note)
@@ -201,18 +200,18 @@ class TrainingRun:
                     got = f"{item.name}, which is learned from in windows"
                     fix = "cut parts out of both, and give those"
                     raise UsageError("superpixels", expected="images that fit in memory", got=got, fix=fix)
-                own.give(method, data.preparation, item.name, item.view()[1])
+                own.give(method, data.preparation, item.name, item.view()[1], item.sample.read().memo or {})
         return data, method, {"sequence": sequence} | own.facts() | mask_facts(given), failures
 
     def _build(self, data: TrainingSet) -> Method:
         """Make the method, its start a function of the seed alone."""
         config, number = self.config, len(data.annotation_values)
         needed = self.kind.needs_annotations
-        if number > (wanted := config.classes or 255) or (needed and number < (config.classes or 0)):
+        if number > (wanted := config.n_classes or 255) or (needed and number < (config.n_classes or 0)):
             expected, fix = f"values for {wanted} classes", "leave --classes out, or check the values"
             raise UsageError("labels or scribbles", expected=expected, got=f"{number} values", fix=fix)
         if needed:
-            config = config.changed(classes=number)
+            config = config.changed(n_classes=number)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(self.model.seed, "start"))
             return self.kind(config, data.n_channels, data.n_dims)
@@ -268,9 +267,9 @@ def order_classes(method: Method, batches: Iterable[Batch], annotations: Annotat
     """
     areas = np.zeros(method.n_classes, np.int64)
     sums = np.zeros(method.n_classes)
-    device = next((tensor.device for tensor in method.state().values()), torch.device("cpu"))
     for batch in batches:
-        labels = method.assign(batch.images.to(device)).argmax(1).cpu()
+        memos = {"memos": batch.memos} if method.uses_memos else {}
+        labels = method.assign(batch.images.to(method.device), **memos).argmax(1).cpu()
         valid = torch.ones_like(labels, dtype=torch.bool) if batch.valid is None else batch.valid
         flat = labels[valid].numpy()
         areas += np.bincount(flat, minlength=len(areas))

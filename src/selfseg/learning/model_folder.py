@@ -12,7 +12,7 @@ import torch
 
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.files import clear_unfinished, remove, write_json
-from selfseg.methods._base import Method
+from selfseg.methods.base import Method, find_method, stored_config
 from selfseg.train.distributed import Processes
 
 RESUME_FACTS = ("method", "seed", "config", "hint_values", "hints_sha256", "inputs", "masks", "superpixels")
@@ -67,6 +67,8 @@ def begin_folder(
 def _open_folder(folder: Path, facts: Mapping[str, Any], resume: bool, overwrite: bool, forked: bool) -> bool:
     clear_unfinished(folder, (PREVIEWS, ALL_CHECKPOINTS))
     before = read_run(folder)
+    if "classes" in before.get("config", ()):  # begun before options were renamed
+        before["config"] = stored_config(find_method(before["method"]), before["config"]).model_dump(mode="json")
     if before.get("finished") is False and not (resume or overwrite):
         fix = "add --resume to go on with it, or --overwrite to begin anew"
         raise UsageError(folder, expected="no unfinished run", got="one", fix=fix)

@@ -14,11 +14,12 @@ from selfseg.core.progress import Progress
 from selfseg.export.overlay import montage, overlay, write_picture
 from selfseg.learning.training_set import TrainingItem, TrainingSet
 from selfseg.measure.scores import region_scores
-from selfseg.methods._base import Method
+from selfseg.methods.base import Method
 from selfseg.read.labels import find_labels, read_truths
 from selfseg.refine.decide import decide
 from selfseg.results.pictures import shown
 from selfseg.sample.prepare import Prepared
+from selfseg.sample.stream import Memo
 
 RECONSTRUCTION = "reconstruction"
 """Name of the method's picture that stands beside the labels in a preview."""
@@ -39,8 +40,8 @@ def write_preview(folder: Path, method: Method, data: TrainingSet, step: int) ->
 
     Colours are by cluster, since classes are not ordered yet.
     """
-    image, prepared = data.first
-    clusters, labels = np.unique(_clusters(method, prepared), return_inverse=True)
+    (image, prepared), memo = data.first, data.items[0].sample.read().memo
+    clusters, labels = np.unique(_clusters(method, prepared, memo), return_inverse=True)
     labels = labels.reshape(image.spatial_shape) + 1
     colours = class_colours(len(clusters))
     classes = [
@@ -48,21 +49,18 @@ def write_preview(folder: Path, method: Method, data: TrainingSet, step: int) ->
         for i, (cluster, colour) in enumerate(zip(clusters, colours, strict=True), 1)
     ]
     picture = overlay(image, labels, ClassTable(tuple(classes)))
-    rebuilt = method.pictures(torch.from_numpy(prepared.array).to(_device(method))).get(RECONSTRUCTION)
+    rebuilt = method.pictures(torch.from_numpy(prepared.array).to(method.device)).get(RECONSTRUCTION)
     if rebuilt is not None:
         picture = montage([picture, _resized(shown(rebuilt.cpu().numpy(), prepared.array), picture.shape[:2])])
     write_picture(folder / f"step-{step:06d}.png", picture)
 
 
-def _device(method: Method) -> torch.device:
-    return next((tensor.device for tensor in method.state().values()), torch.device("cpu"))
-
-
 @torch.no_grad()
-def _clusters(method: Method, prepared: Prepared) -> NDArray[np.integer]:
+def _clusters(method: Method, prepared: Prepared, memo: Memo | None) -> NDArray[np.integer]:
     """Return the cluster of each pixel of the image ``[*S]``, from 1 on."""
-    images = torch.from_numpy(prepared.array)[None].to(_device(method))
-    return prepared.restore_labels(decide(method.assign(images)[0].float().cpu().numpy()))
+    memos = {"memos": (memo or {},)} if method.uses_memos else {}
+    images = torch.from_numpy(prepared.array)[None].to(method.device)
+    return prepared.restore_labels(decide(method.assign(images, **memos)[0].float().cpu().numpy()))
 
 
 def _resized(picture: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -111,7 +109,9 @@ def truth_scorer(truth: str | Path, data: TrainingSet, progress: Progress) -> Ca
         raise InputError(f"truth {truth}", expected="truth that can be used", got="none", fix=fix)
 
     def scores(method: Method) -> dict[str, float]:
-        rows = [region_scores(_clusters(method, item.view()[1]), truths) for item, truths in scored]
+        rows = [
+            region_scores(_clusters(method, item.view()[1], item.sample.read().memo), truths) for item, truths in scored
+        ]
         return {short: float(np.mean([row[name] for row in rows])) for short, name in SCORES.items()}
 
     return scores

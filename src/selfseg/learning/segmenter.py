@@ -11,7 +11,7 @@ from selfseg.core.image import Image
 from selfseg.core.options import FitOptions, ModelOptions, RunOptions, share_out
 from selfseg.core.progress import Progress, Silent
 from selfseg.learning.fitting import TrainingRun
-from selfseg.methods._base import Method, MethodConfig, build_config
+from selfseg.methods.base import Method, MethodConfig, build_config, current_options, find_method
 from selfseg.read import find_inputs
 from selfseg.read.sources import is_single
 from selfseg.refine.cleaning import Cleaning
@@ -89,9 +89,9 @@ class Segmenter:
 
     def config(self) -> MethodConfig:
         """Return the method's whole configuration: defaults, preset, options, number of classes, preparation."""
-        changes = dict(self.options or {})
+        changes = current_options(find_method(self.method), self.options or {})
         if self.n_classes is not None:
-            changes["classes"] = self.n_classes
+            changes["n_classes"] = self.n_classes
         if self.prepare is not None:
             changes["prepare"] = self.prepare
         return build_config(self.method, self.preset, **changes)

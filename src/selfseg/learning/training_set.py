@@ -18,7 +18,7 @@ from selfseg.core.image import Image
 from selfseg.core.progress import Progress
 from selfseg.core.seed import generator
 from selfseg.learning.annotations import AnnotationFiles, Annotations
-from selfseg.methods._base import MethodConfig
+from selfseg.methods.base import MethodConfig
 from selfseg.read import Source, split_frames
 from selfseg.read.frames import ALL_AXES, Frames, check_slices, is_video
 from selfseg.read.video import open_video
@@ -253,7 +253,7 @@ def _whole_items(
         labels = None
         if annotations is not None:
             labels = annotations.prepared(source.name, number, preparation, prepared)
-        sample = Sample(prepared.array, prepared.valid, labels)
+        sample = Sample(prepared.array, prepared.valid, labels, memo={})
         items.append(TrainingItem(source.name, sample, prepared.spacing, partial(_pair, frame, prepared)))
     return items
 

@@ -6,7 +6,7 @@ import json
 from rich.console import Console
 from rich.table import Table
 
-from selfseg.methods._base import Method, MethodConfig, find_method, method_names
+from selfseg.methods.base import Method, MethodConfig, find_method, method_names
 
 
 def show_methods() -> None:
