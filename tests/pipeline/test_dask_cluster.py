@@ -173,11 +173,11 @@ def test_a_cluster_of_which_nobody_is_left_is_one_line(workers, word, monkeypatc
 
 
 def test_what_another_process_needs_is_paths_and_plain_values(model, image, tmp_path, monkeypatch):
-    from selfseg.sample.windowed import prepare_windowed
+    from selfseg.sample.prepare import prepare
     from selfseg.segmenting.block_plan import begin_blocks
     from selfseg.segmenting.block_work import BlockWork, Target
 
-    windowed = prepare_windowed(model.preparation_, image)
+    windowed = prepare(image, model.preparation_)
     log, plan = begin_blocks(model, image, windowed, tmp_path / "out" / "photo.zarr", 1)
     target = Target(tmp_path / "out" / "photo.zarr", image.axes)
     order = BlockWork(model, windowed, plan, target, None, 10**6).order(tmp_path / "model")

@@ -15,8 +15,7 @@ from selfseg.learning.run import predict
 from selfseg.learning.segmenter import Segmenter
 from selfseg.read import open_lazy, read_image
 from selfseg.results.instances import ObjectOptions
-from selfseg.sample.prepare import Preparation
-from selfseg.sample.windowed import prepare_windowed
+from selfseg.sample.prepare import Preparation, prepare
 from selfseg.segmenting import block_plan, large
 from selfseg.segmenting.block_work import Target
 from selfseg.segmenting.large import predict_large
@@ -105,7 +104,7 @@ def test_the_picture_of_a_large_image_takes_little_memory(model, tmp_path, monke
     monkeypatch.setattr(large, "PREVIEW_SIDE", 150)
     empty = {"shape": (3000, 2000), "chunks": (500, 500), "dtype": "u1", "fill_value": 1}
     zarr.create_array(tmp_path / "image.zarr", **empty)
-    windowed = prepare_windowed(Preparation.parse("range"), open_lazy(tmp_path / "image.zarr", "YX"))
+    windowed = prepare(open_lazy(tmp_path / "image.zarr", "YX"), Preparation.parse("range"))
     labels = zarr.create_array(tmp_path / "labels.zarr", **empty)
     tracemalloc.start()
     try:

@@ -18,7 +18,7 @@ from selfseg.learning.run import predict
 from selfseg.learning.segmenter import Segmenter
 from selfseg.learning.training_set import WindowChoice, build_training_set
 from selfseg.read import _lazy_array, find_inputs
-from selfseg.sample import cells, windowed
+from selfseg.sample import statistics
 from selfseg.train.control import Order
 
 QUICK = {"iterations": 6, "min_epochs": 1, "n_features": 8, "n_clusters": 8, "min_classes": 1}
@@ -81,34 +81,25 @@ def test_windows_teach_what_the_same_pictures_teach(tmp_path):
     assert lazy.facts_["windows"] == {"big": 5}
 
 
-def test_of_an_image_of_40_megapixels_little_is_read(tmp_path, reads, monkeypatch):
+def test_of_a_large_image_little_is_read(tmp_path, reads, monkeypatch):
     """A limit on memory that its pixels exceed; the reads are counted, and the classes are those of the picture."""
-    monkeypatch.setitem(cells.WINDOW_SIDE, 2, 256)
-    tile = blobs(640, 640, channels=1)[..., 0]
-    path = tmp_path / "huge.ome.zarr"
-    group = zarr.open_group(path, mode="w", zarr_format=3)
-    array = group.create_array("0", shape=(6400, 6400), chunks=(640, 640), dtype="u1")
-    for top in range(0, 6400, 640):
-        for left in range(0, 6400, 640):
-            array[top : top + 640, left : left + 640] = tile
-    described = [{"name": a, "type": "space"} for a in "yx"]
-    scale = {"type": "scale", "scale": [1.0, 1.0]}
-    datasets = [{"path": "0", "coordinateTransformations": [scale]}]
-    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": described, "datasets": datasets}]}
+    monkeypatch.setitem(statistics.WINDOW_SIDE, 2, 128)
+    tile = blobs(320, 320, channels=1)[..., 0]
+    path = _stored(tmp_path / "huge.ome.zarr", np.tile(tile, (10, 10)), "yx", chunks=320)
     watcher = Listening()
     options = {**QUICK, "n_features": 16, "n_clusters": 16, "continuity": 1.0}
     model = Segmenter("feature_clustering", n_classes=3, prepare="range", options=options)
     model.fit(path, memory=10**6, progress=watcher)
-    assert "learned from in 16 window(s) of 256 x 256" in " ".join(watcher.said)
-    assert max(reads) == 256 * 256  # never more at once
-    assert sum(reads) <= 17 * 256 * 256  # each window once, and the first once more to be shown: a 35th of the image
+    assert "learned from in 16 window(s) of 128 x 128" in " ".join(watcher.said)
+    assert max(reads) == 128 * 128  # never more at once
+    assert sum(reads) <= 17 * 128 * 128  # each window once, and the first once more to be shown: a 36th of the image
     found = model.predict(tile).labels
     for tone, label in ((tile < 70, 1), (tile > 180, 3)):
         assert (found[tone] == label).mean() > 0.95
 
 
 def test_a_shrunk_image_is_read_in_bands(tmp_path, reads, monkeypatch):
-    monkeypatch.setattr(windowed, "WINDOW", 2000)
+    monkeypatch.setattr(statistics, "WINDOW", 2000)
     data = blobs(300, 240)
     watcher = Listening()
     options = {**QUICK, "prepare": "size=40,range"}

@@ -56,6 +56,7 @@ def test_spelling():
     assert str(Cleaning.parse("holes:100, objects:200")) == "objects:200,holes:100"
     assert Cleaning.parse(None) == Cleaning.parse("none") == Cleaning.parse("") == Cleaning()
     assert str(Cleaning()) == "none"
+    assert Cleaning.parse("objects(200), holes(size=100)") == Cleaning(holes=100, objects=200)
     for wrong in ("objects", "objects:-3", "dust:5", "holes:1,holes:2"):
         with pytest.raises(UsageError, match="clean"):
             Cleaning.parse(wrong)

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from selfseg.core.errors import ModelError, UsageError
-from selfseg.sample.intensity import Scaling
 from selfseg.sample.prepare import Preparation
+from selfseg.sample.statistics import Scaling
 from selfseg.sample.steps import KINDS, Step, parse_steps
 
 

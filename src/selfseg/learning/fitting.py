@@ -194,13 +194,8 @@ class TrainingRun:
         self.config = with_spacing(self.config, data, progress)
         method, own = self._build(data), OwnSuperpixels(options.superpixels)
         self.config = method.config
-        if own.place is not None:
-            for item in data.items:
-                if item.region is not None:
-                    got = f"{item.name}, which is learned from in windows"
-                    fix = "cut parts out of both, and give those"
-                    raise UsageError("superpixels", expected="images that fit in memory", got=got, fix=fix)
-                own.give(method, data.preparation, item.name, item.view()[1], item.sample.read().memo or {})
+        for item in data.items:
+            own.give(method, item.prepared, item.region, item.memo)
         return data, method, {"sequence": sequence} | own.facts() | mask_facts(given), failures
 
     def _build(self, data: TrainingSet) -> Method:

@@ -24,8 +24,9 @@ from selfseg.read.frames import ALL_AXES, Frames, check_slices, is_video
 from selfseg.read.video import open_video
 from selfseg.sample.choose import MOST, most_different
 from selfseg.sample.lru_cache import LRUCache
-from selfseg.sample.prepare import Preparation, Prepared
-from selfseg.sample.stream import Readable, Sample
+from selfseg.sample.prepare import Preparation, PreparedImage, prepare
+from selfseg.sample.statistics import Region
+from selfseg.sample.stream import Memo, Readable, Sample
 from selfseg.sample.window_samples import KEPT_PIXELS, WindowSample, window_pixels, window_samples
 from selfseg.tiling.tilewise import memory_budget
 
@@ -50,21 +51,38 @@ class TrainingItem:
     ----------
     name
         Name of the input.
+    prepared
+        The image, the frame, or the image of the window.
     sample
         What a batch reads.
-    spacing
-        Size of a prepared pixel along each spatial axis.
-    view
-        Returns it as an image and as it was prepared, to be shown or scored.
+    memo
+        Where the user's own superpixels go.
     region
         The window, in pixels of the prepared image; None = the whole image.
     """
 
     name: str
+    prepared: PreparedImage
     sample: Readable
-    spacing: tuple[float, ...]
-    view: Callable[[], tuple[Image, Prepared]]
-    region: tuple[slice, ...] | None = None
+    memo: Memo
+    region: Region | None = None
+
+    def view(self) -> tuple[Image, PreparedImage]:
+        """Return it as an image and as it was prepared, to be shown or scored; of a resized window the prepared pixels as both."""
+        image, window = self.prepared.image, self.sample.read()
+        if self.region is None:
+            return image, self.prepared
+        axes = "".join(letter for letter in image.axes if letter in SPATIAL) + "C"
+        pixels = np.moveaxis(window.array, 0, -1)
+        small = Image(pixels, axes, self.prepared.spacing, image.unit, name=self.name, valid=window.valid)
+        own = small if self.prepared.resized else self.prepared.image_window(self.region)
+        shown = PreparedImage.from_plan(small, ())
+        shown.memo = window.memo or {}
+        return own, shown
+
+    def part(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Return the part of a label image ``[*S]`` of the image that `view` shows."""
+        return labels if self.region is None else self.prepared.forward_labels(labels, self.region)
 
 
 @dataclass(frozen=True)
@@ -106,7 +124,7 @@ class TrainingSet:
         return dict(Counter(item.name for item in self.items if item.region is not None))
 
     @cached_property
-    def first(self) -> tuple[Image, Prepared]:
+    def first(self) -> tuple[Image, PreparedImage]:
         """The first item as an image and as it was prepared, for previews."""
         return self.items[0].view()
 
@@ -141,7 +159,7 @@ class TrainingSet:
 
 def build_training_set(
     sources: Sequence[Source],
-    prepare: str,
+    steps: str,
     files: AnnotationFiles | None,
     axes: str | None,
     progress: Progress,
@@ -153,7 +171,7 @@ def build_training_set(
     ----------
     sources
         Inputs, not read yet.
-    prepare
+    steps
         Preparation steps (`selfseg.sample.prepare`).
     files
         Labels or scribbles, not read yet; None = there are none.
@@ -173,7 +191,7 @@ def build_training_set(
     images, failures = _read_all(sources, axes, progress, windows)
     failures += _drop_strangers(images)
     annotations = None if files is None else files.read(images)
-    preparation = Preparation.parse(prepare).fit_pixels(partial(_pixels, images, windows.seed))
+    preparation = Preparation.parse(steps).fit_pixels(partial(_pixels, images, windows.seed))
     items: list[TrainingItem] = []
     fingerprints: dict[str, str] = {}
     for source in sources:
@@ -185,7 +203,7 @@ def build_training_set(
                 fingerprints[source.name] = source.fingerprint()
             else:
                 cut = windows.cut(image, source.name, preparation, annotations, progress)
-                items += [_window_item(source.name, sample) for sample in cut]
+                items += [TrainingItem(source.name, one.prepared, one, one.given, one.region) for one in cut]
                 fingerprints[source.name] = _digest_windows(cut)
         except InputError as error:
             failures.append((source.name, str(error)))
@@ -236,7 +254,8 @@ def _pixels(images: Mapping[str, Image], seed: int, before: Preparation) -> Iter
     """Yield the valid pixels ``[N C]`` of all images after some steps, image by image, or window by window."""
     for image in images.values():
         if image.in_memory:
-            yield from (before.pixels(frame) for frame in split_frames(image))
+            for frame in split_frames(image):
+                yield from before.pixels(frame)
         else:
             yield from window_pixels(image, before, seed)
 
@@ -247,35 +266,13 @@ def _whole_items(
     """Prepare each frame of an image."""
     items = []
     for number, frame in enumerate(split_frames(image)):
-        prepared = preparation.apply(frame)
+        prepared = prepare(frame, preparation)
         for note in prepared.notes:
             progress.say(f"{source.name}: {note}")
-        labels = None
-        if annotations is not None:
-            labels = annotations.prepared(source.name, number, preparation, prepared)
-        sample = Sample(prepared.array, prepared.valid, labels, memo={})
-        items.append(TrainingItem(source.name, sample, prepared.spacing, partial(_pair, frame, prepared)))
+        labels = None if annotations is None else annotations.prepared(source.name, number, prepared)
+        sample = Sample(prepared.array, prepared.valid(), labels, prepared.memo)
+        items.append(TrainingItem(source.name, prepared, sample, prepared.memo))
     return items
-
-
-def _pair(image: Image, prepared: Prepared) -> tuple[Image, Prepared]:
-    return image, prepared
-
-
-def _window_item(name: str, sample: WindowSample) -> TrainingItem:
-    view = partial(_window_view, sample)
-    return TrainingItem(name, sample, sample.spacing, view, sample.region)
-
-
-def _window_view(sample: WindowSample) -> tuple[Image, Prepared]:
-    """Return a window as an image: its own pixels, or where the size changes the prepared ones."""
-    windowed, window = sample.windowed, sample.read()
-    axes = "".join(letter for letter in windowed.image.axes if letter in SPATIAL)
-    if windowed.shape == windowed.image.spatial_shape:
-        image = windowed.window(sample.region)
-    else:
-        image = Image(np.moveaxis(window.array, 0, -1), axes + "C", sample.spacing, windowed.image.unit)
-    return image, Prepared(window.array, window.valid, (), sample.spacing, window.array.shape[1:], window.valid)
 
 
 @dataclass(frozen=True)
@@ -287,7 +284,7 @@ class WindowChoice:
     n
         Windows of each image; None = `DEFAULT_WINDOWS`, and only of images that do not fit in memory.
     side
-        Their side in pixels of the prepared image; None = `sample.cells.WINDOW_SIDE`.
+        Their side in pixels of the prepared image; None = `sample.statistics.WINDOW_SIDE`.
     memory
         Most that this process may take, in bytes; None = by what is free.
     seed
@@ -352,7 +349,7 @@ class WindowChoice:
         """
         number = self.n or DEFAULT_WINDOWS
         labels = None if annotations is None else annotations.arrays.get(name)
-        at_place = None if labels is None else lambda at, region: labels[at or 0][region]
+        at_place = None if labels is None else partial(_annotations_at, labels)
         cut = window_samples(image, preparation, number, self.side, self.seed, self.kept, at_place)
         size, side = (" x ".join(map(str, sizes)) for sizes in (image.spatial_shape, cut[0].shape[1:]))
         why = "too large to be read whole, so" if self.n is None else "as asked,"
@@ -363,11 +360,19 @@ class WindowChoice:
                 shown = f"none of the windows has the label(s) {', '.join(map(str, sorted(missing)))}"
                 progress.say(f"{image.name}: {shown}; more of them may have it (--windows {2 * number})")
             cut = [replace(s, annotations=annotations.as_classes(part)) for s, part in zip(cut, parts, strict=True)]
-        shrunk = cut[0].windowed.shrinking ** (1 / len(image.spatial_shape))
+        shrunk = cut[0].prepared.shrinking ** (1 / len(image.spatial_shape))
         if shrunk > SHRUNK:
             said = f"its sides are shrunk {shrunk:.0f} times by {preparation}; --prepare range keeps its own pixels"
             progress.say(f"{image.name}: {said}")
         return cut
+
+
+def _annotations_at(
+    labels: Sequence[NDArray[Any]], prepared: PreparedImage, time: int | None, region: Region
+) -> NDArray[np.integer]:
+    """Return the annotations of a window; one of the image's own pixels needs none of them read."""
+    frame = labels[time or 0]
+    return prepared.forward_annotations(frame, region) if prepared.resized else frame[region]
 
 
 def _digest_windows(samples: list[WindowSample]) -> str:
@@ -375,7 +380,8 @@ def _digest_windows(samples: list[WindowSample]) -> str:
     digest = hashlib.sha256()
     for sample in samples:
         window = sample.read()
-        digest.update(f"{sample.windowed.at} {sample.region} {window.array.shape}".encode())
+        time = None if sample.time is None else {"T": sample.time}
+        digest.update(f"{time} {sample.region} {window.array.shape}".encode())
         digest.update(window.array.tobytes())
         digest.update(b"" if window.valid is None else window.valid.tobytes())
     return digest.hexdigest()
@@ -531,7 +537,10 @@ def _readable(sequence: Frames, every: int, progress: Progress) -> Iterator[tupl
 
 def with_spacing(config: MethodConfig, data: TrainingSet, progress: Progress) -> MethodConfig:
     """Return the configuration with the ratios of the first image's spacing, unless the user gave others."""
-    ratios = [tuple(round(size / min(item.spacing), 4) for size in item.spacing) for item in data.items]
+    ratios = [
+        tuple(round(size / min(one.spacing), 4) for size in one.spacing)
+        for one in (item.prepared for item in data.items)
+    ]
     if config.spacing or max(ratios[0]) == 1:
         return config
     shown = " : ".join(f"{ratio:g}" for ratio in ratios[0])

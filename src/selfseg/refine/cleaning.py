@@ -8,9 +8,14 @@ from numpy.typing import NDArray
 
 from selfseg.core.classes import IGNORE
 from selfseg.core.errors import UsageError
+from selfseg.core.steps import Bounds, Parameter, StepKind, parse_calls
 from selfseg.refine.components import fill_holes, remove_small
 
-SPELLING = "objects:N,holes:N with N the size in pixels below which they go"
+SIZE = (Parameter("size", Bounds(0, whole=True), meaning="pixels"),)
+KINDS = {
+    "objects": StepKind("objects", "remove connected parts of fewer pixels", SIZE),
+    "holes": StepKind("holes", "fill holes of fewer pixels", SIZE),
+}
 
 
 @dataclass(frozen=True)
@@ -30,22 +35,20 @@ class Cleaning:
 
     @classmethod
     def parse(cls, text: str | None) -> "Cleaning":
-        """Make a cleaning out of ``"objects:200,holes:100"``; None, an empty text and ``none`` clean nothing.
+        """Make a cleaning out of ``"objects(200), holes(100)"`` or ``"objects:200,holes:100"`` (`core.steps`).
+
+        None, an empty text and ``none`` clean nothing.
 
         Raises
         ------
         UsageError
             If the text is none of these.
         """
-        values: dict[str, int] = {}
-        for part in (text or "").replace(" ", "").split(","):
-            if part in ("", "none"):
-                continue
-            key, _, word = part.partition(":")
-            if key not in ("holes", "objects") or not word.isdigit() or key in values:
-                raise UsageError("clean", expected=SPELLING, got=repr(text), fix="check the spelling")
-            values[key] = int(word)
-        return cls(**values)
+        calls = parse_calls(text, KINDS, "clean")
+        if len({call.name for call in calls}) < len(calls):
+            fix = "give one size for objects, one for holes"
+            raise UsageError("clean", expected="each step once", got=repr(text), fix=fix)
+        return cls(**{call.name: int(call.number("size")) for call in calls})
 
     def __str__(self) -> str:
         parts = [f"objects:{self.objects}"] * (self.objects > 0) + [f"holes:{self.holes}"] * (self.holes > 0)

@@ -4,32 +4,12 @@ import math
 from dataclasses import dataclass
 
 from selfseg.core.errors import UsageError
+from selfseg.core.steps import Bounds
 
 IMAGE, GLOBAL = "image", "global"
+CHANGING_SIZE = ("rescale", "size", "border", "multiple")
 NORMALISING = ("range", "minmax", "max", "percentile", "zscore", "robust")
 """Steps after which the values are fit for a network; `range` is added where none is named."""
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """The numbers that a value may be: `low` to `high`, `low` itself if `closed`, whole numbers only if `whole`."""
-
-    low: float
-    high: float = math.inf
-    whole: bool = False
-    closed: bool = True
-
-    def __str__(self) -> str:
-        kind = "whole numbers" if self.whole else "numbers"
-        if not math.isfinite(self.low):
-            return kind
-        upper = f" up to {self.high:g}" if math.isfinite(self.high) else ""
-        return f"{kind} {'from' if self.closed else 'above'} {self.low:g}{upper}"
-
-    def allow(self, value: float) -> bool:
-        """Return whether a value is within the bounds."""
-        above = value >= self.low if self.closed else value > self.low
-        return math.isfinite(value) and above and value <= self.high and (not self.whole or value == int(value))
 
 
 FACTOR = Bounds(0, 16, closed=False)

@@ -15,7 +15,7 @@ from selfseg.core.image import Image
 from selfseg.export.label_zarr import is_label_zarr
 from selfseg.refine.steps import Refinement, parse_refinements
 from selfseg.results.model import FittedModel, selfseg_version
-from selfseg.sample.windowed import Windowed
+from selfseg.sample.prepare import PreparedImage
 from selfseg.tiling.blocks import BlockLog, known_work
 from selfseg.tiling.tiles import Grid, make_grid
 from selfseg.tiling.tilewise import LARGEST_TILE, SMALLEST_TILE, bytes_per_pixel, memory_budget, plan_grid
@@ -54,7 +54,7 @@ def refining_halo(refinements: Sequence[Refinement], image: Image) -> int:
     return max((refinement.reach or 0 for refinement in refinements), default=0)
 
 
-def _plan(model: FittedModel, windowed: Windowed, memory: int | None) -> Plan:
+def _plan(model: FittedModel, windowed: PreparedImage, memory: int | None) -> Plan:
     """Return the largest tiles and blocks that the memory allows."""
     method, image = model.method, windowed.image
     device = next((tensor.device for tensor in method.state().values()), torch.device("cpu"))
@@ -65,7 +65,7 @@ def _plan(model: FittedModel, windowed: Windowed, memory: int | None) -> Plan:
     reading = max(1.0, shrinking) * image.n_channels * (image.data.dtype.itemsize + 8)
     chunk = CHUNK[len(shape)]
     refinements = parse_refinements(model.refine)
-    if windowed.shape == shape and not refinements:
+    if not windowed.resized and not refinements:
         tiles = plan_grid(method, shape, budget, chunk, reading)
         return Plan(tiles, Grid(shape, tiles.sides, 0))
     tiles = plan_grid(method, windowed.shape, budget, 1, reading)
@@ -78,7 +78,7 @@ def _plan(model: FittedModel, windowed: Windowed, memory: int | None) -> Plan:
 
 
 def begin_blocks(
-    model: FittedModel, image: Image, windowed: Windowed, path: Path, memory: int | None
+    model: FittedModel, image: Image, windowed: PreparedImage, path: Path, memory: int | None
 ) -> tuple[BlockLog, Plan]:
     """Return the log of the blocks, gone on with if it is of the same work, and the plan that it counts in.
 
@@ -132,13 +132,13 @@ def _model_digest(model: FittedModel) -> str:
     return digest.hexdigest()
 
 
-def _image_digest(windowed: Windowed) -> str:
+def _image_digest(windowed: PreparedImage) -> str:
     """Return a digest of a few windows of the image: reading all of it only to know it again would take too long."""
     image = windowed.image
-    digest = hashlib.sha256(f"{image.source} {image.data.dtype} {windowed.steps}".encode())
+    digest = hashlib.sha256(f"{image.source} {image.data.dtype} {windowed.plan}".encode())
     for share in (0.0, 0.5, 1.0):
         starts = [int(share * max(0, n - SAMPLED)) for n in image.spatial_shape]
-        part = windowed.window(
+        part = windowed.image_window(
             tuple(slice(a, a + min(n, SAMPLED)) for a, n in zip(starts, image.spatial_shape, strict=True))
         )
         digest.update(np.ascontiguousarray(part.data).tobytes())

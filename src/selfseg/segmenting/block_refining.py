@@ -10,8 +10,8 @@ from selfseg.core.image import Image
 from selfseg.refine.crf import colour_range
 from selfseg.refine.steps import Refinement, parse_refinements, refine
 from selfseg.results.model import FittedModel
-from selfseg.sample.cells import LOOKED_AT, WINDOW_SIDE, spread_windows
-from selfseg.sample.windowed import Windowed
+from selfseg.sample.prepare import PreparedImage
+from selfseg.sample.statistics import LOOKED_AT, WINDOW_SIDE, spread_windows
 from selfseg.segmenting.block_plan import refining_halo
 from selfseg.tiling.tiles import Region
 
@@ -48,7 +48,7 @@ class BlockRefining:
         return refine(self.refinements, probabilities, window, valid, self.colours).probabilities
 
 
-def measure_refining(model: FittedModel, windowed: Windowed) -> BlockRefining:
+def measure_refining(model: FittedModel, windowed: PreparedImage) -> BlockRefining:
     """Return how a model refines an image that is prepared window by window.
 
     Raises
@@ -61,13 +61,13 @@ def measure_refining(model: FittedModel, windowed: Windowed) -> BlockRefining:
     return BlockRefining(refinements, halo, _colours(windowed) if refinements else None)
 
 
-def _colours(windowed: Windowed) -> NDArray[np.float32]:
+def _colours(windowed: PreparedImage) -> NDArray[np.float32]:
     """Return the range of each channel of an image, measured on windows of it: the same ones every time."""
     image = windowed.image
     side = WINDOW_SIDE[len(image.spatial_shape)]
     pixels = []
     for region in spread_windows(image.spatial_shape, (side,) * len(image.spatial_shape), LOOKED_AT, seed=0):
-        window = windowed.window(region)
+        window = windowed.image_window(region)
         values = window.channels_last().astype(np.float32)
         pixels.append(values.reshape(-1, image.n_channels) if window.valid is None else values[window.valid])
     return colour_range(np.concatenate(pixels).T)

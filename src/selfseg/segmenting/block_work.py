@@ -12,7 +12,8 @@ from selfseg.export.label_zarr import known_label_zarr, storing
 from selfseg.read import open_lazy
 from selfseg.refine.decide import class_probabilities, decide
 from selfseg.results.model import FittedModel, selfseg_version
-from selfseg.sample.windowed import Scaled, SizeChange, Windowed
+from selfseg.sample.chain import Operation
+from selfseg.sample.prepare import PreparedImage
 from selfseg.segmenting.block_plan import Plan
 from selfseg.segmenting.block_refining import BlockRefining
 from selfseg.tiling.tiles import Region
@@ -83,7 +84,7 @@ class BlockWork:
     """
 
     model: FittedModel
-    windowed: Windowed
+    windowed: PreparedImage
     plan: Plan
     target: Target
     labels: Any
@@ -96,19 +97,17 @@ class BlockWork:
         self._places = list(self.plan.blocks.places())
 
     def _read(self, region: Region) -> NDArray[np.float32]:
-        return self.windowed.read(region)[0]
+        return self.windowed.read(region)
 
     def do(self, block: int) -> None:
         """Predict a block, and store its labels, 0 where the image has nothing."""
         region = self.plan.blocks.tile(self._places[block - self.first]).core
         image, refining = self.windowed.image, self.refining
         outer, inner = refining.grown(region, image)
-        probabilities = class_probabilities(self.windowed.restored(outer, self._tiles.probabilities), self.model.table)
-        valid = None
-        if refining.refinements or image.valid is not None or image.data.dtype.kind == "f":
-            window = self.windowed.window(outer)
-            valid = window.valid
-            probabilities = refining.refined(probabilities, window, valid) if refining.refinements else probabilities
+        probabilities = class_probabilities(self.windowed.restore(outer, self._tiles.probabilities), self.model.table)
+        valid = self.windowed.inside(outer)
+        if refining.refinements:
+            probabilities = refining.refined(probabilities, self.windowed.image_window(outer), valid)
         values = decide(probabilities[(slice(None), *inner)], None if valid is None else valid[inner])
         self.target.write(self.labels, region, values)
 
@@ -122,7 +121,7 @@ class BlockWork:
             networks=getattr(config, "networks", None) or None,
             device=self.model.device,
             image=Path(image.source).absolute(),
-            steps=self.windowed.steps,
+            steps=self.windowed.plan,
             plan=self.plan,
             target=replace(self.target, path=self.target.path.absolute()),
             kept_bytes=self.kept_bytes,
@@ -140,7 +139,7 @@ class BlockOrder:
     networks: str | None
     device: str
     image: Path
-    steps: tuple[Scaled | SizeChange, ...]
+    steps: tuple[Operation, ...]
     plan: Plan
     target: Target
     kept_bytes: int
@@ -161,5 +160,5 @@ class BlockOrder:
         model = FittedModel.load(self.model, self.device, self.networks)
         target, image = self.target, open_lazy(self.image, self.target.image_axes)
         image = image if target.stack is None else image.at(target.stack, target.number)
-        windowed, labels = Windowed(image, self.steps), known_label_zarr(target.path)
+        windowed, labels = PreparedImage.from_plan(image, self.steps), known_label_zarr(target.path)
         return BlockWork(model, windowed, self.plan, target, labels, self.kept_bytes, self.first, self.refining)

@@ -28,7 +28,7 @@ def leaves_of(model: FittedModel, result: Result) -> Leaves:
         The result of one image or volume, not of a series.
     """
     prepared = model.preparation.apply(result.image)
-    return find_leaves(result.labels, result.hierarchy, prepared.restore(prepared.array))
+    return find_leaves(result.labels, result.hierarchy, prepared.restore_all(prepared.array))
 
 
 def edited(model: FittedModel, result: Result, edits: Edits) -> Result:

@@ -19,7 +19,7 @@ from selfseg.refine.cleaning import Cleaning
 from selfseg.refine.steps import parse_refinements
 from selfseg.results.model import FittedModel
 from selfseg.results.result import Result
-from selfseg.sample.windowed import Windowed, prepare_windowed
+from selfseg.sample.prepare import PreparedImage, prepare
 from selfseg.segmenting.block_plan import CHUNK, begin_blocks, refining_halo
 from selfseg.segmenting.block_refining import measure_refining
 from selfseg.segmenting.block_work import BlockWork, Target
@@ -161,9 +161,9 @@ def predict_large(
     return LargeResult(image, path, labels, areas, preview, seconds)
 
 
-def _frame(model: FittedModel, image: Image, stack: str | None, number: int) -> Windowed:
+def _frame(model: FittedModel, image: Image, stack: str | None, number: int) -> PreparedImage:
     """Return a place along the axis `stack`, prepared; the image itself if it is None."""
-    return prepare_windowed(model.preparation, image if stack is None else image.at(stack, number))
+    return prepare(image if stack is None else image.at(stack, number), model.preparation)
 
 
 def _open_labels(model: FittedModel, image: Image, path: Path, stack: str | None, fresh: bool) -> Any:
@@ -185,7 +185,7 @@ def _areas(model: FittedModel, image: Image, labels: Any, grid: Grid, targets: l
     return count_areas(image.name, counts, model.table, image.spacing, image.unit)
 
 
-def _preview(model: FittedModel, windowed: Windowed, labels: Any, target: Target, seconds: float) -> Result:
+def _preview(model: FittedModel, windowed: PreparedImage, labels: Any, target: Target, seconds: float) -> Result:
     """Return every n-th row and column of the image and of its labels, read band by band."""
     image = windowed.image
     *depth, height, width = image.spatial_shape
@@ -195,7 +195,7 @@ def _preview(model: FittedModel, windowed: Windowed, labels: Any, target: Target
     pictures, ids = [], []
     for top in range(0, height, band):
         region = (*middle, slice(top, min(top + band, height)), slice(0, width))
-        window = windowed.window(region)
+        window = windowed.image_window(region)
         # copies: a view of every n-th pixel would keep all of them in memory
         pictures.append(window.channels_last().reshape(-1, width, image.n_channels)[::step, ::step].copy())
         ids.append(np.asarray(labels[target.place(region)]).reshape(-1, width)[::step, ::step].copy())

@@ -19,7 +19,7 @@ from selfseg.regions.boundaries import gradient_strength
 from selfseg.regions.merge_tree import MergeTree
 from selfseg.results.model import FittedModel
 from selfseg.results.trees import TREES, check_single, write_tree
-from selfseg.sample.windowed import Windowed, prepare_windowed
+from selfseg.sample.prepare import PreparedImage, prepare
 from selfseg.segmenting.block_plan import CHUNK
 from selfseg.segmenting.large import LargeResult
 from selfseg.tiling.tiles import Grid, Region, make_grid
@@ -90,7 +90,7 @@ def large_tree(
     path = Path(out) / TREES / f"{image.name}.zarr"
     chunks = tuple(min(chunk, n) for n in shape)
     stored = open_label_zarr(path, shape, np.uint32, chunks, axes, image.spacing, image.unit)
-    grounds = _Grounds(model, prepare_windowed(model.preparation, image), memory)
+    grounds = _Grounds(model, prepare(image, model.preparation), memory)
     size = max(superpixel_size, math.prod(shape) / MOST_SUPERPIXELS)
     grid = grounds.blocks
     graph: BlockGraph | None = None
@@ -128,7 +128,7 @@ def _superpixels(
 class _Grounds:
     """Gives the ground of any block of an image, computed from the block and `HALO` pixels around it."""
 
-    def __init__(self, model: FittedModel, windowed: Windowed, memory: int | None) -> None:
+    def __init__(self, model: FittedModel, windowed: PreparedImage, memory: int | None) -> None:
         self.model, self.windowed = model, windowed
         method, image = model.method, windowed.image
         device = next((tensor.device for tensor in method.state().values()), torch.device("cpu"))
@@ -139,19 +139,19 @@ class _Grounds:
         most = max(SMALLEST_TILE, min(LARGEST_TILE, int(budget / per_pixel)))
         self.blocks = make_grid(shape, 0, most, CHUNK[len(shape)])
         tiles = plan_grid(method, windowed.shape, budget, 1)
-        self.tiles = TileWise(method, lambda region: windowed.read(region)[0], tiles, kept_bytes=budget)
+        self.tiles = TileWise(method, windowed.read, tiles, kept_bytes=budget)
 
     def of(self, core: Region) -> Ground:
         """Return the ground of a block."""
         shape = self.windowed.image.spatial_shape
         outer = tuple(slice(max(0, p.start - HALO), min(n, p.stop + HALO)) for p, n in zip(core, shape, strict=True))
         inner = tuple(slice(p.start - o.start, p.stop - o.start) for p, o in zip(core, outer, strict=True))
-        clusters = self.windowed.restored(outer, self.tiles.probabilities)
+        clusters = self.windowed.restore(outer, self.tiles.probabilities)
         probabilities = class_probabilities(clusters, self.model.table)
-        prepared = self.windowed.restored(outer, lambda region: self.windowed.read(region)[0])
+        prepared = self.windowed.restore(outer, self.windowed.read)
         features, guide = tree_features(probabilities, prepared)
         strength = gradient_strength(features, SIGMA, self.windowed.image.spacing)
         classes = probabilities.argmax(0)
-        valid = self.windowed.window(outer).valid
+        valid = self.windowed.inside(outer)
         classes = classes if valid is None else np.where(valid, classes, -1)
         return Ground(features[inner], guide[inner], strength[inner], classes[inner])

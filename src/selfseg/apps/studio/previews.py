@@ -17,7 +17,7 @@ from selfseg.learning.segmenter import Segmenter
 from selfseg.learning.training_set import TrainingSet
 from selfseg.methods.base import Method
 from selfseg.refine.decide import decide
-from selfseg.sample.prepare import Prepared
+from selfseg.sample.prepare import PreparedImage
 
 SIDE = 900
 """Longer side of a preview, in pixels."""
@@ -44,7 +44,7 @@ def write_first_preview(run: Path, model: Segmenter, image: Image, step: int) ->
     _write(run, step, image.name, prepared, clusters, rgba)
 
 
-def _clusters(method: Method, prepared: Prepared) -> NDArray[np.integer]:
+def _clusters(method: Method, prepared: PreparedImage) -> NDArray[np.integer]:
     """Return the cluster of each pixel ``[*s]``, from 1 on."""
     device = next((tensor.device for tensor in method.state().values()), torch.device("cpu"))
     images = torch.from_numpy(prepared.array)[None].to(device)
@@ -52,7 +52,12 @@ def _clusters(method: Method, prepared: Prepared) -> NDArray[np.integer]:
 
 
 def _write(
-    run: Path, step: int, name: str, prepared: Prepared, clusters: NDArray[np.integer], rgba: Sequence[Sequence[int]]
+    run: Path,
+    step: int,
+    name: str,
+    prepared: PreparedImage,
+    clusters: NDArray[np.integer],
+    rgba: Sequence[Sequence[int]],
 ) -> None:
     counts = np.bincount(clusters.ravel(), minlength=2)
     labels = prepared.restore_labels(clusters)
