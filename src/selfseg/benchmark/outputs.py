@@ -37,9 +37,9 @@ from selfseg.core.threads import n_threads
 from selfseg.export.display import displayed, middle_planes, plane_shape
 from selfseg.export.overlay import overlay, write_picture
 from selfseg.export.page import EmbeddedPicture, data_uri, render, thumbnail
-from selfseg.pipeline.card import selfseg_version
 from selfseg.read.datasets import find_dataset
 from selfseg.read.labels import read_labels
+from selfseg.results.model import selfseg_version
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "scikit-learn", "numba")
 

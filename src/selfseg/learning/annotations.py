@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
-from selfseg.methods._base import Method
+from selfseg.methods.base import Method
 from selfseg.read import Source, find_annotations, read_annotations
 from selfseg.read.labels import find_labels, read_labels
 from selfseg.regions.connect import separate_objects

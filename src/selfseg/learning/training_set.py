@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from selfseg.core.axes import SPATIAL
 from selfseg.core.errors import Failure, InputError, SelfsegError, UsageError
 from selfseg.core.image import Image
+from selfseg.core.lru_cache import LRUCache
 from selfseg.core.progress import Progress
 from selfseg.core.seed import generator
 from selfseg.learning.annotations import AnnotationFiles, Annotations
@@ -23,7 +24,6 @@ from selfseg.read import Source, split_frames
 from selfseg.read.frames import ALL_AXES, Frames, check_slices, is_video
 from selfseg.read.video import open_video
 from selfseg.sample.choose import MOST, most_different
-from selfseg.sample.lru_cache import LRUCache
 from selfseg.sample.prepare import Preparation, PreparedImage, prepare
 from selfseg.sample.statistics import Region
 from selfseg.sample.stream import Memo, Readable, Sample

@@ -19,7 +19,6 @@ from selfseg.methods.base import Method, build_config, find_method, method_names
 from selfseg.read import Source, find_inputs, split_frames
 from selfseg.read.frames import is_video
 from selfseg.refine.edits import Edits
-from selfseg.segmenting.edited import leaves_of
 from selfseg.segmenting.trees import leaves_of
 
 BOUNDS = {"min": "minimum", "above": "exclusiveMinimum", "max": "maximum", "below": "exclusiveMaximum"}
@@ -63,7 +62,9 @@ def _field(name: str, entry: Mapping[str, Any], live: bool) -> dict[str, Any]:
 
 def check_options(method: str, preset: str, options: Mapping[str, Any], n_classes: int | None = None) -> Any:
     """Raise what a run with these options would raise at its start."""
-    given = dict(options) if n_classes is None else {**options, "classes": n_classes}
+    given = current_options(find_method(method), options)
+    if n_classes is not None:
+        given["n_classes"] = n_classes
     return build_config(method, preset, **given).model_dump(mode="json")
 
 

@@ -28,7 +28,7 @@ from selfseg.methods.base import Method, find_method, stored_config
 from selfseg.read import Source, find_inputs
 from selfseg.read.frames import is_video
 from selfseg.refine.decide import decide
-from selfseg.sample.prepare import Prepared
+from selfseg.sample.prepare import PreparedImage
 from selfseg.train.control import OptionChange, Order
 
 SHOW_EVERY = 0.3
@@ -243,7 +243,7 @@ def write_first_preview(run: Path, model: Segmenter, image: Image, step: int) ->
     _write_preview(run, step, image.name, prepared, clusters, rgba)
 
 
-def _clusters(method: Method, prepared: Prepared) -> NDArray[np.integer]:
+def _clusters(method: Method, prepared: PreparedImage) -> NDArray[np.integer]:
     """Return the cluster of each pixel, ``[*s]``, from 1 on."""
     device = next((tensor.device for tensor in method.state().values()), torch.device("cpu"))
     images = torch.from_numpy(prepared.array)[None].to(device)
@@ -251,7 +251,12 @@ def _clusters(method: Method, prepared: Prepared) -> NDArray[np.integer]:
 
 
 def _write_preview(
-    run: Path, step: int, name: str, prepared: Prepared, clusters: NDArray[np.integer], rgba: Sequence[Sequence[int]]
+    run: Path,
+    step: int,
+    name: str,
+    prepared: PreparedImage,
+    clusters: NDArray[np.integer],
+    rgba: Sequence[Sequence[int]],
 ) -> None:
     """Write ``previews/step-000040.png``, and beside it ``.json`` with the colour and the share of each cluster."""
     counts = np.bincount(clusters.ravel(), minlength=2)
