@@ -15,7 +15,7 @@ from selfseg.apps.studio.results import store_results
 from selfseg.core.errors import SelfsegError
 from selfseg.learning.run import load
 from selfseg.learning.segmenter import Segmenter
-from selfseg.methods.base import Method, build_config, find_method, method_names
+from selfseg.methods.base import Method, build_config, current_options, find_method, method_names
 from selfseg.read import Source, find_inputs, split_frames
 from selfseg.read.frames import is_video
 from selfseg.refine.edits import Edits

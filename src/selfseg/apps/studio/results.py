@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +91,7 @@ def write_result(folder: Path, result: "Result", leaves: "Leaves") -> None:
         "sizes": tree.sizes,
         "classes": leaves.classes.astype(np.uint16),
         "features": leaves.features,
-        "probabilities": _as_bytes(result.probabilities),
+        "probabilities": _as_bytes(cast("NDArray[np.float32]", result.probabilities)),  # pictures are in memory
     }
     for key, array in arrays.items():
         with writing(folder / f"{key}.npy") as temporary:
