@@ -7,7 +7,6 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from selfseg.tiling.whole import predict
 
 from conftest import blobs
 from selfseg.core.errors import UsageError

@@ -3,7 +3,7 @@ import sys
 
 ORDERS = (
     "import selfseg, selfseg.tiling.whole",
-    "import selfseg.tiling.tiles; from selfseg.tiling.whole import predict as stage; import selfseg",
+    "import selfseg.tiling.tiles; from selfseg.tiling.predict import predict as stage; import selfseg",
     "import selfseg; selfseg.Segmenter; import selfseg.tiling",
     "import selfseg; selfseg.predict; import selfseg.tiling.whole",
 )

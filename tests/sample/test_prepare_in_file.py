@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import zarr
-from selfseg.read.lazy import open_lazy
 
 from selfseg.core.errors import InputError
 from selfseg.core.image import Image
+from selfseg.read import open_lazy
 from selfseg.read._lazy_array import from_sliceable
 from selfseg.sample import statistics
 from selfseg.sample.prepare import Preparation, prepare

@@ -19,7 +19,7 @@ from selfseg.refine.steps import parse_refinements
 from selfseg.results.model import FittedModel
 from selfseg.results.result import Result
 from selfseg.sample.prepare import Preparation
-from selfseg.segmenting.segmenting import How, iter_segment, segment_image
+from selfseg.segmenting.images import Settings, iter_segment, segment_image
 from selfseg.segmenting.superpixels import OwnSuperpixels
 
 
@@ -145,14 +145,14 @@ class Segmenter:
     ) -> Result | list[Result]:
         """Segment images: a single input gives one `Result`, a list, folder or glob gives a list.
 
-        A video is read whole; `selfseg.predict` segments one of any length into files. For `slices` and `superpixels` see `How`.
+        A video is read whole; `selfseg.predict` segments one of any length into files. For `slices` and `superpixels` see `Settings`.
 
         Raises
         ------
         SelfsegError
             At the first input that cannot be segmented. `selfseg.predict` goes on past it.
         """
-        how = How(slices=slices, superpixels=OwnSuperpixels(superpixels), progress=progress or Silent())
+        how = Settings(slices=slices, superpixels=OwnSuperpixels(superpixels), progress=progress or Silent())
         results = []
         for _, outcome in iter_segment(self.fitted, find_inputs(inputs), axes, how):
             if isinstance(outcome, SelfsegError):
@@ -160,7 +160,7 @@ class Segmenter:
             results.append(outcome)
         return results[0] if is_single(inputs) else results
 
-    def predict_image(self, image: Image, how: How | None = None) -> Result:
+    def predict_image(self, image: Image, how: Settings | None = None) -> Result:
         """Segment one image; a series (axis T) frame by frame, a volume slice by slice if the model is 2D."""
         return segment_image(self.fitted, image, how)
 

@@ -28,7 +28,7 @@ from selfseg.sample.prepare import Preparation, PreparedImage, prepare
 from selfseg.sample.statistics import Region
 from selfseg.sample.stream import Memo, Readable, Sample
 from selfseg.sample.window_samples import KEPT_PIXELS, WindowSample, window_pixels, window_samples
-from selfseg.tiling.tilewise import memory_budget
+from selfseg.tiling.predict import memory_budget
 
 DEFAULT_FRAMES = 4
 """Frames that are chosen of a sequence without --n-frames."""

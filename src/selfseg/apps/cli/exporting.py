@@ -83,7 +83,7 @@ def cut(
 ) -> int:
     """Cut the merge trees of a folder made with --tree into any number of regions: cut/NAME.tif, or .zarr of large images."""
     from selfseg.apps.cli.bar import Bar
-    from selfseg.results.trees import cut_folder
+    from selfseg.results.merge_trees import cut_folder
 
     bar = Bar(quiet)
     failures = cut_folder(folder, regions, level, bar)

@@ -99,7 +99,7 @@ def predict(
     from selfseg.apps.cli.bar import Bar
     from selfseg.learning.run import load
     from selfseg.learning.run import predict as run
-    from selfseg.segmenting.edited import read_edits
+    from selfseg.refine.edits import read_edits
 
     bar, how = Bar(reading.quiet), writing.how()
     fitted = load(model, reading.device, networks)
