@@ -134,7 +134,8 @@ def distill(
     sources = find_inputs(inputs, limit=limit)
     truths = None if truth is None else find_label_set(truth, sources, truth_as)
     lessons, failures = ask(teacher, sources, confidence, axes, progress)
-    pupil = Segmenter(PUPIL, None, preset, seed, prepare or str(teacher.preparation_), device, options)
+    prepare = prepare or str(teacher.preparation_)
+    pupil = Segmenter(PUPIL, preset=preset, seed=seed, prepare=prepare, device=device, options=options)
     images = [lesson.source.content if lesson.source.path is None else lesson.source.path for lesson in lessons]
     told = [np.where(lesson.sure, lesson.labels, 0) for lesson in lessons]
     pupil.fit(images, told, labels_as="sparse", out=out, axes=axes, progress=progress, **how)

@@ -1,7 +1,7 @@
 """Fitting: from inputs to a model whose classes are ordered, and to its folder if one was asked for."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,8 @@ class Fitting:
     shared
         Learn together with the other processes that torchrun has started, each of which does the same: a step takes `batch_size`
         images in every one of them. Only the first writes. A run may be resumed by another number of processes.
+    channels, precision
+        Channels to use (`Image.select_channels`), None = all; ``float32`` or ``bfloat16``, None = what pays.
     """
 
     name: str
@@ -134,6 +136,8 @@ class Fitting:
     begin: str | Path | None = None
     keep_checkpoints: bool = False
     shared: bool = False
+    channels: Any = None
+    precision: str | None = None
 
     @property
     def folder(self) -> Path | None:
@@ -158,7 +162,9 @@ class Fitting:
         data, method, facts, lost = self._gather(inputs, progress)
         split = split_sources(data, method.held_out, self.seed)
         n_steps = method.n_steps(len(split.learned))
-        chosen = choose_precision(device, n_steps, self.compiled, data.n_dims, method.prefers_bf16_on_cpu)
+        prefers = method.prefers_bf16_on_cpu if self.precision is None else self.precision == "bfloat16"
+        chosen = choose_precision(device, n_steps, self.compiled, data.n_dims, prefers)
+        chosen = replace(chosen, bf16=False) if self.precision == "float32" else chosen
         precision = processes.agreed(chosen)
         watch = None if self.truth is None else watch_truth(self.truth, data, progress)
         check_room(method, data, device, progress)
@@ -193,7 +199,9 @@ class Fitting:
         found = find_inputs(inputs, limit=self.limit)
         sources, sequence, lost = take_frames(found, choice, self.axes, progress)
         told = find_supervision(kind, self.name, self.labels, self.labels_as, self.scribbles, sources)
-        data = build_training_set(sources, self.config.prepare, told, self.axes, progress, self._windows())
+        data = build_training_set(
+            sources, self.config.prepare, told, self.axes, progress, self._windows(), self.channels
+        )
         data = _labelled(data, progress) if kind.needs_annotations else data
         self.config = with_spacing(self.config, data, progress)
         method, own = self._build(data), OwnSuperpixels(self.superpixels)
@@ -280,6 +288,7 @@ class Fitting:
             "hints_sha256": data.digest_annotations(),
             "inputs": data.fingerprints,
             "windows": data.windows,
+            "channels": list(self.channels) if isinstance(self.channels, tuple) else self.channels,
         }
 
 

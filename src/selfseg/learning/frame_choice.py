@@ -1,7 +1,6 @@
 """Which frames a model learns from: of a video, a time series, a folder of frames, or the slices of a volume."""
 
 import itertools
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -54,22 +53,6 @@ class FrameChoice:
     def asked(self) -> bool:
         """Whether the user said anything of frames or slices."""
         return self != FrameChoice()
-
-
-def parse_numbers(text: str | None) -> tuple[int, ...] | None:
-    """Return the numbers of ``"0,40,80"``; None of None.
-
-    Raises
-    ------
-    UsageError
-        If it is no list of whole numbers.
-    """
-    if text is None:
-        return None
-    if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", text):
-        fix = "write for example --frames 0,40,80"
-        raise UsageError("--frames", expected="whole numbers with commas", got=repr(text), fix=fix)
-    return tuple(int(word) for word in text.split(","))
 
 
 class Taken(NamedTuple):

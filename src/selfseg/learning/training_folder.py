@@ -11,7 +11,7 @@ from selfseg.core.files import clear_unfinished, remove, write_json
 from selfseg.methods._base import find_method
 from selfseg.train.distributed import Processes
 
-KEPT_FACTS = ("method", "seed", "config", "hint_values", "hints_sha256", "inputs", "masks", "superpixels")
+KEPT_FACTS = ("method", "seed", "config", "hint_values", "hints_sha256", "inputs", "masks", "superpixels", "channels")
 """What a run that is resumed must have begun with."""
 
 RUN, CHECKPOINT, JOURNAL, PREVIEWS = "training.json", "checkpoint.safetensors", "journal.jsonl", "previews"

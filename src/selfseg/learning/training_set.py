@@ -95,7 +95,7 @@ class TrainingSet:
 
 
 def read_all(
-    sources: Sequence[Source], axes: str | None, progress: Progress, windows: WindowChoice
+    sources: Sequence[Source], axes: str | None, progress: Progress, windows: WindowChoice, channels: Any = None
 ) -> tuple[dict[str, Image], list[Failure]]:
     """Read every input, or open it if it is learned from in windows; those that fail are named and left out.
 
@@ -109,7 +109,7 @@ def read_all(
     first_error: SelfsegError | None = None
     for source in sources:
         try:
-            images[source.name] = windows.open(source, axes) or source.read(axes)
+            images[source.name] = (windows.open(source, axes) or source.read(axes)).select_channels(channels)
         except SelfsegError as error:
             failures.append((source.name, str(error)))
             first_error = first_error or error
@@ -147,6 +147,7 @@ def build_training_set(
     axes: str | None,
     progress: Progress,
     windows: WindowChoice | None = None,
+    channels: Any = None,
 ) -> TrainingSet:
     """Read, check and prepare the training images of a model; open those that are learned from in windows.
 
@@ -164,9 +165,11 @@ def build_training_set(
         Who is told about guesses and notes.
     windows
         Which images are learned from in windows; None = those that do not fit in memory.
+    channels
+        Channels to use (`Image.select_channels`); None = all.
     """
     windows = windows or WindowChoice()
-    images, failures = read_all(sources, axes, progress, windows)
+    images, failures = read_all(sources, axes, progress, windows, channels)
     failures += _drop_strangers(images)
     annotations = None if wanted is None else wanted.read(images)
     preparation = Preparation.parse(prepare).fit_pixels(partial(_pixels, images, windows.seed))

@@ -89,7 +89,7 @@ def open_if_large(
     if series_of_volumes or (not wanted and n_pixels * per_pixel <= memory_budget(memory)):
         image.close()
         return None
-    return image
+    return model.view(image)
 
 
 def predict_large(
