@@ -129,7 +129,7 @@ def works(folder: Path) -> list[Work]:
     np.save(folder / "large.npy", blobs(1100, 1000, seed=5))
     data = write_small_bsds(folder / "data")
     often = ("--checkpoint-every", "0", "--preview-every", "0", "--quiet", "--prepare", "range")
-    clustering = ("--set", "iterations=40", "--set", "n_features=8", "--set", "n_classes=8", "--set", "min_classes=1")
+    clustering = ("--set", "iterations=40", "--set", "n_features=8", "--set", "n_clusters=8", "--set", "min_classes=1")
     wnet = (
         "--set",
         "iterations=15",
@@ -140,7 +140,7 @@ def works(folder: Path) -> list[Work]:
         "--set",
         "patch=16",
         "--set",
-        "n_segments=4",
+        "n_clusters=4",
     )
     model, parts = str(folder / "model"), ("--axes", "YXC", "--memory", "1")
     contenders = ("--methods", "region_merging", "--baselines", "grid,one_region", "--workers", "1", "--quiet")

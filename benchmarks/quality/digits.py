@@ -21,7 +21,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from selfseg.core.files import write_json
 from selfseg.core.seed import derive
-from selfseg.methods._base import build_config, find_method
+from selfseg.methods.base import build_config, find_method
 from selfseg.sample.k_means import assign_rows, k_means
 from selfseg.sample.stream import Sample, Stream
 from selfseg.train.loop import Training
@@ -30,7 +30,7 @@ from selfseg.train.precision import Precision
 OPTIONS = {
     "networks": "dense_networks",
     "prepare": "range",
-    "classes": 10,
+    "n_classes": 10,
     "n_features": 10,
     "batch_size": 256,
     "pretrain_iterations": 400,

@@ -65,7 +65,7 @@ def felzenszwalb_scales(rgb: np.ndarray) -> list[Labels]:
 def tree_of(rgb: np.ndarray):
     """Return superpixels and merge tree of `region_merging` with its default."""
     image = torch.from_numpy(np.moveaxis(rgb, -1, 0).astype(np.float32) / 255)
-    return RegionMerging(RegionMergingConfig(), 3).segments(image)
+    return RegionMerging(RegionMergingConfig(), 3).segments(image)[:2]
 
 
 def tree_numbers(rgb: np.ndarray) -> list[Labels]:

@@ -67,7 +67,7 @@ def textbook_step(channels_last: bool, bf16: bool, height: int, width: int) -> C
 def our_step(height: int, width: int) -> Callable[[], float]:
     import torch
 
-    from selfseg.methods._base import build_config, find_method
+    from selfseg.methods.base import build_config, find_method
     from selfseg.sample.stream import Sample, Stream
     from selfseg.train.loop import Training
     from selfseg.train.precision import choose_precision
@@ -76,7 +76,7 @@ def our_step(height: int, width: int) -> Callable[[], float]:
     config = build_config("feature_clustering", "paper", min_classes=1)
     method = find_method("feature_clustering")(config, 3)
     stream = Stream([Sample(torch.rand(3, height, width).numpy())], 1, seed=0)
-    precision = choose_precision(torch.device("cpu"), config.iterations, prefers_bf16_on_cpu=method.prefers_bf16_on_cpu)
+    precision = choose_precision(method, torch.device("cpu"), config.iterations)
     training = Training(method, stream, precision)
     training.precision.place(method)
     optimizers, steps = method.optimizers(), iter(range(10**9))

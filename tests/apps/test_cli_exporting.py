@@ -62,7 +62,7 @@ def test_export_writes_several_formats(out, tmp_path, capfd):
 def test_memory_is_given_in_words_and_a_large_image_goes_in_parts(out, tmp_path, capfd):
     picture = np.asarray(Pillow.open(out.parent / "in" / "cells.png"))
     np.save(tmp_path / "big.npy", np.tile(picture, (4, 4)))
-    words = ("--set", "iterations=4", "--set", "n_features=8", "--set", "n_classes=8", "--preset", "full", "--quiet")
+    words = ("--set", "iterations=4", "--set", "n_features=8", "--set", "n_clusters=8", "--preset", "full", "--quiet")
     assert run("fit", out.parent / "in", "-o", tmp_path / "model", *words) == 0
     capfd.readouterr()
     command = ("predict", tmp_path / "model", tmp_path / "big.npy", "-o", tmp_path / "out")

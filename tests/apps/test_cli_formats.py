@@ -13,7 +13,7 @@ from selfseg.apps.cli import main
 from selfseg.learning.run import load
 from selfseg.read.labels import read_labels
 
-QUICK = ["--set", "iterations=5", "--set", "n_features=8", "--set", "n_classes=8", "--quiet"]
+QUICK = ["--set", "iterations=5", "--set", "n_features=8", "--set", "n_clusters=8", "--quiet"]
 
 
 def run(*words) -> int:

@@ -19,7 +19,7 @@ from selfseg.apps.cli import main
 
 resource = pytest.importorskip("resource")
 
-QUICK = ["--set", "iterations=6", "--set", "n_features=8", "--set", "n_classes=8", "--set", "min_classes=1"]
+QUICK = ["--set", "iterations=6", "--set", "n_features=8", "--set", "n_clusters=8", "--set", "min_classes=1"]
 FORMATS = ("tiff", "ome-zarr", "nifti", "mrc", "hdf5", "numpy")
 
 

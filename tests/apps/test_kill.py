@@ -16,8 +16,8 @@ from conftest import blobs
 
 QUICK = ["iterations=60", "batch_size=2"]
 OPTIONS = {
-    "feature_clustering": [*QUICK, "n_features=16", "n_classes=16", "min_classes=1"],
-    "wnet": [*QUICK, "width=4", "depth=2", "patch=16", "n_segments=4", "radius=3"],
+    "feature_clustering": [*QUICK, "n_features=16", "n_clusters=16", "min_classes=1"],
+    "wnet": [*QUICK, "width=4", "depth=2", "patch=16", "n_clusters=4", "radius=3"],
     "sp_wnet": [*QUICK, "width=4", "depth=1", "n_features=6", "superpixel_size=40"],
     "deep_kmeans": [*QUICK, "width=4", "pretrain_iterations=20", "n_clusters=3"],
     "unet": [*QUICK, "width=4", "depth=2", "validation=0.34"],

@@ -17,7 +17,7 @@ from selfseg.segmenting import predicting
 from selfseg.tiling.blocks import BlockLog
 from selfseg.train.journal import Journal
 
-QUICK = ["--set", "iterations=20", "--set", "n_features=8", "--set", "n_classes=8", "--set", "min_classes=1"]
+QUICK = ["--set", "iterations=20", "--set", "n_features=8", "--set", "n_clusters=8", "--set", "min_classes=1"]
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_sigterm_before_and_after_the_steps_leaves_no_half_file(photos, tmp_path
 
 def test_a_large_image_ends_after_its_block_and_goes_on(tmp_path, capfd, sigterm_after):
     np.save(tmp_path / "photo.npy", blobs(600, 560, seed=5))
-    options = {"iterations": 3, "n_features": 8, "n_classes": 8}
+    options = {"iterations": 3, "n_features": 8, "n_clusters": 8}
     Segmenter("feature_clustering", prepare="range", options=options).fit(blobs(40, 40)).save(tmp_path / "model")
     words = ["predict", tmp_path / "model", tmp_path / "photo.npy", "--axes", "YXC", "--memory", "1", "--quiet", "-o"]
     assert run(*words, tmp_path / "straight") == 0

@@ -17,7 +17,7 @@ from selfseg.core.threads import n_threads
 from selfseg.learning.segmenter import Segmenter
 from selfseg.train.journal import read_journal
 
-OPTIONS = ["--method", "feature_clustering", "--set", "iterations=8", "--set", "n_features=8", "--set", "n_classes=8"]
+OPTIONS = ["--method", "feature_clustering", "--set", "iterations=8", "--set", "n_features=8", "--set", "n_clusters=8"]
 OPTIONS += ["--set", "min_classes=1", "--set", "batch_size=2", "--set", "min_epochs=1"]
 
 

@@ -12,8 +12,8 @@ from selfseg.core.errors import UsageError
 from selfseg.core.image import Image
 from selfseg.learning.fitting import order_classes
 from selfseg.learning.segmenter import Segmenter
-from selfseg.methods._base import Method, build_config, find_method, method_names
 from selfseg.methods._store import load_method, save_method
+from selfseg.methods.base import Method, build_config, find_method, method_names
 from selfseg.sample.stream import Sample, Stream
 from selfseg.tiling.whole import predict
 from selfseg.train.control import OptionChange, Order
@@ -26,9 +26,8 @@ SMALL = {
     "pretrain_iterations": 4,
     "min_epochs": 1,
     "n_features": 12,
-    "n_classes": 10,
+    "n_clusters": 10,
     "n_superpixels": 40,
-    "n_segments": 8,
     "width": 4,
     "depth": 2,
     "patch": None,
@@ -160,8 +159,8 @@ def test_options_changed_on_the_way_are_those_of_a_run_begun_from_there(name, tm
     train(begun, samples(name), begin=tmp_path / "step-000003.safetensors")
     for key, value in begun.state().items():
         assert torch.equal(value, first.state()[key]), key
-    with pytest.raises(UsageError, match="classes"):
-        first.change({"classes": 3})
+    with pytest.raises(UsageError, match="n_classes"):
+        first.change({"n_classes": 3})
 
 
 @every_method

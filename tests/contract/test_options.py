@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from selfseg.methods._base import build_config, find_method, method_names
+from selfseg.methods.base import build_config, find_method, method_names
 
 every_method = pytest.mark.parametrize("name", method_names())
 

@@ -8,7 +8,7 @@ from conftest import blobs
 from selfseg import Segmenter
 from selfseg.core.errors import UsageError
 from selfseg.core.image import Image
-from selfseg.methods._base import build_config
+from selfseg.methods.base import build_config
 from selfseg.methods.deep_kmeans import DeepKMeans
 from selfseg.nets.phases import ALONE, GATHERING, TOGETHER
 from selfseg.sample.stream import Sample, Stream

@@ -17,7 +17,7 @@ from selfseg.core.errors import ModelError
 from selfseg.learning.run import load
 from selfseg.learning.segmenter import Segmenter
 
-QUICK = {"iterations": 3, "n_features": 8, "n_classes": 8}
+QUICK = {"iterations": 3, "n_features": 8, "n_clusters": 8}
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from selfseg.core.errors import UsageError
-from selfseg.methods._base import Batch, build_config, find_method
+from selfseg.methods.base import Batch, build_config, find_method
 from selfseg.methods.region_merging import RegionMerging
 from selfseg.regions.contours import contour_strength
 from selfseg.regions.oriented_watershed import oriented_watershed
@@ -53,7 +53,7 @@ def test_classes_hold_in_images_that_were_not_seen():
 @pytest.mark.parametrize("classes", [1, 2, 5, 40])
 def test_the_number_of_classes_asked_for_is_kept_exactly(classes):
     image = torch.rand(3, 60, 90, generator=torch.Generator().manual_seed(0))
-    method = make(classes=classes)
+    method = make(n_classes=classes)
     assert method.n_classes == classes
     fit(method, [image])
     p = method.assign(image[None])
@@ -65,7 +65,7 @@ def test_the_number_of_classes_asked_for_is_kept_exactly(classes):
 @pytest.mark.parametrize("shape", [(1, 1), (40, 50), (1, 37), (1, 1, 1)])
 def test_one_colour_is_one_class(classes, shape):
     image = torch.full((3, *shape), 0.4)
-    method = fit(make(3, len(shape), classes=classes), [image])
+    method = fit(make(3, len(shape), n_classes=classes), [image])
     p = method.assign(image[None])
     assert p.shape[1] == (classes or 1)
     assert torch.isfinite(p).all() and len(p.argmax(1).unique()) == 1
@@ -126,8 +126,8 @@ def test_its_own_tree_goes_to_the_level_of_the_classes():
 
 def test_spacing_changes_the_superpixels_of_a_volume():
     image = torch.full((1, 24, 40, 40), 0.5)
-    same, _ = make(1, 3).segments(image)
-    thick, _ = make(1, 3, spacing=(5.0, 1.0, 1.0)).segments(image)
+    same, *_ = make(1, 3).segments(image)
+    thick, *_ = make(1, 3, spacing=(5.0, 1.0, 1.0)).segments(image)
     extent = [np.mean([np.ptp(np.nonzero(s == r)[0]) + 1 for r in range(s.max() + 1)]) for s in (same, thick)]
     assert extent[1] < extent[0] / 2
 
@@ -139,7 +139,7 @@ def test_every_preset_works_and_is_found_by_name():
     image = torch.nn.functional.interpolate(image[None], (96, 144), mode="bilinear")[0]
     for preset in ("default", *RegionMerging.presets):
         method = RegionMerging(build_config("region_merging", preset), 3)
-        _, tree = method.segments(image)
+        _, tree, _ = method.segments(image)
         counts[preset] = tree.cut(level=method.config.level).max() + 1
         assert torch.isfinite(fit(method, [image]).assign(image[None])).all()
     assert counts["coarse"] < counts["default"] < counts["fine"]
@@ -153,7 +153,7 @@ def test_spacing_of_the_wrong_length_is_refused():
 def test_contours_give_the_superpixels_and_are_refused_in_3d():
     method = RegionMerging(build_config("region_merging", "contours"), 3)
     image = patches()
-    superpixels, tree = method.segments(image)
+    superpixels, tree, _ = method.segments(image)
     expected, graph = oriented_watershed(contour_strength(np.moveaxis(image.numpy(), 0, -1)))
     np.testing.assert_array_equal(superpixels, expected)
     assert tree.n_leaves == graph.n_regions
@@ -164,14 +164,28 @@ def test_contours_give_the_superpixels_and_are_refused_in_3d():
         RegionMerging(build_config("region_merging", "contours"), 3, n_dims=3)
 
 
-def test_segments_of_the_last_image_are_kept_and_of_no_other(monkeypatch):
-    method, counted, merged = make(), [], RegionMerging._merged
+def test_segments_stay_in_the_memo_of_their_image_by_mask_and_options(monkeypatch):
+    counted, merged = [], RegionMerging._merged
     monkeypatch.setattr(RegionMerging, "_merged", lambda self, *args: counted.append(1) or merged(self, *args))
-    first, second = patches(0), patches(1)
-    mask = torch.ones(first.shape[1:], dtype=torch.bool)
-    found = method.segments(first)[0]
-    assert np.array_equal(method.segments(first.clone(), mask)[0], found) and len(counted) == 1
+    method, image, memo = make(), patches(0), {}
+    mask = torch.ones(image.shape[1:], dtype=torch.bool)
+    list(method.steps(Batch(image[None], mask[None], memos=(memo,))))
+    method.finish(lambda: [])
+    labels = method.assign(image[None], (memo,))
+    found = method.hierarchy(image, memo)[0]
+    assert len(counted) == 1
+    assert torch.equal(labels, method.assign(image[None])) and np.array_equal(found, method.hierarchy(image)[0])
+    counted.clear()
     mask[:, :40] = False
-    assert (method.segments(first, mask)[0] >= 0).sum() == int(mask.sum()) and len(counted) == 2
-    for image in (second, first):
-        assert np.array_equal(method.segments(image)[0], make().segments(image)[0])
+    assert (method.segments(image, mask, memo)[0] >= 0).sum() == int(mask.sum()) and len(counted) == 1
+    assert np.array_equal(method.segments(image, memo=memo)[0], found) and len(counted) == 1
+    finer = make(superpixel_size=50.0)
+    assert not np.array_equal(finer.segments(image, memo=memo)[0], found) and len(counted) == 2
+
+
+def test_a_mask_that_is_a_rectangle_is_not_taken_for_the_whole_image():
+    method, image, memo = make(), patches(0), {}
+    valid = torch.zeros(1, *image.shape[1:], dtype=torch.bool)
+    valid[:, 10:50, 20:70] = True
+    list(method.steps(Batch(image[None], valid, memos=(memo,))))
+    assert method.hierarchy(image, memo)[0].shape == image.shape[1:]

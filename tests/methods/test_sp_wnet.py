@@ -7,7 +7,7 @@ from selfseg import Segmenter
 from selfseg.core.errors import UsageError
 from selfseg.core.image import Image
 from selfseg.losses.reconstruction import reconstruction
-from selfseg.methods._base import build_config
+from selfseg.methods.base import build_config
 from selfseg.methods.sp_wnet import SPWNet
 from selfseg.sample.stream import Batch
 

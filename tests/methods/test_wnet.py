@@ -5,11 +5,11 @@ import torch
 from conftest import blobs
 from selfseg import Segmenter
 from selfseg.core.errors import UsageError
-from selfseg.methods._base import build_config
+from selfseg.methods.base import build_config
 from selfseg.methods.wnet import WNet
 from selfseg.sample.stream import Batch
 
-SMALL = {"prepare": "range", "width": 4, "depth": 2, "n_segments": 5, "iterations": 4, "radius": 3, "patch": None}
+SMALL = {"prepare": "range", "width": 4, "depth": 2, "n_clusters": 5, "iterations": 4, "radius": 3, "patch": None}
 
 
 def made(**changes):
@@ -56,7 +56,7 @@ def test_every_term_can_be_switched_off():
 
 def test_losses_are_per_element():
     """Neither grows with the size of the image or the number of segments: each lies between 0 and about 1."""
-    for changes, size in (({}, 16), ({"n_segments": 20}, 40)):
+    for changes, size in (({}, 16), ({"n_clusters": 20}, 40)):
         generator = made(balance=0, **changes).steps(batch(size=size))
         for _, terms in generator:
             for value in terms.values():
@@ -126,8 +126,8 @@ def test_windows_of_a_volume_have_as_many_voxels_as_the_square():
 
 def test_classes_decide_the_segments_where_these_are_not_given():
     assert build_config("wnet").k == 8
-    assert build_config("wnet", classes=3).k == 3 and build_config("wnet", classes=1).k == 2
-    assert build_config("wnet", classes=3, n_segments=5).k == 5
+    assert build_config("wnet", n_classes=3).k == 3 and build_config("wnet", n_classes=1).k == 2
+    assert build_config("wnet", n_classes=3, n_clusters=5).k == 5
     assert build_config("wnet", "nuclei").k == 2 and build_config("wnet", "paper").k == 20
-    with pytest.raises(UsageError, match="at most n_segments=2 classes"):
-        build_config("wnet", classes=3, n_segments=2)
+    with pytest.raises(UsageError, match="at most n_clusters=2 classes"):
+        build_config("wnet", n_classes=3, n_clusters=2)

@@ -11,7 +11,7 @@ from conftest import blobs
 from selfseg.apps.cli import main
 from selfseg.core.errors import InputError
 from selfseg.core.image import Image
-from selfseg.read.lazy import open_lazy
+from selfseg.read import open_lazy
 
 NAMES = ("red", "green", "blue", "depth")
 

@@ -16,8 +16,7 @@ from selfseg.export.label_zarr import storing
 from selfseg.learning.run import predict
 from selfseg.learning.segmenter import Segmenter
 from selfseg.methods.feature_clustering import FeatureClustering
-from selfseg.read import find_inputs, read_image
-from selfseg.read.lazy import open_lazy
+from selfseg.read import find_inputs, open_lazy, read_image
 from selfseg.segmenting.block_work import Target
 from selfseg.segmenting.large import open_if_large, predict_large
 from selfseg.segmenting.segmenting import How
@@ -98,7 +97,7 @@ def test_a_line_of_the_log_that_was_cut_short_does_not_count(model, image, tmp_p
 
 def test_a_method_that_wants_the_whole_image_is_blended_alike_in_parts(tmp_path, monkeypatch):
     monkeypatch.setitem(tilewise.BLEND, 2, 16)
-    options = {"iterations": 3, "width": 4, "depth": 2, "n_segments": 4}
+    options = {"iterations": 3, "width": 4, "depth": 2, "n_clusters": 4}
     model = Segmenter("wnet", prepare="range", options=options).fit(blobs(60, 70))
     data = blobs(100, 90, seed=3)
     result = predict_large(model, stored(tmp_path / "a.zarr", data, "YXC"), tmp_path, memory=1)

@@ -7,7 +7,7 @@ from conftest import blobs
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
 
-QUICK = {"iterations": 8, "n_features": 8, "n_classes": 8}
+QUICK = {"iterations": 8, "n_features": 8, "n_clusters": 8}
 
 
 def test_public_names_are_few_and_all_there():
@@ -50,6 +50,22 @@ def test_scikit_learn_can_clone_and_set():
     assert copy.set_params(seed=9).seed == 9
     with pytest.raises(UsageError, match="sed"):
         copy.set_params(sed=9)
+
+
+def test_an_unknown_option_is_one_line_before_any_work(tmp_path):
+    nothing = tmp_path / "no such file.png"
+    model = selfseg.Segmenter(options=QUICK)
+    calls = {
+        "seed": lambda: selfseg.segment(nothing, sed=1),
+        "n_classes": lambda: selfseg.fit(nothing, clases=3),
+        "method": lambda: selfseg.Segmenter(metod="wnet"),
+        "slices": lambda: model.predict(nothing, slces="z"),
+        "labels": lambda: model.fit(nothing, lables=nothing),
+        "link": lambda: selfseg.predict(model, nothing, tmp_path, lnk=True),
+    }
+    for name, call in calls.items():
+        with pytest.raises(UsageError, match=rf"^option '\w+': expected one of .*; did you mean {name}\?$"):
+            call()
 
 
 def test_predicting_before_fitting_says_so():
@@ -105,9 +121,9 @@ def test_preparation_is_stored_and_repeated(tmp_path):
 def test_an_image_too_large_for_memory_is_refused_before_it_is_started(monkeypatch):
     from types import SimpleNamespace
 
-    from selfseg.learning import room
+    from selfseg.learning import model_folder
 
-    monkeypatch.setattr(room.psutil, "virtual_memory", lambda: SimpleNamespace(available=10**6))
+    monkeypatch.setattr(model_folder.psutil, "virtual_memory", lambda: SimpleNamespace(available=10**6))
     with pytest.raises(InputError, match=r"takes about .* GiB of memory: expected at most .*\(--prepare size="):
         selfseg.segment(blobs(200, 200), options={"n_features": 100})
 

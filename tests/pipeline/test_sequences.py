@@ -14,10 +14,10 @@ from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
 from selfseg.export.label_stack import LabelStack
 from selfseg.export.video import VideoFile
-from selfseg.learning.frame_choice import FrameChoice
 from selfseg.learning.run import predict
+from selfseg.learning.training_set import FrameChoice
 from selfseg.read import read_image
-from selfseg.read.frames import FrameSource
+from selfseg.read.frames import Frames
 from selfseg.read.video import VideoFrames
 from selfseg.segmenting.sequence import segment_sequence
 
@@ -70,7 +70,7 @@ def test_chosen_frames_are_learned_from_and_noted(clip, model):
 
 
 def test_of_a_long_clip_only_some_frames_are_looked_at(clip, monkeypatch):
-    monkeypatch.setattr("selfseg.learning.frame_choice.MOST", 4)
+    monkeypatch.setattr("selfseg.learning.training_set.MOST", 4)
     assert all(number % 3 == 0 for number in fitted(clip, n_frames=2).facts_["sequence"]["chosen"]["bar"])
 
 
@@ -232,25 +232,14 @@ def test_a_flat_model_takes_a_volume_slice_by_slice(tmp_path):
 
 
 def test_memory_does_not_grow_with_the_number_of_frames(model, tmp_path):
-    class Stills(FrameSource):
-        name = source = "stills"
-
-        def __init__(self, n_frames):
-            self.n_frames = n_frames
-
-        def frames(self, every=1):
-            return (self.frame(number) for number in range(0, self.n_frames, every))
-
-        def frame(self, number):
-            return Image(np.roll(blobs(120, 160), number, axis=1), "YXC", name=f"f{number}")
-
-        def fingerprint(self):
-            return "0" * 64
+    def still(number):
+        return Image(np.roll(blobs(120, 160), number, axis=1), "YXC")
 
     peaks = []
     for n_frames in (3, 3, 15):
         tracemalloc.start()
-        segment_sequence(model, Stills(n_frames), tmp_path / str(n_frames), True, Watcher())
+        stills = Frames("stills", "stills", n_frames, still, lambda: "0" * 64)
+        segment_sequence(model, stills, tmp_path / str(n_frames), True, Watcher())
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[2] < 1.2 * peaks[1] and peaks[2] < 15 * 120 * 160 * 3 * 10

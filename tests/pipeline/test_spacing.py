@@ -21,7 +21,7 @@ def volume(spacing: tuple[float, ...], seed: int = 0) -> Image:
     return Image(data, "ZYX", spacing=spacing, unit="um", name="thick")
 
 
-TINY = {"width": 2, "depth": 1, "iterations": 2, "n_segments": 3, "prepare": "range", "radius": 3}
+TINY = {"width": 2, "depth": 1, "iterations": 2, "n_clusters": 3, "prepare": "range", "radius": 3}
 
 
 def test_a_method_is_told_the_ratios_of_the_voxels_sides(tmp_path):

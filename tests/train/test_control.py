@@ -11,11 +11,11 @@ from conftest import blobs
 from selfseg.core.errors import Interrupted, ModelError
 from selfseg.core.progress import Silent
 from selfseg.learning.segmenter import Segmenter
-from selfseg.methods._base import build_config, find_method
+from selfseg.methods.base import build_config, find_method
 from selfseg.train.checkpoint import continue_optimizer, load_checkpoint, save_checkpoint
 from selfseg.train.control import OptionChange, Order
 
-SMALL = {"n_features": 8, "n_classes": 8, "min_classes": 1, "iterations": 12, "prepare": "range"}
+SMALL = {"n_features": 8, "n_clusters": 8, "min_classes": 1, "iterations": 12, "prepare": "range"}
 
 
 def fit(folder, options=None, **how):

@@ -15,7 +15,7 @@ from selfseg.learning.segmenter import Segmenter
 from selfseg.train.checkpoint import load_checkpoint
 from selfseg.train.control import Order
 
-SMALL = {"n_features": 8, "n_classes": 8, "min_classes": 1, "iterations": 12, "prepare": "range"}
+SMALL = {"n_features": 8, "n_clusters": 8, "min_classes": 1, "iterations": 12, "prepare": "range"}
 
 
 def fit(folder, **how):

@@ -13,7 +13,7 @@ from torch.optim import SGD
 
 from conftest import blobs
 from selfseg.core.errors import Interrupted, SelfsegError, UsageError
-from selfseg.methods._base import find_method
+from selfseg.methods.base import find_method
 from selfseg.sample.stream import Sample, Stream
 from selfseg.train.checkpoint import load_checkpoint
 from selfseg.train.control import Order
@@ -26,13 +26,13 @@ STEPS, RATE = 3, 1e-3
 """Small steps: where a pixel lies on a kink (of a ReLU, of a largest value) the last digit decides, and more so the farther two
 runs are apart. Plain gradient descent: Adam would turn gradients that are nothing but rounding into whole steps."""
 
-FC = {"n_features": 8, "n_classes": 8, "iterations": STEPS, "min_epochs": 1}
+FC = {"n_features": 8, "n_clusters": 8, "iterations": STEPS, "min_epochs": 1}
 AREAS = {"too_large": 1.0, "max_area": 0.2, "too_small": 1.0, "min_area": 0.3}
-WNET = {"width": 4, "depth": 2, "n_segments": 4, "iterations": STEPS, "patch": 16, "separable": False, "too_large": 0.5}
+WNET = {"width": 4, "depth": 2, "n_clusters": 4, "iterations": STEPS, "patch": 16, "separable": False, "too_large": 0.5}
 UNET = {
     "width": 4,
     "depth": 2,
-    "classes": 2,
+    "n_classes": 2,
     "iterations": STEPS,
     "patch": 24,
     "validation": 0.0,

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from selfseg.core.errors import Interrupted, ModelError, TrainingError
-from selfseg.methods._base import Method, MethodConfig, find_method
+from selfseg.core.errors import Interrupted, ModelError, TrainingError, UsageError
+from selfseg.methods.base import Method, MethodConfig, find_method, method_names
 from selfseg.sample.stream import Sample, Stream
 from selfseg.train.checkpoint import load_checkpoint
 from selfseg.train.journal import Journal, read_journal
@@ -161,26 +161,44 @@ def test_a_journal_line_cut_off_by_a_crash_is_left_out(tmp_path):
     ]
 
 
-def test_precision_of_a_cpu_follows_its_hardware():
-    chosen = choose_precision(torch.device("cpu"), 10_000)
-    assert chosen.bf16 == has_fast_bf16(torch.device("cpu"))
-    assert not chosen.compiled
+HERE, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+def made(name, n_dims=2, **options):
+    method = find_method(name)
+    return method(method.Config.build({"width": 2, "depth": 1, **options} if name == "wnet" else options), 1, n_dims)
+
+
+def test_float32_is_the_default_of_every_method_whatever_the_hardware(monkeypatch):
+    monkeypatch.setattr("selfseg.train.precision.has_fast_bf16", lambda device: True)
+    for name in method_names():
+        assert find_method(name).Config().precision == "float32"
+    assert not choose_precision(made("wnet"), HERE, 10_000).bf16
+    assert not choose_precision(made("wnet"), CUDA, 10, compiled=False).bf16
     assert choose_device("cpu").type == "cpu"
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_bfloat16_is_used_where_it_is_asked_for_and_the_hardware_has_it(monkeypatch, fast):
+    monkeypatch.setattr("selfseg.train.precision.has_fast_bf16", lambda device: fast)
+    asking = made("wnet", precision="bfloat16")
+    assert choose_precision(asking, HERE, 10).bf16 == fast
+    assert choose_precision(made("wnet"), HERE, 10, asked="bfloat16").bf16 == fast
+    assert not choose_precision(asking, HERE, 10, asked="float32").bf16
+    assert not choose_precision(asking, HERE, 10_000).compiled
+    with pytest.raises(UsageError, match="float32 or bfloat16"):
+        choose_precision(asking, HERE, 10, asked="half")
 
 
 def test_volumes_are_learned_in_float32_on_a_cpu(monkeypatch):
     monkeypatch.setattr("selfseg.train.precision.has_fast_bf16", lambda device: True)
-    monkeypatch.delenv("SELFSEG_BF16", raising=False)
-    assert choose_precision(torch.device("cpu"), 10, n_dims=2).bf16
-    assert not choose_precision(torch.device("cpu"), 10, n_dims=3).bf16
-    assert choose_precision(torch.device("cuda"), 10, compiled=False, n_dims=3).bf16
+    asking = made("wnet", n_dims=3, precision="bfloat16")
+    assert not choose_precision(asking, HERE, 10).bf16
+    assert choose_precision(asking, CUDA, 10, compiled=False).bf16
 
 
-def test_a_method_with_kernels_of_its_own_stays_in_float32_on_a_cpu(monkeypatch):
-    monkeypatch.setattr("selfseg.train.precision.has_fast_bf16", lambda device: True)
-    monkeypatch.delenv("SELFSEG_BF16", raising=False)
-    assert not choose_precision(
-        torch.device("cpu"), 10, prefers_bf16_on_cpu=find_method("feature_clustering").prefers_bf16_on_cpu
-    ).bf16
-    assert choose_precision(torch.device("cpu"), 10, prefers_bf16_on_cpu=find_method("wnet").prefers_bf16_on_cpu).bf16
-    assert choose_precision(torch.device("cuda"), 10, compiled=False, prefers_bf16_on_cpu=False).bf16
+def test_fast_bfloat16_is_what_the_processor_says(monkeypatch):
+    for avx512, amx in ((False, False), (True, False), (False, True)):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda found=avx512: found, raising=False)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda found=amx: found, raising=False)
+        assert has_fast_bf16(HERE) == (avx512 or amx)

@@ -11,7 +11,7 @@ from selfseg.benchmark.outcome import Outcome
 from selfseg.core.errors import UsageError
 from selfseg.core.image import Image
 from selfseg.learning.segmenter import Segmenter
-from selfseg.methods._base import build_config, find_method, method_names
+from selfseg.methods.base import build_config, find_method, method_names
 from selfseg.refine.steps import parse_refinements
 
 

@@ -15,7 +15,7 @@ from selfseg.core.files import clear_unfinished, write_json
 from selfseg.core.progress import Progress, Silent
 from selfseg.core.stopping import PREEMPTED, Preempted, interruption
 from selfseg.core.threads import n_threads
-from selfseg.methods._base import find_method
+from selfseg.methods.base import find_method
 from selfseg.read.datasets import find_dataset
 from selfseg.read.datasets._base import Item
 

@@ -1,6 +1,6 @@
 """The one image type: an array, in memory or in its file, with its axes, spacing, unit and channel names."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.axes import check_axes, spatial_axes
 from selfseg.core.errors import InputError, UsageError
+from selfseg.core.options import Channels
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Image:
     ----------
     data
         Array whose axes are named by `axes`: a NumPy array, or an array-like in a file (`selfseg.read.open_lazy`) with shape,
-        dtype, ndim and indexing by integers and slices, of which each indexing reads the file.
+        dtype, ndim, indexing by integers and slices, of which each reads the file, ``at``, ``check_fits`` and ``close``.
     axes
         One letter an axis, out of ``T C Z Y X``, in the order of `data`.
     spacing
@@ -166,7 +167,7 @@ class Image:
         data = _place(self.data, self.axes.index(axis), number)
         return replace(self, data=data, axes=flat, spacing=self._spacing_of(rest), valid=valid, memo={})
 
-    def select_channels(self, wanted: str | int | Sequence[str | int] | None) -> "Image":
+    def select_channels(self, wanted: Channels) -> "Image":
         """Return the image with some of its channels, in the order in which they are given; one in a file is not read yet.
 
         Parameters
@@ -203,20 +204,31 @@ class Image:
         fix = "choose among them with --channels"
         raise InputError(self.source, expected=f"a channel out of {known}", got=repr(item), fix=fix)
 
-    def load(self) -> "Image":
+    def load(self, max_bytes: int | None = None) -> "Image":
         """Return the image with its pixels in memory.
+
+        Parameters
+        ----------
+        max_bytes
+            Pixel bytes allowed; None = three quarters of the memory that is free.
 
         Raises
         ------
         InputError
-            If the file is damaged, or no value is finite.
+            If the file is damaged or too large, or no value is finite.
         """
         if self.in_memory:
             return self
+        self.data.check_fits(max_bytes)
         whole = replace(self.window(), meta=self.meta, memo=self.memo)
         if whole.data.dtype.kind == "f" and whole.valid is not None and not np.isfinite(whole.data).any():
             raise no_finite_values(self.source)
         return whole
+
+    @property
+    def closed(self) -> bool:
+        """Whether the file was closed; never of pixels in memory."""
+        return not self.in_memory and bool(self.data.closed)
 
     def close(self) -> None:
         """Close the file; nothing can be read after it. Pixels in memory stay."""
@@ -236,6 +248,7 @@ class Image:
 
 def finite_mask(data: NDArray[Any], axes: str, valid: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
     """Return `valid`, over the axes other than C, and False where any channel is NaN or infinite; None = all count."""
+    valid = None if valid is None or valid.all() else valid
     if data.dtype.kind != "f":
         return valid
     finite: Any = np.isfinite(data)

@@ -19,6 +19,7 @@ from selfseg.core.progress import Progress
 T = TypeVar("T")
 
 Slices = Literal["z", "y", "x", "all"]
+Channels = str | int | Sequence[str | int] | None
 
 
 def check_names(names: Iterable[str], known: Sequence[str]) -> None:
@@ -137,7 +138,7 @@ class ModelOptions(LearnerOptions):
     clean: str | None = None
     """Cleaning: objects:200,holes:100 = least sizes of parts and holes in px; none disables. Stored with the model."""
 
-    channels: str | int | Sequence[str | int] | None = None
+    channels: Channels = None
     """Channels to use, in this order: names or numbers from 0, comma separated. Stored with the model. Default: all."""
 
 

@@ -10,8 +10,8 @@ from selfseg.core.errors import Failure, ModelError, SelfsegError, UsageError
 from selfseg.core.image import Image
 from selfseg.core.options import FitOptions, ModelOptions, ReadOptions, RunOptions, check_names, option_names, share_out
 from selfseg.core.progress import Progress, Silent
-from selfseg.learning.fitting import Fitting
-from selfseg.methods._base import Method, MethodConfig, build_config
+from selfseg.learning.fitting import TrainingRun
+from selfseg.methods.base import Method, MethodConfig, build_config, current_options, find_method
 from selfseg.read import Source, find_inputs, with_masks
 from selfseg.read.sources import is_single
 from selfseg.refine.cleaning import Cleaning
@@ -57,9 +57,9 @@ class Segmenter(ModelOptions):
 
     def config(self) -> MethodConfig:
         """Return the method's whole configuration: defaults, preset, options, number of classes, preparation."""
-        changes = dict(self.options or {})
+        changes = current_options(find_method(self.method), self.options or {})
         if self.n_classes not in (None, "auto"):
-            changes["classes"] = self.n_classes
+            changes["n_classes"] = self.n_classes
         if self.prepare is not None:
             changes["prepare"] = self.prepare
         return build_config(self.method, self.preset, **changes)
@@ -92,20 +92,16 @@ class Segmenter(ModelOptions):
         SelfsegError
             If an option is wrong, no input can be used, or the training fails.
         """
-        learning, run = share_out({"labels": y, **options}, FitOptions, RunOptions)
+        learning, setting = share_out({"labels": y, **options}, FitOptions, RunOptions)
         parse_refinements(self.refine), Cleaning.parse(self.clean)  # mistakes are found before the learning, not after
-        given = {**vars(learning), **vars(run), "frames": learning.frame_numbers, "memory": learning.memory_bytes}
-        del given["mask"], given["limit"]
-        fitting = Fitting(
-            self.method, self.config(), self.preset, self.seed, self.device, **given, channels=self.channels
-        )
-        fitted = fitting.run(find_sources(inputs, learning))
+        training = TrainingRun(self, self.config(), learning, setting)
+        fitted = training.run(find_sources(inputs, learning))
         self.model_, self.failures_ = fitted.model, fitted.failures
         for change in fitted.model.facts["changes"]:
             self.set_params(options={**(self.options or {}), **change["options"]})
-        if fitting.written is not None:
-            self.save(fitting.written)
-            fitting.close(fitted)
+        if training.written is not None:
+            self.save(training.written)
+            training.finish(fitted)
         return self
 
     def predict(self, inputs: Any, *, progress: Progress | None = None, **options: Any) -> Result | list[Result]:

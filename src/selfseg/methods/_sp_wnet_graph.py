@@ -1,35 +1,72 @@
-"""The superpixel graphs of SP-WNet: made once an image, kept while memory for it lasts, and never part of the model."""
+"""The superpixel graph of SP-WNet: its options, and the weights between superpixels of one image."""
 
 import math
-from functools import partial
-from typing import NamedTuple
+import weakref
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
 from selfseg.core.errors import InputError, UsageError
 from selfseg.losses.affinity import Affinity
 from selfseg.losses.region_affinity import region_affinity
 from selfseg.losses.region_continuity import Neighbours, neighbour_weights
-from selfseg.methods._sp_wnet_options import SPWNetConfig
+from selfseg.methods.base import Memo, MethodConfig
 from selfseg.nets.region_pool import RegionMap, region_map
 from selfseg.regions.graph import adjacency
 from selfseg.regions.superpixels import SuperpixelRecipe, make_superpixels, neighbour_distances
-from selfseg.sample.lru_cache import LRUCache, image_key
 from selfseg.sample.windows import extent
 
 KEPT_PIXELS = 2**24
-"""Pixels of all images whose graphs are kept: some 50 bytes each."""
-
-KEPT_OWN = 2**27
-"""Pixels of all images whose own superpixels, given by the user, are kept: 4 bytes each."""
+"""Pixels of all images whose graphs are kept in their memos: some 50 bytes each. Further graphs are made at each use."""
 
 TAU = {"nearest": -math.inf, "farthest": math.inf}
 
 
-class SuperpixelGraph(NamedTuple):
+class SuperpixelConfig(MethodConfig):
+    """Options of the superpixel graph."""
+
+    superpixels: Literal["slic", "watershed", "given", "none"] = "slic"
+    """Where superpixels come from: SLIC, watershed, your own label images (``--superpixels``), or none: all terms on pixels."""
+
+    n_superpixels: int | None = Field(default=None, ge=1)
+    """Superpixels of an image, about; empty = as many as `superpixel_size` gives."""
+
+    superpixel_size: float = Field(default=24.0, gt=0)
+    """Mean size of a superpixel, in pixels (voxels) of the prepared image."""
+
+    compactness: float = Field(default=10.0, ge=0)
+    """How round superpixels are: SLIC's m, in units of Lab; of the watershed, in Lab a pixel."""
+
+    superpixel_sigma: float = Field(default=1.0, ge=0)
+    """Smoothing before superpixels are made, in pixels."""
+
+    distance: Literal["values", "lab"] = "values"
+    """Distance d of two superpixels: of their mean values as in the origin, or of their mean Lab colours / 100."""
+
+    relative_distance: bool = False
+    """Divide d by its mean over the image, so that tau_cut and tau_con mean the same in faint and in strong images."""
+
+    tau_cut: float = Field(default=-1.0, le=0)
+    """Weights of the cut fall with the distance d as exp(tau_cut d)."""
+
+    cut_lengths: bool = False
+    """Weigh the edges of the cut by the boundary that two superpixels share."""
+
+    cut_sizes: bool = False
+    """Weigh the edges of the cut by the product of the sizes of the two superpixels."""
+
+    tau_con: float | Literal["nearest", "farthest"] = "nearest"
+    """Weights of the neighbours in the continuity, exp(tau_con d): 0 = plain mean, as in the origin, which smooths edges too;
+    ``nearest`` and ``farthest`` = that one alone (minus and plus infinity)."""
+
+
+@dataclass(frozen=True, eq=False)
+class SuperpixelGraph:
     """Superpixels of one image and weights between neighbours: in the cut, in the continuity, and when labels merge."""
 
     regions: RegionMap
@@ -39,7 +76,7 @@ class SuperpixelGraph(NamedTuple):
 
 
 class SuperpixelGraphs:
-    """Graphs of images by their content.
+    """Graphs of images, kept in the memos of the images.
 
     Parameters
     ----------
@@ -47,27 +84,12 @@ class SuperpixelGraphs:
         How superpixels are made and weighed.
     """
 
-    def __init__(self, config: SPWNetConfig) -> None:
+    def __init__(self, config: SuperpixelConfig) -> None:
         self.config = config
-        self._graphs: LRUCache[SuperpixelGraph] = LRUCache(KEPT_PIXELS)
-        self._own: LRUCache[NDArray[np.int32]] = LRUCache(KEPT_OWN)
+        self._kept_pixels = 0
+        self._options = str(config.model_dump(include={*SuperpixelConfig.model_fields} - {*MethodConfig.model_fields}))
 
-    def take(self, image: NDArray[np.float32], superpixels: NDArray[np.integer]) -> None:
-        """Keep the user's own superpixels ``[*S]`` of a prepared image ``[C *S]``; negative = outside.
-
-        Raises
-        ------
-        UsageError
-            If the model makes its own.
-        """
-        if self.config.superpixels != "given":
-            got, fix = self.config.superpixels, "leave --superpixels out, or learn with it too"
-            raise UsageError("superpixels", expected="a model that learned with given ones", got=got, fix=fix)
-        numbers, labels = np.unique(superpixels, return_inverse=True)
-        labels = labels.reshape(superpixels.shape) - int((numbers < 0).sum())
-        self._own.put(image_key(image), np.maximum(labels, -1).astype(np.int32), labels.size)
-
-    def of(self, image: Tensor, valid: Tensor | None = None) -> SuperpixelGraph | None:
+    def of(self, image: Tensor, valid: Tensor | None = None, memo: Memo | None = None) -> SuperpixelGraph | None:
         """Return the graph of ``[C *S]``, whose superpixels are -1 where `valid` ``[*S]`` is False; None in dense mode.
 
         Padding, beyond the last valid pixel along each axis, is not looked at.
@@ -76,22 +98,48 @@ class SuperpixelGraphs:
         ------
         InputError
             If superpixels should be given, and are not.
+        UsageError
+            If superpixels are given, and the model makes its own.
         """
+        memo = {} if memo is None else memo
+        if "superpixels" in memo and self.config.superpixels != "given":
+            expected, fix = "a model that learned with given ones", "leave --superpixels out, or learn with it too"
+            raise UsageError("superpixels", expected=expected, got=self.config.superpixels, fix=fix)
         if self.config.superpixels == "none":
             return None
         shape = image.shape[1:]
         box = tuple(slice(0, n) for n in (shape if valid is None else extent(valid)))
-        plain = image.detach()[(slice(None), *box)].float().cpu().contiguous().numpy()
         counted = None if valid is None else valid[box].cpu().numpy()
-        key = f"{image_key(plain, counted)} {tuple(shape)} {image.device}"
-        make = partial(self._make, plain, counted, shape, image.device)
-        return self._graphs.get_or_make(key, shape.numel(), make)
+        masked = counted is not None and not counted.all()
+        key = f"sp_wnet {self._options} {self.config.spacing} {tuple(shape)} {box} {masked} {image.device}"
+        graph: SuperpixelGraph | None = memo.get(key)
+        if graph is None:
+            plain = image.detach()[(slice(None), *box)].float().cpu().contiguous().numpy()
+            own = memo["superpixels"][box] if "superpixels" in memo else None
+            graph = self._make(plain, counted, own, shape, image.device)
+            self._keep(graph, memo, key, shape.numel())
+        return graph
+
+    def _keep(self, graph: SuperpixelGraph, memo: Memo, key: str, n_pixels: int) -> None:
+        """Keep a graph for as long as its image lives, if all kept graphs together are small enough."""
+        if not self._kept_pixels or self._kept_pixels + n_pixels <= KEPT_PIXELS:
+            memo[key] = graph
+            self._kept_pixels += n_pixels
+            weakref.finalize(graph, self._forget, n_pixels).atexit = False
+
+    def _forget(self, n_pixels: int) -> None:
+        self._kept_pixels -= n_pixels
 
     def _make(
-        self, image: NDArray[np.float32], valid: NDArray[np.bool_] | None, shape: torch.Size, device: torch.device
+        self,
+        image: NDArray[np.float32],
+        valid: NDArray[np.bool_] | None,
+        own: NDArray[np.integer] | None,
+        shape: torch.Size,
+        device: torch.device,
     ) -> SuperpixelGraph:
         config = self.config
-        labels = self._labels(image, valid)
+        labels = self._labels(image, valid, own)
         graph = adjacency(labels, spacing=config.spacing or None)
         n, edges = graph.n_regions, torch.from_numpy(graph.edges).long().to(device)
         plain = neighbour_distances(image, labels, graph, config.distance)
@@ -109,13 +157,17 @@ class SuperpixelGraphs:
             regions, cut, neighbour_weights(edges, d, n, tau), region_affinity(edges, ratio, n, -1.0, lengths)
         )
 
-    def _labels(self, image: NDArray[np.float32], valid: NDArray[np.bool_] | None) -> NDArray[np.int32]:
+    def _labels(
+        self, image: NDArray[np.float32], valid: NDArray[np.bool_] | None, own: NDArray[np.integer] | None
+    ) -> NDArray[np.int32]:
+        """Return superpixels ``[*S]`` 0..R-1, -1 = outside: made, or the user's `own` numbered anew."""
         c = self.config
         if c.superpixels in ("slic", "watershed"):
             size, round_ = (c.n_superpixels, c.superpixel_size), (c.compactness, c.superpixel_sigma)
             return make_superpixels(image, SuperpixelRecipe(c.superpixels, *size, *round_, c.spacing), valid)
-        own = self._own.get(image_key(image))
         if own is None:
             fix = "name a label image, or a folder with one for each image, with --superpixels"
             raise InputError("superpixels", expected="your own for every image", got="none for one", fix=fix)
-        return own if valid is None else np.where(valid, own, np.int32(-1))
+        numbers, labels = np.unique(own, return_inverse=True)
+        labels = np.maximum(labels.reshape(own.shape) - int((numbers < 0).sum()), -1).astype(np.int32)
+        return labels if valid is None else np.where(valid, labels, np.int32(-1))

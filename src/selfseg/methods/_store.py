@@ -15,11 +15,11 @@ from safetensors.torch import load_file, save
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import ModelError, SelfsegError
 from selfseg.core.files import write_json, write_text, writing
-from selfseg.methods._base import Method, find_method
+from selfseg.methods.base import Method, current_options, find_method
 from selfseg.nets.own import options_from_file
 
-FORMAT = 1
-"""Version of the folder's layout; a folder of a newer one is refused."""
+FORMAT = 2
+"""Version of the folder's layout; a folder of a newer one is refused. In format 1 options had other names (`current_options`)."""
 
 CONFIG, WEIGHTS, CLASSES, CARD = "config.json", "model.safetensors", "classes.json", "README.md"
 
@@ -116,6 +116,7 @@ def load_method(folder: Path, networks: str | None = None) -> Stored:
         )
     try:
         kind = find_method(facts["method"])
+        _rename_options(kind, facts)
         config, n_channels, n_dims = kind.Config.build(facts["config"]), int(facts["n_channels"]), int(facts["n_dims"])
         with options_from_file(networks):
             _check_room(partial(kind, config, n_channels, n_dims), (folder / WEIGHTS).stat().st_size)
@@ -133,6 +134,17 @@ def load_method(folder: Path, networks: str | None = None) -> Stored:
         raise ModelError(f"{folder}: {error}") from error
     method.eval()
     return Stored(method, facts["method"], table, facts)
+
+
+def _rename_options(kind: type[Method], facts: dict[str, Any]) -> None:
+    """Give the options of a folder of format 1 the names of today, wherever they stand in ``config.json``."""
+    if facts["format"] > 1:
+        return
+    training = facts.get("training", {})
+    holders = [(facts, "config"), (facts.get("params", {}), "options"), (training, "config")]
+    for holder, key in [*holders, *((change, "options") for change in training.get("changes", []))]:
+        if holder.get(key):
+            holder[key] = current_options(kind, holder[key], stored_before=True)
 
 
 def _check_file(folder: Path, name: str) -> None:

@@ -5,17 +5,17 @@ trained alone until its error is low enough; k-means on its features gives the c
 must still rebuild the image, and each pixel should lie near its centre) and after that the centres, with the network at rest.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 from selfseg.losses.deep_clustering import centre_distances, nearest_distance, sharpened_divergence, student_t
 from selfseg.losses.reconstruction import reconstruction
-from selfseg.methods._base import Batch, Method
-from selfseg.methods._deep_kmeans_options import DeepKMeansConfig
+from selfseg.methods.base import Batch, Memo, Method, MethodConfig
 from selfseg.nets.explained import Explained
 from selfseg.nets.feature_space import FeatureSpace
 from selfseg.nets.float32 import in_float32
@@ -29,6 +29,91 @@ from selfseg.sample.windows import random_windows
 
 LEAST_VALID = 0.25
 """Random windows are drawn again, some times, until this share of their pixels counts."""
+
+
+class DeepKMeansConfig(MethodConfig):
+    """Options of deep k-means."""
+
+    prepare: str = "size=240,range"
+    """Preparation of every image, in order, as named steps: ``foreground=0,percentile=1:99.8``. Stored and repeated at prediction."""
+
+    n_clusters: int = Field(default=4, ge=1, le=255)
+    """Clusters (the paper's K), if `n_classes` is empty."""
+
+    n_features: int = Field(default=16, ge=1, le=4096)
+    """Features of a pixel (the paper's R)."""
+
+    width: int = Field(default=8, ge=1)
+    """Channels of the first level of encoder and decoder; each level below doubles those of the encoder."""
+
+    depth: int = Field(default=2, ge=0, le=6)
+    """Levels below the first in the encoder: how far around a pixel it looks."""
+
+    networks: str = ""
+    """Your own encoder and decoder: a module, ``package.module``, with functions of these names (`selfseg.nets.own`)."""
+
+    rectified: bool = False
+    """End encoder and decoder with a ReLU, as the original for brain images does. Features can die of it."""
+
+    scale: Literal["effect", "total", "each", "none"] = "effect"
+    """Scale of the features in distances: by their effect on the rebuilt image; one factor for all; variance 1 each; or raw (paper)."""
+
+    noise: float = Field(default=0.05, ge=0)
+    """Standard deviation of the noise that is added to the encoder's input while training, in units of the prepared image."""
+
+    patch: int | None = Field(default=None, ge=4)
+    """Side of the random window, in pixels, that is cut out of each image anew in every batch; empty = the whole image."""
+
+    pretrain_iterations: int = Field(default=150, ge=0)
+    """Batches for the autoencoder alone, at most; whole passes over the images."""
+
+    target_error: float = Field(default=0.05, ge=0)
+    """The autoencoder is good enough when it leaves this share of the images' variance unexplained. 0 = all batches are used."""
+
+    iterations: int = Field(default=100, ge=1)
+    """Batches for network and centres together; whole passes over the images."""
+
+    min_epochs: int = Field(default=1, ge=1)
+    """Passes over the images in either phase, at least."""
+
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """Adam, or stochastic gradient descent with Nesterov's momentum .9 as in the paper."""
+
+    pretrain_rate: float = Field(default=0.003, gt=0)
+    """Step size while the autoencoder learns alone."""
+
+    learning_rate: float = Field(default=0.001, gt=0)
+    """Step size while network and centres learn together."""
+
+    reconstruction: float = Field(default=1.0, gt=0)
+    """Weight of the mean squared error of the rebuilt image, which is divided by the variance of the images."""
+
+    distance: float = Field(default=0.1, ge=0)
+    """Weight of the mean squared distance to the nearest centre, per feature (the paper's lambda). 0 = k-means afterwards only."""
+
+    warm_up: float = Field(default=0.3, ge=0, le=1)
+    """Share of the joint training over which the weight of the distance grows from 0."""
+
+    balance: float = Field(default=0.5, ge=0, le=1)
+    """How far rare kinds of pixels are raised: 0 = every pixel counts the same, 1 = every kind of pixel does."""
+
+    by_size: bool = False
+    """In the distance, every cluster counts the same however large it is."""
+
+    sharpen: float = Field(default=0.0, ge=0)
+    """Weight of the divergence between soft assignments and their sharpened target (Xie et al. 2016). 0 switches it off."""
+
+    masked: float = Field(default=0.0, ge=0)
+    """Weight of the error of the image rebuilt as a sum over clusters, each from its own pixels' features. 0 switches it off."""
+
+    memory: int | None = Field(default=20, ge=1)
+    """Batches that the centres remember, so that they never freeze; empty = all, as in the paper."""
+
+    restarts: int = Field(default=8, ge=1)
+    """Runs of k-means++ that the first centres are the best of."""
+
+    freedom: float = Field(default=1.0, gt=0)
+    """Degrees of freedom of Student's t, which turns distances into probabilities: the larger, the surer."""
 
 
 class DeepKMeans(Method):
@@ -83,7 +168,7 @@ class DeepKMeans(Method):
 
     @property
     def n_classes(self) -> int:
-        return self.config.classes or self.config.n_clusters
+        return self.config.n_classes or self.config.n_clusters
 
     def n_steps(self, n_images: int) -> int:
         return self.phases.n_steps(n_images)
@@ -197,7 +282,7 @@ class DeepKMeans(Method):
 
     @torch.no_grad()
     @in_float32
-    def assign(self, images: Tensor) -> Tensor:
+    def assign(self, images: Tensor, memos: Sequence[Memo] | None = None) -> Tensor:
         """Return soft assignments by Student's t, ``[B K *S]``; all equal before there are centres."""
         return self._soft(self.space.at_rest(images))
 
@@ -206,7 +291,7 @@ class DeepKMeans(Method):
         return self.decoder(self.space.raw(images)).float()
 
     @torch.no_grad()
-    def pictures(self, image: Tensor) -> dict[str, Tensor]:
+    def pictures(self, image: Tensor, memo: Memo | None = None) -> dict[str, Tensor]:
         """Return the rebuilt image ``[C *S]``, and what was there before: clusters ``[*S]`` of pixels and of first features."""
         by_pixel, before = self.space.earlier_labels(image[None])
         return super().pictures(image) | {"k-means on pixels": by_pixel[0] + 1, "before joint training": before[0] + 1}

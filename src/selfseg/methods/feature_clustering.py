@@ -5,11 +5,13 @@ trained on its own decision (similarity) and towards smooth responses (continuit
 those that survive are the classes. Scribbles, and bounds on the area of a class, steer it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
 from torch.optim import SGD, Optimizer
@@ -18,7 +20,7 @@ from selfseg.losses.area import area_too_large, area_too_small
 from selfseg.losses.clustering import clustering_terms
 from selfseg.losses.scribble import scribble
 from selfseg.losses.similarity import similarity
-from selfseg.methods._base import Batch, Method, MethodConfig
+from selfseg.methods.base import Batch, Memo, Method, MethodConfig, exactly_k_classes, sum_within_classes
 from selfseg.nets.pixel_cnn import PixelCNN
 from selfseg.regions.closest import merge_closest
 from selfseg.sample.shared_batch import total
@@ -32,7 +34,7 @@ class FeatureClusteringConfig(MethodConfig):
     n_features: int = Field(default=100, ge=1, le=4096)
     """Channels of the feature maps (the paper's p)."""
 
-    n_classes: int = Field(default=100, ge=2, le=255)
+    n_clusters: int = Field(default=100, ge=2, le=255)
     """Clusters at the start (the paper's q). Training lets them die; the survivors are the classes."""
 
     n_convolutions: int = Field(default=2, ge=1, le=16)
@@ -96,8 +98,8 @@ class FeatureClusteringConfig(MethodConfig):
 
     @model_validator(mode="after")
     def _consistent(self) -> "FeatureClusteringConfig":
-        if self.classes is not None and self.classes > self.n_classes:
-            raise ValueError(f"at most n_classes={self.n_classes} classes")
+        if self.n_classes is not None and self.n_classes > self.n_clusters:
+            raise ValueError(f"at most n_clusters={self.n_clusters} classes")
         return self
 
 
@@ -106,7 +108,7 @@ class FeatureClustering(Method):
 
     Config = FeatureClusteringConfig
     config: FeatureClusteringConfig
-    uses_annotations, distributed_unsupported, prefers_bf16_on_cpu = True, None, False
+    uses_annotations, distributed_unsupported = True, None
     class_of: Tensor
     areas: Tensor
     living: Tensor
@@ -127,31 +129,24 @@ class FeatureClustering(Method):
 
     def __init__(self, config: FeatureClusteringConfig, n_channels: int, n_dims: int = 2) -> None:
         super().__init__(config, n_channels, n_dims)
-        self.net = PixelCNN(n_channels, config.n_features, config.n_classes, config.n_convolutions, n_dims)
-        self.register_buffer("class_of", torch.arange(config.n_classes))  # cluster -> class, -1 = dead
-        self.register_buffer("areas", torch.zeros(config.n_classes, dtype=torch.int64))  # hard areas in this epoch
-        self.register_buffer("living", torch.ones(config.n_classes, dtype=torch.bool))  # of the last whole epoch
-        self.register_buffer("hinted", torch.zeros(config.n_classes, dtype=torch.bool))  # clusters with a scribble
-        if config.classes is not None:
+        self.net = PixelCNN(n_channels, config.n_features, config.n_clusters, config.n_convolutions, n_dims)
+        self.register_buffer("class_of", torch.arange(config.n_clusters))  # cluster -> class, -1 = dead
+        self.register_buffer("areas", torch.zeros(config.n_clusters, dtype=torch.int64))  # hard areas in this epoch
+        self.register_buffer("living", torch.ones(config.n_clusters, dtype=torch.bool))  # of the last whole epoch
+        self.register_buffer("hinted", torch.zeros(config.n_clusters, dtype=torch.bool))  # clusters with a scribble
+        if config.n_classes is not None:
             for name, parameter in self.net.named_parameters():  # the last weights that had classes enough
                 self.register_buffer(_kept(name), parameter.detach().clone())
 
     @property
     def n_classes(self) -> int:
         """Number of classes that `assign` returns: all clusters while training, the living or merged ones after."""
-        return self.config.n_classes if self.training else int(self.class_of.max()) + 1
+        return self.config.n_clusters if self.training else int(self.class_of.max()) + 1
 
     @property
     def context(self) -> int:
         """One pixel for each 3x3 convolution."""
         return self.config.n_convolutions
-
-    def n_steps(self, n_images: int) -> int:
-        """Return `iterations`, at least `min_epochs` passes over the images; or exactly `epochs` passes."""
-        batches = -(-n_images // min(self.config.batch_size, n_images))
-        if self.config.epochs is not None:
-            return self.config.epochs * batches
-        return max(self.config.iterations, self.config.min_epochs * batches if batches > 1 else 0)
 
     def optimizers(self) -> dict[str, Optimizer]:
         """Return one: stochastic gradient descent with momentum over all weights."""
@@ -220,7 +215,7 @@ class FeatureClustering(Method):
             return
         self.living = self.areas > 0
         self.areas.zero_()
-        if self.config.classes is not None and int(self.living.sum()) >= self.config.classes:
+        if self.config.n_classes is not None and int(self.living.sum()) >= self.config.n_classes:
             for name, parameter in self.net.named_parameters():
                 getattr(self, _kept(name)).copy_(parameter)
 
@@ -229,35 +224,32 @@ class FeatureClustering(Method):
         return {"classes": int(self.living.sum())}
 
     def stop_reason(self) -> str | None:
-        """Stop once the living clusters are down to `min_classes`, `classes` or the number of scribbled classes."""
-        floor = max(self.config.min_classes, self.config.classes or 0, int(self.hinted.sum()))
+        """Stop once the living clusters are down to `min_classes`, `n_classes` or the number of scribbled classes."""
+        floor = max(self.config.min_classes, self.config.n_classes or 0, int(self.hinted.sum()))
         living = int(self.living.sum())
         return f"{living} classes are left" if living <= floor else None
 
     def finish(self, batches: Callable[[], Iterable[Batch]]) -> None:
-        """Freeze the statistics over the training images, drop dead clusters, merge the closest to `classes` if asked."""
+        """Freeze the statistics over the training images, drop dead clusters, merge the closest to `n_classes` if asked."""
         areas, means = self._freeze(batches)
-        wanted = self.config.classes
+        wanted = self.config.n_classes
         if wanted is not None and int((areas > 0).sum()) < wanted:
             for name, parameter in self.net.named_parameters():
                 parameter.data.copy_(getattr(self, _kept(name)))
             areas, means = self._freeze(batches)
-        alive = areas > 0
-        if wanted is not None and int(alive.sum()) < wanted:  # an image with fewer distinct responses than that
-            alive[areas.argsort(descending=True, stable=True)[:wanted]] = True
-        clusters = alive.nonzero().flatten()
-        sizes, apart = areas[clusters].clamp(min=1), self.hinted[clusters]
-        weight, held = sizes.cpu().numpy(), apart.cpu().numpy()
-        groups = torch.from_numpy(merge_closest(means[clusters].cpu().numpy(), weight, held, wanted or len(clusters)))
-        self.class_of.fill_(-1)
-        self.class_of[clusters] = groups.to(self.class_of.device)
+
+        def merge(living: Tensor, n: int) -> NDArray[np.integer]:
+            sizes, apart = areas[living].clamp(min=1).cpu().numpy(), self.hinted[living].cpu().numpy()
+            return merge_closest(means[living].cpu().numpy(), sizes, apart, n)
+
+        self.class_of.copy_(exactly_k_classes(areas, wanted, merge))
 
     @torch.no_grad()
     def _freeze(self, batches: Callable[[], Iterable[Batch]]) -> tuple[Tensor, Tensor]:
         """Fix the normalisation; return the hard area [q] and the mean response [q q] of each cluster, in float64."""
         self.net.calibrate(lambda: ((self._framed(b.images, b.valid), b.valid) for b in batches()))
         self.eval()
-        q = self.config.n_classes
+        q = self.config.n_clusters
         areas = torch.zeros(q, dtype=torch.int64, device=self.class_of.device)
         sums = torch.zeros(q, q, dtype=torch.float64, device=self.class_of.device)
         for batch in batches():
@@ -269,21 +261,19 @@ class FeatureClustering(Method):
             sums += torch.zeros(q, q, device=sums.device).index_add_(0, labels, response.float()).double()
         return areas, sums / areas.clamp(min=1)[:, None]
 
-    def assign(self, images: Tensor) -> Tensor:
+    def assign(self, images: Tensor, memos: Sequence[Memo] | None = None) -> Tensor:
         """Return the softmax of the response over the living clusters, summed within merged classes: ``[B K *S]``."""
         response = self._response(images).float()  # [B q *S]
         if self.training:
             return response.softmax(1)
-        living = (self.class_of >= 0).nonzero().flatten()
+        living = self.class_of >= 0
         probabilities = response[:, living].softmax(1)
-        classes = self.class_of[living]
-        if len(living) == self.n_classes:
-            return probabilities[:, classes.argsort()]
-        merged = probabilities.new_zeros(len(images), self.n_classes, *probabilities.shape[2:])
-        return merged.index_add_(1, classes, probabilities)
+        if int(living.sum()) == self.n_classes:  # nothing to sum: a change of order
+            return probabilities[:, self.class_of[living].argsort()]
+        return sum_within_classes(probabilities, self.class_of)
 
     def adopt(self, state: Mapping[str, Tensor]) -> None:
-        """Take over a state; where it was of a run without `classes`, its weights are the last that had classes enough."""
+        """Take over a state; where it was of a run without `n_classes`, its weights are the last that had classes enough."""
         kept = {_kept(name): state[f"net.{name}"] for name, _ in self.net.named_parameters() if f"net.{name}" in state}
         own = self.state()
         super().adopt({name: tensor for name, tensor in {**kept, **state}.items() if name in own})
@@ -291,11 +281,11 @@ class FeatureClustering(Method):
     def training_bytes(self, n_pixels: int) -> int:
         """Estimate from the feature maps that a step keeps: those of the textbook form (`docs/benchmark.md`)."""
         maps = 5 * self.config.n_convolutions + 8
-        return 4 * n_pixels * maps * max(self.config.n_features, self.config.n_classes)
+        return 4 * n_pixels * maps * max(self.config.n_features, self.config.n_clusters)
 
     def prediction_bytes(self, n_pixels: int) -> int:
         """Estimate from the maps at one convolution, framed and unfolded: 2150 bytes a pixel measured at 100 features, 100 clusters."""
-        return 24 * n_pixels * max(self.config.n_features, self.config.n_classes)
+        return 24 * n_pixels * max(self.config.n_features, self.config.n_clusters)
 
 
 def _kept(name: str) -> str:

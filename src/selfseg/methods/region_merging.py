@@ -11,8 +11,7 @@ No network and no gradient: the honest baseline, and an instant preview.
    A region belongs to each class by the distance between its mean features and the class centre.
 """
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -22,7 +21,7 @@ from pydantic import Field
 from torch import Tensor
 
 from selfseg.core.errors import UsageError
-from selfseg.methods._base import Batch, Method, MethodConfig
+from selfseg.methods.base import Batch, Memo, Method, MethodConfig
 from selfseg.regions.boundaries import gradient_strength
 from selfseg.regions.codebook import codebook
 from selfseg.regions.contours import contour_strength
@@ -39,6 +38,12 @@ LIGHTNESS = 100.0
 NOWHERE = 1e6
 """Coordinate of a class for which there was no region: so far away that nothing is ever assigned to it."""
 
+
+SEGMENTING = {
+    *("boundaries", "superpixel_size", "compactness", "lightness", "texture", "boundary_sigma"),
+    *("size_power", "difference_power", "strength_power"),
+}
+"""Options that decide the superpixels and their tree."""
 
 Segments = tuple[NDArray[np.int32], MergeTree, NDArray[np.float64]]
 """Superpixels ``[*S]``, their merge tree, their mean features ``[R D]``."""
@@ -96,6 +101,7 @@ class RegionMerging(Method):
     """
 
     Config = RegionMergingConfig
+    uses_memos = True
     distributed_unsupported = "it has nothing to learn by gradients; it takes under a second an image"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "fast": {"superpixel_size": 600.0},
@@ -130,19 +136,14 @@ class RegionMerging(Method):
             fix = "leave boundaries at gradient"
             raise UsageError("boundaries", expected="gradient in 3D", got="contours", fix=fix)
         width = (3 if n_channels == 3 else n_channels) + len(BANDS) - 1
-        self.register_buffer("centres", torch.full((config.classes or 1, width), NOWHERE, dtype=torch.float64))
+        self.register_buffer("centres", torch.full((config.n_classes or 1, width), NOWHERE, dtype=torch.float64))
         # One row a region of the training images: its share of its image, then its mean features.
         self.register_buffer("pool", torch.zeros((0, 1 + width), dtype=torch.float64))
-        self._last: tuple[bytes, Segments] | None = None
 
     @property
     def n_classes(self) -> int:
         """Number of entries of the codebook."""
         return len(self.centres)
-
-    def n_steps(self, n_images: int) -> int:
-        """One pass over the training images."""
-        return -(-n_images // self.config.batch_size)
 
     def steps(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Add the regions of each image to the pool. There is no loss, so nothing is yielded."""
@@ -156,28 +157,25 @@ class RegionMerging(Method):
                 self._gather(batch)
         pool = self.pool.cpu().numpy()
         config = self.config
-        centres = codebook(pool[:, 1:], pool[:, 0], config.classes, config.explained, config.max_classes)
+        centres = codebook(pool[:, 1:], pool[:, 0], config.n_classes, config.explained, config.max_classes)
         # Dark to bright, as class ids are ordered everywhere.
         centres = centres[np.lexsort(centres.T[::-1])]
-        wanted = self.config.classes or max(1, len(centres))
+        wanted = self.config.n_classes or max(1, len(centres))
         self.centres = torch.full(
             (wanted, self.centres.shape[1]), NOWHERE, dtype=torch.float64, device=self.pool.device
         )
         self.centres[: len(centres)] = torch.from_numpy(centres)
         self.pool = self.pool[:0]
 
-    def assign(self, images: Tensor) -> Tensor:
+    def assign(self, images: Tensor, memos: Sequence[Memo] | None = None) -> Tensor:
         """Return the memberships of each pixel's region, ``[B K *S]`` float32, of prepared images ``[B C *S]``."""
-        return torch.stack([self._assign_one(image) for image in images])
+        memos = memos or [{} for _ in images]
+        return torch.stack([self._assign_one(image, memo) for image, memo in zip(images, memos, strict=True)])
 
-    def segments(self, image: Tensor, valid: Tensor | None = None) -> tuple[NDArray[np.int32], MergeTree]:
-        """Return superpixels ``[*S]`` int32 (-1 where `valid` is False) and their merge tree, of ``[C *S]``."""
-        superpixels, tree, _ = self._segment(image, valid)
+    def hierarchy(self, image: Tensor, memo: Memo | None = None) -> tuple[NDArray[np.int32], MergeTree]:
+        """Return superpixels ``[*S]`` int32 and their merge tree, of a prepared image ``[C *S]``."""
+        superpixels, tree, _ = self.segments(image, None, memo)
         return superpixels, tree
-
-    def hierarchy(self, image: Tensor) -> tuple[NDArray[np.int32], MergeTree]:
-        """Return the method's own tree (see `segments`)."""
-        return self.segments(image)
 
     def status(self) -> dict[str, int]:
         """Return the number of regions in the pool and of classes."""
@@ -209,19 +207,20 @@ class RegionMerging(Method):
         texture = band_energy(light, spacing=self._spacing) * config.texture
         return np.concatenate([colour, texture], -1).astype(np.float32)
 
-    def _segment(self, image: Tensor, valid: Tensor | None) -> Segments:
-        """Return superpixels, tree and mean features of an image; those of the last one are kept.
+    def segments(self, image: Tensor, valid: Tensor | None = None, memo: Memo | None = None) -> Segments:
+        """Return superpixels ``[*S]`` (-1 where `valid` is False), tree and mean features of ``[C *S]``, from its memo if they are there.
 
-        One picture is asked for up to four times in a row: its regions, its share of the class table, its labels, its tree.
+        One image is segmented for the codebook, for the class table, for its labels and for its tree.
         """
-        plain = np.ascontiguousarray(image.detach().float().cpu().numpy())
+        memo = {} if memo is None else memo
         mask = None if valid is None or bool(valid.all()) else valid.cpu().numpy().astype(bool)
-        digest = hashlib.blake2b(repr((plain.shape, self._spacing)).encode())
-        for part in (plain, mask):
-            digest.update(b"" if part is None else part.data)
-        if self._last is None or self._last[0] != digest.digest():
-            self._last = (digest.digest(), self._merged(plain, mask))
-        return self._last[1]
+        options = self.config.model_dump(include=SEGMENTING)
+        key = f"region_merging {options} {self._spacing} {tuple(image.shape)} {'all' if mask is None else 'masked'}"
+        if key not in memo:
+            plain = np.ascontiguousarray(image.detach().float().cpu().numpy())
+            memo[key] = self._merged(plain, mask)
+        segments: Segments = memo[key]
+        return segments
 
     def _merged(self, plain: NDArray[np.float32], mask: NDArray[np.bool_] | None) -> Segments:
         config = self.config
@@ -253,10 +252,11 @@ class RegionMerging(Method):
         return superpixels, adjacency(superpixels, strength, self._spacing)
 
     def _regions(
-        self, image: Tensor, valid: Tensor | None, at_least: int
+        self, image: Tensor, valid: Tensor | None, memo: Memo | None
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Cut the tree: return the region of each pixel ``[*S]``, mean features ``[R D]`` and shares ``[R]``."""
-        superpixels, tree, means = self._segment(image, valid)
+        superpixels, tree, means = self.segments(image, valid, memo)
+        at_least = self.config.n_classes or 1
         leaf = tree.cut(level=self.config.level)
         if leaf.max() + 1 < at_least:
             leaf = tree.cut(n_regions=at_least)
@@ -274,12 +274,12 @@ class RegionMerging(Method):
                 # Padding is cut off, not just masked: smoothing would carry its edge into the image.
                 box = [slice(int(i.min()), int(i.max()) + 1) for i in torch.nonzero(valid, as_tuple=True)]
                 image, valid = image[(slice(None), *box)], valid[tuple(box)]
-            _, mean, share = self._regions(image, valid, self.config.classes or 1)
+            _, mean, share = self._regions(image, valid, None if batch.memos is None else batch.memos[b])
             rows = torch.from_numpy(np.concatenate([share[:, None], mean], 1))
             self.pool = torch.cat([self.pool, rows.to(self.pool.device)])
 
-    def _assign_one(self, image: Tensor) -> Tensor:
-        regions, mean, _ = self._regions(image, None, self.config.classes or 1)
+    def _assign_one(self, image: Tensor, memo: Memo) -> Tensor:
+        regions, mean, _ = self._regions(image, None, memo)
         centres = self.centres.cpu().numpy()
         gap = ((mean[:, None] - centres[None]) ** 2).sum(-1) / (2 * self.config.softness**2)
         membership = np.exp(gap.min(1, keepdims=True) - gap)

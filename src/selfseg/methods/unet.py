@@ -8,11 +8,12 @@ Some images are held out, before any view is drawn; the weights that do best on 
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
@@ -21,8 +22,7 @@ from selfseg.losses.border_weight import BorderWeights
 from selfseg.losses.dice import soft_dice
 from selfseg.losses.iou import count_pairs, mean_iou
 from selfseg.losses.weighted_cross_entropy import class_weights, weighted_cross_entropy
-from selfseg.methods._base import Batch, Method
-from selfseg.methods._unet_options import UNetConfig
+from selfseg.methods.base import Batch, Memo, Method, MethodConfig
 from selfseg.nets.he_init import he_init
 from selfseg.nets.mirror import cut_back
 from selfseg.nets.symmetries import mean_over_symmetries
@@ -35,6 +35,93 @@ LOOKS = 20
 
 KEPT = "kept."
 """Before the names of the best weights so far, in `UNetMethod.state`."""
+
+
+class UNetConfig(MethodConfig):
+    """Options of U-Net."""
+
+    batch_size: int = Field(default=2, ge=1)
+    """Images in one optimiser step, one view of each."""
+
+    width: int = Field(default=16, ge=2)
+    """Channels of the first module; each pooling doubles them. The paper: 64."""
+
+    depth: int = Field(default=3, ge=1, le=6)
+    """Poolings. The paper: 4."""
+
+    padded: bool = True
+    """Convolutions keep the size, and maps grow by interpolation; false = as published: no padding, transposed convolutions."""
+
+    norm: Literal["batch", "group", "none"] = "group"
+    """Normalisation before each ReLU. `batch` is quicker, and exact in tiles (`group` looks at the whole image), but it fails where images
+    of several kinds, dark and bright ones, are learned together. The paper: none."""
+
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the values dropped at the end of the contracting path while training, in its last two modules."""
+
+    iterations: int = Field(default=600, ge=1)
+    """Batches."""
+
+    patch: int | None = Field(default=256, ge=8)
+    """Side of the views, in pixels; empty = the whole image. Images that are shorter give views of their own size."""
+
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """Adam, or stochastic gradient descent with momentum as in the paper."""
+
+    learning_rate: float = Field(default=0.002, gt=0)
+    """Step size at the start."""
+
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """The step size falls to 0 along half a cosine, or stays."""
+
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Momentum of `sgd`. The paper: 0.99."""
+
+    cross_entropy: float = Field(default=1.0, ge=0)
+    """Weight of the cross entropy. 0 switches it off."""
+
+    binary: float = Field(default=0.0, ge=0)
+    """Weight of the binary cross entropy, class by class. 0 switches it off."""
+
+    dice: float = Field(default=0.0, ge=0)
+    """Weight of the soft Dice loss. 0 switches it off."""
+
+    class_balance: float = Field(default=0.0, ge=0, le=1)
+    """How far pixels of rare classes weigh more: 0 = not, 1 = every class weighs the same in all, as in the paper."""
+
+    border: float = Field(default=0.0, ge=0)
+    """What a pixel of class 1 between two objects, the parts of other classes, weighs more (the paper's w0 = 10). 0 = nothing."""
+
+    border_sigma: float = Field(default=5.0, gt=0)
+    """Fall-off of that weight with the distances to both objects, in pixels of the prepared image (the paper's sigma)."""
+
+    elastic: float = Field(default=10.0, ge=0)
+    """Standard deviation of the random displacements on a grid of 3 points a side, in pixels (less in small views); 0 = none."""
+
+    rotation: float = Field(default=180.0, ge=0, le=180)
+    """Largest angle by which a view is turned, in degrees; a volume turns about its first axis."""
+
+    mirror: bool = True
+    """Half of the views are mirrored, along each axis."""
+
+    grey: float = Field(default=0.1, ge=0)
+    """Variation of contrast (standard deviation of its logarithm) and of brightness (in standard deviations of the view)."""
+
+    noise: float = Field(default=0.0, ge=0)
+    """Most noise that views get, in standard deviations of the view: where new images will be noisier than those learned from."""
+
+    validation: float = Field(default=0.2, ge=0, lt=1)
+    """Share of the images that is held out; the weights with the best mean IoU on these are kept (classes weighed as in the loss). 0 = the
+    last weights."""
+
+    symmetries: bool = False
+    """Prediction averages over the 8 mirrored and turned images: 8 times the time."""
+
+    @model_validator(mode="after")
+    def _learns(self) -> "UNetConfig":
+        if not self.cross_entropy and not self.binary and not self.dice:
+            raise ValueError("cross_entropy, binary and dice are all 0: nothing would be learned")
+        return self
 
 
 class UNetMethod(Method):
@@ -69,6 +156,7 @@ class UNetMethod(Method):
             "class_balance": 1.0,
             "border": 10.0,
             "validation": 0.0,
+            "precision": "bfloat16",
         },
     }
     deviations = (
@@ -95,7 +183,7 @@ class UNetMethod(Method):
 
     @property
     def n_classes(self) -> int:
-        return self.config.classes or 2
+        return self.config.n_classes or 2
 
     @property
     def context(self) -> int | None:
@@ -111,9 +199,6 @@ class UNetMethod(Method):
 
     def hold_out(self, batches: Callable[[], Iterable[Batch]]) -> None:
         self._held = batches
-
-    def n_steps(self, n_images: int) -> int:
-        return self.config.iterations
 
     def optimizers(self) -> dict[str, Optimizer]:
         sgd = partial(SGD, momentum=self.config.momentum)
@@ -203,7 +288,7 @@ class UNetMethod(Method):
         self.net.load_state_dict(self._kept or self.net.state_dict())
         self._kept.clear()
 
-    def assign(self, images: Tensor) -> Tensor:
+    def assign(self, images: Tensor, memos: Sequence[Memo] | None = None) -> Tensor:
         """Return the softmax of the response ``[B K *S]``; its mean over the 8 symmetries of the image if so configured."""
         learning, framed = self.net.training, self.net.frame(images)
         self.net.eval()

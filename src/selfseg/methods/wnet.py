@@ -7,12 +7,15 @@ error moves both. Two optimiser steps a batch, as in the paper: the cut moves th
 The paper's table needs its last steps too, a fully connected CRF and a merge tree by contours: `refine`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
@@ -22,12 +25,117 @@ from selfseg.losses.imbalance import imbalance
 from selfseg.losses.reconstruction import reconstruction
 from selfseg.losses.soft_ncut import soft_ncut
 from selfseg.losses.window_affinity import window_affinity
-from selfseg.methods._base import Batch, Method
-from selfseg.methods._wnet_options import WNetConfig
+from selfseg.methods.base import Batch, Memo, Method, MethodConfig, exactly_k_classes, sum_within_classes
 from selfseg.nets.population import calibrate_batch_norms, give_unit_variance, lifts_to_win
 from selfseg.nets.unet import UNet, UNetShape
 from selfseg.regions.closest import merge_by_cut
 from selfseg.sample.windows import random_windows
+
+DEFAULT_CLUSTERS = 8
+"""Soft segments where neither these nor the classes are given."""
+
+
+class WNetConfig(MethodConfig):
+    """Options of W-Net."""
+
+    prepare: str = "percentile=1:99.5"
+    """Preparation of every image, in order, as named steps: ``rescale=0.5,range``. Stored and repeated at prediction."""
+
+    batch_size: int = Field(default=2, ge=1)
+    """Images, or windows of them, in one optimiser step. Whole images of different sizes are padded, and the padding is masked."""
+
+    n_clusters: int | None = Field(default=None, ge=2, le=255)
+    """Soft segments of the encoder (the paper's K); empty = `n_classes`, or 8. Dead ones are dropped; the closest merge down to
+    `n_classes`."""
+
+    width: int = Field(default=16, ge=2)
+    """Channels of the first module; each pooling doubles them. The paper: 64."""
+
+    depth: int = Field(default=3, ge=1, le=6)
+    """Poolings of each U-Net. The paper: 4, which makes 18 modules."""
+
+    separable: bool = True
+    """Depthwise-separable convolutions, but in the first and the last module of each U-Net."""
+
+    norm: Literal["batch", "group", "none"] = "group"
+    """Normalisation after each ReLU: over the batch as in the paper, over groups of channels of each image, or none."""
+
+    up: Literal["transposed", "linear"] = "transposed"
+    """Up-convolution: transposed 2x2 as in the paper, or linear interpolation and a 1x1 convolution."""
+
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the values dropped after each module while training. The paper: 0.65."""
+
+    iterations: int = Field(default=400, ge=1)
+    """Batches. At least `min_epochs` passes over the images are made."""
+
+    min_epochs: int = Field(default=1, ge=1)
+    """Least passes over the images, where there are several batches of them."""
+
+    patch: int | None = Field(default=128, ge=8)
+    """Side of the square, in pixels, cut out of each image at random in every batch (3D: a cube of as many voxels); empty = all of it."""
+
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """Adam, or stochastic gradient descent as in the paper."""
+
+    learning_rate: float = Field(default=0.003, gt=0)
+    """Step size at the start."""
+
+    decay: float = Field(default=0.1, gt=0, le=1)
+    """Factor of the step size every `decay_every` batches."""
+
+    decay_every: int | None = Field(default=None, ge=1)
+    """Batches between two decays; empty = none. The paper: 1000."""
+
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Momentum of `sgd`."""
+
+    alternate: bool = True
+    """Two steps a batch, the cut on the encoder and then the reconstruction on both; false = one step on their sum."""
+
+    cut: float = Field(default=1.0, ge=0)
+    """Weight of the soft normalised cut, which is divided by K so that it lies in 0-1. 0 switches it off."""
+
+    reconstruction: float = Field(default=1.0, ge=0)
+    """Weight of the mean squared error of the rebuilt image. 0 switches it off."""
+
+    radius: int = Field(default=5, ge=2)
+    """Pixels nearer than this are neighbours in the cut (the paper's r = 5)."""
+
+    sigma_intensity: float | None = Field(default=None, gt=0)
+    """Fall-off of the cut's weights with the difference of pixel values, in units of the prepared image; empty = from the
+    image's own gradients. The paper: 10 of 255."""
+
+    sigma_space: float = Field(default=4.0, gt=0)
+    """Fall-off of the cut's weights with distance, in pixels (the paper's 4)."""
+
+    balance: float = Field(default=0.1, ge=0)
+    """Weight of the entropy that the mean segment shares lack: against collapse into few segments. 0 switches it off."""
+
+    too_large: float = Field(default=0.0, ge=0)
+    """Weight of the loss on segments that take more than `max_area`. 0 switches it off."""
+
+    max_area: float = Field(default=0.6, gt=0, le=1)
+    """Largest share of a batch's pixels that a segment may take without loss."""
+
+    contrast_start: bool = True
+    """Scale the encoder's first response to unit variance over the first batch: equal probabilities are a stationary point of the cut."""
+
+    min_share: float = Field(default=0.001, ge=0, lt=1)
+    """Segments that win less than this share of the training pixels are dropped at the end."""
+
+    @property
+    def k(self) -> int:
+        """The number K of soft segments."""
+        return self.n_clusters or max(2, self.n_classes or DEFAULT_CLUSTERS)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "WNetConfig":
+        if self.n_classes is not None and self.n_classes > self.k:
+            raise ValueError(f"at most n_clusters={self.k} classes")
+        if not self.cut and not self.reconstruction:
+            raise ValueError("cut and reconstruction are both 0: nothing would be learned")
+        return self
 
 
 class WNet(Method):
@@ -36,6 +144,7 @@ class WNet(Method):
     Config = WNetConfig
     config: WNetConfig
     distributed_unsupported = None
+    renamed: ClassVar[Mapping[str, str]] = {"n_segments": "n_clusters"}
     class_of: Tensor
     lift: Tensor
     batches_done: Tensor
@@ -46,7 +155,7 @@ class WNet(Method):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "laptop": {},
         "fast": {"iterations": 100},
-        "nuclei": {"classes": 2, "iterations": 600},
+        "nuclei": {"n_classes": 2, "iterations": 600},
         # The cut alone parts a volume of small bright nuclei into large blobs of noise (EXPERIMENTS.md): the reconstruction leads.
         "volume": {
             "patch": 160,
@@ -60,9 +169,15 @@ class WNet(Method):
             "iterations": 200,
         },
         "paper": {
-            **{"prepare": "size=224,range", "patch": None, "batch_size": 10, "n_segments": 20, "min_share": 0.0},
+            **{"prepare": "size=224,range", "patch": None, "batch_size": 10, "n_clusters": 20, "min_share": 0.0},
             **{"width": 64, "depth": 4, "norm": "batch", "dropout": 0.65, "contrast_start": False, "balance": 0.0},
-            **{"iterations": 50000, "optimizer": "sgd", "decay_every": 1000, "sigma_intensity": 10 / 255},
+            **{
+                "iterations": 50000,
+                "optimizer": "sgd",
+                "decay_every": 1000,
+                "sigma_intensity": 10 / 255,
+                "precision": "bfloat16",
+            },
         },
     }
     deviations = (
@@ -85,10 +200,6 @@ class WNet(Method):
     @property
     def n_classes(self) -> int:
         return self.config.k if self.training else int(self.class_of.max()) + 1
-
-    def n_steps(self, n_images: int) -> int:
-        batches = -(-n_images // min(self.config.batch_size, n_images))
-        return max(self.config.iterations, self.config.min_epochs * batches if batches > 1 else 0)
 
     def optimizers(self) -> dict[str, Optimizer]:
         make: Any = partial(SGD, momentum=self.config.momentum) if self.config.optimizer == "sgd" else Adam
@@ -160,22 +271,21 @@ class WNet(Method):
 
     @torch.no_grad()
     def finish(self, batches: Callable[[], Iterable[Batch]]) -> None:
-        """Fix the statistics of batch norms, drop dead segments, and merge to `classes` if asked: always the pair that cuts most."""
+        """Fix the statistics of batch norms, drop dead segments, and merge to `n_classes` if asked: always the pair that cuts most."""
         self.eval()
         calibrate_batch_norms(self, lambda: (self.decoder(self.segments(batch.images)) for batch in batches()))
-        wanted = self.config.classes
+        wanted = self.config.n_classes
         areas, between, volume = association_sums(self._hard(batches))
-        alive = areas > self.config.min_share * areas.sum()
-        if not bool(alive.any()) or (wanted is not None and int(alive.sum()) < wanted):
-            alive[areas.argsort(descending=True, stable=True)[: wanted or 1]] = True
-        living = alive.nonzero().flatten()
-        inside, sizes = between[living][:, living].cpu().numpy(), volume[living].cpu().numpy()
-        groups = torch.from_numpy(merge_by_cut(inside, sizes, wanted or len(living)))
-        self.class_of.fill_(-1)
-        self.class_of[living] = groups.to(self.class_of.device)
+
+        def merge(living: Tensor, n: int) -> NDArray[np.integer]:
+            return merge_by_cut(between[living][:, living].cpu().numpy(), volume[living].cpu().numpy(), n)
+
+        self.class_of.copy_(exactly_k_classes(areas, wanted, merge, self.config.min_share))
         if wanted is not None:
             rows = ((self.assign(batch.images).log(), batch.valid) for batch in batches())
-            self.lift[living] += lifts_to_win(rows, wanted, self.config.min_share)[groups].to(self.lift)
+            lifts = lifts_to_win(rows, wanted, self.config.min_share).to(self.lift)
+            living = self.class_of >= 0
+            self.lift[living] += lifts[self.class_of[living]]
 
     def _hard(self, batches: Callable[[], Iterable[Batch]]) -> Iterator[tuple[Tensor, Affinity]]:
         """Yield the segments with each pixel for its likeliest alone (where the encoder is not sure, overlap is no likeness)."""
@@ -184,17 +294,15 @@ class WNet(Method):
             counted = hard if batch.valid is None else hard * batch.valid[:, None]
             yield counted, self._affinity(batch.images, batch.valid)
 
-    def assign(self, images: Tensor) -> Tensor:
+    def assign(self, images: Tensor, memos: Sequence[Memo] | None = None) -> Tensor:
         """Return the probabilities of the living segments, summed within merged classes: ``[B K *S]``."""
         self.encoder.eval()
         probabilities = self.segments(images)
         self.encoder.train(self.training)
         if self.training:
             return probabilities
-        living = (self.class_of >= 0).nonzero().flatten()
-        probabilities = probabilities[:, living] / probabilities[:, living].sum(1, keepdim=True).clamp(min=1e-30)
-        merged = probabilities.new_zeros(len(images), self.n_classes, *probabilities.shape[2:])
-        return merged.index_add_(1, self.class_of[living], probabilities)
+        probabilities = probabilities[:, self.class_of >= 0]
+        return sum_within_classes(probabilities / probabilities.sum(1, keepdim=True).clamp(min=1e-30), self.class_of)
 
     def training_bytes(self, n_pixels: int) -> int:
         """Estimate from the maps that both U-Nets keep for the backward pass; coarser levels together take as much as the first."""

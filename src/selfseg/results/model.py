@@ -10,8 +10,8 @@ import torch
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import InputError, ModelError, SelfsegError
 from selfseg.core.image import Image
-from selfseg.methods._base import Method
 from selfseg.methods._store import load_method, save_method
+from selfseg.methods.base import Method
 from selfseg.refine.cleaning import Cleaning
 from selfseg.refine.steps import parse_refinements
 from selfseg.sample.prepare import Preparation

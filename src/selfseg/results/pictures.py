@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from selfseg.core.image import Image
 from selfseg.core.palette import class_colours
 from selfseg.export.display import displayed
-from selfseg.methods._base import Method
+from selfseg.methods.base import Method
 from selfseg.sample.prepare import Prepared
 
 

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from selfseg.core.seed import generator
 
+Memo = dict[str, Any]
+"""What a method keeps of one prepared image, by keys of its own, for as long as the image lives (`Method.uses_memos`)."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -30,6 +33,8 @@ class Batch:
         True for the batch after which every training image has been seen once more.
     first
         Place of the first of these images in the batch of all processes that share it.
+    memos
+        One for each image (`Memo`); None = the images have none.
     """
 
     images: Tensor
@@ -38,6 +43,7 @@ class Batch:
     indices: tuple[int, ...] = (0,)
     ends_epoch: bool = True
     first: int = 0
+    memos: tuple[Memo, ...] | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on another device."""
@@ -68,16 +74,21 @@ class Batch:
             valid=None if self.valid is None else self.valid[chosen],
             annotations=None if self.annotations is None else self.annotations[chosen],
             indices=self.indices[chosen],
+            memos=None if self.memos is None else self.memos[chosen],
         )
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One prepared training image: ``array`` float32 ``[C *s]``, ``valid`` bool ``[*s]`` or None, ``annotations`` int ``[*s]`` or None."""
+    """One prepared training image.
+
+    ``array`` float32 ``[C *s]``, ``valid`` bool ``[*s]`` or None, ``annotations`` int ``[*s]`` or None, ``memo`` its `Memo` or None.
+    """
 
     array: NDArray[np.float32]
     valid: NDArray[np.bool_] | None = None
     annotations: NDArray[np.int64] | None = None
+    memo: Memo | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -158,4 +169,6 @@ class Stream:
                 valid[b][inside] = True if sample.valid is None else torch.from_numpy(sample.valid)
             if annotations is not None and sample.annotations is not None:
                 annotations[b][inside] = torch.from_numpy(sample.annotations)
-        return Batch(images, valid, annotations, tuple(indices), ends_epoch)
+        memos = tuple(sample.memo for sample in chosen if sample.memo is not None)
+        kept = memos if len(memos) == len(chosen) else None
+        return Batch(images, valid, annotations, tuple(indices), ends_epoch, memos=kept)

@@ -26,7 +26,7 @@ from selfseg.export.label_files import LabelWriter
 from selfseg.export.overlay import overlay, write_overlay, write_picture
 from selfseg.export.report import Report, ReportImage, thumbnail, write_report
 from selfseg.measure.flicker import FlickerCount
-from selfseg.methods._base import build_config
+from selfseg.methods.base import build_config
 from selfseg.read import Source, split_frames
 from selfseg.results.model import FittedModel, selfseg_version
 from selfseg.results.pictures import method_pictures

@@ -11,7 +11,7 @@ import torch
 from selfseg.core.errors import InputError, SelfsegError
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress, Silent
-from selfseg.methods._base import Method
+from selfseg.methods.base import Method
 from selfseg.read import Source, split_frames
 from selfseg.refine.cleaning import Cleaning
 from selfseg.refine.decide import class_probabilities, decide
@@ -21,6 +21,7 @@ from selfseg.refine.steps import Refined, parse_refinements, refine
 from selfseg.results.model import FittedModel
 from selfseg.results.result import Result, Segmented
 from selfseg.sample.prepare import Prepared
+from selfseg.sample.stream import Memo
 from selfseg.segmenting.slices import segment_slices
 from selfseg.segmenting.superpixels import OwnSuperpixels
 from selfseg.tiling.whole import predict as predict_probabilities
@@ -91,23 +92,25 @@ def segment_frame(model: FittedModel, frame: Image, how: How, link: Link | None 
     if model.slices_volume(frame):
         return segment_slices(lambda plane: segment_frame(model, plane, how), frame, how.slices or "z", how.progress)
     prepared = model.preparation.apply(frame)
+    memo: Memo = {}
     if how.superpixels is not None:
-        how.superpixels.give(model.method, model.preparation, frame.name, prepared)
-    clusters = predict_probabilities(model.method, prepared.array, memory=how.memory)
+        how.superpixels.give(model.method, model.preparation, frame.name, prepared, memo)
+    clusters = predict_probabilities(model.method, prepared.array, memory=how.memory, memo=memo)
     probabilities = class_probabilities(clusters, model.table)
     if link is not None:
         probabilities = link(probabilities, prepared.array)
     probabilities = prepared.restore(probabilities)  # [K *S]
     refined = refine(parse_refinements(model.refine), probabilities, frame, prepared.inside)
     labels = Cleaning.parse(model.clean).apply(decide(refined.probabilities, prepared.inside))
-    return Segmented(labels, refined.probabilities, partial(_hierarchy, model.method, prepared, refined))
+    return Segmented(labels, refined.probabilities, partial(_hierarchy, model.method, prepared, refined, memo))
 
 
-def _hierarchy(method: Method, prepared: Prepared, refined: Refined) -> Hierarchy:
+def _hierarchy(method: Method, prepared: Prepared, refined: Refined, memo: Memo) -> Hierarchy:
     """The refinement's merge tree, else the method's own, else that of the probabilities, at the image's own size."""
     if refined.tree is not None:
         return refined.tree
-    own = method.hierarchy(torch.from_numpy(prepared.array))
+    known = {"memo": memo} if method.uses_memos else {}
+    own = method.hierarchy(torch.from_numpy(prepared.array), **known)
     if own is None:
         return hierarchy(refined.probabilities, prepared.restore(prepared.array), mask=prepared.inside)
     superpixels, tree = own

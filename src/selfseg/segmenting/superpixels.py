@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from selfseg.core.errors import InputError, UsageError
-from selfseg.methods._base import Method
+from selfseg.methods.base import Method
 from selfseg.read.labels import find_labels, read_labels
 from selfseg.sample.prepare import Preparation, Prepared
+from selfseg.sample.stream import Memo, Readable, Sample
 from selfseg.sample.window_samples import WindowSample
 
 
@@ -30,8 +31,8 @@ class OwnSuperpixels:
         self.place = place
         self.files = {} if place is None else find_labels(place)
 
-    def give(self, method: Method, preparation: Preparation, name: str, prepared: Prepared) -> None:
-        """Give the method the superpixels of one image, at the size at which it was prepared.
+    def give(self, method: Method, preparation: Preparation, name: str, prepared: Prepared, memo: Memo) -> None:
+        """Put the superpixels of one image into its memo, at the size at which it was prepared.
 
         Raises
         ------
@@ -55,12 +56,16 @@ class OwnSuperpixels:
             labels = preparation.labels(read_labels(path), prepared)
         except InputError as error:
             raise InputError(f"superpixels {path}: {error}") from error
-        method.take_superpixels(prepared.array, labels)
+        memo["superpixels"] = labels
 
     def give_all(
-        self, method: Method, preparation: Preparation, images: Iterable[tuple[str, Prepared | WindowSample]]
+        self,
+        method: Method,
+        preparation: Preparation,
+        images: Iterable[tuple[str, Prepared | WindowSample]],
+        samples: Iterable[Readable],
     ) -> None:
-        """Give the method the superpixels of all training images, by name.
+        """Put the superpixels of all training images into the memos of their samples, by name.
 
         Raises
         ------
@@ -69,12 +74,12 @@ class OwnSuperpixels:
         """
         if self.place is None:
             return
-        for name, prepared in images:
-            if isinstance(prepared, WindowSample):
+        for (name, prepared), sample in zip(images, samples, strict=True):
+            if isinstance(prepared, WindowSample) or not isinstance(sample, Sample) or sample.memo is None:
                 fix = "cut parts out of both, and give those"
                 got = f"{name}, which is learned from in windows"
                 raise UsageError("superpixels", expected="images that fit in memory", got=got, fix=fix)
-            self.give(method, preparation, name, prepared)
+            self.give(method, preparation, name, prepared, sample.memo)
 
     def facts(self) -> dict[str, Any]:
         """Return the hash of each file, which a run that is resumed must find again."""

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from selfseg.core.memory import free_memory, resident_memory
-from selfseg.methods._base import Method
+from selfseg.methods.base import Method
+from selfseg.sample.stream import Memo
 from selfseg.tiling.tiles import Grid, Region, make_grid
 
 LARGEST_TILE = 2**20
@@ -144,10 +145,12 @@ class TileWise:
         return blended
 
     @torch.no_grad()
-    def assigned(self, region: Region) -> NDArray[np.float32]:
-        """Return ``[K *region]`` as the method gives it for this region alone."""
+    def assigned(self, region: Region, memo: Memo | None = None) -> NDArray[np.float32]:
+        """Return ``[K *region]`` as the method gives it for this region alone; `memo` is that of the whole image, if it is the region."""
         images = torch.from_numpy(np.ascontiguousarray(self.read(region)))[None].to(self._device)
-        probabilities: NDArray[np.float32] = self.method.assign(images)[0].float().cpu().numpy()
+        memos = None if memo is None else (memo,)
+        found = self.method.assign(images, memos) if self.method.uses_memos else self.method.assign(images)
+        probabilities: NDArray[np.float32] = found[0].float().cpu().numpy()
         return probabilities
 
     def _tile(self, place: tuple[int, ...]) -> NDArray[np.float32]:

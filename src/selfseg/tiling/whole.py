@@ -5,12 +5,17 @@ import torch
 from numpy.typing import NDArray
 
 from selfseg.core.memory import reusing_memory
-from selfseg.methods._base import Method
+from selfseg.methods.base import Method
+from selfseg.sample.stream import Memo
 from selfseg.tiling.tilewise import Region, TileWise, exact_grid, memory_budget, plan_grid
 
 
 def predict(
-    method: Method, array: NDArray[np.float32], tile_pixels: int | None = None, memory: int | None = None
+    method: Method,
+    array: NDArray[np.float32],
+    tile_pixels: int | None = None,
+    memory: int | None = None,
+    memo: Memo | None = None,
 ) -> NDArray[np.float32]:
     """Return class probabilities of one prepared image.
 
@@ -27,6 +32,8 @@ def predict(
         Largest number of pixels of a tile, where its context is finite; None = as `memory` allows.
     memory
         Most that this process may take in all, in bytes; None = by what is free.
+    memo
+        What a method keeps of this image (`Method.uses_memos`); used where the image is one tile.
 
     Returns
     -------
@@ -47,7 +54,7 @@ def predict(
         grid = plan_grid(method, shape, memory_budget(memory, device))
     tiles = TileWise(method, read, grid)
     if len(grid) == 1:
-        return tiles.probabilities(tuple(slice(0, n) for n in shape))
+        return tiles.assigned(tuple(slice(0, n) for n in shape), memo)
     result = np.zeros((method.n_classes, *shape), np.float32)
     with reusing_memory():
         for place in grid.places():

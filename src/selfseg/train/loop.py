@@ -18,7 +18,7 @@ from selfseg.core.memory import reusing_memory
 from selfseg.core.progress import Progress, Silent
 from selfseg.core.seed import derive
 from selfseg.core.stopping import Stop, interruption, noting_stops
-from selfseg.methods._base import Batch, Method
+from selfseg.methods.base import Batch, Method
 from selfseg.sample.shared_batch import sharing
 from selfseg.sample.stream import Stream
 from selfseg.train.checkpoint import continue_optimizer, load_checkpoint, move_optimizer, save_checkpoint, take_over

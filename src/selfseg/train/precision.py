@@ -1,7 +1,6 @@
 """Precision and layout: what pays on this device. Decided once, printed, stored with the run."""
 
 import contextlib
-import os
 import shutil
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -10,6 +9,9 @@ import torch
 from torch import nn
 
 from selfseg.core.errors import UsageError
+from selfseg.methods.base import Method
+
+PRECISIONS = ("float32", "bfloat16")
 
 COMPILE_FROM_STEPS = 500
 """Shortest schedule for which compilation is switched on: it costs tens of seconds, then saves a part of each step."""
@@ -95,18 +97,31 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 
 def choose_precision(
-    device: torch.device, n_steps: int, compiled: bool | None = None, n_dims: int = 2, prefers_bf16_on_cpu: bool = True
+    method: Method, device: torch.device, n_steps: int, compiled: bool | None = None, asked: str | None = None
 ) -> Precision:
-    """Return what pays on `device` for a schedule of `n_steps`.
+    """Return how steps are run on `device` for a schedule of `n_steps`: in float32 unless less is asked for.
 
-    On a CPU without bfloat16 hardware, bfloat16 is several times slower than float32; with it, bfloat16 is faster for wide
-    networks, but not where our own float32 kernels do the work (`Method.prefers_bf16_on_cpu`); those are faster than compiled code
-    too (`docs/benchmark.md`). On a GPU compilation is switched on from `COMPILE_FROM_STEPS` steps. ``SELFSEG_BF16=0``
-    switches bfloat16 off everywhere.
+    Parameters
+    ----------
+    compiled
+        Compile the networks; None = on a GPU with a C compiler from `COMPILE_FROM_STEPS` steps.
+    asked
+        ``float32`` or ``bfloat16``; None = the method's option `precision`. bfloat16 is used where the hardware has it: elsewhere it is
+        several times slower than float32. In 3D on a CPU it is not used: weight gradients are not always finite (torch 2.13;
+        EXPERIMENTS.md).
+
+    Raises
+    ------
+    UsageError
+        If `asked` is no precision.
     """
-    # Weight gradients of 3D convolutions in bfloat16 on a CPU are not always finite (torch 2.13; EXPERIMENTS.md).
-    sound = device.type != "cpu" or (prefers_bf16_on_cpu and n_dims < 3)
-    bf16 = sound and has_fast_bf16(device) and os.environ.get("SELFSEG_BF16", "1") != "0"
+    wanted = asked or method.config.precision
+    if wanted not in PRECISIONS:
+        raise UsageError(
+            "precision", expected=" or ".join(PRECISIONS), got=repr(wanted), fix="leave it out for float32"
+        )
+    sound = device.type != "cpu" or method.n_dims < 3
+    bf16 = wanted == "bfloat16" and sound and has_fast_bf16(device)
     if compiled is None:
         can = device.type == "cuda" and shutil.which("cc") is not None
         compiled = can and n_steps >= COMPILE_FROM_STEPS

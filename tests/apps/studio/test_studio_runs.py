@@ -15,7 +15,7 @@ from selfseg.learning.segmenter import Segmenter
 
 pytestmark = pytest.mark.slow
 
-OPTIONS = {"n_features": 16, "n_classes": 16, "min_classes": 1, "iterations": 120, "prepare": "range"}
+OPTIONS = {"n_features": 16, "n_clusters": 16, "min_classes": 1, "iterations": 120, "prepare": "range"}
 
 
 @pytest.fixture

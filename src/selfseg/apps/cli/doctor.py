@@ -65,11 +65,11 @@ def _packages() -> tuple[bool, str]:
 
 def _device() -> tuple[bool, str]:
     from selfseg.core.threads import n_threads
-    from selfseg.train.precision import COMPILE_FROM_STEPS, choose_device, choose_precision
+    from selfseg.train.precision import choose_device, has_fast_bf16
 
-    chosen = choose_precision(choose_device(), COMPILE_FROM_STEPS)
-    where = " where it pays" if chosen.bf16 and chosen.device.type == "cpu" else ""
-    return True, f"works on {chosen.describe()}{where}, with {n_threads()} threads for kernels"
+    device = choose_device()
+    precision = "float32, bfloat16 on request" if has_fast_bf16(device) else "float32"
+    return True, f"works on {device}, {precision}, with {n_threads()} threads for kernels"
 
 
 def _memory() -> tuple[bool, str]:
@@ -110,7 +110,7 @@ def _training() -> tuple[bool, str]:
     begun = time.monotonic()
     image = Image(picture, "YXC")
     result = segment(
-        image, "feature_clustering", n_classes=2, options={"iterations": 20, "n_features": 16, "n_classes": 16}
+        image, "feature_clustering", n_classes=2, options={"iterations": 20, "n_features": 16, "n_clusters": 16}
     )
     good = isinstance(result, Result) and {int(result.labels[24, 5]), int(result.labels[24, 60])} == {1, 2}
     return (

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-    from selfseg.methods._base import Method
+    from selfseg.methods.base import Method
 
 
 @app.command
@@ -27,7 +27,7 @@ def methods(name: Annotated[str | None, Parameter(help="One method.")] = None, /
 
 def _list() -> None:
     """Print one line a method: its name and what it is."""
-    from selfseg.methods._base import find_method, method_names
+    from selfseg.methods.base import find_method, method_names
 
     table = Table("method", "what it is", "presets", box=None, pad_edge=False, header_style="bold")
     for name in method_names():
@@ -41,7 +41,7 @@ def _list() -> None:
 
 def _show(name: str) -> None:
     """Print a method's description, options, presets and network."""
-    from selfseg.methods._base import find_method
+    from selfseg.methods.base import find_method
 
     method = find_method(name)
     console = Console()

@@ -15,7 +15,7 @@ from selfseg.apps.studio.segmenting import store_results
 from selfseg.core.errors import SelfsegError
 from selfseg.learning.run import load
 from selfseg.learning.segmenter import Segmenter
-from selfseg.methods._base import build_config
+from selfseg.methods.base import build_config, current_options, find_method
 from selfseg.read import Source, find_inputs, split_frames
 from selfseg.read.frames import is_video
 from selfseg.refine.edits import Edits
@@ -38,9 +38,9 @@ def methods(_: dict[str, Any]) -> Any:
 
 def check(ask: dict[str, Any]) -> Any:
     """Raise what a run with these options would raise at its start."""
-    options = dict(ask["options"])
+    options = current_options(find_method(ask["method"]), ask["options"])
     if ask.get("n_classes") is not None:
-        options["classes"] = ask["n_classes"]
+        options["n_classes"] = ask["n_classes"]
     return build_config(ask["method"], ask["preset"], **options).model_dump(mode="json")
 
 

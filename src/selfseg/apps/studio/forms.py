@@ -5,9 +5,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from selfseg.methods._base import Method, find_method, method_names
+from selfseg.methods.base import Method, find_method, method_names
 
-FIRST = ("classes", "prepare")
+FIRST = ("n_classes", "prepare")
 """Options that have a place of their own in the page."""
 
 

@@ -15,7 +15,7 @@ from selfseg.core.palette import class_colours
 from selfseg.export.overlay import write_picture
 from selfseg.learning.segmenter import Segmenter
 from selfseg.learning.training_set import TrainingSet
-from selfseg.methods._base import Method
+from selfseg.methods.base import Method
 from selfseg.refine.decide import decide
 from selfseg.sample.prepare import Prepared
 

@@ -18,6 +18,7 @@ from selfseg.core.errors import Interrupted, SelfsegError
 from selfseg.core.files import remove, write_json
 from selfseg.learning.run import load
 from selfseg.learning.segmenter import Segmenter
+from selfseg.methods.base import find_method, stored_config
 from selfseg.read import Source, find_inputs
 from selfseg.read.frames import is_video
 from selfseg.train.control import OptionChange, Order
@@ -33,7 +34,7 @@ FIRST_RESULTS = 24
 LARGE = 2_000_000
 """Pixels of a picture (voxels of a volume) from which on a preview comes before its result."""
 
-FILLED_IN = frozenset({"classes", "spacing"})
+FILLED_IN = frozenset({"n_classes", "spacing"})
 """Options that a training sets by itself where they are empty: by its labels, by its first image."""
 
 MOST_CHECKPOINTS = 10
@@ -132,7 +133,10 @@ def _learned(folder: Path, spec: Spec, told: Told) -> Segmenter:
     out = folder / MODEL
     before = read_json(out / "training.json") or {}
     model = Segmenter(**spec.parameters())
-    same = _agree(before.get("config") or {}, model.config().model_dump(mode="json"))
+    config = before.get("config") or {}
+    if config and before.get("method") == spec.method:  # perhaps stored before options were renamed or added
+        config = stored_config(find_method(spec.method), config).model_dump(mode="json")
+    same = _agree(config, model.config().model_dump(mode="json"))
     if before.get("finished") and same:
         return load(out, spec.device)
     resume = same and (out / "checkpoint.safetensors").exists()

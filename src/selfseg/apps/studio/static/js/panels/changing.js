@@ -7,7 +7,7 @@ import { optionFields } from "./fields.js";
 import { notice } from "./notices.js";
 
 // Options that decide the sizes of tensors: with another value, a checkpoint no longer fits.
-const FIXED = new Set(["n_features", "n_classes", "n_convolutions", "prepare", "batch_size", "accumulate"]);
+const FIXED = new Set(["n_features", "n_clusters", "n_convolutions", "prepare", "batch_size", "accumulate"]);
 
 // What the options that are filled in will do to the run; said before it is done.
 function consequence(what, run, options, live) {

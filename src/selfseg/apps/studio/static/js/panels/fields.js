@@ -2,7 +2,7 @@
 
 import { element } from "../html.js";
 
-const PLACED = new Set(["classes"]); // has a field of its own
+const PLACED = new Set(["n_classes"]); // has a field of its own
 
 export function optionFields(method, values, only = null) {
   const fields = method.fields.filter((field) => !PLACED.has(field.name) && (!only || only(field)));

@@ -7,7 +7,7 @@ from selfseg import Segmenter, measure
 from selfseg.apps.cli import main
 from selfseg.train.journal import read_journal
 
-FAST = {"n_features": 6, "n_classes": 6, "iterations": 6, "min_classes": 1}
+FAST = {"n_features": 6, "n_clusters": 6, "iterations": 6, "min_classes": 1}
 
 
 @pytest.fixture

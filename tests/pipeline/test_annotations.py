@@ -10,7 +10,7 @@ from selfseg import Segmenter
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
 from selfseg.core.progress import Silent
-from selfseg.learning.supervision import find_label_set
+from selfseg.learning.annotations import find_label_files
 from selfseg.learning.training_set import build_training_set, split_sources
 from selfseg.read import find_inputs
 from selfseg.sample.prepare import Preparation
@@ -36,7 +36,7 @@ def folders(tmp_path):
 
 def read(folders, labels="labels", meaning="sparse"):
     sources = find_inputs(folders / "images")
-    found = find_label_set(folders / labels, sources, meaning)
+    found = find_label_files(folders / labels, sources, meaning)
     return found.read({source.name: source.read() for source in sources})
 
 
@@ -92,7 +92,7 @@ def test_names_come_from_the_class_table_beside_the_labels(folders):
 
 def test_the_output_folder_of_another_model_serves_as_labels(folders):
     out = folders / "out"
-    quick = {"n_features": 6, "n_classes": 6, "iterations": 6, "min_classes": 1}
+    quick = {"n_features": 6, "n_clusters": 6, "iterations": 6, "min_classes": 1}
     teacher = Segmenter("feature_clustering", n_classes=2, options=quick).fit(folders / "images")
     from selfseg.learning.run import predict
 

@@ -1,11 +1,15 @@
-"""The contract of a method: what the loop, the store, the tiles and the apps may ask of it, and nothing more."""
+"""The contract of a method: everything that the loop, the store, the tiles and the apps call on one.
+
+A new method needs `Config`, `n_classes`, `optimizers`, `steps` and `assign`; everything else here has a default.
+"""
 
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
-from typing import Any, ClassVar
+from itertools import chain
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -17,9 +21,9 @@ from torch.optim import Optimizer
 from selfseg.core.config import Config
 from selfseg.core.errors import UsageError
 from selfseg.regions.merge_tree import MergeTree
-from selfseg.sample.stream import Batch
+from selfseg.sample.stream import Batch, Memo
 
-__all__ = ["Batch", "Method", "MethodConfig", "build_config", "find_method", "method_names"]
+__all__ = ["Batch", "Memo", "Method", "MethodConfig", "build_config", "find_method", "method_names"]
 
 ENTRY_POINTS = "selfseg.methods"
 
@@ -27,7 +31,7 @@ ENTRY_POINTS = "selfseg.methods"
 class MethodConfig(Config):
     """Options that every method has. A method's own `Config` adds to them."""
 
-    classes: int | None = Field(default=None, ge=1, le=255)
+    n_classes: int | None = Field(default=None, ge=1, le=255)
     """Exact number of classes of the finished model; empty = as many as the method finds."""
 
     prepare: str = "range"
@@ -41,6 +45,9 @@ class MethodConfig(Config):
 
     spacing: tuple[float, ...] = ()
     """Relative distance of pixels along each spatial axis, for example 5,1,1; empty = as the first training image says."""
+
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Matrix products while learning. bfloat16 is used in 2D where the hardware has it; parameters stay float32."""
 
     def distances(self, n_dims: int) -> tuple[float, ...]:
         """Return the relative distance of pixels along each of `n_dims` axes; 1 where none is known.
@@ -84,22 +91,27 @@ class Method(nn.Module, ABC):
     live: ClassVar[tuple[str, ...]] = ()
     """Options that may change between two steps (`change`): weights, step sizes, and whatever is read anew at each step."""
 
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Today's names of options by their earlier names, which users and stored models may still have (`current_options`)."""
+
     uses_annotations: ClassVar[bool] = False
     """Whether `Batch.annotations` changes what is learned; scribbles and labels are refused where it does not."""
 
     needs_annotations: ClassVar[bool] = False
     """Whether nothing can be learned without `Batch.annotations`. The classes are those of the annotations then, in their order, and the
-    option `classes` is set to their number."""
+    option `n_classes` is set to their number."""
 
     distributed_unsupported: ClassVar[str | None] = "it does not sum over a batch that processes share"
     """Why it cannot learn in several processes; None = it can: every mean and sum over a batch in `steps` is of all that the
     processes have of it (`sample.shared_batch`), so that two of them with b images do what one does with 2b."""
 
-    prefers_bf16_on_cpu: ClassVar[bool] = True
-    """Whether bfloat16 pays where the processor has it. Not where our own float32 kernels do the work: they are faster."""
-
     uses_superpixels: ClassVar[bool] = False
-    """Whether `take_superpixels` takes the user's own superpixels; they are refused where it does not."""
+    """Whether the user's own superpixels are used (``memo["superpixels"]``); they are refused where they are not."""
+
+    uses_memos: ClassVar[bool] = False
+    """Whether `assign`, `hierarchy`, `objects` and `Batch` are given the memo of each image: a plain dict that lives as long as the
+    prepared image. A method keeps there, under a key of its own with the options that matter, what learning and predicting share.
+    ``memo["superpixels"]`` are the user's own: integers ``[*S]``, negative = outside."""
 
     def __init__(self, config: MethodConfig, n_channels: int, n_dims: int = 2) -> None:
         super().__init__()
@@ -111,6 +123,11 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def n_classes(self) -> int:
         """Number of channels K that `assign` returns."""
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the first tensor of the state; the CPU without any."""
+        return next((tensor.device for tensor in chain(self.parameters(), self.buffers())), torch.device("cpu"))
 
     @property
     def context(self) -> int | None:
@@ -130,9 +147,17 @@ class Method(nn.Module, ABC):
     def hold_out(self, batches: Callable[[], Iterable[Batch]]) -> None:
         """Take the images that are never learned from, for choosing among weights; called before the first step, if there are any."""
 
-    @abstractmethod
     def n_steps(self, n_images: int) -> int:
-        """Return how many optimiser steps (batches) the schedule has for `n_images` training images."""
+        """Return how many optimiser steps (batches) the schedule has for `n_images` training images.
+
+        Of the options that a method has: `epochs` passes; else `iterations`, at least `min_epochs` passes where a pass has several
+        batches; else one pass.
+        """
+        options, batches = self.config.model_dump(), -(-n_images // min(self.config.batch_size, n_images))
+        if options.get("epochs") is not None:
+            return int(options["epochs"]) * batches
+        least = options.get("min_epochs", 0) * batches if batches > 1 else 0
+        return max(int(options.get("iterations", batches)), least)
 
     def optimizers(self) -> dict[str, Optimizer]:
         """Return the optimisers by the names that `steps` yields; empty for a method without gradients."""
@@ -159,29 +184,35 @@ class Method(nn.Module, ABC):
         self.config = self.config.changed(**options)
 
     @abstractmethod
-    def assign(self, images: Tensor) -> Tensor:
-        """Return class probabilities ``[B K *S]``, summing to 1 over K, of prepared images ``[B C *S]``."""
+    def assign(self, images: Tensor, memos: Sequence[Memo] | None = None) -> Tensor:
+        """Return class probabilities ``[B K *S]``, summing to 1 over K, of prepared images ``[B C *S]``.
 
-    def hierarchy(self, image: Tensor) -> tuple[NDArray[np.int32], MergeTree] | None:
+        `memos`, one for each image, come only where `uses_memos`.
+        """
+
+    def hierarchy(self, image: Tensor, memo: Memo | None = None) -> tuple[NDArray[np.int32], MergeTree] | None:
         """Return superpixels ``[*S]`` and their merge tree of a prepared image ``[C *S]``, if the method has its own.
 
         None = the tree is made from the probabilities.
         """
         return None
 
+    def objects(self, image: Tensor, memo: Memo | None = None) -> NDArray[np.integer] | None:
+        """Return instance labels ``[*S]``, 0 = none, of a prepared image ``[C *S]``, if the method finds instances itself.
+
+        None = instances are made from the classes.
+        """
+        return None
+
     def finish(self, batches: Callable[[], Iterable[Batch]]) -> None:
         """Complete the model after the last step; `batches()` gives one pass over the training images, each time it is called."""
-
-    def take_superpixels(self, image: NDArray[np.float32], superpixels: NDArray[np.integer]) -> None:
-        """Keep the user's own superpixels ``[*S]`` of a prepared image ``[C *S]`` until it comes; negative = outside."""
-        raise NotImplementedError(f"{type(self).__name__} has no use for superpixels")
 
     def rebuild(self, images: Tensor) -> Tensor | None:
         """Return prepared images ``[B C *S]`` as the method rebuilds them from what it learned; None if it does no such thing."""
         return None
 
     @torch.no_grad()
-    def pictures(self, image: Tensor) -> dict[str, Tensor]:
+    def pictures(self, image: Tensor, memo: Memo | None = None) -> dict[str, Tensor]:
         """Return pictures of how the method sees a prepared image ``[C *S]``, by name, on its scale: ``[C *S]`` or ``[C H W]``.
 
         Integers ``[*S]`` are labels, from 1 on. They change nothing that is learned. ``reconstruction`` is shown beside the labels
@@ -236,9 +267,48 @@ class Method(nn.Module, ABC):
         self.restore({**self.state(), **state})
 
 
+def exactly_k_classes(
+    areas: Tensor, n_classes: int | None, merge: Callable[[Tensor, int], NDArray[np.integer]], min_share: float = 0.0
+) -> Tensor:
+    """Drop dead clusters and merge the living ones down to `n_classes`.
+
+    Parameters
+    ----------
+    areas
+        ``[K]``: pixels of each cluster over the training images.
+    n_classes
+        Classes wanted. Where fewer clusters live, the largest of the dead live too. None = every living cluster is a class.
+    merge
+        Takes the living clusters ``[n]`` and a number of classes; returns the class of each, 0-based.
+    min_share
+        Share of all pixels that a cluster must exceed to live.
+
+    Returns
+    -------
+    Tensor
+        ``[K]`` int64: the class of each cluster, -1 = dropped. At least one lives.
+    """
+    alive = areas > min_share * areas.sum()
+    if int(alive.sum()) < (n_classes or 1):
+        alive[areas.argsort(descending=True, stable=True)[: n_classes or 1]] = True
+    living = alive.nonzero().flatten()
+    class_of = torch.full_like(areas, -1, dtype=torch.int64)
+    class_of[living] = torch.from_numpy(merge(living, n_classes or len(living))).to(class_of)
+    return class_of
+
+
+def sum_within_classes(probabilities: Tensor, class_of: Tensor) -> Tensor:
+    """Return class probabilities ``[B classes *S]`` of those of the living clusters ``[B n *S]``, by `exactly_k_classes`' result."""
+    classes = class_of[class_of >= 0]
+    merged = probabilities.new_zeros(len(probabilities), int(classes.max()) + 1, *probabilities.shape[2:])
+    return merged.index_add_(1, classes, probabilities)
+
+
 def _own_names() -> list[str]:
+    """Return the files of this package that are methods: all but this one and private ones."""
     package = importlib.import_module("selfseg.methods")
-    return [module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")]
+    names = (module.name for module in pkgutil.iter_modules(package.__path__))
+    return [name for name in names if name != "base" and not name.startswith("_")]
 
 
 def method_names() -> list[str]:
@@ -270,9 +340,26 @@ def _class_in(name: str) -> type[Method]:
     for value in vars(module).values():
         if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__:
             return value
-    raise UsageError(
-        f"method {name}", expected="a subclass of Method in its file", got="none", fix="see CONTRIBUTING.md"
-    )
+    expected, fix = "a subclass of Method in its file", "see CONTRIBUTING.md"
+    raise UsageError(f"method {name}", expected=expected, got="none", fix=fix)
+
+
+def current_options(method: type[Method], options: Mapping[str, Any], stored_before: bool = False) -> dict[str, Any]:
+    """Return options under today's names, whichever names they came with.
+
+    ``classes`` was the number of classes until format 2 of model folders, and where a method had an option ``n_classes`` it was its
+    number of clusters. So ``n_classes`` means clusters beside ``classes``, and in options that were `stored_before`.
+    """
+    known = method.Config.model_fields
+    names = {"classes": "n_classes", **method.renamed}
+    if "n_clusters" in known and (stored_before or "classes" in options):
+        names["n_classes"] = "n_clusters"
+    return {key if key in known and key != "n_classes" else names.get(key, key): options[key] for key in options}
+
+
+def stored_config(method: type[Method], stored: Mapping[str, Any]) -> MethodConfig:
+    """Return a whole configuration that was stored, perhaps before options were renamed or added."""
+    return method.Config.build(current_options(method, stored))
 
 
 def build_config(name: str, preset: str = "default", **changes: Any) -> MethodConfig:
@@ -280,10 +367,7 @@ def build_config(name: str, preset: str = "default", **changes: Any) -> MethodCo
     method = find_method(name)
     presets = {"default": {}, **method.presets}
     if preset not in presets:
-        raise UsageError(
-            "preset",
-            expected=f"one of {', '.join(sorted(presets))}",
-            got=repr(preset),
-            fix=f"see `selfseg methods {name}`",
-        )
+        expected, fix = f"one of {', '.join(sorted(presets))}", f"see `selfseg methods {name}`"
+        raise UsageError("preset", expected=expected, got=repr(preset), fix=fix)
+    changes = current_options(method, changes)
     return method.Config.build({**presets[preset], **changes}, what=f"{name} option")

@@ -1,8 +1,8 @@
-"""Supervision: labels and scribbles of training images, found, read and numbered as classes; and what is held out of them."""
+"""Annotations of training images: labels and scribbles, found by the images' names, read and numbered as classes."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +12,28 @@ from numpy.typing import NDArray
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
-from selfseg.methods._base import Method
+from selfseg.methods.base import Method
 from selfseg.read import Source, find_annotations, read_annotations
 from selfseg.read.labels import find_labels, read_labels
 from selfseg.regions.separate import separate_objects
 from selfseg.sample.prepare import Preparation, Prepared
 
 MEANINGS = ("sparse", "full", "objects")
-"""What the values of label images can mean: classes with 0 = not labelled, classes with 0 as one of them, single objects."""
+"""Meanings of the values of label images: classes with 0 = not labelled, classes with 0 as one of them, single objects."""
+
+SCRIBBLES = "scribbles"
+"""Meaning of scribbles: classes from 0 on, 255 = not drawn."""
 
 MAX_CLASSES = 255
-NOTHING = -1
+NONE = -1
+"""Pixel without annotation."""
 
 LabelArray = NDArray[np.integer]
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """Labels of training images, at the images' own size.
+    """Annotations of training images, at the images' own size.
 
     Attributes
     ----------
@@ -37,7 +41,7 @@ class Annotations:
         One array of integers ``[*S]`` for each frame of an image, by the image's name: position of the value in `values`, -1 = none.
         With `objects` instead the number of the object, 0 = background.
     values
-        The users' values; class c stands for ``values[c]``.
+        The user's values; class c stands for ``values[c]``.
     ids
         Label value of each class in the model, where the method keeps the classes as they are given.
     names
@@ -53,7 +57,7 @@ class Annotations:
     objects: bool = False
 
     def prepared(self, name: str, frame: int, preparation: Preparation, prepared: Prepared) -> NDArray[np.int64] | None:
-        """Return the classes of one frame at its prepared size, -1 = none; None for an image without labels.
+        """Return the classes of one frame at its prepared size, -1 = none; None for an image without annotations.
 
         Objects are set apart there, not before: a border of two pixels would not survive a shrinking.
         """
@@ -61,93 +65,69 @@ class Annotations:
             return None
         return self.as_classes(preparation.annotations(self.arrays[name][frame], prepared)).astype(np.int64)
 
-    def as_classes(self, found: LabelArray) -> LabelArray:
+    def as_classes(self, part: LabelArray) -> LabelArray:
         """Return the classes ``[*S]`` of a part of an array: itself, or background and object, set apart where objects touch."""
-        return np.where(found < 0, NOTHING, separate_objects(found) > 0).astype(np.int8) if self.objects else found
+        return np.where(part < 0, NONE, separate_objects(part) > 0).astype(np.int8) if self.objects else part
 
     def values_in(self, parts: Iterable[LabelArray]) -> list[int]:
-        """Return the users' values that occur in parts of `arrays`, ascending; of objects 0 and 1."""
-        found = {min(place, 1) if self.objects else place for part in parts for place in _distinct(part, 0)}
-        return [self.values[place] for place in sorted(found)]
+        """Return the user's values that occur in parts of `arrays`, ascending; of objects 0 and 1."""
+        positions = {min(one, 1) if self.objects else one for part in parts for one in _distinct(part, 0)}
+        return [self.values[one] for one in sorted(positions)]
 
 
 @dataclass(frozen=True)
-class ScribbleFiles:
-    """Scribbles not read yet: their files by the name of the image (`read.find_annotations`)."""
-
-    files: Mapping[str, Path]
-
-    def read(self, images: Mapping[str, Image]) -> Annotations:
-        """Read the scribbles of those images, and number their values 0, 1, 2, ... over all of them."""
-        arrays: dict[str, list[LabelArray]] = {}
-        for name, path in self.files.items():
-            if name not in images:
-                continue
-            if "T" in images[name].axes:
-                fix = "give the frame as a file of its own"
-                raise UsageError(path, expected="scribbles on single images", got=f"a series in {name}", fix=fix)
-            arrays[name] = [read_annotations(path, images[name].spatial_shape)]
-        values, arrays = _numbered(arrays, 0)
-        return Annotations(
-            arrays, values, tuple(range(1, len(values) + 1)), tuple(f"scribble {value}" for value in values)
-        )
-
-
-@dataclass(frozen=True)
-class LabelSet:
-    """Label images not read yet, by the name of their image.
+class AnnotationFiles:
+    """Annotations not read yet, by the name of their image.
 
     Attributes
     ----------
-    found
+    items
         A file, or an array ``[*S]``, with T first or wherever the image has it.
     meaning
-        One of `MEANINGS`.
+        One of `MEANINGS`, or `SCRIBBLES`.
     names
         Names of label values, where the labels came with a class table.
     """
 
-    found: Mapping[str, Path | LabelArray]
+    items: Mapping[str, Path | LabelArray]
     meaning: str
-    names: Mapping[int, str]
+    names: Mapping[int, str] = field(default_factory=dict)
 
     def read(self, images: Mapping[str, Image]) -> Annotations:
-        """Read the labels of those images.
+        """Read the annotations of those images.
 
         Raises
         ------
         InputError
             If one is not of its image's size or has too many values, or no pixel of any is labelled.
         """
-        arrays = {name: _frames(self.found[name], image) for name, image in images.items() if name in self.found}
+        frames = self._scribbles if self.meaning == SCRIBBLES else _label_frames
+        arrays = {name: frames(self.items[name], image) for name, image in images.items() if name in self.items}
         if self.meaning == "objects":
             return Annotations(arrays, (0, 1), (1, 2), ("background", "object"), objects=True)
-        values, arrays = _numbered(arrays, 1 if self.meaning == "sparse" else 0)
-        top = max(values, default=0) if self.meaning == "sparse" else len(values)
-        if not values or top > MAX_CLASSES:
+        sparse = self.meaning == "sparse"
+        values, arrays = _numbered(arrays, lowest=int(sparse))
+        top = max(values, default=0) if sparse else len(values)
+        if self.meaning != SCRIBBLES and (not values or top > MAX_CLASSES):
             got = f"{len(values)}, the largest {max(values)}" if values else "none"
             fix = "give --labels-as objects if each number is an object, or full if 0 is a class"
             raise InputError("labels", expected="class numbers from 1 to 255", got=got, fix=fix)
-        ids = values if self.meaning == "sparse" else tuple(range(1, len(values) + 1))
-        kind = "class" if self.meaning == "sparse" else "label"
-        return Annotations(arrays, values, ids, tuple(self.names.get(value, f"{kind} {value}") for value in values))
+        kind = {"sparse": "class", "full": "label", SCRIBBLES: "scribble"}[self.meaning]
+        names = tuple(self.names.get(value, f"{kind} {value}") for value in values)
+        return Annotations(arrays, values, values if sparse else tuple(range(1, len(values) + 1)), names)
+
+    @staticmethod
+    def _scribbles(path: Any, image: Image) -> list[LabelArray]:
+        if "T" in image.axes:
+            fix = "give the frame as a file of its own"
+            raise UsageError(path, expected="scribbles on single images", got=f"a series in {image.name}", fix=fix)
+        return [read_annotations(path, image.spatial_shape)]
 
 
-def find_supervision(
-    kind: type[Method], name: str, labels: Any, meaning: str, scribbles: str | Path | None, sources: Sequence[Source]
-) -> LabelSet | ScribbleFiles | None:
-    """Find labels or scribbles; refuse them where they would be ignored, and their lack where nothing can be learned.
-
-    Parameters
-    ----------
-    kind, name
-        The method.
-    labels, meaning
-        As for `find_label_set`; None = there are none.
-    scribbles
-        A label image (255 = no scribble) for one image, or a folder with one for some of the images; None = there are none.
-    sources
-        The inputs.
+def requested_annotations(
+    kind: type[Method], method: str, labels: Any, meaning: str, scribbles: str | Path | None, sources: Sequence[Source]
+) -> AnnotationFiles | None:
+    """Find the labels (see `find_label_files`) or the scribbles (see `read.find_annotations`) that the user gives; None without.
 
     Raises
     ------
@@ -158,18 +138,18 @@ def find_supervision(
     if given and not kind.uses_annotations:
         what = "labels" if scribbles is None else "scribbles"
         fix = "leave them out, or use --method unet or feature_clustering"
-        raise UsageError(what, expected="a method that learns from them", got=name, fix=fix)
+        raise UsageError(what, expected="a method that learns from them", got=method, fix=fix)
     if kind.needs_annotations and not given:
         expected, fix = "labels of some of the images", "give --labels to `selfseg fit`, or --scribbles"
-        raise UsageError(name, expected=expected, got="images alone", fix=fix)
+        raise UsageError(method, expected=expected, got="images alone", fix=fix)
     if scribbles is not None and labels is not None:
         raise UsageError("labels", expected="labels or scribbles", got="both", fix="give one of them")
     if scribbles is not None:
-        return ScribbleFiles(find_annotations(scribbles, sources))
-    return None if labels is None else find_label_set(labels, sources, meaning)
+        return AnnotationFiles(find_annotations(scribbles, sources), SCRIBBLES)
+    return None if labels is None else find_label_files(labels, sources, meaning)
 
 
-def find_label_set(labels: Any, sources: Sequence[Source], meaning: str) -> LabelSet:
+def find_label_files(labels: Any, sources: Sequence[Source], meaning: str) -> AnnotationFiles:
     """Find the labels of the inputs.
 
     Parameters
@@ -190,59 +170,60 @@ def find_label_set(labels: Any, sources: Sequence[Source], meaning: str) -> Labe
         If the meaning is unknown, or the number of arrays is not that of the inputs.
     """
     if meaning not in MEANINGS:
-        got, fix = repr(meaning), "sparse: 0 = not labelled; full: 0 is a class; objects: a number an object"
-        raise UsageError("--labels-as", expected=f"one of {', '.join(MEANINGS)}", got=got, fix=fix)
+        fix = "sparse: 0 = not labelled; full: 0 is a class; objects: a number an object"
+        raise UsageError("--labels-as", expected=f"one of {', '.join(MEANINGS)}", got=repr(meaning), fix=fix)
     if not isinstance(labels, str | Path):
-        return LabelSet(_given_arrays(labels, sources), meaning, {})
+        return AnnotationFiles(_given_arrays(labels, sources), meaning)
     folder = Path(labels).expanduser()
     inside = folder / "labels"
     folder = inside if (folder / "run.json").is_file() and inside.is_dir() else folder
     files = find_labels(folder)
     if folder.is_file() and len(sources) == 1:
-        return LabelSet({sources[0].name: folder}, meaning, _known_names(folder.parent))
+        return AnnotationFiles({sources[0].name: folder}, meaning, _table_names(folder.parent))
     stems: dict[str, list[Path]] = {}
     for name, path in files.items():
-        stems.setdefault(name.rsplit("/", 1)[-1], []).append(path)
-    found = {}
+        stems.setdefault(_stem(name), []).append(path)
+    fitting: dict[str, Path | LabelArray] = {}
     for source in sources:
-        stem = source.name.rsplit("/", 1)[-1]
-        if source.name in files:
-            found[source.name] = files[source.name]
-        elif len(stems.get(stem, [])) == 1:
-            found[source.name] = stems[stem][0]
-    if not found:
+        alike = stems.get(_stem(source.name), [])
+        if source.name in files or len(alike) == 1:
+            fitting[source.name] = files.get(source.name) or alike[0]
+    if not fitting:
         expected, got = "a file named like an input", f"none of {', '.join(list(files)[:3])}"
         raise InputError(f"labels {labels}", expected=expected, got=got, fix="rename the files")
-    return LabelSet(found, meaning, _known_names(folder))
+    return AnnotationFiles(fitting, meaning, _table_names(folder))
 
 
-def _given_arrays(labels: Any, sources: Sequence[Source]) -> dict[str, LabelArray]:
+def _stem(name: str) -> str:
+    return name.rsplit("/", 1)[-1]
+
+
+def _given_arrays(labels: Any, sources: Sequence[Source]) -> dict[str, Path | LabelArray]:
     items = [labels] if isinstance(labels, np.ndarray | Image) else list(labels)
     if len(items) != len(sources):
         expected, fix = f"{len(sources)}, one for each input", "give None for an input without labels"
         raise UsageError("labels", expected=expected, got=str(len(items)), fix=fix)
-    found: dict[str, LabelArray] = {}
+    arrays: dict[str, Path | LabelArray] = {}
     for source, item in zip(sources, items, strict=True):
-        array = item.data if isinstance(item, Image) else item
-        if array is None:
+        if item is None:
             continue
-        array = np.asarray(array)
+        array = np.asarray(item.data if isinstance(item, Image) else item)
         if array.dtype.kind not in "biu":
-            got, fix = f"values of type {array.dtype}", "convert them"
-            raise InputError(f"labels of {source.name}", expected="integers", got=got, fix=fix)
-        found[source.name] = array
-    if not found:
+            got = f"values of type {array.dtype}"
+            raise InputError(f"labels of {source.name}", expected="integers", got=got, fix="convert them")
+        arrays[source.name] = array
+    if not arrays:
         raise InputError("labels", expected="some", got="none for any input", fix="give labels of some inputs")
-    return found
+    return arrays
 
 
-def _frames(labels: Path | LabelArray, image: Image) -> list[LabelArray]:
+def _label_frames(labels: Path | LabelArray, image: Image) -> list[LabelArray]:
     """Return the labels of each frame of an image."""
     array = read_labels(labels) if isinstance(labels, Path) else labels
     axes = image.axes.replace("C", "")
-    wanted = tuple(n for n, axis in zip(image.data.shape, image.axes, strict=True) if axis != "C")
-    if array.shape != wanted:
-        expected, got = (" x ".join(map(str, shape)) for shape in (wanted, array.shape))
+    shape = tuple(image.size(axis) for axis in axes)
+    if array.shape != shape:
+        expected, got = (" x ".join(map(str, sizes)) for sizes in (shape, array.shape))
         what = f"labels {labels}" if isinstance(labels, Path) else f"labels of {image.name}"
         fix = "give labels at the full size of the image"
         raise InputError(what, expected=f"the size of the image, {expected}", got=got, fix=fix)
@@ -252,31 +233,32 @@ def _frames(labels: Path | LabelArray, image: Image) -> list[LabelArray]:
 def _numbered(arrays: dict[str, list[LabelArray]], lowest: int) -> tuple[tuple[int, ...], dict[str, list[LabelArray]]]:
     """Return all values from `lowest` on in their order, and the arrays with positions in that order, -1 below it."""
     values = np.array(sorted({v for frames in arrays.values() for a in frames for v in _distinct(a, lowest)}), np.int64)
-    if len(values) > np.iinfo(np.int16).max:
-        return tuple(values.tolist()), arrays  # too many to be classes, whoever asks says so
-    return tuple(values.tolist()), {name: [_positions(a, values) for a in frames] for name, frames in arrays.items()}
+    if len(values) <= np.iinfo(np.int16).max:  # more cannot be classes: the caller refuses them
+        arrays = {name: [_positions(array, values) for array in frames] for name, frames in arrays.items()}
+    return tuple(values.tolist()), arrays
 
 
 def _distinct(array: LabelArray, lowest: int) -> set[int]:
-    """Return the values from `lowest` on, looked for row by row: labels of large images have room for no copy."""
+    """Return the values from `lowest` on, row by row: labels of large images leave no memory for a copy."""
     return {int(value) for row in array for value in np.unique(row) if value >= lowest}
 
 
 def _positions(array: LabelArray, values: NDArray[np.int64]) -> NDArray[np.int16]:
-    """Return where in `values` each value stands, -1 where it does not."""
-    result = np.full(array.shape, NOTHING, np.int16)
-    for row, into in zip(array, result, strict=True):
-        found = np.searchsorted(values, row)
-        known = values.take(found, mode="clip") == row if len(values) else np.zeros(row.shape, np.bool_)
-        into[known] = found[known]
+    """Return the position of each pixel's value in `values`, -1 where it is not among them."""
+    result = np.full(array.shape, NONE, np.int16)
+    if len(values):
+        for row, into in zip(array, result, strict=True):
+            positions = np.searchsorted(values, row)
+            known = values.take(positions, mode="clip") == row
+            into[known] = positions[known]
     return result
 
 
-def _known_names(folder: Path) -> dict[int, str]:
+def _table_names(folder: Path) -> dict[int, str]:
     """Return the class names of a table beside the labels, or beside their folder, as ``selfseg segment`` writes it."""
-    for place in (folder / "classes.json", folder.parent / "classes.json"):
+    for file in (folder / "classes.json", folder.parent / "classes.json"):
         try:
-            table = ClassTable.from_json(json.loads(place.read_text(encoding="utf-8")))
+            table = ClassTable.from_json(json.loads(file.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError, KeyError):
             continue
         return {item.id: item.name for item in table.classes}
