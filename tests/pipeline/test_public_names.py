@@ -12,9 +12,7 @@ ORDERS = (
 def test_predict_stays_a_function_whatever_was_imported_before():
     for order in ORDERS:
         code = f"{order}; from selfseg.learning.run import predict; assert selfseg.predict is predict; from selfseg import predict as p"
-        code += (
-            "; assert p is predict; import sys; assert sys.modules['selfseg.predict'].__doc__.startswith('Prediction')"
-        )
+        code += "; assert p is predict"
         subprocess.run([sys.executable, "-c", code], check=True)
 
 

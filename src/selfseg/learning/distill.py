@@ -134,7 +134,8 @@ def distill(
     sources = find_inputs(inputs, limit=limit)
     truths = None if truth is None else find_label_files(truth, sources, truth_as)
     lessons, failures = ask(teacher, sources, confidence, axes, progress)
-    pupil = Segmenter(PUPIL, None, preset, seed, prepare or str(teacher.preparation_), device, options)
+    prepare = prepare or str(teacher.preparation_)
+    pupil = Segmenter(PUPIL, preset=preset, seed=seed, prepare=prepare, device=device, options=options)
     sources = [lesson.source for lesson in lessons]
     labels = [np.where(lesson.sure, lesson.labels, 0) for lesson in lessons]
     pupil.fit(sources, labels, labels_as="sparse", out=out, axes=axes, progress=progress, **fit_options)

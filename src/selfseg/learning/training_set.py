@@ -164,6 +164,7 @@ def build_training_set(
     axes: str | None,
     progress: Progress,
     windows: "WindowChoice | None" = None,
+    channels: Any = None,
 ) -> TrainingSet:
     """Read, check and prepare the training images of a model; open those that are learned from in windows.
 
@@ -181,6 +182,8 @@ def build_training_set(
         Progress reporter.
     windows
         Which images are learned from in windows; None = those that do not fit in memory.
+    channels
+        Channels to use (`Image.select_channels`); None = all.
 
     Raises
     ------
@@ -188,7 +191,7 @@ def build_training_set(
         If no input can be used: the error of the first. One failing input among others is named in `failures`.
     """
     windows = windows or WindowChoice()
-    images, failures = _read_all(sources, axes, progress, windows)
+    images, failures = _read_all(sources, axes, progress, windows, channels)
     failures += _drop_strangers(images)
     annotations = None if files is None else files.read(images)
     preparation = Preparation.parse(steps).fit_pixels(partial(_pixels, images, windows.seed))
@@ -214,7 +217,7 @@ def build_training_set(
 
 
 def _read_all(
-    sources: Sequence[Source], axes: str | None, progress: Progress, windows: "WindowChoice"
+    sources: Sequence[Source], axes: str | None, progress: Progress, windows: "WindowChoice", channels: Any
 ) -> tuple[dict[str, Image], list[Failure]]:
     """Read every input, or open it if it is learned from in windows; those that fail are named and left out."""
     images: dict[str, Image] = {}
@@ -222,7 +225,7 @@ def _read_all(
     first: SelfsegError | None = None
     for source in sources:
         try:
-            image = images[source.name] = windows.open(source, axes)
+            image = images[source.name] = windows.open(source, axes).select_channels(channels)
         except SelfsegError as error:
             failures.append((source.name, str(error)))
             first = first or error

@@ -158,7 +158,7 @@ class BlockOrder:
             fix = "install the same version everywhere"
             raise ModelError("selfseg", expected=self.version, got=selfseg_version(), fix=fix)
         model = FittedModel.load(self.model, self.device, self.networks)
-        target, image = self.target, open_lazy(self.image, self.target.image_axes)
+        target, image = self.target, model.view(open_lazy(self.image, self.target.image_axes))
         image = image if target.stack is None else image.at(target.stack, target.number)
         windowed, labels = PreparedImage.from_plan(image, self.steps), known_label_zarr(target.path)
         return BlockWork(model, windowed, self.plan, target, labels, self.kept_bytes, self.first, self.refining)

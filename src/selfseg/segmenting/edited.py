@@ -27,7 +27,7 @@ def leaves_of(model: FittedModel, result: Result) -> Leaves:
     result
         The result of one image or volume, not of a series.
     """
-    prepared = model.preparation.apply(result.image)
+    prepared = model.preparation.apply(model.view(result.image))
     return find_leaves(result.labels, result.hierarchy, prepared.restore_all(prepared.array))
 
 

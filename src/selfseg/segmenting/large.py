@@ -87,7 +87,7 @@ def open_if_large(
     series_of_volumes = model.slices_volume(image) and "T" in image.axes
     if series_of_volumes or (not wanted and n_pixels * per_pixel <= memory_budget(memory)):
         return None
-    return image
+    return model.view(image)
 
 
 def predict_large(

@@ -120,7 +120,7 @@ class OutputFolder:
     def _show_method(self, result: Result) -> None:
         """Write how the method sees the first image into ``pictures``, and keep it for the report."""
         model, name = self.model, result.name
-        prepared = model.preparation.apply(split_frames(result.image)[0])
+        prepared = model.preparation.apply(split_frames(model.view(result.image))[0])
         for kind, picture in method_pictures(model.method, prepared).items():
             write_picture(self.out / "pictures" / f"{kind}.png", picture)
             self.seen[f"{name}: {kind}"] = picture

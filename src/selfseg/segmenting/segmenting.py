@@ -50,9 +50,10 @@ class How:
 
 def segment_image(model: FittedModel, image: Image, how: How | None = None) -> Result:
     """Segment one image; a series (axis T) frame by frame, a volume slice by slice if the model is 2D."""
-    model.check(image)
+    used = model.view(image)
+    model.check(used)
     begun = time.monotonic()
-    parts = [segment_frame(model, frame, how or How()) for frame in split_frames(image)]
+    parts = [segment_frame(model, frame, how or How()) for frame in split_frames(used)]
     if "T" not in image.axes:
         labels, probabilities, tree = parts[0]
     else:

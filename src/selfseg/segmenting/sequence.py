@@ -158,7 +158,7 @@ def segment_sequence(
 
 
 def _labels(model: FittedModel, link: Link | None, edits: Edits | None, frame: Image) -> NDArray[np.integer]:
-    segmented = segment_frame(model, frame, How(), link)
+    segmented = segment_frame(model, model.view(frame), How(), link)
     if edits is None:
         return segmented.labels
     result = Result(frame, segmented.labels, segmented.probabilities, model.table, 0.0, segmented.tree)
@@ -177,7 +177,7 @@ def _run_frames(
         for number, frame in enumerate(run.source.frames()):
             name = run.source.frame_name(number)
             if isinstance(frame, Image) and not run.n_labelled:
-                model.check(frame)  # what is wrong with the first is wrong with all
+                model.check(model.view(frame))  # what is wrong with the first is wrong with all
             try:
                 if isinstance(frame, InputError):
                     raise frame
