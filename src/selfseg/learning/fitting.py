@@ -65,7 +65,7 @@ class TrainingRun:
     Attributes
     ----------
     model
-        Method, preset, seed and device.
+        Method, preset, seed, device and channels.
     config
         The method's configuration. Labels and spacing of the training images fill it in, changes on the way enter it.
     options, setting

@@ -128,15 +128,15 @@ class Segmenter(ModelOptions):
             reading.memory_bytes, reading.slices, OwnSuperpixels(reading.superpixels), progress=progress or Silent()
         )
         results = []
-        for _, outcome in iter_segment(self.fitted, find_sources(inputs, reading), reading.axes, how):
+        for _, outcome in iter_segment(self.fitted, find_sources(inputs, reading), reading.axes, settings):
             if isinstance(outcome, SelfsegError):
                 raise outcome
             results.append(outcome)
         return results[0] if is_single(inputs) else results
 
-    def predict_image(self, image: Image, how: Settings | None = None) -> Result:
+    def predict_image(self, image: Image, settings: Settings | None = None) -> Result:
         """Segment one image; a series (axis T) frame by frame, a volume slice by slice if the model is 2D."""
-        return segment_image(self.fitted, image, how)
+        return segment_image(self.fitted, image, settings)
 
     @property
     def fitted(self) -> FittedModel:
