@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import tifffile
-from selfseg.read.lazy import open_lazy
 
 import selfseg
 from conftest import blobs

@@ -13,7 +13,7 @@ from selfseg.core.progress import Progress, Silent
 from selfseg.export.label_files import LabelWriter
 from selfseg.read import Source, find_inputs, with_masks
 from selfseg.read.frames import Frames, check_slices
-from selfseg.refine.edits import Edits
+from selfseg.refine.edits import Edits, read_edits
 from selfseg.results.folder import OutputFolder
 from selfseg.results.instances import InstanceFolder, ObjectOptions
 from selfseg.results.merge_trees import check_single, save_tree
@@ -22,15 +22,6 @@ from selfseg.results.result import Result
 from selfseg.segmenting.executors import DaskCluster, Executor
 from selfseg.segmenting.frames import find_sequences, segment_sequence
 from selfseg.segmenting.images import Settings, fits_in_memory, iter_segment, segment_stored
-from selfseg.results.merge_trees import check_single, save_tree
-from selfseg.segmenting.block_work import BlockWork
-from selfseg.segmenting.edited import Edits, edited, read_edits
-from selfseg.segmenting.large import open_if_large, predict_large
-from selfseg.results.instances import check_large_objects, large_instances
-from selfseg.segmenting.trees import large_tree
-from selfseg.segmenting.outputs import OutputFolder
-from selfseg.segmenting.segmenting import How, iter_segment
-from selfseg.segmenting.sequence import find_sequences, segment_sequence
 from selfseg.segmenting.superpixels import OwnSuperpixels
 from selfseg.segmenting.trees import edit_stored, edited, store_tree
 
@@ -273,8 +264,6 @@ def predict(
     settings = Settings(options.memory_bytes, options.slices, own, options.link, progress or Silent())
     sources = with_masks(find_inputs(inputs, limit=options.limit), options.mask)
     with contextlib.nullcontext() if options.dask is None else DaskCluster(options.dask) as executor:
-        work = FolderRun(
-            model, folder, objects, settings, options.link, edits, dict(failures), options.tree, executor
-        )
+        work = FolderRun(model, folder, objects, settings, options.link, edits, dict(failures), options.tree, executor)
         work.run(sources, options.sequence, options.axes)
     return list(work.failures.items())
