@@ -23,7 +23,8 @@ Inputs = Annotated[list[str], Parameter(help="Images, folders (searched recursiv
 Out = Annotated[Path, Parameter(name=["--out", "-o"], help="Folder for what comes out.")]
 MethodName = Annotated[str, Parameter(help="Method; `selfseg methods` lists them.")]
 Classes = Annotated[
-    str, Parameter(alias="--n-classes", help="Exact number of classes, or auto: as many as the method finds.")
+    str,
+    Parameter(name=("--classes", "--n-classes"), help="Exact number of classes, or auto: as many as the method finds."),
 ]
 Preset = Annotated[str, Parameter(help="Named options of the method: default, fast, paper, ...")]
 Seed = Annotated[int, Parameter(help="Seed of every random choice; the same seed gives the same labels.")]
