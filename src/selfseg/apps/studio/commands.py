@@ -95,7 +95,7 @@ async def change(studio: Studio, wish: m.ChangeRun) -> None:
         raise UsageError(f"run {run.id}", expected="a checkpoint to go on from", got="none", fix=fix)
     last = run.checkpoints[-1]
     step = step_of(last)
-    note = {"step": step, "options": wish.options} | ({} if wish.n_classes is None else {"n_classes": wish.n_classes})
+    note = {"step": step, "options": wish.options} | ({} if wish.n_classes is None else {"classes": wish.n_classes})
     replace(spec, begin=str(last), changes=(*spec.changes, note)).save(run.folder)
     await asyncio.to_thread(run.start)
     await studio.tell_run(run)
