@@ -153,10 +153,8 @@ def best_classes(labels: Labels, inside: NDArray[np.bool_], both: bool = False) 
 
     Parameters
     ----------
-    labels
-        ``[*S]``, 1..K, 0 = in no union.
-    inside
-        ``[*S]``.
+    labels, inside
+        ``[*S]``, 1..K, 0 = in no union; and the mask.
     both
         False: the union with the best Dice, which takes all classes whose share inside the mask is above some value, so that
         only K unions are compared. True: of these K unions the one with the best mean IoU of inside and outside, for masks

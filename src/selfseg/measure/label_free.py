@@ -263,7 +263,7 @@ def cluster_validity(
 
 
 def reconstruction_error(labels: ArrayLike, image: ArrayLike, ignore: int | None = None, degree: int = 0) -> float:
-    """Return the share of the image's variance that its regions leave unexplained: 0-1, small is good.
+    """Return the share of the image's variance that its regions leave unexplained: 0-1, small is good; 0 for one colour.
 
     sum_i sum_{x in i} |I(x) - p_i(x)|^2 / sum_x |I(x) - mean I|^2, where p_i is the polynomial of the given degree in
     the coordinates that fits region i best. Degree 0: the mean, the piecewise constant limit of Mumford & Shah 1989.
@@ -276,11 +276,6 @@ def reconstruction_error(labels: ArrayLike, image: ArrayLike, ignore: int | None
         As for `zhang_entropy`.
     degree
         0 or 1.
-
-    Returns
-    -------
-    float
-        0 for an image of one colour.
 
     Raises
     ------
