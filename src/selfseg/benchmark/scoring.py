@@ -1,7 +1,7 @@
 """Scores of one outcome against the truth of one image, by the task of the dataset."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -180,7 +180,7 @@ def scales_to_json(found: ImageScores) -> dict[str, Any] | None:
     scales = found.scales
     if scales is None:
         return None
-    counts = [[c.matched_labels, c.of_labels, c.matched_truth, c.of_truth] for c in scales.boundaries]
+    counts = [list(astuple(one)) for one in scales.boundaries]
     arrays = ("levels", "n_regions", "rand", "variation", "covered")
     return {
         **{name: getattr(scales, name).tolist() for name in arrays},

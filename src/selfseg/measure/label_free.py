@@ -380,18 +380,15 @@ def _same(labels: ArrayLike) -> Labels:
 
 
 def _shrunk(picture: Floats, factor: float) -> LabelChange:
-    from scipy.ndimage import map_coordinates
+    from scipy.ndimage import zoom
 
     full = picture.shape[:-1]
     small = tuple(max(1, round(n * factor)) for n in full)
-    # A pixel covers a unit square: the centre i + 1/2 of one grid lies at (i + 1/2) n / m of the other.
-    there = [(np.arange(m) + 0.5) * n / m - 0.5 for n, m in zip(full, small, strict=True)]
-    grid = np.meshgrid(*there, indexing="ij")
-    channels = [map_coordinates(picture[..., c], grid, order=1, mode="nearest") for c in range(picture.shape[-1])]
+    # A pixel covers a unit square (grid_mode): the centre i + 1/2 of one grid lies at (i + 1/2) n / m of the other.
+    factors = [m / n for n, m in zip(full, small, strict=True)]
+    image = zoom(picture, [*factors, 1], order=1, mode="nearest", grid_mode=True)
     back = [((np.arange(n) + 0.5) * m / n).astype(np.intp) for n, m in zip(full, small, strict=True)]
-    return LabelChange(
-        "shrink", np.stack(channels, axis=-1), lambda labels: check_labels(labels, "labels")[np.ix_(*back)]
-    )
+    return LabelChange("shrink", image, lambda labels: check_labels(labels, "labels")[np.ix_(*back)])
 
 
 def stability(runs: Sequence[ArrayLike], ignore: int | None = None) -> float:
