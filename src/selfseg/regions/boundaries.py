@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from selfseg.core.errors import UsageError
+from selfseg.regions.graph import check_picture, check_spacing
 
 
 def gradient_strength(
@@ -36,9 +36,7 @@ def gradient_strength(
         If `spacing` does not fit the image.
     """
     n_dims = image.ndim - 1
-    units = (1.0,) * n_dims if spacing is None else tuple(spacing)
-    if len(units) != n_dims or min(units, default=1.0) <= 0:
-        raise UsageError("spacing", expected=f"{n_dims} positive numbers", got=str(spacing), fix="one number an axis")
+    units = check_spacing(spacing, n_dims)
     squared = np.zeros(image.shape[:-1], np.float32)
     for c in range(image.shape[-1]):
         channel = np.nan_to_num(image[..., c].astype(np.float32), posinf=0, neginf=0)
@@ -73,8 +71,7 @@ def gradient_at_angles(image: NDArray[Any], sigma: float = 2.0, n_angles: int = 
     UsageError
         If the image is not ``[Y X C]``.
     """
-    if image.ndim != 3:
-        raise UsageError("image", expected="[Y X C]", got=str(list(image.shape)), fix="put the channels last")
+    check_picture(image)
     angles = (np.arange(n_angles) * (np.pi / n_angles)).astype(np.float32)
     squared = np.zeros((n_angles, *image.shape[:2]), np.float32)
     for c in range(image.shape[-1]):

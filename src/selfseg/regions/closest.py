@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 def merge_closest(
     means: NDArray[np.floating], sizes: NDArray[np.integer], apart: NDArray[np.bool_], n_groups: int
 ) -> NDArray[np.int64]:
-    """Merge clusters to `n_groups`: always the pair whose union adds least squared error.
+    """Merge clusters to `n_groups`, always the pair whose union adds least squared error; return the group of each ``[R]``.
 
     The error that a union adds is ``n_a n_b / (n_a + n_b) |m_a - m_b|^2`` (Ward, JASA 58, 1963). For a few hundred clusters; the
     merge tree over superpixels is `regions.merge_tree`.
@@ -22,11 +22,6 @@ def merge_closest(
         ``[R]``: two clusters that both carry True are never merged, unless `n_groups` cannot be reached otherwise.
     n_groups
         From 1 to R.
-
-    Returns
-    -------
-    ndarray
-        ``[R]`` int64, the group 0..n_groups-1 of each cluster, numbered by their first cluster.
     """
     means, sizes, apart = means.astype(np.float64), sizes.astype(np.float64), apart.copy()
     group = np.arange(len(means))
@@ -46,7 +41,7 @@ def merge_closest(
 
 
 def merge_by_cut(association: NDArray[np.floating], volume: NDArray[np.floating], n_groups: int) -> NDArray[np.int64]:
-    """Merge soft segments to `n_groups`: always the pair whose union leaves the smallest normalised cut.
+    """Merge soft segments to `n_groups`, always the pair whose union leaves the smallest normalised cut; return groups ``[K]``.
 
     With ``A_ab = p_a' W p_b`` and ``V_a = p_a' W 1`` the cut of K segments is ``K - sum_a A_aa / V_a`` (Xia & Kulis 2017, eq. 5),
     and that of a union follows from A and V alone.
@@ -59,11 +54,6 @@ def merge_by_cut(association: NDArray[np.floating], volume: NDArray[np.floating]
         ``[K]``: V.
     n_groups
         From 1 to K.
-
-    Returns
-    -------
-    ndarray
-        ``[K]`` int64, the group 0..n_groups-1 of each segment, numbered by their first segment.
     """
     inside, sizes = association.astype(np.float64), volume.astype(np.float64)
     group = np.arange(len(sizes))

@@ -63,6 +63,8 @@ def merge_small(
 ) -> NDArray[np.int32]:
     """Merge regions of fewer than `min_size` pixels into the neighbour of nearest mean feature, until none is left.
 
+    Return labels ``[*S]`` int32, 0..R-1 without gaps, in the order of their first pixels, -1 outside.
+
     Parameters
     ----------
     labels
@@ -73,11 +75,6 @@ def merge_small(
         Pixels. A small region without neighbours stays.
     groups
         ``[*S]`` integers, the same over each region: only regions of one group merge.
-
-    Returns
-    -------
-    ndarray
-        ``[*S]`` int32, 0..R-1 without gaps, in the order of their first pixels.
     """
     n_regions = int(labels.max(initial=-1)) + 1
     flat, shape = np.ascontiguousarray(labels, np.int32).ravel(), _volume(labels.shape)

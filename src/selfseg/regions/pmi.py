@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 from scipy.sparse import csr_array
 
-from selfseg.core.errors import UsageError
 from selfseg.regions.codebook import feature_words
+from selfseg.regions.graph import check_picture
 from selfseg.regions.spectral import half_window, sparse_window_affinity
 
 RHO = 1.25
@@ -40,7 +40,7 @@ FLOOR = 1e-8
 
 
 def joint_counts(words: NDArray[np.integer], n_words: int, sigma: float = DISTANCE) -> NDArray[np.float64]:
-    """Count how often words meet, weighted by a Gaussian of their distance.
+    """Count how often words meet, weighted by a Gaussian of their distance: ``[K K]``, symmetric, sum 1.
 
     Parameters
     ----------
@@ -50,11 +50,6 @@ def joint_counts(words: NDArray[np.integer], n_words: int, sigma: float = DISTAN
         K.
     sigma
         Standard deviation of the distance, in pixels; pairs up to three of them apart are counted.
-
-    Returns
-    -------
-    ndarray
-        ``[K K]``, symmetric, sum 1.
     """
     height, width = words.shape
     counts = np.zeros(n_words * n_words)
@@ -78,7 +73,7 @@ def pointwise_mutual_information(joint: NDArray[np.floating], rho: float = RHO) 
 
 
 def smear(joint: NDArray[np.floating], centres: NDArray[np.floating], bandwidth: float = 1.0) -> NDArray[np.float64]:
-    """Spread a joint distribution over similar words: a kernel density estimate on the grid of words.
+    """Spread a joint distribution over similar words: a kernel density estimate on the grid of words, ``[K K]``.
 
     Parameters
     ----------
@@ -88,11 +83,6 @@ def smear(joint: NDArray[np.floating], centres: NDArray[np.floating], bandwidth:
         ``[K C]``, features of the words.
     bandwidth
         Standard deviation of the Gaussian, in mean distances of a word to its nearest; 0 = as it is.
-
-    Returns
-    -------
-    ndarray
-        ``[K K]``, of the same sum.
     """
     if bandwidth <= 0 or len(centres) < 2:
         return np.asarray(joint, np.float64)
@@ -135,8 +125,7 @@ def pmi_affinity(image: NDArray[Any], radius: float = 5.0, rho: float = RHO, see
     UsageError
         If the image is not ``[Y X C]``.
     """
-    if image.ndim != 3 or image.size == 0:
-        raise UsageError("image", expected="[Y X C]", got=str(list(image.shape)), fix="put the channels last")
+    check_picture(image)
     offsets = half_window(radius)
     height, width = image.shape[:2]
     total = np.zeros((len(offsets), height, width))

@@ -113,7 +113,7 @@ def _smallest(affinity: csr_array, n_vectors: int, seed: int) -> tuple[NDArray[n
 def spectral_gradient(
     vectors: NDArray[np.floating], eigenvalues: NDArray[np.floating], n_angles: int = 8, sigma: float = 1.0
 ) -> NDArray[np.float32]:
-    """Add up the oriented derivatives of eigenvectors.
+    """Add up the oriented derivatives of eigenvectors: ``[A Y X]`` float32, sum over k of abs(d v_k) / sqrt(lambda_k).
 
     Parameters
     ----------
@@ -123,11 +123,6 @@ def spectral_gradient(
         Angles of the line across which the derivative is taken, evenly over half a turn from the X axis.
     sigma
         Of the Gaussian under the derivative, in pixels.
-
-    Returns
-    -------
-    ndarray
-        ``[A Y X]`` float32: sum over k of abs(d v_k) / sqrt(lambda_k).
     """
     angles = np.arange(n_angles) * (np.pi / n_angles)
     total = np.zeros((n_angles, *vectors.shape[1:]), np.float32)
