@@ -50,26 +50,10 @@ def gradient_strength(
 def gradient_at_angles(image: NDArray[Any], sigma: float = 2.0, n_angles: int = 8) -> NDArray[np.float32]:
     """Return the slope of all channels together across a line, at each angle of the line, after Gaussian smoothing.
 
-    A learned cue for `regions.oriented_watershed`, where the channels are a method's probabilities or features.
-
-    Parameters
-    ----------
-    image
-        ``[Y X C]``. NaN and inf count as 0.
-    sigma
-        Standard deviation of the Gaussian, in pixels, above 0.
-    n_angles
-        A: plane k is for a boundary at k pi / A from the X axis towards growing Y.
-
-    Returns
-    -------
-    ndarray
-        ``[A Y X]`` float32, units of the channels per pixel: sqrt(sum over channels of (df/dn)^2), n across the line.
-
-    Raises
-    ------
-    UsageError
-        If the image is not ``[Y X C]``.
+    ``[A Y X]`` float32 of an image ``[Y X C]``, in units of the channels per pixel: sqrt(sum over channels of (df/dn)^2), n across the
+    line.
+    Plane k is for a boundary at k pi / A from the X axis towards growing Y; `sigma` is in pixels, above 0. NaN and inf count as 0. It
+    is a learned cue for `regions.oriented_watershed`, where the channels are probabilities or features of a method.
     """
     check_picture(image)
     angles = (np.arange(n_angles) * (np.pi / n_angles)).astype(np.float32)

@@ -107,26 +107,16 @@ def _explaining(tree: MergeTree, explained: float, max_entries: int) -> int:
 
 
 def feature_words(features: NDArray[Any], n_words: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Give each pixel the nearest of a few typical features.
+    """Give each pixel the nearest of a few typical features: words ``[*S]`` uint8, and their centres ``[K C]`` float32.
 
     Parameters
     ----------
     features
         ``[*S C]``, of comparable scale. NaN and inf count as 0.
     n_words
-        Words wanted, 1-255; a picture with fewer different pixels gives fewer.
+        Words wanted, 1-255; a picture with fewer different pixels gives fewer. `UsageError` if it is out of range.
     seed
         Of the sample of pixels, and of the start of k-means (k-means++).
-
-    Returns
-    -------
-    words, centres
-        ``[*S]`` uint8, and ``[K C]`` float32.
-
-    Raises
-    ------
-    UsageError
-        If there is no pixel, or `n_words` is out of range.
     """
     if features.size == 0 or not 1 <= n_words <= 255:
         got = f"{list(features.shape)} and {n_words} words"
