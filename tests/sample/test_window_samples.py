@@ -8,9 +8,9 @@ import pytest
 from conftest import blobs
 from selfseg.core.errors import InputError
 from selfseg.core.image import Image
-from selfseg.read.lazy import open_lazy
+from selfseg.core.lru_cache import LRUCache
+from selfseg.read.formats import open_lazy
 from selfseg.sample import statistics
-from selfseg.sample.lru_cache import LRUCache
 from selfseg.sample.prepare import Preparation
 from selfseg.sample.statistics import bands, spread_windows
 from selfseg.sample.window_samples import window_pixels, window_samples

@@ -12,7 +12,7 @@ from selfseg.core.image import Image
 from selfseg.core.progress import Progress
 from selfseg.learning.supervision import Annotations
 from selfseg.read import Source
-from selfseg.sample.lru_cache import LRUCache
+from selfseg.core.lru_cache import LRUCache
 from selfseg.sample.prepare import Preparation, PreparedImage
 from selfseg.sample.stream import Sample
 from selfseg.sample.window_samples import KEPT_PIXELS, WindowSample, window_samples

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
+from selfseg.core.lru_cache import LRUCache
 from selfseg.core.seed import derive
-from selfseg.sample.lru_cache import LRUCache
 from selfseg.sample.prepare import Preparation, PreparedImage, prepare
 from selfseg.sample.statistics import WINDOW_SIDE, Region, spread_windows
 from selfseg.sample.stream import Sample
@@ -75,10 +75,10 @@ class WindowSample:
 
     def _read(self) -> Sample:
         array, valid = self.prepared.window(self.region)
-        annotations = None if self.annotations is None else self.annotations.astype(np.int64)
-        return Sample(
-            array, valid, annotations if annotations is None or valid is None else np.where(valid, annotations, -1)
-        )
+        annotations = self.annotations
+        if annotations is not None:
+            annotations = np.where(True if valid is None else valid, annotations, -1).astype(np.int64)
+        return Sample(array, valid, annotations, memo={})
 
 
 def window_samples(
