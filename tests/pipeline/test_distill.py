@@ -9,8 +9,8 @@ from selfseg import Segmenter, load
 from selfseg.apps.cli import main
 from selfseg.core.errors import UsageError
 from selfseg.core.progress import Silent
+from selfseg.learning.annotations import Annotations
 from selfseg.learning.distill import Lesson, _thresholds, ask, compare, distill
-from selfseg.learning.supervision import Annotations
 from selfseg.read import find_inputs
 from selfseg.results.result import Result
 

@@ -105,9 +105,9 @@ def test_preparation_is_stored_and_repeated(tmp_path):
 def test_an_image_too_large_for_memory_is_refused_before_it_is_started(monkeypatch):
     from types import SimpleNamespace
 
-    from selfseg.learning import room
+    from selfseg.learning import model_folder
 
-    monkeypatch.setattr(room.psutil, "virtual_memory", lambda: SimpleNamespace(available=10**6))
+    monkeypatch.setattr(model_folder.psutil, "virtual_memory", lambda: SimpleNamespace(available=10**6))
     with pytest.raises(InputError, match=r"takes about .* GiB of memory: expected at most .*\(--prepare size="):
         selfseg.segment(blobs(200, 200), options={"n_features": 100})
 

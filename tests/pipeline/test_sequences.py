@@ -12,10 +12,11 @@ import selfseg
 from conftest import blobs, write_clip
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
+from selfseg.core.options import parse_numbers
 from selfseg.export.label_stack import LabelStack
 from selfseg.export.video import VideoFile
-from selfseg.learning.frame_choice import FrameChoice, parse_numbers
 from selfseg.learning.run import predict
+from selfseg.learning.training_set import FrameChoice
 from selfseg.read import read_image
 from selfseg.read.frames import Frames
 from selfseg.read.video import VideoFrames
@@ -70,7 +71,7 @@ def test_chosen_frames_are_learned_from_and_noted(clip, model):
 
 
 def test_of_a_long_clip_only_some_frames_are_looked_at(clip, monkeypatch):
-    monkeypatch.setattr("selfseg.learning.frame_choice.MOST", 4)
+    monkeypatch.setattr("selfseg.learning.training_set.MOST", 4)
     assert all(number % 3 == 0 for number in fitted(clip, n_frames=2).facts_["sequence"]["chosen"]["bar"])
 
 

@@ -13,11 +13,10 @@ from conftest import blobs, write_clip
 from selfseg.core.errors import InputError, Interrupted, UsageError
 from selfseg.core.image import Image
 from selfseg.core.progress import Silent
+from selfseg.learning.annotations import SCRIBBLES, AnnotationFiles, find_label_files
 from selfseg.learning.run import predict
 from selfseg.learning.segmenter import Segmenter
-from selfseg.learning.supervision import ScribbleFiles, find_label_set
-from selfseg.learning.training_set import build_training_set
-from selfseg.learning.window_choice import WindowChoice
+from selfseg.learning.training_set import WindowChoice, build_training_set
 from selfseg.read import _lazy_array, find_inputs
 from selfseg.sample import statistics
 from selfseg.train.control import Order
@@ -82,27 +81,18 @@ def test_windows_teach_what_the_same_pictures_teach(tmp_path):
     assert lazy.facts_["windows"] == {"big": 5}
 
 
-def test_of_an_image_of_40_megapixels_little_is_read(tmp_path, reads, monkeypatch):
+def test_of_a_large_image_little_is_read(tmp_path, reads, monkeypatch):
     """A limit on memory that its pixels exceed; the reads are counted, and the classes are those of the picture."""
-    monkeypatch.setitem(statistics.WINDOW_SIDE, 2, 256)
-    tile = blobs(640, 640, channels=1)[..., 0]
-    path = tmp_path / "huge.ome.zarr"
-    group = zarr.open_group(path, mode="w", zarr_format=3)
-    array = group.create_array("0", shape=(6400, 6400), chunks=(640, 640), dtype="u1")
-    for top in range(0, 6400, 640):
-        for left in range(0, 6400, 640):
-            array[top : top + 640, left : left + 640] = tile
-    described = [{"name": a, "type": "space"} for a in "yx"]
-    scale = {"type": "scale", "scale": [1.0, 1.0]}
-    datasets = [{"path": "0", "coordinateTransformations": [scale]}]
-    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": described, "datasets": datasets}]}
+    monkeypatch.setitem(statistics.WINDOW_SIDE, 2, 128)
+    tile = blobs(320, 320, channels=1)[..., 0]
+    path = _stored(tmp_path / "huge.ome.zarr", np.tile(tile, (10, 10)), "yx", chunks=320)
     watcher = Listening()
     options = {**QUICK, "n_features": 16, "n_clusters": 16, "continuity": 1.0}
     model = Segmenter("feature_clustering", n_classes=3, prepare="range", options=options)
     model.fit(path, memory=10**6, progress=watcher)
-    assert "learned from in 16 window(s) of 256 x 256" in " ".join(watcher.said)
-    assert max(reads) == 256 * 256  # never more at once
-    assert sum(reads) <= 17 * 256 * 256  # each window once, and the first once more to be shown: a 35th of the image
+    assert "learned from in 16 window(s) of 128 x 128" in " ".join(watcher.said)
+    assert max(reads) == 128 * 128  # never more at once
+    assert sum(reads) <= 17 * 128 * 128  # each window once, and the first once more to be shown: a 36th of the image
     found = model.predict(tile).labels
     for tone, label in ((tile < 70, 1), (tile > 180, 3)):
         assert (found[tone] == label).mean() > 0.95
@@ -171,7 +161,7 @@ def test_small_and_large_images_together(tmp_path):
     data = build_training_set(
         find_inputs([path, tmp_path / "small.png"]), "percentile=1:99:global", None, None, watcher, WindowChoice(3, 32)
     )
-    assert [name for name, _ in data.prepared] == ["big", "big", "big", "small"]
+    assert [item.name for item in data.items] == ["big", "big", "big", "small"]
     assert data.windows == {"big": 3}  # what is packed as a whole is read as a whole
     assert data.preparation.fitted is not None
     assert data.first[1].array.shape == (3, 32, 32)
@@ -232,7 +222,7 @@ def test_windows_with_labels_teach_what_the_same_pictures_teach(tmp_path, meanin
     y, x = np.mgrid[:200, :180]
     labels = np.where((y - 100) ** 2 + (x - 90) ** 2 < 60**2, 7, 3 * (x >= 90)).astype(np.uint16)
     choice = WindowChoice.parse("5:40", seed=3)
-    wanted = find_label_set([labels], find_inputs(path), meaning)
+    wanted = find_label_files([labels], find_inputs(path), meaning)
     data = build_training_set(find_inputs(path), "range", wanted, None, Silent(), choice)
     cut = [np.moveaxis((sample.read().array * 255).round().astype(np.uint8), 0, -1) for sample in data.samples]
     theirs = [labels[sample.region] for sample in data.samples]
@@ -249,7 +239,7 @@ def test_windows_with_scribbles_come_first_and_one_for_each_of_them(tmp_path):
     marks = np.full((400, 400), 255, np.uint8)
     marks[205:208, 200:230], marks[90:120, 40], marks[300:308, 353:378] = 4, 0, 9  # disc, left and right ground
     Picture.fromarray(marks).save(tmp_path / "marks.png")
-    wanted, listening = ScribbleFiles({"big": tmp_path / "marks.png"}), Listening()
+    wanted, listening = AnnotationFiles({"big": tmp_path / "marks.png"}, SCRIBBLES), Listening()
     for n, values in ((1, 1), (4, 3)):
         choice = WindowChoice.parse(f"{n}:40", seed=1)
         data = build_training_set(find_inputs(path), "range", wanted, None, listening, choice)

@@ -9,8 +9,9 @@ from hypothesis.extra.numpy import arrays
 from skimage.measure import label
 
 from selfseg.core.errors import UsageError
+from selfseg.core.progress import Silent
 from selfseg.refine import instances
-from selfseg.refine.instances import cut_parts, find_instances, link_components, number_objects
+from selfseg.refine.instances import find_instances, number_objects
 
 small = arrays(np.uint8, st.tuples(st.integers(1, 8), st.integers(1, 8)), elements=st.integers(0, 2))
 
@@ -131,6 +132,12 @@ def test_what_cannot_be_is_refused(labels, options):
         find_instances(labels, **options)
 
 
+def link_components(labels, out, sides, **how):
+    found, n_whole = number_objects(labels, out, "components", sides=sides, **how)
+    assert n_whole == 0
+    return found
+
+
 images = arrays(np.uint8, st.tuples(*[st.integers(1, 12)] * 2), elements=st.integers(0, 2))
 volumes = arrays(np.uint8, st.tuples(*[st.integers(1, 6)] * 3), elements=st.integers(0, 2))
 
@@ -142,7 +149,9 @@ def test_components_over_blocks_are_those_of_the_whole(labels, first, second):
     n_found = link_components(labels, out, [first, second, first][: labels.ndim])
     whole = label(labels, background=0, connectivity=1)
     assert n_found == whole.max()
-    np.testing.assert_array_equal(out, whole)  # both count in the order of first pixels
+    assert _same_partition(out, whole)
+    firsts = np.unique(out[out > 0], return_index=True)[1]
+    assert (np.diff(firsts) > 0).all() and (out == 0).tolist() == (labels == 0).tolist()
 
 
 def test_a_spiral_through_all_blocks_is_one_component():
@@ -171,7 +180,9 @@ def test_arrays_in_zarr(tmp_path):
     stored[:] = labels
     out = zarr.create_array(tmp_path / "objects.zarr", shape=labels.shape, chunks=(16, 16), dtype="u4")
     visits = []
-    n_found = link_components(stored, out, (16, 32), tick=visits.append)
+    progress = Silent()
+    progress.update = lambda done, values: visits.append(done)
+    n_found = link_components(stored, out, (16, 32), progress=progress)
     assert visits == list(range(1, 2 * 4 * 2 + 1))
     whole = label(labels, background=0, connectivity=1)
     assert n_found == whole.max()
@@ -181,7 +192,7 @@ def test_arrays_in_zarr(tmp_path):
 
 
 def test_other_shapes_are_refused():
-    with pytest.raises(UsageError, match="components"):
+    with pytest.raises(UsageError, match="objects"):
         link_components(np.zeros((3, 4), int), np.zeros((4, 3), int), (2, 2))
 
 
@@ -201,8 +212,7 @@ def _many_discs(shape, n, seed, radii=(3, 9)):
 
 def _in_blocks(labels, sides, classes, min_size=1, **how):
     numbers = np.zeros(labels.shape, np.uint32)
-    n_parts = link_components(labels, numbers, sides, classes)
-    found, n_whole = cut_parts(labels, numbers, n_parts, sides, classes, min_size=min_size, **how)
+    found, n_whole = number_objects(labels, numbers, classes=classes, min_size=min_size, sides=sides, **how)
     return numbers, found, n_whole
 
 

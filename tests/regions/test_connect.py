@@ -30,8 +30,8 @@ def flood_fill(labels):
 
 def test_components_equal_a_flood_fill():
     rng = np.random.default_rng(0)
-    for shape in ((12, 13), (5, 6, 7), (1, 9)):
-        labels = rng.integers(-1, 3, shape)
+    for shape in ((12, 13), (13, 12), (5, 6, 7), (7, 6, 5), (1, 9), (9, 1), (5, 4, 1), (5, 1, 6), (1, 1, 1), (3, 0)):
+        labels = rng.integers(-2, 3, shape)
         np.testing.assert_array_equal(connected_components(labels), flood_fill(labels))
 
 

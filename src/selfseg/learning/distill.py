@@ -13,12 +13,11 @@ from selfseg.core.classes import ClassTable
 from selfseg.core.errors import Failure, SelfsegError, UsageError
 from selfseg.core.files import write_json
 from selfseg.core.progress import Progress, Silent
+from selfseg.learning.annotations import Annotations, find_label_files
 from selfseg.learning.segmenter import Segmenter
-from selfseg.learning.supervision import Annotations, find_label_set
 from selfseg.measure._table import contingencies, pooled
-from selfseg.measure.kinds import mask_kind, score
+from selfseg.measure.kinds import Evaluation, Scores, mask_kind, score
 from selfseg.measure.overlap import connected_parts, hungarian_class_scores
-from selfseg.measure.summary import Evaluation, Scores
 from selfseg.read import Source, find_inputs
 from selfseg.results.result import Result
 from selfseg.segmenting.segmenting import How, iter_segment
@@ -71,7 +70,7 @@ class Distilled:
 
 @dataclass(frozen=True)
 class Lesson:
-    """What the teacher says of one image: labels ``[*S]``, 0 = none, and which of them are sure; and how long it took."""
+    """The teacher's answer for one image: labels ``[*S]``, 0 = none, which of them are sure, and the seconds it took."""
 
     source: Source
     labels: Labels
@@ -95,9 +94,9 @@ def distill(
     axes: str | None = None,
     limit: int | None = None,
     progress: Progress | None = None,
-    **how: Any,
+    **fit_options: Any,
 ) -> Distilled:
-    """Teach a U-Net what another model says of unlabelled images.
+    """Train a U-Net on the labels that another model gives unlabelled images.
 
     Parameters
     ----------
@@ -108,17 +107,17 @@ def distill(
     out
         Folder of the pupil's model; the comparison is written beside it.
     confidence
-        Pixels whose class the teacher gives a lower probability are not learned from; of each class, the surer half is always
-        kept.
+        Pixels to whose class the teacher gives a lower probability are not learned from; of each class, the surer half is
+        always kept.
     preset, seed, prepare, device, options
         Of the pupil; its preparation is the teacher's unless given.
     truth, truth_as
-        Labels of some of the images, to score both, and what their values mean (`supervision.MEANINGS`). Nothing is learned
-        from them.
+        Labels of some of the images, to score both, and the meaning of their values (`annotations.MEANINGS`). Nothing is
+        learned from them.
     axes, limit, progress
         As for `fit`.
-    **how
-        Further fields of `selfseg.learning.fitting.Fitting`: ``resume``, ``overwrite``.
+    **fit_options
+        Further options of `fit`: ``resume``, ``overwrite``.
 
     Raises
     ------
@@ -129,17 +128,22 @@ def distill(
     """
     progress = progress or Silent()
     if not 0 <= confidence <= 1:
-        got, fix = f"{confidence}", "give 0.6, say; 0 learns from every pixel"
-        raise UsageError("--confidence", expected="a probability from 0 to 1", got=got, fix=fix)
+        fix = "give 0.6, say; 0 learns from every pixel"
+        raise UsageError("--confidence", expected="a probability from 0 to 1", got=f"{confidence}", fix=fix)
     sources = find_inputs(inputs, limit=limit)
-    truths = None if truth is None else find_label_set(truth, sources, truth_as)
+    truths = None if truth is None else find_label_files(truth, sources, truth_as)
     lessons, failures = ask(teacher, sources, confidence, axes, progress)
     pupil = Segmenter(PUPIL, None, preset, seed, prepare or str(teacher.preparation_), device, options)
-    images = [lesson.source.content if lesson.source.path is None else lesson.source.path for lesson in lessons]
-    told = [np.where(lesson.sure, lesson.labels, 0) for lesson in lessons]
-    pupil.fit(images, told, labels_as="sparse", out=out, axes=axes, progress=progress, **how)
+    sources = [lesson.source for lesson in lessons]
+    labels = [np.where(lesson.sure, lesson.labels, 0) for lesson in lessons]
+    pupil.fit(sources, labels, labels_as="sparse", out=out, axes=axes, progress=progress, **fit_options)
     pupil.model_ = replace(pupil.model_, table=_with_names(pupil.table_, teacher.table_))
-    answers, failed = _answers(pupil, [lesson.source for lesson in lessons], axes, progress)
+    answers: dict[str, Result] = {}
+    for source, outcome in iter_segment(pupil.fitted, sources, axes, How(progress=progress)):
+        if isinstance(outcome, SelfsegError):
+            failures.append((source.name, str(outcome)))
+        else:
+            answers[source.name] = outcome
     annotations = None
     if truths is not None:
         annotations = truths.read({name: result.image for name, result in answers.items()})
@@ -147,105 +151,78 @@ def distill(
     if out is not None:
         pupil.save(out)
         write_json(Path(out) / REPORT, {"confidence": confidence, "teacher": teacher.method, **asdict(comparison)})
-    return Distilled(pupil, comparison, [*failures, *failed])
+    return Distilled(pupil, comparison, failures)
 
 
 def ask(
     teacher: Segmenter, sources: list[Source], confidence: float, axes: str | None, progress: Progress
 ) -> tuple[list[Lesson], list[Failure]]:
-    """Return what the teacher says of each input, and which inputs failed.
+    """Return the teacher's answer for each input, and the inputs that failed.
 
     Raises
     ------
     SelfsegError
         If all fail: the error of the first.
     """
-    found, failures, first = [], [], None
+    answers, failures, first = [], [], None
     for source, outcome in iter_segment(teacher.fitted, sources, axes, How(progress=progress)):
         if isinstance(outcome, SelfsegError):
             failures.append((source.name, str(outcome)))
             first = first or outcome
             progress.say(str(outcome))
-        else:
-            found.append((source, outcome.labels, outcome.confidence.astype(np.float16), outcome.seconds))
-    if first is not None and not found:
+        else:  # the probabilities are not kept
+            answers.append((source, outcome.labels, outcome.confidence.astype(np.float16), outcome.seconds))
+    if first is not None and not answers:
         raise first
-    least = _thresholds([(labels, sure) for _, labels, sure, _ in found], len(teacher.table_), confidence)
+    least = _thresholds([(labels, certain) for _, labels, certain, _ in answers], len(teacher.table_), confidence)
     lessons = [
         Lesson(source, labels, (labels > 0) & (certain >= least[labels]), seconds)
-        for source, labels, certain, seconds in found
+        for source, labels, certain, seconds in answers
     ]
     return lessons, failures
 
 
 def _thresholds(
-    found: list[tuple[Labels, NDArray[np.float16]]], n_classes: int, confidence: float
+    answers: list[tuple[Labels, NDArray[np.float16]]], n_classes: int, confidence: float
 ) -> NDArray[np.float16]:
     """Return the least confidence of each label ``[K + 1]``: `confidence`, or the class's median where that is lower."""
     least = np.full(n_classes + 1, confidence, np.float16)
     for label in range(1, n_classes + 1):
-        values = np.concatenate([certain[labels == label] for labels, certain in found])
+        values = np.concatenate([certain[labels == label] for labels, certain in answers])
         if len(values):
             least[label] = min(confidence, np.sort(values)[len(values) // 2])
     return least
 
 
-def _answers(
-    pupil: Segmenter, sources: list[Source], axes: str | None, progress: Progress
-) -> tuple[dict[str, Result], list[Failure]]:
-    answers, failures = {}, []
-    for source, outcome in iter_segment(pupil.fitted, sources, axes, How(progress=progress)):
-        if isinstance(outcome, SelfsegError):
-            failures.append((source.name, str(outcome)))
-        else:
-            answers[source.name] = outcome
-    return answers, failures
-
-
 def _with_names(table: ClassTable, teacher: ClassTable) -> ClassTable:
     """Give the pupil's classes the names and colours of the teacher's of the same id."""
     known = {item.id: item for item in teacher.classes}
-    return ClassTable(
-        tuple(
-            replace(item, name=known[item.id].name, rgba=known[item.id].rgba) if item.id in known else item
-            for item in table.classes
-        )
-    )
+    rows = [(item, known.get(item.id, item)) for item in table.classes]
+    return ClassTable(tuple(replace(item, name=like.name, rgba=like.rgba) for item, like in rows))
 
 
 def compare(lessons: list[Lesson], answers: Mapping[str, Result], truths: Annotations | None) -> Comparison:
-    """Compare the pupil's answers with the teacher's labels, and both with truth.
+    """Compare the pupil's answers, by the name of the input, with the teacher's labels, and both with truth.
 
-    Parameters
-    ----------
-    lessons
-        The teacher's side.
-    answers
-        The pupil's side, by the name of the input; lessons without an answer are left out.
-    truths
-        Labels by the name of the input; None = none.
+    Lessons without an answer are left out.
     """
     pairs = [(lesson, answers[lesson.source.name]) for lesson in lessons if lesson.source.name in answers]
-    counted = same = sure = same_sure = 0
-    for lesson, answer in pairs:
-        inside, equal = lesson.labels > 0, lesson.labels == answer.labels
-        counted, same = counted + int(inside.sum()), same + int((inside & equal).sum())
-        sure, same_sure = sure + int(lesson.sure.sum()), same_sure + int((lesson.sure & equal).sum())
-    sides = {
-        "teacher": {lesson.source.name: lesson.labels for lesson, _ in pairs},
-        "pupil": {lesson.source.name: answer.labels for lesson, answer in pairs},
-    }
+    counted = sum(int((lesson.labels > 0).sum()) for lesson, _ in pairs)
+    sure = sum(int(lesson.sure.sum()) for lesson, _ in pairs)
+    equal = [(lesson, lesson.labels == answer.labels) for lesson, answer in pairs]
+    same = sum(int((alike & (lesson.labels > 0)).sum()) for lesson, alike in equal)
+    same_sure = sum(int((alike & lesson.sure).sum()) for lesson, alike in equal)
+    sides: dict[str, list[Any]] = {"teacher": [lesson for lesson, _ in pairs], "pupil": [answer for _, answer in pairs]}
+    names = [lesson.source.name for lesson, _ in pairs]
+    labels = {side: {n: one.labels for n, one in zip(names, ones, strict=True)} for side, ones in sides.items()}
     return Comparison(
         len(pairs),
         sure / max(1, counted),
         same / max(1, counted),
         same_sure / max(1, sure),
-        {
-            "teacher": statistics.median(lesson.seconds for lesson, _ in pairs),
-            "pupil": statistics.median(answer.seconds for _, answer in pairs),
-        },
-        {side: statistics.mean(_count_parts(labels) for labels in found.values()) for side, found in sides.items()},
-        {} if truths is None else {side: _against(found, truths) for side, found in sides.items()},
+        {side: statistics.median(one.seconds for one in ones) for side, ones in sides.items()},
+        {side: statistics.mean(map(_count_parts, arrays.values())) for side, arrays in labels.items()},
+        {} if truths is None else {side: _class_scores(arrays, truths) for side, arrays in labels.items()},
     )
 
 
@@ -253,9 +230,9 @@ def _count_parts(labels: Labels) -> int:
     return len(np.unique(connected_parts(labels.astype(np.int64))))
 
 
-def _against(found: Mapping[str, Labels], truths: Annotations) -> dict[str, float]:
+def _class_scores(arrays: Mapping[str, Labels], truths: Annotations) -> dict[str, float]:
     """Return the class scores of one side over the images that have truth; for objects also those of their mask."""
-    result, frames = Evaluation({}, []), list(_frames(found, truths))
+    result, frames = Evaluation({}, []), list(_frames(arrays, truths))
     for name, labels, truth in frames:
         result.images[name] = score(labels, truth, "classes", ignore=-1)
         result.tables.extend(contingencies(labels, truth, ignore=-1))
@@ -269,9 +246,9 @@ def _against(found: Mapping[str, Labels], truths: Annotations) -> dict[str, floa
     return result.summary()
 
 
-def _frames(found: Mapping[str, Labels], truths: Annotations) -> Iterator[tuple[str, Labels, Labels]]:
+def _frames(arrays: Mapping[str, Labels], truths: Annotations) -> Iterator[tuple[str, Labels, Labels]]:
     """Yield the labels and the classes of each frame that has truth, -1 = none; of objects, 1 = within one."""
-    for name, labels in found.items():
+    for name, labels in arrays.items():
         frames = truths.arrays.get(name, [])
         if truths.objects:
             frames = [np.minimum(truth, 1) for truth in frames]

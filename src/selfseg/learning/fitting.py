@@ -1,47 +1,53 @@
 """Fitting: from inputs to a model whose classes are ordered, and to its folder if one was asked for."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from selfseg.core.classes import ClassTable, SegmentClass
 from selfseg.core.errors import Failure, UsageError
 from selfseg.core.files import write_json
+from selfseg.core.options import FitOptions, ModelOptions, RunOptions
+from selfseg.core.palette import class_colours
 from selfseg.core.processes import own_rank
 from selfseg.core.progress import Progress, Silent
 from selfseg.core.seed import derive
-from selfseg.learning.class_table import order_classes
-from selfseg.learning.frame_choice import FrameChoice, take_frames
-from selfseg.learning.preview import write_step
-from selfseg.learning.room import check_room
-from selfseg.learning.spacing import with_spacing
-from selfseg.learning.supervision import find_supervision
-from selfseg.learning.training_folder import (
+from selfseg.learning.annotations import Annotations, requested_annotations
+from selfseg.learning.model_folder import (
+    ALL_CHECKPOINTS,
     CHECKPOINT,
     JOURNAL,
-    KEPT,
     PREVIEWS,
     RUN,
     begin_folder,
-    check_shared,
+    memory_note,
     read_run,
 )
-from selfseg.learning.training_set import HoldOut, TrainingSet, build_training_set, split_sources
-from selfseg.learning.watch import EVALUATIONS, TruthWatch, watch_truth
-from selfseg.learning.window_choice import WindowChoice
-from selfseg.methods._base import Method, MethodConfig, find_method
+from selfseg.learning.monitor import EVALUATIONS, truth_scorer, write_preview
+from selfseg.learning.training_set import (
+    FrameChoice,
+    HoldOut,
+    TrainingSet,
+    WindowChoice,
+    build_training_set,
+    split_sources,
+    take_frames,
+    with_spacing,
+)
+from selfseg.methods.base import Method, MethodConfig, find_method
 from selfseg.read import find_inputs
 from selfseg.read.masks import mask_facts
 from selfseg.results.model import FittedModel
-from selfseg.sample.stream import Stream
+from selfseg.sample.stream import Batch, Stream
 from selfseg.segmenting.superpixels import OwnSuperpixels
-from selfseg.train.control import Control
 from selfseg.train.distributed import Processes, started_together
 from selfseg.train.loop import Training
-from selfseg.train.precision import Precision, choose_device, choose_precision
+from selfseg.train.precision import choose_device, choose_precision
 
 
 @dataclass
@@ -53,227 +59,183 @@ class Fitted:
 
 
 @dataclass
-class Fitting:
-    """One fitting of one method.
+class TrainingRun:
+    """One training of one method.
 
     Attributes
     ----------
-    name, config, preset, seed, device
-        The method, its options, the preset they came from, the seed and where to compute.
-    truth
-        Truth of training images (a file, or a folder with files of their names), to show scores beside the losses. It
-        changes nothing that is learned.
-    scribbles
-        Annotations: a label image (255 = no scribble) for one image, or a folder with one for some of the images.
-    labels
-        Labels of some of the images, whole or in part: a file, a folder with files of the images' names, or arrays in the order
-        of the inputs.
-    labels_as
-        What their values mean: ``sparse`` (classes, 0 = not labelled, as selfseg writes them), ``full`` (classes, 0 is one of
-        them) or ``objects`` (0 = background, each other value one object; touching objects are set apart).
-    superpixels
-        The user's own superpixels: a label image for one image, or a folder with one for each, for a method that takes them.
-    out
-        Folder of the model. While training it holds the checkpoint, the journal and previews.
-    resume
-        Go on from the checkpoint in `out`.
-    overwrite
-        Begin anew although `out` holds an unfinished run.
-    axes
-        Axes of the inputs, None = as the files say.
-    frames, n_frames, slices
-        Which frames of a sequence to learn from (`learning.frame_choice.FrameChoice`).
-    windows, memory
-        Windows of each image, ``"16"`` or ``"16:512"``, and most bytes to take; None = windows of what does not fit in free memory.
-    limit
-        Use only the first so many inputs.
-    compiled
-        Compile the networks: None = where it pays.
-    checkpoint_every, preview_every
-        Seconds between two checkpoints and two previews.
-    progress
-        Who watches.
-    preview
-        Called with the method, the training set and the number of finished steps, in place of the preview pictures in `out`.
-    control, changed, begin
-        Who may pause it or change options, who hears of such changes, and a checkpoint of another run to begin from (`Training`).
-    keep_checkpoints
-        Keep every checkpoint in `out`, so that a run can be forked from any of them.
-    shared
-        Learn together with the other processes that torchrun has started, each of which does the same: a step takes `batch_size`
-        images in every one of them. Only the first writes. A run may be resumed by another number of processes.
+    model
+        Method, preset, seed and device.
+    config
+        The method's configuration. Labels and spacing of the training images fill it in, changes on the way enter it.
+    options, setting
+        Training options; the run's folder, and who follows and controls it.
     """
 
-    name: str
+    model: ModelOptions
     config: MethodConfig
-    preset: str = "default"
-    seed: int = 0
-    device: str = "auto"
-    scribbles: str | Path | None = None
-    labels: Any = None
-    labels_as: str = "sparse"
-    truth: str | Path | None = None
-    superpixels: str | Path | None = None
-    out: str | Path | None = None
-    resume: bool = False
-    overwrite: bool = False
-    axes: str | None = None
-    frames: Sequence[int] | None = None
-    n_frames: int | None = None
-    slices: str | None = None
-    windows: str | int | None = None
-    memory: int | None = None
-    limit: int | None = None
-    compiled: bool | None = None
-    checkpoint_every: float = 20.0
-    preview_every: float = 10.0
-    progress: Progress | None = None
-    preview: Callable[[Method, TrainingSet, int], None] | None = None
-    control: Control | None = None
-    changed: Callable[[int, Mapping[str, Any]], None] | None = None
-    begin: str | Path | None = None
-    keep_checkpoints: bool = False
-    shared: bool = False
+    options: FitOptions
+    setting: RunOptions
+
+    @property
+    def kind(self) -> type[Method]:
+        """Class of the method."""
+        return find_method(self.model.method)
 
     @property
     def folder(self) -> Path | None:
-        """The folder of the model, if one was asked for."""
-        return None if self.out is None else Path(self.out)
+        """Folder of the model, if one was asked for."""
+        return None if self.setting.out is None else Path(self.setting.out)
 
     @property
     def written(self) -> Path | None:
-        """The folder that this process writes the model to: that of the first one, where several learn together."""
-        return self.folder if not self.shared or own_rank().first else None
+        """Folder to which this process writes the model: that of the first one, where several learn together."""
+        return self.folder if not self.setting.shared or own_rank().first else None
 
     def run(self, inputs: Any) -> Fitted:
-        """Read, train, finish, order the classes."""
-        if self.shared and own_rank().world > 1:
-            check_shared(self.name, self.compiled)
-        with started_together(self.shared) as processes:
-            return self._run(inputs, processes)
+        """Read, train, finish, order the classes.
 
-    def _run(self, inputs: Any, processes: Processes) -> Fitted:
-        progress = self.progress if self.progress and processes.first else Silent()
-        device = choose_device(self.device)
-        data, method, facts, lost = self._gather(inputs, progress)
-        split = split_sources(data, method.held_out, self.seed)
-        n_steps = method.n_steps(len(split.learned))
-        chosen = choose_precision(device, n_steps, self.compiled, data.n_dims, method.prefers_bf16_on_cpu)
+        Raises
+        ------
+        SelfsegError
+            If no input can be used, an option does not go with the method or the inputs, or the training fails.
+        """
+        if self.setting.shared and own_rank().world > 1:
+            self._check_distributed()
+        with started_together(self.setting.shared) as processes:
+            progress = self.setting.progress if self.setting.progress and processes.first else Silent()
+            return self._run(inputs, processes, progress)
+
+    def finish(self, fitted: Fitted) -> None:
+        """Note in the folder that the run is finished, once the model is stored."""
+        if self.written is not None:
+            write_json(self.written / RUN, {**fitted.model.facts, "finished": True})
+
+    def _check_distributed(self) -> None:
+        name, reason = self.model.method, self.kind.distributed_unsupported
+        if reason is not None:
+            expected, fix = "a method that learns in several processes", "start it without torchrun"
+            raise UsageError("torchrun", expected=expected, got=f"{name}: {reason}", fix=fix)
+        if self.options.compiled:
+            fix = "leave --compile out, or start it without torchrun"
+            raise UsageError("torchrun", expected="networks that are not compiled", got="--compile", fix=fix)
+
+    def _run(self, inputs: Any, processes: Processes, progress: Progress) -> Fitted:
+        name, seed = self.model.method, self.model.seed
+        device = choose_device(self.model.device)
+        data, method, facts, failures = self._gather(inputs, progress)
+        split = split_sources(data, method.held_out, seed)
+        steps = method.n_steps(len(split.learned))
+        chosen = choose_precision(method, device, steps, self.options.compiled, self.options.precision)
         precision = processes.agreed(chosen)
-        watch = None if self.truth is None else watch_truth(self.truth, data, progress)
-        check_room(method, data, device, progress)
-        facts = self._facts(data, split, method.config, precision) | facts
-        resume, begun = begin_folder(self.folder, facts, processes, self.resume, self.overwrite, self.begin is not None)
-        stream = Stream(split.learned, self.config.batch_size * begun, derive(self.seed, "stream"))
+        score = None if self.options.truth is None else truth_scorer(self.options.truth, data, progress)
+        if note := memory_note(method, [sample.shape for sample in data.samples], device):
+            progress.say(note)
+        facts = self._facts(data, split, precision.describe()) | facts
+        resume, begun = begin_folder(
+            self.folder, facts, processes, self.options.resume, self.options.overwrite, self.setting.begin is not None
+        )
+        stream = Stream(split.learned, self.config.batch_size * begun, derive(seed, "stream"))
         if split.held:
             held = Stream(split.held, 1, 0)
             method.hold_out(lambda: (batch.to(device) for batch in held.once()))
             shown = ", ".join(split.held_names[:5]) + (", ..." if len(split.held_names) > 5 else "")
             progress.say(f"held out, to choose the best weights: {shown}")
-        training = self._training(method, stream, precision, data, progress, watch)
-        training.changed = partial(self._note_change, method, facts)
-        training.processes, training.begun_with = processes, begun
+        folder = self.folder
+        training = Training(
+            method,
+            stream,
+            precision,
+            seed=derive(seed, "training"),
+            checkpoint=None if folder is None else folder / CHECKPOINT,
+            journal=None if folder is None else folder / JOURNAL,
+            checkpoint_every=self.options.checkpoint_every,
+            preview_every=self.options.preview_every,
+            preview=self._preview(method, data),
+            watch=None if score is None else partial(score, method),
+            evaluations=EVALUATIONS,
+            progress=progress,
+            control=self.setting.control,
+            changed=partial(self._note_change, method, facts),
+            begin=None if self.setting.begin is None else Path(self.setting.begin),
+            keep=folder / ALL_CHECKPOINTS if folder is not None and self.setting.keep_checkpoints else None,
+            processes=processes,
+            begun_with=begun,
+        )
         shared = f", {processes.world} processes" if processes.world > 1 else ""
-        progress.say(f"learning with {self.name} on {len(split.learned)} image(s): {precision.describe()}{shared}")
+        progress.say(f"learning with {name} on {len(split.learned)} image(s): {precision.describe()}{shared}")
         steps = training.run(resume)
         method.finish(lambda: (batch.to(device) for batch in stream.once()))
         method.eval()
         table = order_classes(method, stream.once(), data.annotations)
-        data.close()
         facts |= {"steps": steps, "seconds": round(training.seconds, 3)}
-        model = FittedModel(self.name, method, table, data.preparation, {}, facts, device=self.device)
-        return Fitted(model, [*lost, *data.failures])
+        model = FittedModel(name, method, table, data.preparation, {}, facts, device=self.model.device)
+        return Fitted(model, [*failures, *data.failures])
 
     def _gather(self, inputs: Any, progress: Progress) -> tuple[TrainingSet, Method, dict[str, Any], list[Failure]]:
-        """Read what is learned from and make the method; return both, what the run must be begun with again, and what failed."""
-        kind = find_method(self.name)
-        if self.superpixels is not None and kind.uses_superpixels:
+        """Read the training set and make the method; return both, further facts of the run, and the failures."""
+        options = self.options
+        if options.superpixels is not None and self.kind.uses_superpixels:
             self.config = self.config.changed(superpixels="given")
-        choice = FrameChoice(None if self.frames is None else tuple(self.frames), self.n_frames, self.slices)
-        found = find_inputs(inputs, limit=self.limit)
-        sources, sequence, lost = take_frames(found, choice, self.axes, progress)
-        told = find_supervision(kind, self.name, self.labels, self.labels_as, self.scribbles, sources)
-        data = build_training_set(sources, self.config.prepare, told, self.axes, progress, self._windows())
-        data = _labelled(data, progress) if kind.needs_annotations else data
+        choice = FrameChoice(options.frame_numbers, options.n_frames, options.slices)
+        given = find_inputs(inputs, limit=options.limit)
+        sources, sequence, failures = take_frames(given, choice, options.axes, progress)
+        files = requested_annotations(
+            self.kind, self.model.method, options.labels, options.labels_as, options.scribbles, sources
+        )
+        before = read_run(self.folder) if options.resume and self.folder is not None else {}
+        only = frozenset(before.get("windows", {})) if before else None  # a resumed run keeps its windows
+        windows = WindowChoice.parse(options.windows, options.memory_bytes, self.model.seed, only)
+        data = build_training_set(sources, self.config.prepare, files, options.axes, progress, windows)
+        if self.kind.needs_annotations:
+            data, given_items = data.labelled(), len(data.items)
+            if without := given_items - len(data.items):
+                progress.say(f"{without} of {given_items} images have no labels and are not learned from")
         self.config = with_spacing(self.config, data, progress)
-        method, own = self._build(data), OwnSuperpixels(self.superpixels)
-        own.give_all(method, data.prepared)
-        return data, method, {"sequence": sequence} | own.facts() | mask_facts(found), lost
-
-    def _windows(self) -> WindowChoice:
-        """Return which windows are learned from; a run that is resumed keeps to those it began with."""
-        before = read_run(self.folder) if self.resume and self.folder is not None else {}
-        only = frozenset(before.get("windows", {})) if before else None
-        return WindowChoice.parse(self.windows, self.memory, self.seed, only)
-
-    def close(self, fitted: Fitted) -> None:
-        """Note in the folder that the run is finished, once the model is stored."""
-        if self.written is not None:
-            write_json(self.written / RUN, {**fitted.model.facts, "finished": True})
+        method, own = self._build(data), OwnSuperpixels(options.superpixels)
+        self.config = method.config
+        for item in data.items:
+            own.give(method, item.prepared, item.region, item.memo)
+        return data, method, {"sequence": sequence} | own.facts() | mask_facts(given), failures
 
     def _build(self, data: TrainingSet) -> Method:
         """Make the method, its start a function of the seed alone."""
-        kind, config, found = find_method(self.name), self.config, len(data.annotation_values)
-        if found > (wanted := config.classes or 255) or (kind.needs_annotations and found < (config.classes or 0)):
+        config, number = self.config, len(data.annotation_values)
+        needed = self.kind.needs_annotations
+        if number > (wanted := config.n_classes or 255) or (needed and number < (config.n_classes or 0)):
             expected, fix = f"values for {wanted} classes", "leave --classes out, or check the values"
-            raise UsageError("labels or scribbles", expected=expected, got=f"{found} values", fix=fix)
-        if kind.needs_annotations:
-            config = config.changed(classes=found)
+            raise UsageError("labels or scribbles", expected=expected, got=f"{number} values", fix=fix)
+        if needed:
+            config = config.changed(n_classes=number)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive(self.seed, "start"))
-            return kind(config, data.n_channels, data.n_dims)
-
-    def _training(
-        self,
-        method: Method,
-        stream: Stream,
-        precision: Precision,
-        data: TrainingSet,
-        progress: Progress,
-        watch: TruthWatch | None,
-    ) -> Training:
-        folder = self.folder
-        return Training(
-            method,
-            stream,
-            precision,
-            seed=derive(self.seed, "training"),
-            checkpoint=None if folder is None else folder / CHECKPOINT,
-            journal=None if folder is None else folder / JOURNAL,
-            checkpoint_every=self.checkpoint_every,
-            preview_every=self.preview_every,
-            preview=self._preview(method, data),
-            watch=None if watch is None else partial(watch.look, method),
-            evaluations=EVALUATIONS,
-            progress=progress,
-            control=self.control,
-            begin=None if self.begin is None else Path(self.begin),
-            keep=folder / KEPT if folder is not None and self.keep_checkpoints else None,
-        )
+            torch.manual_seed(derive(self.model.seed, "start"))
+            return self.kind(config, data.n_channels, data.n_dims)
 
     def _note_change(self, method: Method, facts: dict[str, Any], step: int, options: Mapping[str, Any]) -> None:
-        """Keep in the facts, and in the folder, which options were changed after which step: a resumed run goes on with them."""
+        """Keep in the facts, and in the folder, which options were changed after which step: a resumed run uses them."""
         self.config = method.config
         facts["config"] = method.config.model_dump(mode="json")
         facts["changes"] = [*facts["changes"], {"step": step, "options": dict(options)}]
         if self.folder is not None:
             write_json(self.folder / RUN, {**facts, "finished": False})
-        if self.changed is not None:
-            self.changed(step, options)
+        if self.setting.changed is not None:
+            self.setting.changed(step, options)
 
     def _preview(self, method: Method, data: TrainingSet) -> Callable[[int], None] | None:
-        if not own_rank().first and self.shared:
+        if self.setting.shared and not own_rank().first:
             return None
-        chosen = self.preview or (None if self.folder is None else partial(write_step, self.folder / PREVIEWS))
-        return None if chosen is None else partial(chosen, method, data)
+        preview = self.setting.preview
+        if preview is None and self.folder is not None:
+            preview = partial(write_preview, self.folder / PREVIEWS)
+        return None if preview is None else partial(preview, method, data)
 
-    def _facts(self, data: TrainingSet, split: HoldOut, config: MethodConfig, precision: Precision) -> dict[str, Any]:
+    def _facts(self, data: TrainingSet, split: HoldOut, device: str) -> dict[str, Any]:
         return {
-            "method": self.name,
-            "preset": self.preset,
-            "seed": self.seed,
-            "config": config.model_dump(mode="json"),
-            "device": precision.describe(),
+            "method": self.model.method,
+            "preset": self.model.preset,
+            "seed": self.model.seed,
+            "config": self.config.model_dump(mode="json"),
+            "device": device,
             "n_images": len(split.learned),
             "held_out": split.held_names,
             "hint_values": list(data.annotation_values),
@@ -283,9 +245,53 @@ class Fitting:
         }
 
 
-def _labelled(data: TrainingSet, progress: Progress) -> TrainingSet:
-    """Leave the images without labels out, and say so."""
-    kept = data.labelled()
-    if without := len(data.samples) - len(kept.samples):
-        progress.say(f"{without} of {len(data.samples)} images have no labels and are not learned from")
-    return kept
+@torch.no_grad()
+def order_classes(method: Method, batches: Iterable[Batch], annotations: Annotations | None = None) -> ClassTable:
+    """Number the classes by their mean intensity on the training images, dark to bright; ties by the method's own order.
+
+    A method that needs annotations keeps their ids; an id between them that no label had gets an empty class.
+
+    Parameters
+    ----------
+    method
+        The finished method.
+    batches
+        One pass over the training images.
+    annotations
+        Labels or scribbles; the class that took annotation c is named after it.
+    """
+    areas = np.zeros(method.n_classes, np.int64)
+    sums = np.zeros(method.n_classes)
+    for batch in batches:
+        memos = {"memos": batch.memos} if method.uses_memos else {}
+        labels = method.assign(batch.images.to(method.device), **memos).argmax(1).cpu()
+        valid = torch.ones_like(labels, dtype=torch.bool) if batch.valid is None else batch.valid
+        flat = labels[valid].numpy()
+        areas += np.bincount(flat, minlength=len(areas))
+        sums += np.bincount(flat, weights=batch.images.mean(1)[valid].double().numpy(), minlength=len(areas))
+    intensity = np.divide(sums, areas, out=np.full(len(areas), np.inf), where=areas > 0)
+    order: list[int | None] = list(np.argsort(intensity, kind="stable").tolist())
+    if method.needs_annotations:
+        ids = tuple(range(1, len(areas) + 1)) if annotations is None else annotations.ids
+        order = [ids.index(label) if label in ids else None for label in range(1, max(ids) + 1)]
+    names = _annotation_names(method, annotations)
+    rows = []
+    for label, (source, colour) in enumerate(zip(order, class_colours(len(order)), strict=True), 1):
+        if source is None:
+            rows.append(SegmentClass(label, f"class {label}, no labels", colour, 0.0, 0.0, ()))
+            continue
+        share = float(areas[source] / max(1, areas.sum()))
+        value = float(intensity[source]) if areas[source] else 0.0
+        rows.append(SegmentClass(label, names.get(source, f"class {label}"), colour, share, value, (source,)))
+    return ClassTable(tuple(rows))
+
+
+def _annotation_names(method: Method, annotations: Annotations | None) -> dict[int, str]:
+    """Name the classes that annotations asked for, where the method is made of them or keeps a map from annotations to classes."""
+    if annotations is None:
+        return {}
+    if method.needs_annotations:
+        return dict(enumerate(annotations.names))
+    class_of = getattr(method, "class_of", None)
+    places = [] if class_of is None else [int(place) for place in class_of[: len(annotations.names)]]
+    return {place: name for place, name in zip(places, annotations.names, strict=False) if place >= 0}

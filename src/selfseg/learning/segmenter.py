@@ -8,9 +8,9 @@ from typing import Any, Self
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import Failure, ModelError, SelfsegError, UsageError
 from selfseg.core.image import Image
+from selfseg.core.options import FitOptions, ModelOptions, RunOptions, share_out
 from selfseg.core.progress import Progress, Silent
-from selfseg.learning.fitting import Fitting
-from selfseg.learning.training_set import Failure
+from selfseg.learning.fitting import TrainingRun
 from selfseg.methods.base import Method, MethodConfig, build_config, current_options, find_method
 from selfseg.read import find_inputs
 from selfseg.read.sources import is_single
@@ -19,7 +19,6 @@ from selfseg.refine.steps import parse_refinements
 from selfseg.results.model import FittedModel
 from selfseg.results.result import Result
 from selfseg.sample.prepare import Preparation
-from selfseg.segmenting.images import How
 from selfseg.segmenting.segmenting import How, iter_segment, segment_image
 from selfseg.segmenting.superpixels import OwnSuperpixels
 
@@ -120,19 +119,20 @@ class Segmenter:
         inputs
             A path, a folder, a glob, an array, an `Image`, or a list of any of these.
         y
-            Labels, in one of the forms of `selfseg.learning.supervision.find_label_set`; the same as ``labels=``.
+            Labels, in one of the forms of `selfseg.learning.annotations.find_label_files`; the same as ``labels=``.
         **how
-            Fields of `selfseg.learning.fitting.Fitting`: ``labels_as``, ``scribbles``, ``out``, ``resume``, ``axes``, ...
+            Fields of `FitOptions` and `RunOptions`: ``labels_as``, ``scribbles``, ``out``, ``resume``, ``axes``, ...
         """
         parse_refinements(self.refine), Cleaning.parse(self.clean)  # mistakes are found before the learning, not after
-        fitting = Fitting(self.method, self.config(), self.preset, self.seed, self.device, **{"labels": y, **how})
-        fitted = fitting.run(inputs)
+        options, setting = share_out({"labels": y, **how}, FitOptions, RunOptions)
+        training = TrainingRun(ModelOptions(**self.get_params()), self.config(), options, setting)
+        fitted = training.run(inputs)
         self.model_, self.failures_ = fitted.model, fitted.failures
         for change in fitted.model.facts["changes"]:
             self.options = {**(self.options or {}), **change["options"]}
-        if fitting.written is not None:
-            self.save(fitting.written)
-            fitting.close(fitted)
+        if training.written is not None:
+            self.save(training.written)
+            training.finish(fitted)
         return self
 
     def predict(

@@ -35,28 +35,36 @@ class LabelArray(Protocol):
 
 
 class Faces:
-    """The last layers of blocks, kept until the next block along each axis comes. Blocks come in row order of their places.
+    """The last layers of blocks, kept until the next block along each axis comes. Blocks come in row order of their places."""
 
-    Parameters
-    ----------
-    counts
-        Number of blocks along each axis.
-    """
-
-    def __init__(self, counts: Sequence[int]) -> None:
-        self._counts = tuple(counts)
+    def __init__(self) -> None:
         self._kept: dict[tuple[int, tuple[int, ...]], list[NDArray[Any]]] = {}
 
     def meet(
-        self, place: Sequence[int], *values: NDArray[Any]
+        self, place: Sequence[int], last: Sequence[bool], *values: NDArray[Any]
     ) -> list[tuple[int, list[NDArray[Any]], list[NDArray[Any]]]]:
-        """Return, for each axis with a block before this one, the axis and flat `values` on both sides of the face."""
+        """Return what lies on both sides of the faces between a block and those before it.
+
+        Parameters
+        ----------
+        place
+            Place of the block in the grid of blocks.
+        last
+            Whether no block follows along each axis.
+        *values
+            Arrays ``[*s]`` over the pixels of the block.
+
+        Returns
+        -------
+        list
+            For each axis with a block before this one: the axis, and `values` before and behind the face, flat.
+        """
         met = []
-        for axis, count in enumerate(self._counts):
+        for axis, ends in enumerate(last):
             before = self._kept.pop((axis, tuple(place)), None)
             if before is not None:
                 met.append((axis, before, [np.take(value, 0, axis).ravel() for value in values]))
-            if place[axis] < count - 1:
+            if not ends:
                 after = tuple(n + (i == axis) for i, n in enumerate(place))
                 self._kept[axis, after] = [np.take(value, -1, axis).ravel() for value in values]
         return met
@@ -170,7 +178,7 @@ class BlockParts:
         self.grid = Grid(shape, shape if sides is None else tuple(sides), 0)
         self._labels, self._classes, self._with_edges = labels, classes, with_edges
         self._ends: list[int] = [0]
-        found, faces = _Found(), Faces(self.grid.counts)
+        found, faces = _Found(), Faces()
         for done, (place, core) in enumerate(self._cores(), 1):
             block, parts = self._read(core)
             self._add(place, core, block, parts, found, faces)
@@ -228,7 +236,8 @@ class BlockParts:
             found.edges.append(graph.edges.astype(np.int64) + before)
             found.lengths.append(graph.length.astype(np.int64))
             found.opened.append(_opened(numbers, core, self.grid.shape))
-        for _, (there, label), (here, own) in faces.meet(place, numbers, block):
+        last = [edge.stop == n for edge, n in zip(core, self.grid.shape, strict=True)]
+        for _, (there, label), (here, own) in faces.meet(place, last, numbers, block):
             both = (there >= 0) & (here >= 0)
             same = both & (label == own)
             found.links.append(np.unique(np.stack([there[same], here[same]], axis=1), axis=0))

@@ -7,7 +7,7 @@ maximum of the distance in the whole image, and be cut otherwise there.)
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from scipy.ndimage import distance_transform_edt, find_objects
 
 from selfseg.core.errors import UsageError
 from selfseg.core.progress import Progress, Silent
-from selfseg.refine.blocks import BlockParts, LabelArray, Tick
+from selfseg.refine.blocks import BlockParts, LabelArray
 from selfseg.regions.connect import connected_components
 from selfseg.tiling.tiles import Grid, Region
 
@@ -102,151 +102,101 @@ def number_objects(
     UsageError
         If an argument is out of range, or the shapes differ.
     """
-    _check(labels, spacing, min_size)
+    _check(labels, out, spacing, min_size)
     check_kind(kind, depth)
-    sides = tuple(labels.shape) if sides is None else tuple(sides)
     progress, cuts = progress or Silent(), kind == "watershed"
-    progress.start("connected parts", 2 * len(Grid(tuple(labels.shape), sides, 0)))
+    grid = Grid(tuple(labels.shape), tuple(sides or labels.shape), 0)
+    n_blocks = len(grid)
+    progress.start("connected parts", 2 * n_blocks)
     try:
-        least = 1 if cuts else min_size
-        found = link_components(labels, out, sides, classes, least, lambda done: progress.update(done, {}))
+        parts = BlockParts(labels, grid.sides, classes, tick=lambda done: progress.update(done, {}))
+        kept = parts.graph.sizes >= (1 if cuts else min_size)
+        parts.write(out, np.where(kept, np.cumsum(kept), 0), lambda done: progress.update(n_blocks + done, {}))
     finally:
         progress.finish()
     if not cuts:
-        return found, 0
-    progress.start("cutting objects", found)
+        return int(kept.sum()), 0
+    progress.start("cutting objects", len(kept))
     try:
-        how = (classes, spacing, min_size, depth)
-        return cut_parts(labels, out, found, sides, *how, lambda done: progress.update(done, {}))
+        cut = _Cut(labels, out, grid, classes, spacing, depth)
+        return cut.run(parts.graph.first, min_size, lambda done: progress.update(done, {}))
     finally:
         progress.finish()
 
 
-def link_components(
-    labels: LabelArray,
-    out: LabelArray,
-    sides: Sequence[int],
-    classes: Sequence[int] | None = None,
-    min_size: int = 1,
-    tick: Tick | None = None,
-) -> int:
-    """Number the parts of equal label that hang together by faces, wherever blocks cut them. Return how many there are.
+@dataclass
+class _Cut:
+    """Cuts connected parts 1..N, the `numbers` of an image, at their necks: the watershed of `number_objects`."""
 
-    Parameters
-    ----------
-    labels, out, sides, classes, min_size
-        As for `number_objects`.
-    tick
-        Called with the number of block visits that are done, of two for each block.
+    labels: LabelArray
+    numbers: LabelArray
+    grid: Grid
+    classes: Sequence[int] | None
+    spacing: Sequence[float] | None
+    depth: float
 
-    Raises
-    ------
-    UsageError
-        If the shapes differ.
-    """
-    if tuple(labels.shape) != tuple(out.shape):
-        got, fix = str(tuple(out.shape)), "make it of the labels' shape"
-        raise UsageError("components", expected=f"an array of shape {tuple(labels.shape)}", got=got, fix=fix)
-    parts = BlockParts(labels, sides, classes, tick=tick)
-    n_blocks, kept = len(parts.grid), parts.graph.sizes >= min_size
-    parts.write(out, np.where(kept, np.cumsum(kept), 0), None if tick is None else lambda done: tick(n_blocks + done))
-    return int(kept.sum())
-
-
-def cut_parts(
-    labels: LabelArray,
-    numbers: LabelArray,
-    n_parts: int,
-    sides: Sequence[int],
-    classes: Sequence[int] | None = None,
-    spacing: Sequence[float] | None = None,
-    min_size: int = 1,
-    depth: float = DEPTH,
-    tick: Tick | None = None,
-) -> tuple[int, int]:
-    """Cut connected parts at their necks by the watershed of `number_objects`.
-
-    Parameters
-    ----------
-    labels, sides, classes, spacing, min_size, depth
-        As for `number_objects`.
-    numbers
-        Connected parts 1..N of these (`link_components` with `min_size` 1), replaced by the objects 1..M.
-    n_parts
-        N.
-    tick
-        Called with the number of parts that are cut.
-
-    Returns
-    -------
-    tuple
-        As for `number_objects`.
-    """
-    grid = Grid(tuple(labels.shape), tuple(sides), 0)
-    boxes = Boxes.of(numbers, grid, n_parts)
-    groups, huge = boxes.groups(sides)
-    # Of parts, then of objects, by number: what becomes of a part that is cut has no pixels.
-    sizes, first = [np.zeros(n_parts + 1, np.int64)], [boxes.first]
-    done, n_numbers = 0, n_parts + 1
-    for group in groups:
-        region = boxes.around(group, labels.shape)
-        before = np.asarray(numbers[region]).astype(np.int64)
-        mine = np.isin(before, group)
-        found = _objects(np.asarray(labels[region]), classes, spacing, depth)
-        ids, where, which = np.unique(found[mine], return_index=True, return_inverse=True)
-        before[mine] = n_numbers + which.ravel()
-        numbers[region] = before
-        pixels = [at[where] + part.start for at, part in zip(np.nonzero(mine), region, strict=True)]
-        sizes.append(np.bincount(which.ravel(), minlength=len(ids)))
-        first.append(np.ravel_multi_index(pixels, grid.shape).astype(np.int64))
-        n_numbers += len(ids)
-        done += len(group)
-        if tick is not None:
+    def run(self, first: NDArray[np.int64], min_size: int, tick: Callable[[int], None]) -> tuple[int, int]:
+        """Replace the parts, whose first pixels are given ``[N]``, by the objects, and return what `number_objects` does."""
+        n_parts = len(first)
+        boxes = _Boxes.of(self.numbers, self.grid, n_parts)
+        groups, huge = boxes.groups(self.grid.sides)
+        # Of parts, then of objects, by number; a part that is cut has no pixels left.
+        sizes, firsts = [np.zeros(n_parts + 1, np.int64)], [np.append(0, first)]
+        done, n_numbers = 0, n_parts + 1
+        for group in groups:
+            size, pixels = self._cut_group(group, boxes.around(group, self.grid.shape), n_numbers)
+            sizes.append(size)
+            firsts.append(pixels)
+            n_numbers += len(size)
+            done += len(group)
             tick(done)
-    kept = np.concatenate(sizes) >= max(1, min_size)
-    kept[huge] = True
-    final = np.zeros(len(kept), np.int64)
-    order = np.flatnonzero(kept)[np.argsort(np.concatenate(first)[kept])]
-    final[order] = np.arange(1, len(order) + 1)
-    for place in grid.places():
-        core = grid.tile(place).core
-        numbers[core] = final[np.asarray(numbers[core]).astype(np.int64)].astype(numbers.dtype)
-    return len(order), len(huge)
+        kept = np.concatenate(sizes) >= max(1, min_size)
+        kept[huge] = True
+        final = np.zeros(len(kept), np.int64)
+        order = np.flatnonzero(kept)[np.argsort(np.concatenate(firsts)[kept])]
+        final[order] = np.arange(1, len(order) + 1)
+        for place in self.grid.places():
+            core = self.grid.tile(place).core
+            self.numbers[core] = final[np.asarray(self.numbers[core]).astype(np.int64)].astype(self.numbers.dtype)
+        return len(order), len(huge)
+
+    def _cut_group(
+        self, group: NDArray[np.int64], region: Region, n_before: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Number the objects of some parts in their box from `n_before` on; return their sizes and first pixels."""
+        before = np.asarray(self.numbers[region]).astype(np.int64)
+        mine = np.isin(before, group)
+        found = _objects(np.asarray(self.labels[region]), self.classes, self.spacing, self.depth)
+        ids, where, which = np.unique(found[mine], return_index=True, return_inverse=True)
+        before[mine] = n_before + which.ravel()
+        self.numbers[region] = before.astype(self.numbers.dtype)
+        pixels = [at[where] + part.start for at, part in zip(np.nonzero(mine), region, strict=True)]
+        sizes = np.bincount(which.ravel(), minlength=len(ids)).astype(np.int64)
+        return sizes, np.ravel_multi_index(pixels, self.grid.shape).astype(np.int64)
 
 
 @dataclass(frozen=True)
-class Boxes:
-    """Where connected parts 1..N lie.
-
-    Attributes
-    ----------
-    low, high
-        ``[axes N+1]`` first pixel, and last pixel + 1, along each axis.
-    first
-        ``[N+1]`` flat number of the first pixel of each.
-    """
+class _Boxes:
+    """Where connected parts 1..N lie: first pixel and last pixel + 1 along each axis, ``low`` and ``high`` ``[axes N+1]``."""
 
     low: NDArray[np.int64]
     high: NDArray[np.int64]
-    first: NDArray[np.int64]
 
     @classmethod
-    def of(cls, numbers: LabelArray, grid: Grid, n_parts: int) -> "Boxes":
+    def of(cls, numbers: LabelArray, grid: Grid, n_parts: int) -> "_Boxes":
         """Read the numbers of all parts, block by block."""
         n_dims = len(grid.shape)
         low = np.full((n_dims, n_parts + 1), np.iinfo(np.int64).max)
-        high, first = np.zeros((n_dims, n_parts + 1), np.int64), low[0].copy()
+        high = np.zeros((n_dims, n_parts + 1), np.int64)
         for place in grid.places():
             core = grid.tile(place).core
             block = np.asarray(numbers[core])
-            ids, where, which = np.unique(block, return_index=True, return_inverse=True)
-            pixels = [i + edge.start for i, edge in zip(np.unravel_index(where, block.shape), core, strict=True)]
-            first[ids] = np.minimum(first[ids], np.ravel_multi_index(pixels, grid.shape))
+            ids, which = np.unique(block, return_inverse=True)
             boxes = find_objects(which.reshape(block.shape) + 1)
             for axis, edge in enumerate(core):
                 low[axis, ids] = np.minimum(low[axis, ids], [box[axis].start + edge.start for box in boxes])
                 high[axis, ids] = np.maximum(high[axis, ids], [box[axis].stop + edge.start for box in boxes])
-        return cls(low, high, first)
+        return cls(low, high)
 
     def around(self, parts: NDArray[np.int64], shape: Sequence[int]) -> Region:
         """Return the box of some parts and one pixel around it: no pixel of theirs has its nearest border beyond that."""
@@ -313,7 +263,10 @@ def check_kind(kind: str, depth: float = DEPTH) -> None:
         raise UsageError("depth", expected="0 pixels or more", got=str(depth), fix=fix)
 
 
-def _check(labels: LabelArray, spacing: Sequence[float] | None, min_size: int) -> None:
+def _check(labels: LabelArray, out: LabelArray, spacing: Sequence[float] | None, min_size: int) -> None:
+    if tuple(labels.shape) != tuple(out.shape):
+        got, fix = str(tuple(out.shape)), "make it of the labels' shape"
+        raise UsageError("objects", expected=f"an array of shape {tuple(labels.shape)}", got=got, fix=fix)
     n_dims = len(labels.shape)
     if labels.dtype.kind not in "iu" or n_dims not in (2, 3):
         got, fix = f"{labels.dtype} in {n_dims}D", "give class ids of one image or volume"

@@ -111,7 +111,7 @@ class LeafSums:
         place = np.searchsorted(every, keys)[inverse]
         sizes = np.bincount(place, np.concatenate(self._counts), len(every)).astype(np.int64)
         looks = np.concatenate(self._looks)
-        features = np.stack([np.bincount(place, column, len(every)) for column in looks.T], -1)
+        features: NDArray[Any] = np.stack([np.bincount(place, column, len(every)) for column in looks.T], -1)
         features = features / np.maximum(sizes, 1)[:, None]
         self._every = every.astype(np.int64)
         tree = _grown(self.tree, every // self.n_values, sizes)

@@ -31,10 +31,10 @@ def connected_components(labels: NDArray[np.integer]) -> NDArray[np.int32]:
     from skimage.measure import label
 
     check_labels(labels)
-    # Unsigned labels have no -1; every negative value is outside.
+    # Unsigned labels have no -1; every negative value is outside. scikit-image moves axes of one pixel, and with them the order.
     signed = labels if labels.dtype.kind == "i" else labels.astype(np.int64)
-    numbers = label(np.maximum(signed, -1), background=-1, connectivity=1)
-    return np.asarray(numbers, np.int32) - np.int32(1)
+    numbers = label(np.maximum(np.atleast_1d(np.squeeze(signed)), -1), background=-1, connectivity=1)
+    return np.asarray(numbers, np.int32).reshape(labels.shape) - np.int32(1)
 
 
 def number_by_first_pixel(labels: NDArray[np.int32], n_labels: int) -> NDArray[np.int32]:

@@ -83,15 +83,22 @@ def adjacency(
     n_regions
         R, when the last labels may be unused.
 
-    Returns
-    -------
-    RegionGraph
-
     Raises
     ------
     UsageError
         If labels are not integers, or `strength` or `spacing` does not fit them.
     """
+    edges, length, total, sizes = boundary_sums(labels, strength, spacing, n_regions)
+    return RegionGraph(edges, length, total / np.maximum(length, 1e-300), sizes)
+
+
+def boundary_sums(
+    labels: NDArray[np.integer],
+    strength: NDArray[Any] | None = None,
+    spacing: Sequence[float] | None = None,
+    n_regions: int | None = None,
+) -> tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Return edges, length, sum of the strength over the faces, and sizes of regions: `adjacency` before its mean is taken."""
     check_labels(labels)
     if strength is not None and strength.shape != labels.shape:
         raise UsageError(
@@ -118,7 +125,7 @@ def adjacency(
     edges = np.stack([i, length.indices.astype(np.int32)], -1)
     inside = flat if flat.min(initial=0) >= 0 else flat[flat >= 0]
     sizes = np.bincount(inside, minlength=count).astype(np.int64)
-    return RegionGraph(edges, length.data, total.data / np.maximum(length.data, 1e-300), sizes)
+    return edges, length.data, total.data, sizes
 
 
 def region_sums(

@@ -20,9 +20,9 @@ from selfseg.core.errors import Failure, InputError, SelfsegError
 from selfseg.core.files import clear_unfinished, write_json, write_text
 from selfseg.core.image import Image
 from selfseg.core.memory import peak_memory
-from selfseg.export._report_curves import curves_svg
 from selfseg.export.classes import ClassArea, read_classes, write_areas, write_classes
 from selfseg.export.colour_table import labels_picture
+from selfseg.export.curves import curves_svg
 from selfseg.export.display import displayed, label_planes, middle_planes, plane_shape
 from selfseg.export.label_files import LabelWriter
 from selfseg.export.overlay import overlay, write_picture

@@ -3,24 +3,25 @@
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import InputError, UsageError
+from selfseg.core.errors import InputError
 from selfseg.core.image import Image
 from selfseg.core.lru_cache import LRUCache
 from selfseg.core.seed import derive
 from selfseg.sample.prepare import Preparation, PreparedImage, prepare
 from selfseg.sample.statistics import WINDOW_SIDE, Region, spread_windows
-from selfseg.sample.stream import Sample
+from selfseg.sample.stream import Memo, Sample
 
 KEPT_PIXELS = 2**24
 """Pixels of windows that are kept in memory; others are read again when their turn comes."""
 
-AnnotationsAt = Callable[[int | None, Region], NDArray[np.integer]]
-"""From a time point (None = there are none) and a region to the annotation of each pixel there, -1 = none."""
+AnnotationsAt = Callable[[PreparedImage, int | None, Region], NDArray[np.integer]]
+"""From the prepared image, a time point (None = there are none) and a region of it to the annotation of each pixel there, -1 = none."""
 
 TRIES = 8
 """Windows that are looked at for each one wanted, where some have no valid pixel."""
@@ -42,6 +43,8 @@ class WindowSample:
         Those of the window ``[*s]``, -1 = none; None = the image has none.
     time
         Time point of a series.
+    given
+        What the memo of the window begins with: the user's own superpixels.
     """
 
     prepared: PreparedImage
@@ -49,16 +52,12 @@ class WindowSample:
     kept: LRUCache[Sample] = field(repr=False)
     annotations: NDArray[np.integer] | None = field(default=None, repr=False)
     time: int | None = None
+    given: Memo = field(default_factory=dict, repr=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Channels and sides ``[C *s]``, known without reading."""
         return (self.prepared.n_channels, *(part.stop - part.start for part in self.region))
-
-    @property
-    def spacing(self) -> tuple[float, ...]:
-        """Size of a pixel of the prepared image along each spatial axis."""
-        return self.prepared.spacing
 
     def read(self) -> Sample:
         """Read the window.
@@ -71,14 +70,16 @@ class WindowSample:
         image = self.prepared.image
         place = [(part.start, part.stop) for part in self.region]
         key = f"{image.source} {image.name} {self.time} {place}"
-        return self.kept.get_or_make(key, math.prod(self.shape), self._read)
+        window = self.kept.get_or_make(key, math.prod(self.shape), self._read)
+        if window.memo is not None:
+            window.memo.update(self.given)
+        if self.annotations is None:
+            return window
+        valid = True if window.valid is None else window.valid
+        return replace(window, annotations=np.where(valid, self.annotations, -1).astype(np.int64))
 
     def _read(self) -> Sample:
-        array, valid = self.prepared.window(self.region)
-        annotations = self.annotations
-        if annotations is not None:
-            annotations = np.where(True if valid is None else valid, annotations, -1).astype(np.int64)
-        return Sample(array, valid, annotations, memo={})
+        return Sample(*self.prepared.window(self.region), memo={})
 
 
 def window_samples(
@@ -110,30 +111,26 @@ def window_samples(
     kept
         Where windows are kept.
     annotations
-        Those of a region of the image, at a time point or None; None = it has none.
+        Those of a region of the prepared image; None = it has none.
 
     Raises
     ------
     InputError
         If no window has a valid pixel.
-    UsageError
-        If the preparation changes the size of an image that has annotations.
     """
     times = time_points(image)
     first = None if times is None else 0
     prepared = {first: _prepared(image, preparation, first, seed)}
     shape = prepared[first].shape
-    if annotations is not None and prepared[first].resized:
-        expected, fix = "windows of the image's own pixels", "add --prepare range, or cut the labelled parts out"
-        raise UsageError(f"labels of {image.name}", expected=expected, got=str(preparation), fix=fix)
     sides = (side or WINDOW_SIDE[len(shape)],) * len(shape)
     may_be_empty = prepared[first].may_be_invalid
     drawn = n * (TRIES if may_be_empty else 1) if annotations is None else sys.maxsize
     found: list[WindowSample] = []
-    for time, region in _places(shape, sides, times, drawn, seed, annotations):
+    annotations_at = None if annotations is None else partial(annotations, prepared[first])
+    for time, region in _places(shape, sides, times, drawn, seed, annotations_at):
         if time not in prepared:
             prepared[time] = _prepared(image, preparation, time, seed)
-        own = None if annotations is None else annotations(time, region)
+        own = None if annotations is None else annotations(prepared[time], time, region)
         sample = WindowSample(prepared[time], region, kept, own, time)
         valid = sample.read().valid if may_be_empty else None
         if valid is None or valid.any():
@@ -152,7 +149,7 @@ def _places(
     times: int | None,
     n: int,
     seed: int,
-    annotations: AnnotationsAt | None,
+    annotations: Callable[[int | None, Region], NDArray[np.integer]] | None,
 ) -> list[tuple[int | None, Region]]:
     """Draw time points and regions; sort them by their annotations."""
     wanted = (shape, sides) if times is None else ((times, *shape), (1, *sides))

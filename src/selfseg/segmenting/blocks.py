@@ -28,7 +28,6 @@ from selfseg.sample.prepare import PreparedImage, prepare
 from selfseg.sample.statistics import LOOKED_AT, WINDOW_SIDE, spread_windows
 from selfseg.sample.stream import Memo
 from selfseg.segmenting.plan import Plan, plan_whole, refining_halo
-from selfseg.segmenting.superpixels import MEMO, LabelsOf
 from selfseg.tiling.predict import Tiles
 from selfseg.tiling.tiles import Grid, Region, grown, within
 
@@ -99,8 +98,6 @@ class ImageMaps:
         Links the image to the frames before it (the whole image is computed then); None = not.
     colours
         Range of each channel over the whole image ``[C]`` for the CRF, where it is known; None = it is measured.
-    superpixels
-        The user's own superpixels; None = none.
     """
 
     model: FittedModel
@@ -109,7 +106,6 @@ class ImageMaps:
     kept_bytes: int = 0
     link: Link | None = None
     colours: NDArray[np.float32] | None = None
-    superpixels: LabelsOf | None = None
     tree: Hierarchy | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -134,7 +130,8 @@ class ImageMaps:
         """Return what the method keeps of the whole image, or, of a part, the user's superpixels alone."""
         if all(part == slice(0, n) for part, n in zip(region, self.prepared.shape, strict=True)):
             return self.prepared.memo
-        return None if self.superpixels is None else {MEMO: self.superpixels(region)}
+        own = self.prepared.memo.get("superpixels")
+        return None if own is None else {"superpixels": own[region]}
 
     def _restored(self, region: Region) -> NDArray[np.float32]:
         """Return class probabilities of a region of the image, not refined."""

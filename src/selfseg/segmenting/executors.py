@@ -133,7 +133,7 @@ class BlockOrder:
     def of(cls, work: BlockWork, folder: Path) -> "BlockOrder":
         """Store the model in `folder`, and return the order for its blocks."""
         maps, sink = work.maps, work.sink
-        if not isinstance(sink, ZarrSink) or (isinstance(maps, ImageMaps) and maps.superpixels is not None):
+        if not isinstance(sink, ZarrSink) or (isinstance(maps, ImageMaps) and "superpixels" in maps.prepared.memo):
             fix = "leave --dask out"
             expected = "an image without superpixels of your own"
             raise UsageError("--dask", expected=expected, got="one with them", fix=fix)

@@ -106,7 +106,7 @@ def _segment_frame(
     else:
         prepared = prepare(frame, model.preparation)
         if settings.superpixels is not None:
-            settings.superpixels.of(model.method, frame.name, prepared)
+            settings.superpixels.give(model.method, prepared)
         maps = ImageMaps(model, prepared, plan_whole(model, prepared, settings.memory), link=link)
     shape = frame.spatial_shape
     sink = MemorySink(shape)
@@ -221,8 +221,9 @@ def segment_stored(
             maps = SlicedMaps(model, one, slices, memory)
         else:
             prepared = first if number == 0 else prepare(one, model.preparation)
-            own = None if settings.superpixels is None else settings.superpixels.of(model.method, image.name, prepared)
-            maps = ImageMaps(model, prepared, plan, memory_budget(memory) // 2, superpixels=own)
+            if settings.superpixels is not None:
+                settings.superpixels.give(model.method, prepared)
+            maps = ImageMaps(model, prepared, plan, memory_budget(memory) // 2)
         run_blocks(BlockWork(maps, grid, sink, begin, raw), executor, log, settings.progress, memory)
     if raw != path:
         labels = _clean(model, image, labels, path, slices, grid, cleaning, settings.progress)

@@ -286,8 +286,7 @@ def predict(
     table = model.table if edits is None else edits.table(model.table)
     folder = OutputFolder(Path(out), model, table, writer, look)
     objects = InstanceFolder(Path(out), table, instances) if instances is not None else None
-    own = None if superpixels is None else OwnSuperpixels(superpixels)
-    settings = Settings(memory, slices, own, link, progress or Silent())
+    settings = Settings(memory, slices, OwnSuperpixels(superpixels), link, progress or Silent())
     sources = with_masks(find_inputs(inputs, limit=limit), mask)
     with contextlib.nullcontext() if dask is None else DaskCluster(dask) as executor:
         work = FolderRun(model, folder, objects, settings, link, edits, dict(failures), tree, executor)

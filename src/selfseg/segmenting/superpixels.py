@@ -1,23 +1,15 @@
-"""The user's own superpixels: label images, found by the names of the images, and handed to the method."""
+"""The user's own superpixels: label images, found by the names of the images, and put into the memos of the prepared images."""
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError, UsageError
 from selfseg.methods.base import Method
 from selfseg.read.labels import find_labels, read_labels
 from selfseg.sample.prepare import PreparedImage
-from selfseg.tiling.tiles import Region
-
-MEMO = "superpixels"
-"""Key in the memo of a prepared image under which a method finds them."""
-
-LabelsOf = Callable[[Region], NDArray[Any]]
-"""From a region of the prepared image to superpixels ``[*region]``, negative = outside."""
+from selfseg.sample.statistics import Region
+from selfseg.sample.stream import Memo
 
 
 class OwnSuperpixels:
@@ -26,7 +18,7 @@ class OwnSuperpixels:
     Parameters
     ----------
     place
-        A file, for a single image whatever its name, or a folder with a file for each image.
+        A file, for a single image whatever its name, or a folder with a file for each image; None = there are none.
 
     Raises
     ------
@@ -34,12 +26,25 @@ class OwnSuperpixels:
         If nothing is there.
     """
 
-    def __init__(self, place: str | Path) -> None:
+    def __init__(self, place: str | Path | None) -> None:
         self.place = place
-        self.files = find_labels(place)
+        self.files = {} if place is None else find_labels(place)
 
-    def of(self, method: Method, name: str, prepared: PreparedImage) -> LabelsOf:
-        """Return the superpixels of one image, at the size at which it was prepared; all of them are in its memo.
+    def give(
+        self, method: Method, prepared: PreparedImage, region: Region | None = None, memo: Memo | None = None
+    ) -> None:
+        """Put the superpixels of an image into its memo, at the size at which it was prepared.
+
+        Parameters
+        ----------
+        method
+            The method that will use them.
+        prepared
+            The image; its superpixels have its name.
+        region
+            Part of the prepared image; None = all of it.
+        memo
+            Where to put them; None = into the memo of the prepared image.
 
         Raises
         ------
@@ -48,24 +53,30 @@ class OwnSuperpixels:
         InputError
             If there are none for this image, or they are not of its size.
         """
+        memo = prepared.memo if memo is None else memo
+        if self.place is None:
+            memo.pop("superpixels", None)  # those of another run with this image
+            return
         if not method.uses_superpixels:
             expected, got = "a method that takes them", type(method).__name__
             raise UsageError("superpixels", expected=expected, got=got, fix="use --method sp_wnet")
+        name = prepared.image.name
         path = self.files.get(name)
         if path is None and len(self.files) == 1 and Path(self.place).is_file():
             path = next(iter(self.files.values()))
         if path is None:
             got = f"none of {', '.join(list(self.files)[:3])}"
             raise InputError(f"superpixels {self.place}", expected=f"a file {name}", got=got, fix="rename it")
-        labels = read_labels(path)
         try:
-            whole = prepared.forward_labels(labels)
+            labels = prepared.forward_labels(read_labels(path), region)
         except InputError as error:
             raise InputError(f"superpixels {path}: {error}") from error
-        prepared.memo[MEMO] = whole
-        return lambda region: whole[region]
+        memo["superpixels"] = labels
 
     def facts(self) -> dict[str, Any]:
-        """Return the hash of each file, which a resumed run must find again."""
-        digests = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in self.files.items()}
-        return {"superpixels": digests} if digests else {}
+        """Return the hash of each file, which a run that is resumed must find again."""
+        if not self.files:
+            return {}
+        return {
+            "superpixels": {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in self.files.items()}
+        }

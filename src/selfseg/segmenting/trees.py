@@ -1,22 +1,19 @@
 """Merge tree and edits of a segmented image: in memory, or over the blocks of one in its file."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import UsageError
 from selfseg.core.memory import reusing_memory
 from selfseg.core.progress import Progress
 from selfseg.export.label_zarr import known_label_zarr, open_label_zarr, storing
-from selfseg.refine.block_graph import BlockGraph
 from selfseg.refine.edits import Edits
-from selfseg.refine.hierarchy import SIGMA, SUPERPIXEL_SIZE, merge_regions, split_classes, tree_features
+from selfseg.refine.hierarchy import HALO, IMAGE_WEIGHT, SUPERPIXEL_SIZE, TreeBlock, merge_blocks, tree_block
 from selfseg.refine.leaves import LeafSums, Leaves, find_leaves
-from selfseg.regions.boundaries import gradient_strength
 from selfseg.regions.merge_tree import MergeTree
 from selfseg.results.merge_trees import TREES, read_tree, write_tree
 from selfseg.results.model import FittedModel
@@ -30,9 +27,6 @@ from selfseg.tiling.tiles import Grid, Region, grown, make_grid, within
 
 MOST_SUPERPIXELS = 2**20
 """Superpixels of an image in its file: beyond it they become larger, so that the tree stays in memory."""
-
-HALO = math.ceil(4 * SIGMA) + 2
-"""Pixels around a block that its boundary strength depends on: the Gaussian's reach, and one for the slope."""
 
 BYTES_PER_FEATURE = 40
 """Bytes that a feature of a pixel takes on its way through gradient, superpixels and sums."""
@@ -63,16 +57,6 @@ def edited(model: FittedModel, result: Result, edits: Edits) -> Result:
     else:
         labels = edits.labels(leaves_of(model, result))
     return replace(result, labels=labels, table=edits.table(result.table))
-
-
-@dataclass(frozen=True)
-class Ground:
-    """Features ``[*s D]`` of a block, what its superpixels are cut by, boundary strength, classes ``[*s]`` (-1 = outside)."""
-
-    features: NDArray[np.float32]
-    guide: NDArray[np.float32]
-    strength: NDArray[np.float32]
-    classes: NDArray[np.int64]
 
 
 def store_tree(
@@ -110,27 +94,20 @@ def store_tree(
     stored = open_label_zarr(path, shape, np.uint32, chunks, axes, image.spacing, image.unit)
     size = max(superpixel_size, math.prod(shape) / MOST_SUPERPIXELS)
     maps, grid = _open_maps(model, result, settings)
-    graph: BlockGraph | None = None
     progress.start("merge tree (blocks)", len(grid))
+
+    def store(place: tuple[int, ...], numbers: NDArray[np.int64]) -> None:
+        with storing(path):
+            stored[grid.tile(place).core] = (numbers + 1).astype(np.uint32)
+        done = int(np.ravel_multi_index(place, grid.counts)) + 1
+        progress.update(done, {"superpixels": int(numbers.max(initial=-1)) + 1})
+
     try:
         with reusing_memory():
-            for done, place in enumerate(grid.places(), 1):
-                core = grid.tile(place).core
-                ground = _ground(maps, core)
-                graph = graph or BlockGraph(ground.features.shape[-1], maps.spacing)
-                local = np.full(ground.classes.shape, -1, np.int32)
-                if (ground.classes >= 0).any():
-                    local = split_classes(ground.classes, ground.guide, size, maps.spacing)
-                last = [i == count - 1 for i, count in zip(place, grid.counts, strict=True)]
-                numbers = graph.add(place, local, ground.features, ground.strength, last)
-                with storing(path):
-                    stored[core] = (numbers + 1).astype(np.uint32)
-                progress.update(done, {"superpixels": graph.n_regions})
+            blocks = (_tree_block(maps, grid.tile(place).core, size) for place in grid.places())
+            tree = merge_blocks(blocks, grid.counts, maps.spacing, store, image.source)
     finally:
         progress.finish()
-    if graph is None or not graph.n_regions:
-        raise UsageError(image.source, expected="some valid pixels", got="none", fix="leave --tree out")
-    tree = merge_regions(*graph.finish())
     write_tree(path.with_suffix(".npz"), tree)
     return tree
 
@@ -153,16 +130,12 @@ def _open_maps(model: FittedModel, result: Result, settings: Settings) -> tuple[
     return maps, make_grid(image.spatial_shape, 0, most, CHUNK[len(image.spatial_shape)])
 
 
-def _ground(maps: ImageMaps | SlicedMaps, core: Region) -> Ground:
-    """Return the ground of a block, computed from the block and `HALO` pixels around it."""
+def _tree_block(maps: ImageMaps | SlicedMaps, core: Region, superpixel_size: float) -> TreeBlock:
+    """Return what the tree of a block is made from, computed from the block and `HALO` pixels around it."""
     outer = grown(core, (HALO,) * len(core), maps.shape)
-    inner = within(core, outer)
     probabilities, inside = maps.region(outer)
-    features, guide = tree_features(probabilities, maps.picture(outer))
-    strength = gradient_strength(features, SIGMA, maps.spacing)
-    classes = probabilities.argmax(0)
-    classes = classes if inside is None else np.where(inside, classes, -1)
-    return Ground(features[inner], guide[inner], strength[inner], classes[inner])
+    how = (maps.spacing, inside, IMAGE_WEIGHT, superpixel_size)
+    return tree_block(probabilities, maps.picture(outer), None, *how, inner=within(core, outer))
 
 
 def edit_stored(model: FittedModel, result: Result, out: Path | str, edits: Edits, progress: Progress) -> Result:

@@ -6,7 +6,7 @@ import math
 from rich.console import Console
 from rich.table import Table
 
-from selfseg.measure.summary import Evaluation
+from selfseg.measure.kinds import Evaluation
 
 MEASURES = {
     "covering": "share covered by the best region",

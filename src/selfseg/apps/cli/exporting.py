@@ -63,8 +63,8 @@ def instances(
     centroid, box, axes and the intensity of each channel, in the unit of the image.
     """
     from selfseg.apps.cli.bar import Bar
+    from selfseg.results.exporting import instances as run
     from selfseg.results.instances import ObjectOptions
-    from selfseg.results.instances import instances as run
 
     bar = Bar(quiet)
     found, failures = run(folder, ObjectOptions(kind, _names(of), min_size, depth), images, bar)

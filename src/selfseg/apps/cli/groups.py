@@ -122,7 +122,7 @@ class Learning:
 
     def how(self) -> dict[str, Any]:
         """Return what learning is told."""
-        from selfseg.learning.frame_choice import parse_numbers
+        from selfseg.core.options import parse_numbers
 
         return {
             "scribbles": self.scribbles,

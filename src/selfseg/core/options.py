@@ -1,0 +1,321 @@
+"""Public options: each is written once, for the command line, Python and forms; the docstring under a field is its help text.
+
+Values that may be text (``memory="2GB"``, ``frames="0,40,80"``) are checked at once, so that mistakes are found before any work.
+"""
+
+import difflib
+import functools
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar, dataclass_transform
+
+from selfseg.core.errors import UsageError
+from selfseg.core.memory import parse_bytes
+from selfseg.core.progress import Progress
+
+T = TypeVar("T")
+
+Slices = Literal["z", "y", "x", "all"]
+
+
+def check_names(names: Iterable[str], known: Sequence[str]) -> None:
+    """Raise unless all names are known ones.
+
+    Raises
+    ------
+    UsageError
+        With the known name that is nearest to the first unknown one.
+    """
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1, 0.5)
+            fix = f"did you mean {near[0]}?" if near else "check the name"
+            raise UsageError(f"option {name!r}", expected=f"one of {', '.join(known)}", got=name, fix=fix)
+
+
+@dataclass_transform(eq_default=False, kw_only_default=True, frozen_default=True, field_specifiers=(field,))
+def options(cls: type[T]) -> type[T]:
+    """Make a class with fields an option class: a frozen dataclass that names the nearest option when one is unknown."""
+    made = dataclass(eq=False, kw_only=True, frozen=True)(cls)
+    init: Callable[..., None] = made.__init__
+
+    @functools.wraps(init)
+    def checked(self: T, *args: Any, **values: Any) -> None:
+        check_names(values, option_names(type(self)))
+        init(self, *args, **values)
+
+    made.__init__ = checked  # type: ignore[assignment]
+    return made
+
+
+def option_names(*kinds: type) -> list[str]:
+    """Return the names of the options of some classes, in order, each once."""
+    return list(dict.fromkeys(one.name for kind in kinds for one in fields(kind)))
+
+
+def share_out(values: Mapping[str, Any], *kinds: type) -> list[Any]:
+    """Make one instance of each option class; an option that several have goes to each of them.
+
+    Raises
+    ------
+    UsageError
+        If an option is of none of the classes.
+    """
+    check_names(values, option_names(*kinds))
+    own = [set(option_names(kind)) for kind in kinds]
+    return [
+        kind(**{name: value for name, value in values.items() if name in names})
+        for kind, names in zip(kinds, own, strict=True)
+    ]
+
+
+def parse_numbers(given: str | Sequence[int] | None) -> tuple[int, ...] | None:
+    """Return the numbers of ``"0,40,80"`` or of a sequence; None of None.
+
+    Raises
+    ------
+    UsageError
+        If a text is no list of whole numbers.
+    """
+    if given is None or not isinstance(given, str):
+        return None if given is None else tuple(int(number) for number in given)
+    if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", given):
+        fix = "write for example --frames 0,40,80"
+        raise UsageError("--frames", expected="whole numbers with commas", got=repr(given), fix=fix)
+    return tuple(int(word) for word in given.split(","))
+
+
+@options
+class ComputeOptions:
+    """Where to compute."""
+
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or mps."""
+
+
+@options
+class LoadOptions(ComputeOptions):
+    """Options for loading a model."""
+
+    networks: str | None = None
+    """Module with networks of your own that the model was made with: it will be run."""
+
+
+@options
+class LearnerOptions(ComputeOptions):
+    """Options that a method and a distilled U-Net have in common."""
+
+    preset: str = "default"
+    """Named options of the method: default, fast, paper, ..."""
+
+    seed: int = 0
+    """Seed of every random choice; the same seed gives the same labels."""
+
+    prepare: str | None = None
+    """Preparation steps, such as rescale=0.33,unsharp=5:1; stored with the model. Default: those of the preset."""
+
+    options: Mapping[str, Any] | None = None
+    """Any option of the method, as key=value; repeatable. `selfseg methods NAME` lists them."""
+
+
+@options
+class ModelOptions(LearnerOptions):
+    """Options that make a model: the arguments of `selfseg.Segmenter`."""
+
+    method: str = field(default="feature_clustering", kw_only=False)
+    """Method; `selfseg methods` lists them."""
+
+    n_classes: int | Literal["auto"] | None = field(default=None, kw_only=False)
+    """Exact number of classes, or auto: as many as the method finds. Default: auto."""
+
+    refine: str | None = None
+    """Refine the result: crf, contours, crf,contours, or crf=weight:10,colour:0.05 with values; none disables. Stored with
+    the model."""
+
+    clean: str | None = None
+    """Clean the labels: objects:200,holes:100 removes parts under 200 px and fills holes under 100 px; none disables. Stored
+    with the model."""
+
+    channels: str | int | Sequence[str | int] | None = None
+    """Channels to use, in this order: names or numbers from 0, comma separated. Stored with the model. Default: all."""
+
+
+@options
+class InputOptions:
+    """Options for finding inputs."""
+
+    axes: str | None = None
+    """Axes of the inputs, such as YXC or TYX, where files do not say or say wrong."""
+
+    limit: int | None = None
+    """Use only the first N inputs."""
+
+
+@options
+class ReadOptions(InputOptions):
+    """Options for reading inputs, for learning and for prediction alike."""
+
+    slices: Slices | None = None
+    """Use a 2D model on volumes, cut across z, y, x, or all: the mean over the three."""
+
+    superpixels: str | Path | None = None
+    """Your own superpixels: a label image for one image, or a folder of files named like the images."""
+
+    mask: Any = None
+    """Pixels that count: a label image, 0 = outside, or a folder of files named like the images. Nothing is learned or
+    segmented outside."""
+
+    memory: int | str | None = None
+    """Most memory to take, such as 2GB. Default: by what is free. Larger images are done in parts."""
+
+    def __post_init__(self) -> None:
+        if self.slices not in (None, "z", "y", "x", "all"):
+            raise UsageError("--slices", expected="z, y, x or all", got=repr(self.slices), fix="choose one")
+        _ = self.memory_bytes  # a mistake is found now
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """Most memory to take, in bytes; None = by what is free."""
+        return parse_bytes(self.memory) if isinstance(self.memory, str) else self.memory
+
+
+@options
+class ResumeOptions:
+    """Options for a run that may have been interrupted, and for its scores."""
+
+    truth: Any = None
+    """Truth of some of the images: scores beside the losses; nothing is learned from it."""
+
+    resume: bool = False
+    """Go on with an interrupted run."""
+
+    overwrite: bool = False
+    """Begin anew although the folder holds an unfinished run."""
+
+
+@options
+class FitOptions(ReadOptions, ResumeOptions):
+    """Options for learning, beside those of the model: the keyword arguments of `selfseg.Segmenter.fit`."""
+
+    labels: Any = None
+    """Labels of some of the images: a label image, or a folder with files of the images' names; in Python also arrays in
+    the order of the inputs, None for an image without."""
+
+    labels_as: Literal["sparse", "full", "objects"] = "sparse"
+    """Meaning of labels. sparse: classes, 0 = not labelled; full: classes, 0 is one too; objects: 0 = background, every
+    other number one object, and touching objects are set apart."""
+
+    scribbles: str | Path | None = None
+    """Annotations: a label image (255 = no scribble), or a folder of IMAGE_scribble.png files."""
+
+    frames: str | Sequence[int] | None = None
+    """Frames to learn from, such as 0,40,80: of a video, a time series, a folder, or slices of a volume."""
+
+    n_frames: int | None = None
+    """Learn from N frames, the most different ones. Default: 4 of a video."""
+
+    windows: str | int | None = None
+    """Train on N windows per image, or NUMBER:SIDE. Default: 16, only for images larger than memory."""
+
+    compiled: bool | None = None
+    """Compile the networks. Default: where it pays."""
+
+    precision: Literal["float32", "bfloat16"] | None = None
+    """Precision of training: float32 or bfloat16. Default: float32, unless the preset asks for less."""
+
+    checkpoint_every: float = 20.0
+    """Seconds between two checkpoints."""
+
+    preview_every: float = 10.0
+    """Seconds between two preview pictures."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _ = self.frame_numbers
+
+    @property
+    def frame_numbers(self) -> tuple[int, ...] | None:
+        """Frames to learn from; None = the most different ones."""
+        return parse_numbers(self.frames)
+
+
+@options
+class RunOptions:
+    """Folder of a run, and who follows and controls it: not on the command line."""
+
+    out: str | Path | None = None
+    """Folder of the model. While learning it holds the checkpoint, the journal and previews."""
+
+    progress: Progress | None = None
+    """Progress reporter."""
+
+    shared: bool = False
+    """Learn together with the other processes that torchrun has started."""
+
+    keep_checkpoints: bool = False
+    """Keep every checkpoint in `out`, so that a run can be forked from any of them."""
+
+    begin: str | Path | None = None
+    """Checkpoint of another run to begin from."""
+
+    preview: Callable[[Any, Any, int], None] | None = None
+    """Called with the method, the training set and the number of finished steps, instead of writing previews to `out`."""
+
+    control: Any = None
+    """Source of pauses and of changed options: a `selfseg.train.control.Control`."""
+
+    changed: Callable[[int, Mapping[str, Any]], None] | None = None
+    """Called with the step and the options after options have changed."""
+
+
+@options
+class PredictOptions(ReadOptions):
+    """Options for segmenting into a folder: the keyword arguments of `selfseg.predict`."""
+
+    sequence: bool | None = None
+    """Images are the frames of one video, and a time series is one. Default: if the model learned from frames."""
+
+    link: bool = False
+    """Link the frames of a sequence over time: labels flicker less."""
+
+    instances: Any = None
+    """Find objects too: components or watershed; `selfseg instances OUT` does so later, with options. In Python also
+    `ObjectOptions`."""
+
+    numbers: bool = False
+    """Write the number of its class into each region of the overlays."""
+
+    opacity: float = 0.45
+    """Share of the class colours in the overlays, 0 to 1."""
+
+    tree: bool = False
+    """Write superpixels and merge tree of each image too: `selfseg cut OUT` cuts it."""
+
+    write: str | Sequence[str] = ("tiff",)
+    """Format of the labels: tiff, ome-zarr, nifti, mrc, hdf5, numpy, dicom-seg; repeatable."""
+
+    ngff: str = "0.5"
+    """Version of OME-Zarr that is written: 0.5 or 0.4."""
+
+    edits: Any = None
+    """Repeat what was done to the classes by hand: the edits.json of a run of the studio; in Python also `Edits`."""
+
+    dask: str | None = None
+    """Predict in parts on a Dask cluster: tcp://HOST:PORT of its scheduler, or local:N for N processes here. Workers must
+    see images and OUT under the same paths; --memory is then for each of them."""
+
+
+@options
+class DistillOptions(LearnerOptions, InputOptions, ResumeOptions):
+    """Options of the U-Net that is taught, and of teaching it: the keyword arguments of `selfseg.learning.distill.distill`."""
+
+    confidence: float = 0.9
+    """Pixels of which the teacher is less sure are not learned from; half of each class is kept."""
+
+    preset: str = "fast"
+    """Named options of the U-Net: default, fast, paper, ..."""
+
+    truth_as: Literal["sparse", "full", "objects"] = "sparse"
+    """Meaning of the values of truth: as for the labels of `selfseg fit`."""

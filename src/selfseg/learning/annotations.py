@@ -1,0 +1,265 @@
+"""Annotations of training images: labels and scribbles, found by the images' names, read and numbered as classes."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfseg.core.classes import ClassTable
+from selfseg.core.errors import InputError, UsageError
+from selfseg.core.image import Image
+from selfseg.methods.base import Method
+from selfseg.read import Source, find_annotations, read_annotations
+from selfseg.read.labels import find_labels, read_labels
+from selfseg.regions.connect import separate_objects
+from selfseg.sample.prepare import PreparedImage
+
+MEANINGS = ("sparse", "full", "objects")
+"""Meanings of the values of label images: classes with 0 = not labelled, classes with 0 as one of them, single objects."""
+
+SCRIBBLES = "scribbles"
+"""Meaning of scribbles: classes from 0 on, 255 = not drawn."""
+
+MAX_CLASSES = 255
+NONE = -1
+"""Pixel without annotation."""
+
+LabelArray = NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """Annotations of training images, at the images' own size.
+
+    Attributes
+    ----------
+    arrays
+        One array of integers ``[*S]`` for each frame of an image, by the image's name: position of the value in `values`, -1 = none.
+        With `objects` instead the number of the object, 0 = background.
+    values
+        The user's values; class c stands for ``values[c]``.
+    ids
+        Label value of each class in the model, where the method keeps the classes as they are given.
+    names
+        Name of each class.
+    objects
+        The arrays number objects.
+    """
+
+    arrays: dict[str, list[LabelArray]]
+    values: tuple[int, ...]
+    ids: tuple[int, ...]
+    names: tuple[str, ...]
+    objects: bool = False
+
+    def prepared(self, name: str, frame: int, prepared: PreparedImage) -> NDArray[np.int64] | None:
+        """Return the classes of one frame at its prepared size, -1 = none; None for an image without annotations.
+
+        Objects are set apart there, not before: a border of two pixels would not survive a shrinking.
+        """
+        if name not in self.arrays:
+            return None
+        return self.as_classes(prepared.forward_annotations(self.arrays[name][frame])).astype(np.int64)
+
+    def as_classes(self, part: LabelArray) -> LabelArray:
+        """Return the classes ``[*S]`` of a part of an array: itself, or background and object, set apart where objects touch."""
+        return np.where(part < 0, NONE, separate_objects(part) > 0).astype(np.int8) if self.objects else part
+
+    def values_in(self, parts: Iterable[LabelArray]) -> list[int]:
+        """Return the user's values that occur in parts of `arrays`, ascending; of objects 0 and 1."""
+        positions = {min(one, 1) if self.objects else one for part in parts for one in _distinct(part, 0)}
+        return [self.values[one] for one in sorted(positions)]
+
+
+@dataclass(frozen=True)
+class AnnotationFiles:
+    """Annotations not read yet, by the name of their image.
+
+    Attributes
+    ----------
+    items
+        A file, or an array ``[*S]``, with T first or wherever the image has it.
+    meaning
+        One of `MEANINGS`, or `SCRIBBLES`.
+    names
+        Names of label values, where the labels came with a class table.
+    """
+
+    items: Mapping[str, Path | LabelArray]
+    meaning: str
+    names: Mapping[int, str] = field(default_factory=dict)
+
+    def read(self, images: Mapping[str, Image]) -> Annotations:
+        """Read the annotations of those images.
+
+        Raises
+        ------
+        InputError
+            If one is not of its image's size or has too many values, or no pixel of any is labelled.
+        """
+        frames = self._scribbles if self.meaning == SCRIBBLES else _label_frames
+        arrays = {name: frames(self.items[name], image) for name, image in images.items() if name in self.items}
+        if self.meaning == "objects":
+            return Annotations(arrays, (0, 1), (1, 2), ("background", "object"), objects=True)
+        sparse = self.meaning == "sparse"
+        values, arrays = _numbered(arrays, lowest=int(sparse))
+        top = max(values, default=0) if sparse else len(values)
+        if self.meaning != SCRIBBLES and (not values or top > MAX_CLASSES):
+            got = f"{len(values)}, the largest {max(values)}" if values else "none"
+            fix = "give --labels-as objects if each number is an object, or full if 0 is a class"
+            raise InputError("labels", expected="class numbers from 1 to 255", got=got, fix=fix)
+        kind = {"sparse": "class", "full": "label", SCRIBBLES: "scribble"}[self.meaning]
+        names = tuple(self.names.get(value, f"{kind} {value}") for value in values)
+        return Annotations(arrays, values, values if sparse else tuple(range(1, len(values) + 1)), names)
+
+    @staticmethod
+    def _scribbles(path: Any, image: Image) -> list[LabelArray]:
+        if "T" in image.axes:
+            fix = "give the frame as a file of its own"
+            raise UsageError(path, expected="scribbles on single images", got=f"a series in {image.name}", fix=fix)
+        return [read_annotations(path, image.spatial_shape)]
+
+
+def requested_annotations(
+    kind: type[Method], method: str, labels: Any, meaning: str, scribbles: str | Path | None, sources: Sequence[Source]
+) -> AnnotationFiles | None:
+    """Find the labels (see `find_label_files`) or the scribbles (see `read.find_annotations`) that the user gives; None without.
+
+    Raises
+    ------
+    UsageError
+        If the method has no use for what is given, lacks what it needs, or both are given.
+    """
+    given = scribbles is not None or labels is not None
+    if given and not kind.uses_annotations:
+        what = "labels" if scribbles is None else "scribbles"
+        fix = "leave them out, or use --method unet or feature_clustering"
+        raise UsageError(what, expected="a method that learns from them", got=method, fix=fix)
+    if kind.needs_annotations and not given:
+        expected, fix = "labels of some of the images", "give --labels to `selfseg fit`, or --scribbles"
+        raise UsageError(method, expected=expected, got="images alone", fix=fix)
+    if scribbles is not None and labels is not None:
+        raise UsageError("labels", expected="labels or scribbles", got="both", fix="give one of them")
+    if scribbles is not None:
+        return AnnotationFiles(find_annotations(scribbles, sources), SCRIBBLES)
+    return None if labels is None else find_label_files(labels, sources, meaning)
+
+
+def find_label_files(labels: Any, sources: Sequence[Source], meaning: str) -> AnnotationFiles:
+    """Find the labels of the inputs.
+
+    Parameters
+    ----------
+    labels
+        A file for a single input, a folder with files of the inputs' names (such as the output folder of ``selfseg
+        segment``), an array for a single input, or a list of arrays (None = without labels), one for each input.
+    sources
+        The inputs.
+    meaning
+        One of `MEANINGS`.
+
+    Raises
+    ------
+    InputError
+        If nothing is there, or nothing fits an input.
+    UsageError
+        If the meaning is unknown, or the number of arrays is not that of the inputs.
+    """
+    if meaning not in MEANINGS:
+        fix = "sparse: 0 = not labelled; full: 0 is a class; objects: a number an object"
+        raise UsageError("--labels-as", expected=f"one of {', '.join(MEANINGS)}", got=repr(meaning), fix=fix)
+    if not isinstance(labels, str | Path):
+        return AnnotationFiles(_given_arrays(labels, sources), meaning)
+    folder = Path(labels).expanduser()
+    inside = folder / "labels"
+    folder = inside if (folder / "run.json").is_file() and inside.is_dir() else folder
+    files = find_labels(folder)
+    if folder.is_file() and len(sources) == 1:
+        return AnnotationFiles({sources[0].name: folder}, meaning, _table_names(folder.parent))
+    stems: dict[str, list[Path]] = {}
+    for name, path in files.items():
+        stems.setdefault(_stem(name), []).append(path)
+    fitting: dict[str, Path | LabelArray] = {}
+    for source in sources:
+        alike = stems.get(_stem(source.name), [])
+        if source.name in files or len(alike) == 1:
+            fitting[source.name] = files.get(source.name) or alike[0]
+    if not fitting:
+        expected, got = "a file named like an input", f"none of {', '.join(list(files)[:3])}"
+        raise InputError(f"labels {labels}", expected=expected, got=got, fix="rename the files")
+    return AnnotationFiles(fitting, meaning, _table_names(folder))
+
+
+def _stem(name: str) -> str:
+    return name.rsplit("/", 1)[-1]
+
+
+def _given_arrays(labels: Any, sources: Sequence[Source]) -> dict[str, Path | LabelArray]:
+    items = [labels] if isinstance(labels, np.ndarray | Image) else list(labels)
+    if len(items) != len(sources):
+        expected, fix = f"{len(sources)}, one for each input", "give None for an input without labels"
+        raise UsageError("labels", expected=expected, got=str(len(items)), fix=fix)
+    arrays: dict[str, Path | LabelArray] = {}
+    for source, item in zip(sources, items, strict=True):
+        if item is None:
+            continue
+        array = np.asarray(item.data if isinstance(item, Image) else item)
+        if array.dtype.kind not in "biu":
+            got = f"values of type {array.dtype}"
+            raise InputError(f"labels of {source.name}", expected="integers", got=got, fix="convert them")
+        arrays[source.name] = array
+    if not arrays:
+        raise InputError("labels", expected="some", got="none for any input", fix="give labels of some inputs")
+    return arrays
+
+
+def _label_frames(labels: Path | LabelArray, image: Image) -> list[LabelArray]:
+    """Return the labels of each frame of an image."""
+    array = read_labels(labels) if isinstance(labels, Path) else labels
+    axes = image.axes.replace("C", "")
+    shape = tuple(image.size(axis) for axis in axes)
+    if array.shape != shape:
+        expected, got = (" x ".join(map(str, sizes)) for sizes in (shape, array.shape))
+        what = f"labels {labels}" if isinstance(labels, Path) else f"labels of {image.name}"
+        fix = "give labels at the full size of the image"
+        raise InputError(what, expected=f"the size of the image, {expected}", got=got, fix=fix)
+    return list(np.moveaxis(array, axes.index("T"), 0)) if "T" in axes else [array]
+
+
+def _numbered(arrays: dict[str, list[LabelArray]], lowest: int) -> tuple[tuple[int, ...], dict[str, list[LabelArray]]]:
+    """Return all values from `lowest` on in their order, and the arrays with positions in that order, -1 below it."""
+    values = np.array(sorted({v for frames in arrays.values() for a in frames for v in _distinct(a, lowest)}), np.int64)
+    if len(values) <= np.iinfo(np.int16).max:  # more cannot be classes: the caller refuses them
+        arrays = {name: [_positions(array, values) for array in frames] for name, frames in arrays.items()}
+    return tuple(values.tolist()), arrays
+
+
+def _distinct(array: LabelArray, lowest: int) -> set[int]:
+    """Return the values from `lowest` on, row by row: labels of large images leave no memory for a copy."""
+    return {int(value) for row in array for value in np.unique(row) if value >= lowest}
+
+
+def _positions(array: LabelArray, values: NDArray[np.int64]) -> NDArray[np.int16]:
+    """Return the position of each pixel's value in `values`, -1 where it is not among them."""
+    result = np.full(array.shape, NONE, np.int16)
+    if len(values):
+        for row, into in zip(array, result, strict=True):
+            positions = np.searchsorted(values, row)
+            known = values.take(positions, mode="clip") == row
+            into[known] = positions[known]
+    return result
+
+
+def _table_names(folder: Path) -> dict[int, str]:
+    """Return the class names of a table beside the labels, or beside their folder, as ``selfseg segment`` writes it."""
+    for file in (folder / "classes.json", folder.parent / "classes.json"):
+        try:
+            table = ClassTable.from_json(json.loads(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, KeyError):
+            continue
+        return {item.id: item.name for item in table.classes}
+    return {}
