@@ -1,7 +1,6 @@
 """From the steps of a preparation to the operations of a chain, with the statistics of one image."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -30,8 +29,8 @@ class ChainBuilder:
 
     Parameters
     ----------
-    image
-        One image or volume.
+    chain
+        The image; the operations are added to it.
     steps
         First to last.
     fitted
@@ -41,8 +40,6 @@ class ChainBuilder:
 
     Attributes
     ----------
-    chain
-        The image under the operations.
     notes
         What the user should know of what was done, one sentence each.
 
@@ -52,14 +49,10 @@ class ChainBuilder:
         As `sample.prepare.prepare`.
     """
 
-    def __init__(self, image: Image, steps: Sequence[Step], fitted: Scaling | None, seed: int | None) -> None:
-        if "T" in image.axes:
-            fix = "prepare its time points one by one"
-            raise InputError(image.source, expected="one image or volume", got=f"axes {image.axes}", fix=fix)
-        if fitted is not None and len(fitted.scale) != image.n_channels:
-            raise other_channels(image, len(fitted.scale))
-        # with a memo of its own: the image keeps what is made of it, and would be kept by it
-        self.image, self.seed, self.chain = image, seed, Chain(replace(image, memo={}))
+    def __init__(self, chain: Chain, steps: Sequence[Step], fitted: Scaling | None, seed: int | None) -> None:
+        self.chain, self.image, self.seed = chain, chain.image, seed
+        if fitted is not None and len(fitted.scale) != chain.n_channels:
+            raise other_channels(self.image, len(fitted.scale))
         self.notes: list[str] = []
         self._limits: tuple[float, float] | None = None
         self._known: tuple[float, float] | None = None  # extremes of all valid pixels as they are now

@@ -184,7 +184,7 @@ def measure_clahe(chain: Chain, low: float, high: float, clip: float, tiles: int
 def _planes(chain: Chain, clahe: Clahe) -> Iterator[tuple[Region, list[Values]]]:
     """Yield parts of an image with their planes."""
     for part in chain.parts(chain.everything):
-        yield part, clahe.split(chain.window(part)[0])
+        yield part, clahe.split(chain.values(part)[0])
 
 
 def _with_extremes(chain: Chain, clahe: Clahe, curves: list[Curves]) -> Iterator[Curves]:

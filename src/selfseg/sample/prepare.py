@@ -6,7 +6,7 @@ stored with the model and used at prediction. See `selfseg.sample.steps` for eve
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
@@ -123,7 +123,8 @@ class Preparation:
         InputError
             If the image cannot be prepared, or no pixel is valid.
         """
-        chain = ChainBuilder(image, self.steps, self.fitted, seed).chain
+        chain = Chain(image)
+        ChainBuilder(chain, self.steps, self.fitted, seed)
         found = False
         for part in chain.pixels(seed):
             found = True
@@ -194,91 +195,52 @@ def prepare(image: Image, preparation: Preparation, seed: int | None = None) -> 
     known = made.get((preparation, seed))
     if known is not None and known.is_of(image):
         return known
-    builder = ChainBuilder(image, preparation.steps, preparation.fitted, seed)
+    prepared = PreparedImage(image)
+    builder = ChainBuilder(prepared, preparation.steps, preparation.fitted, seed)
     builder.check_valid()
-    made[preparation, seed] = PreparedImage(builder.chain, tuple(builder.notes))
-    return made[preparation, seed]
+    prepared.finish(builder.notes)
+    made[preparation, seed] = prepared
+    return prepared
 
 
-class PreparedImage:
+class PreparedImage(Chain):
     """A preparation bound to an image: any region of it, and the way back to the image's own grid.
 
-    The values of a region do not depend on how the image is cut.
-
-    Parameters
-    ----------
-    chain
-        The image under the operations of the preparation, all statistics known.
-    notes
-        What the user should know of what was done, one sentence each.
+    The values of a region do not depend on how the image is cut. `prepare` makes it. Its `plan`, plain values, are the operations
+    with all statistics.
 
     Attributes
     ----------
-    image
-        The image.
     notes
-        As given.
+        What the user should know of what was done, one sentence each.
     memo
         What methods compute of the prepared image and want again: superpixels, graphs.
     """
 
-    def __init__(self, chain: Chain, notes: tuple[str, ...] = ()) -> None:
-        self.image, self.notes = chain.image, notes
+    def __init__(self, image: Image, plan: tuple[Operation, ...] = ()) -> None:
+        super().__init__(image, plan)
+        self.notes: tuple[str, ...] = ()
         self.memo: dict[str, Any] = {}
-        self._chain = chain
-        self._whole: tuple[NDArray[np.float32], Valid] | None = None
-        if chain.whole is not None:
-            self._whole, chain.whole = _finished(*chain.whole), None
+        self._finished: tuple[NDArray[np.float32], Valid] | None = None
 
     @classmethod
     def from_plan(cls, image: Image, plan: tuple[Operation, ...]) -> "PreparedImage":
         """Bind the `plan` of a prepared image to the same image, opened again: no statistics are taken."""
-        return cls(Chain(replace(image, memo={}), plan))
+        prepared = cls(image, plan)
+        prepared.finish()
+        return prepared
+
+    def finish(self, notes: Iterable[str] = ()) -> None:
+        """End the chain of operations: of an image in memory only the prepared values are kept."""
+        self.notes = tuple(notes)
+        if self.whole is not None:
+            self._finished, self.whole = _finished(*self.whole), None
 
     def is_of(self, image: Image) -> bool:
         """Return whether this was made of an image, and not of one that only shares its memo."""
         own = self.image
-        return (
-            own.data is image.data
-            and own.valid is image.valid
-            and (own.axes, own.spacing) == (image.axes, image.spacing)
-        )
-
-    @property
-    def plan(self) -> tuple[Operation, ...]:
-        """The operations with all statistics: plain values, for other processes."""
-        return self._chain.operations
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Spatial shape ``*s`` of the prepared image."""
-        return self._chain.shape
-
-    @property
-    def n_channels(self) -> int:
-        """Number of channels."""
-        return self.image.n_channels
-
-    @property
-    def spacing(self) -> tuple[float, ...]:
-        """Size of a pixel of the prepared image along each spatial axis, in the image's unit."""
-        pairs = zip(self.image.spacing, self.image.spatial_shape, self._chain.uncut_shape, strict=True)
-        return tuple(size * before / after for size, before, after in pairs)
-
-    @property
-    def shrinking(self) -> float:
-        """Pixels of the image for each pixel of the prepared one."""
-        return self._chain.shrinking
-
-    @property
-    def resized(self) -> bool:
-        """Whether the prepared image has other pixels than the image."""
-        return bool(self._chain.changes)
-
-    @property
-    def may_be_invalid(self) -> bool:
-        """Whether some pixels may not be valid; found out by reading them."""
-        return self._whole[1] is not None if self._whole is not None else self._chain.may_be_invalid
+        same = own.data is image.data and own.valid is image.valid
+        return same and (own.axes, own.spacing) == (image.axes, image.spacing)
 
     @property
     def array(self) -> NDArray[np.float32]:
@@ -298,24 +260,20 @@ class PreparedImage:
 
         Where the image is in its file and shrunk, it is read band by band, so that little of it is in memory.
         """
-        region = region or self._chain.everything
-        if self._whole is not None:
-            array, valid = self._whole
+        region = region or self.everything
+        if self._finished is not None:
+            array, valid = self._finished
             return array[(slice(None), *region)], None if valid is None else valid[region]
         sides = tuple(part.stop - part.start for part in region)
         result = np.empty((self.n_channels, *sides), np.float32)
         inside = np.ones(sides, np.bool_)
-        for band in self._chain.parts(region):
-            array, valid = _finished(*self._chain.window(band))
+        for band in self.parts(region):
+            array, valid = _finished(*self.values(band))
             place = tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(band, region, strict=True))
             result[(slice(None), *place)] = array
             if valid is not None:
                 inside[place] = valid
         return result, None if inside.all() else inside
-
-    def image_window(self, region: Region) -> Image:
-        """Read a region of the image itself."""
-        return self._chain.source_window(region)
 
     def restore(self, region: Region, probabilities: Callable[[Region], NDArray[np.float32]]) -> NDArray[np.float32]:
         """Return probabilities on a region of the image's own grid: linear interpolation; what was cut gets the nearest value.
@@ -334,7 +292,7 @@ class PreparedImage:
         array
             ``[K *region]`` float32.
         """
-        changes = self._chain.changes
+        changes = self.changes
         parts, matrices = zip(*(back_rows(changes, axis, part) for axis, part in enumerate(region)), strict=True)
         values = np.asarray(probabilities(parts), np.float32)
         if all(matrix is None for matrix in matrices):
@@ -361,8 +319,8 @@ class PreparedImage:
         What `multiple` cut counts as inside: it is a rounding of the size, not a wish of the user. None = True everywhere.
         """
         region = self._image_region(region)
-        valid = self._chain.valid_in_image(region)
-        if all(change.kind != "border" for change in self._chain.changes):
+        valid = self.valid_in_image(region)
+        if all(change.kind != "border" for change in self.changes):
             return valid
         sides = [index[part] >= 0 for index, part in zip(self._back(), region, strict=True)]
         inside = reduce(np.logical_and.outer, sides)
@@ -377,8 +335,8 @@ class PreparedImage:
             If the labels are not of the image's size.
         """
         self._check_own("label image", labels.shape, "give them at the size of the image")
-        shape, changes = self.image.spatial_shape, self._chain.changes
-        parts = enumerate(region or self._chain.everything)
+        shape, changes = self.image.spatial_shape, self.changes
+        parts = enumerate(region or self.everything)
         index = [forward_index(shape, changes, axis)[part] for axis, part in parts]
         return np.ascontiguousarray(labels[np.ix_(*index)])
 
@@ -393,20 +351,18 @@ class PreparedImage:
             If the annotations are not of the image's size.
         """
         self._check_own("scribbles", annotations.shape, "draw them on the image at its full size")
-        regions = [region or self._chain.everything]
-        for change in reversed(self._chain.changes):
+        regions = [region or self.everything]
+        for change in reversed(self.changes):
             regions.append(annotated_before(change, regions[-1]))
         result = np.asarray(annotations[regions[-1]], np.int64)
-        for change, before, after in zip(
-            self._chain.changes, reversed(regions[1:]), reversed(regions[:-1]), strict=True
-        ):
+        for change, before, after in zip(self.changes, reversed(regions[1:]), reversed(regions[:-1]), strict=True):
             result = forward_annotations(result, change, before, after)
         valid = self.valid(region)
         return np.ascontiguousarray(result if valid is None else np.where(valid, result, NO_ANNOTATION))
 
     def _back(self) -> list[NDArray[np.int64]]:
         """Return the prepared pixel of each pixel of the image along each axis, -1 in a border that was cut."""
-        shape, changes = self.image.spatial_shape, self._chain.changes
+        shape, changes = self.image.spatial_shape, self.changes
         return [back_index(shape, changes, axis) for axis in range(len(shape))]
 
     def _image_region(self, region: Region | None) -> Region:
