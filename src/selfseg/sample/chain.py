@@ -7,12 +7,14 @@ wanted. Nothing that an operation does depends on how the image is cut: what it 
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from selfseg.core.axes import spatial_axes
+from selfseg.core.errors import InputError
 from selfseg.core.image import Image
 from selfseg.sample import statistics
 from selfseg.sample.geometry import SizeChange
@@ -119,37 +121,47 @@ class Chain:
     ----------
     image
         One image or volume, without T.
-    operations
-        First to last.
+    plan
+        The operations, first to last.
 
     Attributes
     ----------
+    image, plan
+        As given, and with the operations that were added.
     dtype
         Of the values: float32, or float64 while they need more digits.
     whole
         All values ``[*S C]`` after the operations, and where they are valid; None if they are not in memory.
-    own_valid
-        Where an image in memory is valid itself and foreground ``[*S]``, before any change of size.
+    n_channels
+        Number of channels.
+
+    Raises
+    ------
+    InputError
+        If the image has a time axis.
     """
 
-    def __init__(self, image: Image, operations: tuple[Operation, ...] = ()) -> None:
-        self.image = image
-        self.operations: tuple[Operation, ...] = ()
-        self._letters = "".join(letter for letter in image.axes if letter in "ZYX")
+    def __init__(self, image: Image, plan: tuple[Operation, ...] = ()) -> None:
+        if "T" in image.axes:
+            fix = "prepare its time points one by one"
+            raise InputError(image.source, expected="one image or volume", got=f"axes {image.axes}", fix=fix)
+        # with a memo of its own: the image keeps what is made of it, and would be kept by it
+        self.image, self.n_channels = replace(image, memo={}), image.n_channels
+        self.plan: tuple[Operation, ...] = ()
         narrow = image.data.dtype.itemsize <= 2 or image.data.dtype == np.float32
         self.dtype: np.dtype[Any] = np.dtype(np.float32 if narrow else np.float64)
         self.whole: tuple[Values, Valid] | None = None
-        self.own_valid: Valid = None
+        self._own_valid: Valid = None  # of an image in memory, before any change of size
         if image.in_memory:
             self.whole = self._source(self.everything)
-            self.own_valid = self.whole[1]
-        for operation in operations:
+            self._own_valid = self.whole[1]
+        for operation in plan:
             self.add(operation)
 
     @property
     def changes(self) -> tuple[SizeChange, ...]:
         """Changes of size, first to last."""
-        return tuple(operation for operation in self.operations if isinstance(operation, SizeChange))
+        return tuple(operation for operation in self.plan if isinstance(operation, SizeChange))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -162,19 +174,29 @@ class Chain:
         return tuple(slice(0, n) for n in self.shape)
 
     @property
-    def uncut_shape(self) -> tuple[float, ...]:
-        """Pixels that the whole image would have after the operations if nothing was cut, on each axis."""
-        sizes = [float(n) for n in self.image.spatial_shape]
+    def _scale(self) -> list[float]:
+        """Pixels of the image for each pixel after the operations, along each axis; cuts do not count."""
+        scale = [1.0] * len(self.shape)
         for change in self.changes:
             if change.kind == "resample":
-                sides = zip(sizes, change.after, change.before, strict=True)
-                sizes = [size * after / before for size, after, before in sides]
-        return tuple(sizes)
+                sides = zip(scale, change.before, change.after, strict=True)
+                scale = [size * before / after for size, before, after in sides]
+        return scale
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Size of a pixel after the operations along each spatial axis, in the image's unit."""
+        return tuple(size * scale for size, scale in zip(self.image.spacing, self._scale, strict=True))
 
     @property
     def shrinking(self) -> float:
         """Pixels of the image for each pixel after the operations."""
-        return math.prod(self.image.spatial_shape) / math.prod(self.uncut_shape)
+        return math.prod(self._scale)
+
+    @property
+    def resized(self) -> bool:
+        """Whether the operations change the size."""
+        return bool(self.changes)
 
     @property
     def may_be_invalid(self) -> bool:
@@ -182,32 +204,32 @@ class Chain:
         if self.whole is not None:
             return self.whole[1] is not None
         masked = self.image.valid is not None or self.image.data.dtype.kind == "f"
-        return masked or any(isinstance(operation, Foreground) for operation in self.operations)
+        return masked or any(isinstance(operation, Foreground) for operation in self.plan)
 
     def add(self, operation: Operation) -> None:
         """Append an operation; it is done at once if the image is in memory."""
         before = self.everything
-        self.operations = (*self.operations, operation)
+        self.plan = (*self.plan, operation)
         if self.whole is not None:
             self.whole = operation.apply(*self.whole, before, self.everything)
             if isinstance(operation, Foreground):
-                self.own_valid = self.whole[1]
+                self._own_valid = self.whole[1]
 
     def valid_in_image(self, region: Region) -> Valid:
         """Return where a region of the image itself is valid and foreground ``[*region]``; None = everywhere."""
         if self.image.in_memory:
-            return None if self.own_valid is None else self.own_valid[region]
+            return None if self._own_valid is None else self._own_valid[region]
         if not self.may_be_invalid:
             return None
-        places = [number for number, one in enumerate(self.operations, 1) if isinstance(one, Foreground)]
-        return self.window(region, max(places, default=0))[1]
+        places = [number for number, one in enumerate(self.plan, 1) if isinstance(one, Foreground)]
+        return self.values(region, max(places, default=0))[1]
 
-    def window(self, region: Region, n_operations: int | None = None) -> tuple[Values, Valid]:
+    def values(self, region: Region, n_operations: int | None = None) -> tuple[Values, Valid]:
         """Return a region ``[*region C]`` after the operations, or after the first of them, and where it is valid."""
         if self.whole is not None and n_operations is None:
             array, valid = self.whole
             return array[region], None if valid is None else valid[region]
-        done = self.operations[:n_operations]
+        done = self.plan[:n_operations]
         regions = [region]
         for operation in reversed(done):
             regions.append(operation.region_before(regions[-1]))
@@ -216,13 +238,13 @@ class Chain:
             array, valid = operation.apply(array, valid, before, after)
         return array, valid
 
-    def source_window(self, region: Region) -> Image:
+    def image_window(self, region: Region) -> Image:
         """Read a region of the image itself."""
-        return self.image.window(**dict(zip(self._letters, region, strict=True)))
+        return self.image.window(**dict(zip(spatial_axes(self.image.axes), region, strict=True)))
 
     def _source(self, region: Region) -> tuple[Values, Valid]:
         """Return values that hold all digits of the image's, 0 where they are not valid."""
-        window = self.source_window(region)
+        window = self.image_window(region)
         array = window.channels_last().astype(self.dtype)
         if self.image.data.dtype.kind == "b":
             array /= 255  # `Image.window` gives 0 and 255
@@ -241,7 +263,7 @@ class Chain:
             side = statistics.WINDOW_SIDE[len(self.shape)]
             regions = spread_windows(self.shape, (side,) * len(self.shape), statistics.LOOKED_AT, seed)
         for part in (band for region in regions for band in self.parts(region)):
-            array, valid = self.window(part)
+            array, valid = self.values(part)
             kept = array.reshape(-1, array.shape[-1]) if valid is None else array[valid]
             if len(kept):
                 yield kept

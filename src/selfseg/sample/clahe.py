@@ -7,6 +7,7 @@ the curves of the tiles around it. The result is scikit-image's `equalize_adapth
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,10 +48,10 @@ class Curves:
     def levels(self, plane: Values) -> NDArray[np.uint16]:
         """Return the grey levels of values from 0 to 1."""
         first, last, deep = (np.rint(np.multiply(x, 65535, dtype=plane.dtype)) for x in (self.low, self.high, plane))
-        if last <= first:
-            return np.clip(deep, 0, LEVELS - 1).astype(np.uint16)
-        unit = (deep.astype(np.float64) - first) / (float(last) - float(first))
-        return np.round(unit * (LEVELS - 1)).astype(np.uint16)
+        table = np.arange(2**16)
+        if last > first:
+            table = np.round((table - float(first)) / (float(last) - float(first)) * (LEVELS - 1))
+        return np.clip(table, 0, LEVELS - 1).astype(np.uint16)[deep.astype(np.uint16)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,39 +88,44 @@ class Clahe(Pointwise):
         """Return the values equalised."""
         if not self.planes:
             return np.zeros_like(array), valid
-        array = self.unit(array)
-        mapped = [self._equalized(*pair, region) for pair in zip(self.split(array), self.planes, strict=True)]
+        planes = self.split(array)
+        mapped = [self._equalized(*pair, region) for pair in zip(planes, self.planes, strict=True)]
         if array.shape[-1] != 3:
             return np.stack(mapped, axis=-1).astype(array.dtype), valid
-        value = array.max(axis=-1)
-        gain = mapped[0] / np.where(value > 0, value, 1)
-        return np.clip(array * gain[..., None], 0, 1).astype(array.dtype), valid
+        gain = mapped[0] / np.where(planes[0] > 0, planes[0], 1)
+        return np.clip(self._unit(array) * gain[..., None], 0, 1).astype(array.dtype), valid
 
-    def unit(self, array: Values) -> Values:
+    def _unit(self, array: Values) -> Values:
         """Return the values from 0 to 1."""
         return np.clip((array - self.low) / (self.high - self.low), 0, 1)
 
     def split(self, array: Values) -> list[Values]:
-        """Return the planes ``[*s]`` of ``[*s C]`` that are equalised."""
-        return [array.max(axis=-1)] if array.shape[-1] == 3 else [array[..., c] for c in range(array.shape[-1])]
+        """Return the planes ``[*s]`` of ``[*s C]`` that are equalised, from 0 to 1."""
+        planes = [array[..., c] for c in range(array.shape[-1])]
+        return [self._unit(plane) for plane in ([reduce(np.maximum, planes)] if len(planes) == 3 else planes)]
 
     def mapped(self, plane: Values, curves: Curves, region: Region) -> NDArray[np.uint16]:
         """Return the grey levels of a plane ``[*region]`` after the curves, interpolated between the nearest tiles."""
-        bins = curves.levels(plane) // WIDTH
+        bins = (curves.levels(plane) // WIDTH).astype(np.int64)
         padded = [np.arange(p.start, p.stop) + k // 2 for p, k in zip(region, self.sides, strict=True)]
         shares = [(at % k) / k for at, k in zip(padded, self.sides, strict=True)]
         result = np.zeros(plane.shape, np.float32)
         for edge in np.ndindex(*(2,) * plane.ndim):
             places = zip(padded, edge, self.sides, self.counts, strict=True)
-            tiles = np.ravel_multi_index(
-                np.ix_(*(np.clip(at // k + e - 1, 0, n - 1) for at, e, k, n in places)), self.counts
-            )
+            tiles = [np.clip(at // k + e - 1, 0, n - 1) for at, e, k, n in places]
             weight = np.ones((1,) * plane.ndim)
             for axis in reversed(range(plane.ndim)):  # in scikit-image's order, for the same digits
                 share = shares[axis] if edge[axis] else 1 - shares[axis]
                 weight = weight * share.reshape([-1 if i == axis else 1 for i in range(plane.ndim)])
-            result += (curves.tiles[tiles, bins] * weight).astype(np.float32)
+            result += (curves.tiles.take(self._number(tiles, bins)) * weight).astype(np.float32)
         return result.astype(np.uint16)
+
+    def _number(self, tiles: list[NDArray[np.int64]], bins: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the place of each pixel's bin in an array ``[T N_BINS]``, of the tile of each row, column, ... of pixels."""
+        factors = np.cumprod([N_BINS, *self.counts[:0:-1]])[::-1]
+        for axis, (tile, factor) in enumerate(zip(tiles, factors, strict=True)):
+            bins = bins + (tile * factor).reshape([-1 if i == axis else 1 for i in range(bins.ndim)])
+        return bins
 
     def _equalized(self, plane: Values, curves: Curves, region: Region) -> Values:
         if not len(curves.tiles):
@@ -138,7 +144,7 @@ class Clahe(Pointwise):
             at = np.nonzero((source >= part.start) & (source < part.stop))[0]
             bins = np.take(bins, source[at] - part.start, axis=axis)
             tiles.append(at // k)
-        numbers = np.ravel_multi_index(np.ix_(*tiles), self.counts) * N_BINS + bins
+        numbers = self._number(tiles, bins.astype(np.int64))
         return np.bincount(numbers.ravel(), minlength=math.prod(self.counts) * N_BINS).reshape(-1, N_BINS)
 
 
@@ -178,7 +184,7 @@ def measure_clahe(chain: Chain, low: float, high: float, clip: float, tiles: int
 def _planes(chain: Chain, clahe: Clahe) -> Iterator[tuple[Region, list[Values]]]:
     """Yield parts of an image with their planes."""
     for part in chain.parts(chain.everything):
-        yield part, clahe.split(clahe.unit(chain.window(part)[0]))
+        yield part, clahe.split(chain.values(part)[0])
 
 
 def _with_extremes(chain: Chain, clahe: Clahe, curves: list[Curves]) -> Iterator[Curves]:

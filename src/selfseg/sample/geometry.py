@@ -80,6 +80,22 @@ class SizeChange:
         sides = zip(self.before, self.after, region, strict=True)
         return tuple(_reach(resample_matrix(n_in, n_out)[part]) for n_in, n_out, part in sides)
 
+    def forward_index(self, axis: int) -> NDArray[np.int64]:
+        """Return the pixel in which the centre of each changed pixel of an axis lies."""
+        before, after, start = self.before[axis], self.after[axis], self.start[axis]
+        return nearest(before, after) if self.kind == "resample" else np.arange(start, start + after)
+
+    def back_index(self, axis: int) -> NDArray[np.int64]:
+        """Return the changed pixel nearest to each pixel of an axis."""
+        before, after, start = self.before[axis], self.after[axis], self.start[axis]
+        return nearest(after, before) if self.kind == "resample" else np.clip(np.arange(before) - start, 0, after - 1)
+
+    def back_matrix(self, axis: int) -> Any:
+        """Return the sparse ``[before after]`` matrix of the way back: linear interpolation, or the nearest kept value."""
+        if self.kind == "resample":
+            return resample_matrix(self.after[axis], self.before[axis])
+        return sparse.identity(self.after[axis], format="csr")[self.back_index(axis)]
+
     def apply(self, array: Values, valid: Valid, before: Region, region: Region) -> tuple[Values, Valid]:
         """Return a region ``[*s C]`` and its mask; a resampled pixel is valid if every pixel that it is made of is."""
         if self.kind != "resample":
@@ -138,93 +154,43 @@ def _reach(rows: Any) -> slice:
     return slice(int(rows.indices.min()), int(rows.indices.max()) + 1)
 
 
-@dataclass(frozen=True)
-class Axis:
-    """One axis under several changes of size, there and back.
+def forward_index(shape: Sequence[int], changes: Sequence[SizeChange], axis: int) -> NDArray[np.int64]:
+    """Return the pixel of an image ``*S`` in which the centre of each pixel of an axis lies after some changes."""
+    index = np.arange(shape[axis])
+    for change in changes:
+        index = index[change.forward_index(axis)]
+    return index
 
-    Attributes
-    ----------
-    size
-        Pixels of the image.
-    changes
-        Kind, sizes before and after, and first kept pixel of each change, first to last.
-    """
 
-    size: int
-    changes: tuple[tuple[str, int, int, int], ...]
-
-    @property
-    def changed_size(self) -> int:
-        """Pixels after all changes."""
-        return self.changes[-1][2] if self.changes else self.size
-
-    def forward(self) -> NDArray[np.int64]:
-        """Return the pixel of the image in which the centre of each changed pixel lies."""
-        index = np.arange(self.size)
-        for kind, before, after, start in self.changes:
-            index = index[nearest(before, after)] if kind == "resample" else index[start : start + after]
-        return index
-
-    def back(self) -> NDArray[np.int64]:
-        """Return the changed pixel nearest to each pixel of the image."""
-        index = np.arange(self.changed_size)
-        for kind, before, after, start in reversed(self.changes):
-            index = index[nearest(after, before) if kind == "resample" else _kept(before, after, start)]
-        return index
-
-    def inside(self) -> NDArray[np.bool_]:
-        """Return where a pixel of the image lies in no border that was cut."""
-        inside = np.ones(self.changed_size, bool)
-        for kind, before, after, start in reversed(self.changes):
-            if kind == "border":
-                inside = np.pad(inside, (start, before - after - start))
-            else:
-                inside = inside[nearest(after, before) if kind == "resample" else _kept(before, after, start)]
-        return inside
-
-    def back_matrix(self) -> Any:
-        """Return the sparse ``[size changed_size]`` matrix of the way back, None = nothing changes.
-
-        Linear interpolation; what was cut gets the nearest kept value.
-        """
-        return _back_matrix(self)
-
-    def back_rows(self, part: slice) -> tuple[slice, Any]:
-        """Return the changed pixels that a part of the image is restored from, and the matrix between the two."""
-        matrix = self.back_matrix()
-        if matrix is None:
-            return part, None
-        rows = matrix[part]
-        used = _reach(rows)
-        return used, rows[:, used]
+def back_index(shape: Sequence[int], changes: Sequence[SizeChange], axis: int) -> NDArray[np.int64]:
+    """Return the pixel after some changes that is nearest to each pixel of an axis of an image ``*S``, -1 in a border that was cut."""
+    index = np.arange(changes[-1].after[axis] if changes else shape[axis])
+    for change in reversed(changes):
+        nearby, start = change.back_index(axis), change.start[axis]
+        index = index[nearby]
+        if change.kind == "border":
+            index[:start] = index[start + change.after[axis] :] = -1
+    return index
 
 
 @lru_cache(maxsize=32)
-def _back_matrix(axis: Axis) -> Any:
+def back_matrix(changes: tuple[SizeChange, ...], axis: int) -> Any:
+    """Return the sparse ``[S s]`` matrix that undoes some changes of an axis; None = nothing changes."""
     total = None
-    for kind, before, after, start in reversed(axis.changes):
-        if before == after:
-            continue
-        if kind == "resample":
-            matrix = resample_matrix(after, before)
-        else:
-            entries: Any = (np.ones(before), _kept(before, after, start), np.arange(before + 1))
-            matrix = sparse.csr_matrix(entries, shape=(before, after))
-        total = matrix if total is None else matrix @ total
+    for change in reversed(changes):
+        if change.before[axis] != change.after[axis]:
+            matrix = change.back_matrix(axis)
+            total = matrix if total is None else matrix @ total
     return total
 
 
-def _kept(before: int, after: int, start: int) -> NDArray[np.int64]:
-    """Return the kept pixel nearest to each of those before a cut."""
-    return np.clip(np.arange(before) - start, 0, after - 1)
-
-
-def axes_of(shape: Sequence[int], changes: Sequence[SizeChange]) -> tuple[Axis, ...]:
-    """Return the axes of an image ``*S`` under changes of its size."""
-    return tuple(
-        Axis(n, tuple((change.kind, change.before[i], change.after[i], change.start[i]) for change in changes))
-        for i, n in enumerate(shape)
-    )
+def back_rows(changes: tuple[SizeChange, ...], axis: int, part: slice) -> tuple[slice, Any]:
+    """Return the changed pixels that a part of an axis is restored from, and the matrix between the two, None = the same."""
+    matrix = back_matrix(changes, axis)
+    if matrix is None:
+        return part, None
+    used = _reach(matrix[part])
+    return used, matrix[part][:, used]
 
 
 def annotated_before(change: SizeChange, region: Region) -> Region:

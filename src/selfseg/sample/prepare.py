@@ -5,8 +5,8 @@ stored with the model and used at prediction. See `selfseg.sample.steps` for eve
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
@@ -15,22 +15,19 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError, ModelError, SelfsegError, UsageError
 from selfseg.core.image import Image
-from selfseg.sample.chain import Chain, Filled, Foreground, Operation, Scaled, Unsharp
-from selfseg.sample.clahe import measure_clahe
-from selfseg.sample.geometry import NO_ANNOTATION, SizeChange, annotated_before, axes_of, forward_annotations, resampled
-from selfseg.sample.statistics import Region, Scaling, Statistics, Valid, noise
-from selfseg.sample.steps import CHANGING_SIZE, GLOBAL, NORMALISING, Step, parse_steps
-
-LARGEST = 1e30
-"""Values beyond this would overflow in float32 sums; files that hold them mean "no data" by them."""
-
-UNIT = (0.0, 1.0)
-
-MIXING = ("rescale", "size", "clahe", "unsharp")
-"""Steps that mix a pixel with its neighbours."""
-
-EXTREME = ("minmax", "max")
-"""Steps whose statistics are extremes."""
+from selfseg.sample.chain import Chain, Operation
+from selfseg.sample.chain_builder import ChainBuilder, nothing_valid, other_channels
+from selfseg.sample.geometry import (
+    NO_ANNOTATION,
+    annotated_before,
+    back_index,
+    back_rows,
+    forward_annotations,
+    forward_index,
+    resampled,
+)
+from selfseg.sample.statistics import Region, Scaling, Statistics, Valid
+from selfseg.sample.steps import GLOBAL, Step, parse_steps
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ class Preparation:
             for image in images:
                 channels = channels or image.n_channels
                 if image.n_channels != channels:
-                    raise _other_channels(image, channels)
+                    raise other_channels(image, channels)
                 yield from before.pixels(image)
 
         return self.fit_pixels(pixels)
@@ -126,13 +123,14 @@ class Preparation:
         InputError
             If the image cannot be prepared, or no pixel is valid.
         """
-        chain = _Building(image, self, seed).chain
+        chain = Chain(image)
+        ChainBuilder(chain, self.steps, self.fitted, seed)
         found = False
         for part in chain.pixels(seed):
             found = True
             yield part
         if not found:
-            raise _nothing_valid(image)
+            raise nothing_valid(image)
 
     def apply(self, image: Image) -> "PreparedImage":
         """Prepare one image or volume: `prepare` without a seed."""
@@ -197,233 +195,52 @@ def prepare(image: Image, preparation: Preparation, seed: int | None = None) -> 
     known = made.get((preparation, seed))
     if known is not None and known.is_of(image):
         return known
-    building = _Building(image, preparation, seed)
-    building.check_valid()
-    made[preparation, seed] = PreparedImage(building.chain, tuple(building.notes))
-    return made[preparation, seed]
+    prepared = PreparedImage(image)
+    builder = ChainBuilder(prepared, preparation.steps, preparation.fitted, seed)
+    builder.check_valid()
+    prepared.finish(builder.notes)
+    made[preparation, seed] = prepared
+    return prepared
 
 
-class _Building:
-    """Makes the operations of a preparation, one after the other, with the statistics that each needs of those before it."""
-
-    def __init__(self, image: Image, preparation: Preparation, seed: int | None) -> None:
-        if "T" in image.axes:
-            fix = "prepare its time points one by one"
-            raise InputError(image.source, expected="one image or volume", got=f"axes {image.axes}", fix=fix)
-        if preparation.fitted is not None and len(preparation.fitted.scale) != image.n_channels:
-            raise _other_channels(image, len(preparation.fitted.scale))
-        # with a memo of its own: the image keeps what is made of it, and would be kept by it
-        self.image, self.seed, self.chain = image, seed, Chain(replace(image, memo={}))
-        self.notes: list[str] = []
-        self._limits: tuple[float, float] | None = None
-        self._known: tuple[float, float] | None = None  # extremes of all valid pixels as they are now
-        self._seen_valid = False
-        self._begin(preparation.steps)
-        for number, step in enumerate(preparation.steps, 1):
-            self._do(step, preparation.steps[number:], preparation.fitted if step.scope == GLOBAL else None)
-
-    def _begin(self, steps: Sequence[Step]) -> None:
-        """Find out the range of the values, and fill in the pixels that are not valid."""
-        dtype, filling = self.image.data.dtype, self._is_filled(steps)
-        statistics = None
-        if dtype.kind == "f":
-            statistics = self._statistics("zscore" if filling else "minmax", (), whole=_wants_limits(steps))
-            low, high = float(statistics.low.min()), float(statistics.high.max())
-            if max(-low, high) > LARGEST:
-                got, fix = f"values from {low:g} to {high:g}", "set the pixels without data to NaN or to transparent"
-                raise InputError(self.image.source, expected=f"values up to {LARGEST:g}", got=got, fix=fix)
-            self._limits = UNIT if low >= 0 and high <= 1 else None
-        elif dtype.kind == "b":
-            self._limits = UNIT
-        elif dtype.kind == "u" and dtype.itemsize <= 2:
-            self._limits = (0.0, float(np.iinfo(dtype).max))
-        if filling:
-            self._fill(statistics)
-
-    def _is_filled(self, later: Sequence[Step]) -> bool:
-        """Return whether a step mixes pixels that are not valid with others, before another one leaves out more."""
-        names = [step.name for step in later]
-        upto = names.index("foreground") if "foreground" in names else len(names)
-        return self.chain.may_be_invalid and not set(names[:upto]).isdisjoint(MIXING)
-
-    def _fill(self, statistics: Statistics | None = None) -> None:
-        """Give the pixels that are not valid the mean of the others."""
-        statistics = statistics or self._statistics("zscore", (), whole=False)
-        self.chain.add(Filled(tuple(map(float, statistics.mean))))
-
-    def _add(self, operation: Operation) -> None:
-        self.chain.add(operation)
-        self._known = None
-
-    def _do(self, step: Step, later: Sequence[Step], fitted: Scaling | None) -> None:
-        if step.name in CHANGING_SIZE:
-            change = SizeChange.plan(step, self.chain.shape, self.image.source)
-            if change.after != change.before:
-                self._add(change)
-                self._seen_valid = False
-        elif step.name == "foreground":
-            self._leave_out(step, later)
-        elif step.name == "clahe":
-            self._add(measure_clahe(self.chain, *self._extremes(), step.values[0], int(step.values[1])))
-            self._limits = UNIT
-        elif step.name == "unsharp":
-            radius, amount = step.values
-            low, high = self._limits or self._extremes()
-            self._add(Unsharp(radius, amount, low, high, self.chain.shape))
-        elif step.name == "range":
-            self._to_range()
-        else:
-            self._normalise(step, fitted, _wants_limits(later))
-
-    def _leave_out(self, step: Step, later: Sequence[Step]) -> None:
-        """Mark pixels that are not above a threshold as not valid, at the image's own size."""
-        if self.chain.changes:
-            got, fix = f"{self.chain.changes[-1].kind} before it", "put it before the steps that change the size"
-            raise UsageError(f"preparation step {step}", expected="the image's own size", got=got, fix=fix)
-        self._add(Foreground(step.values[0]))
-        self._seen_valid = next(self.chain.pixels(), None) is not None
-        if not self._seen_valid:
-            got, fix = f"no valid pixel above {step.values[0]:g}", "lower the threshold"
-            raise InputError(self.image.source, expected="some foreground", got=got, fix=fix)
-        if self._is_filled(later):
-            self._fill()
-
-    def _to_range(self) -> None:
-        if self._limits is None:
-            low, high = self._extremes()
-            text = f"range: the values go from {low:g} to {high:g}, which is no known range; they were mapped to 0-1"
-            self.notes.append(text)
-            top = 1.0 if high - low <= noise(self.chain.dtype) * max(abs(low), abs(high)) else high - low
-        else:
-            low, top = 0.0, self._limits[1]
-            if self.image.in_memory and top > 255 and 0 < 8 * (high := self._extremes()[1]) < top:
-                text = f"range: the brightest value is {high:g} of {top:g}; percentile=1:99.8 would use the whole range"
-                self.notes.append(text)
-        n_channels = self.image.n_channels
-        self._add(Scaled(Scaling((low,) * n_channels, (top,) * n_channels), clip=False))
-        self._limits = UNIT
-
-    def _normalise(self, step: Step, fitted: Scaling | None, wants_limits: bool) -> None:
-        clip = step.name == "percentile"
-        if fitted is not None:
-            self._add(Scaled(fitted, clip))
-        else:
-            whole = step.name in EXTREME
-            statistics = self._statistics(step.name, step.values, whole)
-            scaling, notes = statistics.scaling()
-            self.notes.extend(notes)
-            self._add(Scaled(scaling, clip))
-            if whole or self.seed is None:
-                ends = scaling.apply(np.stack([statistics.low, statistics.high]).astype(self.chain.dtype), clip)
-                self._known = float(ends.min()), float(ends.max())
-        low, high = UNIT if clip or not wants_limits else self._extremes()
-        self._limits = UNIT if low >= 0 and high <= 1 else None
-
-    def _statistics(self, name: str, values: tuple[float, ...], whole: bool) -> Statistics:
-        """Take statistics of the image as it is now; of windows only where there is a seed and not the whole is wanted."""
-        statistics = Statistics(name, values)
-        for pixels in self.chain.pixels(None if whole else self.seed):
-            statistics.add(pixels)
-        if not statistics.count:
-            raise _nothing_valid(self.image)
-        self._seen_valid = True
-        if whole or self.seed is None:
-            self._known = float(statistics.low.min()), float(statistics.high.max())
-        return statistics
-
-    def _extremes(self) -> tuple[float, float]:
-        """Return the extremes of all channels of the whole image."""
-        if self._known is None:
-            statistics = self._statistics("minmax", (), whole=True)
-            self._known = float(statistics.low.min()), float(statistics.high.max())
-        return self._known
-
-    def check_valid(self) -> None:
-        """Raise an error if no pixel is valid; reading ends at the first that is."""
-        if not self._seen_valid and self.chain.may_be_invalid and next(self.chain.pixels(), None) is None:
-            raise _nothing_valid(self.image)
-
-
-class PreparedImage:
+class PreparedImage(Chain):
     """A preparation bound to an image: any region of it, and the way back to the image's own grid.
 
-    The values of a region do not depend on how the image is cut.
-
-    Parameters
-    ----------
-    chain
-        The image under the operations of the preparation, all statistics known.
-    notes
-        What the user should know of what was done, one sentence each.
+    The values of a region do not depend on how the image is cut. `prepare` makes it. Its `plan`, plain values, are the operations
+    with all statistics.
 
     Attributes
     ----------
-    image
-        The image.
     notes
-        As given.
+        What the user should know of what was done, one sentence each.
     memo
         What methods compute of the prepared image and want again: superpixels, graphs.
     """
 
-    def __init__(self, chain: Chain, notes: tuple[str, ...] = ()) -> None:
-        self.image, self.notes = chain.image, notes
+    def __init__(self, image: Image, plan: tuple[Operation, ...] = ()) -> None:
+        super().__init__(image, plan)
+        self.notes: tuple[str, ...] = ()
         self.memo: dict[str, Any] = {}
-        self._chain = chain
-        self._axes = axes_of(chain.image.spatial_shape, chain.changes)
-        self._whole: tuple[NDArray[np.float32], Valid] | None = None
-        if chain.whole is not None:
-            self._whole, chain.whole = _finished(*chain.whole), None
+        self._finished: tuple[NDArray[np.float32], Valid] | None = None
 
     @classmethod
     def from_plan(cls, image: Image, plan: tuple[Operation, ...]) -> "PreparedImage":
         """Bind the `plan` of a prepared image to the same image, opened again: no statistics are taken."""
-        return cls(Chain(replace(image, memo={}), plan))
+        prepared = cls(image, plan)
+        prepared.finish()
+        return prepared
+
+    def finish(self, notes: Iterable[str] = ()) -> None:
+        """End the chain of operations: of an image in memory only the prepared values are kept."""
+        self.notes = tuple(notes)
+        if self.whole is not None:
+            self._finished, self.whole = _finished(*self.whole), None
 
     def is_of(self, image: Image) -> bool:
         """Return whether this was made of an image, and not of one that only shares its memo."""
         own = self.image
-        return (
-            own.data is image.data
-            and own.valid is image.valid
-            and (own.axes, own.spacing) == (image.axes, image.spacing)
-        )
-
-    @property
-    def plan(self) -> tuple[Operation, ...]:
-        """The operations with all statistics: plain values, for other processes."""
-        return self._chain.operations
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Spatial shape ``*s`` of the prepared image."""
-        return self._chain.shape
-
-    @property
-    def n_channels(self) -> int:
-        """Number of channels."""
-        return self.image.n_channels
-
-    @property
-    def spacing(self) -> tuple[float, ...]:
-        """Size of a pixel of the prepared image along each spatial axis, in the image's unit."""
-        pairs = zip(self.image.spacing, self.image.spatial_shape, self._chain.uncut_shape, strict=True)
-        return tuple(size * before / after for size, before, after in pairs)
-
-    @property
-    def shrinking(self) -> float:
-        """Pixels of the image for each pixel of the prepared one."""
-        return self._chain.shrinking
-
-    @property
-    def resized(self) -> bool:
-        """Whether the prepared image has other pixels than the image."""
-        return bool(self._chain.changes)
-
-    @property
-    def may_be_invalid(self) -> bool:
-        """Whether some pixels may not be valid; found out by reading them."""
-        return self._whole[1] is not None if self._whole is not None else self._chain.may_be_invalid
+        same = own.data is image.data and own.valid is image.valid
+        return same and (own.axes, own.spacing) == (image.axes, image.spacing)
 
     @property
     def array(self) -> NDArray[np.float32]:
@@ -443,24 +260,20 @@ class PreparedImage:
 
         Where the image is in its file and shrunk, it is read band by band, so that little of it is in memory.
         """
-        region = region or self._chain.everything
-        if self._whole is not None:
-            array, valid = self._whole
+        region = region or self.everything
+        if self._finished is not None:
+            array, valid = self._finished
             return array[(slice(None), *region)], None if valid is None else valid[region]
         sides = tuple(part.stop - part.start for part in region)
         result = np.empty((self.n_channels, *sides), np.float32)
         inside = np.ones(sides, np.bool_)
-        for band in self._chain.parts(region):
-            array, valid = _finished(*self._chain.window(band))
+        for band in self.parts(region):
+            array, valid = _finished(*self.values(band))
             place = tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(band, region, strict=True))
             result[(slice(None), *place)] = array
             if valid is not None:
                 inside[place] = valid
         return result, None if inside.all() else inside
-
-    def image_window(self, region: Region) -> Image:
-        """Read a region of the image itself."""
-        return self._chain.source_window(region)
 
     def restore(self, region: Region, probabilities: Callable[[Region], NDArray[np.float32]]) -> NDArray[np.float32]:
         """Return probabilities on a region of the image's own grid: linear interpolation; what was cut gets the nearest value.
@@ -479,7 +292,8 @@ class PreparedImage:
         array
             ``[K *region]`` float32.
         """
-        parts, matrices = zip(*(axis.back_rows(p) for axis, p in zip(self._axes, region, strict=True)), strict=True)
+        changes = self.changes
+        parts, matrices = zip(*(back_rows(changes, axis, part) for axis, part in enumerate(region)), strict=True)
         values = np.asarray(probabilities(parts), np.float32)
         if all(matrix is None for matrix in matrices):
             return np.ascontiguousarray(values)
@@ -495,7 +309,7 @@ class PreparedImage:
         """Bring labels ``[*s]`` back to ``[*S]`` (nearest), with `fill` where `inside` is False."""
         labels = np.asarray(labels)
         self._check(labels.shape)
-        labels = labels[np.ix_(*(axis.back() for axis in self._axes))]
+        labels = labels[np.ix_(*self._back())]
         inside = self.inside()
         return labels if inside is None else np.where(inside, labels, labels.dtype.type(fill))
 
@@ -505,10 +319,10 @@ class PreparedImage:
         What `multiple` cut counts as inside: it is a rounding of the size, not a wish of the user. None = True everywhere.
         """
         region = self._image_region(region)
-        valid = self._chain.valid_in_image(region)
-        if all(change.kind != "border" for change in self._chain.changes):
+        valid = self.valid_in_image(region)
+        if all(change.kind != "border" for change in self.changes):
             return valid
-        sides = [axis.inside()[part] for axis, part in zip(self._axes, region, strict=True)]
+        sides = [index[part] >= 0 for index, part in zip(self._back(), region, strict=True)]
         inside = reduce(np.logical_and.outer, sides)
         return inside if valid is None else inside & valid
 
@@ -521,7 +335,9 @@ class PreparedImage:
             If the labels are not of the image's size.
         """
         self._check_own("label image", labels.shape, "give them at the size of the image")
-        index = [axis.forward()[p] for axis, p in zip(self._axes, region or self._chain.everything, strict=True)]
+        shape, changes = self.image.spatial_shape, self.changes
+        parts = enumerate(region or self.everything)
+        index = [forward_index(shape, changes, axis)[part] for axis, part in parts]
         return np.ascontiguousarray(labels[np.ix_(*index)])
 
     def forward_annotations(self, annotations: NDArray[Any], region: Region | None = None) -> NDArray[np.int64]:
@@ -535,16 +351,19 @@ class PreparedImage:
             If the annotations are not of the image's size.
         """
         self._check_own("scribbles", annotations.shape, "draw them on the image at its full size")
-        regions = [region or self._chain.everything]
-        for change in reversed(self._chain.changes):
+        regions = [region or self.everything]
+        for change in reversed(self.changes):
             regions.append(annotated_before(change, regions[-1]))
         result = np.asarray(annotations[regions[-1]], np.int64)
-        for change, before, after in zip(
-            self._chain.changes, reversed(regions[1:]), reversed(regions[:-1]), strict=True
-        ):
+        for change, before, after in zip(self.changes, reversed(regions[1:]), reversed(regions[:-1]), strict=True):
             result = forward_annotations(result, change, before, after)
         valid = self.valid(region)
         return np.ascontiguousarray(result if valid is None else np.where(valid, result, NO_ANNOTATION))
+
+    def _back(self) -> list[NDArray[np.int64]]:
+        """Return the prepared pixel of each pixel of the image along each axis, -1 in a border that was cut."""
+        shape, changes = self.image.spatial_shape, self.changes
+        return [back_index(shape, changes, axis) for axis in range(len(shape))]
 
     def _image_region(self, region: Region | None) -> Region:
         return region or tuple(slice(0, n) for n in self.image.spatial_shape)
@@ -567,20 +386,3 @@ def _finished(array: NDArray[Any], valid: Valid) -> tuple[NDArray[np.float32], V
         array[~valid] = 0
         valid = None if valid.all() else valid
     return np.ascontiguousarray(np.moveaxis(array, -1, 0), np.float32), valid
-
-
-def _wants_limits(later: Sequence[Step]) -> bool:
-    """Return whether one of the steps uses the range of the values before another step sets it."""
-    first = next((step.name for step in later if step.name in (*NORMALISING, "clahe", "unsharp")), "")
-    return first in ("range", "unsharp")
-
-
-def _nothing_valid(image: Image) -> InputError:
-    got = "none: each is transparent, NaN or infinite, or near one that is"
-    fix = "leave it out, or make it larger in the preparation"
-    return InputError(image.source, expected="some valid pixels", got=got, fix=fix)
-
-
-def _other_channels(image: Image, channels: int) -> InputError:
-    got, fix = f"{image.n_channels}", "convert it, or leave it out"
-    return InputError(image.source, expected=f"{channels} channels, like the training images", got=got, fix=fix)

@@ -74,9 +74,11 @@ class Scaling:
     scale: tuple[float, ...]
 
     def apply(self, array: Values, clip: bool) -> Values:
-        """Return ``[*S C]`` normalised."""
-        result = (array - np.asarray(self.offset, array.dtype)) / np.asarray(self.scale, array.dtype)
-        return np.clip(result, 0, 1) if clip else result
+        """Normalise ``[*S C]`` in place, and return it."""
+        for values, work in ((self.offset, np.subtract), (self.scale, np.divide)):
+            # one number for all channels where it can be: numpy is slow when the last axis is short
+            work(array, np.asarray(values[0] if len(set(values)) == 1 else values, array.dtype), out=array)
+        return np.clip(array, 0, 1, out=array) if clip else array
 
 
 def noise(dtype: np.dtype[np.floating]) -> float:

@@ -2,7 +2,7 @@ from selfseg.core.lru_cache import LRUCache
 
 
 def test_what_was_used_longest_ago_goes_first():
-    kept = LRUCache(most_pixels=10)
+    kept = LRUCache(limit=10)
     kept.put("a", 1, 4)
     kept.put("b", 2, 4)
     assert kept.get("a") == 1
