@@ -8,7 +8,7 @@ from pathlib import Path
 import zarr
 
 from selfseg.core.progress import Silent
-from selfseg.read.lazy import open_lazy
+from selfseg.read import open_lazy
 
 QUICK = {"iterations": 5, "n_features": 8, "n_classes": 8}
 

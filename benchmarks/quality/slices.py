@@ -22,7 +22,7 @@ from selfseg.core.image import Image
 from selfseg.learning.segmenter import Segmenter
 from selfseg.measure import foreground_scores
 from selfseg.read import read_image
-from selfseg.read.frames import StackFrames
+from selfseg.read.frames import Frames
 from selfseg.segmenting.segmenting import How
 
 MEMBRANE = 0
@@ -45,7 +45,7 @@ def baseline_labels(name: str, volume: Image, options: argparse.Namespace) -> tu
     baseline = find_baseline(name)
     found = [
         baseline.segment(plane, options.classes, options.seed).labels
-        for plane in StackFrames(volume, "Z").frames()
+        for plane in Frames.along(volume, "Z").frames()
         if isinstance(plane, Image)
     ]
     return np.stack(found), 0.0, time.perf_counter() - begun

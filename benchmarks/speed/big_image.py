@@ -46,7 +46,7 @@ def one(folder: Path, side: int, how: str, memory: str) -> None:
     """Predict one image in this process, and print its seconds."""
     import selfseg
     from selfseg.core.memory import parse_bytes
-    from selfseg.read.lazy import open_lazy
+    from selfseg.read import open_lazy
     from selfseg.segmenting.large import predict_large
 
     model = selfseg.load(folder / "model")
@@ -64,7 +64,7 @@ def one(folder: Path, side: int, how: str, memory: str) -> None:
 
 def learn(folder: Path, path: Path, features: int) -> None:
     import selfseg
-    from selfseg.read.lazy import open_lazy
+    from selfseg.read import open_lazy
 
     corner = open_lazy(path, "YX").data[:512, :512]
     options = {"iterations": 20, "n_features": features, "n_classes": features}

@@ -22,7 +22,7 @@ import imagecodecs
 import numpy as np
 from skimage import data
 
-from selfseg.read._file_array import FileArray
+from selfseg.read._lazy_array import FileArray
 from selfseg.read._lzw import unpack_lzw
 
 STRIP = 1 << 16

@@ -26,7 +26,7 @@ from selfseg.segmenting.dask_cluster import DaskCluster
 
 def seconds_of(model: object, path: Path, out: Path, cluster: DaskCluster, memory: int) -> tuple[float, float]:
     """Return seconds on the clock, and processor seconds of the worker that has most of them."""
-    from selfseg.read.lazy import open_lazy
+    from selfseg.read import open_lazy
     from selfseg.segmenting.large import predict_large
 
     before, begun = cluster.processor_seconds(), time.perf_counter()
@@ -39,7 +39,7 @@ def seconds_of(model: object, path: Path, out: Path, cluster: DaskCluster, memor
 def main() -> None:
     import selfseg
     from selfseg.core.memory import parse_bytes
-    from selfseg.read.lazy import open_lazy
+    from selfseg.read import open_lazy
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--out", type=Path)

@@ -17,7 +17,7 @@ from selfseg.core.errors import InputError, ModelError, OutputError, UsageError
 from selfseg.core.progress import Silent
 from selfseg.learning.run import predict
 from selfseg.learning.segmenter import Segmenter
-from selfseg.read.lazy import open_lazy
+from selfseg.read import open_lazy
 from selfseg.segmenting.dask_cluster import DaskCluster
 from selfseg.segmenting.large import predict_large
 

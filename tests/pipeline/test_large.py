@@ -16,8 +16,7 @@ from selfseg.export.label_zarr import storing
 from selfseg.learning.run import predict
 from selfseg.learning.segmenter import Segmenter
 from selfseg.methods.feature_clustering import FeatureClustering
-from selfseg.read import find_inputs, read_image
-from selfseg.read.lazy import open_lazy
+from selfseg.read import find_inputs, open_lazy, read_image
 from selfseg.segmenting.block_work import Target
 from selfseg.segmenting.large import open_if_large, predict_large
 from selfseg.segmenting.segmenting import How

@@ -13,8 +13,7 @@ from in_parts import QUICK, Killed, KilledAfter, contents, stored
 from selfseg.core.errors import UsageError
 from selfseg.learning.run import predict
 from selfseg.learning.segmenter import Segmenter
-from selfseg.read import read_image
-from selfseg.read.lazy import open_lazy
+from selfseg.read import open_lazy, read_image
 from selfseg.results.instances import ObjectOptions
 from selfseg.sample.prepare import Preparation
 from selfseg.sample.windowed import prepare_windowed

@@ -17,7 +17,7 @@ from selfseg.export.video import VideoFile
 from selfseg.learning.frame_choice import FrameChoice, parse_numbers
 from selfseg.learning.run import predict
 from selfseg.read import read_image
-from selfseg.read.frames import FrameSource
+from selfseg.read.frames import Frames
 from selfseg.read.video import VideoFrames
 from selfseg.segmenting.sequence import segment_sequence
 
@@ -232,25 +232,14 @@ def test_a_flat_model_takes_a_volume_slice_by_slice(tmp_path):
 
 
 def test_memory_does_not_grow_with_the_number_of_frames(model, tmp_path):
-    class Stills(FrameSource):
-        name = source = "stills"
-
-        def __init__(self, n_frames):
-            self.n_frames = n_frames
-
-        def frames(self, every=1):
-            return (self.frame(number) for number in range(0, self.n_frames, every))
-
-        def frame(self, number):
-            return Image(np.roll(blobs(120, 160), number, axis=1), "YXC", name=f"f{number}")
-
-        def fingerprint(self):
-            return "0" * 64
+    def still(number):
+        return Image(np.roll(blobs(120, 160), number, axis=1), "YXC")
 
     peaks = []
     for n_frames in (3, 3, 15):
         tracemalloc.start()
-        segment_sequence(model, Stills(n_frames), tmp_path / str(n_frames), True, Watcher())
+        stills = Frames("stills", "stills", n_frames, still, lambda: "0" * 64)
+        segment_sequence(model, stills, tmp_path / str(n_frames), True, Watcher())
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[2] < 1.2 * peaks[1] and peaks[2] < 15 * 120 * 160 * 3 * 10

@@ -11,8 +11,8 @@ from selfseg.apps.cli import main
 from selfseg.core.errors import InputError, UsageError
 from selfseg.learning.run import predict
 from selfseg.learning.segmenter import Segmenter
+from selfseg.read import open_lazy
 from selfseg.read.labels import read_labels
-from selfseg.read.lazy import open_lazy
 from selfseg.results.trees import cut_folder, read_tree, write_tree
 from selfseg.segmenting import large_tree
 from selfseg.segmenting.large import predict_large

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from selfseg.read import _file_array
-from selfseg.read._file_array import FileArray
+from selfseg.read import _lazy_array
+from selfseg.read._lazy_array import FileArray
 
 
 @pytest.fixture(params=["<u2", ">u2", "<f4", "u1"])
@@ -18,7 +18,7 @@ def values(request):
 @pytest.mark.parametrize("overhead", [0, 10, 100, 1 << 14])
 def test_every_window_is_that_of_the_array(tmp_path, monkeypatch, values, order, overhead):
     monkeypatch.setattr(
-        _file_array, "OVERHEAD", overhead
+        _lazy_array, "OVERHEAD", overhead
     )  # the larger, the larger are the pieces that are read at once
     path = tmp_path / "a.raw"
     path.write_bytes(b"header" + values.tobytes(order))
@@ -36,16 +36,16 @@ def test_not_much_more_is_read_than_is_wanted(tmp_path, monkeypatch):
     shape = (30, 2000, 5000)
     with (tmp_path / "a.raw").open("wb") as file:
         file.truncate(30 * 2000 * 5000)
-    read, real = [], _file_array._read
+    read, real = [], _lazy_array._read
     monkeypatch.setattr(
-        _file_array, "_read", lambda file, start, out: (read.append(out.nbytes), real(file, start, out))
+        _lazy_array, "_read", lambda file, start, out: (read.append(out.nbytes), real(file, start, out))
     )
     array = FileArray(tmp_path / "a.raw", np.uint8, 0, shape)
     array[slice(5, 6), slice(0, 2000), slice(0, 5000)]
     assert read == [2000 * 5000]
     read.clear()
     array[slice(0, 30), slice(0, 2000), slice(7, 8)]  # across all rows: whole planes, one by one
-    assert read == [2000 * 5000] * 30 and max(read) <= _file_array.LARGEST
+    assert read == [2000 * 5000] * 30 and max(read) <= _lazy_array.LARGEST
     read.clear()
     array = FileArray(tmp_path / "a.raw", np.uint8, 0, (3000, 100_000))
     array[slice(10, 60), slice(0, 512)]  # of wide rows only what is wanted

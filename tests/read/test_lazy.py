@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
-from selfseg.read import Source, read_image
+from selfseg.read import Source, open_lazy, read_image
 from selfseg.read._lazy_array import LazyArray
-from selfseg.read.frames import StackFrames
-from selfseg.read.lazy import open_lazy
+from selfseg.read.frames import Frames
 
 RNG = np.random.default_rng(0)
 VOLUME = RNG.integers(0, 60_000, (5, 70, 90), dtype=np.uint16)
@@ -94,6 +93,7 @@ FILES = {
     ),
     "white.tif": lambda path: tiff(path, data=COLOUR[..., 0], photometric="miniswhite", tile=(32, 32)),
     "bits.tif": lambda path: tiff(path, data=COLOUR[..., 0] > 99, rowsperstrip=9),
+    "unknown.tif": lambda path: tiff(path, data=np.stack([VOLUME[:2], VOLUME[2:4], VOLUME[3:]])),
     "turned.tif": lambda path: tiff(path, data=COLOUR, extratags=[(274, "H", 1, 6, True)]),
     "pyramid.ome.tif": pyramid,
     "alpha.tif": alpha,
@@ -211,6 +211,13 @@ def test_levels_of_a_pyramid_are_chosen_by_number(tmp_path):
         open_lazy(path, level=2)
 
 
+@pytest.mark.parametrize("name", ["plain.tif", "a.npy", "a.mrc", "a.h5", "a.nii", "a.zarr"])
+def test_a_level_of_what_is_no_pyramid_is_refused(tmp_path, name):
+    path = FILES[name](tmp_path / name)
+    with pytest.raises(InputError, match=r"level.*got 3; "):
+        open_lazy(path, level=3)
+
+
 def test_one_of_several_series_is_chosen_by_its_number(tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as tif:
         tif.write(VOLUME, photometric="minisblack", metadata={"axes": "ZYX"})
@@ -249,7 +256,7 @@ def test_packed_volumes_are_read_whole_and_checked(tmp_path):
 def test_planes_of_an_image_in_its_file_are_those_in_memory(tmp_path, axis):
     data = np.random.default_rng(0).integers(0, 200, (3, 4, 5, 6, 2)).astype(np.uint16)
     np.save(tmp_path / "a.npy", data)
-    lazy, whole = StackFrames(open_lazy(tmp_path / "a.npy", "TZYXC"), axis), StackFrames(Image(data, "TZYXC"), axis)
+    lazy, whole = Frames.along(open_lazy(tmp_path / "a.npy", "TZYXC"), axis), Frames.along(Image(data, "TZYXC"), axis)
     assert lazy.n_frames == whole.n_frames
     for number in range(lazy.n_frames):
         a, b = lazy.frame(number), whole.frame(number)
@@ -268,6 +275,6 @@ def test_one_place_of_a_lazy_image_reads_nothing_else(tmp_path):
     found = plane.window(Y=slice(0, 4), X=slice(1, 3))
     np.testing.assert_array_equal(found.data, data[2, 0:4, 1:3])
     assert not found.valid[1, 0]
-    for axis, number in (("Z", 4), ("Z", -1), ("T", 0), ("Y", 0)):
-        with pytest.raises(UsageError, match="T or Z"):
+    for axis, number in (("Z", 4), ("Z", -1), ("T", 0), ("C", 0)):
+        with pytest.raises(UsageError, match="a place on an axis of ZYXC below its length"):
             image.at(axis, number)

@@ -244,10 +244,10 @@ def test_an_npz_that_unpacks_to_more_than_fits_is_refused(tmp_path):
         np.lib.format.write_array_header_1_0(member, {"descr": "|u1", "fortran_order": False, "shape": (9000, 9000)})
         member.write(bytes(9000 * 9000))
     assert path.stat().st_size < 200_000 and read_image(path).data.shape == (9000, 9000)
-    from selfseg.read.formats import decode_file
+    from selfseg.read.formats import open_file
 
     with pytest.raises(InputError, match=r"at most 10\.0 MB"):
-        decode_file(path, max_bytes=10_000_000)
+        open_file(path, max_bytes=10_000_000)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a.npy", "w") as member:
         np.lib.format.write_array_header_1_0(member, {"descr": "|u1", "fortran_order": False, "shape": (10**6, 10**6)})
         member.write(bytes(100))
@@ -280,8 +280,8 @@ def test_a_process_that_dies_over_damaged_texts_costs_one_line(h5, monkeypatch, 
     with h5py.File(h5, "a") as file:
         file["exported/raw"].attrs["axistags"] = json.dumps({"axes": [{"key": key} for key in "tyx"]})
     assert read_image(h5).axes == "TYX"
-    monkeypatch.setattr("selfseg.read._hdf5_texts.SCRIPT", script)
-    monkeypatch.setattr("selfseg.read._hdf5_texts.SECONDS", 1.0)
+    monkeypatch.setattr("selfseg.read.hdf5.SCRIPT", script)
+    monkeypatch.setattr("selfseg.read.hdf5.SECONDS", 1.0)
     for read in (read_image, open_lazy):
         with pytest.raises(InputError, match=rf"a\.h5: expected a whole image file, .*its attributes {words}"):
             read(h5)

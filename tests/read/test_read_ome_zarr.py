@@ -73,7 +73,7 @@ def test_a_zarr_folder_is_one_input_wherever_it_lies(tmp_path):
     assert before == find_inputs(tmp_path / "b.zarr")[0].fingerprint()
     chunk = next(path for path in (tmp_path / "b.zarr").rglob("0") if path.is_file())
     chunk.write_bytes(chunk.read_bytes() + b"x")
-    assert source.fingerprint() != before
+    assert source.fingerprint() == before != find_inputs(tmp_path / "b.zarr")[0].fingerprint()  # hashed once a run
 
 
 @pytest.mark.parametrize("version", [2, 3])

@@ -10,7 +10,7 @@ from conftest import write_clip
 from selfseg.core.errors import InputError
 from selfseg.core.image import Image
 from selfseg.read import find_inputs, read_image
-from selfseg.read.frames import FolderFrames, StackFrames, is_video
+from selfseg.read.frames import Frames, is_video
 from selfseg.read.video import VideoFrames
 
 av = pytest.importorskip("av")
@@ -163,7 +163,7 @@ def test_a_folder_of_frames_names_what_does_not_fit(tmp_path):
     for number, shape in enumerate(((6, 8), (6, 8), (6, 9), (6, 8))):
         Picture.fromarray(np.full(shape, number, np.uint8)).save(tmp_path / f"{number}.png")
     (tmp_path / "1.png").write_bytes(b"\x89PNG broken")
-    frames = FolderFrames(find_inputs(tmp_path), "clip")
+    frames = Frames.of_folder(find_inputs(tmp_path), "clip")
     good, bad, end = split(frames.frames())
     assert list(good) == [0, 3] and list(bad) == [1, 2] and end is None and frames.n_frames == 4
     assert "1.png" in str(bad[1]) and "6 x 8 x 1" in str(bad[2])
@@ -176,11 +176,11 @@ def test_a_folder_of_frames_names_what_does_not_fit(tmp_path):
 def test_slices_of_a_volume_carry_their_spacing_and_mask(axis, index, spacing):
     data = np.arange(4 * 5 * 6 * 2).reshape(4, 5, 6, 2)
     valid = np.random.default_rng(0).random((4, 5, 6)) < 0.5
-    stack = StackFrames(Image(data, "ZYXC", (5.0, 2.0, 3.0), "nm", name="v", valid=valid), axis)
+    stack = Frames.along(Image(data, "ZYXC", (5.0, 2.0, 3.0), "nm", name="v", valid=valid), axis)
     assert stack.n_frames == data.shape[index]
     for number, frame in enumerate(stack.frames()):
         np.testing.assert_array_equal(frame.data, data.take(number, index))
         np.testing.assert_array_equal(frame.valid, valid.take(number, index))
         assert frame.axes == "YXC" and frame.spacing == spacing and frame.name == f"v_{axis.lower()}{number:04d}"
     with pytest.raises(InputError, match="axis T"):
-        StackFrames(Image(data, "ZYXC"), "T")
+        Frames.along(Image(data, "ZYXC"), "T")

@@ -8,7 +8,7 @@ import pytest
 from conftest import blobs
 from selfseg.core.errors import InputError
 from selfseg.core.image import Image
-from selfseg.read.lazy import open_lazy
+from selfseg.read import open_lazy
 from selfseg.sample import cells, windowed
 from selfseg.sample.cells import bands, spread_windows
 from selfseg.sample.lru_cache import LRUCache

@@ -6,7 +6,7 @@ import zarr
 
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
-from selfseg.read.lazy import open_lazy
+from selfseg.read import open_lazy
 from selfseg.sample import windowed as module
 from selfseg.sample.prepare import Preparation
 from selfseg.sample.windowed import prepare_windowed

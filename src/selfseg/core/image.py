@@ -19,7 +19,7 @@ class Image:
     ----------
     data
         Array whose axes are named by `axes`: a NumPy array, or an array-like in a file (`selfseg.read.open_lazy`) with shape,
-        dtype, ndim and indexing by integers and slices, of which each indexing reads the file.
+        dtype, ndim, indexing by integers and slices, of which each reads the file, ``at``, ``check_fits`` and ``close``.
     axes
         One letter an axis, out of ``T C Z Y X``, in the order of `data`.
     spacing
@@ -166,20 +166,31 @@ class Image:
         data = _place(self.data, self.axes.index(axis), number)
         return replace(self, data=data, axes=flat, spacing=self._spacing_of(rest), valid=valid, memo={})
 
-    def load(self) -> "Image":
+    def load(self, max_bytes: int | None = None) -> "Image":
         """Return the image with its pixels in memory.
+
+        Parameters
+        ----------
+        max_bytes
+            Pixel bytes allowed; None = three quarters of the memory that is free.
 
         Raises
         ------
         InputError
-            If the file is damaged, or no value is finite.
+            If the file is damaged or too large, or no value is finite.
         """
         if self.in_memory:
             return self
+        self.data.check_fits(max_bytes)
         whole = replace(self.window(), meta=self.meta, memo=self.memo)
         if whole.data.dtype.kind == "f" and whole.valid is not None and not np.isfinite(whole.data).any():
             raise no_finite_values(self.source)
         return whole
+
+    @property
+    def closed(self) -> bool:
+        """Whether the file was closed; never of pixels in memory."""
+        return not self.in_memory and bool(self.data.closed)
 
     def close(self) -> None:
         """Close the file; nothing can be read after it. Pixels in memory stay."""
@@ -199,6 +210,7 @@ class Image:
 
 def finite_mask(data: NDArray[Any], axes: str, valid: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
     """Return `valid`, over the axes other than C, and False where any channel is NaN or infinite; None = all count."""
+    valid = None if valid is None or valid.all() else valid
     if data.dtype.kind != "f":
         return valid
     finite: Any = np.isfinite(data)

@@ -11,8 +11,7 @@ from selfseg.core.errors import Failure, InputError, SelfsegError, UsageError
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress
 from selfseg.read import Source
-from selfseg.read.frames import ALL_AXES, FolderFrames, FrameSource, StackFrames, check_slices, is_video
-from selfseg.read.lazy import open_in_parts
+from selfseg.read.frames import ALL_AXES, Frames, check_slices, is_video
 from selfseg.read.video import open_video
 from selfseg.sample.choose import MOST, most_different
 
@@ -116,40 +115,38 @@ def take_frames(sources: Sequence[Source], choice: FrameChoice, axes: str | None
     return taken
 
 
-def _take(sequence: FrameSource, choice: FrameChoice, taken: Taken, progress: Progress) -> None:
+def _take(sequence: Frames, choice: FrameChoice, taken: Taken, progress: Progress) -> None:
     numbers = _numbers(sequence, choice, progress)
     images = [sequence.frame(number) for number in numbers]
     taken.sources.extend(Source(image.name, content=image, settled=True) for image in images)
-    cut = isinstance(sequence, StackFrames) and sequence.axis != "T"
-    key = f"{sequence.name} {sequence.axis}" if isinstance(sequence, StackFrames) else sequence.name
+    cut = sequence.axis not in (None, "T")
+    key = f"{sequence.name} {sequence.axis}" if sequence.axis else sequence.name
     taken.facts.setdefault("kind", "slices" if cut else "frames")
     taken.facts.setdefault("chosen", {})[key] = numbers
 
 
-def _video_sequences(source: Source) -> Iterator[FrameSource]:
+def _video_sequences(source: Source) -> Iterator[Frames]:
     yield open_video(source)
 
 
 def _openers(
     stills: Sequence[Source], choice: FrameChoice, axes: str | None, progress: Progress
-) -> list[tuple[str, Callable[[], Iterable[FrameSource]]]]:
+) -> list[tuple[str, Callable[[], Iterable[Frames]]]]:
     """Return name and opening of the sequences that the images make up: one of all, or one or more of each."""
     if choice.slices is None and len(stills) > 1:
-        return [("frames", lambda: [FolderFrames(stills, "frames", axes)])]
+        return [("frames", lambda: [Frames.of_folder(stills, "frames", axes)])]
     return [(source.name, partial(_image_sequences, source, choice, axes, progress)) for source in stills]
 
 
-def _image_sequences(
-    source: Source, choice: FrameChoice, axes: str | None, progress: Progress
-) -> Iterator[FrameSource]:
-    image = open_in_parts(source, axes) or source.read(axes)
+def _image_sequences(source: Source, choice: FrameChoice, axes: str | None, progress: Progress) -> Iterator[Frames]:
+    image = source.open(axes)
     if choice.slices is None and "T" in image.axes:
-        yield StackFrames(image, "T")
+        yield Frames.along(image, "T")
     else:
         yield from slice_sequences(image, choice.slices, progress)
 
 
-def slice_sequences(image: Image, slices: str | None, progress: Progress) -> Iterator[StackFrames]:
+def slice_sequences(image: Image, slices: str | None, progress: Progress) -> Iterator[Frames]:
     """Yield the slices of a volume along the axes asked for; z where nothing is said.
 
     Raises
@@ -164,10 +161,10 @@ def slice_sequences(image: Image, slices: str | None, progress: Progress) -> Ite
     if slices is None:
         progress.say(f"{image.name}: a volume, taken as slices along z (--slices y, x or all for others)")
     for axis in ALL_AXES if slices == "all" else slices or "z":
-        yield StackFrames(image, axis.upper())
+        yield Frames.along(image, axis.upper())
 
 
-def _numbers(sequence: FrameSource, choice: FrameChoice, progress: Progress) -> list[int]:
+def _numbers(sequence: Frames, choice: FrameChoice, progress: Progress) -> list[int]:
     if choice.frames is not None:
         for number in choice.frames:
             sequence.check_number(number)
@@ -186,7 +183,7 @@ def _numbers(sequence: FrameSource, choice: FrameChoice, progress: Progress) -> 
     return numbers
 
 
-def _readable(sequence: FrameSource, every: int, progress: Progress) -> Iterator[tuple[int, Image]]:
+def _readable(sequence: Frames, every: int, progress: Progress) -> Iterator[tuple[int, Image]]:
     """Yield the frames that can be read; name the others."""
     try:
         for number, frame in zip(itertools.count(0, every), sequence.frames(every), strict=False):

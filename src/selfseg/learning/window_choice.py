@@ -13,7 +13,6 @@ from selfseg.core.image import Image
 from selfseg.core.progress import Progress
 from selfseg.learning.supervision import Annotations
 from selfseg.read import Source
-from selfseg.read.lazy import open_in_parts
 from selfseg.sample.lru_cache import LRUCache
 from selfseg.sample.prepare import Preparation, Prepared
 from selfseg.sample.stream import Sample
@@ -86,12 +85,13 @@ class WindowChoice:
         """
         if self.only is not None and source.name not in self.only:
             return None
-        image = open_in_parts(source, axes)
-        if image is None or self.n is not None or self.only is not None:
+        image = source.open(axes)
+        if image.in_memory:
+            return None
+        if self.n is not None or self.only is not None:
             return image
         taken = image.data.nbytes + image.data.size * BYTES_ON_THE_WAY
         if taken <= memory_budget(self.memory):
-            image.close()
             return None
         return image
 

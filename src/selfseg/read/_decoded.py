@@ -28,6 +28,25 @@ PLAUSIBLE = 64 << 20
 ANY_SIZE = 2**63
 """A limit that refuses nothing but sizes that cannot be real."""
 
+MICROMETER = "micrometer"
+
+UNIT_NAMES = {
+    "um": MICROMETER,
+    "\u00b5m": MICROMETER,
+    "\u03bcm": MICROMETER,
+    "\\u00b5m": MICROMETER,
+    "micron": MICROMETER,
+    "microns": MICROMETER,
+    "micrometre": MICROMETER,
+    "nm": "nanometer",
+    "mm": "millimeter",
+    "cm": "centimeter",
+    "m": "meter",
+    "pixels": "pixel",
+    "": "pixel",
+}
+"""Spellings of units that are met in files, by lower case."""
+
 # What Pillow, tifffile and imagecodecs raise on damaged bytes. Pillow parses in pure Python, so that a flipped bit may
 # end as almost any of these; imagecodecs raises subclasses of RuntimeError.
 DAMAGE: tuple[type[Exception], ...] = (
@@ -47,6 +66,9 @@ DAMAGE: tuple[type[Exception], ...] = (
 )
 
 
+Stamp = tuple[int, int, int]
+"""Size, time of the last change and number of a file."""
+
 # `warnings.catch_warnings` changes the whole process, so only one thread at a time may be inside it.
 _QUIET = threading.RLock()
 
@@ -58,8 +80,8 @@ class Decoded:
     Attributes
     ----------
     data
-        Array as the file has it: integers keep their range, alpha is taken out. What `open_lazy` of a format returns has a
-        `selfseg.read._lazy_array.LazyArray` here, and in `valid`.
+        Array as the file has it: integers keep their range, alpha is taken out. NumPy's, or where parts can be read a
+        `selfseg.read._lazy_array.LazyArray`; `valid` likewise.
     axes
         One letter an axis, out of ``T C Z Y X``.
     guessed
@@ -138,11 +160,55 @@ def split_address(path: Path | str) -> tuple[Path, str]:
     return Path(file), inside.strip("/")
 
 
+def stamp_of(path: Path | str) -> Stamp | None:
+    """Return what tells that a file was changed or replaced; None for a folder, or where there is none."""
+    try:
+        file = split_address(path)[0]
+        found = file.stat()
+        return None if file.is_dir() else (found.st_size, found.st_mtime_ns, found.st_ino)
+    except OSError:
+        return None
+
+
+@contextlib.contextmanager
+def unchanged(path: Path | str, before: Stamp | None = None) -> Iterator[None]:
+    """Refuse what the block reads of a file that changes meanwhile, whatever else seems to be wrong with it.
+
+    Parameters
+    ----------
+    path
+        The file, or an address in it; of a folder nothing is known.
+    before
+        Its stamp when it was opened; None = now.
+    """
+    before = before or stamp_of(path)
+    try:
+        yield
+    except InputError as error:
+        _compare(path, before, error)
+        raise
+    _compare(path, before, None)
+
+
+def _compare(path: Path | str, before: Stamp | None, error: InputError | None) -> None:
+    after = stamp_of(path)
+    if before is None or after == before:
+        return
+    got = "one that was removed" if after is None else "one that was changed"
+    fix = "wait until it is written or copied, then run the same command again"
+    raise InputError(path, expected="a file that stays as it is while it is read", got=got, fix=fix) from error
+
+
 def damaged(path: Path, reason: str) -> InputError:
     """Return the error for a file whose bytes cannot be decoded."""
     reason = " ".join(reason.split())[:160] or "unknown damage"
     fix = "copy or export the file again, or leave it out"
     return InputError(path, expected="a whole image file", got=f"a damaged or truncated one ({reason})", fix=fix)
+
+
+def unit_name(unit: str) -> str:
+    """Return one spelling for a unit of length: ``"um"``, ``"micron"`` and their like are ``"micrometer"``."""
+    return UNIT_NAMES.get(unit.strip().lower(), unit.strip())
 
 
 def gigabytes(n_bytes: float) -> str:

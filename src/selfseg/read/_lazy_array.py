@@ -1,8 +1,11 @@
-"""An array that stays in its file: values are read when they are asked for, and no others."""
+"""Arrays that stay in their files: values are read when they are asked for, and no others.
+
+No file is mapped: where a mapped file is cut short, the system ends the process.
+"""
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +13,13 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from selfseg.core.errors import InputError
-from selfseg.read._decoded import Decoded, check_size, decoding
-from selfseg.read._unchanged import stamp_of, unchanged
+from selfseg.read._decoded import check_size, decoding, stamp_of, unchanged
+
+OVERHEAD = 1 << 14
+"""Bytes that can be read in the time that a read takes by itself."""
+
+LARGEST = 1 << 25
+"""Bytes that are read at once beyond what is wanted, at most."""
 
 Reader = Callable[[tuple[slice, ...]], NDArray[Any]]
 """From one range ``slice(start, stop)`` an axis to the values in it."""
@@ -37,10 +45,8 @@ class LazyArray:
         Reads one range an axis; the ranges are within the shape.
     close
         Closes the file; `read` must not be called after it.
-    stored
-        Bytes that the file has for these values; None = unknown.
-    ratio
-        Bytes of values that one stored byte can stand for.
+    stored, ratio
+        Bytes that the file has for these values, and bytes of values that one of them can stand for: see `check_size`.
     """
 
     def __init__(
@@ -50,17 +56,29 @@ class LazyArray:
         dtype: DTypeLike,
         read: Reader,
         close: Callable[[], None] = nothing,
-        stored: int | None = None,
+        stored: int = 0,
         ratio: float = math.inf,
     ) -> None:
         self.path = path
         self.shape = tuple(int(n) for n in shape)
         self.dtype: np.dtype[Any] = np.dtype(dtype)
         self.read = read
-        self.close = close
         self.stored = stored
         self.ratio = ratio
+        self._close = close
         self._stamp = stamp_of(path)
+        self._root = self
+        self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether this array, or the one that it is a view of, was closed."""
+        return self._root._closed
+
+    def close(self) -> None:
+        """Close the file, for all views of it."""
+        self._root._closed = True
+        self._root._close()
 
     @property
     def ndim(self) -> int:
@@ -107,6 +125,10 @@ class LazyArray:
             array = np.asarray(self.read(tuple(ranges)))
         return np.ascontiguousarray(array.astype(self.dtype, copy=False)[tuple(within)])
 
+    def check_fits(self, max_bytes: int | None = None) -> None:
+        """Raise `InputError` if the array cannot be real, or takes more than `max_bytes`; None = the free memory allows."""
+        check_size(self.path, self.shape, self.dtype.itemsize, self.stored, max_bytes, self.ratio)
+
     def arranged(self, order: Sequence[int], flipped: Sequence[int] = ()) -> "LazyArray":
         """Return a view with the axes in another order.
 
@@ -144,8 +166,8 @@ class LazyArray:
         return self._changed(self.shape, dtype, lambda ranges: function(self.read(ranges)), ratio)
 
     def _changed(self, shape: Sequence[int], dtype: DTypeLike, read: Reader, ratio: float | None = None) -> "LazyArray":
-        view = LazyArray(self.path, shape, dtype, read, self.close, self.stored, self.ratio if ratio is None else ratio)
-        view._stamp = self._stamp
+        view = LazyArray(self.path, shape, dtype, read, nothing, self.stored, self.ratio if ratio is None else ratio)
+        view._stamp, view._root = self._stamp, self._root
         return view
 
 
@@ -163,26 +185,6 @@ def from_sliceable(path: Path, array: Any, **known: Any) -> LazyArray:
     """
     native = np.dtype(array.dtype).newbyteorder("=")
     return LazyArray(path, array.shape, native, lambda ranges: np.asarray(array[ranges]), **known)
-
-
-def read_whole(decoded: Decoded, max_bytes: int | None) -> Decoded:
-    """Read an array that was opened lazily, after its size has been checked, and close its file.
-
-    Raises
-    ------
-    InputError
-        If it holds no real numbers, cannot be real, is damaged or takes more than `max_bytes`.
-    """
-    lazy = decoded.data
-    if not isinstance(lazy, LazyArray):
-        return decoded
-    try:
-        check_real(lazy.path, lazy.dtype)
-        stored, ratio = (0, math.inf) if lazy.stored is None else (lazy.stored, lazy.ratio)
-        check_size(lazy.path, lazy.shape, lazy.dtype.itemsize, stored, max_bytes, ratio)
-        return replace(decoded, data=lazy[...])
-    finally:
-        lazy.close()
 
 
 def check_real(path: Path, dtype: np.dtype[Any]) -> None:
@@ -223,3 +225,73 @@ def _bounds(one: Any, size: int) -> tuple[slice, slice | int]:
         raise IndexError(f"index {number} is out of bounds for an axis of size {size}")
     number %= size
     return slice(number, number + 1), 0
+
+
+class FileArray:
+    """An array of plain values in a file, to be indexed by one range ``slice(start, stop)`` an axis.
+
+    Parameters
+    ----------
+    path
+        The file; it is open only while a part is read.
+    dtype, shape
+        Of the values, in any byte order.
+    start
+        Byte of the first value.
+    order
+        ``"C"``: the last axis runs fastest; ``"F"``: the first.
+
+    Raises
+    ------
+    ValueError
+        If the file is too short for the array; when indexing: if it has become so.
+    """
+
+    def __init__(self, path: Path | str, dtype: DTypeLike, start: int, shape: Sequence[int], order: str = "C") -> None:
+        self.path = Path(path)
+        self.shape = tuple(int(n) for n in shape)
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
+        self.start = start
+        self.order = order
+        found, wanted = self.path.stat().st_size - start, math.prod(self.shape) * self.dtype.itemsize
+        if found < wanted:
+            raise ValueError(f"{max(found, 0)} bytes for {wanted} bytes of values")
+
+    def __getitem__(self, ranges: tuple[slice, ...]) -> NDArray[Any]:
+        """Read a part; the ranges are within the shape."""
+        turned = slice(None, None, -1 if self.order == "F" else 1)
+        sizes, parts = self.shape[turned], ranges[turned]
+        out = np.empty([part.stop - part.start for part in parts], self.dtype)
+        if out.size:
+            kept = max(axis + 1 for axis in range(out.ndim) if axis == 0 or out.shape[axis] < sizes[axis])
+            item = math.prod(sizes[kept:]) * out.dtype.itemsize  # what is wanted whole lies together
+            with self.path.open("rb", buffering=0) as file:
+                packed = out.reshape(-1).view(np.uint8).reshape(*out.shape[:kept], item)
+                _fill(file, packed, self.start, sizes[:kept], parts[:kept])
+        return out.T if self.order == "F" else out
+
+
+def _fill(file: FileIO, out: NDArray[np.uint8], start: int, sizes: tuple[int, ...], parts: tuple[slice, ...]) -> None:
+    """Read the part `parts` of a block of `sizes` that begins at byte `start`; the last axis of `out` is the bytes of an item."""
+    stride = math.prod(sizes[1:]) * out.shape[-1]
+    first, count = start + parts[0].start * stride, len(out)
+    if len(sizes) == 1:
+        _read(file, first, out)
+    elif count * stride <= min(LARGEST, out.nbytes + math.prod(out.shape[:-2]) * OVERHEAD):
+        rows = np.empty((count, *sizes[1:], out.shape[-1]), np.uint8)
+        _read(file, first, rows)
+        out[...] = rows[(slice(None), *parts[1:])]
+    else:
+        for i in range(count):
+            _fill(file, out[i], first + i * stride, sizes[1:], parts[1:])
+
+
+def _read(file: FileIO, start: int, out: NDArray[np.uint8]) -> None:
+    """Fill a contiguous array with the bytes of the file from `start` on."""
+    file.seek(start)
+    left = out.reshape(-1).data
+    while len(left):
+        found = file.readinto(left)
+        if not found:
+            raise ValueError("it has become shorter while it was read")
+        left = left[found:]

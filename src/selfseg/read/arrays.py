@@ -1,6 +1,7 @@
-"""From pixels to the one image type: axes told or guessed, values checked, what is not finite masked out."""
+"""From pixels to the one image type: axes given or guessed, values checked, what is not finite masked out."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +70,7 @@ def split_frames(image: Image) -> list[Image]:
 
 
 def make_image(decoded: Decoded, axes: str | None, name: str, source: str) -> Image:
-    """Make an image out of decoded pixels.
+    """Make an image out of decoded pixels, or of those in a file, which are not read.
 
     Parameters
     ----------
@@ -83,7 +84,8 @@ def make_image(decoded: Decoded, axes: str | None, name: str, source: str) -> Im
     Returns
     -------
     Image
-        `valid` is False where the file has nothing and where any channel is NaN or infinite; booleans are 0 and 255.
+        In memory, `valid` is False where the file has nothing and where any channel is NaN or infinite, and booleans are 0
+        and 255.
 
     Raises
     ------
@@ -92,13 +94,13 @@ def make_image(decoded: Decoded, axes: str | None, name: str, source: str) -> Im
     InputError
         If `axes` does not fit the array, the values are no real numbers, there is no pixel, or none is finite.
     """
-    data = decoded.data
+    data, in_memory = decoded.data, isinstance(decoded.data, np.ndarray)
     if data.dtype.kind not in "buif":
         raise InputError(source, expected="real numbers", got=f"values of type {data.dtype}", fix="convert them")
     if data.size == 0:
         size = " x ".join(str(n) for n in data.shape)
         raise InputError(source, expected="at least one pixel", got=f"an array of {size}", fix="leave it out")
-    if data.dtype.kind == "b":
+    if in_memory and data.dtype.kind == "b":
         data = data.astype(np.uint8) * np.uint8(255)
     chosen = chosen_axes(decoded, axes, source)
     valid = _valid(decoded, chosen)
@@ -106,7 +108,7 @@ def make_image(decoded: Decoded, axes: str | None, name: str, source: str) -> Im
     if valid is not None and valid.shape != counted:
         expected, got = (" x ".join(str(n) for n in shape) for shape in (counted, valid.shape))
         raise InputError(f"mask of {source}", expected=expected, got=got, fix="make it of the image's size")
-    if data.dtype.kind == "f" and not np.isfinite(data).any():
+    if in_memory and data.dtype.kind == "f" and not np.isfinite(data).any():
         raise no_finite_values(source)
     return Image(
         data,
@@ -116,7 +118,7 @@ def make_image(decoded: Decoded, axes: str | None, name: str, source: str) -> Im
         decoded.channels if "C" in chosen else (),
         name,
         source,
-        finite_mask(data, chosen, valid),
+        finite_mask(data, chosen, valid) if in_memory else valid,
         decoded.guessed and axes is None,
         decoded.meta,
     )
@@ -147,12 +149,12 @@ def chosen_axes(decoded: Decoded, axes: str | None, source: str) -> str:
     return axes
 
 
-def _valid(decoded: Decoded, axes: str) -> NDArray[np.bool_] | None:
+def _valid(decoded: Decoded, axes: str) -> Any:
     """Return the file's mask over the axes other than C, also where the user calls another axis C than the file."""
     mask = decoded.valid
     if mask is None or axes.replace("C", "") == decoded.axes.replace("C", ""):
         return mask
     if "C" in decoded.axes:
-        where = decoded.axes.index("C")
-        mask = np.repeat(np.expand_dims(mask, where), decoded.data.shape[where], axis=where)
-    return np.asarray(mask.all(axis=axes.index("C"))) if "C" in axes else mask
+        mask = np.expand_dims(np.asarray(mask), decoded.axes.index("C"))
+        mask = np.broadcast_to(mask, decoded.data.shape)
+    return np.asarray(mask).all(axis=axes.index("C")) if "C" in axes else mask

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError
-from selfseg.read._decoded import Decoded, check_size, decoding, needed, quiet, split_address, whole_numbers
+from selfseg.read._decoded import Decoded, check_size, decoding, needed, quiet, split_address
 from selfseg.read._dicom_series import Slice, affine_of, files_of, ordered, vector
 
 UNIT = "millimeter"
@@ -24,7 +24,7 @@ LEAST_FRAME = 2
 """Bytes that each of several frames takes in a file, packed or not, at least."""
 
 
-def decode(path: Path, max_bytes: int | None = None, as_labels: bool = False) -> Decoded:
+def open_file(path: Path, max_bytes: int | None, as_labels: bool) -> Decoded:
     """Read one image or volume.
 
     Slices are ordered by their place in the patient, not by their names. Values are those of the rescale slope and
@@ -53,8 +53,7 @@ def decode(path: Path, max_bytes: int | None = None, as_labels: bool = False) ->
         datasets = [pydicom.dcmread(one, defer_size=DEFERRED) for one in files]
         if str(datasets[0].get("Modality", "")) == "SEG":
             return _segmentation(path, files[0], as_labels, max_bytes)
-        decoded = _volume(path, files, datasets, max_bytes)
-    return whole_numbers(decoded) if as_labels else decoded
+        return _volume(path, files, datasets, max_bytes)
 
 
 def _volume(path: Path, files: Sequence[Path], datasets: Sequence[Any], max_bytes: int | None) -> Decoded:

@@ -1,17 +1,18 @@
-"""The formats that can be read, and the reading of one file of any of them.
+"""The formats that can be read, and the opening of one file of any of them.
 
 A new format is one file in this package and one row in `FORMATS`. The file has a function
-``decode(path, max_bytes, as_labels) -> Decoded`` and raises `InputError` for what it cannot decode; where parts can be read
-without the whole, also ``open_lazy(path, as_labels, level) -> Decoded``, whose data are a `LazyArray`.
+``open_file(path, max_bytes, as_labels) -> Decoded``: lazy arrays where parts can be read without the whole (`LazyArray`), else all of
+the pixels, of which `max_bytes` are allowed. It raises `InputError` for what it cannot decode. Formats of `PYRAMIDS` take `level` too.
 """
 
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
 from selfseg.core.errors import InputError
 from selfseg.core.image import Image
-from selfseg.read._decoded import Decoded, damaged, split_address
-from selfseg.read._unchanged import unchanged
+from selfseg.read._decoded import Decoded, damaged, split_address, unchanged, whole_numbers
+from selfseg.read._lazy_array import LazyArray, check_real
 from selfseg.read.arrays import make_image
 from selfseg.read.ome_zarr import is_zarr
 
@@ -71,6 +72,11 @@ SIGNATURES = {
 }
 """First bytes that tell the module better than a wrong suffix does."""
 
+PYRAMIDS = ("tiff", "ome_zarr")
+"""Modules whose images may have several levels."""
+
+FLOAT_LABELS = ("nifti", "mrc", "dicom")
+"""Modules of formats in which labels are often stored as floats."""
 
 FOLDERS = (".ome.zarr", ".zarr")
 """Suffixes of images that are folders."""
@@ -143,17 +149,73 @@ def _module_of_folder(folder: Path) -> str:
     raise InputError(folder, expected="a file", got="a folder", fix=fix)
 
 
-def decode_file(path: Path, max_bytes: int | None = None, as_labels: bool = False) -> Decoded:
-    """Decode a file, or a folder that is one image, with the module of its format.
+def open_file(path: Path, max_bytes: int | None = None, as_labels: bool = False, level: int = 0) -> Decoded:
+    """Open a file, or a folder that is one image, with the module of its format.
 
     Raises
     ------
     InputError
-        As for `module_of`, if its bytes are no image, or if they change while they are read.
+        As for `module_of`, if it has no such level, its bytes are no image, or if they change while they are read.
     """
+    module = module_of(path)
+    if level and module not in PYRAMIDS:
+        raise InputError(path, expected="level 0: it is no pyramid", got=str(level), fix="leave the level out")
+    levels = {"level": level} if level else {}
     with unchanged(path):
-        decoded: Decoded = import_module(f"selfseg.read.{module_of(path)}").decode(path, max_bytes, as_labels)
+        decoded: Decoded = import_module(f"selfseg.read.{module}").open_file(path, max_bytes, as_labels, **levels)
     return decoded
+
+
+def decode_labels(path: Path) -> Decoded:
+    """Decode a file whose values are labels, all of it.
+
+    Raises
+    ------
+    InputError
+        As for `read_image`.
+    """
+    decoded = open_file(path, as_labels=True)
+    lazy = decoded.data
+    if isinstance(lazy, LazyArray):
+        try:
+            check_real(path, lazy.dtype)
+            lazy.check_fits()
+            valid = None if decoded.valid is None else decoded.valid[...]
+            decoded = replace(decoded, data=lazy[...], valid=valid)
+        finally:
+            lazy.close()
+    return whole_numbers(decoded) if module_of(path) in FLOAT_LABELS else decoded
+
+
+def open_lazy(
+    path: Path | str, axes: str | None = None, name: str | None = None, level: int = 0, max_bytes: int | None = None
+) -> Image:
+    """Open an image without reading it: TIFF, OME-Zarr and zarr, HDF5, NumPy, NIfTI, MRC.
+
+    Formats that cannot be read in parts (PNG, JPEG, packed NIfTI, NPZ, DICOM) are read whole.
+
+    Parameters
+    ----------
+    path, axes, name, max_bytes
+        As for `read_image`; `max_bytes` limits what is read at once.
+    level
+        Level of a pyramid, 0 = the finest.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, of no known format, holds no real numbers, or has no such level.
+    UsageError
+        If `axes` is no axes string.
+    """
+    path = Path(path)
+    decoded = open_file(path, max_bytes, level=level)
+    try:
+        return make_image(decoded, axes, stem_of(path) if name is None else name, str(path))
+    except BaseException:
+        if isinstance(decoded.data, LazyArray):
+            decoded.data.close()
+        raise
 
 
 def read_image(
@@ -188,6 +250,5 @@ def read_image(
     UsageError
         If `axes` is no axes string.
     """
-    path = Path(path)
-    decoded = decode_file(path, max_bytes)
-    return make_image(decoded, axes, stem_of(path) if name is None else name, str(path))
+    with open_lazy(path, axes, name, max_bytes=max_bytes) as image:
+        return image.load(max_bytes)

@@ -4,15 +4,13 @@ A sequence is never whole in memory unless its file is. Videos are sequences of 
 """
 
 import hashlib
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
 from selfseg.read.formats import FORMATS, suffix_of
-from selfseg.read.sources import Source
+from selfseg.read.sources import Source, fingerprint_of
 
 ALL_AXES = "zyx"
 """Axes across which a volume can be cut into slices."""
@@ -21,10 +19,10 @@ DIGITS = 4
 """Digits of a frame's number in its name, at least."""
 
 
-class FrameSource(ABC):
-    """A sequence of images of one size.
+class Frames:
+    """A sequence of images of one size, without T, of which one at a time is read.
 
-    Attributes
+    Parameters
     ----------
     name
         Stem for outputs.
@@ -32,18 +30,104 @@ class FrameSource(ABC):
         Where it came from, for messages and for `run.json`.
     n_frames
         How many frames there should be; a damaged file may give fewer.
+    read
+        Reads the frame of a number from 0 to `n_frames` - 1; it may raise `InputError`.
+    fingerprint
+        Returns a SHA-256, in hexadecimal digits, by which the sequence is known again.
+    names
+        Of single images that are the frames; empty = they are named by the sequence and their numbers.
+    axis
+        Axis of the image whose planes the frames are, ``T``, ``Z``, ``Y`` or ``X``; None = they are not planes of one image.
     fps
         Frames a second; None = they have no time.
+
+    Examples
+    --------
+    >>> volume = Image(np.zeros((3, 4, 5)), "ZYX", name="cells")
+    >>> [frame.name for frame in Frames.along(volume, "Z").frames()]
+    ['cells_z0000', 'cells_z0001', 'cells_z0002']
     """
 
-    name: str
-    source: str
-    n_frames: int
-    fps: float | None = None
+    def __init__(
+        self,
+        name: str,
+        source: str,
+        n_frames: int,
+        read: Callable[[int], Image],
+        fingerprint: Callable[[], str],
+        names: Sequence[str] = (),
+        axis: str | None = None,
+        fps: float | None = None,
+    ) -> None:
+        self.name, self.source, self.n_frames = name, source, n_frames
+        self.names, self.axis, self.fps = tuple(names), axis, fps
+        self.fingerprint = fingerprint
+        self._read = read
 
-    @abstractmethod
+    @classmethod
+    def of_image(cls, image: Image) -> "Frames":
+        """Return the sequence of a single image."""
+        return cls(
+            image.name, image.source, 1, lambda _: image.load(), lambda: fingerprint_of(image), names=[image.name]
+        )
+
+    @classmethod
+    def along(cls, image: Image, axis: str = "T", fingerprint: Callable[[], str] | None = None) -> "Frames":
+        """Return the planes of an image along one of its axes: time points, or slices of a volume.
+
+        Parameters
+        ----------
+        image
+            An image with that axis, in memory or in its file; of one in its file a plane at a time is read.
+        axis
+            ``T``, ``Z``, ``Y`` or ``X``. A plane keeps the order of the other axes; Z becomes Y, or X, where that is missing.
+        fingerprint
+            That of the source from which it was opened; None = of the image's pixels, or of its file.
+        """
+        if axis not in image.axes:
+            got, fix = f"axes {image.axes}", "name its axes with --axes"
+            raise InputError(image.source, expected=f"an axis {axis}", got=got, fix=fix)
+
+        def read(number: int) -> Image:
+            return image.at(axis, number).load()
+
+        known = fingerprint or (lambda: fingerprint_of(image))
+        return cls(image.name, image.source, image.size(axis), read, known, axis=axis)
+
+    @classmethod
+    def of_folder(cls, sources: Sequence[Source], name: str, axes: str | None = None) -> "Frames":
+        """Return single images as a sequence, in their order.
+
+        Parameters
+        ----------
+        sources
+            The images.
+        name
+            Stem for outputs.
+        axes
+            Axes of each, None = as the files say.
+        """
+
+        def read(number: int) -> Image:
+            image = sources[number].read(axes)
+            if set(image.axes) & set("TZ"):
+                got, fix = f"axes {image.axes}", "give it alone, or name its axes with --axes"
+                raise InputError(image.source, expected="a single image as a frame", got=got, fix=fix)
+            return image
+
+        def fingerprint() -> str:
+            return hashlib.sha256("".join(source.fingerprint() for source in sources).encode()).hexdigest()
+
+        names = [source.name for source in sources]
+        return cls(name, f"{len(sources)} frames ({name})", len(sources), read, fingerprint, names)
+
+    def __len__(self) -> int:
+        return self.n_frames
+
     def frames(self, every: int = 1) -> Iterator[Image | InputError]:
         """Yield every frame in order, or the error that kept it from being read; one frame is in memory at a time.
+
+        A frame of another size or number of channels than the first is an error too.
 
         Parameters
         ----------
@@ -55,8 +139,16 @@ class FrameSource(ABC):
         InputError
             After the last frame that there is, if more were promised.
         """
+        first: Image | None = None
+        for number in range(0, self.n_frames, every):
+            try:
+                image = self.frame(number)
+            except InputError as error:
+                yield error
+            else:
+                first = first or image
+                yield same_size(image.source, image, first)
 
-    @abstractmethod
     def frame(self, number: int) -> Image:
         """Return the frame of a number, from 0 on.
 
@@ -65,14 +157,15 @@ class FrameSource(ABC):
         InputError
             If there is no such frame, or it cannot be read.
         """
-
-    @abstractmethod
-    def fingerprint(self) -> str:
-        """Return a SHA-256, in hexadecimal digits, by which the sequence is known again."""
+        self.check_number(number)
+        return replace(self._read(number), name=self.frame_name(number))
 
     def frame_name(self, number: int) -> str:
-        """Return the name of a frame: that of the sequence and its number."""
-        return f"{self.name}_f{number:0{max(DIGITS, len(str(self.n_frames - 1)))}d}"
+        """Return the name of a frame: that of its image, or of the sequence with its number."""
+        if self.names:
+            return self.names[number]
+        digits = max(DIGITS, len(str(self.n_frames - 1)))
+        return f"{self.name}_{(self.axis or 'f').lower()}{number:0{digits}d}"
 
     def check_number(self, number: int) -> None:
         """Raise `InputError` unless there is a frame of this number."""
@@ -81,106 +174,13 @@ class FrameSource(ABC):
             raise InputError(self.source, expected=expected, got=str(number), fix="count from 0")
 
 
-class FolderFrames(FrameSource):
-    """Single images in order, each one a frame.
-
-    Parameters
-    ----------
-    sources
-        The images, in their order.
-    name
-        Stem for outputs.
-    axes
-        Axes of each, None = as the files say.
-    """
-
-    def __init__(self, sources: Sequence[Source], name: str, axes: str | None = None) -> None:
-        self.sources = list(sources)
-        self.name = name
-        self.source = f"{len(self.sources)} frames ({name})"
-        self.n_frames = len(self.sources)
-        self.axes = axes
-
-    def frames(self, every: int = 1) -> Iterator[Image | InputError]:
-        """See `FrameSource.frames`. A frame of another size than the first is an error of its own."""
-        first: Image | None = None
-        for number in range(0, self.n_frames, every):
-            try:
-                image = self.frame(number)
-            except InputError as error:
-                yield error
-                continue
-            first = first or image
-            yield image if alike(image, first) else other_size(image.source, image, first)
-
-    def frame(self, number: int) -> Image:
-        """See `FrameSource.frame`."""
-        self.check_number(number)
-        image = self.sources[number].read(self.axes)
-        if set(image.axes) & set("TZ"):
-            got, fix = f"axes {image.axes}", "give it alone, or name its axes with --axes"
-            raise InputError(image.source, expected="a single image as a frame", got=got, fix=fix)
+def same_size(what: str, image: Image, first: Image) -> Image | InputError:
+    """Return a frame, or the error for one of another size or number of channels than the first."""
+    expected, got = (" x ".join(map(str, (*one.spatial_shape, one.n_channels))) for one in (first, image))
+    if expected == got:
         return image
-
-    def fingerprint(self) -> str:
-        """Return the SHA-256 of the frames' own."""
-        return hashlib.sha256("".join(source.fingerprint() for source in self.sources).encode()).hexdigest()
-
-    def frame_name(self, number: int) -> str:
-        """Return the name of the image."""
-        return self.sources[number].name
-
-
-class StackFrames(FrameSource):
-    """The planes of an image along one of its axes: time points, or slices of a volume.
-
-    Parameters
-    ----------
-    image
-        An image with that axis, in memory or in its file; of one in its file a plane at a time is read.
-    axis
-        ``T``, ``Z``, ``Y`` or ``X``. A plane keeps the order of the other axes; Z becomes Y, or X, where that is missing.
-    """
-
-    def __init__(self, image: Image, axis: str = "T") -> None:
-        if axis not in image.axes:
-            got, fix = f"axes {image.axes}", "name its axes with --axes"
-            raise InputError(image.source, expected=f"an axis {axis}", got=got, fix=fix)
-        self.image, self.axis = image, axis
-        self.name, self.source = image.name, image.source
-        self.n_frames = int(image.data.shape[image.axes.index(axis)])
-
-    def frames(self, every: int = 1) -> Iterator[Image | InputError]:
-        """See `FrameSource.frames`."""
-        return (self.frame(number) for number in range(0, self.n_frames, every))
-
-    def frame(self, number: int) -> Image:
-        """See `FrameSource.frame`."""
-        self.check_number(number)
-        return replace(self.image.at(self.axis, number).load(), name=self.frame_name(number))
-
-    def fingerprint(self) -> str:
-        """Return the SHA-256 of the image's pixels, or of its file."""
-        if self.image.in_memory:
-            return Source(self.name, content=self.image).fingerprint()
-        return Source(self.name, Path(self.image.source)).fingerprint()
-
-    def frame_name(self, number: int) -> str:
-        """Return the name of the image, the axis and the number."""
-        return f"{self.name}_{self.axis.lower()}{number:0{max(DIGITS, len(str(self.n_frames - 1)))}d}"
-
-
-def alike(image: Image, first: Image) -> bool:
-    """Return whether an image has the size and the channels of another."""
-    return (image.spatial_shape, image.n_channels) == (first.spatial_shape, first.n_channels)
-
-
-def other_size(what: str, image: Image, first: Image) -> InputError:
-    """Return the error for a frame of another size or number of channels than the first."""
-    sizes = (" x ".join(map(str, (*one.spatial_shape, one.n_channels))) for one in (first, image))
-    expected, got = sizes
-    fix = "it is skipped; convert the frames to one size"
-    return InputError(what, expected=f"{expected} (rows, columns, channels) like the first frame", got=got, fix=fix)
+    expected += " (rows, columns, channels) like the first frame"
+    return InputError(what, expected=expected, got=got, fix="it is skipped; convert the frames to one size")
 
 
 def is_video(source: Source, axes: str | None = None) -> bool:

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,8 @@ import numpy as np
 
 from selfseg.core.axes import KNOWN, SPATIAL
 from selfseg.core.errors import InputError
-from selfseg.read._decoded import DAMAGE, MAX_DEFLATE, Decoded, check_chunk, decoding, needed, split_address
-from selfseg.read._hdf5_texts import read_texts
-from selfseg.read._lazy_array import check_real, from_sliceable, read_whole
-from selfseg.read._tiff_scale import unit_name
+from selfseg.read._decoded import DAMAGE, MAX_DEFLATE, Decoded, check_chunk, decoding, needed, split_address, unit_name
+from selfseg.read._lazy_array import check_real, from_sliceable
 from selfseg.read.arrays import guess_axes
 
 MAX_RATIO = {None: 1.0, "gzip": float(MAX_DEFLATE)}
@@ -30,37 +30,44 @@ LARGEST_ATTRIBUTE = 1 << 16
 MOST_NAMED = 8
 """Datasets named in a message."""
 
+# HDF5 keeps texts of free length on a heap whose lengths and addresses its library believes: where they are damaged, it crashes, or
+# fills gigabytes. A child process that dies or takes too long costs one line instead.
+SECONDS = 8.0
+"""Longest time that the texts of one dataset may take."""
 
-def decode(path: Path, max_bytes: int | None = None, as_labels: bool = False) -> Decoded:
-    """Read one dataset: that of the address ``file.h5:/path``, else the only one of two axes or more.
+MEMORY = 4 << 30
+"""Address space of the child, in bytes, where the system can limit it."""
+
+SCRIPT = """
+import json, sys
+try:
+    import resource
+    resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[4]), int(sys.argv[4])))
+except (ImportError, ValueError, OSError):
+    pass
+import h5py
+import numpy
+texts = {}
+with h5py.File(sys.argv[1], "r", locking="best-effort") as file:
+    for name in sys.argv[3].split():
+        values = numpy.ravel(file[sys.argv[2]].attrs[name]).tolist()
+        texts[name] = [value.decode() if isinstance(value, bytes) else str(value) for value in values]
+print(json.dumps(texts))
+"""
+
+
+def open_file(path: Path, max_bytes: int | None, as_labels: bool) -> Decoded:
+    """Open one dataset: that of the address ``file.h5:/path``, else the only one of two axes or more.
 
     Axes are taken from ``DIMENSION_LABELS`` (h5py, BigDataViewer), ilastik's ``axistags``, or an attribute ``axes``;
     pixel sizes from ``element_size_um``, or ``spacing`` and ``unit``.
 
-    Parameters
-    ----------
-    path
-        The file or the address.
-    max_bytes
-        Pixel bytes allowed; None = three quarters of the free memory.
-    as_labels
-        Changes nothing: values are always as they are in the file.
+    Nothing is read, and values are always as they are in the file: `max_bytes` and `as_labels` change nothing.
 
     Raises
     ------
     InputError
-        If h5py is not installed, the file is damaged or too large, or nothing says which dataset is meant.
-    """
-    return read_whole(open_lazy(path), max_bytes)
-
-
-def open_lazy(path: Path, as_labels: bool = False, level: int = 0) -> Decoded:
-    """Open one dataset without reading it.
-
-    Raises
-    ------
-    InputError
-        As for `decode`.
+        If h5py is not installed, the file is damaged, or nothing says which dataset is meant.
     """
     file, inside = split_address(path)
     h5py = needed(file, "h5py", "hdf5")
@@ -118,7 +125,21 @@ def _attributes(h5py: Any, file: Path, dataset: Any) -> dict[str, Any]:
                 found[name] = dataset.attrs[name]
     if "axes" in found:
         texts = [name for name in texts if name not in ("DIMENSION_LABELS", "axistags")]
-    return {**found, **(read_texts(file, dataset.name, texts) if texts else {})}
+    return {**found, **(_texts(file, dataset.name, texts) if texts else {})}
+
+
+def _texts(file: Path, dataset: str, names: list[str]) -> dict[str, list[str]]:
+    """Return attributes of a dataset that are texts, each as a list; `ValueError` if the child that reads them fails."""
+    # -P: the folder that the user stands in is no place to import from
+    words = [sys.executable, "-P", "-c", SCRIPT, str(file), dataset, " ".join(names), str(MEMORY)]
+    try:
+        done = subprocess.run(words, capture_output=True, timeout=SECONDS, check=False, stdin=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired as error:
+        raise ValueError("its attributes take too long to be read") from error
+    if done.returncode != 0:
+        raise ValueError("its attributes cannot be read")
+    texts: dict[str, list[str]] = json.loads(done.stdout)
+    return texts
 
 
 def _axes(attributes: Mapping[str, Any], shape: tuple[int, ...], source: str) -> tuple[str, bool]:

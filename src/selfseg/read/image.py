@@ -52,7 +52,7 @@ DAMAGED_PICTURE: tuple[type[Exception], ...] = (*DAMAGE, DecompressionBombError)
 _QUIET = threading.Lock()
 
 
-def decode(path: Path, max_bytes: int | None = None, as_labels: bool = False) -> Decoded:
+def open_file(path: Path, max_bytes: int | None, as_labels: bool) -> Decoded:
     """Read one picture.
 
     Palettes become RGB (grey if all their colours are), CMYK becomes RGB, 1-bit becomes uint8 of 0 and 255, alpha

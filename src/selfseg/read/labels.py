@@ -11,7 +11,7 @@ from selfseg.core.errors import InputError
 from selfseg.core.image import Image
 from selfseg.read._decoded import split_address
 from selfseg.read.arrays import make_image
-from selfseg.read.formats import decode_file, stem_of, suffix_of
+from selfseg.read.formats import decode_labels, stem_of, suffix_of
 from selfseg.read.ome_zarr import is_zarr
 from selfseg.read.sources import natural_order, walk
 
@@ -50,7 +50,7 @@ def read_label_image(path: Path | str, name: str | None = None) -> Image:
         If the file cannot be read, or holds colours or values that are no integers.
     """
     path = Path(path)
-    image = make_image(decode_file(path, as_labels=True), None, name or stem_of(path), str(path))
+    image = make_image(decode_labels(path), None, name or stem_of(path), str(path))
     if "C" in image.axes:
         fix = "save label numbers as grey values, not as colours"
         got = f"{image.n_channels} channels"
@@ -72,7 +72,7 @@ def read_truths(path: Path | str) -> list[NDArray[np.integer]]:
     several = _annotators(path)
     if several is not None:
         return [_integers(part, path) for part in several]
-    decoded = decode_file(path, as_labels=True)
+    decoded = decode_labels(path)
     if "C" in decoded.axes:
         fix = "save label numbers as grey values or palette indices, not as colours"
         got = f"{decoded.data.shape[-1]} channels"

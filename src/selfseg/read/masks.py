@@ -28,18 +28,18 @@ class MaskedSource(Source):
         A file of integers, or an array: of the size of the image, 0 = outside. One without time goes for every time point.
     """
 
-    whole_only = True
     mask: Mask = field(default_factory=lambda: np.ones(()))
 
-    def read(self, axes: str | None = None, max_bytes: int | None = None) -> Image:
-        """Return the image, with `valid` False outside of the mask.
+    def _opened(self, axes: str | None, max_bytes: int | None) -> Image:
+        """Return the image in memory, with `valid` False outside of the mask.
 
         Raises
         ------
         InputError
             If the image or the mask cannot be read, the mask is of another size, or nothing is inside.
         """
-        image = super().read(axes, max_bytes)
+        with super()._opened(axes, max_bytes) as opened:
+            image = opened.load(max_bytes)
         inside = (read_labels(self.mask) if isinstance(self.mask, Path) else np.asarray(self.mask)) != 0
         what = f"mask of {self.name}"
         counted = tuple(n for n, letter in zip(image.data.shape, image.axes, strict=True) if letter != "C")
@@ -86,7 +86,10 @@ def with_masks(sources: Sequence[Source], masks: str | Path | NDArray[Any] | Non
         got = f"none for {', '.join(without[:3])}" + (", ..." if len(without) > 3 else "")
         fix = "name the masks like the images, in a folder like theirs"
         raise InputError("masks", expected="one for every input", got=got, fix=fix)
-    return [MaskedSource(item.name, item.path, item.content, item.settled, found[item.name]) for item in sources]
+    return [
+        MaskedSource(item.name, item.path, item.content, item.settled, item.images, mask=found[item.name])
+        for item in sources
+    ]
 
 
 def mask_facts(sources: Sequence[Source]) -> dict[str, dict[str, str]]:

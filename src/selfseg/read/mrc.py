@@ -1,4 +1,4 @@
-"""MRC / CCP4 images, stacks and volumes, memory-mapped, by the header of MRC2014 (Cheng et al., J Struct Biol 192, 2015)."""
+"""MRC / CCP4 images, stacks and volumes, by the header of MRC2014 (Cheng et al., J Struct Biol 192, 2015)."""
 
 import math
 from pathlib import Path
@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from selfseg.core.errors import InputError
-from selfseg.read._decoded import Decoded, decoding, whole_numbers
-from selfseg.read._file_array import FileArray
-from selfseg.read._lazy_array import from_sliceable, read_whole
+from selfseg.read._decoded import Decoded, decoding
+from selfseg.read._lazy_array import FileArray, from_sliceable
 
 HEADER = np.dtype(
     [
@@ -52,37 +51,16 @@ IMOD_STAMP, IMOD_SIGNED = 1146047817, 1
 UNIT = "angstrom"
 
 
-def decode(path: Path, max_bytes: int | None = None, as_labels: bool = False) -> Decoded:
-    """Read one image, stack or volume.
+def open_file(path: Path, max_bytes: int | None, as_labels: bool) -> Decoded:
+    """Open one image, stack or volume; nothing is read, and `max_bytes` and `as_labels` change nothing.
 
     Axes are turned to Z Y X where the header orders them differently (MAPC, MAPR, MAPS). Pixel sizes are the cell over the
     sampling, in angstrom.
 
-    Parameters
-    ----------
-    path
-        The file.
-    max_bytes
-        Pixel bytes allowed; None = three quarters of the free memory.
-    as_labels
-        Whole numbers that are stored as floats become integers.
-
     Raises
     ------
     InputError
-        If the file is damaged, truncated or too large, or holds no real numbers.
-    """
-    decoded = read_whole(open_lazy(path), max_bytes)
-    return whole_numbers(decoded) if as_labels else decoded
-
-
-def open_lazy(path: Path, as_labels: bool = False, level: int = 0) -> Decoded:
-    """Open the file without reading its values.
-
-    Raises
-    ------
-    InputError
-        As for `decode`.
+        If the file is damaged or truncated, or holds no real numbers.
     """
     with decoding(path):
         header = _header(path)

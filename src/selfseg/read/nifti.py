@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,19 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError
-from selfseg.read._decoded import (
-    ANY_SIZE,
-    MAX_DEFLATE,
-    Decoded,
-    check_size,
-    damaged,
-    decoding,
-    needed,
-    quiet,
-    whole_numbers,
-)
-from selfseg.read._file_array import FileArray
-from selfseg.read._lazy_array import from_sliceable, read_whole
+from selfseg.read._decoded import ANY_SIZE, MAX_DEFLATE, Decoded, check_size, damaged, decoding, needed, quiet
+from selfseg.read._lazy_array import FileArray, from_sliceable
 
 GZIP = b"\x1f\x8b"
 UNITS = {"mm": "millimeter", "micron": "micrometer", "meter": "meter"}
@@ -33,21 +23,12 @@ LETTERS = "XYZTC"
 PIECE = 1 << 20
 
 
-def decode(path: Path, max_bytes: int | None = None, as_labels: bool = False) -> Decoded:
-    """Read one volume, turned to the standard orientation that is closest to the file's affine.
+def open_file(path: Path, max_bytes: int | None, as_labels: bool) -> Decoded:
+    """Open one volume, turned to the standard orientation that is closest to the file's affine; a packed one is read whole.
 
     Rows, columns and slices may be stored in any order and direction, and an image and its mask need not agree in that.
     Here X always runs to the patient's right, Y to the front and Z up, so that they fit each other: the array is
     ``nibabel.as_closest_canonical(file)`` with its axes reversed. Nothing is resampled: an oblique volume stays oblique.
-
-    Parameters
-    ----------
-    path
-        The file.
-    max_bytes
-        Pixel bytes allowed; None = three quarters of the free memory.
-    as_labels
-        The values are labels: whole numbers that are stored as floats become integers.
 
     Returns
     -------
@@ -58,24 +39,8 @@ def decode(path: Path, max_bytes: int | None = None, as_labels: bool = False) ->
     Raises
     ------
     InputError
-        If nibabel is not installed, the file is damaged, truncated or too large, or holds no real numbers.
+        If nibabel is not installed, the file is damaged, truncated or, packed, too large, or holds no real numbers.
     """
-    decoded = read_whole(_open(path, max_bytes, whole=True), max_bytes)
-    return whole_numbers(decoded) if as_labels else decoded
-
-
-def open_lazy(path: Path, as_labels: bool = False, level: int = 0) -> Decoded:
-    """Open a volume without reading its voxels. A packed one (``.nii.gz``) cannot be read in parts: it is unpacked into memory.
-
-    Raises
-    ------
-    InputError
-        As for `decode`.
-    """
-    return _open(path, None, whole=False)
-
-
-def _open(path: Path, max_bytes: int | None, whole: bool) -> Decoded:
     nibabel = needed(path, "nibabel", "nifti")
     errors = (nibabel.spatialimages.HeaderDataError, nibabel.wrapstruct.WrapStructError)
     try:
@@ -83,17 +48,18 @@ def _open(path: Path, max_bytes: int | None, whole: bool) -> Decoded:
             kind = nibabel.Nifti2Header if _is_second(file) else nibabel.Nifti1Header
             with quiet("nibabel.global"):
                 header = kind.from_fileobj(file)
-            packed = _check_declared(path, header, max_bytes, whole)
+            packed = _check_declared(path, header, max_bytes)
             dtype, start = header.get_data_dtype(), int(header.get_data_offset())
             shape = header.get_data_shape() + (1,) * (3 - len(header.get_data_shape()))
             stored: NDArray[Any] | FileArray
-            if packed or whole:
+            if packed:
                 stored = nibabel.volumeutils.array_from_file(shape, dtype, file, start, order="F", mmap=False)
                 while file.read(PIECE):  # to the end, where gzip keeps its checksum
                     pass
             else:
                 stored = FileArray(path, dtype, start, shape, order="F")
-            return _arranged(nibabel, path, stored, header)
+            decoded = _arranged(nibabel, path, stored, header)
+            return replace(decoded, data=decoded.data[...]) if packed else decoded
     except errors as error:
         raise damaged(path, str(error)) from error
 
@@ -118,7 +84,7 @@ def _is_second(file: BinaryIO) -> bool:
     return 540 in (int.from_bytes(start, "little"), int.from_bytes(start, "big"))
 
 
-def _check_declared(path: Path, header: Any, max_bytes: int | None, whole: bool) -> bool:
+def _check_declared(path: Path, header: Any, max_bytes: int | None) -> bool:
     """Refuse a header that cannot be true; return whether the file is packed."""
     if header["magic"].item() not in (b"n+1", b"n+2"):
         fix = "save it as one file, .nii or .nii.gz"
@@ -133,7 +99,7 @@ def _check_declared(path: Path, header: Any, max_bytes: int | None, whole: bool)
     itemsize = max(dtype.itemsize, 4 if _scale(header) else 0)
     ratio = (float(MAX_DEFLATE) if packed else 1.0) * itemsize / dtype.itemsize
     shape, stored = header.get_data_shape(), path.stat().st_size
-    check_size(path, shape, itemsize, stored, max_bytes if whole or packed else ANY_SIZE, ratio)
+    check_size(path, shape, itemsize, stored, max_bytes if packed else ANY_SIZE, ratio)
     return packed
 
 

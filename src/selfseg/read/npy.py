@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from selfseg.core.axes import KNOWN
 from selfseg.core.errors import InputError
 from selfseg.read._decoded import MAX_DEFLATE, Decoded, check_size, decoding, quiet, split_address
-from selfseg.read._file_array import FileArray
-from selfseg.read._lazy_array import check_real, from_sliceable, read_whole
+from selfseg.read._lazy_array import FileArray, check_real, from_sliceable
 from selfseg.read.arrays import guess_axes
 
 MAGIC = b"\x93NUMPY"
@@ -25,40 +24,18 @@ COMPANIONS = ("axes", "spacing", "unit", "offset")
 """Small arrays of an NPZ file that say what the large one is: those that the export writes."""
 
 
-def decode(path: Path, max_bytes: int | None = None, as_labels: bool = False) -> Decoded:
-    """Read one array; an address ``file.npz:/name`` chooses one of several.
+def open_file(path: Path, max_bytes: int | None, as_labels: bool) -> Decoded:
+    """Open one array, or read that of an NPZ file, which has no parts; an address ``file.npz:/name`` chooses one of several.
 
     Axes are guessed, unless an NPZ file has small arrays ``axes`` (a string), ``spacing`` and ``unit`` beside the large.
 
-    Parameters
-    ----------
-    path
-        The file or the address.
-    max_bytes
-        Pixel bytes allowed; None = three quarters of the free memory.
-    as_labels
-        Changes nothing: values are always as they are in the file.
+    Values are always as they are in the file: `as_labels` changes nothing.
 
     Raises
     ------
     InputError
-        If the file is damaged, holds pickled objects, several arrays, or none, or is too large.
+        If the file is damaged, holds pickled objects, several arrays, or none, or an array of an NPZ file is too large.
     """
-    return read_whole(_open(path, max_bytes), max_bytes)
-
-
-def open_lazy(path: Path, as_labels: bool = False, level: int = 0) -> Decoded:
-    """Open one array without reading it. The arrays of an NPZ file cannot be read in parts: they are read whole.
-
-    Raises
-    ------
-    InputError
-        As for `decode`.
-    """
-    return _open(path, None)
-
-
-def _open(path: Path, max_bytes: int | None) -> Decoded:
     file, inside = split_address(path)
     with decoding(path, zipfile.BadZipFile, tokenize.TokenError):
         if _is_archive(file):

@@ -8,9 +8,8 @@ from typing import Any
 
 from selfseg.core.axes import KNOWN
 from selfseg.core.errors import InputError
-from selfseg.read._decoded import Decoded, check_chunk, damaged, decoding, needed, split_address
-from selfseg.read._lazy_array import check_real, from_sliceable, read_whole
-from selfseg.read._tiff_scale import unit_name
+from selfseg.read._decoded import Decoded, check_chunk, damaged, decoding, needed, split_address, unit_name
+from selfseg.read._lazy_array import check_real, from_sliceable
 from selfseg.read.arrays import guess_axes
 
 MARKS = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
@@ -33,8 +32,8 @@ def is_zarr(path: Path) -> bool:
     return any((path / mark).is_file() for mark in MARKS)
 
 
-def decode(path: Path, max_bytes: int | None = None, as_labels: bool = False) -> Decoded:
-    """Read the finest level of a multiscale image, or a plain array.
+def open_file(path: Path, max_bytes: int | None, as_labels: bool, level: int = 0) -> Decoded:
+    """Open one level of a multiscale image, or a plain array; nothing is read, and `max_bytes` changes nothing.
 
     Axes, pixel sizes, units and channel names are those of the NGFF metadata; axes of length 1 other than Y and X are left
     out. Chunks that are missing have the array's fill value: the format says so, thus a lost chunk cannot be told.
@@ -43,34 +42,16 @@ def decode(path: Path, max_bytes: int | None = None, as_labels: bool = False) ->
     ----------
     path
         The folder, or one inside it (``x.zarr/0``).
-    max_bytes
-        Pixel bytes allowed; None = three quarters of the free memory.
     as_labels
-        Read the label image of an image that has exactly one (``x.zarr/labels/NAME``).
-
-    Raises
-    ------
-    InputError
-        If zarr is not installed, the metadata are damaged, there are several images, a codec is unknown, or the image is
-        too large.
-    """
-    return read_whole(open_lazy(path, as_labels), max_bytes)
-
-
-def open_lazy(path: Path, as_labels: bool = False, level: int = 0) -> Decoded:
-    """Open one level of an image without reading it.
-
-    Parameters
-    ----------
-    path, as_labels
-        As for `decode`.
+        Open the label image of an image that has exactly one (``x.zarr/labels/NAME``).
     level
         Level of the pyramid, 0 = finest.
 
     Raises
     ------
     InputError
-        As for `decode`, and if there is no such level.
+        If zarr is not installed, the metadata are damaged, there are several images, a codec is unknown, or there is no such
+        level.
     """
     file, inside = split_address(path)
     folder = file / inside

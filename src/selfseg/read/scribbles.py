@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError
-from selfseg.read.formats import decode_file, stem_of
+from selfseg.read.formats import decode_labels, stem_of
 from selfseg.read.sources import SCRIBBLE_ENDING, Source, list_files
 
 NO_SCRIBBLE = -1
@@ -39,7 +39,7 @@ def read_annotations(path: Path | str, spatial_shape: Sequence[int]) -> NDArray[
         If the file cannot be read, has another size, is no label image, or has class numbers above 254.
     """
     path = Path(path)
-    decoded = decode_file(path, as_labels=True)
+    decoded = decode_labels(path)
     data = decoded.data
     if "C" in decoded.axes or data.dtype.kind not in "bui":
         got = f"{data.shape[-1]} channels" if "C" in decoded.axes else f"values of type {data.dtype}"

@@ -5,31 +5,78 @@ import hashlib
 import os
 import re
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
-from selfseg.read._decoded import split_address
+from selfseg.core.lru_cache import LRUCache
+from selfseg.core.memory import free_memory
+from selfseg.read._decoded import Stamp, split_address, stamp_of
 from selfseg.read._dicom_series import group_series
 from selfseg.read.arrays import decode_array, decode_image, make_image
-from selfseg.read.formats import known_suffixes, read_image, stem_of, suffix_of
+from selfseg.read.formats import known_suffixes, open_lazy, stem_of, suffix_of
 from selfseg.read.ome_zarr import is_zarr
 
 Inputs = str | Path | NDArray[Any] | Image | Sequence["str | Path | NDArray[Any] | Image | Source"]
 
 SCRIBBLE_ENDING = "_scribble"
-"""A file of this ending beside an image of the same stem is a annotation for it, and no input of its own."""
+"""A file of this ending beside an image of the same stem is an annotation for it, and no input of its own."""
+
+
+MOST_OPEN = 64
+"""Files that stay open at a time."""
+
+SHARE = 8
+"""One part in this many of the free memory is for decoded images that are kept."""
+
+
+class OpenImages:
+    """The images of a run that are open: kept as long as their files stay as they are and their memory allows.
+
+    Images in memory may take an eighth of the memory that is free at first; the last one is always kept, until another is opened.
+    """
+
+    def __init__(self) -> None:
+        self._in_files: LRUCache[tuple[Stamp | None, Image]] = LRUCache(MOST_OPEN)
+
+    @cached_property
+    def _in_memory(self) -> LRUCache[tuple[Stamp | None, Image]]:
+        return LRUCache(free_memory() // SHARE)
+
+    def get(self, key: Hashable, path: Path | None) -> Image | None:
+        """Return the image of a key, unless its file was changed or closed since."""
+        stamp, image = self._in_memory.get(key) or self._in_files.get(key) or (None, None)
+        return image if image is not None and not image.closed and stamp == _stamp(path) else None
+
+    def put(self, key: Hashable, path: Path | None, image: Image) -> Image:
+        """Keep an image and return it."""
+        if image.in_memory:
+            self._in_files.drop(key)
+            own = path is not None  # an array of the user's is in memory anyway
+            self._in_memory.put(key, (_stamp(path), image), image.data.nbytes if own else 0)
+        else:
+            self._in_files.put(key, (_stamp(path), image), 1)
+        return image
+
+    def trim(self) -> None:
+        """Drop an image that is larger than the share by itself, before another one is decoded."""
+        self._in_memory.trim()
+
+
+def _stamp(path: Path | None) -> Stamp | None:
+    return None if path is None else stamp_of(path)
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """One input that can be read when its turn comes.
+    """One input that can be read when its turn comes. What it opens, decodes and hashes is kept, so that it is done once a run.
 
     Attributes
     ----------
@@ -41,26 +88,67 @@ class Source:
         The array or image, or None for a file.
     settled
         The content is an image whose axes are known for sure: those that the user gives were applied when it was made.
+    images
+        Those of the run that are open; sources of one `find_inputs` share it.
     """
 
     name: str
     path: Path | None = None
     content: NDArray[Any] | Image | None = None
     settled: bool = False
-    whole_only: ClassVar[bool] = False
-    """Whether it cannot be read in parts."""
+    images: OpenImages = field(default_factory=OpenImages, repr=False)
+    _own: object = field(default_factory=object, init=False, repr=False)
+    _digests: dict[Stamp | None, str] = field(default_factory=dict, init=False, repr=False)
+
+    def open(self, axes: str | None = None, max_bytes: int | None = None) -> Image:
+        """Return the image: in its file where the format can be read in parts (`open_lazy`), else decoded.
+
+        The source keeps it, in memory once it was read, and closes it when nobody uses it any more. It is opened again only if
+        the caller closes it, its file changes, many other files are opened, or the decoded images of the run take more than an
+        eighth of the free memory.
+
+        Parameters
+        ----------
+        axes
+            What its axes are, None = as the file says.
+        max_bytes
+            Pixel bytes allowed where it is decoded; None = three quarters of the memory that is free.
+
+        Raises
+        ------
+        InputError, UsageError
+            As for `open_lazy`.
+        """
+        found = self.images.get((self._own, axes), self.path)
+        if found is None:
+            self.images.trim()
+            found = self.images.put((self._own, axes), self.path, self._opened(axes, max_bytes))
+        return found
 
     def read(self, axes: str | None = None, max_bytes: int | None = None) -> Image:
-        """Return the image; see `read_image` for the arguments and the errors."""
+        """Return the image in memory, decoded once as long as memory allows: see `open` for the arguments and the errors."""
+        image = self.open(axes, max_bytes)
+        if image.in_memory:
+            return image
+        self.images.trim()
+        return self.images.put((self._own, axes), self.path, image.load(max_bytes))
+
+    def _opened(self, axes: str | None, max_bytes: int | None) -> Image:
         if self.path is not None:
-            return read_image(self.path, axes, self.name, max_bytes)
+            return open_lazy(self.path, axes, self.name, max_bytes=max_bytes)
         if isinstance(self.content, Image):
             axes = None if self.settled else axes
             return make_image(decode_image(self.content), axes, self.name, self.content.source)
         return make_image(decode_array(np.asarray(self.content)), axes, self.name, f"array {self.name!r}")
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of the file's bytes, or of the array's type, shape and bytes, in hexadecimal digits."""
+        """Return the SHA-256 of the file's bytes, or of the array's type, shape and bytes, in hexadecimal digits; computed once."""
+        stamp = _stamp(self.path)
+        if stamp not in self._digests:
+            self._digests[stamp] = self._fingerprint()
+        return self._digests[stamp]
+
+    def _fingerprint(self) -> str:
         if self.path is not None:
             try:
                 return _digest(self.path)
@@ -71,6 +159,14 @@ class Source:
         digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
+
+
+def fingerprint_of(image: Image) -> str:
+    """Return the SHA-256 of an image's file, or of its pixels if it is in memory; computed once while the image is open."""
+    if "sha256" not in image.memo:
+        content = Source(image.name, content=image) if image.in_memory else Source(image.name, Path(image.source))
+        image.memo["sha256"] = content.fingerprint()
+    return str(image.memo["sha256"])
 
 
 def _digest(path: Path) -> str:
@@ -119,17 +215,18 @@ def find_inputs(inputs: Inputs, limit: int | None = None) -> list[Source]:
     if limit is not None and limit < 1:
         raise UsageError("limit", expected="a number of at least 1", got=str(limit), fix="leave it out for all")
     items = [inputs] if isinstance(inputs, str | Path | np.ndarray | Image) else list(inputs)
-    arrays = sum(isinstance(item, np.ndarray) for item in items)
+    arrays, images = sum(isinstance(item, np.ndarray) for item in items), OpenImages()
     found: list[Source] = []
     for item in items:
         if isinstance(item, Source):
             found.append(item)
         elif isinstance(item, Image):
-            found.append(Source(_clean(item.name), content=item))
+            found.append(Source(_clean(item.name), content=item, images=images))
         elif isinstance(item, np.ndarray):
-            found.append(Source("image" if arrays == 1 else f"image_{len(found) + 1}", content=item))
+            name = "image" if arrays == 1 else f"image_{len(found) + 1}"
+            found.append(Source(name, content=item, images=images))
         elif isinstance(item, str | Path):
-            found.extend(Source(_clean(name), path) for path, name in list_files(item))
+            found.extend(Source(_clean(name), path, images=images) for path, name in list_files(item))
         else:
             expected = "a path, a folder, a glob, an array or an Image"
             raise UsageError("input", expected=expected, got=type(item).__name__, fix="convert it")
@@ -277,7 +374,7 @@ def _unique(sources: list[Source]) -> list[Source]:
         while name.casefold() in taken:
             name, number = f"{source.name}_{number}", number + 1
         taken.add(name.casefold())
-        sources[i] = replace(source, name=name)
+        sources[i] = source if name == source.name else replace(source, name=name)
     return sources
 
 

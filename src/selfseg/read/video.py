@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError
 from selfseg.core.image import Image
-from selfseg.read._decoded import Decoded, check_size
-from selfseg.read._unchanged import unchanged
-from selfseg.read.frames import FrameSource, alike, other_size
+from selfseg.read._decoded import Decoded, check_size, unchanged
+from selfseg.read.frames import Frames, same_size
 from selfseg.read.sources import Source
 
 SHORTFALL = 0.02
@@ -41,7 +40,7 @@ def import_av() -> ModuleType:
     return av
 
 
-class VideoFrames(FrameSource):
+class VideoFrames(Frames):
     """The first video stream of a file, upright. Grey stays one channel; more than 8 bits become 16.
 
     Parameters
@@ -59,14 +58,12 @@ class VideoFrames(FrameSource):
 
     def __init__(self, path: Path | str, name: str | None = None) -> None:
         self.path = Path(path)
-        self.name = self.path.stem if name is None else name
-        self.source = str(path)
         with _opened(self.path) as (container, stream):
             rate = stream.average_rate or stream.guessed_rate
-            self.fps = float(rate) if rate else None
-            self.promised = _promised(container, stream, self.fps)
-            self.shape = (int(stream.height), int(stream.width))
-        self.n_frames = len(self._listed[0])
+            fps = float(rate) if rate else None
+            self.promised = _promised(container, stream, fps)
+        origin = Source(self.path.stem if name is None else name, self.path)
+        super().__init__(origin.name, str(path), len(self._listed[0]), self._seek, origin.fingerprint, fps=fps)
         if not self.n_frames:
             got, fix = "a video stream without a frame", "copy or export the file again"
             raise InputError(self.source, expected="at least one frame", got=got, fix=fix)
@@ -83,7 +80,7 @@ class VideoFrames(FrameSource):
         return (sorted(times), True) if timed else (list(range(len(times))), False)
 
     def frames(self, every: int = 1) -> Iterator[Image | InputError]:
-        """See `FrameSource.frames`. Frames that do not decode, or whose size is not the first one's, are errors."""
+        """See `Frames.frames`. Frames that do not decode are errors; decoding goes on from one to the next."""
         first: Image | None = None
         due = 0
         for number, image in self._decoded(every=every):
@@ -91,7 +88,7 @@ class VideoFrames(FrameSource):
                 yield self._undecodable(missing)
             due = number + every
             first = first or image
-            yield image if alike(image, first) else other_size(f"{self.source}, frame {number}", image, first)
+            yield same_size(image.source, image, first)
         for missing in range(due, self.n_frames, every):
             yield self._undecodable(missing)
         if self.promised is not None and self.n_frames < math.floor(self.promised * (1 - SHORTFALL)) - 1:
@@ -99,9 +96,7 @@ class VideoFrames(FrameSource):
             fix = "the file ends early or has gaps: what there is is used; copy it again for the rest"
             raise InputError(self.source, expected=expected, got=str(self.n_frames), fix=fix)
 
-    def frame(self, number: int) -> Image:
-        """See `FrameSource.frame`."""
-        self.check_number(number)
+    def _seek(self, number: int) -> Image:
         for found, image in self._decoded(number):
             if found == number:
                 return image
@@ -113,10 +108,6 @@ class VideoFrames(FrameSource):
         """Yield number and image of the frames that decode, from this one on; the file stays open while they are asked for."""
         self.check_number(number)
         yield from self._decoded(number)
-
-    def fingerprint(self) -> str:
-        """Return the SHA-256 of the file."""
-        return Source(self.name, self.path).fingerprint()
 
     def _decoded(self, start: int = 0, every: int = 1) -> Iterator[tuple[int, Image]]:
         """Yield number and image of the frames `start`, `start` + `every`, ... that can be decoded."""
@@ -144,7 +135,7 @@ class VideoFrames(FrameSource):
         )
 
 
-def decode(path: Path, max_bytes: int | None = None, as_labels: bool = False) -> Decoded:
+def open_file(path: Path, max_bytes: int | None, as_labels: bool) -> Decoded:
     """Read a whole clip into memory, ``TYX`` or ``TYXC``; `VideoFrames` reads one of any length.
 
     Parameters
@@ -241,7 +232,7 @@ def _pixels(frame: Any) -> NDArray[Any]:
     return np.ascontiguousarray(np.rot90(array, turns)) if turns else array
 
 
-def open_video(source: Source) -> FrameSource:
+def open_video(source: Source) -> VideoFrames:
     """Open an input that `is_video`."""
     if source.path is None:
         raise InputError(source.name, expected="a video file", got="an array", fix="give its path")

@@ -13,7 +13,7 @@ from selfseg.core.image import Image
 from selfseg.core.progress import Progress, Silent
 from selfseg.export.label_zarr import open_label_zarr, storing
 from selfseg.export.labels import write_labels
-from selfseg.read.lazy import open_lazy
+from selfseg.read import open_lazy
 from selfseg.regions.merge_tree import MergeTree
 from selfseg.results.result import Result
 from selfseg.tiling.tiles import make_grid

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import ModelError
 from selfseg.export.label_zarr import known_label_zarr, storing
-from selfseg.read.lazy import open_lazy
+from selfseg.read import open_lazy
 from selfseg.refine.decide import class_probabilities, decide
 from selfseg.results.model import FittedModel, selfseg_version
 from selfseg.sample.windowed import Scaled, SizeChange, Windowed

@@ -15,7 +15,6 @@ from selfseg.core.progress import Progress, Silent
 from selfseg.export.classes import ClassArea, count_areas
 from selfseg.export.label_zarr import open_label_zarr
 from selfseg.read import Source
-from selfseg.read.lazy import open_in_parts
 from selfseg.refine.cleaning import Cleaning
 from selfseg.refine.steps import parse_refinements
 from selfseg.results.model import FittedModel
@@ -78,8 +77,8 @@ def open_if_large(
     wanted
         Parts are wanted, however small the image is.
     """
-    image = open_in_parts(source, axes)
-    if image is None:
+    image = source.open(axes)
+    if image.in_memory:
         return None
     n_pixels = math.prod(image.data.shape) // image.n_channels
     clusters, itemsize = model.method.n_classes, image.data.dtype.itemsize
@@ -87,7 +86,6 @@ def open_if_large(
     per_pixel = 4 * (clusters + len(model.table)) + image.n_channels * (itemsize + 8 + 4)
     series_of_volumes = model.slices_volume(image) and "T" in image.axes
     if series_of_volumes or (not wanted and n_pixels * per_pixel <= memory_budget(memory)):
-        image.close()
         return None
     return image
 
@@ -113,7 +111,7 @@ def predict_large(
     model
         A fitted model.
     image
-        The image, opened by `read.lazy.open_lazy`; a series is predicted frame by frame, a volume with a 2D model slice by slice
+        The image, opened by `read.open_lazy`; a series is predicted frame by frame, a volume with a 2D model slice by slice
         along z.
     out
         The folder.

@@ -11,7 +11,7 @@ from selfseg.core.image import Image
 from selfseg.core.progress import Progress, Silent
 from selfseg.export.label_files import LabelWriter
 from selfseg.read import Source, find_inputs, with_masks
-from selfseg.read.frames import FrameSource, check_slices
+from selfseg.read.frames import Frames, check_slices
 from selfseg.results.instances import InstanceFolder, ObjectOptions
 from selfseg.results.model import FittedModel
 from selfseg.results.trees import check_single, save_tree
@@ -115,8 +115,8 @@ class Predicting:
                 if self.tree:
                     save_tree(result, self.folder.out)
 
-    def _sequence(self, source: FrameSource | Failure) -> None:
-        if not isinstance(source, FrameSource):
+    def _sequence(self, source: Frames | Failure) -> None:
+        if not isinstance(source, Frames):
             self._note(*source)
             return
         with self._named(source.name):

@@ -23,8 +23,7 @@ from selfseg.export.overlay import overlay
 from selfseg.export.video import VideoFile
 from selfseg.measure.flicker import FlickerMeter
 from selfseg.read import Source
-from selfseg.read.frames import FolderFrames, FrameSource, StackFrames, is_video
-from selfseg.read.lazy import open_in_parts
+from selfseg.read.frames import Frames, is_video
 from selfseg.read.video import open_video
 from selfseg.refine.link import Link
 from selfseg.results.model import FittedModel
@@ -62,7 +61,7 @@ class SequenceRun:
         What the user should know.
     """
 
-    source: FrameSource
+    source: Frames
     n_labelled: int = 0
     failures: list[Failure] = field(default_factory=list)
     seconds: float = 0.0
@@ -88,7 +87,7 @@ class SequenceRun:
 
 def find_sequences(
     sources: Sequence[Source], wanted: bool, axes: str | None
-) -> tuple[list[FrameSource | Failure], list[Source]]:
+) -> tuple[list[Frames | Failure], list[Source]]:
     """Part the inputs into sequences (or why one cannot be opened) and single images.
 
     Parameters
@@ -100,7 +99,7 @@ def find_sequences(
     axes
         Axes of the inputs, None = as the files say.
     """
-    found: list[FrameSource | Failure] = []
+    found: list[Frames | Failure] = []
     stills = [source for source in sources if not is_video(source, axes)]
     for source in sources:
         if is_video(source, axes):
@@ -109,12 +108,12 @@ def find_sequences(
             except SelfsegError as error:
                 found.append((source.name, str(error)))
     if wanted and len(stills) > 1:
-        return [*found, FolderFrames(stills, _folder_name(stills), axes)], []
+        return [*found, Frames.of_folder(stills, _folder_name(stills), axes)], []
     if wanted and stills:
         with contextlib.suppress(SelfsegError):  # what cannot be read is named where single images are done
-            image = open_in_parts(stills[0], axes) or stills[0].read(axes)
+            image = stills[0].open(axes)
             if "T" in image.axes and "Z" not in image.axes:
-                return [*found, StackFrames(image, "T")], []
+                return [*found, Frames.along(image, "T", stills[0].fingerprint)], []
     return found, stills
 
 
@@ -124,7 +123,7 @@ def _folder_name(sources: Sequence[Source]) -> str:
 
 
 def segment_sequence(
-    model: FittedModel, source: FrameSource, out: Path, linked: bool, progress: Progress, edits: Edits | None = None
+    model: FittedModel, source: Frames, out: Path, linked: bool, progress: Progress, edits: Edits | None = None
 ) -> SequenceRun:
     """Segment a sequence into files; a frame that fails is named and left empty, and the others are done.
 
@@ -199,9 +198,9 @@ def _run_frames(
 class SequenceFiles:
     """The files of one sequence, open while it runs; each is usable however the run ends."""
 
-    def __init__(self, out: Path, table: ClassTable, source: FrameSource) -> None:
+    def __init__(self, out: Path, table: ClassTable, source: Frames) -> None:
         self.out, self.table, self.source = out, table, source
-        self.single = isinstance(source, FolderFrames)
+        self.single = bool(source.names)
         videos = out / VIDEOS
         name, n_frames, fps = source.name, source.n_frames, source.fps
         self.overlay = VideoFile(videos / f"{name}_overlay", fps, n_frames=n_frames)

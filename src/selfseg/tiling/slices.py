@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.axes import spatial_axes
 from selfseg.core.image import Image
-from selfseg.read.frames import StackFrames
+from selfseg.read.frames import Frames
 
 Plane = tuple[NDArray[np.float32], NDArray[np.bool_] | None]
 """Probabilities ``[K Y X]`` of a slice, and where it was looked at ``[Y X]`` (None = everywhere)."""
@@ -38,7 +38,7 @@ def predict_slices(
         ``[K *S]`` float32, and ``[*S]`` bool, False where no slice was looked at (None = nowhere).
     """
     letters = spatial_axes(volume.axes)
-    stacks = [StackFrames(volume, axis) for axis in axes]
+    stacks = [Frames.along(volume, axis) for axis in axes]
     total = sum(stack.n_frames for stack in stacks)
     probabilities: NDArray[np.float32] | None = None
     seen: NDArray[np.uint8] | None = None

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from selfseg.core.errors import InputError
 from selfseg.core.progress import Progress, Silent
 from selfseg.read.datasets._base import Dataset, RemoteFile
-from selfseg.read.formats import decode_file
+from selfseg.read.formats import decode_labels
 from selfseg.read.labels import read_truths
 
 
@@ -41,7 +41,7 @@ def read_stored(path: Path) -> NDArray[Any]:
     """
     if path.suffix == ".npz":
         return np.stack(read_truths(path))
-    return decode_file(path, as_labels=True).data
+    return decode_labels(path).data
 
 
 def fault_of(file: RemoteFile, root: Path) -> Fault | None:

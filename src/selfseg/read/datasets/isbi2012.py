@@ -19,7 +19,7 @@ from selfseg.core.image import Image
 from selfseg.read.datasets._base import Dataset, Item, RemoteFile
 from selfseg.read.datasets._registry import read_registry
 from selfseg.read.datasets._truths import binary_truth
-from selfseg.read.formats import decode_file, read_image
+from selfseg.read.formats import decode_labels, read_image
 
 ORIGIN = "https://raw.githubusercontent.com/zhixuhao/unet/909ae9b5fefd8a55900e24a771b073b1d4ef70ff/data/membrane/train"
 RANGE = re.compile(r"train-volume_(\d+)-(\d+)\.tif")
@@ -37,7 +37,7 @@ def stack_slices(parts: list[Path]) -> NDArray[Any]:
     ValueError
         If they differ in size.
     """
-    return np.stack([decode_file(part, as_labels=True).data for part in parts])
+    return np.stack([decode_labels(part).data for part in parts])
 
 
 def _files() -> tuple[RemoteFile, ...]:
