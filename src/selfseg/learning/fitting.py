@@ -34,7 +34,7 @@ from selfseg.learning.watch import EVALUATIONS, TruthWatch, watch_truth
 from selfseg.learning.window_choice import WindowChoice
 from selfseg.methods._base import Method, MethodConfig, find_method
 from selfseg.read import find_inputs
-from selfseg.read.masks import mask_facts
+from selfseg.read.labels import mask_facts
 from selfseg.results.model import FittedModel
 from selfseg.sample.stream import Stream
 from selfseg.segmenting.superpixels import OwnSuperpixels

@@ -23,7 +23,7 @@ def fit(inputs: Any, method: str = "feature_clustering", **options: Any) -> Segm
     **options
         Arguments of `Segmenter` (``n_classes``, ``preset``, ``seed``, ``prepare``, ``device``, ``options``) and of its `fit`
         (``scribbles``, ``out``, ``resume``, ``axes``, ``limit``, ``progress``, ...); and ``mask``: only pixels inside it are learned
-        from (`selfseg.read.masks.with_masks`).
+        from (`selfseg.read.labels.with_masks`).
     """
     model, how = _split_options(method, options)
     return model.fit(_masked(inputs, how), **how)

@@ -5,6 +5,7 @@ No file is mapped: where a mapped file is cut short, the system ends the process
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,14 @@ Reader = Callable[[tuple[slice, ...]], NDArray[Any]]
 
 def nothing() -> None:
     """Close nothing."""
+
+
+@dataclass
+class _File:
+    """The file of an array and its views."""
+
+    close: Callable[[], None]
+    closed: bool = False
 
 
 class LazyArray:
@@ -65,20 +74,18 @@ class LazyArray:
         self.read = read
         self.stored = stored
         self.ratio = ratio
-        self._close = close
+        self._file = _File(close)
         self._stamp = stamp_of(path)
-        self._root = self
-        self._closed = False
 
     @property
     def closed(self) -> bool:
         """Whether this array, or the one that it is a view of, was closed."""
-        return self._root._closed
+        return self._file.closed
 
     def close(self) -> None:
         """Close the file, for all views of it."""
-        self._root._closed = True
-        self._root._close()
+        self._file.closed = True
+        self._file.close()
 
     @property
     def ndim(self) -> int:
@@ -167,7 +174,7 @@ class LazyArray:
 
     def _changed(self, shape: Sequence[int], dtype: DTypeLike, read: Reader, ratio: float | None = None) -> "LazyArray":
         view = LazyArray(self.path, shape, dtype, read, nothing, self.stored, self.ratio if ratio is None else ratio)
-        view._stamp, view._root = self._stamp, self._root
+        view._stamp, view._file = self._stamp, self._file
         return view
 
 

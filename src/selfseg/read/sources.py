@@ -98,7 +98,7 @@ class Source:
     settled: bool = False
     images: OpenImages = field(default_factory=OpenImages, repr=False)
     _own: object = field(default_factory=object, init=False, repr=False)
-    _digests: dict[Stamp | None, str] = field(default_factory=dict, init=False, repr=False)
+    _digests: dict[Hashable, str] = field(default_factory=dict, init=False, repr=False)
 
     def open(self, axes: str | None = None, max_bytes: int | None = None) -> Image:
         """Return the image: in its file where the format can be read in parts (`open_lazy`), else decoded.
