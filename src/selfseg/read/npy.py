@@ -15,8 +15,6 @@ from selfseg.read._decoded import MAX_DEFLATE, Decoded, check_size, decoding, qu
 from selfseg.read._lazy_array import FileArray, check_real, from_sliceable
 from selfseg.read.arrays import guess_axes
 
-MAGIC = b"\x93NUMPY"
-
 MAX_STORED = {zipfile.ZIP_STORED: 1.0, zipfile.ZIP_DEFLATED: float(MAX_DEFLATE)}
 """Bytes that one stored byte can stand for, by the compression of a member of an NPZ file."""
 

@@ -19,8 +19,8 @@ from selfseg.core.image import Image
 from selfseg.core.lru_cache import LRUCache
 from selfseg.core.memory import free_memory
 from selfseg.read._decoded import Stamp, split_address, stamp_of
-from selfseg.read._dicom_series import group_series
 from selfseg.read.arrays import decode_array, decode_image, make_image
+from selfseg.read.dicom import group_series
 from selfseg.read.formats import known_suffixes, open_lazy, stem_of, suffix_of
 from selfseg.read.ome_zarr import is_zarr
 

@@ -53,18 +53,7 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool, level: int = 0
 
     Palettes and CMYK become RGB, "0 is white" is turned to "0 is black", 1, 2 and 4-bit values are spread over 0-255,
     alpha and no-data values become `valid`, and the orientation tag is applied. Other integers and floats keep their
-    values.
-
-    Parameters
-    ----------
-    path
-        The file.
-    max_bytes
-        Pixel bytes allowed of what is read whole; None = three quarters of the free memory.
-    as_labels
-        The values are labels: none of the changes of values above is made.
-    level
-        Level of a pyramid, 0 = finest.
+    values. Of labels, none of these changes of values is made.
 
     Raises
     ------
@@ -224,7 +213,6 @@ def _lazily_decoded(
     path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, windows: LazyArray, as_labels: bool
 ) -> Decoded:
     """Describe windows of a series. Each is turned to plain values when it is read, with all of its samples at once."""
-
     own_axes = _distinct(series.axes)
 
     def read_window(ranges: tuple[slice, ...]) -> tuple[NDArray[Any], NDArray[np.bool_]]:

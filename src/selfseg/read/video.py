@@ -138,14 +138,7 @@ class VideoFrames(Frames):
 def open_file(path: Path, max_bytes: int | None, as_labels: bool) -> Decoded:
     """Read a whole clip into memory, ``TYX`` or ``TYXC``; `VideoFrames` reads one of any length.
 
-    Parameters
-    ----------
-    path
-        The file.
-    max_bytes
-        Pixel bytes allowed; None = three quarters of the free memory.
-    as_labels
-        Makes no difference: a grey video without loss has its values either way.
+    `as_labels` changes nothing: a grey video without loss has its values either way.
 
     Raises
     ------
