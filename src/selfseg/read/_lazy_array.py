@@ -46,14 +46,10 @@ class LazyArray:
 
     Parameters
     ----------
-    path
-        The file, for messages.
-    shape, dtype
-        Of the whole array.
-    read
-        Reads one range an axis; the ranges are within the shape.
-    close
-        Closes the file; `read` must not be called after it.
+    path, shape, dtype
+        The file, for messages, and those of the whole array.
+    read, close
+        Reads one range an axis, within the shape, and closes the file; nothing is read after that.
     stored, ratio
         Bytes that the file has for these values, and bytes of values that one of them can stand for: see `check_size`.
     """
@@ -181,14 +177,7 @@ class LazyArray:
 def from_sliceable(path: Path, array: Any, **known: Any) -> LazyArray:
     """Return the view of anything that has a shape and a dtype and reads slices: HDF5, zarr, plain values in a file.
 
-    Parameters
-    ----------
-    path
-        The file, for messages.
-    array
-        The array.
-    **known
-        ``close``, ``stored`` and ``ratio`` of `LazyArray`.
+    `known` is ``close``, ``stored`` and ``ratio`` of `LazyArray`.
     """
     native = np.dtype(array.dtype).newbyteorder("=")
     return LazyArray(path, array.shape, native, lambda ranges: np.asarray(array[ranges]), **known)

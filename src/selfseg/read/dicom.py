@@ -311,13 +311,7 @@ def _read_header(path: Path) -> Any | None:
 
 
 def _files_of(folder: Path, uid: str) -> list[Path]:
-    """Return the files of one series in a folder.
-
-    Raises
-    ------
-    InputError
-        If the folder holds several series and none is chosen, or none of that name.
-    """
+    """Return the files of one series in a folder: of the only one where none is chosen."""
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
     series: dict[str, list[Path]] = defaultdict(list)
     for file in files:
@@ -339,15 +333,8 @@ def _files_of(folder: Path, uid: str) -> list[Path]:
 def _ordered(path: Path, slices: Sequence[Slice]) -> tuple[list[Slice], float | None]:
     """Sort slices along the normal of their plane.
 
-    Returns
-    -------
-    tuple
-        The slices, and the millimetres between two of them; None if they do not say where they lie.
-
-    Raises
-    ------
-    InputError
-        If two slices lie at one place, a slice is missing, or they are not parallel.
+    Return them and the millimetres between two of them; None if they do not say where they lie. Two slices at one place, missing ones
+    and ones that are not parallel are refused.
     """
     corners = [one.corner for one in slices if one.corner is not None]
     directions = [one.directions for one in slices if one.directions is not None]
@@ -373,14 +360,7 @@ def _ordered(path: Path, slices: Sequence[Slice]) -> tuple[list[Slice], float | 
 def _affine_of(slices: Sequence[Slice], step: float | None, rows: float, columns: float) -> NDArray[np.float64] | None:
     """Return the matrix from indices (X, Y, Z) to millimetres to the right, front and top.
 
-    Parameters
-    ----------
-    slices
-        In order.
-    step
-        Millimetres between slices.
-    rows, columns
-        Millimetres between two rows, and between two columns.
+    The slices are in order; `step`, `rows` and `columns` are the millimetres between two of them.
     """
     first = slices[0]
     if first.corner is None or first.directions is None:

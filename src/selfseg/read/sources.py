@@ -18,8 +18,8 @@ from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
 from selfseg.core.lru_cache import LRUCache
 from selfseg.core.memory import free_memory
-from selfseg.read._decoded import Stamp, split_address, stamp_of
-from selfseg.read.arrays import decode_array, decode_image, make_image
+from selfseg.read._decoded import Decoded, Stamp, split_address, stamp_of
+from selfseg.read.arrays import decode_image, guess_axes, make_image
 from selfseg.read.dicom import group_series
 from selfseg.read.formats import known_suffixes, open_lazy, stem_of, suffix_of
 from selfseg.read.ome_zarr import is_zarr
@@ -139,7 +139,8 @@ class Source:
         if isinstance(self.content, Image):
             axes = None if self.settled else axes
             return make_image(decode_image(self.content), axes, self.name, self.content.source)
-        return make_image(decode_array(np.asarray(self.content)), axes, self.name, f"array {self.name!r}")
+        array = np.asarray(self.content)
+        return make_image(Decoded(array, *guess_axes(array.shape)), axes, self.name, f"array {self.name!r}")
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the file's bytes, or of the array's type, shape and bytes, in hexadecimal digits; computed once."""

@@ -19,6 +19,7 @@ from selfseg.read._decoded import (
     MAX_DEFLATE,
     MICROMETER,
     Decoded,
+    check_level,
     check_size,
     cmyk_to_rgb,
     damaged,
@@ -65,7 +66,8 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool, level: int = 0
         with sound(path):
             tif = stack.enter_context(tifffile.TiffFile(file))
             main = _main_series(path, tif, chosen)
-            series = _level(path, main, level)
+            check_level(path, level, len(main.levels))
+            series = main.levels[level]
             _check_declared(path, series, ANY_SIZE)
             windows = None if _orientation(series) != 1 else open_windows(path, tif, series)
             if windows is None:
@@ -77,13 +79,6 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool, level: int = 0
         if windows is not None:
             stack.pop_all()  # the file stays open for the windows
         return decoded
-
-
-def _level(path: Path, main: tifffile.TiffPageSeries, level: int) -> tifffile.TiffPageSeries:
-    if not 0 <= level < len(main.levels):
-        got, fix = str(level), f"0 is the finest, {len(main.levels) - 1} the coarsest"
-        raise InputError(path, expected=f"one of {len(main.levels)} levels", got=got, fix=fix)
-    return main.levels[level]
 
 
 def _at_level(
@@ -138,14 +133,9 @@ def _check_declared(path: Path, series: tifffile.TiffPageSeries, max_bytes: int 
 
 
 def _check_chain(path: Path, tif: tifffile.TiffFile) -> None:
-    """Refuse a file whose pages lead back to one before: tifffile would follow them without end.
+    """Refuse a file whose pages, each of which says where the next one is, lead in a circle: tifffile would follow it for ever.
 
     Where the chain breaks off, tifffile says so.
-
-    Raises
-    ------
-    InputError
-        If the pages lead in a circle.
     """
     tiff, handle = tif.tiff, tif.filehandle
     seen = set[int]()
