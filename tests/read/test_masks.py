@@ -5,7 +5,7 @@ import tifffile
 from selfseg.core.errors import InputError
 from selfseg.core.image import Image
 from selfseg.read import find_inputs, with_masks
-from selfseg.read.masks import mask_facts
+from selfseg.read.labels import mask_facts
 
 
 def test_a_mask_of_the_same_name_says_which_pixels_count(tmp_path):

@@ -41,7 +41,7 @@ from selfseg.learning.training_set import (
 )
 from selfseg.methods.base import Method, MethodConfig, find_method
 from selfseg.read import find_inputs
-from selfseg.read.masks import mask_facts
+from selfseg.read.labels import mask_facts
 from selfseg.results.model import FittedModel
 from selfseg.sample.stream import Batch, Stream
 from selfseg.segmenting.superpixels import OwnSuperpixels

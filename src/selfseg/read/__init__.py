@@ -7,8 +7,7 @@ what is a sequence, one frame at a time. A format is one file here, loaded when 
 
 from selfseg.read.arrays import split_frames
 from selfseg.read.formats import open_lazy, read_image
-from selfseg.read.masks import with_masks
-from selfseg.read.scribbles import find_annotations, read_annotations
+from selfseg.read.labels import find_annotations, read_annotations, with_masks
 from selfseg.read.sources import Inputs, Source, find_inputs
 
 __all__ = [

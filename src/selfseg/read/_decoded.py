@@ -31,13 +31,7 @@ ANY_SIZE = 2**63
 MICROMETER = "micrometer"
 
 UNIT_NAMES = {
-    "um": MICROMETER,
-    "\u00b5m": MICROMETER,
-    "\u03bcm": MICROMETER,
-    "\\u00b5m": MICROMETER,
-    "micron": MICROMETER,
-    "microns": MICROMETER,
-    "micrometre": MICROMETER,
+    **dict.fromkeys(("um", "\u00b5m", "\u03bcm", "\\u00b5m", "micron", "microns", "micrometre"), MICROMETER),
     "nm": "nanometer",
     "mm": "millimeter",
     "cm": "centimeter",
@@ -64,7 +58,6 @@ DAMAGE: tuple[type[Exception], ...] = (
     struct.error,
     zlib.error,
 )
-
 
 Stamp = tuple[int, int, int]
 """Size, time of the last change and number of a file."""
@@ -136,13 +129,7 @@ def quiet(logger: str) -> Iterator[None]:
 
 
 def needed(path: Path, module: str, extra: str) -> Any:
-    """Return a module that an extra brings.
-
-    Raises
-    ------
-    InputError
-        If it is not installed; the message says what to install.
-    """
+    """Return a module that an extra brings, or raise `InputError` that says what to install."""
     try:
         return import_module(module)
     except ImportError as error:
@@ -172,14 +159,9 @@ def stamp_of(path: Path | str) -> Stamp | None:
 
 @contextlib.contextmanager
 def unchanged(path: Path | str, before: Stamp | None = None) -> Iterator[None]:
-    """Refuse what the block reads of a file that changes meanwhile, whatever else seems to be wrong with it.
+    """Refuse what the block reads of a file whose stamp is not `before` (None = that of now), whatever else seems wrong with it.
 
-    Parameters
-    ----------
-    path
-        The file, or an address in it; of a folder nothing is known.
-    before
-        Its stamp when it was opened; None = now.
+    Of a folder nothing is known.
     """
     before = before or stamp_of(path)
     try:
@@ -260,6 +242,13 @@ def check_size(
         fix = "cut it into pieces, save it smaller, or use a machine with more memory"
         expected = f"at most {gigabytes(limit)} of pixels"
         raise InputError(path, expected=expected, got=f"{size} values, {gigabytes(declared)}", fix=fix)
+
+
+def check_level(path: Path, level: int, n_levels: int) -> None:
+    """Refuse a level that a pyramid does not have."""
+    if not 0 <= level < n_levels:
+        got, fix = str(level), f"0 is the finest, {n_levels - 1} the coarsest"
+        raise InputError(path, expected=f"one of {n_levels} levels", got=got, fix=fix)
 
 
 def check_chunk(path: Path, chunk: Sequence[int] | None, itemsize: int) -> None:

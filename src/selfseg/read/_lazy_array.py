@@ -5,6 +5,7 @@ No file is mapped: where a mapped file is cut short, the system ends the process
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,14 @@ def nothing() -> None:
     """Close nothing."""
 
 
+@dataclass
+class _File:
+    """The file of an array and its views."""
+
+    close: Callable[[], None]
+    closed: bool = False
+
+
 class LazyArray:
     """A view of an array in a file that reads what is indexed: ``array[3, 100:200, ::2]`` is a NumPy array.
 
@@ -37,14 +46,10 @@ class LazyArray:
 
     Parameters
     ----------
-    path
-        The file, for messages.
-    shape, dtype
-        Of the whole array.
-    read
-        Reads one range an axis; the ranges are within the shape.
-    close
-        Closes the file; `read` must not be called after it.
+    path, shape, dtype
+        The file, for messages, and those of the whole array.
+    read, close
+        Reads one range an axis, within the shape, and closes the file; nothing is read after that.
     stored, ratio
         Bytes that the file has for these values, and bytes of values that one of them can stand for: see `check_size`.
     """
@@ -65,20 +70,18 @@ class LazyArray:
         self.read = read
         self.stored = stored
         self.ratio = ratio
-        self._close = close
+        self._file = _File(close)
         self._stamp = stamp_of(path)
-        self._root = self
-        self._closed = False
 
     @property
     def closed(self) -> bool:
         """Whether this array, or the one that it is a view of, was closed."""
-        return self._root._closed
+        return self._file.closed
 
     def close(self) -> None:
         """Close the file, for all views of it."""
-        self._root._closed = True
-        self._root._close()
+        self._file.closed = True
+        self._file.close()
 
     @property
     def ndim(self) -> int:
@@ -178,21 +181,14 @@ class LazyArray:
 
     def _changed(self, shape: Sequence[int], dtype: DTypeLike, read: Reader, ratio: float | None = None) -> "LazyArray":
         view = LazyArray(self.path, shape, dtype, read, nothing, self.stored, self.ratio if ratio is None else ratio)
-        view._stamp, view._root = self._stamp, self._root
+        view._stamp, view._file = self._stamp, self._file
         return view
 
 
 def from_sliceable(path: Path, array: Any, **known: Any) -> LazyArray:
     """Return the view of anything that has a shape and a dtype and reads slices: HDF5, zarr, plain values in a file.
 
-    Parameters
-    ----------
-    path
-        The file, for messages.
-    array
-        The array.
-    **known
-        ``close``, ``stored`` and ``ratio`` of `LazyArray`.
+    `known` is ``close``, ``stored`` and ``ratio`` of `LazyArray`.
     """
     native = np.dtype(array.dtype).newbyteorder("=")
     return LazyArray(path, array.shape, native, lambda ranges: np.asarray(array[ranges]), **known)

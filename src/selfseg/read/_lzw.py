@@ -19,14 +19,7 @@ UNKNOWN_CODE = -1
 
 
 def unpack_lzw(packed: Any, size: int) -> NDArray[np.uint8]:
-    """Return the bytes of a stream, at most `size`; what a writer left behind them is not looked at.
-
-    Parameters
-    ----------
-    packed
-        The bytes of a strip or tile.
-    size
-        Bytes that are wanted.
+    """Return the bytes of a strip or tile, at most `size`; what a writer left behind them is not looked at.
 
     Raises
     ------

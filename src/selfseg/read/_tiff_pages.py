@@ -42,15 +42,7 @@ FATAL = re.compile(r"offset|corrupt|missing|zeroed|circular|incorrect Strip|coul
 
 
 class PageReader:
-    """Reads windows of a series, page by page and segment by segment.
-
-    Parameters
-    ----------
-    path
-        The file, for messages.
-    series
-        The image in an open file, or one level of it.
-    """
+    """Reads windows of a series in an open file, or of one level of it, page by page and segment by segment."""
 
     def __init__(self, path: Path, series: tifffile.TiffPageSeries) -> None:
         self.series = series
@@ -136,13 +128,9 @@ class PageReader:
 
 
 def open_windows(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> LazyArray | None:
-    """Return a series as an array to read windows of: straight from the file if it is one block of plain
-    values, else by its segments.
+    """Return a series as an array to read windows of: straight from the file if it is one block of plain values, else by its segments.
 
-    Returns
-    -------
-    LazyArray or None
-        With the axes of the series; None if its pages are not whole planes of it.
+    It has the axes of the series; None if its pages are not whole planes of it.
     """
     page = series.keyframe
     lead = series.ndim - page.ndim
@@ -188,14 +176,10 @@ def _logged() -> Iterator[list[str]]:
 
 
 def decode_lzw_safely(pages: Iterable[Any]) -> None:
-    """Let pages that are LZW be decoded as unpacked ones are, after they have been unpacked with checks.
+    """Let pages of a series that are LZW be decoded as unpacked ones are, after they have been unpacked with checks.
 
-    What undoes the predictor and the packing of bits stays tifffile's.
-
-    Parameters
-    ----------
-    pages
-        Pages of a series. Frames are decoded by their key frame, which must be among them.
+    What undoes the predictor and the packing of bits stays tifffile's. Frames are decoded by their key frame, which must be among
+    the pages.
     """
     for page in pages:
         if isinstance(page, tifffile.TiffPage) and int(page.compression) == LZW:

@@ -1,15 +1,15 @@
 """From pixels to the one image type: axes given or guessed, values checked, what is not finite masked out."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from selfseg.core.axes import check_axes, spatial_axes
+from selfseg.core.axes import KNOWN, check_axes, spatial_axes
 from selfseg.core.errors import InputError
 from selfseg.core.image import Image, finite_mask, no_finite_values
-from selfseg.read._decoded import Decoded
+from selfseg.read._decoded import DAMAGE, Decoded
 
 MAX_GUESSED_CHANNELS = 4
 
@@ -19,13 +19,6 @@ def guess_axes(shape: tuple[int, ...], source: str = "array") -> tuple[str, bool
 
     Two axes are ``YX``. A last axis of up to 4 behind longer ones is C. Any other first axis is pages: Z, and T before
     it.
-
-    Parameters
-    ----------
-    shape
-        Of the array.
-    source
-        Where it comes from, for the message.
 
     Returns
     -------
@@ -47,10 +40,23 @@ def guess_axes(shape: tuple[int, ...], source: str = "array") -> tuple[str, bool
     return axes, not (axes == "YX" or (axes == "YXC" and shape[-1] >= 3))
 
 
-def decode_array(array: NDArray[np.generic]) -> Decoded:
-    """Give an array of the user's own the axes that it most likely has."""
-    axes, guessed = guess_axes(array.shape)
-    return Decoded(array, axes, guessed)
+def named_axes(names: Iterable[str], shape: tuple[int, ...], source: object) -> tuple[str, bool]:
+    """Return the first of the names that could be the axes of an array of this shape, else a guess, and whether it could be wrong."""
+    for axes in map(str.upper, names):
+        if len(axes) == len(shape) and len(set(axes)) == len(axes) and not set(axes) - set(KNOWN):
+            return axes, False
+    return guess_axes(shape, str(source))
+
+
+def by_letter(values: Any, letters: str) -> dict[str, float]:
+    """Return numbers that a file gives for some axes by the axes' letters; {} unless there is a finite one for each."""
+    try:
+        numbers = np.asarray(values, np.float64)
+    except DAMAGE:
+        return {}
+    if numbers.shape != (len(letters),) or not np.isfinite(numbers).all():
+        return {}
+    return dict(zip(letters, numbers.tolist(), strict=True))
 
 
 def decode_image(image: Image) -> Decoded:

@@ -1,6 +1,6 @@
 """The formats that can be read, and the opening of one file of any of them.
 
-A new format is one file in this package and one row in `FORMATS`. The file has a function
+A new format is one file in this package and one row in `SUFFIXES`. The file has a function
 ``open_file(path, max_bytes, as_labels) -> Decoded``: lazy arrays where parts can be read without the whole (`LazyArray`), else all of
 the pixels, of which `max_bytes` are allowed. It raises `InputError` for what it cannot decode. Formats of `PYRAMIDS` take `level` too.
 """
@@ -16,48 +16,20 @@ from selfseg.read._lazy_array import LazyArray, check_real
 from selfseg.read.arrays import make_image
 from selfseg.read.ome_zarr import is_zarr
 
-FORMATS = {
-    ".ome.tiff": "tiff",
-    ".ome.tif": "tiff",
-    ".tiff": "tiff",
-    ".tif": "tiff",
-    ".btf": "tiff",
-    ".png": "image",
-    ".jpg": "image",
-    ".jpeg": "image",
-    ".bmp": "image",
-    ".webp": "image",
-    ".gif": "image",
-    ".nii.gz": "nifti",
-    ".nii": "nifti",
-    ".ome.zarr": "ome_zarr",
-    ".zarr": "ome_zarr",
-    ".mrc": "mrc",
-    ".mrcs": "mrc",
-    ".rec": "mrc",
-    ".map": "mrc",
-    ".ccp4": "mrc",
-    ".h5": "hdf5",
-    ".hdf5": "hdf5",
-    ".hdf": "hdf5",
-    ".npy": "npy",
-    ".npz": "npy",
-    ".dcm": "dicom",
-    ".dicom": "dicom",
-    ".ima": "dicom",
-    ".mp4": "video",
-    ".m4v": "video",
-    ".mov": "video",
-    ".avi": "video",
-    ".mkv": "video",
-    ".webm": "video",
-    ".wmv": "video",
-    ".mpg": "video",
-    ".mpeg": "video",
-    ".ogv": "video",
-    ".flv": "video",
+SUFFIXES = {
+    "tiff": ".ome.tiff .ome.tif .tiff .tif .btf",
+    "image": ".png .jpg .jpeg .bmp .webp .gif",
+    "nifti": ".nii.gz .nii",
+    "ome_zarr": ".ome.zarr .zarr",
+    "mrc": ".mrc .mrcs .rec .map .ccp4",
+    "hdf5": ".h5 .hdf5 .hdf",
+    "npy": ".npy .npz",
+    "dicom": ".dcm .dicom .ima",
+    "video": ".mp4 .m4v .mov .avi .mkv .webm .wmv .mpg .mpeg .ogv .flv",
 }
-"""Module of this package that reads files of a suffix; long suffixes stand before the short ones that they end in."""
+"""Suffixes of the files that a module of this package reads; long ones stand before the short ones that they end in."""
+
+FORMATS = {suffix: module for module, suffixes in SUFFIXES.items() for suffix in suffixes.split()}
 
 SIGNATURES = {
     b"II*\0": "tiff",
@@ -77,9 +49,6 @@ PYRAMIDS = ("tiff", "ome_zarr")
 
 FLOAT_LABELS = ("nifti", "mrc", "dicom")
 """Modules of formats in which labels are often stored as floats."""
-
-FOLDERS = (".ome.zarr", ".zarr")
-"""Suffixes of images that are folders."""
 
 
 def suffix_of(path: Path) -> str | None:
@@ -143,7 +112,7 @@ def _module_of_folder(folder: Path) -> str:
         return "ome_zarr"
     if any(FORMATS.get(suffix_of(file) or "") == "dicom" for file in folder.iterdir()):
         return "dicom"
-    if suffix_of(folder) in FOLDERS:
+    if FORMATS.get(suffix_of(folder) or "") == "ome_zarr":
         raise damaged(folder, "a folder without zarr metadata")
     fix = "give the folder where a folder is taken, or a file in it"
     raise InputError(folder, expected="a file", got="a folder", fix=fix)

@@ -43,6 +43,7 @@ class Frames:
 
     Examples
     --------
+    >>> import numpy as np
     >>> volume = Image(np.zeros((3, 4, 5)), "ZYX", name="cells")
     >>> [frame.name for frame in Frames.along(volume, "Z").frames()]
     ['cells_z0000', 'cells_z0001', 'cells_z0002']

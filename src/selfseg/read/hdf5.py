@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from selfseg.core.axes import KNOWN, SPATIAL
+from selfseg.core.axes import SPATIAL, spatial_axes
 from selfseg.core.errors import InputError
 from selfseg.read._decoded import DAMAGE, MAX_DEFLATE, Decoded, check_chunk, decoding, needed, split_address, unit_name
 from selfseg.read._lazy_array import check_real, from_sliceable
-from selfseg.read.arrays import guess_axes
+from selfseg.read.arrays import by_letter, named_axes
 
 MAX_RATIO = {None: 1.0, "gzip": float(MAX_DEFLATE)}
 """Bytes that one stored byte can stand for, by compression; others have no bound."""
@@ -77,7 +77,8 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool) -> Decoded:
         check_real(path, dataset.dtype)
         check_chunk(path, dataset.chunks, dataset.dtype.itemsize)
         attributes = _attributes(h5py, file, dataset)
-        axes, guessed = _axes(attributes, dataset.shape, str(path))
+        named = [_text(attributes, "axes"), _text(attributes, "DIMENSION_LABELS"), _axistags(attributes)]
+        axes, guessed = named_axes(named, dataset.shape, path)
         spacing, unit, offset = _scale(attributes, axes)
         stored = min(int(dataset.id.get_storage_size()), file.stat().st_size)
         ratio = math.inf if stored == 0 or dataset.is_virtual else MAX_RATIO.get(dataset.compression, math.inf)
@@ -142,15 +143,6 @@ def _texts(file: Path, dataset: str, names: list[str]) -> dict[str, list[str]]:
     return texts
 
 
-def _axes(attributes: Mapping[str, Any], shape: tuple[int, ...], source: str) -> tuple[str, bool]:
-    """Return the axes that the dataset names, else a guess."""
-    for letters in (_text(attributes, "axes"), _text(attributes, "DIMENSION_LABELS"), _axistags(attributes)):
-        axes = letters.upper()
-        if len(axes) == len(shape) and len(set(axes)) == len(axes) and not set(axes) - set(KNOWN):
-            return axes, False
-    return guess_axes(shape, source)
-
-
 def _text(attributes: Mapping[str, Any], name: str) -> str:
     parts = np.ravel(attributes.get(name, ())).tolist()
     return "".join(part.decode(errors="replace") if isinstance(part, bytes) else str(part) for part in parts)
@@ -166,22 +158,10 @@ def _axistags(attributes: Mapping[str, Any]) -> str:
 
 def _scale(attributes: Mapping[str, Any], axes: str) -> tuple[dict[str, float], str, dict[str, float]]:
     """Return spacing, unit and offset."""
-    letters = [letter for letter in axes if letter in SPATIAL]
-    offset = _sizes(attributes, "offset", letters)
-    sizes = _sizes(attributes, "spacing", letters)
+    offset, sizes = (by_letter(attributes.get(name), spatial_axes(axes)) for name in ("offset", "spacing"))
     if sizes and min(sizes.values()) > 0:
         return sizes, unit_name(_text(attributes, "unit")), offset
-    sizes = _sizes(attributes, "element_size_um", [*SPATIAL])  # always three, Z Y X
+    sizes = by_letter(attributes.get("element_size_um"), SPATIAL)  # always three, Z Y X
     if sizes and min(sizes.values()) > 0:
         return sizes, "micrometer", offset
     return {}, "pixel", offset
-
-
-def _sizes(attributes: Mapping[str, Any], name: str, letters: list[str]) -> dict[str, float]:
-    try:
-        values = np.asarray(attributes.get(name, ()), np.float64)
-    except DAMAGE:
-        return {}
-    if values.shape != (len(letters),) or not np.isfinite(values).all():
-        return {}
-    return {letter: float(value) for letter, value in zip(letters, values, strict=True)}

@@ -1,8 +1,6 @@
 """PNG, JPEG, BMP, WebP and the first frame of GIF with Pillow; 16-bit colour PNG, which it cuts, with imagecodecs."""
 
 import math
-import threading
-import warnings
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,7 +16,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from selfseg.core.errors import InputError
-from selfseg.read._decoded import DAMAGE, MAX_DEFLATE, Decoded, check_size, damaged, opaque, orient
+from selfseg.read._decoded import DAMAGE, MAX_DEFLATE, Decoded, check_size, damaged, opaque, orient, quiet
 
 # The classes are used directly, not through `PIL.Image.open`: its limit on pixels is a setting of the whole process,
 # and refuses honest large pictures. `check_size` takes its place.
@@ -48,9 +46,6 @@ ORIENTATION_TAG = 274
 # A GIF's frames meet Pillow's own limit after all.
 DAMAGED_PICTURE: tuple[type[Exception], ...] = (*DAMAGE, DecompressionBombError)
 
-# `warnings.catch_warnings` changes the whole process, so only one thread at a time may be inside it.
-_QUIET = threading.Lock()
-
 
 def open_file(path: Path, max_bytes: int | None, as_labels: bool) -> Decoded:
     """Read one picture.
@@ -58,14 +53,7 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool) -> Decoded:
     Palettes become RGB (grey if all their colours are), CMYK becomes RGB, 1-bit becomes uint8 of 0 and 255, alpha
     becomes `valid`, and the EXIF orientation is applied. 8 and 16-bit integers keep their values.
 
-    Parameters
-    ----------
-    path
-        The file.
-    max_bytes
-        Pixel bytes allowed; None = three quarters of the free memory.
-    as_labels
-        The values are labels: palette indices stay indices, and small bit depths are not spread over 0-255.
+    As labels, palette indices stay indices, and small bit depths are not spread over 0-255.
 
     Raises
     ------
@@ -94,8 +82,7 @@ def _opener(path: Path, header: bytes) -> type[ImageFile]:
 
 def _open(opener: type[ImageFile], file: BinaryIO) -> ImageFile:
     file.seek(0)
-    with _QUIET, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet("PIL"):
         return opener(file)
 
 
@@ -170,8 +157,7 @@ def _is_grey(picture: ImageFile) -> bool:
 
 def _orientation(picture: ImageFile) -> int:
     try:
-        with _QUIET, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet("PIL"):
             return int(picture.getexif().get(ORIENTATION_TAG, 1))
     except DAMAGE:
         return 1  # the pixels are whole; only the note on how the camera was held is not

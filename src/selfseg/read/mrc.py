@@ -105,12 +105,17 @@ def _dtype(path: Path, header: Any) -> np.dtype[Any]:
 def _shape(header: Any) -> tuple[tuple[int, ...], str]:
     """Return the sizes in the file's order, and the letters of the axes."""
     sections, rows, columns = (int(header[name]) for name in ("nz", "ny", "nx"))
-    order = [int(header[name]) for name in ("maps", "mapr", "mapc")]
-    letters = "".join("XYZ"[i - 1] for i in order) if sorted(order) == [1, 2, 3] else "ZYX"
+    letters = _letters(header)
     depth = int(header["mz"])
     if int(header["ispg"]) >= VOLUMES and 0 < depth < sections and sections % depth == 0:
         return (sections // depth, depth, rows, columns), "T" + letters
     return (sections, rows, columns), letters
+
+
+def _letters(header: Any) -> str:
+    """Return the letters of sections, rows and columns."""
+    order = [int(header[name]) for name in ("maps", "mapr", "mapc")]
+    return "".join("XYZ"[i - 1] for i in order) if sorted(order) == [1, 2, 3] else "ZYX"
 
 
 def _spacing(header: Any) -> dict[str, float]:
@@ -124,10 +129,8 @@ def _spacing(header: Any) -> dict[str, float]:
 def _place(header: Any) -> dict[str, Any]:
     """Return what keeps the volume where it is: the origin, and the number of the first column, row and section."""
     origin = tuple(float(value) for value in header["origin"])
-    order = [int(header[name]) for name in ("mapc", "mapr", "maps")]
-    starts = [int(header[name]) for name in ("nxstart", "nystart", "nzstart")]
-    letters = ["XYZ"[i - 1] for i in order] if sorted(order) == [1, 2, 3] else [*"XYZ"]
-    by_letter = dict(zip(letters, starts, strict=True))
+    starts = (int(header[name]) for name in ("nzstart", "nystart", "nxstart"))
+    by_letter = dict(zip(_letters(header), starts, strict=True))
     if not all(math.isfinite(value) for value in origin):
         origin = (0.0, 0.0, 0.0)
     return {"mrc": {"origin": origin, "start": tuple(by_letter[letter] for letter in "XYZ")}}

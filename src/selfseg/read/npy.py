@@ -9,13 +9,11 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.axes import KNOWN
+from selfseg.core.axes import spatial_axes
 from selfseg.core.errors import InputError
 from selfseg.read._decoded import MAX_DEFLATE, Decoded, check_size, decoding, quiet, split_address
 from selfseg.read._lazy_array import FileArray, check_real, from_sliceable
-from selfseg.read.arrays import guess_axes
-
-MAGIC = b"\x93NUMPY"
+from selfseg.read.arrays import by_letter, guess_axes, named_axes
 
 MAX_STORED = {zipfile.ZIP_STORED: 1.0, zipfile.ZIP_DEFLATED: float(MAX_DEFLATE)}
 """Bytes that one stored byte can stand for, by the compression of a member of an NPZ file."""
@@ -116,18 +114,10 @@ def _load(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, max_bytes
 
 
 def _described(path: Path, array: NDArray[Any], extra: dict[str, NDArray[Any]]) -> Decoded:
-    axes = str(extra["axes"]).upper() if "axes" in extra and extra["axes"].dtype.kind == "U" else ""
-    if len(axes) != array.ndim or len(set(axes)) != len(axes) or set(axes) - set(KNOWN):
-        axes, guessed = guess_axes(array.shape, str(path))
+    words = {name: str(extra[name]) for name in ("axes", "unit") if name in extra and extra[name].dtype.kind == "U"}
+    axes, guessed = named_axes([words.get("axes", "")], array.shape, path)
+    if guessed or "axes" not in words:
         return Decoded(array, axes, guessed)
-    letters = [letter for letter in axes if letter in "ZYX"]
-    spacing, offset = (_by_letter(extra.get(name), letters) for name in ("spacing", "offset"))
-    unit = str(extra["unit"]) if "unit" in extra and extra["unit"].dtype.kind == "U" else "pixel"
-    sound = all(math.isfinite(step) and step > 0 for step in spacing.values())
-    return Decoded(array, axes, False, spacing if sound else {}, unit, meta={"offset": offset} if offset else {})
-
-
-def _by_letter(values: NDArray[Any] | None, letters: list[str]) -> dict[str, float]:
-    if values is None or values.dtype.kind not in "uif" or values.shape != (len(letters),):
-        return {}
-    return {letter: float(value) for letter, value in zip(letters, values, strict=True)}
+    spacing, offset = (by_letter(extra.get(name), spatial_axes(axes)) for name in ("spacing", "offset"))
+    sound = spacing if min(spacing.values(), default=0) > 0 else {}
+    return Decoded(array, axes, False, sound, words.get("unit", "pixel"), meta={"offset": offset} if offset else {})

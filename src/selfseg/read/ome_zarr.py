@@ -8,9 +8,9 @@ from typing import Any
 
 from selfseg.core.axes import KNOWN
 from selfseg.core.errors import InputError
-from selfseg.read._decoded import Decoded, check_chunk, damaged, decoding, needed, split_address, unit_name
+from selfseg.read._decoded import Decoded, check_chunk, check_level, damaged, decoding, needed, split_address, unit_name
 from selfseg.read._lazy_array import check_real, from_sliceable
-from selfseg.read.arrays import guess_axes
+from selfseg.read.arrays import named_axes
 
 MARKS = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 """Files of which every zarr group or array has one."""
@@ -62,9 +62,7 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool, level: int = 0
         if multiscale is None:
             return _plain(path, zarr, folder, level)
         datasets = multiscale["datasets"]
-        if not 0 <= level < len(datasets):
-            got, fix = str(level), f"0 is the finest, {len(datasets) - 1} the coarsest"
-            raise InputError(path, expected=f"one of {len(datasets)} levels", got=got, fix=fix)
+        check_level(path, level, len(datasets))
         array = _array(path, zarr, folder / _safe(path, str(datasets[level]["path"])))
         return _described(path, array, attributes, multiscale, level)
 
@@ -161,10 +159,7 @@ def _plain(path: Path, zarr: Any, folder: Path, level: int) -> Decoded:
     array = _array(path, zarr, arrays[0])
     names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS") or ()
     axes = "".join(str(name)[:1].upper() for name in names)
-    guessed = len(axes) != array.ndim or len(set(axes)) != len(axes) or bool(set(axes) - set(KNOWN))
-    if guessed:
-        axes, guessed = guess_axes(array.shape, str(path))
-    return Decoded(from_sliceable(path, array), axes, guessed)
+    return Decoded(from_sliceable(path, array), *named_axes([axes], array.shape, path))
 
 
 def _is_array(folder: Path) -> bool:

@@ -18,9 +18,9 @@ from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
 from selfseg.core.lru_cache import LRUCache
 from selfseg.core.memory import free_memory
-from selfseg.read._decoded import Stamp, split_address, stamp_of
-from selfseg.read._dicom_series import group_series
-from selfseg.read.arrays import decode_array, decode_image, make_image
+from selfseg.read._decoded import Decoded, Stamp, split_address, stamp_of
+from selfseg.read.arrays import decode_image, guess_axes, make_image
+from selfseg.read.dicom import group_series
 from selfseg.read.formats import known_suffixes, open_lazy, stem_of, suffix_of
 from selfseg.read.ome_zarr import is_zarr
 
@@ -98,7 +98,7 @@ class Source:
     settled: bool = False
     images: OpenImages = field(default_factory=OpenImages, repr=False)
     _own: object = field(default_factory=object, init=False, repr=False)
-    _digests: dict[Stamp | None, str] = field(default_factory=dict, init=False, repr=False)
+    _digests: dict[Hashable, str] = field(default_factory=dict, init=False, repr=False)
 
     def open(self, axes: str | None = None, max_bytes: int | None = None) -> Image:
         """Return the image: in its file where the format can be read in parts (`open_lazy`), else decoded.
@@ -139,7 +139,8 @@ class Source:
         if isinstance(self.content, Image):
             axes = None if self.settled else axes
             return make_image(decode_image(self.content), axes, self.name, self.content.source)
-        return make_image(decode_array(np.asarray(self.content)), axes, self.name, f"array {self.name!r}")
+        array = np.asarray(self.content)
+        return make_image(Decoded(array, *guess_axes(array.shape)), axes, self.name, f"array {self.name!r}")
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the file's bytes, or of the array's type, shape and bytes, in hexadecimal digits; computed once."""

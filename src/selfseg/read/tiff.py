@@ -19,6 +19,7 @@ from selfseg.read._decoded import (
     MAX_DEFLATE,
     MICROMETER,
     Decoded,
+    check_level,
     check_size,
     cmyk_to_rgb,
     damaged,
@@ -53,18 +54,7 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool, level: int = 0
 
     Palettes and CMYK become RGB, "0 is white" is turned to "0 is black", 1, 2 and 4-bit values are spread over 0-255,
     alpha and no-data values become `valid`, and the orientation tag is applied. Other integers and floats keep their
-    values.
-
-    Parameters
-    ----------
-    path
-        The file.
-    max_bytes
-        Pixel bytes allowed of what is read whole; None = three quarters of the free memory.
-    as_labels
-        The values are labels: none of the changes of values above is made.
-    level
-        Level of a pyramid, 0 = finest.
+    values. Of labels, none of these changes of values is made.
 
     Raises
     ------
@@ -76,7 +66,8 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool, level: int = 0
         with sound(path):
             tif = stack.enter_context(tifffile.TiffFile(file))
             main = _main_series(path, tif, chosen)
-            series = _level(path, main, level)
+            check_level(path, level, len(main.levels))
+            series = main.levels[level]
             _check_declared(path, series, ANY_SIZE)
             windows = None if _orientation(series) != 1 else open_windows(path, tif, series)
             if windows is None:
@@ -88,13 +79,6 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool, level: int = 0
         if windows is not None:
             stack.pop_all()  # the file stays open for the windows
         return decoded
-
-
-def _level(path: Path, main: tifffile.TiffPageSeries, level: int) -> tifffile.TiffPageSeries:
-    if not 0 <= level < len(main.levels):
-        got, fix = str(level), f"0 is the finest, {len(main.levels) - 1} the coarsest"
-        raise InputError(path, expected=f"one of {len(main.levels)} levels", got=got, fix=fix)
-    return main.levels[level]
 
 
 def _at_level(
@@ -149,14 +133,9 @@ def _check_declared(path: Path, series: tifffile.TiffPageSeries, max_bytes: int 
 
 
 def _check_chain(path: Path, tif: tifffile.TiffFile) -> None:
-    """Refuse a file whose pages lead back to one before: tifffile would follow them without end.
+    """Refuse a file whose pages, each of which says where the next one is, lead in a circle: tifffile would follow it for ever.
 
     Where the chain breaks off, tifffile says so.
-
-    Raises
-    ------
-    InputError
-        If the pages lead in a circle.
     """
     tiff, handle = tif.tiff, tif.filehandle
     seen = set[int]()
@@ -220,53 +199,63 @@ def _described(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, data: An
     return Decoded(data, axes, guessed, spacing, unit, names, valid)
 
 
+class _PlainWindows:
+    """Windows of a series, turned to plain values when they are read, with all of their samples at once."""
+
+    def __init__(self, series: tifffile.TiffPageSeries, windows: LazyArray, as_labels: bool) -> None:
+        self.series, self.windows, self.as_labels = series, windows, as_labels
+        self.stored = _distinct(series.axes)
+        sizes = dict(zip(self.stored, series.shape, strict=True))
+        one = [n if letter in "CS" else 1 for letter, n in sizes.items()]
+        probe, letters, _ = _values(series, np.zeros(one, windows.dtype), as_labels)
+        self.dtype = probe.dtype
+        if "C" in letters:
+            sizes["C"] = probe.shape[letters.index("C")]
+        self.axes = "".join(letter for letter in letters if letter in "YX" or sizes[letter] > 1)
+        self.shape = [sizes[letter] for letter in self.axes]
+        self.masked = _has_alpha(series.keyframe) or (NO_DATA_TAG in series.keyframe.tags and not as_labels)
+        self.last: tuple[tuple[Any, ...], NDArray[np.bool_]] | None = None
+        """Place and mask of the values that were read last: the mask is asked for next."""
+
+    def values(self, ranges: tuple[slice, ...]) -> NDArray[Any]:
+        """Read the values of one range an axis."""
+        values, mask = self._read(ranges)
+        self.last = (self.without_channels(ranges), mask) if self.masked else None
+        return values
+
+    def mask(self, ranges: tuple[slice, ...]) -> NDArray[np.bool_]:
+        """Read where the values are valid, over the axes other than C."""
+        last, self.last = self.last, None
+        if last is not None and last[0] == ranges:
+            return last[1]
+        spatial = iter(ranges)
+        return self._read(tuple(slice(0, 1) if letter == "C" else next(spatial) for letter in self.axes))[1]
+
+    def without_channels(self, parts: Sequence[Any]) -> tuple[Any, ...]:
+        """Return what is given for each axis, but for that of C."""
+        return tuple(part for part, letter in zip(parts, self.axes, strict=True) if letter != "C")
+
+    def _read(self, ranges: tuple[slice, ...]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        by_letter = dict(zip(self.axes, ranges, strict=True))
+        stored = [
+            slice(0, n) if letter in "CS" else by_letter.get(letter, slice(0, 1))
+            for letter, n in zip(self.stored, self.series.shape, strict=True)
+        ]
+        values, letters, mask = _values(self.series, self.windows.read(tuple(stored)), self.as_labels)
+        if "C" in by_letter:
+            values = values[(slice(None),) * letters.index("C") + (by_letter["C"],)]
+        keep = [i for i, letter in enumerate(letters) if letter in self.axes]
+        return values.reshape([values.shape[i] for i in keep]), _valid(mask, values.shape, letters, keep)
+
+
 def _lazily_decoded(
     path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, windows: LazyArray, as_labels: bool
 ) -> Decoded:
-    """Describe windows of a series. Each is turned to plain values when it is read, with all of its samples at once."""
-
-    own_axes = _distinct(series.axes)
-
-    def read_window(ranges: tuple[slice, ...]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        by_letter = dict(zip(kept, ranges, strict=True))
-        own = [
-            slice(0, n) if letter in "CS" else by_letter.get(letter, slice(0, 1))
-            for letter, n in zip(own_axes, series.shape, strict=True)
-        ]
-        values, letters, mask = _values(series, windows.read(tuple(own)), as_labels)
-        if "C" in by_letter:
-            values = values[(slice(None),) * letters.index("C") + (by_letter["C"],)]
-        keep = [i for i, letter in enumerate(letters) if letter in kept]
-        return values.reshape([values.shape[i] for i in keep]), _valid(mask, values.shape, letters, keep)
-
-    def read_values(ranges: tuple[slice, ...]) -> NDArray[Any]:
-        values, mask = read_window(ranges)
-        last[:] = [(without_channels(ranges), mask)] if masked else []
-        return values
-
-    def read_mask(ranges: tuple[slice, ...]) -> NDArray[np.bool_]:
-        for place, mask in last:  # that of the values that were read just before
-            if place == ranges:
-                last.clear()
-                return mask
-        spatial = iter(ranges)
-        return read_window(tuple(slice(0, 1) if letter == "C" else next(spatial) for letter in kept))[1]
-
-    def without_channels(parts: Sequence[Any]) -> tuple[Any, ...]:
-        return tuple(part for part, letter in zip(parts, kept, strict=True) if letter != "C")
-
-    one = [n if letter in "CS" else 1 for letter, n in zip(own_axes, series.shape, strict=True)]
-    probe, letters, _ = _values(series, np.zeros(one, windows.dtype), as_labels)
-    sizes = dict(zip(own_axes, series.shape, strict=True))
-    if "C" in letters:
-        sizes["C"] = probe.shape[letters.index("C")]
-    kept = "".join(letter for letter in letters if letter in "YX" or sizes[letter] > 1)
-    shape = [sizes[letter] for letter in kept]
-    masked = _has_alpha(series.keyframe) or (NO_DATA_TAG in series.keyframe.tags and not as_labels)
-    last: list[tuple[tuple[slice, ...], NDArray[np.bool_]]] = []
-    data = LazyArray(path, shape, probe.dtype, read_values, windows.close)
-    valid = LazyArray(path, without_channels(shape), bool, read_mask, windows.close) if masked else None
-    return _described(tif, series, data, kept, valid)
+    plain = _PlainWindows(series, windows, as_labels)
+    data = LazyArray(path, plain.shape, plain.dtype, plain.values, windows.close)
+    shape = plain.without_channels(plain.shape)
+    valid = LazyArray(path, shape, bool, plain.mask, windows.close) if plain.masked else None
+    return _described(tif, series, data, plain.axes, valid)
 
 
 def _valid(mask: NDArray[np.bool_], shape: tuple[int, ...], axes: str, keep: list[int]) -> NDArray[np.bool_]:

@@ -23,13 +23,7 @@ SHORTFALL = 0.02
 
 
 def import_av() -> ModuleType:
-    """Return PyAV, with FFmpeg's own messages switched off.
-
-    Raises
-    ------
-    InputError
-        If it is not installed.
-    """
+    """Return PyAV, with FFmpeg's own messages switched off, or raise `InputError` if it is not installed."""
     try:
         import av
     except ImportError as error:
@@ -43,17 +37,7 @@ def import_av() -> ModuleType:
 class VideoFrames(Frames):
     """The first video stream of a file, upright. Grey stays one channel; more than 8 bits become 16.
 
-    Parameters
-    ----------
-    path
-        The file.
-    name
-        Stem for outputs; None = the file's.
-
-    Raises
-    ------
-    InputError
-        If it cannot be opened, or has no video stream or no frame.
+    `name` is the stem for outputs, None = the file's. A file that cannot be opened, without a video stream or a frame is an `InputError`.
     """
 
     def __init__(self, path: Path | str, name: str | None = None) -> None:
@@ -130,22 +114,14 @@ class VideoFrames(Frames):
 
     def _undecodable(self, number: int) -> InputError:
         fix = "it is skipped, and those up to the next key frame may suffer from it; copy or export the file again"
-        return InputError(
-            f"{self.source}, frame {number}", expected="a frame that decodes", got="damaged data", fix=fix
-        )
+        what = f"{self.source}, frame {number}"
+        return InputError(what, expected="a frame that decodes", got="damaged data", fix=fix)
 
 
 def open_file(path: Path, max_bytes: int | None, as_labels: bool) -> Decoded:
     """Read a whole clip into memory, ``TYX`` or ``TYXC``; `VideoFrames` reads one of any length.
 
-    Parameters
-    ----------
-    path
-        The file.
-    max_bytes
-        Pixel bytes allowed; None = three quarters of the free memory.
-    as_labels
-        Makes no difference: a grey video without loss has its values either way.
+    `as_labels` changes nothing: a grey video without loss has its values either way.
 
     Raises
     ------

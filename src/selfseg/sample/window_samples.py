@@ -99,7 +99,7 @@ def window_samples(
     Parameters
     ----------
     image
-        The image, opened by `read.lazy.open_lazy`.
+        The image, opened by `read.open_lazy`.
     preparation
         Its global step, if it has one, is fitted. Statistics of an image of its own are of windows (`prepare`).
     n
