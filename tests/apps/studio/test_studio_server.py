@@ -12,6 +12,7 @@ import tifffile
 from PIL import Image as Pillow
 from starlette.testclient import TestClient
 
+from selfseg import load
 from selfseg.apps.studio.engine import Engine
 from selfseg.apps.studio.engine_process import answer
 from selfseg.apps.studio.exports import further_formats
@@ -21,7 +22,6 @@ from selfseg.apps.studio.security import Access
 from selfseg.apps.studio.server import make_app
 from selfseg.apps.studio.studio import Studio
 from selfseg.core.errors import InputError
-from selfseg.learning.run import load
 from selfseg.segmenting.edited import edited, read_edits
 
 HOME = "http://127.0.0.1:8123"

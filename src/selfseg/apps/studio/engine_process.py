@@ -10,11 +10,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TextIO
 
+from selfseg import Segmenter, load
 from selfseg.apps.studio.exports import further_formats, save_edited, save_folder, save_video
 from selfseg.apps.studio.results import store_results
 from selfseg.core.errors import SelfsegError
-from selfseg.learning.run import load
-from selfseg.learning.segmenter import Segmenter
 from selfseg.methods._base import Method, build_config, find_method, method_names
 from selfseg.read import Source, find_inputs, split_frames
 from selfseg.read.frames import is_video
