@@ -15,9 +15,8 @@ from selfseg.core.image import Image
 from selfseg.export.classes import write_classes
 from selfseg.export.labels import write_labels
 from selfseg.read import Source
-from selfseg.results.exporting import FORMATS, export_folder, export_result
+from selfseg.results.exporting import FORMATS, export_folder, export_result, instances
 from selfseg.results.folder import RunFolder
-from selfseg.results.exporting import instances
 from selfseg.results.instances import ObjectOptions
 from selfseg.results.result import Result
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image as Pillow
 from safetensors.numpy import load_file
 
+from selfseg import Segmenter
 from selfseg.apps.studio import worker
 from selfseg.apps.studio.results import find_result
 from selfseg.apps.studio.runs import CHANGE, MODEL, PROCESS, STATUS, Runs, Spec
@@ -17,7 +18,6 @@ from selfseg.apps.studio.studio import last_preview
 from selfseg.core.errors import UsageError
 from selfseg.core.files import write_json
 from selfseg.core.image import Image
-from selfseg.learning.segmenter import Segmenter
 
 OPTIONS = {"n_features": 16, "n_clusters": 16, "min_classes": 1, "iterations": 120, "prepare": "range"}
 

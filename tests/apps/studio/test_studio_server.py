@@ -12,6 +12,7 @@ import tifffile
 from PIL import Image as Pillow
 from starlette.testclient import TestClient
 
+from selfseg import load
 from selfseg.apps.studio.engine import Engine
 from selfseg.apps.studio.engine_process import answer
 from selfseg.apps.studio.exports import further_formats
@@ -23,7 +24,7 @@ from selfseg.apps.studio.studio import Studio
 from selfseg.core.errors import InputError
 from selfseg.learning.run import load
 from selfseg.refine.edits import read_edits
-from selfseg.segmenting.trees import edited
+from selfseg.segmenting.trees import edited, read_edits
 
 HOME = "http://127.0.0.1:8123"
 

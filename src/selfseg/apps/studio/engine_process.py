@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TextIO
 
+from selfseg import Segmenter, load
 from selfseg.apps.studio.exports import further_formats, save_edited, save_folder, save_video
 from selfseg.apps.studio.results import store_results
 from selfseg.core.errors import SelfsegError

@@ -23,7 +23,7 @@ from selfseg.read import Source
 from selfseg.refine.edits import AS_LEARNED, Edits
 
 if TYPE_CHECKING:  # the server exports what is segmented already, without torch
-    from selfseg.learning.segmenter import Segmenter
+    from selfseg import Segmenter
     from selfseg.refine.leaves import Leaves
 
 OWN_FORMATS = {

@@ -17,9 +17,8 @@ from selfseg.read.frames import is_video
 from selfseg.read.video import VideoFrames
 
 if TYPE_CHECKING:  # the server reads results, and must not import torch
-    from selfseg.learning.segmenter import Segmenter
+    from selfseg import Result, Segmenter
     from selfseg.refine.leaves import Leaves
-    from selfseg.results.result import Result
 
 FACTS = "result.json"
 ARRAYS = ("superpixels", "parents", "altitudes", "sizes", "classes", "features", "probabilities")

@@ -105,14 +105,7 @@ def _nowhere(place: TilePosition) -> UsageError:
 def as_nifti(volume: NDArray[Any], spacing: tuple[float, ...]) -> bytes:
     """Return a volume ``[Z Y X]`` of uint8 or uint16 as uncompressed NIfTI-1, thinned evenly if it is too large.
 
-    Parameters
-    ----------
-    volume
-        The voxels.
-    spacing
-        Size of a voxel along Z, Y, X.
-
-    InputError if it is not a volume.
+    `spacing` is the size of a voxel along Z, Y, X. InputError if it is not a volume.
     """
     if volume.ndim != 3 or min(volume.shape) < 2 or str(volume.dtype) not in NIFTI_TYPES:
         got = f"{volume.dtype} of {volume.shape}"

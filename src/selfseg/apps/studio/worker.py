@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from selfseg import Segmenter, load
 from selfseg.apps.studio.results import store_results
 from selfseg.apps.studio.runs import CHANGE, MODEL, ORDER, PREVIEWS, STATUS, Spec, read_json
 from selfseg.core.errors import Interrupted, SelfsegError
@@ -21,8 +22,6 @@ from selfseg.core.files import remove, write_json
 from selfseg.core.image import Image
 from selfseg.core.palette import class_colours
 from selfseg.export.overlay import write_picture
-from selfseg.learning.run import load
-from selfseg.learning.segmenter import Segmenter
 from selfseg.learning.training_set import TrainingSet
 from selfseg.methods.base import Method, find_method, stored_config
 from selfseg.read import Source, find_inputs
