@@ -14,8 +14,6 @@ from selfseg import Segmenter, load
 from selfseg.apps.studio.exports import further_formats, save_edited, save_folder, save_video
 from selfseg.apps.studio.results import store_results
 from selfseg.core.errors import SelfsegError
-from selfseg.learning.run import load
-from selfseg.learning.segmenter import Segmenter
 from selfseg.methods.base import Method, build_config, current_options, find_method, method_names
 from selfseg.read import Source, find_inputs, split_frames
 from selfseg.read.frames import is_video
