@@ -1,3 +1,5 @@
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -148,6 +150,30 @@ def test_superpixels_are_made_once_an_image(monkeypatch):
     model.predict(blobs(seed=3))
     assert len(calls) == 3
     assert not any("regions" in name or "labels" in name for name in model.method_.state())
+
+
+def test_graphs_stay_in_memos_as_long_as_their_images_while_there_is_room(monkeypatch):
+    monkeypatch.setattr("selfseg.methods._sp_wnet_graph.KEPT_PIXELS", 24 * 24)
+    graphs, (one, other), memos = made().graphs, batch().images, ({}, {})
+    first = graphs.of(one, None, memos[0])
+    assert graphs.of(one, None, memos[0]) is first and len(memos[0]) == 1
+    masked = torch.ones(24, 24, dtype=torch.bool)
+    masked[:5] = False
+    assert (graphs.of(one, masked, memos[0]).regions.labels[:5] == -1).all() and len(memos[0]) == 1
+    assert graphs.of(other, None, memos[1]) is not None and not memos[1]
+    memos[0].clear()
+    del first
+    gc.collect()
+    assert graphs.of(other, None, memos[1]) is graphs.of(other, None, memos[1])
+
+
+def test_superpixels_of_the_user_come_in_the_memo():
+    image, own = batch(1).images[0], np.full((24, 24), -3)
+    own[2:, :9], own[2:, 9:] = 70, 4
+    labels = made(superpixels="given").graphs.of(image, None, {"superpixels": own}).regions.labels.numpy()
+    assert (labels[:2] == -1).all() and set(np.unique(labels[2:, :9])) == {1} and set(np.unique(labels[2:, 9:])) == {0}
+    with pytest.raises(UsageError, match="learned with given ones"):
+        made().graphs.of(image, None, {"superpixels": own})
 
 
 def test_patches_are_redrawn_or_drawn_once():
