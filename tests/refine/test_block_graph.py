@@ -6,7 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfseg.core.errors import UsageError
-from selfseg.refine.hierarchy import TreeBlock, graph_of_blocks, merge_regions
+from selfseg.refine.hierarchy import (
+    HALO,
+    TreeBlock,
+    graph_of_blocks,
+    hierarchy,
+    merge_blocks,
+    merge_regions,
+    tree_block,
+)
 from selfseg.regions.graph import adjacency, region_means
 from selfseg.tiling.tiles import Grid
 
@@ -100,3 +108,45 @@ def test_every_cut_of_the_tree_is_that_of_the_whole():
         np.testing.assert_array_equal(a < 0, b < 0)
         pairs = {(i, j) for i, j in zip(a.ravel().tolist(), b.ravel().tolist(), strict=True) if i >= 0}
         assert len(pairs) == n_regions
+
+
+@pytest.mark.parametrize(("shape", "sides"), [((48, 60), (24, 12)), ((12, 30, 24), (6, 12, 24))])
+def test_blocks_with_their_halo_give_the_tree_of_the_whole_where_superpixels_end_with_blocks(shape, sides):
+    rng = np.random.default_rng(3)
+    cells = _cells(shape, (6,) * len(shape), rng, 0.1)
+    superpixels = np.where(cells >= 0, np.searchsorted(np.unique(cells[cells >= 0]), cells), -1)
+    probabilities = rng.dirichlet(np.ones(3), shape)
+    probabilities, image = np.moveaxis(probabilities, -1, 0).astype(np.float32), rng.random((2, *shape))
+    whole = hierarchy(probabilities, image, superpixels, spacing=(1.5,) * len(shape))
+    grid, numbers = Grid(shape, sides, HALO), np.full(shape, -1)
+
+    def blocks():
+        for place in grid.places():
+            tile = grid.tile(place)
+            every = (slice(None), *tile.outer)
+            block = tree_block(probabilities[every], image[every], spacing=(1.5,) * len(shape), inner=tile.inner)
+            own = superpixels[tile.core]
+            local = np.where(own >= 0, np.searchsorted(np.unique(own[own >= 0]), own), -1).astype(np.int32)
+            yield TreeBlock(local, block.features, block.strength)
+
+    def store(place, found):
+        numbers[grid.tile(place).core] = found
+
+    tree = merge_blocks(blocks(), grid.counts, (1.5,) * len(shape), store)
+    np.testing.assert_allclose(tree.altitudes, whole.tree.altitudes, rtol=1e-6)
+    for n_regions in (2, 5, 9):
+        pairs = np.stack([tree.labels(numbers, n_regions), whole.cut(n_regions)]).reshape(2, -1)
+        assert len(np.unique(pairs[:, pairs[0] >= 0], axis=1).T) == n_regions
+
+
+def test_superpixels_of_a_block_lie_within_one_class_and_within_the_mask():
+    rng = np.random.default_rng(4)
+    probabilities = np.moveaxis(rng.dirichlet(np.ones(3), (40, 40)), -1, 0)
+    mask = rng.random((40, 40)) < 0.9
+    block = tree_block(probabilities, mask=mask, superpixel_size=20, inner=(slice(8, 32), slice(0, 24)))
+    inner = block.superpixels
+    assert inner.shape == block.strength.shape == block.features.shape[:2] == (24, 24)
+    np.testing.assert_array_equal(inner >= 0, mask[8:32, :24])
+    classes = probabilities.argmax(0)[8:32, :24]
+    pairs = np.stack([inner[inner >= 0], classes[inner >= 0]])
+    assert len(np.unique(pairs, axis=1).T) == inner.max() + 1
