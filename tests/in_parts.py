@@ -11,7 +11,6 @@ from selfseg.core.progress import Silent
 from selfseg.read import open_lazy
 from selfseg.segmenting.images import Settings, segment_stored
 from selfseg.segmenting.trees import store_tree
-from selfseg.read import open_lazy
 
 QUICK = {"iterations": 5, "n_features": 8, "n_clusters": 8}
 

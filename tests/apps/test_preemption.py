@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from selfseg.tiling.blocks import BlockLog
 
 from conftest import blobs
 from selfseg.apps.cli import main
 from selfseg.apps.cli.bar import Bar
 from selfseg.learning.segmenter import Segmenter
 from selfseg.segmenting import predicting
+from selfseg.segmenting.executors import BlockLog
 from selfseg.train.journal import Journal
 
 QUICK = ["--set", "iterations=20", "--set", "n_features=8", "--set", "n_clusters=8", "--set", "min_classes=1"]

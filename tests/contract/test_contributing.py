@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from conftest import ROOT, blobs
+from selfseg.learning.segmenter import Segmenter
 from selfseg.methods import base
-from selfseg.pipeline import Segmenter
 
 
 @pytest.fixture

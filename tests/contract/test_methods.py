@@ -7,7 +7,6 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from selfseg.tiling.whole import predict
 
 from conftest import blobs
 from selfseg.core.errors import UsageError
@@ -16,6 +15,7 @@ from selfseg.learning.fitting import order_classes
 from selfseg.learning.segmenter import Segmenter
 from selfseg.methods._store import load_method, save_method
 from selfseg.methods.base import Method, build_config, find_method, method_names
+from selfseg.results.result import Result
 from selfseg.sample.stream import Sample, Stream
 from selfseg.tiling.predict import predict
 from selfseg.train.control import OptionChange, Order

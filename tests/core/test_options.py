@@ -33,7 +33,7 @@ def test_texts_are_checked_at_once_and_read_when_they_are_wanted():
     assert FitOptions(memory="2GB", frames=" 0, 40").memory_bytes == 2 * 10**9
     assert FitOptions(frames=" 0, 40,80").frame_numbers == FitOptions(frames=[0, 40, 80]).frame_numbers == (0, 40, 80)
     assert FitOptions().frame_numbers is None and FitOptions(memory=5).memory_bytes == 5
-    for wrong in ({"memory": "much"}, {"frames": "1;2"}, {"frames": "-1"}, {"slices": "q"}):
+    for wrong in ({"memory": "much"}, {"slices": "q"}, *({"frames": text} for text in ("", "a", "1,", "1;2", "-3"))):
         with pytest.raises(UsageError):
             FitOptions(**wrong)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from skimage.draw import polygon2mask
@@ -63,6 +63,7 @@ def _pixel_sides(ring):
 
 
 @given(small)
+@settings(deadline=None)
 def test_polygons_hold_exactly_their_pixels(labels):
     painted = np.zeros_like(labels)
     for item in outlines(labels):
@@ -75,6 +76,7 @@ def test_polygons_hold_exactly_their_pixels(labels):
 
 
 @given(small)
+@settings(deadline=None)
 def test_polygons_are_valid_and_of_their_area(labels):
     for item in outlines(labels):
         polygon = shapely.Polygon(item.exterior, item.holes)
@@ -90,6 +92,7 @@ def test_a_ring_closed_by_a_corner_alone_has_a_hole_that_touches_the_exterior():
 
 
 @given(small)
+@settings(deadline=None)
 def test_neighbours_share_their_sides_exactly(labels):
     sides = [s for item in outlines(labels) for ring in (item.exterior, *item.holes) for s in _pixel_sides(ring)]
     padded = np.pad(labels, 1).astype(int)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from skimage.draw import polygon2mask
@@ -23,6 +23,7 @@ def _fill(shape, size):
 
 
 @given(arrays(np.uint8, sizes, elements=st.integers(0, 3)), arrays(np.uint8, (3, 7, 7), elements=st.integers(0, 4)))
+@settings(deadline=None)
 def test_objects_filled_again_are_the_object_image(labels, all_objects):
     objects = all_objects[tuple(slice(n) for n in labels.shape)]
     painted = np.zeros_like(objects)
@@ -36,6 +37,7 @@ def test_objects_filled_again_are_the_object_image(labels, all_objects):
 
 
 @given(arrays(np.uint8, sizes, elements=st.integers(0, 3)))
+@settings(deadline=None)
 def test_regions_filled_again_are_the_label_image(labels):
     painted = np.zeros_like(labels)
     found = shapes(labels, axes="TYX")

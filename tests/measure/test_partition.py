@@ -45,6 +45,12 @@ def test_pair_scores_equal_counting_every_pair(pair):
     assert scores.precision == pytest.approx(both / (both + merged) if both + merged else 1.0)
     assert scores.recall == pytest.approx(both / (both + cut) if both + cut else 1.0)
     assert measure.rand_index(*pair) == scores.rand
+    assert scores.fowlkes_mallows == pytest.approx(math.sqrt(scores.precision * scores.recall))
+    # Hubert & Arabie 1985, eq. 5: the pairs that are together in both, less those expected, over the most there can be.
+    chance = (both + merged) * (both + cut) / n if n else 0.0
+    most = (both + merged + both + cut) / 2
+    adjusted = (both - chance) / (most - chance) if most > chance else 1.0
+    assert measure.adjusted_rand_index(*pair) == pytest.approx(adjusted, abs=1e-9)
 
 
 @given(label_pairs())
@@ -60,10 +66,19 @@ def test_information_scores_equal_their_definition(pair):
     assert scores.entropy_labels == pytest.approx(conditional_entropy_by_loop(labels, whole), abs=1e-12)
     assert scores.entropy_truth == pytest.approx(conditional_entropy_by_loop(truth, whole), abs=1e-12)
     assert scores.mutual == pytest.approx(scores.entropy_labels - split, abs=1e-12)
+    # Rosenberg & Hirschberg 2007: 1 - H(T|S) / H(T), 1 - H(S|T) / H(S), and their harmonic mean.
+    homogeneity = 1 - merge / scores.entropy_truth if len(set(truth)) > 1 else 1.0
+    completeness = 1 - split / scores.entropy_labels if len(set(labels)) > 1 else 1.0
+    both = homogeneity + completeness
+    assert measure.homogeneity(*pair) == pytest.approx(homogeneity, abs=1e-9)
+    assert measure.completeness(*pair) == pytest.approx(completeness, abs=1e-9)
+    assert measure.v_measure(*pair) == pytest.approx(
+        2 * homogeneity * completeness / both if both > 1e-9 else 0, abs=1e-6
+    )
 
 
 @given(label_pairs(most=12))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_scores_equal_those_of_scikit_learn(pair):
     labels, truth = pair
     flat = truth.ravel(), labels.ravel()

@@ -53,7 +53,7 @@ def test_presets_hold_the_constants_of_the_demos():
     assert (cheetah.iterations, hanyu.iterations) == (15 * 8, 10 * 8)
     for config in (cheetah, hanyu):
         assert config.beta_cut is None and config.beta_balance is None and not config.response_norm
-        assert (config.n_features, config.width, config.depth, config.norm, config.learning_rate) == (
+        assert (config.n_clusters, config.width, config.depth, config.norm, config.learning_rate) == (
             32,
             64,
             4,

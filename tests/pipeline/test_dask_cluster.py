@@ -10,18 +10,15 @@ from types import SimpleNamespace
 import cloudpickle
 import numpy as np
 import pytest
-from selfseg.segmenting.large import predict_large
 
 from conftest import blobs
-from in_parts import QUICK, Killed, contents, stored
+from in_parts import QUICK, Killed, contents, predict_large, stored
 from selfseg.core.errors import InputError, ModelError, OutputError, UsageError
 from selfseg.core.progress import Silent
 from selfseg.learning.run import predict
 from selfseg.learning.segmenter import Segmenter
 from selfseg.read import open_lazy
 from selfseg.segmenting.executors import DaskCluster
-from selfseg.read import open_lazy
-from selfseg.segmenting.images import predict_large
 
 pytest.importorskip("distributed")
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import this file
@@ -175,17 +172,18 @@ def test_a_cluster_of_which_nobody_is_left_is_one_line(workers, word, monkeypatc
 
 
 def test_what_another_process_needs_is_paths_and_plain_values(model, image, tmp_path, monkeypatch):
-    from selfseg.segmenting.block_plan import begin_blocks
-    from selfseg.segmenting.block_work import BlockWork, Target
+    from selfseg.sample.prepare import prepare
+    from selfseg.segmenting.blocks import BlockWork, ImageMaps
+    from selfseg.segmenting.executors import BlockOrder
+    from selfseg.segmenting.plan import plan_blocks
+    from selfseg.segmenting.sinks import ZarrSink
 
-    from selfseg.sample.windowed import prepare_windowed
-
-    windowed = prepare_windowed(model.preparation_, image)
-    log, plan = begin_blocks(model, image, windowed, tmp_path / "out" / "photo.zarr", 1)
-    target = Target(tmp_path / "out" / "photo.zarr", image.axes)
-    order = BlockWork(model, windowed, plan, target, None, 10**6).order(tmp_path / "model")
-    log.close()
-    monkeypatch.setattr("selfseg.segmenting.block_work.selfseg_version", lambda: "0.0")
+    prepared = prepare(image, model.preparation_)
+    plan = plan_blocks(model.fitted, prepared, 1)
+    path = tmp_path / "out" / "photo.zarr"
+    work = BlockWork(ImageMaps(model.fitted, prepared, plan), plan.blocks, ZarrSink(path, image.axes), 0, path)
+    order = BlockOrder.of(work, tmp_path / "model")
+    monkeypatch.setattr("selfseg.segmenting.executors.selfseg_version", lambda: "0.0")
     with pytest.raises(ModelError, match=r"expected .*, got 0\.0; install the same version everywhere"):
         order.open()
     monkeypatch.undo()

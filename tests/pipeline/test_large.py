@@ -16,13 +16,11 @@ from selfseg.export.label_zarr import storing
 from selfseg.learning.run import predict
 from selfseg.learning.segmenter import Segmenter
 from selfseg.methods.feature_clustering import FeatureClustering
-from selfseg.read import find_inputs, read_image, open_lazy
-from selfseg.read import open_lazy
+from selfseg.read import find_inputs, open_lazy, read_image
 from selfseg.segmenting import executors
-from selfseg.segmenting.images import Settings, fits_in_memory, open_if_large, predict_large, How
+from selfseg.segmenting.images import Settings, fits_in_memory
 from selfseg.segmenting.sinks import ZarrSink
-from selfseg.tiling import predict as tiles, blocks, tilewise
-from selfseg.segmenting.block_work import Target
+from selfseg.tiling import predict as tiles
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
 

@@ -12,8 +12,7 @@ from in_parts import QUICK, Killed, KilledAfter, contents, predict_large, stored
 from selfseg.core.errors import UsageError
 from selfseg.learning.run import predict
 from selfseg.learning.segmenter import Segmenter
-from selfseg.read import read_image, open_lazy
-from selfseg.read import open_lazy
+from selfseg.read import open_lazy, read_image
 from selfseg.results import result as results
 from selfseg.results.instances import ObjectOptions
 from selfseg.results.result import Result

@@ -17,7 +17,8 @@ from selfseg.export.labels import write_labels
 from selfseg.read import Source
 from selfseg.results.exporting import FORMATS, export_folder, export_result
 from selfseg.results.folder import RunFolder
-from selfseg.results.instances import ObjectOptions, instances
+from selfseg.results.exporting import instances
+from selfseg.results.instances import ObjectOptions
 from selfseg.results.result import Result
 
 TABLE = ClassTable(

@@ -52,6 +52,22 @@ def test_scikit_learn_can_clone_and_set():
         copy.set_params(sed=9)
 
 
+def test_an_unknown_option_is_one_line_before_any_work(tmp_path):
+    nothing = tmp_path / "no such file.png"
+    model = selfseg.Segmenter(options=QUICK)
+    calls = {
+        "seed": lambda: selfseg.segment(nothing, sed=1),
+        "n_classes": lambda: selfseg.fit(nothing, clases=3),
+        "method": lambda: selfseg.Segmenter(metod="wnet"),
+        "slices": lambda: model.predict(nothing, slces="z"),
+        "labels": lambda: model.fit(nothing, lables=nothing),
+        "link": lambda: selfseg.predict(model, nothing, tmp_path, lnk=True),
+    }
+    for name, call in calls.items():
+        with pytest.raises(UsageError, match=rf"^option '\w+': expected one of .*; did you mean {name}\?$"):
+            call()
+
+
 def test_predicting_before_fitting_says_so():
     with pytest.raises(UsageError, match="expected a fitted model"):
         selfseg.Segmenter(options=QUICK).predict(blobs())

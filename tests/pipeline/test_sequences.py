@@ -12,7 +12,6 @@ import selfseg
 from conftest import blobs, write_clip
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
-from selfseg.core.options import parse_numbers
 from selfseg.export.label_stack import LabelStack
 from selfseg.export.video import VideoFile
 from selfseg.learning.run import predict
@@ -258,9 +257,5 @@ def test_wrong_words_are_named():
     for bad in ({"frames": (1,), "n_frames": 2}, {"frames": ()}, {"frames": (-1,)}, {"n_frames": 0}, {"slices": "t"}):
         with pytest.raises(UsageError, match="expected"):
             FrameChoice(**bad)
-    assert parse_numbers(" 0, 40,80") == (0, 40, 80) and parse_numbers(None) is None
-    for text in ("", "a", "1,", "1;2", "-3"):
-        with pytest.raises(UsageError, match="--frames"):
-            parse_numbers(text)
     with pytest.raises(InputError, match="a volume or several images"):
         fitted(Image(blobs(), "YXC"), n_frames=2)

@@ -13,10 +13,8 @@ from selfseg.learning.run import predict
 from selfseg.learning.segmenter import Segmenter
 from selfseg.read import open_lazy
 from selfseg.read.labels import read_labels
-from selfseg.read import open_lazy
 from selfseg.results.merge_trees import cut_folder, read_tree, write_tree
-from selfseg.segmenting import trees, large_tree
-from selfseg.segmenting.images import predict_large
+from selfseg.segmenting import trees
 
 QUICK = {"iterations": 12, "n_features": 12, "n_clusters": 12, "continuity": 1.0}
 

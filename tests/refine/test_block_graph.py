@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfseg.refine.hierarchy import BlockGraph, TreeBlock, merge_regions
+from selfseg.core.errors import UsageError
+from selfseg.refine.hierarchy import TreeBlock, graph_of_blocks, merge_regions
 from selfseg.regions.graph import adjacency, region_means
 from selfseg.tiling.tiles import Grid
 
@@ -13,16 +14,20 @@ from selfseg.tiling.tiles import Grid
 def _in_blocks(labels, features, strength, sides, spacing=None):
     """Number the regions block by block; return the graph, the means, and the numbers in the whole image."""
     grid = Grid(labels.shape, sides, 0)
-    graph = BlockGraph(features.shape[-1], spacing)
     numbers = np.zeros(labels.shape, np.int64)
-    for place in grid.places():
-        core = grid.tile(place).core
-        inside = labels[core] >= 0
-        local = np.full(inside.shape, -1, np.int32)
-        local[inside] = np.unique(labels[core][inside], return_inverse=True)[1]
-        last = [i == n - 1 for i, n in zip(place, grid.counts, strict=True)]
-        numbers[core] = graph.add(place, last, TreeBlock(local, features[core], strength[core]))
-    return *graph.finish(), numbers
+
+    def blocks():
+        for place in grid.places():
+            core = grid.tile(place).core
+            inside = labels[core] >= 0
+            local = np.full(inside.shape, -1, np.int32)
+            local[inside] = np.unique(labels[core][inside], return_inverse=True)[1]
+            yield TreeBlock(local, features[core], strength[core])
+
+    def store(place, found):
+        numbers[grid.tile(place).core] = found
+
+    return *graph_of_blocks(blocks(), grid.counts, spacing, store), numbers
 
 
 def _cells(shape, cell, rng, outside):
@@ -44,11 +49,13 @@ def test_blocks_give_the_graph_of_the_whole(n_dims, seed, outside):
     spacing = tuple(rng.uniform(0.5, 3, n_dims).tolist())
     labels = _cells(shape, cell, rng, outside)
     features, strength = rng.random((*shape, 2)), rng.random(shape)
+    if not (labels >= 0).any():
+        with pytest.raises(UsageError, match="at least one pixel"):
+            _in_blocks(labels, features, strength, sides, spacing)
+        return
     graph, means, numbers = _in_blocks(labels, features, strength, sides, spacing)
     np.testing.assert_array_equal(numbers >= 0, labels >= 0)
     assert graph.n_regions == len(np.unique(labels[labels >= 0]))
-    if not graph.n_regions:
-        return
     # the same partition, numbered otherwise: compare the graph of the whole under these numbers
     whole = adjacency(numbers, strength, spacing, graph.n_regions)
     np.testing.assert_array_equal(graph.edges, whole.edges)

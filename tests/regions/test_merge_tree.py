@@ -6,7 +6,7 @@ from sklearn.cluster import AgglomerativeClustering
 
 from selfseg.core.errors import UsageError
 from selfseg.regions.graph import RegionGraph, adjacency, region_means
-from selfseg.regions.merge_tree import complete_graph, merge, ward
+from selfseg.regions.merge_tree import complete_graph, merge
 
 
 def average_linkage(graph):
@@ -73,7 +73,7 @@ def test_ward_equals_exhaustive_recomputation_from_pixels(seed):
         one, two = np.isin(labels, list(a)), np.isin(labels, list(b))
         return (squared_error(image, one | two) - squared_error(image, one) - squared_error(image, two)) / labels.size
 
-    check_against_loop(labels, cost, ward(graph, region_means(labels, image)))
+    check_against_loop(labels, cost, merge(graph, region_means(labels, image)))
 
 
 @pytest.mark.parametrize("seed", [1, 3, 5])
@@ -110,7 +110,7 @@ def test_combined_criterion_equals_exhaustive_recomputation(seed):
 
 def test_ward_on_the_complete_graph_equals_scikit_learn():
     points = np.random.default_rng(2).random((40, 3))
-    tree = ward(complete_graph(np.ones(40)), points)
+    tree = merge(complete_graph(np.ones(40)), points)
     for k in (2, 5, 11):
         theirs = AgglomerativeClustering(k, linkage="ward").fit_predict(points)
         mine = tree.cut(n_regions=k)
@@ -119,7 +119,7 @@ def test_ward_on_the_complete_graph_equals_scikit_learn():
 
 def test_ward_altitudes_sum_to_the_variance():
     points = np.random.default_rng(2).random((30, 2))
-    assert ward(complete_graph(np.ones(30)), points).altitudes.sum() == pytest.approx(points.var(0).sum())
+    assert merge(complete_graph(np.ones(30)), points).altitudes.sum() == pytest.approx(points.var(0).sum())
 
 
 @settings(max_examples=40, deadline=None)
@@ -150,8 +150,8 @@ def test_any_tree_is_whole_monotone_and_cuts_to_order(seed, powers):
 def test_level_does_not_depend_on_the_size_of_the_image():
     labels, image, _ = example(1)
     large, picture = np.kron(labels, np.ones((3, 3), int)), np.kron(image, np.ones((3, 3, 1)))
-    small_tree = ward(adjacency(labels), region_means(labels, image))
-    large_tree = ward(adjacency(large), region_means(large, picture))
+    small_tree = merge(adjacency(labels), region_means(labels, image))
+    large_tree = merge(adjacency(large), region_means(large, picture))
     np.testing.assert_allclose(small_tree.altitudes, large_tree.altitudes)
 
 
@@ -159,7 +159,7 @@ def test_the_order_of_regions_does_not_matter():
     labels, image, graph = example(1)
     names = np.random.default_rng(9).permutation(14)
     other = adjacency(names[labels])
-    tree, renamed = ward(graph, region_means(labels, image)), ward(other, region_means(names[labels], image))
+    tree, renamed = merge(graph, region_means(labels, image)), merge(other, region_means(names[labels], image))
     for k in (2, 5, 9):
         pairs = set(
             zip(tree.cut(n_regions=k)[labels].ravel(), renamed.cut(n_regions=k)[names[labels]].ravel(), strict=True)
@@ -170,14 +170,14 @@ def test_the_order_of_regions_does_not_matter():
 def test_parts_that_do_not_touch_join_last_at_the_largest_altitude():
     labels = np.array([[0, 1, -1, 2, 3, -1, 4]])
     means = np.array([[0.0], [1.0], [0.0], [3.0], [9.0]])
-    tree = ward(adjacency(labels), means)
+    tree = merge(adjacency(labels), means)
     assert tree.cut(n_regions=3).tolist() == [0, 0, 1, 1, 2]
     assert tree.altitudes[-1] == tree.altitudes[-2] == tree.altitudes[-3] == pytest.approx(4.5 / 5)
     assert tree.labels(labels, n_regions=1).tolist() == [[0, 0, -1, 0, 0, -1, 0]]
 
 
 def test_one_region():
-    tree = ward(RegionGraph(np.zeros((0, 2), np.int32), np.zeros(0), np.zeros(0), np.array([5])), np.zeros((1, 1)))
+    tree = merge(RegionGraph(np.zeros((0, 2), np.int32), np.zeros(0), np.zeros(0), np.array([5])), np.zeros((1, 1)))
     assert tree.parents.tolist() == [0] and tree.cut(n_regions=3).tolist() == [0] and len(tree.levels) == 0
 
 
@@ -188,6 +188,6 @@ def test_wrong_calls_are_named():
         with pytest.raises(UsageError, match="either n_regions"):
             tree.cut(**bad)
     with pytest.raises(UsageError, match="14 regions"):
-        ward(graph, np.zeros((3, 1)))
+        merge(graph, np.zeros((3, 1)))
     with pytest.raises(UsageError, match="at least one region"):
         average_linkage(adjacency(np.full((2, 2), -1)))

@@ -39,7 +39,7 @@ UNET = {
     "dice": 1.0,
     "border": 5.0,
 }
-SP = {"width": 4, "depth": 1, "n_features": 4, "iterations": STEPS, "min_epochs": 1, "patch_sides": [8, 16]}
+SP = {"width": 4, "depth": 1, "n_clusters": 4, "iterations": STEPS, "min_epochs": 1, "patch_sides": [8, 16]}
 CASES = {
     "feature_clustering": ("feature_clustering", FC, {}),
     "feature_clustering, sizes, scribbles, areas": (

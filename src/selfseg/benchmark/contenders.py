@@ -64,23 +64,14 @@ class Contender:
         return Segmenter(self.name, n_classes=n_classes, preset=self.preset, seed=seed, refine=steps)
 
     def run(self, image: Image, n_classes: int | None, seed: int, model: Path | None = None) -> tuple[Outcome, float]:
-        """Segment one image.
+        """Segment one image; return the outcome and the seconds of its one output, other scales not counted.
 
         Parameters
         ----------
-        image
-            The image.
         n_classes
             Exact number of classes; None = as many as it finds.
-        seed
-            Seed of every random choice.
         model
             Folder of a fitted model; None = learn from this image alone.
-
-        Returns
-        -------
-        outcome, seconds
-            Without the time that other scales took: it is that of the one output.
         """
         begun = time.perf_counter()
         if not self.is_method:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from selfseg.benchmark.contenders import Contender
-from selfseg.benchmark.scoring import ImageScores, scales_to_json, score_outcome
+from selfseg.benchmark.scoring import scales_to_json, score_outcome
 from selfseg.core.errors import InputError
 from selfseg.core.files import remove, write_json
 from selfseg.core.memory import peak_memory, reset_peak_memory
@@ -129,22 +129,16 @@ def run_job(job: BenchmarkJob) -> dict[str, Any]:
     begun = time.perf_counter()
     found = score_outcome(dataset, image, outcome, truths, job.contender.gives_instances, job.curve)
     write_labels(job.label_file, outcome.labels, None, image.spacing, image.unit, image.axes.replace("C", ""))
-    row = _row(job, item, found, seconds, peak) | {
+    parts = {"one": found.one, "connected": found.connected, "oracle": found.oracle}
+    row = {
+        "key": job.key(),
+        "kind": item.kind,
+        "seconds": round(seconds, 4),
+        "peak_memory_bytes": peak,
+        **{name: None if part is None else part.to_json() for name, part in parts.items()},
+        "scales": scales_to_json(found),
         "n_labels": len(np.unique(outcome.labels[outcome.labels > 0])),
         "seconds_scoring": round(time.perf_counter() - begun, 4),
     }
     write_json(job.row_file, row)
     return row
-
-
-def _row(job: BenchmarkJob, item: Item, found: ImageScores, seconds: float, peak: int) -> dict[str, Any]:
-    return {
-        "key": job.key(),
-        "kind": item.kind,
-        "seconds": round(seconds, 4),
-        "peak_memory_bytes": peak,
-        "one": found.one.to_json(),
-        "connected": None if found.connected is None else found.connected.to_json(),
-        "oracle": None if found.oracle is None else found.oracle.to_json(),
-        "scales": scales_to_json(found),
-    }

@@ -1,7 +1,7 @@
 """Scores of one outcome against the truth of one image, by the task of the dataset."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -153,10 +153,8 @@ def best_classes(labels: Labels, inside: NDArray[np.bool_], both: bool = False) 
 
     Parameters
     ----------
-    labels
-        ``[*S]``, 1..K, 0 = in no union.
-    inside
-        ``[*S]``.
+    labels, inside
+        ``[*S]``, 1..K, 0 = in no union; and the mask.
     both
         False: the union with the best Dice, which takes all classes whose share inside the mask is above some value, so that
         only K unions are compared. True: of these K unions the one with the best mean IoU of inside and outside, for masks
@@ -182,7 +180,7 @@ def scales_to_json(found: ImageScores) -> dict[str, Any] | None:
     scales = found.scales
     if scales is None:
         return None
-    counts = [[c.matched_labels, c.of_labels, c.matched_truth, c.of_truth] for c in scales.boundaries]
+    counts = [list(astuple(one)) for one in scales.boundaries]
     arrays = ("levels", "n_regions", "rand", "variation", "covered")
     return {
         **{name: getattr(scales, name).tolist() for name in arrays},

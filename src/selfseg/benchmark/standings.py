@@ -119,16 +119,11 @@ def _at_common_levels(found: Mapping[str, Any], levels: NDArray[np.float64] | No
         chosen = np.where(low_enough.any(1), low_enough.argmax(1), low_enough.shape[1] - 1)
         own = levels
     counts = tuple(BoundaryCounts(*found["boundaries"][k]) for k in chosen) if found["boundaries"] else ()
-    return ScaleScores(
-        own,
-        np.asarray(found["n_regions"])[chosen],
-        np.asarray(found["rand"], np.float64)[chosen],
-        np.asarray(found["variation"], np.float64)[chosen],
-        np.asarray(found["covered"], np.float64)[chosen],
-        found["covered_best"],
-        found["area"],
-        counts,
+    rand, variation, covered = (
+        np.asarray(found[name], np.float64)[chosen] for name in ("rand", "variation", "covered")
     )
+    regions = np.asarray(found["n_regions"])[chosen]
+    return ScaleScores(own, regions, rand, variation, covered, found["covered_best"], found["area"], counts)
 
 
 def _curve(rows: Sequence[Row]) -> list[tuple[float, float]]:

@@ -15,13 +15,7 @@ from selfseg.core.threads import n_threads
 
 Row = dict[str, Any]
 
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
-    "SELFSEG_THREADS",
-)
+THREAD_VARIABLES = (*(f"{name}_NUM_THREADS" for name in ("OMP", "MKL", "OPENBLAS", "NUMBA")), "SELFSEG_THREADS")
 
 DIED = (
     "its process died, alone as it was: expected a row, got none; if the memory did not suffice, use a machine with more of it, "
@@ -102,9 +96,8 @@ def _start_worker(threads: int) -> None:
 
     torch.set_num_threads(threads)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a worker at once: rows are whole or absent
-    signal.signal(
-        signal.SIGTERM, signal.SIG_IGN
-    )  # meant for all of a job's processes, but who handed out the jobs ends us
+    # Meant for all of a job's processes, but the one that handed out the jobs ends us.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, daemon=True).start()
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.axes import check_axes, spatial_axes
 from selfseg.core.errors import InputError, UsageError
+from selfseg.core.options import Channels
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,43 @@ class Image:
         valid = None if self.valid is None else _place(self.valid, self.axes.replace("C", "").index(axis), number)
         data = _place(self.data, self.axes.index(axis), number)
         return replace(self, data=data, axes=flat, spacing=self._spacing_of(rest), valid=valid, memo={})
+
+    def select_channels(self, wanted: Channels) -> "Image":
+        """Return the image with some of its channels, in the order in which they are given; one in a file is not read yet.
+
+        Parameters
+        ----------
+        wanted
+            Names, or numbers from 0, also as ``"DAPI,2"``; None = the image as it is.
+
+        Raises
+        ------
+        InputError
+            If the image has no such channel.
+        """
+        if wanted is None:
+            return self
+        items = [wanted] if isinstance(wanted, int) else wanted.split(",") if isinstance(wanted, str) else wanted
+        numbers = [self._channel_number(str(item).strip()) for item in items]
+        if not numbers:
+            raise InputError(self.source, expected="a channel or more", got="none", fix="leave --channels out for all")
+        if "C" not in self.axes or numbers == list(range(self.n_channels)):
+            return self
+        key = f"channels {numbers}"
+        if key not in self.memo:  # what is computed of the channels is kept with the image too
+            axis, names = self.axes.index("C"), tuple(self.channels[n] for n in numbers if self.channels)
+            self.memo[key] = replace(self, data=self.data.take(numbers, axis), channels=names, memo={})
+        chosen: Image = self.memo[key]
+        return chosen
+
+    def _channel_number(self, item: str) -> int:
+        if item in self.channels:
+            return self.channels.index(item)
+        if item.isdecimal() and int(item) < self.n_channels:
+            return int(item)
+        known = ", ".join(f"{n} ({name})" for n, name in enumerate(self.channels)) or f"0 to {self.n_channels - 1}"
+        fix = "choose among them with --channels"
+        raise InputError(self.source, expected=f"a channel out of {known}", got=repr(item), fix=fix)
 
     def load(self, max_bytes: int | None = None) -> "Image":
         """Return the image with its pixels in memory.

@@ -1,6 +1,7 @@
-"""Public options: each is written once, for the command line, Python and forms; the docstring under a field is its help text.
+"""Public options: each is written once, for the command line, Python and forms.
 
-Values that may be text (``memory="2GB"``, ``frames="0,40,80"``) are checked at once, so that mistakes are found before any work.
+The docstring under a field is its help text, one line long. Values that may be text (``memory="2GB"``, ``frames="0,40,80"``)
+are checked at once, so that mistakes are found before any work.
 """
 
 import difflib
@@ -18,6 +19,7 @@ from selfseg.core.progress import Progress
 T = TypeVar("T")
 
 Slices = Literal["z", "y", "x", "all"]
+Channels = str | int | Sequence[str | int] | None
 
 
 def check_names(names: Iterable[str], known: Sequence[str]) -> None:
@@ -37,7 +39,7 @@ def check_names(names: Iterable[str], known: Sequence[str]) -> None:
 
 @dataclass_transform(eq_default=False, kw_only_default=True, frozen_default=True, field_specifiers=(field,))
 def options(cls: type[T]) -> type[T]:
-    """Make a class with fields an option class: a frozen dataclass that names the nearest option when one is unknown."""
+    """Make an option class: a frozen dataclass that names the nearest option when one is unknown."""
     made = dataclass(eq=False, kw_only=True, frozen=True)(cls)
     init: Callable[..., None] = made.__init__
 
@@ -131,14 +133,12 @@ class ModelOptions(LearnerOptions):
     """Exact number of classes, or auto: as many as the method finds. Default: auto."""
 
     refine: str | None = None
-    """Refine the result: crf, contours, crf,contours, or crf=weight:10,colour:0.05 with values; none disables. Stored with
-    the model."""
+    """Refinement: crf, contours, crf,contours, or crf=weight:10,colour:0.05; none disables. Stored with the model."""
 
     clean: str | None = None
-    """Clean the labels: objects:200,holes:100 removes parts under 200 px and fills holes under 100 px; none disables. Stored
-    with the model."""
+    """Cleaning: objects:200,holes:100 = least sizes of parts and holes in px; none disables. Stored with the model."""
 
-    channels: str | int | Sequence[str | int] | None = None
+    channels: Channels = None
     """Channels to use, in this order: names or numbers from 0, comma separated. Stored with the model. Default: all."""
 
 
@@ -164,8 +164,7 @@ class ReadOptions(InputOptions):
     """Your own superpixels: a label image for one image, or a folder of files named like the images."""
 
     mask: Any = None
-    """Pixels that count: a label image, 0 = outside, or a folder of files named like the images. Nothing is learned or
-    segmented outside."""
+    """Label image, or folder of files named like the images: pixels of 0 are neither learned from nor segmented."""
 
     memory: int | str | None = None
     """Most memory to take, such as 2GB. Default: by what is free. Larger images are done in parts."""
@@ -196,16 +195,14 @@ class ResumeOptions:
 
 
 @options
-class FitOptions(ReadOptions, ResumeOptions):
+class FitOptions(ResumeOptions, ReadOptions):
     """Options for learning, beside those of the model: the keyword arguments of `selfseg.Segmenter.fit`."""
 
     labels: Any = None
-    """Labels of some of the images: a label image, or a folder with files of the images' names; in Python also arrays in
-    the order of the inputs, None for an image without."""
+    """Labels of some images: a label image, or a folder of files named like them; in Python also a list of arrays."""
 
     labels_as: Literal["sparse", "full", "objects"] = "sparse"
-    """Meaning of labels. sparse: classes, 0 = not labelled; full: classes, 0 is one too; objects: 0 = background, every
-    other number one object, and touching objects are set apart."""
+    """Meaning of 0 in labels: not labelled (sparse), a class (full), background of numbered objects (objects)."""
 
     scribbles: str | Path | None = None
     """Annotations: a label image (255 = no scribble), or a folder of IMAGE_scribble.png files."""
@@ -261,7 +258,7 @@ class RunOptions:
     """Checkpoint of another run to begin from."""
 
     preview: Callable[[Any, Any, int], None] | None = None
-    """Called with the method, the training set and the number of finished steps, instead of writing previews to `out`."""
+    """Called with method, training set and number of finished steps, instead of writing previews to `out`."""
 
     control: Any = None
     """Source of pauses and of changed options: a `selfseg.train.control.Control`."""
@@ -281,8 +278,7 @@ class PredictOptions(ReadOptions):
     """Link the frames of a sequence over time: labels flicker less."""
 
     instances: Any = None
-    """Find objects too: components or watershed; `selfseg instances OUT` does so later, with options. In Python also
-    `ObjectOptions`."""
+    """Find objects too: components or watershed; `selfseg instances OUT` does so later, with options."""
 
     numbers: bool = False
     """Write the number of its class into each region of the overlays."""
@@ -303,13 +299,12 @@ class PredictOptions(ReadOptions):
     """Repeat what was done to the classes by hand: the edits.json of a run of the studio; in Python also `Edits`."""
 
     dask: str | None = None
-    """Predict in parts on a Dask cluster: tcp://HOST:PORT of its scheduler, or local:N for N processes here. Workers must
-    see images and OUT under the same paths; --memory is then for each of them."""
+    """Predict in parts on a Dask cluster, tcp://HOST:PORT or local:N, whose workers see the same paths."""
 
 
 @options
 class DistillOptions(LearnerOptions, InputOptions, ResumeOptions):
-    """Options of the U-Net that is taught, and of teaching it: the keyword arguments of `selfseg.learning.distill.distill`."""
+    """Options of teaching a U-Net: the keyword arguments of `selfseg.learning.distill.distill`."""
 
     confidence: float = 0.9
     """Pixels of which the teacher is less sure are not learned from; half of each class is kept."""

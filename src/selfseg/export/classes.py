@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.classes import IGNORE, ClassTable, SegmentClass
+from selfseg.core.classes import IGNORE, ClassTable
 from selfseg.core.errors import ModelError
 from selfseg.core.files import write_json, writing
 
@@ -95,7 +95,11 @@ def count_areas(
     total = int(counts.sum() - counts[IGNORE])
     size = math.prod(spacing)
     power = f"{unit}{POWERS.get(len(spacing), f'^{len(spacing)}')}"
-    return [_area(image, item, int(counts[item.id]), total, size, power) for item in table.classes]
+    pixels = {item.id: int(counts[item.id]) for item in table.classes}
+    return [
+        ClassArea(image, i.id, i.name, pixels[i.id], pixels[i.id] / total if total else 0.0, pixels[i.id] * size, power)
+        for i in table.classes
+    ]
 
 
 def write_areas(path: Path | str, areas: Iterable[ClassArea]) -> None:
@@ -113,7 +117,3 @@ def write_areas(path: Path | str, areas: Iterable[ClassArea]) -> None:
             rows.writerow(
                 (item.image, item.id, item.name, item.pixels, f"{item.share:.6f}", f"{item.area:.9g}", item.unit)
             )
-
-
-def _area(image: str, item: SegmentClass, pixels: int, total: int, size: float, unit: str) -> ClassArea:
-    return ClassArea(image, item.id, item.name, pixels, pixels / total if total else 0.0, pixels * size, unit)

@@ -28,7 +28,7 @@ class CocoImage:
 
 
 def write_coco(path: Path | str, images: Iterable[CocoImage], table: ClassTable, least_area: int = 1) -> int:
-    """Write all images as one COCO detection file.
+    """Write all images as one COCO detection file; return the number of annotations.
 
     A category's id is that of the class. An object without holes is a list of polygons along pixel edges; one with
     holes, which COCO's polygons cannot have, is an uncompressed run-length code. Either gives exactly the object's
@@ -40,11 +40,6 @@ def write_coco(path: Path | str, images: Iterable[CocoImage], table: ClassTable,
         Taken one at a time.
     least_area
         Leave out parts of fewer pixels.
-
-    Returns
-    -------
-    int
-        Number of annotations.
 
     Raises
     ------

@@ -37,7 +37,7 @@ def colour_table(table: ClassTable | None, largest: int = 0) -> NDArray[np.uint8
 
 
 def labels_picture(labels: NDArray[Any], table: ClassTable | None = None) -> NDArray[np.uint8]:
-    """Return the class colours of a label image.
+    """Return the class colours of a label image: red, green, blue, alpha ``[*S 4]`` uint8. Ignored pixels are transparent.
 
     Parameters
     ----------
@@ -45,11 +45,6 @@ def labels_picture(labels: NDArray[Any], table: ClassTable | None = None) -> NDA
         Ids ``[*S]``, 0 = ignore.
     table
         Colours of the ids, as in `colour_table`.
-
-    Returns
-    -------
-    NDArray
-        ``[*S 4]`` uint8: red, green, blue, alpha. Ignored pixels are transparent.
     """
     picture: NDArray[np.uint8] = colour_table(table, int(labels.max(initial=0)))[labels]
     return picture

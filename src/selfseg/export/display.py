@@ -54,7 +54,7 @@ def label_planes(labels: NDArray[Any], image: Image, planes: list[int]) -> NDArr
 
 
 def displayed(image: Image, planes: list[int]) -> NDArray[np.uint8]:
-    """Return some planes of an image as 8-bit RGB.
+    """Return some planes of an image as 8-bit RGB ``[P Y X 3]``.
 
     8-bit images of three channels stay as they are. All others are stretched channel by channel, from the 0.5th to the
     99.5th percentile of the valid, finite values of the whole image. One channel is grey; two are magenta and green;
@@ -66,11 +66,6 @@ def displayed(image: Image, planes: list[int]) -> NDArray[np.uint8]:
         Image of any axes.
     planes
         Indices into the planes of `plane_shape`.
-
-    Returns
-    -------
-    NDArray
-        ``[P Y X 3]`` uint8.
     """
     letters = [letter for letter in "TZYX" if letter in image.axes]
     data = image.data if "C" in image.axes else image.data[..., None]

@@ -31,7 +31,7 @@ def write_imagej_rois(
     least_area: int = 1,
     hyperstack: bool = False,
 ) -> int:
-    """Write objects, or connected regions of classes, as a ZIP of ImageJ ROIs.
+    """Write objects, or connected regions of classes, as a ZIP of ImageJ ROIs; return their number.
 
     Polygons run along pixel edges, as ImageJ's own wand traces them: a ROI selects exactly the pixels of its object.
     Those with holes, or of several parts, are composite ROIs. Each has the name of its class and a number, the colour
@@ -44,11 +44,6 @@ def write_imagej_rois(
     hyperstack
         The image that they are for has channels besides Z or T: positions are then (slice, frame) on any channel, and
         not numbers of planes. Labels with both Z and T always have such positions.
-
-    Returns
-    -------
-    int
-        Number of ROIs.
 
     Raises
     ------

@@ -84,13 +84,13 @@ class LabelWriter:
                     what, fix = f"the package {package}", f"pip install 'selfseg[{FORMATS[kind].extra}]'"
                     raise UsageError(f"--write {kind}", expected=what, got="none installed", fix=fix)
         if self.ngff not in NGFF_VERSIONS:
-            expected, fix = " or ".join(NGFF_VERSIONS), "leave it out for 0.5"
-            raise UsageError("--ngff", expected=expected, got=repr(self.ngff), fix=fix)
+            versions = " or ".join(NGFF_VERSIONS)
+            raise UsageError("--ngff", expected=versions, got=repr(self.ngff), fix="leave it out for 0.5")
 
     def write(
         self, folder: Path | str, name: str, labels: NDArray[Any], image: Image, table: ClassTable | None = None
     ) -> list[Path]:
-        """Write ``folder/NAME.SUFFIX`` in each format.
+        """Write ``folder/NAME.SUFFIX`` in each format; return the paths.
 
         Parameters
         ----------
@@ -100,13 +100,6 @@ class LabelWriter:
             Ids with the axes of `image` other than C, 0 = ignore.
         image
             The image that was segmented.
-        table
-            Names and colours of the classes.
-
-        Returns
-        -------
-        list of Path
-            What was written.
 
         Raises
         ------

@@ -40,7 +40,7 @@ class _Written:
 def write_nnunet(
     folder: Path | str, cases: Iterable[tuple[Image, NDArray[Any]]], table: ClassTable, background: int
 ) -> int:
-    """Write images and their labels as a dataset that nnU-Net v2 takes for training.
+    """Write images and their labels as a dataset that nnU-Net v2 takes for training; return the number of cases.
 
     Every channel is a TIFF of its own; volumes have their voxel size in ``CASE.json`` beside them, as nnU-Net's reader
     of 3D TIFFs expects. nnU-Net wants background 0, the classes 1, 2, ... without gaps, and ``ignore`` as the highest
@@ -55,11 +55,6 @@ def write_nnunet(
         Images (2D, or volumes) with their class ids ``[*S]``, taken one at a time.
     background
         Id of the class that is nnU-Net's background.
-
-    Returns
-    -------
-    int
-        Number of cases.
 
     Raises
     ------

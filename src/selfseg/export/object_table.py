@@ -12,18 +12,13 @@ from selfseg.core.files import writing
 
 
 def write_object_table(path: Path | str, tables: Sequence[Mapping[str, NDArray[Any] | Sequence[Any]]]) -> int:
-    """Write the columns of several images below each other as CSV in UTF-8.
+    """Write the columns of several images below each other as CSV in UTF-8; return the number of lines below the header.
 
     Parameters
     ----------
     tables
         Columns of equal length by name, one table an image. Where a table lacks a column of another, its fields are
         empty; so are NaN. Truth values are 0 and 1, floating values have 7 digits.
-
-    Returns
-    -------
-    int
-        Number of lines below the header.
 
     Raises
     ------

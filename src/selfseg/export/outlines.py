@@ -50,7 +50,7 @@ class Outline:
 
 
 def boundaries(labels: NDArray[Any], thick: bool = False) -> NDArray[np.bool_]:
-    """Return where the label changes.
+    """Return where a pixel differs from the next one along some axis: ``[*S]`` bool.
 
     Parameters
     ----------
@@ -58,11 +58,6 @@ def boundaries(labels: NDArray[Any], thick: bool = False) -> NDArray[np.bool_]:
         Ids ``[*S]``.
     thick
         Mark the pixels on both sides of a change; else only the one before it (the upper, or the left).
-
-    Returns
-    -------
-    NDArray
-        ``[*S]`` bool: True where a pixel differs from the next one along some axis.
     """
     marked = np.zeros(labels.shape, bool)
     for axis in range(labels.ndim):
@@ -76,7 +71,7 @@ def boundaries(labels: NDArray[Any], thick: bool = False) -> NDArray[np.bool_]:
 
 
 def outlines(labels: NDArray[Any], least_area: int = 1) -> list[Outline]:
-    """Return the polygons of all connected regions but those of id 0.
+    """Return the polygons of all connected regions but those of id 0, in the order of their first pixels, row by row.
 
     Parameters
     ----------
@@ -84,11 +79,6 @@ def outlines(labels: NDArray[Any], least_area: int = 1) -> list[Outline]:
         Ids ``[Y X]``.
     least_area
         Leave out regions of fewer pixels. Holes are kept at any size, since another region fills them.
-
-    Returns
-    -------
-    list of Outline
-        In the order of the regions' first pixels, row by row.
 
     Raises
     ------

@@ -46,7 +46,7 @@ def overlay(
     planes: int = 1,
     grey: bool = True,
 ) -> NDArray[np.uint8]:
-    """Return the image under the colours of its classes.
+    """Return the image under the colours of its classes, ``[H W 3]`` uint8: one plane, or a montage.
 
     Parameters
     ----------
@@ -66,11 +66,6 @@ def overlay(
         Slices (or time points) of a volume, evenly spread, side by side; 1 = the middle one.
     grey
         Show the image itself in grey, so that colours mean classes alone.
-
-    Returns
-    -------
-    NDArray
-        ``[H W 3]`` uint8: one plane, or a montage.
 
     Raises
     ------

@@ -136,22 +136,15 @@ def report_html(report: Report) -> str:
 
 def _figure(item: ReportImage, table: ClassTable, side: int) -> dict[str, Any]:
     """Return one image as the template takes it: its pictures embedded, its classes from large to small."""
-    arrays = {name: getattr(item, name) for name in PANELS}
-    panels = [
-        (*PANELS[name], embedded(array, side, labels=name == "labels"))
-        for name, array in arrays.items()
-        if array is not None
-    ]
+    arrays = {name: array for name in PANELS if (array := getattr(item, name)) is not None}
+    panels = [(*PANELS[name], embedded(array, side, name == "labels")) for name, array in arrays.items()]
     names = {one.id: one.name for one in table.classes}
     colours = colour_table(table, max(item.shares, default=0))
     shares = [
         {"id": label, "name": names.get(label, f"class {label}"), "share": share, "rgba": colours[label].tolist()}
         for share, label in sorted(((share, label) for label, share in item.shares.items() if share > 0), reverse=True)
     ]
-    return {"name": item.name, "seconds": item.seconds, "note": item.note, "link": item.link} | {
-        "panels": panels,
-        "shares": shares,
-    }
+    return {"item": item, "panels": panels, "shares": shares}
 
 
 def _options(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

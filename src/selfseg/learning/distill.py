@@ -20,7 +20,7 @@ from selfseg.measure.kinds import Evaluation, Scores, mask_kind, score
 from selfseg.measure.overlap import connected_parts, hungarian_class_scores
 from selfseg.read import Source, find_inputs
 from selfseg.results.result import Result
-from selfseg.segmenting.segmenting import How, iter_segment
+from selfseg.segmenting.images import Settings, iter_segment
 
 PUPIL = "unet"
 REPORT = "distillation.json"
@@ -133,13 +133,14 @@ def distill(
     sources = find_inputs(inputs, limit=limit)
     truths = None if truth is None else find_label_files(truth, sources, truth_as)
     lessons, failures = ask(teacher, sources, confidence, axes, progress)
-    pupil = Segmenter(PUPIL, None, preset, seed, prepare or str(teacher.preparation_), device, options)
+    prepare = prepare or str(teacher.preparation_)
+    pupil = Segmenter(PUPIL, preset=preset, seed=seed, prepare=prepare, device=device, options=options)
     sources = [lesson.source for lesson in lessons]
     labels = [np.where(lesson.sure, lesson.labels, 0) for lesson in lessons]
     pupil.fit(sources, labels, labels_as="sparse", out=out, axes=axes, progress=progress, **fit_options)
     pupil.model_ = replace(pupil.model_, table=_with_names(pupil.table_, teacher.table_))
     answers: dict[str, Result] = {}
-    for source, outcome in iter_segment(pupil.fitted, sources, axes, How(progress=progress)):
+    for source, outcome in iter_segment(pupil.fitted, sources, axes, Settings(progress=progress)):
         if isinstance(outcome, SelfsegError):
             failures.append((source.name, str(outcome)))
         else:
@@ -165,7 +166,7 @@ def ask(
         If all fail: the error of the first.
     """
     answers, failures, first = [], [], None
-    for source, outcome in iter_segment(teacher.fitted, sources, axes, How(progress=progress)):
+    for source, outcome in iter_segment(teacher.fitted, sources, axes, Settings(progress=progress)):
         if isinstance(outcome, SelfsegError):
             failures.append((source.name, str(outcome)))
             first = first or outcome

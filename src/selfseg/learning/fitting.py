@@ -65,7 +65,7 @@ class TrainingRun:
     Attributes
     ----------
     model
-        Method, preset, seed and device.
+        Method, preset, seed, device and channels.
     config
         The method's configuration. Labels and spacing of the training images fill it in, changes on the way enter it.
     options, setting
@@ -186,7 +186,9 @@ class TrainingRun:
         before = read_run(self.folder) if options.resume and self.folder is not None else {}
         only = frozenset(before.get("windows", {})) if before else None  # a resumed run keeps its windows
         windows = WindowChoice.parse(options.windows, options.memory_bytes, self.model.seed, only)
-        data = build_training_set(sources, self.config.prepare, files, options.axes, progress, windows)
+        data = build_training_set(
+            sources, self.config.prepare, files, options.axes, progress, windows, self.model.channels
+        )
         if self.kind.needs_annotations:
             data, given_items = data.labelled(), len(data.items)
             if without := given_items - len(data.items):
@@ -230,6 +232,7 @@ class TrainingRun:
         return None if preview is None else partial(preview, method, data)
 
     def _facts(self, data: TrainingSet, split: HoldOut, device: str) -> dict[str, Any]:
+        channels = self.model.channels
         return {
             "method": self.model.method,
             "preset": self.model.preset,
@@ -242,6 +245,7 @@ class TrainingRun:
             "hints_sha256": data.digest_annotations(),
             "inputs": data.fingerprints,
             "windows": data.windows,
+            "channels": list(channels) if isinstance(channels, tuple) else channels,
         }
 
 

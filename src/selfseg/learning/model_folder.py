@@ -15,7 +15,7 @@ from selfseg.core.files import clear_unfinished, remove, write_json
 from selfseg.methods.base import Method, find_method, stored_config
 from selfseg.train.distributed import Processes
 
-RESUME_FACTS = ("method", "seed", "config", "hint_values", "hints_sha256", "inputs", "masks", "superpixels")
+RESUME_FACTS = ("method", "seed", "config", "hint_values", "hints_sha256", "inputs", "masks", "superpixels", "channels")
 """Facts that must match to resume."""
 
 RUN, CHECKPOINT, JOURNAL, PREVIEWS = "training.json", "checkpoint.safetensors", "journal.jsonl", "previews"

@@ -13,7 +13,7 @@ from selfseg.core.palette import class_colours
 from selfseg.core.progress import Progress
 from selfseg.export.overlay import montage, overlay, write_picture
 from selfseg.learning.training_set import TrainingSet
-from selfseg.measure.scores import region_scores
+from selfseg.measure.kinds import region_scores
 from selfseg.methods.base import Method
 from selfseg.read.labels import find_labels, read_truths
 from selfseg.refine.decide import decide

@@ -16,6 +16,7 @@ from selfseg.core.axes import SPATIAL
 from selfseg.core.errors import Failure, InputError, SelfsegError, UsageError
 from selfseg.core.image import Image
 from selfseg.core.lru_cache import LRUCache
+from selfseg.core.options import Channels
 from selfseg.core.progress import Progress
 from selfseg.core.seed import generator
 from selfseg.learning.annotations import AnnotationFiles, Annotations
@@ -28,7 +29,7 @@ from selfseg.sample.prepare import Preparation, PreparedImage, prepare
 from selfseg.sample.statistics import Region
 from selfseg.sample.stream import Memo, Readable, Sample
 from selfseg.sample.window_samples import KEPT_PIXELS, WindowSample, window_pixels, window_samples
-from selfseg.tiling.tilewise import memory_budget
+from selfseg.tiling.predict import memory_budget
 
 DEFAULT_FRAMES = 4
 """Frames that are chosen of a sequence without --n-frames."""
@@ -164,6 +165,7 @@ def build_training_set(
     axes: str | None,
     progress: Progress,
     windows: "WindowChoice | None" = None,
+    channels: Channels = None,
 ) -> TrainingSet:
     """Read, check and prepare the training images of a model; open those that are learned from in windows.
 
@@ -181,6 +183,8 @@ def build_training_set(
         Progress reporter.
     windows
         Which images are learned from in windows; None = those that do not fit in memory.
+    channels
+        Channels to use; None = all.
 
     Raises
     ------
@@ -188,7 +192,7 @@ def build_training_set(
         If no input can be used: the error of the first. One failing input among others is named in `failures`.
     """
     windows = windows or WindowChoice()
-    images, failures = _read_all(sources, axes, progress, windows)
+    images, failures = _read_all(sources, axes, progress, windows, channels)
     failures += _drop_strangers(images)
     annotations = None if files is None else files.read(images)
     preparation = Preparation.parse(steps).fit_pixels(partial(_pixels, images, windows.seed))
@@ -214,7 +218,7 @@ def build_training_set(
 
 
 def _read_all(
-    sources: Sequence[Source], axes: str | None, progress: Progress, windows: "WindowChoice"
+    sources: Sequence[Source], axes: str | None, progress: Progress, windows: "WindowChoice", channels: Channels
 ) -> tuple[dict[str, Image], list[Failure]]:
     """Read every input, or open it if it is learned from in windows; those that fail are named and left out."""
     images: dict[str, Image] = {}
@@ -222,7 +226,7 @@ def _read_all(
     first: SelfsegError | None = None
     for source in sources:
         try:
-            image = images[source.name] = windows.open(source, axes)
+            image = images[source.name] = windows.open(source, axes).select_channels(channels)
         except SelfsegError as error:
             failures.append((source.name, str(error)))
             first = first or error

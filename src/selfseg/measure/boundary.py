@@ -1,7 +1,7 @@
 """Boundary precision, recall and F, with a distance tolerance and one-to-one matching as in the Berkeley bench."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import product
 
 import numpy as np
@@ -25,12 +25,8 @@ class BoundaryCounts:
     """Boundary pixels of the truth: matched, and all, both summed over annotators."""
 
     def __add__(self, other: "BoundaryCounts") -> "BoundaryCounts":
-        return BoundaryCounts(
-            self.matched_labels + other.matched_labels,
-            self.of_labels + other.of_labels,
-            self.matched_truth + other.matched_truth,
-            self.of_truth + other.of_truth,
-        )
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return BoundaryCounts(*(one + two for one, two in pairs))
 
     @property
     def precision(self) -> float:

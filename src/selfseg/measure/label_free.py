@@ -263,7 +263,7 @@ def cluster_validity(
 
 
 def reconstruction_error(labels: ArrayLike, image: ArrayLike, ignore: int | None = None, degree: int = 0) -> float:
-    """Return the share of the image's variance that its regions leave unexplained: 0-1, small is good.
+    """Return the share of the image's variance that its regions leave unexplained: 0-1, small is good; 0 for one colour.
 
     sum_i sum_{x in i} |I(x) - p_i(x)|^2 / sum_x |I(x) - mean I|^2, where p_i is the polynomial of the given degree in
     the coordinates that fits region i best. Degree 0: the mean, the piecewise constant limit of Mumford & Shah 1989.
@@ -276,11 +276,6 @@ def reconstruction_error(labels: ArrayLike, image: ArrayLike, ignore: int | None
         As for `zhang_entropy`.
     degree
         0 or 1.
-
-    Returns
-    -------
-    float
-        0 for an image of one colour.
 
     Raises
     ------
@@ -385,18 +380,15 @@ def _same(labels: ArrayLike) -> Labels:
 
 
 def _shrunk(picture: Floats, factor: float) -> LabelChange:
-    from scipy.ndimage import map_coordinates
+    from scipy.ndimage import zoom
 
     full = picture.shape[:-1]
     small = tuple(max(1, round(n * factor)) for n in full)
-    # A pixel covers a unit square: the centre i + 1/2 of one grid lies at (i + 1/2) n / m of the other.
-    there = [(np.arange(m) + 0.5) * n / m - 0.5 for n, m in zip(full, small, strict=True)]
-    grid = np.meshgrid(*there, indexing="ij")
-    channels = [map_coordinates(picture[..., c], grid, order=1, mode="nearest") for c in range(picture.shape[-1])]
+    # A pixel covers a unit square (grid_mode): the centre i + 1/2 of one grid lies at (i + 1/2) n / m of the other.
+    factors = [m / n for n, m in zip(full, small, strict=True)]
+    image = zoom(picture, [*factors, 1], order=1, mode="nearest", grid_mode=True)
     back = [((np.arange(n) + 0.5) * m / n).astype(np.intp) for n, m in zip(full, small, strict=True)]
-    return LabelChange(
-        "shrink", np.stack(channels, axis=-1), lambda labels: check_labels(labels, "labels")[np.ix_(*back)]
-    )
+    return LabelChange("shrink", image, lambda labels: check_labels(labels, "labels")[np.ix_(*back)])
 
 
 def stability(runs: Sequence[ArrayLike], ignore: int | None = None) -> float:

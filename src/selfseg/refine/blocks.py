@@ -43,21 +43,10 @@ class Faces:
     def meet(
         self, place: Sequence[int], last: Sequence[bool], *values: NDArray[Any]
     ) -> list[tuple[int, list[NDArray[Any]], list[NDArray[Any]]]]:
-        """Return what lies on both sides of the faces between a block and those before it.
+        """Return what lies on both sides of the faces between a block at a place of the grid and those before it.
 
-        Parameters
-        ----------
-        place
-            Place of the block in the grid of blocks.
-        last
-            Whether no block follows along each axis.
-        *values
-            Arrays ``[*s]`` over the pixels of the block.
-
-        Returns
-        -------
-        list
-            For each axis with a block before this one: the axis, and `values` before and behind the face, flat.
+        `last` says whether no block follows along each axis. For each axis with a block before this one: the axis, and `values`
+        ``[*s]`` before and behind the face, flat.
         """
         met = []
         for axis, ends in enumerate(last):
@@ -94,19 +83,9 @@ class PartGraph:
     def contract(
         self, links: NDArray[np.int64], labels: NDArray[np.int64] | None = None
     ) -> tuple["PartGraph", NDArray[np.int64]]:
-        """Join the parts of each pair of `links` ``[L 2]``.
+        """Join the parts of each pair of `links` ``[L 2]``, which have equal `labels` ``[R]`` (None = as they are).
 
-        Parameters
-        ----------
-        links
-            Pairs of parts, of equal label.
-        labels
-            ``[R]`` new labels; None = as they are.
-
-        Returns
-        -------
-        graph, joined
-            The joined parts, in the order of their first pixels; and ``[R]``, to which of them each part belongs.
+        Return the graph of joined parts, in the order of their first pixels, and ``[R]``, to which of them each part belongs.
         """
         n = len(self.sizes)
         matrix = coo_array((np.ones(len(links), np.int8), links.T), shape=(n, n))

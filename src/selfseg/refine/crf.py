@@ -24,7 +24,7 @@ How exact, against all pairs of pixels computed one by one: on small copies of p
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ from selfseg.core.errors import UsageError
 from selfseg.core.powers import power_of_e
 from selfseg.core.threads import run_shared
 from selfseg.refine.lattice import Lattice, Values
+from selfseg.regions.graph import check_shape, check_spacing
 
 Array = TypeVar("Array", NDArray[Any], torch.Tensor)
 
@@ -63,7 +64,7 @@ NOTHING = np.float32(0)
 
 
 def colour_range(image: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
-    """Return the width of each channel's values, from the 1st to the 99.8th percentile of the valid pixels.
+    """Return the width ``[C]`` of each channel's values, from the 1st to the 99.8th percentile of the valid pixels; 1 for one value.
 
     Parameters
     ----------
@@ -71,11 +72,6 @@ def colour_range(image: NDArray[Any], valid: NDArray[np.bool_] | None = None) ->
         ``[C *S]``; NaN and infinite values do not count.
     valid
         ``[*S]``, False where a pixel does not count.
-
-    Returns
-    -------
-    ndarray
-        ``[C]``; 1 for a channel of one value.
     """
     pixels = [channel if valid is None else channel[valid] for channel in image]
     finite = [values[np.isfinite(values)] for values in pixels]
@@ -217,10 +213,8 @@ def _check_shapes(
     if image.shape != shape and image.shape[1:] != shape:
         expected, got = f"[C *S] or [*S] with *S = {list(shape)}", str(list(image.shape))
         raise UsageError("image", expected=expected, got=got, fix="put the channels first")
-    if valid is not None and valid.shape != shape:
-        raise UsageError("valid", expected=str(list(shape)), got=str(list(valid.shape)), fix="crop it alike")
-    if spacing is not None and (len(spacing) != len(shape) or not min(spacing) > 0):
-        raise UsageError("spacing", expected="one positive number an axis", got=str(spacing), fix="check the spacing")
+    check_shape("valid", valid, shape)
+    check_spacing(spacing, len(shape))
 
 
 def _check_numbers(iterations: int, weights: Sequence[float], sigmas: Sequence[float]) -> None:
@@ -231,16 +225,6 @@ def _check_numbers(iterations: int, weights: Sequence[float], sigmas: Sequence[f
     if not all(0 < sigma < np.inf for sigma in sigmas):
         fix = "set a weight to 0 to switch a kernel off"
         raise UsageError("standard deviations of the CRF", expected="above 0", got=str(sigmas), fix=fix)
-
-
-class Filter(Protocol):
-    """A symmetric kernel with entries of 0 or more: ``filter(values [N K], result [N K])``, and its diagonal."""
-
-    def filter(self, values: Values, result: Values) -> None:
-        """Write ``sum_v k_uv values_v`` to result."""
-
-    def diagonal(self) -> Values:
-        """Return ``k_uu`` for all points ``[N]``."""
 
 
 @njit(cache=True, nogil=True)
@@ -301,7 +285,7 @@ class Normalised:
         w.
     """
 
-    def __init__(self, kernel: Filter, weight: float) -> None:
+    def __init__(self, kernel: "Lattice | GridGaussian", weight: float) -> None:
         self._kernel = kernel
         own = kernel.diagonal()
         sums = np.empty((len(own), 1), np.float32)

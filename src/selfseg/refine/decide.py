@@ -7,7 +7,7 @@ from selfseg.core.classes import IGNORE, ClassTable
 
 
 def class_probabilities(clusters: NDArray[np.float32], table: ClassTable) -> NDArray[np.float32]:
-    """Sum the probabilities of the clusters that make up each class.
+    """Sum the probabilities of the clusters of each class: ``[K *S]``, channel k belongs to label k + 1.
 
     Parameters
     ----------
@@ -15,11 +15,6 @@ def class_probabilities(clusters: NDArray[np.float32], table: ClassTable) -> NDA
         ``[R *S]``, the method's output.
     table
         Classes with their source clusters.
-
-    Returns
-    -------
-    ndarray
-        ``[K *S]``, in the order of the table: channel k belongs to label k + 1.
     """
     if all(len(item.sources) == 1 for item in table.classes):
         return clusters[[item.sources[0] for item in table.classes]]

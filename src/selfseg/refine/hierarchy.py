@@ -20,7 +20,7 @@ from selfseg.refine.crf import colour_range
 from selfseg.regions.boundaries import gradient_at_angles, gradient_strength
 from selfseg.regions.connect import connected_components, merge_small
 from selfseg.regions.contours import appearance, merge_contours
-from selfseg.regions.graph import RegionGraph, boundary_sums, face_areas, region_means, region_sums
+from selfseg.regions.graph import RegionGraph, boundary_sums, check_shape, face_areas, region_means, region_sums
 from selfseg.regions.lab import rgb_to_lab
 from selfseg.regions.merge_tree import MergeTree, merge
 from selfseg.regions.oriented_watershed import arc_graph, oriented_watershed
@@ -81,20 +81,7 @@ class Hierarchy:
         return self.tree.levels
 
     def cut(self, n_regions: int | None = None, level: float | None = None) -> NDArray[np.int32]:
-        """Return the label image ``[*S]`` int32 of a cut, 0..K-1, -1 outside the mask.
-
-        Parameters
-        ----------
-        n_regions
-            Regions wanted.
-        level
-            Every merge whose altitude is at most this is done.
-
-        Raises
-        ------
-        UsageError
-            Unless exactly one of the two is given.
-        """
+        """Return the label image ``[*S]`` int32 of a cut, 0..K-1, -1 outside the mask. See `MergeTree.cut`."""
         return self.tree.labels(self.superpixels, n_regions, level)
 
 
@@ -145,10 +132,6 @@ def hierarchy(
         ``[A Y X]`` boundary strength at A angles, about 0-1; the finest cut then no longer has every boundary of the class map.
     learned_weight
         Weight of the gradient of the probabilities against the contours.
-
-    Returns
-    -------
-    Hierarchy
 
     Raises
     ------
@@ -250,18 +233,58 @@ def merge_blocks(
     UsageError
         If no pixel is inside, or there are more superpixels than can be numbered.
     """
-    graph: BlockGraph | None = None
+    return merge_regions(*graph_of_blocks(blocks, counts, spacing, store, source))
+
+
+def graph_of_blocks(
+    blocks: Iterable[TreeBlock],
+    counts: Sequence[int],
+    spacing: Sequence[float] | None = None,
+    store: Callable[[tuple[int, ...], NDArray[np.int64]], None] | None = None,
+    source: str = "merge tree",
+) -> tuple[RegionGraph, NDArray[np.float64]]:
+    """Return the graph of all superpixels and their mean features ``[R D]``, added up block by block. See `merge_blocks`.
+
+    Superpixels on both sides of a face between blocks are neighbours: the graph is that of the whole image, up to the numbering.
+    """
+    shared: list[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]] = []
+    sizes, sums, faces, n_regions = [], [], Faces(), 0
     for place, block in zip(itertools.product(*map(range, counts)), blocks, strict=True):
-        graph = graph or BlockGraph(block.features.shape[-1], spacing)
+        own = boundary_sums(block.superpixels, block.strength, spacing)
+        numbers = np.where(block.superpixels >= 0, block.superpixels.astype(np.int64) + n_regions, -1)
         last = [i == count - 1 for i, count in zip(place, counts, strict=True)]
-        numbers = graph.add(place, last, block)
+        shared.append((own[0].astype(np.int64) + n_regions, own[1], own[2]))
+        areas = face_areas(len(counts), spacing)
+        for axis, there, here in faces.meet(place, last, numbers, np.asarray(block.strength, np.float64)):
+            shared.append(_touching(there, here, areas[axis]))
+        sizes.append(own[3])
+        sums.append(region_sums(block.superpixels, block.features, len(own[3])))
+        n_regions += len(own[3])
+        if n_regions > MOST_REGIONS:
+            raise UsageError(source, expected=f"at most {MOST_REGIONS} superpixels", got="more", fix="use larger ones")
         if store is not None:
             store(place, numbers)
-    if graph is None or not graph.n_regions:
-        raise UsageError(
-            source, expected="at least one pixel inside", got="none", fix="make no tree of it, or check the mask"
-        )
-    return merge_regions(*graph.finish())
+    if not n_regions:
+        fix = "make no tree of it, or check the mask"
+        raise UsageError(source, expected="at least one pixel inside", got="none", fix=fix)
+    edges, length, total = (np.concatenate(column) for column in zip(*shared, strict=True))
+    order = np.lexsort((edges[:, 1], edges[:, 0]))
+    strength = total / np.maximum(length, 1e-300)
+    graph = RegionGraph(edges[order].astype(np.int32), length[order], strength[order], np.concatenate(sizes))
+    return graph, np.concatenate(sums) / np.maximum(graph.sizes, 1)[:, None]
+
+
+def _touching(
+    there: list[NDArray[Any]], here: list[NDArray[Any]], area: float
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return edges, length and sum of the strength of superpixels that touch across a face; those before it come first."""
+    both = (there[0] >= 0) & (here[0] >= 0)
+    pairs = np.stack([there[0][both], here[0][both]], -1)
+    edges, which = np.unique(pairs, axis=0, return_inverse=True)
+    which = which.reshape(-1)
+    length = np.bincount(which, minlength=len(edges)) * area
+    total = np.bincount(which, (there[1][both] + here[1][both]) * (area / 2), len(edges))
+    return edges, length.astype(np.float64), total.astype(np.float64)
 
 
 def _tree_features(
@@ -274,93 +297,6 @@ def _tree_features(
         guide = _colour(image)
         features = np.concatenate([features, guide * np.float32(image_weight)], -1)
     return features, guide * np.float32(LIGHTNESS)
-
-
-class BlockGraph:
-    """Adds up regions that each lie within one block; those on both sides of a face between blocks are neighbours.
-
-    The graph and the means are those of the whole image at once, up to the numbering. What is in memory are its edges, and one
-    layer of pixels on the faces of the blocks that still wait for their next neighbour.
-
-    Parameters
-    ----------
-    n_features
-        Features of a pixel.
-    spacing
-        Size of a pixel along each axis: faces count by their area; None = 1.
-
-    Attributes
-    ----------
-    n_regions
-        Regions so far.
-    """
-
-    def __init__(self, n_features: int, spacing: Sequence[float] | None = None) -> None:
-        self.n_regions = 0
-        self._spacing = None if spacing is None else tuple(spacing)
-        self._edges: list[NDArray[np.int64]] = []
-        self._length: list[NDArray[np.float64]] = []
-        self._total: list[NDArray[np.float64]] = []
-        self._sizes: list[NDArray[np.int64]] = []
-        self._sums: list[NDArray[np.float64]] = [np.zeros((0, n_features))]
-        self._faces = Faces()
-
-    def add(self, place: Sequence[int], last: Sequence[bool], block: TreeBlock) -> NDArray[np.int64]:
-        """Add a block; blocks come in row order of their places. Return the numbers ``[*s]`` of its regions in the image.
-
-        Parameters
-        ----------
-        place
-            Its place in the grid of blocks.
-        last
-            Whether no block follows along each axis.
-        block
-            Superpixels, features and boundary strength.
-
-        Raises
-        ------
-        UsageError
-            If there are more regions than can be numbered.
-        """
-        labels, strength = block.superpixels, block.strength
-        edges, length, total, sizes = boundary_sums(labels, strength, self._spacing)
-        numbers = np.where(labels >= 0, labels.astype(np.int64) + self.n_regions, -1)
-        self._put(edges.astype(np.int64) + self.n_regions, length, total)
-        self._sizes.append(sizes)
-        self._sums.append(region_sums(labels, block.features, len(sizes)))
-        self.n_regions += len(sizes)
-        if self.n_regions > MOST_REGIONS:
-            fix = "use larger superpixels"
-            raise UsageError("superpixels", expected=f"at most {MOST_REGIONS}", got="more", fix=fix)
-        areas = face_areas(labels.ndim, self._spacing)
-        for axis, there, here in self._faces.meet(place, last, numbers, np.asarray(strength, np.float64)):
-            self._link(there, here, areas[axis])
-        return numbers
-
-    def _put(self, edges: NDArray[np.int64], length: NDArray[np.float64], total: NDArray[np.float64]) -> None:
-        self._edges.append(edges)
-        self._length.append(length)
-        self._total.append(total)
-
-    def _link(self, there: list[NDArray[Any]], here: list[NDArray[Any]], area: float) -> None:
-        """Join the regions that touch across a face; a region before it has the smaller number."""
-        both = (there[0] >= 0) & (here[0] >= 0)
-        pairs = np.stack([there[0][both], here[0][both]], -1)
-        strength = (there[1][both] + here[1][both]) * (area / 2)
-        edges, which = np.unique(pairs, axis=0, return_inverse=True)
-        which = which.reshape(-1)
-        length = np.bincount(which, minlength=len(edges)) * area
-        total: NDArray[np.float64] = np.bincount(which, strength, len(edges)).astype(np.float64)
-        self._put(edges, length.astype(np.float64), total)
-
-    def finish(self) -> tuple[RegionGraph, NDArray[np.float64]]:
-        """Return the graph of all regions, and their mean features ``[R D]``."""
-        edges = np.concatenate([np.zeros((0, 2), np.int64), *self._edges]).astype(np.int32)
-        length, total = (np.concatenate([np.zeros(0), *parts]) for parts in (self._length, self._total))
-        order = np.lexsort((edges[:, 1], edges[:, 0]))
-        sizes = np.concatenate([np.zeros(0, np.int64), *self._sizes])
-        graph = RegionGraph(edges[order], length[order], (total / np.maximum(length, 1e-300))[order], sizes)
-        return graph, np.concatenate(self._sums) / np.maximum(sizes, 1)[:, None]
 
 
 def merge_regions(graph: RegionGraph, means: NDArray[Any]) -> MergeTree:
@@ -443,13 +379,9 @@ def _check(
         got = str(list(probabilities.shape))
         raise UsageError("probabilities", expected="[K Y X] or [K Z Y X]", got=got, fix="put the classes first")
     space = probabilities.shape[1:]
-    for name, shape in (
-        ("image", None if image is None else image.shape[1:]),
-        ("superpixels", None if superpixels is None else superpixels.shape),
-        ("mask", None if mask is None else mask.shape),
-        ("contours", None if contours is None else contours.shape[1:]),
-    ):
-        if shape is not None and shape != space:
-            raise UsageError(name, expected=f"spatial shape {list(space)}", got=str(list(shape)), fix="crop it alike")
+    check_shape("image", None if image is None or not len(image) else image[0], space)
+    check_shape("superpixels", superpixels, space)
+    check_shape("mask", mask, space)
+    check_shape("contours", None if contours is None else contours[0], space)
     if mask is not None and not mask.any():
         raise UsageError("mask", expected="at least one pixel inside", got="none", fix="check the mask")

@@ -19,6 +19,7 @@ from selfseg.core.errors import UsageError
 from selfseg.core.progress import Progress, Silent
 from selfseg.refine.blocks import BlockParts, LabelArray
 from selfseg.regions.connect import connected_components
+from selfseg.regions.graph import check_spacing
 from selfseg.tiling.tiles import Grid, Region
 
 KINDS = ("components", "watershed")
@@ -271,8 +272,6 @@ def _check(labels: LabelArray, out: LabelArray, spacing: Sequence[float] | None,
     if labels.dtype.kind not in "iu" or n_dims not in (2, 3):
         got, fix = f"{labels.dtype} in {n_dims}D", "give class ids of one image or volume"
         raise UsageError("labels", expected="integers in 2D or 3D", got=got, fix=fix)
-    if spacing is not None and (len(spacing) != n_dims or min(spacing) <= 0):
-        got, fix = str(tuple(spacing)), "one number an axis"
-        raise UsageError("spacing", expected=f"{n_dims} positive numbers", got=got, fix=fix)
+    check_spacing(spacing, n_dims)
     if min_size < 0:
         raise UsageError("min_size", expected="0 or more", got=str(min_size), fix="give a number of pixels")

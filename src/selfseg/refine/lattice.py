@@ -16,7 +16,7 @@ other. Where they are many, they are blurred by [1 2 1] / 4 along each of the d 
 """
 
 import math
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -204,7 +204,7 @@ class Lattice:
         self.n_corners = len(found)
         self._sort()
         if self.n_corners <= MANY:
-            self._between: _Between = AllPairs(self._places(points, scale), fineness)
+            self._between: AllPairs | Blur = AllPairs(self._places(points, scale), fineness)
         else:
             steps = np.ones((d + 1, d), np.int64) - (d + 1) * np.eye(d + 1, d, dtype=np.int64)
             self._between = Blur(slots, found, (steps.astype(np.uint64) * factors).sum(1, dtype=np.uint64))
@@ -272,24 +272,6 @@ def _scale(d: int, fineness: float) -> NDArray[np.float64]:
     return fineness * math.sqrt(2 / 3) * (d + 1) / np.sqrt(index * (index + 1))
 
 
-class _Between(Protocol):
-    """What happens between corners.
-
-    Attributes
-    ----------
-    gain
-        Factor that makes the whole kernel 1 at its centre, on average over places.
-    near
-        ``[d+1]``: what one corner of a simplex gives to the one s further on, before the gain.
-    """
-
-    gain: float
-    near: NDArray[np.float64]
-
-    def filter(self, corners: Values, spare: Values) -> Values:
-        """Return the filtered corners ``[M K]``: one of the two arrays, both of which are written to."""
-
-
 @njit(cache=True, nogil=True)
 def _neighbours(start, stop, slots, found, offsets, beside):
     """Write the two neighbours of the corners start..stop along each direction into beside [d+1 M 2]; -1 = none."""
@@ -334,6 +316,9 @@ def _gaussians(start, stop, here, there, variance, matrix):
 class Blur:
     """[1 2 1] / 4 along each direction, over corners that exist.
 
+    As in `AllPairs`, `gain` makes the whole kernel 1 at its centre, on average over places, and ``near [d+1]`` is what one corner
+    of a simplex gives to the one s further on, before the gain.
+
     Parameters
     ----------
     slots, found
@@ -354,7 +339,7 @@ class Blur:
         self.gain = (2 * math.pi) ** ((n - 1) / 2) * math.sqrt(n) / 1.5 ** ((n - 1) / 2)
 
     def filter(self, corners: Values, spare: Values) -> Values:
-        """Return the blurred corners."""
+        """Return the filtered corners ``[M K]``: one of the two arrays, both of which are written to."""
         for beside in self._beside:
             run_shared(_blur, len(corners), corners, beside, spare)
             corners, spare = spare, corners
@@ -389,7 +374,7 @@ class AllPairs:
         self.gain = variance ** (-d / 2)
 
     def filter(self, corners: Values, spare: Values) -> Values:
-        """Return the filtered corners."""
+        """As `Blur.filter`."""
         values, result = corners[self._order], np.zeros_like(corners)
         for here, there, matrix in self._pairs:
             result[here] += matrix @ values[there]

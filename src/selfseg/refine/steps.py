@@ -162,23 +162,10 @@ def parse_refinements(text: str | None) -> tuple[Refinement, ...]:
 def contour_tree(
     probabilities: NDArray[np.float32], image: Image, valid: NDArray[np.bool_] | None, learned: float
 ) -> Hierarchy:
-    """Build the merge tree of an image's contours and the gradient of its class probabilities.
+    """Build the merge tree of a 2D image's contours and the gradient of its class probabilities ``[K Y X]``.
 
-    Parameters
-    ----------
-    probabilities
-        ``[K Y X]``.
-    image
-        The image as it was read, 2D. Values of 8 bits are used as they are, others between their percentiles 1 and 99.8.
-    valid
-        ``[Y X]``, False = outside; None = all inside.
-    learned
-        Weight of the probabilities' gradient against the contours (`refine.hierarchy`).
-
-    Raises
-    ------
-    InputError
-        If the image is a volume.
+    Values of 8 bits are used as they are, others between their percentiles 1 and 99.8. `learned` is the weight of the gradient of the
+    probabilities against the contours (`refine.hierarchy`). A volume raises `InputError`.
     """
     if probabilities.ndim != 3:
         got, fix = f"axes {image.axes}", "refine volumes with crf"
@@ -190,15 +177,7 @@ def contour_tree(
 
 
 def region_probabilities(probabilities: NDArray[np.float32], regions: NDArray[np.integer]) -> NDArray[np.float32]:
-    """Give every pixel of a region the region's mean probabilities.
-
-    Parameters
-    ----------
-    probabilities
-        ``[K *S]``.
-    regions
-        ``[*S]``, 0..R-1; pixels of -1 keep their own.
-    """
+    """Give every pixel of regions ``[*S]`` 0..R-1 the mean probabilities ``[K *S]`` of its region; pixels of -1 keep their own."""
     means = region_means(regions, np.moveaxis(probabilities, 0, -1)).astype(np.float32)  # [R K]
     inside = regions >= 0
     return np.where(inside, np.moveaxis(means[np.where(inside, regions, 0)], -1, 0), probabilities)

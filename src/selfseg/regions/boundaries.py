@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from selfseg.core.errors import UsageError
+from selfseg.regions.graph import check_picture, check_spacing
 
 
 def gradient_strength(
@@ -36,9 +36,7 @@ def gradient_strength(
         If `spacing` does not fit the image.
     """
     n_dims = image.ndim - 1
-    units = (1.0,) * n_dims if spacing is None else tuple(spacing)
-    if len(units) != n_dims or min(units, default=1.0) <= 0:
-        raise UsageError("spacing", expected=f"{n_dims} positive numbers", got=str(spacing), fix="one number an axis")
+    units = check_spacing(spacing, n_dims)
     squared = np.zeros(image.shape[:-1], np.float32)
     for c in range(image.shape[-1]):
         channel = np.nan_to_num(image[..., c].astype(np.float32), posinf=0, neginf=0)
@@ -52,29 +50,12 @@ def gradient_strength(
 def gradient_at_angles(image: NDArray[Any], sigma: float = 2.0, n_angles: int = 8) -> NDArray[np.float32]:
     """Return the slope of all channels together across a line, at each angle of the line, after Gaussian smoothing.
 
-    A learned cue for `regions.oriented_watershed`, where the channels are a method's probabilities or features.
-
-    Parameters
-    ----------
-    image
-        ``[Y X C]``. NaN and inf count as 0.
-    sigma
-        Standard deviation of the Gaussian, in pixels, above 0.
-    n_angles
-        A: plane k is for a boundary at k pi / A from the X axis towards growing Y.
-
-    Returns
-    -------
-    ndarray
-        ``[A Y X]`` float32, units of the channels per pixel: sqrt(sum over channels of (df/dn)^2), n across the line.
-
-    Raises
-    ------
-    UsageError
-        If the image is not ``[Y X C]``.
+    ``[A Y X]`` float32 of an image ``[Y X C]``, in units of the channels per pixel: sqrt(sum over channels of (df/dn)^2), n across the
+    line.
+    Plane k is for a boundary at k pi / A from the X axis towards growing Y; `sigma` is in pixels, above 0. NaN and inf count as 0. It
+    is a learned cue for `regions.oriented_watershed`, where the channels are probabilities or features of a method.
     """
-    if image.ndim != 3:
-        raise UsageError("image", expected="[Y X C]", got=str(list(image.shape)), fix="put the channels last")
+    check_picture(image)
     angles = (np.arange(n_angles) * (np.pi / n_angles)).astype(np.float32)
     squared = np.zeros((n_angles, *image.shape[:2]), np.float32)
     for c in range(image.shape[-1]):

@@ -7,26 +7,19 @@ from numpy.typing import NDArray
 def merge_closest(
     means: NDArray[np.floating], sizes: NDArray[np.integer], apart: NDArray[np.bool_], n_groups: int
 ) -> NDArray[np.int64]:
-    """Merge clusters to `n_groups`: always the pair whose union adds least squared error.
+    """Merge clusters to `n_groups`, always the pair whose union adds least squared error; return the group of each ``[R]``.
 
     The error that a union adds is ``n_a n_b / (n_a + n_b) |m_a - m_b|^2`` (Ward, JASA 58, 1963). For a few hundred clusters; the
-    merge tree over superpixels is `regions.merge_tree`.
+    merge tree over superpixels is `regions.merge_tree`. Groups are numbered by their first cluster.
 
     Parameters
     ----------
-    means
-        ``[R D]``, mean of each cluster.
-    sizes
-        ``[R]``, positive.
+    means, sizes
+        ``[R D]`` mean, and ``[R]`` size above 0, of each cluster.
     apart
         ``[R]``: two clusters that both carry True are never merged, unless `n_groups` cannot be reached otherwise.
     n_groups
         From 1 to R.
-
-    Returns
-    -------
-    ndarray
-        ``[R]`` int64, the group 0..n_groups-1 of each cluster, numbered by their first cluster.
     """
     means, sizes, apart = means.astype(np.float64), sizes.astype(np.float64), apart.copy()
     group = np.arange(len(means))
@@ -46,24 +39,10 @@ def merge_closest(
 
 
 def merge_by_cut(association: NDArray[np.floating], volume: NDArray[np.floating], n_groups: int) -> NDArray[np.int64]:
-    """Merge soft segments to `n_groups`: always the pair whose union leaves the smallest normalised cut.
+    """Merge soft segments to `n_groups`, always the pair whose union leaves the smallest normalised cut; return groups ``[K]``.
 
-    With ``A_ab = p_a' W p_b`` and ``V_a = p_a' W 1`` the cut of K segments is ``K - sum_a A_aa / V_a`` (Xia & Kulis 2017, eq. 5),
-    and that of a union follows from A and V alone.
-
-    Parameters
-    ----------
-    association
-        ``[K K]``: A.
-    volume
-        ``[K]``: V.
-    n_groups
-        From 1 to K.
-
-    Returns
-    -------
-    ndarray
-        ``[K]`` int64, the group 0..n_groups-1 of each segment, numbered by their first segment.
+    With the association ``A_ab = p_a' W p_b`` ``[K K]`` and the volume ``V_a = p_a' W 1`` ``[K]``, the cut of K segments is
+    ``K - sum_a A_aa / V_a`` (Xia & Kulis 2017, eq. 5), and that of a union follows from A and V alone. Groups are numbered by their first.
     """
     inside, sizes = association.astype(np.float64), volume.astype(np.float64)
     group = np.arange(len(sizes))

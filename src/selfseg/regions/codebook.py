@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from selfseg.core.errors import UsageError
-from selfseg.regions.merge_tree import MergeTree, complete_graph, ward
+from selfseg.regions.merge_tree import MergeTree, complete_graph, merge
 
 START = 256
 """Regions are reduced to at most this many by k-means before Ward's method, whose graph is complete."""
@@ -27,7 +27,7 @@ SAMPLES, WORD_ROUNDS = 6000, 15
 def codebook(
     rows: NDArray[Any], weights: NDArray[Any], n_entries: int | None, explained: float, max_entries: int
 ) -> NDArray[np.float64]:
-    """Cluster regions by their features.
+    """Cluster regions by their features; return the entries ``[K D]``.
 
     Parameters
     ----------
@@ -39,11 +39,6 @@ def codebook(
         Share of the variance between regions that the entries explain, 0-1: the fewest entries that do.
     max_entries
         Never more than this, where `n_entries` is open.
-
-    Returns
-    -------
-    ndarray
-        ``[K D]``.
     """
     rows, inverse = np.unique(np.round(rows, 6), axis=0, return_inverse=True)
     weights = np.bincount(inverse.ravel(), weights, len(rows)) if len(rows) else weights
@@ -57,7 +52,7 @@ def codebook(
             rough = KMeans(START, n_init=1, random_state=0).fit(rows, sample_weight=weights)
         start, mass = rough.cluster_centers_, np.bincount(rough.labels_, weights, START)
         start, mass = start[mass > 0], mass[mass > 0]
-    tree = ward(complete_graph(mass), start, mass)
+    tree = merge(complete_graph(mass), start, mass)
     count = min(n_entries, len(start)) if n_entries else _explaining(tree, explained, max_entries)
     cut = tree.cut(n_regions=count)
     first = np.stack([np.bincount(cut, mass * column) for column in start.T], -1) / np.bincount(cut, mass)[:, None]
@@ -112,26 +107,16 @@ def _explaining(tree: MergeTree, explained: float, max_entries: int) -> int:
 
 
 def feature_words(features: NDArray[Any], n_words: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Give each pixel the nearest of a few typical features.
+    """Give each pixel the nearest of a few typical features: words ``[*S]`` uint8, and their centres ``[K C]`` float32.
 
     Parameters
     ----------
     features
         ``[*S C]``, of comparable scale. NaN and inf count as 0.
     n_words
-        Words wanted, 1-255; a picture with fewer different pixels gives fewer.
+        Words wanted, 1-255; a picture with fewer different pixels gives fewer. `UsageError` if it is out of range.
     seed
         Of the sample of pixels, and of the start of k-means (k-means++).
-
-    Returns
-    -------
-    words, centres
-        ``[*S]`` uint8, and ``[K C]`` float32.
-
-    Raises
-    ------
-    UsageError
-        If there is no pixel, or `n_words` is out of range.
     """
     if features.size == 0 or not 1 <= n_words <= 255:
         got = f"{list(features.shape)} and {n_words} words"

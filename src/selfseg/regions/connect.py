@@ -63,21 +63,16 @@ def merge_small(
 ) -> NDArray[np.int32]:
     """Merge regions of fewer than `min_size` pixels into the neighbour of nearest mean feature, until none is left.
 
+    Return labels ``[*S]`` int32, 0..R-1 without gaps, in the order of their first pixels. A small region without neighbours stays.
+
     Parameters
     ----------
     labels
         ``[*S]`` int32, 0..R-1, -1 outside.
     features
         ``[*S C]``, what similarity is judged by (squared Euclidean distance of means).
-    min_size
-        Pixels. A small region without neighbours stays.
     groups
         ``[*S]`` integers, the same over each region: only regions of one group merge.
-
-    Returns
-    -------
-    ndarray
-        ``[*S]`` int32, 0..R-1 without gaps, in the order of their first pixels.
     """
     n_regions = int(labels.max(initial=-1)) + 1
     flat, shape = np.ascontiguousarray(labels, np.int32).ravel(), _volume(labels.shape)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.errors import UsageError
-from selfseg.regions.graph import RegionGraph
+from selfseg.regions.graph import RegionGraph, check_picture, check_shape
 from selfseg.regions.lab import rgb_to_lab
 from selfseg.regions.merge_tree import MergeTree, merge
 from selfseg.regions.oriented_gradient import enlarge, fit_parabolas, half_disc_gradient, quantise
@@ -166,10 +166,8 @@ def _cut(affinity: Any, shape: tuple[int, int], factor: int, seed: int) -> NDArr
 
 
 def _check(image: NDArray[Any], cues: Mapping[str, float], mask: NDArray[np.bool_] | None) -> None:
-    if image.ndim != 3 or image.size == 0:
-        raise UsageError("image", expected="[Y X C]", got=str(list(image.shape)), fix="put the channels last")
-    if mask is not None and mask.shape != image.shape[:2]:
-        raise UsageError("mask", expected=str(list(image.shape[:2])), got=str(list(mask.shape)), fix="crop it alike")
+    check_picture(image)
+    check_shape("mask", mask, image.shape[:2])
     unknown = sorted(set(cues) - set(CUES))
     if unknown or not all(weight >= 0 for weight in cues.values()):
         got = ", ".join(f"{name}={weight}" for name, weight in cues.items())

@@ -45,13 +45,30 @@ def check_labels(labels: NDArray[Any]) -> None:
         raise UsageError("labels", expected="integers", got=str(labels.dtype), fix="convert them with astype(int)")
 
 
+def check_spacing(spacing: Sequence[float] | None, n_dims: int) -> tuple[float, ...]:
+    """Return the size of a pixel along each axis, 1 where none is given; raise `UsageError` unless they are positive."""
+    units = (1.0,) * n_dims if spacing is None else tuple(spacing)
+    if len(units) != n_dims or not min(units, default=1.0) > 0:
+        raise UsageError("spacing", expected=f"{n_dims} positive numbers", got=str(spacing), fix="one number an axis")
+    return units
+
+
+def check_shape(name: str, array: NDArray[Any] | None, shape: Sequence[int]) -> None:
+    """Raise `UsageError` if an array is given whose shape is another."""
+    if array is not None and tuple(array.shape) != tuple(shape):
+        raise UsageError(name, expected=str(list(shape)), got=str(list(array.shape)), fix="crop it alike")
+
+
+def check_picture(image: NDArray[Any]) -> None:
+    """Raise `UsageError` unless an image is ``[Y X C]``."""
+    if image.ndim != 3 or image.size == 0:
+        raise UsageError("image", expected="[Y X C]", got=str(list(image.shape)), fix="put the channels last")
+
+
 def face_areas(n_dims: int, spacing: Sequence[float] | None) -> list[float]:
     """Return the area of a pixel face across each axis: the product of the other spacings."""
-    if spacing is None:
-        return [1.0] * n_dims
-    if len(spacing) != n_dims or min(spacing) <= 0:
-        raise UsageError("spacing", expected=f"{n_dims} positive numbers", got=str(spacing), fix="one number an axis")
-    return [float(np.prod([s for i, s in enumerate(spacing) if i != axis])) for axis in range(n_dims)]
+    units = check_spacing(spacing, n_dims)
+    return [float(np.prod([s for i, s in enumerate(units) if i != axis])) for axis in range(n_dims)]
 
 
 def _faces(flat: NDArray[Any], shape: tuple[int, ...], axis: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -100,10 +117,7 @@ def boundary_sums(
 ) -> tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """Return edges, length, sum of the strength over the faces, and sizes of regions: `adjacency` before its mean is taken."""
     check_labels(labels)
-    if strength is not None and strength.shape != labels.shape:
-        raise UsageError(
-            "strength", expected=str(list(labels.shape)), got=str(list(strength.shape)), fix="one value a pixel"
-        )
+    check_shape("strength", strength, labels.shape)
     count = int(labels.max(initial=-1)) + 1 if n_regions is None else n_regions
     flat = np.ascontiguousarray(labels).ravel()
     value = None if strength is None else np.ascontiguousarray(strength, np.float64).ravel()
@@ -131,7 +145,7 @@ def boundary_sums(
 def region_sums(
     labels: NDArray[np.integer], features: NDArray[Any], n_regions: int | None = None
 ) -> NDArray[np.float64]:
-    """Add up features over each region.
+    """Add up features over each region: ``[R C]`` float64.
 
     Parameters
     ----------
@@ -141,11 +155,6 @@ def region_sums(
         ``[*S C]``.
     n_regions
         R, when the last labels may be unused.
-
-    Returns
-    -------
-    ndarray
-        ``[R C]`` float64.
 
     Raises
     ------

@@ -47,17 +47,12 @@ def _convert(start, stop, rgb, linear, root, matrix, lab):
 
 
 def rgb_to_lab(rgb: NDArray[Any]) -> NDArray[np.float32]:
-    """Convert sRGB colours to CIE Lab under D65.
+    """Convert sRGB colours to CIE Lab under D65: L in 0-100, a and b about -100 to 100, within .02 of the closed form.
 
     Parameters
     ----------
     rgb
         ``[*S 3]``, red, green, blue in 0-1; values outside are clipped, NaN counts as 0.
-
-    Returns
-    -------
-    ndarray
-        ``[*S 3]`` float32: L in 0-100, a and b about -100 to 100. Within .02 of the closed form.
 
     Raises
     ------

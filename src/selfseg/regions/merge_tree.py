@@ -142,7 +142,8 @@ def merge(
         (n_a n_b / ((n_a + n_b) N)) ^ size_power  *  (|m_a - m_b|^2) ^ feature_power  *  g_ab ^ strength_power
 
     where m are mean features, and g is the mean boundary strength over all faces between the two regions. Since sizes
-    count as shares of the image, one level means the same in images of any size.
+    count as shares of the image, one level means the same in images of any size. The default exponents are Ward's linkage (JASA 58,
+    1963): each merge adds the least squared error, and the altitudes of a tree without inversions sum to the variance between leaves.
 
     Parameters
     ----------
@@ -154,11 +155,6 @@ def merge(
         ``[R]`` weight of each region, positive; the graph's pixel counts if not given.
     size_power, feature_power, strength_power
         The exponents above, 0 or more.
-
-    Returns
-    -------
-    MergeTree
-        Altitudes are costs.
 
     Raises
     ------
@@ -176,25 +172,6 @@ def merge(
     return _in_order(graph.n_regions, pairs, costs, weights)
 
 
-def ward(graph: RegionGraph, means: NDArray[Any], sizes: NDArray[Any] | None = None) -> MergeTree:
-    """Ward linkage along the edges of a graph: each merge adds the least squared error.
-
-    Altitude: increase of the mean squared error over the whole image, n_a n_b / ((n_a + n_b) N) |m_a - m_b|^2, in
-    squared units of the features. The altitudes of a tree without inversions sum to the variance between the leaves.
-    Also for any other graph, for example the complete one over cluster centres (see `complete_graph`).
-
-    Parameters
-    ----------
-    graph, means, sizes
-        As in `merge`.
-
-    Notes
-    -----
-    Ward, "Hierarchical grouping to optimize an objective function", JASA 58, 1963.
-    """
-    return merge(graph, means, sizes)
-
-
 def complete_graph(sizes: NDArray[Any] | Sequence[float]) -> RegionGraph:
     """Return the graph in which every pair of R regions of the given sizes is joined, with length and strength 1."""
     count = np.asarray(sizes)
@@ -210,22 +187,10 @@ def _agglomerate(
     leaf_features: NDArray[np.float64],
     powers: NDArray[np.float64],
 ) -> tuple[NDArray[np.int32], NDArray[np.float64], int]:
-    """Merge along the cheapest edge until no edge is left.
+    """Merge along the cheapest edge until no edge is left; return the two nodes of each merge ``[R-1 2]``, its cost ``[R-1]``, which
+    may fall from one merge to the next, and how many merges there are: fewer than R-1 if the graph is in several parts.
 
-    Parameters
-    ----------
-    edges, lengths, totals
-        ``[E 2]``, ``[E]`` faces of each edge, ``[E]`` strength summed over them.
-    leaf_sizes, leaf_features
-        ``[R]``, ``[R C]``.
-    powers
-        ``[3]`` exponents of size, feature distance and strength.
-
-    Returns
-    -------
-    pairs, costs, made
-        ``[R-1 2]`` int32, the two nodes of each merge; ``[R-1]`` its cost, which may fall from one merge to the next;
-        and how many of these rows were filled: fewer than R-1 if the graph is in several parts.
+    Edges ``[E 2]``, lengths and totals ``[E]`` (strength summed over faces), ``[R]``, ``[R C]``, and the three exponents.
     """
     leaves, n_edges = len(leaf_sizes), len(edges)
     nodes = 2 * leaves - 1

@@ -111,7 +111,7 @@ def _search(
 
 
 def follow(before: NDArray[np.float32], after: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """Return where each pixel of `after` came from, and whether the way back leads to it again.
+    """Return where each pixel of `after` came from (``[Y X]`` flat pixels of `before`), and whether the way back leads to it (bool).
 
     Where it does not, something has come into the picture or from behind something else, or a block was matched wrongly: there is
     no pixel that it came from (the check of Lai et al., ECCV 2018, and others, with a bound in pixels).
@@ -120,11 +120,6 @@ def follow(before: NDArray[np.float32], after: NDArray[np.float32]) -> tuple[NDA
     ----------
     before, after
         ``[Y X]``, of one size.
-
-    Returns
-    -------
-    tuple
-        ``[Y X]`` flat numbers of pixels of `before`, and ``[Y X]`` bool.
     """
     shape = (after.shape[0], after.shape[1])
     origin = origins(block_motion(before, after), shape)

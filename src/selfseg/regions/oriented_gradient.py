@@ -174,19 +174,9 @@ def _parabola_kernel(radius: float, angle: float) -> NDArray[np.float64]:
 
 
 def fit_parabolas(gradient: NDArray[np.floating], radius: float) -> NDArray[np.float32]:
-    """Smooth each angle's gradient along its line, and sharpen it across: an oriented Savitzky-Golay filter.
+    """Smooth each angle's gradient ``[A Y X]`` along its line, and sharpen it across: an oriented Savitzky-Golay filter, cut off at 0.
 
-    Parameters
-    ----------
-    gradient
-        ``[A Y X]``, A angles evenly over half a turn.
-    radius
-        Half axis of the ellipse along the line, in samples.
-
-    Returns
-    -------
-    ndarray
-        ``[A Y X]`` float32, not below 0.
+    `radius` is the half axis of the ellipse along the line, in samples.
     """
     angles = np.arange(len(gradient)) * (np.pi / len(gradient))
 

@@ -52,7 +52,7 @@ def _at_angle(gradient: NDArray[Any], pixels: NDArray[np.int64], angle: NDArray[
 
 
 def arc_graph(labels: NDArray[np.integer], gradient: NDArray[Any]) -> RegionGraph:
-    """Weigh the arcs between regions by the gradient at their own angles.
+    """Weigh the arcs between regions by the mean of the gradient at their own angles over their pixel faces.
 
     Parameters
     ----------
@@ -60,11 +60,6 @@ def arc_graph(labels: NDArray[np.integer], gradient: NDArray[Any]) -> RegionGrap
         ``[Y X]`` integers 0..R-1, -1 = outside.
     gradient
         ``[A Y X]``, boundary strength at A angles evenly over half a turn from the X axis towards growing Y.
-
-    Returns
-    -------
-    RegionGraph
-        Its strength is the mean over the pixel faces of an arc.
 
     Raises
     ------
@@ -91,7 +86,7 @@ def arc_graph(labels: NDArray[np.integer], gradient: NDArray[Any]) -> RegionGrap
 def oriented_watershed(
     gradient: NDArray[Any], mask: NDArray[np.bool_] | None = None
 ) -> tuple[NDArray[np.int32], RegionGraph]:
-    """Cut the plane into the basins of an oriented gradient, and weigh the arcs between them.
+    """Cut the plane into the basins of an oriented gradient ``[Y X]`` (-1 = outside), and weigh the arcs between them.
 
     Parameters
     ----------
@@ -99,11 +94,6 @@ def oriented_watershed(
         ``[A Y X]``, boundary strength at A angles (see `arc_graph`).
     mask
         ``[Y X]`` bool, False = outside.
-
-    Returns
-    -------
-    labels, graph
-        ``[Y X]`` int32, 0..R-1, -1 outside; and the arcs between them.
     """
     labels = watershed(gradient.max(0), mask=mask)
     return labels, arc_graph(labels, gradient)
@@ -152,20 +142,10 @@ def _walk(first, side, ends, partner, done, chain):
 
 @njit(cache=True, nogil=True)
 def _face_angles(ends, arc, n_corners, width, reach):
-    """Return the angle of the arc at each face, in radians from the X axis, half a turn.
+    """Return the angle of the arc at each face ``[F]``, in radians from the X axis, half a turn: that of the chord between the middles
+    of the faces that are `reach` steps before and after, or the arc's last ones.
 
-    It is that of the chord between the middles of the faces that are `reach` steps before and after, or the arc's last ones.
-
-    Parameters
-    ----------
-    ends
-        ``[F 2]``, the corners of the pixel grid that a face joins, numbered row by row.
-    arc
-        ``[F]``, the arc (the pair of regions) of each face.
-    n_corners, width
-        Corners of the grid in all, and in one of its rows.
-    reach
-        Faces.
+    ends [F 2] are the corners of the pixel grid that a face joins, numbered row by row, `width` a row; arc [F] is the pair of regions.
     """
     partner = _link(ends, arc, n_corners)
     done, angle = np.zeros(len(ends), np.bool_), np.zeros(len(ends), np.float64)

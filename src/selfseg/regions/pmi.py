@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 from scipy.sparse import csr_array
 
-from selfseg.core.errors import UsageError
 from selfseg.regions.codebook import feature_words
+from selfseg.regions.graph import check_picture
 from selfseg.regions.spectral import half_window, sparse_window_affinity
 
 RHO = 1.25
@@ -40,21 +40,9 @@ FLOOR = 1e-8
 
 
 def joint_counts(words: NDArray[np.integer], n_words: int, sigma: float = DISTANCE) -> NDArray[np.float64]:
-    """Count how often words meet, weighted by a Gaussian of their distance.
+    """Count how often words ``[Y X]``, 0..K-1, meet: ``[K K]``, symmetric, sum 1.
 
-    Parameters
-    ----------
-    words
-        ``[Y X]`` integers 0..n_words-1.
-    n_words
-        K.
-    sigma
-        Standard deviation of the distance, in pixels; pairs up to three of them apart are counted.
-
-    Returns
-    -------
-    ndarray
-        ``[K K]``, symmetric, sum 1.
+    Pairs count by a Gaussian of their distance with a standard deviation of `sigma` pixels, up to three of them apart.
     """
     height, width = words.shape
     counts = np.zeros(n_words * n_words)
@@ -78,21 +66,10 @@ def pointwise_mutual_information(joint: NDArray[np.floating], rho: float = RHO) 
 
 
 def smear(joint: NDArray[np.floating], centres: NDArray[np.floating], bandwidth: float = 1.0) -> NDArray[np.float64]:
-    """Spread a joint distribution over similar words: a kernel density estimate on the grid of words.
+    """Spread a joint distribution ``[K K]`` over similar words: a kernel density estimate on the grid of words.
 
-    Parameters
-    ----------
-    joint
-        ``[K K]``.
-    centres
-        ``[K C]``, features of the words.
-    bandwidth
-        Standard deviation of the Gaussian, in mean distances of a word to its nearest; 0 = as it is.
-
-    Returns
-    -------
-    ndarray
-        ``[K K]``, of the same sum.
+    The Gaussian over the features ``centres [K C]`` of the words has a standard deviation of `bandwidth` mean distances of a word to its
+    nearest; 0 leaves the distribution as it is. The sum stays.
     """
     if bandwidth <= 0 or len(centres) < 2:
         return np.asarray(joint, np.float64)
@@ -112,31 +89,13 @@ def local_variance(image: NDArray[Any], size: int = 3) -> NDArray[np.float64]:
 
 
 def pmi_affinity(image: NDArray[Any], radius: float = 5.0, rho: float = RHO, seed: int = 0) -> csr_array:
-    """Tie pixels by the mutual information of their colours and of their local variances.
+    """Tie the pixels of an image ``[Y X C]`` by the mutual information of their colours and of their local variances.
 
-    Parameters
-    ----------
-    image
-        ``[Y X C]``, best Lab or another space in which distances mean something.
-    radius
-        Largest distance of tied pixels.
-    rho
-        Exponent of the joint probability.
-    seed
-        Of the words.
-
-    Returns
-    -------
-    csr_array
-        ``[N N]``, N = Y X, symmetric: exp(PMI of colour + PMI of variance), scaled so that the best tenth of ties are 1.
-
-    Raises
-    ------
-    UsageError
-        If the image is not ``[Y X C]``.
+    Return the symmetric matrix ``[N N]``, N = Y X: exp(PMI of colour + PMI of variance) of pixels up to `radius` apart, scaled so that the
+    best tenth of ties are 1. Colours are best in Lab, or another space in which distances mean something; `rho` is the exponent of the
+    joint probability, `seed` that of the words. Another shape raises `UsageError`.
     """
-    if image.ndim != 3 or image.size == 0:
-        raise UsageError("image", expected="[Y X C]", got=str(list(image.shape)), fix="put the channels last")
+    check_picture(image)
     offsets = half_window(radius)
     height, width = image.shape[:2]
     total = np.zeros((len(offsets), height, width))

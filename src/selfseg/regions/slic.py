@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from selfseg.core.errors import UsageError
 from selfseg.core.threads import run_shared
 from selfseg.regions.connect import connected_components, merge_small
+from selfseg.regions.graph import check_shape, check_spacing
 
 GROUP = 3
 """Channels that the kernel takes at once; a Lab image is one group. Missing channels are zeros, which add nothing."""
@@ -142,10 +143,8 @@ def _check(image: NDArray[Any], n_segments: int, spacing: Sequence[float] | None
         raise UsageError("image", expected="[Y X C] or [Z Y X C]", got=str(list(image.shape)), fix="add a channel axis")
     if n_segments < 1:
         raise UsageError("n_segments", expected="at least 1", got=str(n_segments), fix="ask for more superpixels")
-    if spacing is not None and (len(spacing) != image.ndim - 1 or min(spacing) <= 0):
-        raise UsageError("spacing", expected="one positive number an axis", got=str(spacing), fix="check the spacing")
-    if mask is not None and mask.shape != image.shape[:-1]:
-        raise UsageError("mask", expected=str(list(image.shape[:-1])), got=str(list(mask.shape)), fix="crop it alike")
+    check_spacing(spacing or None, image.ndim - 1)
+    check_shape("mask", mask, image.shape[:-1])
 
 
 def slic(

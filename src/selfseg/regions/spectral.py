@@ -55,26 +55,18 @@ def normalised_cuts(
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Find the generalised eigenvectors of the smallest eigenvalues, without the constant one.
 
+    Return vectors ``[K Y X]`` float32, each scaled to 0-1, and eigenvalues ``[K]``, ascending; they are those of the reduced picture.
+
     Parameters
     ----------
     affinity
-        ``[N N]`` symmetric, N = Y X, not negative.
+        ``[N N]`` symmetric, N = Y X, not negative. `UsageError` if it does not fit the shape.
     shape
         Y and X.
     n_vectors
         Vectors wanted; a tiny picture has fewer.
     seed
         Of the start of Lanczos' iteration.
-
-    Returns
-    -------
-    vectors, eigenvalues
-        ``[K Y X]`` float32, each scaled to 0-1, and ``[K]`` ascending. They are those of the reduced picture.
-
-    Raises
-    ------
-    UsageError
-        If the matrix does not fit the shape.
     """
     if affinity.shape != (shape[0] * shape[1],) * 2:
         got = f"{list(affinity.shape)} for {list(shape)}"
@@ -113,21 +105,9 @@ def _smallest(affinity: csr_array, n_vectors: int, seed: int) -> tuple[NDArray[n
 def spectral_gradient(
     vectors: NDArray[np.floating], eigenvalues: NDArray[np.floating], n_angles: int = 8, sigma: float = 1.0
 ) -> NDArray[np.float32]:
-    """Add up the oriented derivatives of eigenvectors.
+    """Add up the oriented derivatives of eigenvectors ``[K Y X]``: ``[A Y X]`` float32, sum over k of abs(d v_k) / sqrt(lambda_k).
 
-    Parameters
-    ----------
-    vectors, eigenvalues
-        ``[K Y X]`` and ``[K]``, as `normalised_cuts` returns them.
-    n_angles
-        Angles of the line across which the derivative is taken, evenly over half a turn from the X axis.
-    sigma
-        Of the Gaussian under the derivative, in pixels.
-
-    Returns
-    -------
-    ndarray
-        ``[A Y X]`` float32: sum over k of abs(d v_k) / sqrt(lambda_k).
+    The derivative is taken across a line at A angles, evenly over half a turn from the X axis, under a Gaussian of `sigma` pixels.
     """
     angles = np.arange(n_angles) * (np.pi / n_angles)
     total = np.zeros((n_angles, *vectors.shape[1:]), np.float32)

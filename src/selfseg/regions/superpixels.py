@@ -84,18 +84,9 @@ def colour_channels(image: NDArray[Any]) -> NDArray[np.float32]:
 def neighbour_distances(
     image: NDArray[Any], superpixels: NDArray[np.integer], graph: RegionGraph, kind: Distance = "values"
 ) -> NDArray[np.float64]:
-    """Return the Euclidean distance of the mean colours of the two ends of each edge, ``[E]``.
+    """Return the Euclidean distance of the mean colours of the two ends of each edge of a graph, ``[E]``.
 
-    Parameters
-    ----------
-    image
-        ``[C *S]``.
-    superpixels
-        ``[*S]``, 0..R-1, -1 outside.
-    graph
-        Their neighbours.
-    kind
-        ``values``: of the image's own values. ``lab``: of `colour_channels` / 100, so that black and white are 1 apart too.
+    ``values``: of the own values of an image ``[C *S]``. ``lab``: of `colour_channels` / 100, so that black and white are 1 apart too.
     """
     features = np.moveaxis(np.nan_to_num(image), 0, -1) if kind == "values" else colour_channels(image) / LIGHTNESS
     means = region_means(superpixels, features, graph.n_regions)

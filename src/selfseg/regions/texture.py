@@ -70,28 +70,10 @@ def filter_responses(channel: NDArray[Any], sigma: float = SIGMA) -> NDArray[np.
 def textons(
     channel: NDArray[Any], n_words: int = 32, sigma: float = SIGMA, seed: int = 0
 ) -> tuple[NDArray[np.uint8], int]:
-    """Give each pixel the word whose filter answers are nearest to its own.
+    """Give each pixel of a plane ``[Y X]``, usually lightness, the word whose filter answers are nearest to its own.
 
-    Parameters
-    ----------
-    channel
-        ``[Y X]``, one channel, usually lightness. NaN counts as 0.
-    n_words
-        Words wanted, 1-255; a picture with fewer different pixels gives fewer.
-    sigma
-        Width of the filters, in pixels.
-    seed
-        Of the sample of pixels, and of the start of k-means.
-
-    Returns
-    -------
-    words, count
-        ``[Y X]`` uint8, 0..count-1, and the number of words there are.
-
-    Raises
-    ------
-    UsageError
-        If the channel is not a plane, or `n_words` is out of range.
+    Return the words ``[Y X]`` uint8 and how many there are: at most `n_words` (1-255), fewer in a picture with fewer different pixels. NaN
+    counts as 0; `sigma` is the width of the filters in pixels, `seed` that of k-means. A wrong argument raises `UsageError`.
     """
     if channel.ndim != 2 or channel.size == 0:
         raise UsageError("channel", expected="[Y X]", got=str(list(channel.shape)), fix="give one plane")
@@ -102,25 +84,11 @@ def textons(
 def band_energy(
     channel: NDArray[Any], window: float = 3.0, spacing: Sequence[float] | None = None
 ) -> NDArray[np.float32]:
-    """Return how much fine, middle and coarse texture there is around each pixel.
+    """Return how much fine, middle and coarse texture there is around each pixel of ``[*S]``: ``[*S 3]``, roots of the channel's unit.
 
-    A band is the difference of two Gaussian-smoothed copies of the channel (a Laplacian pyramid without decimation).
-    Its energy is the mean of sqrt(|difference|) under a Gaussian window: the root keeps one strong edge from looking
-    like texture.
-
-    Parameters
-    ----------
-    channel
-        ``[*S]``, finite.
-    window
-        Standard deviation of the window, in the unit of the spacing.
-    spacing
-        Size of a pixel along each axis; all 1 if not given.
-
-    Returns
-    -------
-    ndarray
-        ``[*S 3]`` float32, square roots of the channel's unit.
+    A band is the difference of two Gaussian-smoothed copies of the channel (a Laplacian pyramid without decimation). Its energy is the
+    mean of sqrt(abs(difference)) under a Gaussian `window` (its standard deviation, in the unit of the spacing): the root keeps one strong
+    edge from looking like texture.
     """
     units = np.ones(channel.ndim) if spacing is None else np.asarray(spacing, float)
     energy = np.empty((*channel.shape, len(BANDS) - 1), np.float32)

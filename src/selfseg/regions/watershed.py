@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import UsageError
 from selfseg.regions.connect import connected_components, number_by_first_pixel
+from selfseg.regions.graph import check_shape, check_spacing
 from selfseg.regions.slic import grid_cells, grid_counts
 
 
@@ -62,15 +63,10 @@ def watershed(
     from skimage.morphology import local_minima  # here, since few of those who import this file flood anything
     from skimage.segmentation import watershed as flood
 
-    units = np.ones(boundary.ndim) if spacing is None else np.asarray(spacing, float)
-    if len(units) != boundary.ndim or units.min(initial=1) <= 0:
-        raise UsageError(
-            "spacing", expected=f"{boundary.ndim} positive numbers", got=str(spacing), fix="one number an axis"
-        )
+    units = np.asarray(check_spacing(spacing, boundary.ndim), float)
     if n_segments is not None and n_segments < 1:
         raise UsageError("n_segments", expected="at least 1", got=str(n_segments), fix="ask for more basins")
-    if mask is not None and mask.shape != boundary.shape:
-        raise UsageError("mask", expected=str(list(boundary.shape)), got=str(list(mask.shape)), fix="crop it alike")
+    check_shape("mask", mask, boundary.shape)
     finite = boundary[np.isfinite(boundary)]
     height = np.nan_to_num(boundary.astype(np.float32), nan=finite.max(initial=0), posinf=finite.max(initial=0))
     inside = np.ones(boundary.shape, bool) if mask is None else mask.astype(bool)

@@ -130,7 +130,8 @@ class OutputFolder:
 
     def _show_method(self, result: Result) -> None:
         """Write how the method sees the first image into ``pictures``, and keep it for the report."""
-        frame = result.image.at("T", 0) if "T" in result.image.axes else result.image
+        image = self.model.view(result.image)
+        frame = image.at("T", 0) if "T" in image.axes else image
         if self.model.slices_volume(frame):
             return
         prepared = prepare(frame, self.model.preparation)

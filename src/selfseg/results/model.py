@@ -33,7 +33,8 @@ class FittedModel:
     preparation
         The preparation, repeated for every image.
     params
-        Arguments of `selfseg.Segmenter` that made it, by name: ``preset``, ``seed``, ``n_classes``, ``prepare``, ``options``.
+        Arguments of `selfseg.Segmenter` that made it, by name: ``preset``, ``seed``, ``n_classes``, ``prepare``, ``options``,
+        ``channels``.
     facts
         Where it came from: inputs, steps, configuration.
     refine, clean
@@ -71,8 +72,18 @@ class FittedModel:
         """Return whether the method is 2D and the image a volume, so that it is segmented slice by slice."""
         return self.method.n_dims == 2 and "Z" in image.axes
 
+    def view(self, image: Image) -> Image:
+        """Return the channels of an image that the model uses, in its order.
+
+        Raises
+        ------
+        InputError
+            If the image lacks one of them.
+        """
+        return image.select_channels(self.params.get("channels"))
+
     def check(self, image: Image) -> None:
-        """Raise unless the model takes such an image.
+        """Raise unless the model takes such an image, all of whose channels it uses (`view`).
 
         Raises
         ------

@@ -173,7 +173,7 @@ class BlockOrder:
             fix = "install the same version everywhere"
             raise ModelError("selfseg", expected=self.version, got=selfseg_version(), fix=fix)
         model = FittedModel.load(self.model, self.device, self.networks)
-        image = open_lazy(self.image, self.axes)
+        image = model.view(open_lazy(self.image, self.axes))
         image = image if self.frame is None else image.at("T", self.frame)
         if self.slices is not None:
             return BlockWork(SlicedMaps(model, image, self.slices), self.plan.blocks, self.sink.opened(), self.first)

@@ -110,7 +110,7 @@ def _run_frames(
     try:
         for number, frame in enumerate(source.frames()):
             if isinstance(frame, Image) and not facts.n_labelled:
-                model.check(frame)  # what is wrong with the first is wrong with all
+                model.check(model.view(frame))  # what is wrong with the first is wrong with all
             try:
                 if isinstance(frame, InputError):
                     raise frame

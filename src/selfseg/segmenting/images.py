@@ -84,9 +84,10 @@ def segment_image(
     InputError
         If the model does not take such an image.
     """
-    model.check(image)
+    used = model.view(image)
+    model.check(used)
     begun, settings = time.monotonic(), settings or Settings()
-    frames = [_segment_frame(model, frame, settings, link) for frame in frames_of(image.load())]
+    frames = [_segment_frame(model, frame, settings, link) for frame in frames_of(used.load())]
     sinks, tree = [sink for sink, _ in frames], frames[0][1] if "T" not in image.axes else None
     if tree is not None:
         labels, probabilities = sinks[0].labels, sinks[0].probabilities
@@ -188,12 +189,13 @@ def segment_stored(
     OutputError
         If zarr is not installed, or the labels cannot be written.
     """
-    model.check(image)
+    used = model.view(image)
+    model.check(used)
     begun, settings, executor = time.monotonic(), settings or Settings(), executor or Serial()
     memory = executor.memory(settings.memory)
-    slices = settings.axes if model.slices_volume(image) else None
+    slices = settings.axes if model.slices_volume(used) else None
     if slices is None:
-        refining_halo(parse_refinements(model.refine), image, whole=False)  # refused before anything is written
+        refining_halo(parse_refinements(model.refine), used, whole=False)  # refused before anything is written
     if settings.link:
         fix = "leave --link out, or use a smaller volume"
         raise UsageError(
@@ -202,16 +204,16 @@ def segment_stored(
     path = Path(out) / "labels" / f"{image.name}.zarr"
     cleaning = Cleaning.parse(model.clean)
     raw = path if str(cleaning) == "none" else path.with_name(f".{path.name}.uncleaned.zarr")
-    frame = next(frames_of(image))
+    frame = next(frames_of(used))
     first = prepare(frame if slices is None else frame.at(slices[0], 0), model.preparation)
     if slices is None:
         plan = plan_blocks(model, first, memory)
     else:
         plan = Plan(plan_whole(model, first, memory).tiles, plan_slabs(model, frame, slices, memory))
-    log, plan = begin_log(model, first, image, raw, plan, slices)
+    log, plan = begin_log(model, first, used, raw, plan, slices)
     labels = _open_labels(model, image, raw, slices, fresh=not log.done)
     grid = plan.blocks
-    for number, one in enumerate(frames_of(image)):
+    for number, one in enumerate(frames_of(used)):
         begin = number * len(grid)
         if log.done.issuperset(range(begin, begin + len(grid))):
             continue

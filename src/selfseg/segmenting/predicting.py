@@ -1,18 +1,19 @@
 """Prediction into a folder: sequences frame by frame, images one by one, large images in parts; what fails is named."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from selfseg.core.errors import Failure, Interrupted, OutputError, SelfsegError, UsageError
 from selfseg.core.image import Image
+from selfseg.core.options import PredictOptions
 from selfseg.core.progress import Progress, Silent
 from selfseg.export.label_files import LabelWriter
 from selfseg.read import Source, find_inputs, with_masks
 from selfseg.read.frames import Frames, check_slices
-from selfseg.refine.edits import Edits
+from selfseg.refine.edits import Edits, read_edits
 from selfseg.results.folder import OutputFolder
 from selfseg.results.instances import InstanceFolder, ObjectOptions
 from selfseg.results.merge_trees import check_single, save_tree
@@ -206,28 +207,29 @@ class FolderRun:
         return False
 
 
+def check_outputs(options: PredictOptions) -> tuple[LabelWriter, ObjectOptions | None, Edits | None]:
+    """Return the writer of labels, how objects are found if they are asked for, and the edits to repeat.
+
+    Raises
+    ------
+    SelfsegError
+        If a format or a kind of object is unknown, or the edits cannot be read.
+    """
+    kinds = (options.write,) if isinstance(options.write, str) else tuple(options.write)
+    objects, edits = options.instances, options.edits
+    objects = ObjectOptions(objects) if isinstance(objects, str) else objects
+    edits = read_edits(edits) if isinstance(edits, str | Path) else edits
+    return LabelWriter(kinds, options.ngff), objects, edits
+
+
 def predict(
     model: FittedModel,
     inputs: Any,
     out: str | Path,
+    options: PredictOptions | None = None,
     *,
-    axes: str | None = None,
-    limit: int | None = None,
-    slices: str | None = None,
-    sequence: bool | None = None,
-    link: bool = False,
     failures: Sequence[Failure] = (),
-    look: Mapping[str, Any] | None = None,
-    superpixels: str | Path | None = None,
-    mask: str | Path | None = None,
-    edits: Edits | None = None,
-    instances: ObjectOptions | None = None,
-    memory: int | None = None,
     progress: Progress | None = None,
-    write: str | Sequence[str] = "tiff",
-    ngff: str = "0.5",
-    tree: bool = False,
-    dask: str | None = None,
 ) -> list[Failure]:
     """Segment images into a folder: labels, overlays, class table, ``run.json`` and ``report.html``.
 
@@ -238,57 +240,30 @@ def predict(
     model
         A fitted model.
     inputs
-        As for `fit`.
+        As for `fit`; sources found before stay the same objects.
     out
         The folder.
-    axes, limit
-        As for `fit`.
-    slices
-        With a 2D model: how volumes are cut, ``z`` (if None), ``y``, ``x``, or ``all``, the mean over the three.
-    sequence
-        Whether several images are the frames of one sequence, and a time series is one: they get an overlay video and a flicker
-        score, as videos always do. None = if the model learned from frames.
-    link
-        Link the frames of a sequence over time (`selfseg.refine.link`).
+    options
+        Prediction options; None = the defaults.
     failures
         Inputs that failed before (while training), to be named in the report.
-    look
-        Options of the overlays, as for `selfseg.export.overlay.overlay`: ``{"numbers": True}``.
-    superpixels
-        Label images of the inputs' superpixels, for a model that learned with such.
-    mask
-        A label image for a single input, or a folder with one for each: pixels where it is 0 get no class.
-    edits
-        What was done to the classes by hand, to be repeated here.
-    instances
-        Find and measure objects too, as `results.instances.instances` does; None = not.
-    memory
-        Most that this process may take, in bytes; None = by what is free. An image that would take more is predicted in
-        parts, from its file into a zarr of labels (`segmenting.large`).
     progress
-        Who watches.
-    write
-        Formats of the labels: names out of `selfseg.export.label_files.FORMATS`.
-    ngff
-        Version of OME-Zarr, ``"0.5"`` or ``"0.4"``.
-    tree
-        Write superpixels and merge tree of each image into ``OUT/tree`` too; `results.trees.cut_folder` cuts them.
-    dask
-        Address of a Dask scheduler, or ``"local:N"`` (`segmenting.dask_cluster`): images that can be read in parts are predicted by
-        its workers, which must find images and `out` under the same paths, and may take `memory` each.
+        Progress reporter.
 
     Returns
     -------
     list of (name, message)
         Inputs that failed, empty if all are done.
     """
-    writer = LabelWriter((write,) if isinstance(write, str) else tuple(write), ngff)
+    options = options or PredictOptions()
+    writer, instances, edits = check_outputs(options)
     table = model.table if edits is None else edits.table(model.table)
-    folder = OutputFolder(Path(out), model, table, writer, look)
+    folder = OutputFolder(Path(out), model, table, writer, {"numbers": options.numbers, "opacity": options.opacity})
     objects = InstanceFolder(Path(out), table, instances) if instances is not None else None
-    settings = Settings(memory, slices, OwnSuperpixels(superpixels), link, progress or Silent())
-    sources = with_masks(find_inputs(inputs, limit=limit), mask)
-    with contextlib.nullcontext() if dask is None else DaskCluster(dask) as executor:
-        work = FolderRun(model, folder, objects, settings, link, edits, dict(failures), tree, executor)
-        work.run(sources, sequence, axes)
+    own = OwnSuperpixels(options.superpixels)
+    settings = Settings(options.memory_bytes, options.slices, own, options.link, progress or Silent())
+    sources = with_masks(find_inputs(inputs, limit=options.limit), options.mask)
+    with contextlib.nullcontext() if options.dask is None else DaskCluster(options.dask) as executor:
+        work = FolderRun(model, folder, objects, settings, options.link, edits, dict(failures), options.tree, executor)
+        work.run(sources, options.sequence, options.axes)
     return list(work.failures.items())

@@ -42,7 +42,7 @@ def leaves_of(model: FittedModel, result: Result) -> Leaves:
     result
         The result of one image or volume, not of a series.
     """
-    prepared = prepare(result.image, model.preparation)
+    prepared = prepare(model.view(result.image), model.preparation)
     return find_leaves(result.labels, result.hierarchy, prepared.restore_all(prepared.array))
 
 
@@ -114,7 +114,7 @@ def store_tree(
 
 def _open_maps(model: FittedModel, result: Result, settings: Settings) -> tuple[ImageMaps | SlicedMaps, Grid]:
     """Return the class maps of an image in its file, and the blocks by which its tree is made."""
-    image, method = result.image, model.method
+    image, method = model.view(result.image), model.method
     budget = memory_budget(settings.memory, method.device) // 2
     shrinking = 1.0
     maps: ImageMaps | SlicedMaps
@@ -147,7 +147,7 @@ def edit_stored(model: FittedModel, result: Result, out: Path | str, edits: Edit
         If they cannot be written.
     """
     folder, path = Path(out) / TREES, result.path
-    tree, prepared = read_tree(folder / f"{result.name}.npz"), prepare(result.image, model.preparation)
+    tree, prepared = read_tree(folder / f"{result.name}.npz"), prepare(model.view(result.image), model.preparation)
     superpixels = known_label_zarr(folder / f"{result.name}.zarr")
     sums = LeafSums(tree, 1 + max(item.id for item in result.table.classes))
     blocks = result.blocks()

@@ -77,11 +77,16 @@ def plan_grid(method: Method, shape: Sequence[int], budget: int, multiple: int =
     """
     most = max(SMALLEST_TILE, int(budget / (bytes_per_pixel(method) + reading_bytes)))
     if method.context is not None:
-        step = method.multiple
-        return make_grid(shape, -(-method.context // step) * step, min(most, LARGEST_TILE), math.lcm(multiple, step))
+        return exact_grid(method, shape, min(most, LARGEST_TILE), multiple)
     if math.prod(shape) <= most:
         return Grid(tuple(shape), tuple(shape), 0)
     return make_grid(shape, BLEND[len(shape)], most, multiple, wide=True)
+
+
+def exact_grid(method: Method, shape: Sequence[int], max_pixels: int, multiple: int = 1) -> Grid:
+    """Return tiles that give what the whole image gives: the method's finite context as halo, on the grid of its poolings."""
+    step, context = method.multiple, method.context or 0
+    return make_grid(shape, -(-context // step) * step, max_pixels, math.lcm(multiple, step))
 
 
 class Tiles:
@@ -195,10 +200,11 @@ def predict(
     shape = array.shape[1:]
     if 0 in shape:
         raise ValueError(f"image of shape {array.shape}: expected at least one pixel")
-    budget = memory_budget(memory, method.device)
     if tile_pixels is not None and method.context is not None:
-        budget = int(tile_pixels * bytes_per_pixel(method))
-    tiles = Tiles(method, lambda region: array[(slice(None), *region)], plan_grid(method, shape, budget))
+        grid = exact_grid(method, shape, tile_pixels)
+    else:
+        grid = plan_grid(method, shape, memory_budget(memory, method.device))
+    tiles = Tiles(method, lambda region: array[(slice(None), *region)], grid)
     return tiles.probabilities(tuple(slice(0, n) for n in shape))
 
 

@@ -11,7 +11,7 @@ import pytest
 from selfseg.apps.studio.engine import Engine
 from selfseg.apps.studio.engine_process import describe_methods
 from selfseg.core.errors import InputError
-from selfseg.methods._base import build_config, find_method, method_names
+from selfseg.methods.base import build_config, find_method, method_names
 
 
 def test_a_killed_engine_is_one_line_and_the_next_question_is_answered(photos, tmp_path):

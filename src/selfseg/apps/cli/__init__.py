@@ -1,12 +1,19 @@
-"""The command line: thin commands over the pipeline.
+"""The command line: thin commands over the public verbs.
 
 Exit code 0 done, 1 some inputs failed, 2 bad usage, 130 stopped by Ctrl-C, 75 stopped by SIGTERM: the same command goes on.
 """
 
 import contextlib
+import importlib
 import os
 import sys
 from collections.abc import Sequence
+
+COMMANDS = (
+    *("segment", "fit", "predict", "distill", "edit", "instances", "cut", "export", "evaluate", "benchmark"),
+    *("studio", "methods", "datasets", "doctor", "demo"),
+)
+"""Each is a file of this package with a function of the same name."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,13 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(tokens: list[str]) -> int:
     from cyclopts import CycloptsError
 
-    # each adds its commands to the application, and this is their order in the help
-    from selfseg.apps.cli import commands, distilling, editing, exporting, learning, measuring, studio  # noqa: F401
-    from selfseg.apps.cli.parameters import app
+    from selfseg.apps.cli.app import app
     from selfseg.core.errors import SelfsegError
 
+    for name in tokens[:1] if tokens[:1] and tokens[0] in COMMANDS else COMMANDS:  # one file is enough for one command
+        importlib.import_module(f"selfseg.apps.cli.{name}")
     try:
-        _check_alone(tokens)
+        _check_distributed(tokens)
         code = app(tokens or ["--help"], exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         _complain(f"{' '.join(str(error).split())} See `selfseg --help`.")
@@ -52,7 +59,7 @@ def _run(tokens: list[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _check_alone(tokens: Sequence[str]) -> None:
+def _check_distributed(tokens: Sequence[str]) -> None:
     """Refuse to do the same in several processes at once, into the same folder."""
     from selfseg.core.errors import UsageError
     from selfseg.core.processes import own_rank
@@ -65,7 +72,7 @@ def _check_alone(tokens: Sequence[str]) -> None:
 def _complain(message: str) -> None:
     from selfseg.core.processes import own_rank
 
-    place = own_rank()
-    who = "selfseg" if place.world == 1 else f"selfseg, {place}"
+    rank = own_rank()
+    who = "selfseg" if rank.world == 1 else f"selfseg, {rank}"
     with contextlib.suppress(OSError):  # a log on a disk that is full; the exit code says it too
         sys.stderr.write(f"{who}: {message}\n")

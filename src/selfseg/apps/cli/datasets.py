@@ -1,43 +1,58 @@
-"""`selfseg datasets`: what there is, what it is and under which terms, bringing it here, and checking it."""
+"""`selfseg datasets`: list, describe, download and verify datasets."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
+from selfseg.apps.cli.app import Quiet, app
 from selfseg.apps.cli.bar import Bar
 from selfseg.core.errors import UsageError
-from selfseg.read.datasets import Dataset, count_present, dataset_names, download, find_dataset, verify
+
+if TYPE_CHECKING:
+    from selfseg.read.datasets import Dataset
 
 
-def run(name: str | None, data: Path | None, fetch: bool, check: bool, quiet: bool = False) -> int:
-    """List the datasets, show one, download it, or verify it; return the exit code.
+@app.command
+def datasets(
+    name: Annotated[str | None, Parameter(help="One dataset.")] = None,
+    /,
+    *,
+    data: Annotated[
+        Path | None, Parameter(name=["--data", "--out", "-o"], help="Data folder. Default: this user's cache.")
+    ] = None,
+    download: Annotated[bool, Parameter(help="Bring the files here, and verify them.")] = False,
+    verify: Annotated[bool, Parameter(help="Name each file that is missing or differs.")] = False,
+    quiet: Quiet = False,
+) -> int:
+    """List the datasets; with NAME, its terms, citation, splits and layout."""
+    from selfseg.read.datasets import download as fetch
+    from selfseg.read.datasets import find_dataset
 
-    Raises
-    ------
-    UsageError
-        If a dataset is to be downloaded or verified and none is named.
-    """
     if name is None:
-        if fetch or check:
-            option = "--download" if fetch else "--verify"
+        if download or verify:
+            option = "--download" if download else "--verify"
             fix = f"write for example selfseg datasets bsds500 {option}"
             raise UsageError(option, expected="the name of a dataset", got="none", fix=fix)
         _list(data)
         return 0
     dataset = find_dataset(name)
-    if not fetch and not check:
+    if not download and not verify:
         _show(dataset, data)
         return 0
     bar = Bar(quiet)
-    if fetch:
+    if download:
         bar.say(f"{dataset.name}: {dataset.licence}. Cite: {dataset.citation}.")
-        root = download(dataset, data, bar)
+        root = fetch(dataset, data, bar)
         bar.say(f"{dataset.name}: all {len(dataset.files)} files are in {root}, and verified")
-    return _verify(dataset, data, bar) if check else 0
+    return _verify(dataset, data, bar) if verify else 0
 
 
 def _list(data: Path | None) -> None:
+    from selfseg.read.datasets import dataset_names, find_dataset
+
     table = Table("dataset", "truth", "images", "licence", "here", box=None, pad_edge=False, header_style="bold")
     for name in dataset_names():
         dataset = find_dataset(name)
@@ -45,16 +60,18 @@ def _list(data: Path | None) -> None:
     Console(highlight=False).print(table)
 
 
-def _counts(dataset: Dataset) -> str:
+def _counts(dataset: "Dataset") -> str:
     return ", ".join(f"{split} {count}" for split, count in zip(dataset.splits, dataset.n_images, strict=True))
 
 
-def _presence(dataset: Dataset, data: Path | None) -> str:
+def _presence(dataset: "Dataset", data: Path | None) -> str:
+    from selfseg.read.datasets import count_present
+
     present, total = count_present(dataset, data), len(dataset.files)
     return "yes" if present == total else f"{present} of {total} files" if present else "no"
 
 
-def _show(dataset: Dataset, data: Path | None) -> None:
+def _show(dataset: "Dataset", data: Path | None) -> None:
     facts = {
         "truth": dataset.task,
         "axes": dataset.axes,
@@ -71,7 +88,9 @@ def _show(dataset: Dataset, data: Path | None) -> None:
         console.print(f"  {fact:8}{text}", markup=False, soft_wrap=True)
 
 
-def _verify(dataset: Dataset, data: Path | None, bar: Bar) -> int:
+def _verify(dataset: "Dataset", data: Path | None, bar: Bar) -> int:
+    from selfseg.read.datasets import verify
+
     faults = verify(dataset, data, bar)
     console = Console(highlight=False)
     for fault in faults:

@@ -5,14 +5,17 @@ from pathlib import Path
 
 from rich.console import Console
 
+from selfseg.apps.cli.app import Out, Quiet, app
+from selfseg.apps.cli.bar import Bar
+
 PHOTO = "coffee.png"
 
 
-def run_demo(out: Path, quiet: bool = False) -> int:
-    """Segment a photograph that is bundled with scikit-image, by learned features and by region merging; return 0."""
+@app.command
+def demo(*, out: Out = Path("demo-out"), quiet: Quiet = False) -> int:
+    """Segment a real photograph that comes with scikit-image, and say where the pictures are."""
     import skimage.data
 
-    from selfseg.apps.cli.bar import Bar
     from selfseg.learning.run import predict
     from selfseg.learning.segmenter import Segmenter
 

@@ -1,15 +1,17 @@
-"""`selfseg doctor`: is this machine ready, and what will pay on it?"""
+"""`selfseg doctor`: check that this machine is ready, and print what will pay on it."""
 
-import importlib
 import os
 import platform
 import shutil
+import sys
 import tempfile
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from rich.console import Console
+
+from selfseg.apps.cli.app import app
 
 PACKAGES = (
     "numpy",
@@ -25,10 +27,11 @@ PACKAGES = (
 )
 
 
-def examine() -> int:
-    """Print one line a check, with what to do where one fails; return 0 if all is well, else 1."""
+@app.command
+def doctor() -> int:
+    """Check this installation: versions, device, speed, memory, folders, a tiny training run."""
     console = Console(highlight=False)
-    checks = (_python, _packages, _device, _memory, _cache, _disk, _training)
+    checks = (_python, _packages, _device, _memory, _folders, _training, _kernels)
     bad = 0
     for check in checks:
         try:
@@ -79,18 +82,20 @@ def _memory() -> tuple[bool, str]:
     )
 
 
-def _cache() -> tuple[bool, str]:
-    importlib.import_module("numba")
-    folder = Path(os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).parent)
-    good = os.access(folder, os.W_OK)
-    hint = "" if good else ": kernels are compiled anew in every process; set NUMBA_CACHE_DIR to a writable folder"
-    return True, f"compiled kernels are kept{hint}" if good else f"compiled kernels{hint}"
+def _folders() -> tuple[bool, str]:
+    from selfseg.read.datasets._base import cache_folder
 
-
-def _disk() -> tuple[bool, str]:
-    with tempfile.TemporaryDirectory() as folder:
-        free = shutil.disk_usage(folder).free / 2**30
-    return free > 0.5, f"{free:.1f} GiB of disk free for temporary files{'' if free > 0.5 else ': make some room'}"
+    found = []
+    for use, folder in (
+        ("OUT", Path.cwd()),
+        ("temporary files", Path(tempfile.gettempdir())),
+        ("datasets", cache_folder()),
+    ):
+        there = next(place for place in (folder, *folder.parents) if place.exists())  # it is made when it is needed
+        free = shutil.disk_usage(there).free / 2**30
+        fault = "" if os.access(there, os.W_OK) else ", not writable" if free > 0.5 else ", at least 0.5 is needed"
+        found.append((not fault, f"{use}: {free:.1f} GiB free in {folder}{fault}"))
+    return all(good for good, _ in found), "; ".join(line for _, line in found)
 
 
 def _training() -> tuple[bool, str]:
@@ -112,3 +117,17 @@ def _training() -> tuple[bool, str]:
         good,
         f"learned two tones from a test picture in {time.monotonic() - begun:.1f} s (compilation of kernels included)",
     )
+
+
+def _kernels() -> tuple[bool, str]:
+    """Check the folders in which numba keeps the kernels that the training run compiled."""
+    from numba.core.dispatcher import Dispatcher
+
+    modules = [module for name, module in sys.modules.items() if name.startswith("selfseg.")]
+    kernels = [value for module in modules for value in vars(module).values() if isinstance(value, Dispatcher)]
+    folders = {kernel.stats.cache_path for kernel in kernels if kernel.stats.cache_path}
+    closed = sorted(folder for folder in folders if not os.access(folder, os.W_OK))
+    if closed or not folders:
+        where = ", ".join(closed) or "nowhere"
+        return False, f"compiled kernels cannot be kept in {where}: set NUMBA_CACHE_DIR to a writable folder"
+    return True, f"compiled kernels are kept in {len(folders)} folder(s) such as {min(folders)}"

@@ -1,12 +1,19 @@
-"""What `selfseg evaluate` prints: a table, or JSON."""
+"""`selfseg evaluate`: score label images against truth, as a table or as JSON."""
 
-import json
 import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
-from selfseg.measure.kinds import Evaluation
+from selfseg.apps.cli.app import Quiet, app, exit_code, split_names
+from selfseg.apps.cli.bar import Bar
+
+if TYPE_CHECKING:
+    from selfseg.measure.kinds import Evaluation
 
 MEASURES = {
     "covering": "share covered by the best region",
@@ -23,8 +30,35 @@ MEASURES = {
 """What the less known scores mean."""
 
 
-def as_json(result: Evaluation) -> str:
+@app.command
+def evaluate(
+    labels: Annotated[Path, Parameter(help="A label image, a folder of them, or the OUT folder of segment.")],
+    truth: Annotated[Path, Parameter(help="A truth image, or a folder with truth of the same names.")],
+    /,
+    *,
+    as_: Annotated[
+        str,
+        Parameter(name="--as", help="What to score, by commas: regions, classes, instances, mask, membranes, lesions."),
+    ] = "regions,classes",
+    ignore: Annotated[int | None, Parameter(help="Truth value of pixels that do not count.")] = None,
+    json: Annotated[bool, Parameter(help="Print JSON, with the scores of each image.")] = False,
+    quiet: Quiet = False,
+) -> int:
+    """Score label images against truth."""
+    from selfseg.evaluation.evaluate import evaluate as run
+
+    result = run(labels, truth, split_names(as_), ignore, Bar(quiet or json))
+    if json:
+        sys.stdout.write(_as_json(result) + "\n")
+    else:
+        _show(result)
+    return exit_code(result.failures)
+
+
+def _as_json(result: "Evaluation") -> str:
     """Return the scores of all images, their summary and the failures as JSON; null where there was nothing to score."""
+    import json
+
     value = {
         "summary": _clean(result.summary()),
         "images": {name: _clean(scores.row()) for name, scores in result.images.items()},
@@ -34,8 +68,9 @@ def as_json(result: Evaluation) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def show(result: Evaluation) -> None:
+def _show(result: "Evaluation") -> None:
     """Print the summary as a table; with two to twelve images also the main score of each."""
+
     count = len(result.images)
     table = Table("score", "value", "meaning", box=None, pad_edge=False, header_style="bold")
     for name, value in result.summary().items():
@@ -47,7 +82,8 @@ def show(result: Evaluation) -> None:
         _show_images(result, console)
 
 
-def _show_images(result: Evaluation, console: Console) -> None:
+def _show_images(result: "Evaluation", console: Console) -> None:
+
     rows = {name: scores.row() for name, scores in result.images.items()}
     wanted = ("covering", "variation_of_information", "hungarian_iou", "dice", "ap_50", "v_rand")
     names = [name for name in wanted if any(name in row for row in rows.values())]

@@ -87,7 +87,7 @@ async def change(studio: Studio, request: m.ChangeRun) -> None:
     last = run.checkpoints[-1]
     note: dict[str, Any] = {"step": step_of(last), "options": request.options}
     if request.n_classes is not None:
-        note["n_classes"] = request.n_classes
+        note["classes"] = request.n_classes
     replace(spec, begin=str(last), changes=(*spec.changes, note)).save(run.folder)
     await asyncio.to_thread(run.start)
     await studio.send_run(run)

@@ -107,7 +107,7 @@ def save_video(out: Path, source: Source, model: "Segmenter", edits: Edits) -> l
     InputError if it cannot be opened, or no frame can be segmented.
     """
     from selfseg.read.video import open_video
-    from selfseg.segmenting.sequence import segment_sequence
+    from selfseg.segmenting.frames import segment_sequence
 
     before = set(_files(out))
     segment_sequence(model.fitted, open_video(source), out, False, Silent(), edits)

@@ -116,11 +116,6 @@ def download(dataset: Dataset, data: Path | None = None, progress: Progress | No
     data
         The folder; None = the cache.
 
-    Returns
-    -------
-    Path
-        The folder below which the dataset's files lie.
-
     Raises
     ------
     InputError

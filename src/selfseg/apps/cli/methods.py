@@ -1,16 +1,34 @@
-"""What `selfseg methods` prints: everything comes from the methods themselves."""
+"""`selfseg methods`: everything that is printed comes from the methods themselves."""
 
 import inspect
 import json
+from typing import TYPE_CHECKING, Annotated
 
+from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
-from selfseg.methods.base import Method, MethodConfig, find_method, method_names
+from selfseg.apps.cli.app import app
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+    from torch.nn import Module
+
+    from selfseg.methods.base import Method
 
 
-def show_methods() -> None:
+@app.command
+def methods(name: Annotated[str | None, Parameter(help="One method.")] = None, /) -> None:
+    """List the methods; with NAME, every option with its meaning, the presets and the network."""
+    _list() if name is None else _show(name)
+
+
+def _list() -> None:
     """Print one line a method: its name and what it is."""
+    from selfseg.methods.base import find_method, method_names
+
     table = Table("method", "what it is", "presets", box=None, pad_edge=False, header_style="bold")
     for name in method_names():
         method = find_method(name)
@@ -21,8 +39,10 @@ def show_methods() -> None:
     Console().print(table)
 
 
-def show_method(name: str) -> None:
+def _show(name: str) -> None:
     """Print a method's description, options, presets and network."""
+    from selfseg.methods.base import find_method
+
     method = find_method(name)
     console = Console()
     console.print(f"[bold]{name}[/bold]\n{inspect.getdoc(inspect.getmodule(method))}\n", highlight=False)
@@ -36,7 +56,7 @@ def show_method(name: str) -> None:
     console.print(_network(method) or "No learned network.")
 
 
-def _options(method: type[Method]) -> Table:
+def _options(method: "type[Method]") -> Table:
     table = Table(
         "option", "default", "meaning", title="Options (--set option=value)", title_justify="left", header_style="bold"
     )
@@ -45,21 +65,20 @@ def _options(method: type[Method]) -> Table:
     return table
 
 
-def _presets(method: type[Method]) -> Table:
+def _presets(method: "type[Method]") -> Table:
     table = Table("preset", "changes", title="Presets (--preset)", title_justify="left", header_style="bold")
     for preset, changes in {"default": {}, **method.presets}.items():
         table.add_row(preset, ", ".join(f"{key}={value}" for key, value in changes.items()) or "nothing")
     return table
 
 
-def _network(method: type[Method]) -> Table | None:
+def _network(method: "type[Method]") -> Table | None:
     """Run one small image through the method, and list its layers with shapes and parameter counts; None without any."""
     import torch
 
     from selfseg.methods._store import count_parameters
 
-    config: MethodConfig = method.Config()
-    made = method(config, 3, 2)
+    made = method(method.Config(), 3, 2)
     if not count_parameters(made):
         return None
     title = f"Network, for a 3-channel image of 64 x 64: {count_parameters(made):,} parameters, context {made.context}"
@@ -85,8 +104,8 @@ def _network(method: type[Method]) -> Table | None:
     return table
 
 
-def _recorder(rows: list[tuple[str, str, str, str]], path: str):
-    def record(module, inputs, output) -> None:
+def _recorder(rows: list[tuple[str, str, str, str]], path: str) -> "Callable[..., None]":
+    def record(module: "Module", inputs: object, output: "Tensor") -> None:
         count = sum(parameter.numel() for parameter in module.parameters())
         rows.append((path, type(module).__name__, str(tuple(output.shape)), f"{count:,}"))
 
