@@ -193,8 +193,13 @@ def test_what_cannot_go_with_windows_is_said(tmp_path):
     for text in ("0", "4:0", "many", "4:8:2", "-1"):
         with pytest.raises(UsageError, match="--windows 16:512"):
             _model().fit(path, windows=text)
-    with pytest.raises(UsageError, match="border=3"):
-        Segmenter("feature_clustering", prepare="border=3,range", options=QUICK).fit(path, windows=2)
+
+
+def test_a_preparation_that_cuts_and_sharpens_goes_with_windows(tmp_path):
+    path = _stored(tmp_path / "big.ome.zarr", blobs(80, 80))
+    steps = "border=3,unsharp=1,clahe=0.02,range"
+    model = Segmenter("feature_clustering", prepare=steps, options=QUICK).fit(path, windows="4:30")
+    assert model.predict(blobs(80, 80)).labels[3:-3, 3:-3].min() > 0
 
 
 def test_learned_and_predicted_within_a_limit(tmp_path):

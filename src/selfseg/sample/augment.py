@@ -62,16 +62,10 @@ def view_coordinates(
 
     Parameters
     ----------
-    shape
-        Size of the image, in pixels.
+    shape, side
+        Sizes of the image and of the view, in pixels.
     focus
         A pixel that the view should show, such as one with a label.
-    side
-        Size of the view, in pixels.
-    augmentation
-        What is varied.
-    seed
-        Decides everything.
 
     Returns
     -------
@@ -107,16 +101,9 @@ def _start(focus: int, size: int, length: int, place: float) -> int:
 
 
 def vary_grey(image: Tensor, amount: float, seed: int) -> Tensor:
-    """Return the image with another contrast, about its mean, and another brightness.
+    """Return the image ``[C *S]`` with another contrast, about its mean, and another brightness.
 
-    Parameters
-    ----------
-    image
-        ``[C *S]``.
-    amount
-        Standard deviation of the logarithm of the contrast, and of the brightness in standard deviations of the image.
-    seed
-        Decides both.
+    `amount` is the standard deviation of the logarithm of the contrast, and of the brightness in standard deviations of the image.
     """
     draws = amount * torch.randn(2, generator=torch.Generator().manual_seed(seed))
     mean, deviation = image.mean(), image.std(correction=0)
@@ -124,16 +111,9 @@ def vary_grey(image: Tensor, amount: float, seed: int) -> Tensor:
 
 
 def add_noise(image: Tensor, most: float, seed: int) -> Tensor:
-    """Return the image with normal noise, independent in every value, as strong as chance says.
+    """Return the image ``[C *S]`` with normal noise, independent in every value.
 
-    Parameters
-    ----------
-    image
-        ``[C *S]``.
-    most
-        Its standard deviation is drawn between 0 and this many standard deviations of the image.
-    seed
-        Decides the strength and every value.
+    Its standard deviation is drawn between 0 and `most` standard deviations of the image.
     """
     if not most:
         return image
@@ -201,10 +181,6 @@ def random_views(
         Size of the annotations' view, in pixels.
     margin
         Pixels by which the image's view is larger than that, on each side.
-    augmentation
-        What is varied.
-    seed
-        Decides everything.
     first
         Place of the first image in the batch of all processes that share it.
     """

@@ -87,8 +87,6 @@ def redrawn(
         ``*S`` of the image. A patch longer than it (or than the window) is shortened to it.
     shapes
         What a batch holds.
-    seed
-        Decides everything.
     window
         The part of the image that patches lie in; None = all of it, the last row and column too.
 
