@@ -26,29 +26,12 @@ class Preempted(KeyboardInterrupt):
 
 @dataclass
 class Stop:
-    """Whether to stop.
-
-    Attributes
-    ----------
-    signal
-        The number of the signal that came; None = none.
-    """
+    """The stop signal that came, if one did."""
 
     signal: int | None = None
 
     def check(self, say: Callable[[str], str]) -> None:
-        """Stop here if a signal came.
-
-        Parameters
-        ----------
-        say
-            From the name of the signal to the message.
-
-        Raises
-        ------
-        Interrupted
-            With the exit code of the signal.
-        """
+        """Raise `Interrupted` with the exit code of the signal if one came; `say` makes the message of the signal's name."""
         if self.signal is not None:
             raise interruption(say(signal.Signals(self.signal).name), self.signal == signal.SIGTERM)
 

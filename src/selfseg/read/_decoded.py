@@ -9,7 +9,7 @@ import threading
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -163,22 +163,18 @@ def unchanged(path: Path | str, before: Stamp | None = None) -> Iterator[None]:
 
     Of a folder nothing is known.
     """
-    before = before or stamp_of(path)
+    before, wrong = before or stamp_of(path), None
     try:
         yield
     except InputError as error:
-        _compare(path, before, error)
-        raise
-    _compare(path, before, None)
-
-
-def _compare(path: Path | str, before: Stamp | None, error: InputError | None) -> None:
+        wrong = error
     after = stamp_of(path)
-    if before is None or after == before:
-        return
-    got = "one that was removed" if after is None else "one that was changed"
-    fix = "wait until it is written or copied, then run the same command again"
-    raise InputError(path, expected="a file that stays as it is while it is read", got=got, fix=fix) from error
+    if before is not None and after != before:
+        got = "one that was removed" if after is None else "one that was changed"
+        fix = "wait until it is written or copied, then run the same command again"
+        raise InputError(path, expected="a file that stays as it is while it is read", got=got, fix=fix) from wrong
+    if wrong is not None:
+        raise wrong
 
 
 def damaged(path: Path, reason: str) -> InputError:
@@ -258,14 +254,6 @@ def check_chunk(path: Path, chunk: Sequence[int] | None, itemsize: int) -> None:
         fix = "the header is false, or the chunks must be made smaller"
         expected = f"chunks of at most {gigabytes(memory_limit())}"
         raise InputError(path, expected=expected, got=gigabytes(n_bytes), fix=fix)
-
-
-def whole_numbers(decoded: Decoded) -> Decoded:
-    """Return labels that were stored as floats as integers, if all of them are whole."""
-    array = decoded.data
-    if array.dtype.kind != "f" or not np.array_equal(array, np.rint(array)):
-        return decoded
-    return replace(decoded, data=array.astype(np.int32))
 
 
 def orient(array: NDArray[Any], orientation: int) -> NDArray[Any]:

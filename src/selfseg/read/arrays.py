@@ -59,14 +59,6 @@ def by_letter(values: Any, letters: str) -> dict[str, float]:
     return dict(zip(letters, numbers.tolist(), strict=True))
 
 
-def decode_image(image: Image) -> Decoded:
-    """Return an image's content as that of a file, so that it goes through the same checks."""
-    spacing = dict(zip(spatial_axes(image.axes), image.spacing, strict=True))
-    return Decoded(
-        image.data, image.axes, image.guessed_axes, spacing, image.unit, image.channels, image.valid, image.meta
-    )
-
-
 def split_frames(image: Image) -> list[Image]:
     """Return the time points of an image as images of their own, named ``name_t000``; without T, the image alone."""
     if "T" not in image.axes:

@@ -9,9 +9,11 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
+
 from selfseg.core.errors import InputError
 from selfseg.core.image import Image
-from selfseg.read._decoded import Decoded, damaged, split_address, unchanged, whole_numbers
+from selfseg.read._decoded import Decoded, damaged, split_address, unchanged
 from selfseg.read._lazy_array import LazyArray, check_real
 from selfseg.read.arrays import make_image
 from selfseg.read.ome_zarr import is_zarr
@@ -153,7 +155,10 @@ def decode_labels(path: Path) -> Decoded:
             decoded = replace(decoded, data=lazy[...], valid=valid)
         finally:
             lazy.close()
-    return whole_numbers(decoded) if module_of(path) in FLOAT_LABELS else decoded
+    data = decoded.data
+    if data.dtype.kind == "f" and module_of(path) in FLOAT_LABELS and np.array_equal(data, np.rint(data)):
+        decoded = replace(decoded, data=data.astype(np.int32))
+    return decoded
 
 
 def open_lazy(

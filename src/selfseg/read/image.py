@@ -28,16 +28,7 @@ SIGNATURES: tuple[tuple[bytes, type[ImageFile]], ...] = (
     (b"RIFF", WebPImageFile),
 )
 
-MODES = {
-    "PA": "RGBA",
-    "CMYK": "RGB",
-    "YCbCr": "RGB",
-    "HSV": "RGB",
-    "LAB": "RGB",
-    "RGBX": "RGB",
-    "La": "LA",
-    "RGBa": "RGBA",
-}
+MODES = {"PA": "RGBA", "RGBa": "RGBA", "La": "LA"} | dict.fromkeys(("CMYK", "YCbCr", "HSV", "LAB", "RGBX"), "RGB")
 """What a Pillow mode is turned into; modes that are not named stay."""
 
 PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from selfseg.core.axes import spatial_axes
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
 from selfseg.core.lru_cache import LRUCache
 from selfseg.core.memory import free_memory
 from selfseg.read._decoded import Decoded, Stamp, split_address, stamp_of
-from selfseg.read.arrays import decode_image, guess_axes, make_image
+from selfseg.read.arrays import guess_axes, make_image
 from selfseg.read.dicom import group_series
 from selfseg.read.formats import known_suffixes, open_lazy, stem_of, suffix_of
 from selfseg.read.ome_zarr import is_zarr
@@ -137,8 +138,12 @@ class Source:
         if self.path is not None:
             return open_lazy(self.path, axes, self.name, max_bytes=max_bytes)
         if isinstance(self.content, Image):
-            axes = None if self.settled else axes
-            return make_image(decode_image(self.content), axes, self.name, self.content.source)
+            own = self.content  # goes through the same checks as a file
+            spacing = dict(zip(spatial_axes(own.axes), own.spacing, strict=True))
+            decoded = Decoded(
+                own.data, own.axes, own.guessed_axes, spacing, own.unit, own.channels, own.valid, own.meta
+            )
+            return make_image(decoded, None if self.settled else axes, self.name, own.source)
         array = np.asarray(self.content)
         return make_image(Decoded(array, *guess_axes(array.shape)), axes, self.name, f"array {self.name!r}")
 
@@ -242,15 +247,15 @@ def find_inputs(inputs: Inputs, limit: int | None = None) -> list[Source]:
     return _unique(found)[:limit]
 
 
-def is_one_image(where: str | Path) -> bool:
-    """Tell whether a path stands for a single image: a file, a place in one, a zarr folder, a folder of one DICOM series."""
-    files = list_files(where)
-    return len(files) == 1 and files[0][0] == Path(where).expanduser()
-
-
 def is_single(inputs: Any) -> bool:
-    """Tell whether inputs, in any form that `find_inputs` takes, are one image and no list of images."""
-    return isinstance(inputs, np.ndarray | Image) or (isinstance(inputs, str | Path) and is_one_image(inputs))
+    """Tell whether inputs, in any form that `find_inputs` takes, are one image and no list of images.
+
+    One image is an array, a file, a place in one, a zarr folder, a folder of one DICOM series.
+    """
+    if not isinstance(inputs, str | Path):
+        return isinstance(inputs, np.ndarray | Image)
+    files = list_files(inputs)
+    return len(files) == 1 and files[0][0] == Path(inputs).expanduser()
 
 
 def list_files(where: str | Path, keep_scribbles: bool = False) -> list[tuple[Path, str]]:
