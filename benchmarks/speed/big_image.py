@@ -47,7 +47,7 @@ def one(folder: Path, side: int, how: str, memory: str) -> None:
     import selfseg
     from selfseg.core.memory import parse_bytes
     from selfseg.read import open_lazy
-    from selfseg.segmenting.images import predict_large
+    from selfseg.segmenting.images import Settings, segment_stored
 
     model = selfseg.load(folder / "model")
     image = open_lazy(folder / f"{side}.zarr", "YX")
@@ -56,7 +56,7 @@ def one(folder: Path, side: int, how: str, memory: str) -> None:
     if how == "whole":
         model.predict(image.data[...])
     else:
-        predict_large(model, image, folder / "out", parse_bytes(memory))
+        segment_stored(model.fitted, image, folder / "out", Settings(parse_bytes(memory)))
     used = resource.getrusage(resource.RUSAGE_SELF)
     seconds, cpu = time.perf_counter() - begun, used.ru_utime + used.ru_stime - before
     print(json.dumps({"seconds": seconds, "cpu": cpu}))

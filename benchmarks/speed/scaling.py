@@ -2,7 +2,7 @@
 
     python benchmarks/speed/scaling.py -o scaling.json
 
-Both sides in one run, in turns; workers are warm (kernels compiled, packages imported). Seconds are those of `predict_large`, with
+Both sides in one run, in turns; workers are warm (kernels compiled, packages imported). Seconds are those of `segment_stored`, with
 all that only the client does: opening, noting, counting the areas, the small picture. Where others use the machine too, these say
 little; processor seconds of the busiest worker are what the clock would show at best if nothing else ran.
 """
@@ -27,11 +27,11 @@ from selfseg.segmenting.executors import DaskCluster
 def seconds_of(model: object, path: Path, out: Path, cluster: DaskCluster, memory: int) -> tuple[float, float]:
     """Return seconds on the clock, and processor seconds of the worker that has most of them."""
     from selfseg.read import open_lazy
-    from selfseg.segmenting.images import predict_large
+    from selfseg.segmenting.images import Settings, segment_stored
 
     before, begun = cluster.processor_seconds(), time.perf_counter()
     with open_lazy(path, "YX") as image:
-        predict_large(model, image, out, memory, executor=cluster)
+        segment_stored(model.fitted, image, out, Settings(memory), cluster)
     taken, after = time.perf_counter() - begun, cluster.processor_seconds()
     return taken, max(after[worker] - before.get(worker, 0.0) for worker in after)
 
