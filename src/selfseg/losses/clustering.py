@@ -91,19 +91,18 @@ def clustering_terms(
         If `valid` or `live` has the wrong shape, or no cluster is live.
     """
     _check_live(live, response)
-    plain = valid is None and live is None and min(response.shape[2:]) >= 2
-    if plain and runs_on_channels_last(response, MIN_FUSED_PIXELS):
-        from selfseg.kernels.cross_entropy import similarity_and_continuity
+    whole = valid is None and live is None and min(response.shape[2:]) >= 2
+    if not whole or not runs_on_channels_last(response, MIN_FUSED_PIXELS):
+        scores = response.detach()
+        if live is not None:
+            scores = scores.masked_fill(~live.reshape(1, -1, *(1,) * (response.ndim - 2)), -torch.inf)
+        labels = scores.argmax(dim=1)
+        return similarity(response, labels, valid), continuity(response, valid), labels
+    from selfseg.kernels.cross_entropy import similarity_and_continuity
 
-        similar, differences, labels = similarity_and_continuity(response)
-        weight = own_weight(len(response))
-        return similar * weight, tuple(difference * weight for difference in differences), labels
-    scores = response.detach()
-    if live is not None:
-        column = live.reshape(1, -1, *(1,) * (response.ndim - 2))
-        scores = scores.masked_fill(~column, -torch.inf)
-    labels = scores.argmax(dim=1)
-    return similarity(response, labels, valid), continuity(response, valid), labels
+    similar, differences, labels = similarity_and_continuity(response)
+    weight = own_weight(len(response))
+    return similar * weight, tuple(difference * weight for difference in differences), labels
 
 
 def _check_live(live: Tensor | None, response: Tensor) -> None:
