@@ -1,8 +1,8 @@
 """Measures of two partitions of the pixels: pairs of pixels (Rand and its kin) and information (entropies in bits).
 
-All come from one contingency table, counted once. scikit-learn has most of them too, for label vectors, and the tests compare
-with it; it sorts all pixels for each score, and its expected mutual information takes long: for a photo of 321 x 481 and five
-annotators all scores take 15 ms here, its adjusted mutual information alone 680 ms.
+All come from one contingency table, counted once. scikit-learn has most of them for label vectors, and the tests compare with
+it; but each of its functions sorts all pixels anew: for a photo of 321 x 481 with five annotators all scores take 7 ms here, the
+adjusted mutual information, adjusted Rand index, Fowlkes-Mallows and V-measure 300, 92, 93 and 107 ms there (CPU time).
 """
 
 from dataclasses import dataclass
