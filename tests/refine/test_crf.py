@@ -243,7 +243,7 @@ def test_the_range_of_colours_is_that_of_the_valid_pixels():
     ("changes", "says"),
     [
         ({"image": np.zeros((3, 5, 6))}, "image: expected .* got"),
-        ({"spacing": (1.0,)}, "spacing: expected one positive number an axis"),
+        ({"spacing": (1.0,)}, "spacing: expected 2 positive numbers"),
         ({"spacing": (1.0, -1.0)}, "spacing"),
         ({"valid": np.ones((2, 2), bool)}, "valid: expected"),
         ({"iterations": -1}, "iterations: expected 0 or more"),
