@@ -187,9 +187,6 @@ def test_frames_of_a_video_are_as_ever(tmp_path):
 
 def test_what_cannot_go_with_windows_is_said(tmp_path):
     path = _stored(tmp_path / "big.ome.zarr", blobs(80, 80))
-    labels = np.ones((80, 80), np.uint8)
-    with pytest.raises(UsageError, match="--prepare range"):
-        Segmenter("unet", prepare="size=40,range").fit(path, [labels], windows=2)
     for text in ("0", "4:0", "many", "4:8:2", "-1"):
         with pytest.raises(UsageError, match="--windows 16:512"):
             _model().fit(path, windows=text)
