@@ -43,11 +43,6 @@ class LRUCache(Generic[T]):
         found = self.get(key)
         return self.put(key, make(), size) if found is None else found
 
-    def drop(self, key: Hashable) -> None:
-        """Forget the value of a key."""
-        with self._lock:
-            self._size -= self._values.pop(key, (None, 0))[1]
-
     def trim(self) -> None:
         """Drop a last value that is larger than the limit by itself, before another one is made."""
         with self._lock:

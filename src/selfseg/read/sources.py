@@ -5,7 +5,7 @@ import hashlib
 import os
 import re
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -56,19 +56,15 @@ class OpenImages:
         stamp, image = self._in_memory.get(key) or self._in_files.get(key) or (None, None)
         return image if image is not None and not image.closed and stamp == _stamp(path) else None
 
-    def put(self, key: Hashable, path: Path | None, image: Image) -> Image:
-        """Keep an image and return it."""
-        if image.in_memory:
-            self._in_files.drop(key)
-            own = path is not None  # an array of the user's is in memory anyway
-            self._in_memory.put(key, (_stamp(path), image), image.data.nbytes if own else 0)
-        else:
-            self._in_files.put(key, (_stamp(path), image), 1)
+    def get_or_make(self, key: Hashable, path: Path | None, make: Callable[[], Image]) -> Image:
+        """Return the image of a key, made now if it is not kept; one that is larger than the share by itself goes before that."""
+        image = self.get(key, path)
+        if image is None:
+            self._in_memory.trim()
+            stamp, image = _stamp(path), make()
+            kept, size = (self._in_memory, image.data.nbytes) if image.in_memory else (self._in_files, 1)
+            kept.put(key, (stamp, image), size)
         return image
-
-    def trim(self) -> None:
-        """Drop an image that is larger than the share by itself, before another one is decoded."""
-        self._in_memory.trim()
 
 
 def _stamp(path: Path | None) -> Stamp | None:
@@ -90,23 +86,23 @@ class Source:
     settled
         The content is an image whose axes are known for sure: those that the user gives were applied when it was made.
     images
-        Those of the run that are open; sources of one `find_inputs` share it.
+        Those of the run that are open, which the sources of one `find_inputs` share; None = nothing that is opened is kept.
     """
 
     name: str
     path: Path | None = None
     content: NDArray[Any] | Image | None = None
     settled: bool = False
-    images: OpenImages = field(default_factory=OpenImages, repr=False)
+    images: OpenImages | None = field(default=None, repr=False)
     _own: object = field(default_factory=object, init=False, repr=False)
     _digests: dict[Hashable, str] = field(default_factory=dict, init=False, repr=False)
 
     def open(self, axes: str | None = None, max_bytes: int | None = None) -> Image:
         """Return the image: in its file where the format can be read in parts (`open_lazy`), else decoded.
 
-        The source keeps it, in memory once it was read, and closes it when nobody uses it any more. It is opened again only if
-        the caller closes it, its file changes, many other files are opened, or the decoded images of the run take more than an
-        eighth of the free memory.
+        The source keeps it, and closes it when nobody uses it any more. It is opened again only if the caller closes it, its file
+        changes, many other files are opened, or, decoded, it is used again after other images that take an eighth of the free
+        memory.
 
         Parameters
         ----------
@@ -120,19 +116,16 @@ class Source:
         InputError, UsageError
             As for `open_lazy`.
         """
-        found = self.images.get((self._own, axes), self.path)
-        if found is None:
-            self.images.trim()
-            found = self.images.put((self._own, axes), self.path, self._opened(axes, max_bytes))
-        return found
+        return self._once((axes,), lambda: self._opened(axes, max_bytes))
 
     def read(self, axes: str | None = None, max_bytes: int | None = None) -> Image:
         """Return the image in memory, decoded once as long as memory allows: see `open` for the arguments and the errors."""
-        image = self.open(axes, max_bytes)
-        if image.in_memory:
-            return image
-        self.images.trim()
-        return self.images.put((self._own, axes), self.path, image.load(max_bytes))
+        loaded = None if self.images is None else self.images.get((self._own, axes, "read"), self.path)
+        image = loaded or self.open(axes, max_bytes)
+        return image if image.in_memory else self._once((axes, "read"), lambda: image.load(max_bytes))
+
+    def _once(self, key: tuple[str | None, ...], make: Callable[[], Image]) -> Image:
+        return make() if self.images is None else self.images.get_or_make((self._own, *key), self.path, make)
 
     def _opened(self, axes: str | None, max_bytes: int | None) -> Image:
         if self.path is not None:
