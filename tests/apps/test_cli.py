@@ -297,3 +297,15 @@ def test_help_is_complete_and_quick_to_import():
     code = "import sys; from selfseg.apps.cli import main; main(['--help']); assert 'torch' not in sys.modules"
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert all(word in out for word in ("segment", "fit", "predict", "methods", "doctor", "demo"))
+
+
+def test_a_photo_is_opened_and_hashed_once_for_learning_and_prediction(photos, tmp_path, monkeypatch):
+    import selfseg.read.sources as sources
+
+    calls = []
+    for name in ("open_lazy", "_digest"):
+        real = getattr(sources, name)
+        monkeypatch.setattr(sources, name, lambda *a, name=name, real=real, **k: (calls.append(name), real(*a, **k))[1])
+    words = ("--method", "region_merging", "--classes", 3, "--quiet")
+    assert run("segment", photos / "img2.png", "-o", tmp_path / "out", *words) == 0
+    assert sorted(calls) == ["_digest", "open_lazy"]
