@@ -44,11 +44,8 @@ def make_image(path: Path, side: int) -> None:
 
 def one(folder: Path, side: int, how: str, memory: str) -> None:
     """Predict one image in this process, and print its seconds."""
-    from selfseg.segmenting.images import predict_large
-
     import selfseg
     from selfseg.core.memory import parse_bytes
-    from selfseg.read import open_lazy
     from selfseg.read import open_lazy
     from selfseg.segmenting.images import predict_large
 
