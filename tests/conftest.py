@@ -1,9 +1,11 @@
 """What all tests share: the development data, where it is at hand, and small pictures."""
 
 import os
+import shutil
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -126,7 +128,11 @@ def write_clip(path, n_frames=12, size=(64, 96), codec="libx264", pixels="yuv420
 @pytest.fixture
 def photos(tmp_path):
     """A folder with two small pictures."""
-    folder = tmp_path / "photos"
+    return write_photos(tmp_path / "photos")
+
+
+def write_photos(folder):
+    """Write two small pictures into a new folder; return it."""
     folder.mkdir()
     for seed in range(2):
         Picture.fromarray(blobs(40, 52, seed=seed)).save(folder / f"photo{seed}.png")
@@ -143,24 +149,37 @@ def project(photos):
     found.log.close()
 
 
-@pytest.fixture
-def run(project):
-    """A finished run of the project: region merging, three classes, both pictures segmented."""
-    from selfseg.apps.studio.runs import STATUS, Runs
-    from selfseg.apps.studio.segmenting import store_results
-    from selfseg.apps.studio.spec import Spec
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory):
+    """A finished run: region merging, three classes, both pictures segmented."""
+    from selfseg.apps.studio.results import store_results
+    from selfseg.apps.studio.runs import STATUS, Runs, Spec
     from selfseg.core.files import write_json
     from selfseg.learning.segmenter import Segmenter
+    from selfseg.read import find_inputs
 
-    sources = project.sources()
+    home = tmp_path_factory.mktemp("finished")
+    sources = find_inputs(write_photos(home / "photos"))
     inputs = tuple(str(source.path) for source in sources)
     spec = Spec("made", inputs=inputs, n_classes=3, options={"superpixel_size": 20.0, "level": 1.0})
-    made = Runs(project.folder / "runs").create(spec)
+    made = Runs(home / "runs").create(spec)
     model = Segmenter(**spec.parameters()).fit(list(inputs), out=made.folder / "model", keep_checkpoints=True)
     for source in sources:
         store_results(model, source, None, made.folder)
     write_json(made.folder / STATUS, {"state": "done", "step": 2, "total": 2})
     return made
+
+
+@pytest.fixture
+def run(project, finished_run):
+    """A copy of `finished_run` in the project, whose pictures are the same."""
+    from selfseg.apps.studio.runs import Run, Spec
+
+    copy = Run(project.folder / "runs" / finished_run.id)
+    shutil.copytree(finished_run.folder, copy.folder)
+    inputs = tuple(str(source.path) for source in project.sources())
+    replace(Spec.read(copy.folder), inputs=inputs).save(copy.folder)
+    return copy
 
 
 @pytest.fixture(scope="module")
@@ -199,10 +218,10 @@ def studio(photo):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Prediction in parts of 32 pixels, so that a small image has many."""
-    from selfseg.segmenting import block_plan, large, large_tree
-    from selfseg.tiling import tilewise
+    from selfseg.segmenting import images, plan, trees
+    from selfseg.tiling import predict
 
-    for module in (large, block_plan, large_tree):
+    for module in (images, plan, trees):
         monkeypatch.setattr(module, "CHUNK", {2: 32, 3: 8})
-    for module in (tilewise, block_plan, large_tree):
+    for module in (predict, plan, trees):
         monkeypatch.setattr(module, "SMALLEST_TILE", 64**2)

@@ -9,6 +9,8 @@ import zarr
 
 from selfseg.core.progress import Silent
 from selfseg.read import open_lazy
+from selfseg.segmenting.images import Settings, segment_stored
+from selfseg.segmenting.trees import store_tree
 
 QUICK = {"iterations": 5, "n_features": 8, "n_clusters": 8}
 
@@ -44,3 +46,15 @@ def stored(path, data, axes):
 def contents(folder: Path):
     """The bytes of all files in a folder, by their path in it."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def predict_large(model, image, out, memory=None, progress=None, executor=None, **settings):
+    """Segment an image in its file with a fitted `Segmenter`, block by block."""
+    return segment_stored(
+        model.fitted, image, out, Settings(memory, progress=progress or Silent(), **settings), executor
+    )
+
+
+def large_tree(model, result, out, memory=None, **options):
+    """Build the merge tree of what `predict_large` returned."""
+    return store_tree(model.fitted, result, out, Settings(memory), **options)

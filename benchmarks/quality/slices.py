@@ -23,7 +23,7 @@ from selfseg.learning.segmenter import Segmenter
 from selfseg.measure import foreground_scores
 from selfseg.read import read_image
 from selfseg.read.frames import Frames
-from selfseg.segmenting.segmenting import How
+from selfseg.segmenting.images import Settings
 
 MEMBRANE = 0
 
@@ -35,7 +35,7 @@ def method_labels(spec: str, volume: Image, options: argparse.Namespace) -> tupl
     begun = time.perf_counter()
     model.fit(volume, slices="z", n_frames=options.frames)
     learned = time.perf_counter()
-    labels = model.predict_image(volume, How(slices=options.slices)).labels
+    labels = model.predict_image(volume, Settings(slices=options.slices)).labels
     return labels, learned - begun, time.perf_counter() - learned
 
 

@@ -47,7 +47,7 @@ def one(folder: Path, side: int, how: str, memory: str) -> None:
     import selfseg
     from selfseg.core.memory import parse_bytes
     from selfseg.read import open_lazy
-    from selfseg.segmenting.large import predict_large
+    from selfseg.segmenting.images import predict_large
 
     model = selfseg.load(folder / "model")
     image = open_lazy(folder / f"{side}.zarr", "YX")

@@ -25,13 +25,11 @@ from sklearn.cluster import KMeans
 
 from selfseg.core.files import write_json
 from selfseg.core.threads import n_threads
-from selfseg.refine._lattice import Lattice
-from selfseg.refine._mean_field import Normalised
-from selfseg.refine.crf import dense_crf
-from selfseg.refine.steps import CRF
+from selfseg.refine.crf import Normalised, dense_crf
+from selfseg.refine.lattice import Lattice
+from selfseg.refine.steps import KINDS
 
-SPACE, COLOUR = CRF["space"].default, CRF["colour"].default
-WEIGHT, SMOOTH, NEAR = CRF["weight"].default, CRF["smooth"].default, CRF["near"].default
+WEIGHT, SPACE, COLOUR, SMOOTH, NEAR = (float(p.default or 0) for p in KINDS["crf"].parameters[:5])
 SMALL = (64, 96)
 
 

@@ -21,13 +21,13 @@ os.environ |= {"SELFSEG_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 from big_image import make_image
 
-from selfseg.segmenting.dask_cluster import DaskCluster
+from selfseg.segmenting.executors import DaskCluster
 
 
 def seconds_of(model: object, path: Path, out: Path, cluster: DaskCluster, memory: int) -> tuple[float, float]:
     """Return seconds on the clock, and processor seconds of the worker that has most of them."""
     from selfseg.read import open_lazy
-    from selfseg.segmenting.large import predict_large
+    from selfseg.segmenting.images import predict_large
 
     before, begun = cluster.processor_seconds(), time.perf_counter()
     with open_lazy(path, "YX") as image:

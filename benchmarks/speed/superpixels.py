@@ -23,13 +23,12 @@ import numpy as np
 import torch
 from soft_ncut import describe
 
-from selfseg.losses.region_affinity import region_affinity
-from selfseg.losses.region_continuity import neighbour_weights, region_continuity
-from selfseg.losses.similarity import similarity
-from selfseg.losses.soft_ncut import soft_ncut
+from selfseg.losses.clustering import similarity
+from selfseg.losses.continuity import neighbour_weights, region_continuity
+from selfseg.losses.soft_ncut import region_affinity, soft_ncut
 from selfseg.nets.region_pool import RegionMap, region_map, region_mean
 from selfseg.regions.graph import adjacency
-from selfseg.regions.grid import grid_cells, grid_counts
+from selfseg.regions.slic import grid_cells, grid_counts
 
 K = 32
 POOLING = (240, 360), 1_500

@@ -2,7 +2,7 @@
 
 Data flows from left to right, imports point left, and a machine checks it:
 
-    core -> read -> regions -> sample -> nets | losses -> methods -> train | tiling -> refine -> measure | export
+    core -> read -> regions -> sample -> kernels -> nets | losses -> methods -> train | tiling -> refine -> measure | export
     -> results -> segmenting -> learning -> evaluation -> benchmark -> apps
 
 The short way in: ``selfseg.segment("photo.jpg").save("out/")``. A model that is kept: ``Segmenter(...).fit(images)``,

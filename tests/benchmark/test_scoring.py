@@ -3,7 +3,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from selfseg.benchmark.outcome import Outcome
+from selfseg.benchmark.baselines._base import Outcome
 from selfseg.benchmark.scoring import REGIONS, best_classes, foreground_classes, score_outcome
 from selfseg.core.errors import InputError
 from selfseg.core.image import Image

@@ -5,11 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from selfseg.benchmark.columns import BY_TASK, Column, columns_of
 from selfseg.benchmark.contenders import Contender, find_contenders
 from selfseg.benchmark.plots import Series, log_ticks, plot
 from selfseg.benchmark.standings import standings
-from selfseg.benchmark.tables import as_csv, as_markdown, written
+from selfseg.benchmark.tables import BY_TASK, Column, as_csv, as_markdown, columns_of, written
 from selfseg.core.errors import UsageError
 from selfseg.measure import AreaSum, Scores
 
@@ -102,11 +101,10 @@ def test_every_task_has_a_first_column_that_is_no_oracle():
 
 def test_a_plot_names_every_series_within_its_frame():
     series = [Series(f"method {i}", [(2.0, 0.5), (50.0, 0.5 + i / 1000)], i, i == 0) for i in range(12)]
-    svg = plot(series, "regions", "covering")
-    heights = [float(part.split('y="')[1].split('"')[0]) for part in svg.split("<text")[1:] if "method" in part]
+    heights = [line.name_y for line in plot(series, "regions", "covering").lines]
     assert len(heights) == 12 and min(np.diff(sorted(heights))) >= 14.9
     assert min(heights) > 0 and max(heights) < 400
-    assert plot([Series("none", [])], "x", "y") == ""
+    assert plot([Series("none", [])], "x", "y") is None
     assert log_ticks(0.9, 30) == [1, 2, 5, 10, 20]
 
 

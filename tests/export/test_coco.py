@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
@@ -33,6 +33,7 @@ def _counts(mask):
 
 
 @given(arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, 2)))
+@settings(deadline=None)
 def test_run_lengths_are_those_of_the_mask(labels):
     for item in outlines(labels):
         counts = run_lengths([item.exterior, *item.holes], labels.shape)

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image as Picture
 
 from selfseg.core.classes import ClassTable, SegmentClass
-from selfseg.export._report_curves import ticks
-from selfseg.export._report_pictures import MOST_SHOWN, PIXEL_BUDGET, data_uri
-from selfseg.export.report import Report, ReportImage, report_html, thumbnail, write_report
+from selfseg.export.curves import ticks
+from selfseg.export.page import data_uri
+from selfseg.export.report import MOST_SHOWN, PIXEL_BUDGET, Report, ReportImage, report_html, thumbnail, write_report
 
 EVIL = "<script>alert('x')</script>\"&"
 VOID = {"meta", "link", "img", "input", "br"}

@@ -9,7 +9,7 @@ from skimage.draw import polygon2mask
 
 from selfseg.core.classes import ClassTable, SegmentClass
 from selfseg.core.errors import UsageError
-from selfseg.export.shapes import object_classes, shapes
+from selfseg.export.outlines import object_classes, shapes
 
 sizes = st.tuples(st.integers(1, 3), st.integers(1, 7), st.integers(1, 7))
 

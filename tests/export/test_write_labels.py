@@ -9,7 +9,7 @@ from PIL import Image as Picture
 from selfseg.core.classes import ClassTable, SegmentClass
 from selfseg.core.errors import OutputError, UsageError
 from selfseg.core.palette import class_colours
-from selfseg.export.labels import write_labels, write_probabilities
+from selfseg.export.labels import write_labels
 
 
 @pytest.fixture
@@ -119,20 +119,3 @@ def test_an_unwritable_place_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="file"):
         write_labels(tmp_path / "file" / "a.tif", np.zeros((3, 4), int))
-
-
-@pytest.mark.parametrize(("half", "kind"), [(False, np.float32), (True, np.float16)])
-def test_probabilities_come_back(tmp_path, half, kind):
-    values = np.random.default_rng(0).random((4, 3, 17, 23))
-    write_probabilities(tmp_path / "p.tif", values, (2.0, 0.5, 0.25), "micrometer", "ZYX", half=half)
-    with tifffile.TiffFile(tmp_path / "p.tif") as file:
-        assert file.series[0].axes == "ZCYX"
-        assert file.pages[0].tags["XResolution"].value == (4, 1)
-        read = file.asarray()
-    assert read.dtype == kind
-    np.testing.assert_array_equal(read, values.transpose(1, 0, 2, 3).astype(kind))
-
-
-def test_integers_are_no_probabilities(tmp_path):
-    with pytest.raises(UsageError, match="floating"):
-        write_probabilities(tmp_path / "p.tif", np.zeros((2, 3, 4), int))

@@ -172,7 +172,7 @@ def test_nothing_is_left_when_the_disk_is_full(tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("selfseg.export.ome_zarr._image_label", full)
+    monkeypatch.setattr("selfseg.export.ome_zarr.ngff_classes", full)
     from selfseg.core.errors import OutputError
 
     with pytest.raises(OutputError, match="No space left on device; free some space"):

@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from selfseg.losses.affinity import association
-from selfseg.losses.window_affinity import window_affinity
+from selfseg.losses.soft_ncut import association, window_affinity
 
 
 @pytest.mark.parametrize("shape", [(6, 7), (3, 4, 5)])

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from selfseg.losses.imbalance import imbalance
+from selfseg.losses.area import imbalance
 
 
 def test_the_equation_as_a_loop():

@@ -7,8 +7,8 @@ import torch
 
 from selfseg.core.errors import UsageError
 from selfseg.losses import soft_ncut
-from selfseg.losses.region_affinity import region_affinity
-from selfseg.losses.region_continuity import neighbour_weights, region_continuity
+from selfseg.losses.continuity import neighbour_weights, region_continuity
+from selfseg.losses.soft_ncut import region_affinity
 
 EDGES = torch.tensor([[0, 1], [0, 2], [1, 2], [2, 3], [3, 4], [1, 4]])
 N = 6  # node 5 has no neighbour

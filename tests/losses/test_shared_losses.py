@@ -4,18 +4,13 @@ import pytest
 import torch
 
 from conftest import shared_in_threads
-from selfseg.losses.area import area_too_large, area_too_small
-from selfseg.losses.binary_cross_entropy import binary_cross_entropy
-from selfseg.losses.clustering import clustering_terms
+from selfseg.losses.area import area_too_large, area_too_small, imbalance
+from selfseg.losses.clustering import clustering_terms, similarity
 from selfseg.losses.continuity import continuity
-from selfseg.losses.dice import soft_dice
-from selfseg.losses.imbalance import imbalance
+from selfseg.losses.cross_entropy import binary_cross_entropy, scribble, weighted_cross_entropy
+from selfseg.losses.overlap import soft_dice
 from selfseg.losses.reconstruction import reconstruction
-from selfseg.losses.scribble import scribble
-from selfseg.losses.similarity import similarity
-from selfseg.losses.soft_ncut import soft_ncut
-from selfseg.losses.weighted_cross_entropy import weighted_cross_entropy
-from selfseg.losses.window_affinity import window_affinity
+from selfseg.losses.soft_ncut import soft_ncut, window_affinity
 
 SHAPE, SIZES = (5, 4, 33, 34), [2, 3]
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from selfseg.losses.similarity import similarity
+from selfseg.losses.clustering import similarity
 
 
 def by_loop(response, target, valid):

@@ -7,11 +7,9 @@ from scipy import ndimage
 from sklearn.metrics import confusion_matrix, f1_score, jaccard_score, log_loss
 
 from selfseg.core.errors import UsageError
-from selfseg.losses.binary_cross_entropy import binary_cross_entropy
 from selfseg.losses.border_weight import border_weight
-from selfseg.losses.dice import soft_dice
-from selfseg.losses.iou import count_pairs, mean_iou
-from selfseg.losses.weighted_cross_entropy import class_weights, weighted_cross_entropy
+from selfseg.losses.cross_entropy import binary_cross_entropy, class_weights, weighted_cross_entropy
+from selfseg.losses.overlap import count_pairs, mean_iou, soft_dice
 
 
 def drawn(k=3, seed=0):

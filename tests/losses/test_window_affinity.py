@@ -1,12 +1,12 @@
 """The window's extent, its scale from the image, what is refused; and the float32 kernels against float64."""
 
 import random
-from sys import modules
 
 import pytest
 import torch
 
 from selfseg.core.errors import UsageError
+from selfseg.kernels import window_products
 from selfseg.losses import soft_ncut, window_affinity
 
 
@@ -86,8 +86,8 @@ def maps(shape, n_classes, seed=0):
 @pytest.mark.parametrize("threads", ["1", "2", "7"])
 def test_kernels_agree_with_float64(shape, n_classes, radius, threads, monkeypatch):
     monkeypatch.setenv("SELFSEG_THREADS", threads)
-    monkeypatch.setattr(modules["selfseg.losses.window_affinity"], "ALONE", 0)
-    monkeypatch.setattr(modules["selfseg.losses.soft_ncut"], "ALONE", 0)
+    monkeypatch.setattr(window_products, "MIN_PARALLEL_PAIRS", 0)
+    monkeypatch.setattr(window_products, "MIN_PARALLEL_SIZE", 0)
     image, p = maps(shape, n_classes)
     compare(image, p, radius)
     valid = torch.rand(shape[0], *shape[2:], generator=torch.Generator().manual_seed(2)) > 0.3

@@ -10,7 +10,7 @@ from skimage.metrics import adapted_rand_error as skimage_adapted_rand_error
 from sklearn import metrics
 
 from selfseg import measure
-from selfseg.measure._expected import expected_mutual_information
+from selfseg.measure._kernels import expected_mutual_information
 
 
 def pairs_by_loop(labels, truth):

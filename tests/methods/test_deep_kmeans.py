@@ -9,8 +9,7 @@ from selfseg import Segmenter
 from selfseg.core.errors import UsageError
 from selfseg.core.image import Image
 from selfseg.methods.base import build_config
-from selfseg.methods.deep_kmeans import DeepKMeans
-from selfseg.nets.phases import ALONE, GATHERING, TOGETHER
+from selfseg.methods.deep_kmeans import ALONE, GATHERING, TOGETHER, DeepKMeans
 from selfseg.sample.stream import Sample, Stream
 from selfseg.train.loop import Training
 from selfseg.train.precision import Precision

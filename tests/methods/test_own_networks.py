@@ -15,7 +15,7 @@ import selfseg
 from conftest import blobs
 from selfseg.apps.cli import main
 from selfseg.core.errors import ModelError, UsageError
-from selfseg.nets.own import options_from_file, own_networks
+from selfseg.nets.autoencoder import options_from_file, own_networks
 
 QUICK = {"prepare": "range", "pretrain_iterations": 3, "iterations": 3, "networks": "pixel_networks", "n_features": 5}
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from selfseg.pipeline import Segmenter
 
 from conftest import blobs
 from selfseg.core.image import Image
+from selfseg.learning.segmenter import Segmenter
 from selfseg.methods import build_config
 from selfseg.methods.base import find_method, stored_config
 

@@ -5,10 +5,8 @@ import torch
 from torch import nn
 
 from conftest import shared_in_threads
-from selfseg.nets.batch_norm import BatchNorm2d, BatchNorm3d
-from selfseg.nets.fused_norm import fused_norm_pays
-from selfseg.nets.pixel_norm import PixelNorm
-from selfseg.nets.population import give_unit_variance
+from selfseg.kernels.layout import runs_on_channels_last
+from selfseg.nets.norms import MIN_FUSED_PIXELS, BatchNorm2d, BatchNorm3d, PixelNorm, give_unit_variance
 from selfseg.sample.shared_batch import own_weight
 
 KINDS = {
@@ -45,7 +43,7 @@ def test_a_shared_norm_is_the_norm_of_the_batch(kind, sizes, empty):
     parts = [x[:1] if rank in empty else x.split(sizes[: 2 - len(empty)])[rank] for rank in range(2)]
     pulls = [pull[:1] if rank in empty else pull.split(sizes[: 2 - len(empty)])[rank] for rank in range(2)]
     parts = [part.contiguous(memory_format=last).requires_grad_() for part in parts]
-    assert fused_norm_pays(parts[0]) == (kind == "fused")
+    assert runs_on_channels_last(parts[0], MIN_FUSED_PIXELS) == (kind == "fused")
 
     def work(rank):
         value = (shared[rank](parts[rank]) * pulls[rank]).mean() * own_weight(len(parts[rank]))

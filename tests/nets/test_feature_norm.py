@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from selfseg.nets.feature_norm import FeatureNorm
+from selfseg.nets.norms import FeatureNorm
 
 
 def made(scale, features=3):

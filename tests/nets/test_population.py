@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from selfseg.nets.population import calibrate_batch_norms
+from selfseg.nets.norms import calibrate_batch_norms
 
 
 def test_statistics_are_the_means_over_one_pass_without_dropout():

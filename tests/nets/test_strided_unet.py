@@ -1,9 +1,8 @@
 import pytest
 import torch
 
-from selfseg.nets.residual_decoder import ResidualDecoder
-from selfseg.nets.slabs import in_slabs
-from selfseg.nets.strided_unet import StridedUNet
+from selfseg.nets.autoencoder import ResidualDecoder, StridedUNet
+from selfseg.nets.feature_space import in_slabs
 
 
 def count(net):

@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from selfseg.nets.mirror import cut_back, mirror_pad
-from selfseg.nets.unet import Module, UNet, UNetShape
+from selfseg.nets.unet import Module, UNet, UNetShape, cut_back, mirror_pad
 
 PAPER = UNetShape(separable=True)
 

@@ -5,10 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from selfseg.nets.he_init import he_init
-from selfseg.nets.mirror import cut_back, cut_middle, mirror_frame
-from selfseg.nets.symmetries import mean_over_symmetries
-from selfseg.nets.unet import POOL, UNet, UNetShape
+from selfseg.nets.unet import POOL, UNet, UNetShape, cut_back, cut_middle, he_init, mean_over_symmetries, mirror_frame
 
 PAPER = UNetShape(norm="none", padded=False)
 VALID = {depth: UNetShape(width=2, depth=depth, norm="none", padded=False) for depth in (1, 2, 3)}

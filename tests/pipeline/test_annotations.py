@@ -62,10 +62,10 @@ def test_objects_are_one_class_and_set_apart_after_the_image_was_shrunk(folders)
     annotations = read(folders, meaning="objects")
     preparation = Preparation.parse("size=12,range")
     prepared = preparation.apply(find_inputs(folders / "images")[0].read())
-    classes = annotations.prepared("a", 0, preparation, prepared)
+    classes = annotations.prepared("a", 0, prepared)
     assert classes.shape == prepared.array.shape[1:] == (10, 12)
     assert classes.tolist() == [[1] * 5 + [0, 0] + [1] * 5] * 10
-    assert annotations.prepared("c", 0, preparation, prepared) is None
+    assert annotations.prepared("c", 0, prepared) is None
 
 
 def test_the_table_keeps_the_ids_and_a_gap_stays_an_empty_class(folders):

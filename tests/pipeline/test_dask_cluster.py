@@ -12,14 +12,13 @@ import numpy as np
 import pytest
 
 from conftest import blobs
-from in_parts import QUICK, Killed, contents, stored
+from in_parts import QUICK, Killed, contents, predict_large, stored
 from selfseg.core.errors import InputError, ModelError, OutputError, UsageError
 from selfseg.core.progress import Silent
 from selfseg.learning.run import predict
 from selfseg.learning.segmenter import Segmenter
 from selfseg.read import open_lazy
-from selfseg.segmenting.dask_cluster import DaskCluster
-from selfseg.segmenting.large import predict_large
+from selfseg.segmenting.executors import DaskCluster
 
 pytest.importorskip("distributed")
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import this file
@@ -154,14 +153,14 @@ def test_a_worker_that_does_not_see_the_image_says_so_in_one_line(cluster, tmp_p
 
 @pytest.mark.slow
 def test_a_block_that_ends_every_worker_is_given_up_in_one_line(cluster, tmp_path, monkeypatch):
-    monkeypatch.setattr("selfseg.segmenting.dask_cluster.SENT_AGAIN", 0)
+    monkeypatch.setattr("selfseg.segmenting.executors.SENT_AGAIN", 0)
     with pytest.raises(InputError, match=r"block 4 on local:3: expected .* lack of memory; give --memory"):
         list(cluster.run(Work(tmp_path, image="", deadly=True), [4]))
 
 
 @pytest.mark.parametrize(("workers", "word"), [([], "got none"), ([{"status": "paused"}] * 2, "got paused ones")])
 def test_a_cluster_of_which_nobody_is_left_is_one_line(workers, word, monkeypatch):
-    monkeypatch.setattr("selfseg.segmenting.dask_cluster.PATIENCE", 0.1)
+    monkeypatch.setattr("selfseg.segmenting.executors.PATIENCE", 0.1)
     monkeypatch.setattr(DaskCluster, "_workers", workers)
     waiting = SimpleNamespace(is_empty=lambda: False, has_ready=lambda: False)
     with pytest.raises(
@@ -173,16 +172,18 @@ def test_a_cluster_of_which_nobody_is_left_is_one_line(workers, word, monkeypatc
 
 
 def test_what_another_process_needs_is_paths_and_plain_values(model, image, tmp_path, monkeypatch):
-    from selfseg.sample.windowed import prepare_windowed
-    from selfseg.segmenting.block_plan import begin_blocks
-    from selfseg.segmenting.block_work import BlockWork, Target
+    from selfseg.sample.prepare import prepare
+    from selfseg.segmenting.blocks import BlockWork, ImageMaps
+    from selfseg.segmenting.executors import BlockOrder
+    from selfseg.segmenting.plan import plan_blocks
+    from selfseg.segmenting.sinks import ZarrSink
 
-    windowed = prepare_windowed(model.preparation_, image)
-    log, plan = begin_blocks(model, image, windowed, tmp_path / "out" / "photo.zarr", 1)
-    target = Target(tmp_path / "out" / "photo.zarr", image.axes)
-    order = BlockWork(model, windowed, plan, target, None, 10**6).order(tmp_path / "model")
-    log.close()
-    monkeypatch.setattr("selfseg.segmenting.block_work.selfseg_version", lambda: "0.0")
+    prepared = prepare(image, model.preparation_)
+    plan = plan_blocks(model.fitted, prepared, 1)
+    path = tmp_path / "out" / "photo.zarr"
+    work = BlockWork(ImageMaps(model.fitted, prepared, plan), plan.blocks, ZarrSink(path, image.axes), 0, path)
+    order = BlockOrder.of(work, tmp_path / "model")
+    monkeypatch.setattr("selfseg.segmenting.executors.selfseg_version", lambda: "0.0")
     with pytest.raises(ModelError, match=r"expected .*, got 0\.0; install the same version everywhere"):
         order.open()
     monkeypatch.undo()
@@ -200,6 +201,6 @@ def test_other_addresses_are_refused(address):
 
 
 def test_no_scheduler_is_one_line(monkeypatch):
-    monkeypatch.setattr("selfseg.segmenting.dask_cluster.PATIENCE", 0.5)
+    monkeypatch.setattr("selfseg.segmenting.executors.PATIENCE", 0.5)
     with pytest.raises(InputError, match=r"^--dask tcp://127.0.0.1:9: expected a Dask scheduler.*--dask local$"):
         DaskCluster("tcp://127.0.0.1:9").__enter__()

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 
 from conftest import blobs
-from in_parts import QUICK, Killed, KilledAfter, contents, stored
+from in_parts import QUICK, Killed, KilledAfter, contents, predict_large, stored
 from selfseg.core.errors import OutputError
 from selfseg.export.label_zarr import storing
 from selfseg.learning.run import predict
 from selfseg.learning.segmenter import Segmenter
 from selfseg.methods.feature_clustering import FeatureClustering
 from selfseg.read import find_inputs, open_lazy, read_image
-from selfseg.segmenting.block_work import Target
-from selfseg.segmenting.large import open_if_large, predict_large
-from selfseg.segmenting.segmenting import How
-from selfseg.tiling import blocks, tilewise
+from selfseg.segmenting import executors
+from selfseg.segmenting.images import Settings, fits_in_memory
+from selfseg.segmenting.sinks import ZarrSink
+from selfseg.tiling import predict as tiles
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
 
@@ -67,7 +67,9 @@ def test_a_killed_prediction_goes_on_and_ends_with_the_same_bytes(model, image, 
     assert (tmp_path / "killed" / "labels" / "photo.blocks").is_file()
     calls = []
     assign = FeatureClustering.assign
-    monkeypatch.setattr(FeatureClustering, "assign", lambda self, images: calls.append(1) or assign(self, images))
+    monkeypatch.setattr(
+        FeatureClustering, "assign", lambda self, images, memos=None: calls.append(1) or assign(self, images)
+    )
     whole = KilledAfter()
     predict_large(model, image, tmp_path / "killed", memory=10**12, progress=whole)  # more memory now: the same blocks
     assert contents(tmp_path / "killed") == contents(tmp_path / "straight")
@@ -96,12 +98,12 @@ def test_a_line_of_the_log_that_was_cut_short_does_not_count(model, image, tmp_p
 
 
 def test_a_method_that_wants_the_whole_image_is_blended_alike_in_parts(tmp_path, monkeypatch):
-    monkeypatch.setitem(tilewise.BLEND, 2, 16)
+    monkeypatch.setitem(tiles.BLEND, 2, 16)
     options = {"iterations": 3, "width": 4, "depth": 2, "n_clusters": 4}
     model = Segmenter("wnet", prepare="range", options=options).fit(blobs(60, 70))
     data = blobs(100, 90, seed=3)
     result = predict_large(model, stored(tmp_path / "a.zarr", data, "YXC"), tmp_path, memory=1)
-    parts = model.predict_image(read_image(tmp_path / "a.zarr", "YXC"), How(memory=1))
+    parts = model.predict_image(read_image(tmp_path / "a.zarr", "YXC"), Settings(memory=1))
     assert (result.labels[:] == parts.labels).mean() > 0.999  # sums in another order
 
 
@@ -115,7 +117,7 @@ def test_series_and_volumes(tmp_path):
     volume = np.repeat(blobs(30, 28)[None, :, :, 0], 20, axis=0)
     model = Segmenter("feature_clustering", prepare="range", options=QUICK).fit(volume)
     result = predict_large(model, stored(tmp_path / "z.zarr", volume, "ZYX"), tmp_path, memory=1)
-    assert (result.image.axes, result.preview.labels.shape) == ("ZYX", (30, 28))
+    assert (result.image.axes, result.preview()[1].shape) == ("ZYX", (30, 28))
     np.testing.assert_array_equal(result.labels[:], model.predict(volume).labels)
 
 
@@ -131,9 +133,6 @@ def test_a_2d_model_takes_a_volume_slice_by_slice(model, tmp_path):
         predict_large(model, open_lazy(tmp_path / "v.zarr", "ZYXC"), tmp_path / "k", memory=1, progress=KilledAfter(7))
     predict_large(model, open_lazy(tmp_path / "v.zarr", "ZYXC", "v"), tmp_path / "k", memory=1)
     assert contents(tmp_path / "k" / "labels") == contents(tmp_path / "parts" / "labels")
-    for how in ({"slices": "all"}, {"tree": True}):
-        ((_, message),) = predict(model, tmp_path / "v.zarr", tmp_path / "o", axes="ZYXC", memory=1, **how)
-        assert "--slices z" in message
 
 
 def test_pixels_without_data_are_ignored(tmp_path):
@@ -149,7 +148,7 @@ def test_predict_takes_large_images_in_parts_and_the_rest_as_ever(model, image, 
     np.save(small, blobs(20, 22))
     inputs = [tmp_path / "photo.zarr", small]
     (source, *_) = find_inputs(inputs)
-    assert open_if_large(model, source, "YXC", None) is None
+    assert fits_in_memory(model.fitted, source.open("YXC"), None)
     assert predict(model, inputs, tmp_path / "out", axes="YXC", memory=1) == []
     out = tmp_path / "out"
     assert (out / "labels" / "photo.zarr").is_dir()
@@ -160,17 +159,17 @@ def test_predict_takes_large_images_in_parts_and_the_rest_as_ever(model, image, 
 
 
 def test_a_full_disk_is_one_line_and_the_prediction_goes_on_later(model, image, tmp_path, monkeypatch):
-    write = Target.write
+    write = ZarrSink.write
     left = [3]
 
-    def full(self, labels, region, values):
+    def full(self, region, labels, probabilities):
         left[0] -= 1
         if left[0] < 0:
             with storing(self.path):
                 raise OSError(28, "No space left on device")
-        write(self, labels, region, values)
+        write(self, region, labels, probabilities)
 
-    monkeypatch.setattr(Target, "write", full)
+    monkeypatch.setattr(ZarrSink, "write", full)
     with pytest.raises(OutputError, match="No space left on device; make room"):
         predict_large(model, image, tmp_path, memory=1)
     left[0] = 10**9
@@ -185,8 +184,8 @@ def test_a_full_disk_is_one_line_and_the_prediction_goes_on_later(model, image, 
 
 def test_freed_memory_is_given_back_near_the_limit_only(model, image, tmp_path, monkeypatch):
     given = []
-    monkeypatch.setattr(blocks, "give_back_memory", lambda: given.append(1))
-    monkeypatch.setattr(blocks, "resident_memory", lambda: 10**9)
+    monkeypatch.setattr(executors, "give_back_memory", lambda: given.append(1))
+    monkeypatch.setattr(executors, "resident_memory", lambda: 10**9)
     for memory, expected in ((10**10, 0), (10**9, 1)):
         predict_large(model, image, tmp_path / str(memory), memory=memory)
         assert len(given) == expected  # of one block

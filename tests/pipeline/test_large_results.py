@@ -2,24 +2,21 @@
 
 import csv
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pytest
 import zarr
 
 from conftest import blobs
-from in_parts import QUICK, Killed, KilledAfter, contents, stored
+from in_parts import QUICK, Killed, KilledAfter, contents, predict_large, stored
 from selfseg.core.errors import UsageError
 from selfseg.learning.run import predict
 from selfseg.learning.segmenter import Segmenter
 from selfseg.read import open_lazy, read_image
+from selfseg.results import result as results
 from selfseg.results.instances import ObjectOptions
-from selfseg.sample.prepare import Preparation
-from selfseg.sample.windowed import prepare_windowed
-from selfseg.segmenting import block_plan, large
-from selfseg.segmenting.block_work import Target
-from selfseg.segmenting.large import predict_large
+from selfseg.results.result import Result
+from selfseg.segmenting import plan
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
 
@@ -53,16 +50,17 @@ def test_objects_of_a_large_image_are_those_of_the_whole(model, image, tmp_path,
     np.testing.assert_array_equal(numbers > 0, whole.labels > 0)
 
 
-def test_objects_of_a_series_are_refused_at_once(model, tmp_path):
-    stored(tmp_path / "t.zarr", np.stack([blobs(50, 40)] * 2), "TYXC")
-    how = {"axes": "TYXC", "memory": 1, "instances": ObjectOptions("watershed")}
-    ((_, message),) = predict(model, tmp_path / "t.zarr", tmp_path / "o", **how)
-    assert "one by one" in message
-    assert not (tmp_path / "o" / "labels").exists()  # said before the work, not after
+def test_objects_of_a_stored_series_are_those_in_memory(model, tmp_path):
+    series = np.stack([blobs(70, 60, seed=i) for i in range(2)])
+    stored(tmp_path / "t.zarr", series, "TYXC")
+    options = ObjectOptions("components", of=tuple(item.id for item in model.table_.classes))
+    assert predict(model, tmp_path / "t.zarr", tmp_path / "o", axes="TYXC", memory=1, instances=options) == []
+    whole = model.predict_image(read_image(tmp_path / "t.zarr", "TYXC")).instances("components", of=options.of)
+    np.testing.assert_array_equal(read_image(tmp_path / "o" / "instances" / "t.zarr").data, whole.labels)
 
 
 def test_a_crf_in_parts_is_near_that_of_the_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr(block_plan, "SMALLEST_TILE", 72**2)
+    monkeypatch.setattr(plan, "SMALLEST_TILE", 72**2)
     refine = "crf=space:5,iterations:2"
     model = Segmenter("feature_clustering", prepare="range", options=QUICK, refine=refine).fit(blobs(90, 80))
     data = blobs(120, 70, seed=5)
@@ -88,30 +86,24 @@ def test_labels_in_parts_are_ome_zarr_and_no_other_format_is_promised(model, ima
 
 
 def test_what_cannot_be_done_in_parts_is_said(model, image, tmp_path):
-    for refine, clean, fix in (("crf,contours", None, "--refine none"), (None, "objects:20", "--clean none")):
-        refined = Segmenter("feature_clustering", prepare="range", options=QUICK, refine=refine, clean=clean)
-        with pytest.raises(UsageError, match=fix):
-            predict_large(refined.fit(blobs(40, 40)), image, tmp_path)
-    cut = Segmenter("feature_clustering", prepare="border=3,range", options=QUICK).fit(blobs(40, 40))
-    with pytest.raises(UsageError, match="--prepare range"):
-        predict_large(cut, image, tmp_path)
-    ((name, message),) = predict(cut, tmp_path / "photo.zarr", tmp_path / "out", axes="YXC", memory=1)
-    assert name == "photo"
-    assert "border=3" in message
+    refined = Segmenter("feature_clustering", prepare="range", options=QUICK, refine="crf,contours")
+    with pytest.raises(UsageError, match="--refine none"):
+        predict_large(refined.fit(blobs(40, 40)), image, tmp_path)
+    assert not (tmp_path / "labels").exists()  # said before the work, not after
 
 
 def test_the_picture_of_a_large_image_takes_little_memory(model, tmp_path, monkeypatch):
     """Every 20th row and column of 6 megapixels is kept: the others must not stay behind it."""
-    monkeypatch.setattr(large, "PREVIEW_SIDE", 150)
+    monkeypatch.setattr(results, "PREVIEW_SIDE", 150)
     empty = {"shape": (3000, 2000), "chunks": (500, 500), "dtype": "u1", "fill_value": 1}
     zarr.create_array(tmp_path / "image.zarr", **empty)
-    windowed = prepare_windowed(Preparation.parse("range"), open_lazy(tmp_path / "image.zarr", "YX"))
+    image = open_lazy(tmp_path / "image.zarr", "YX")
     labels = zarr.create_array(tmp_path / "labels.zarr", **empty)
     tracemalloc.start()
     try:
-        shown = large._preview(model, windowed, labels, Target(Path("labels.zarr"), "YX"), 0.0)
+        _, shown = Result(image, labels, None, model.table_).preview()
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert shown.labels.shape == (150, 100)
+    assert shown.shape == (150, 100)
     assert peak < 4 * 10**6

@@ -16,9 +16,9 @@ from selfseg.export.classes import write_classes
 from selfseg.export.labels import write_labels
 from selfseg.read import Source
 from selfseg.results.exporting import FORMATS, export_folder, export_result
+from selfseg.results.folder import RunFolder
 from selfseg.results.instances import ObjectOptions, instances
 from selfseg.results.result import Result
-from selfseg.results.run_folder import RunFolder
 
 TABLE = ClassTable(
     tuple(

@@ -6,16 +6,15 @@ import zarr
 from PIL import Image as Picture
 
 from conftest import blobs
-from in_parts import stored
+from in_parts import large_tree, predict_large, stored
 from selfseg.apps.cli import main
 from selfseg.core.errors import InputError, UsageError
 from selfseg.learning.run import predict
 from selfseg.learning.segmenter import Segmenter
 from selfseg.read import open_lazy
 from selfseg.read.labels import read_labels
-from selfseg.results.trees import cut_folder, read_tree, write_tree
-from selfseg.segmenting import large_tree
-from selfseg.segmenting.large import predict_large
+from selfseg.results.merge_trees import cut_folder, read_tree, write_tree
+from selfseg.segmenting import trees
 
 QUICK = {"iterations": 12, "n_features": 12, "n_clusters": 12, "continuity": 1.0}
 
@@ -42,7 +41,7 @@ def _agreement(a, b):
 def test_superpixels_lie_in_blocks_and_classes_and_cuts_follow_the_picture(model, tmp_path):
     data = blobs(200, 170, seed=5)
     result = predict_large(model, stored(tmp_path / "photo.zarr", data, "YXC"), tmp_path, memory=1)
-    tree = large_tree.large_tree(model, result, tmp_path, memory=1)
+    tree = large_tree(model, result, tmp_path, memory=1)
     numbers = _numbers(tmp_path / "tree" / "photo.zarr")
     assert numbers.min() == 1
     assert numbers.max() == tree.n_leaves
@@ -62,10 +61,10 @@ def test_superpixels_lie_in_blocks_and_classes_and_cuts_follow_the_picture(model
 
 
 def test_of_one_block_the_tree_is_that_of_the_whole(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(large_tree, "SMALLEST_TILE", 10**6)
+    monkeypatch.setattr(trees, "SMALLEST_TILE", 10**6)
     data = blobs(90, 80, seed=1)
     result = predict_large(model, stored(tmp_path / "photo.zarr", data, "YXC"), tmp_path, memory=1)
-    large_tree.large_tree(model, result, tmp_path, memory=1)
+    large_tree(model, result, tmp_path, memory=1)
     whole = model.predict(data).hierarchy
     assert cut_folder(tmp_path, n_regions=9) == []
     found = _numbers(tmp_path / "cut" / "photo.zarr").astype(int)
@@ -77,7 +76,7 @@ def test_volumes_with_holes(tmp_path):
     model = Segmenter("feature_clustering", prepare="minmax", options=QUICK).fit(volume)
     volume[:9, :9, :9] = np.nan
     result = predict_large(model, stored(tmp_path / "v.zarr", volume, "ZYX"), tmp_path, memory=1)
-    tree = large_tree.large_tree(model, result, tmp_path, memory=1)
+    tree = large_tree(model, result, tmp_path, memory=1)
     numbers = _numbers(tmp_path / "tree" / "v.zarr")
     np.testing.assert_array_equal(numbers == 0, np.isnan(volume))
     assert numbers.max() == tree.n_leaves > 20
@@ -116,7 +115,7 @@ def test_what_is_no_tree_is_named(tmp_path):
 
 def test_a_tree_of_other_superpixels_is_refused(model, tmp_path):
     result = predict_large(model, stored(tmp_path / "p.zarr", blobs(70, 60), "YXC"), tmp_path, memory=1)
-    tree = large_tree.large_tree(model, result, tmp_path, memory=1)
+    tree = large_tree(model, result, tmp_path, memory=1)
     write_tree(tmp_path / "tree" / "p.npz", type(tree)(np.array([0], np.int32), np.zeros(1), np.ones(1)))
     ((name, message),) = cut_folder(tmp_path, n_regions=1)
     assert name == "p"
@@ -130,4 +129,4 @@ def test_a_series_has_no_tree(model, tmp_path):
     assert "leave --tree out" in message
     result = predict_large(model, open_lazy(tmp_path / "t.zarr", "TYXC"), tmp_path / "o", memory=1)
     with pytest.raises(UsageError, match="single image"):
-        large_tree.large_tree(model, result, tmp_path / "o")
+        large_tree(model, result, tmp_path / "o")

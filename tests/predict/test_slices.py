@@ -1,27 +1,39 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from selfseg.core.image import Image
-from selfseg.tiling.slices import predict_slices
+from selfseg.segmenting.blocks import SlicedMaps
 
 
-def volume(axes="ZYX"):
+def volume():
     data = np.random.default_rng(0).random((4, 5, 6))
-    return Image(data, axes, (3.0, 1.0, 2.0), name="v")
+    return Image(data, "ZYX", (3.0, 1.0, 2.0), name="v")
 
 
-def bright(plane):
+class Bright:
     """A model that looks at one plane: the share of its brightest pixel, and one row that it did not look at."""
-    share = (plane.data / plane.data.max()).astype(np.float32)
-    inside = np.ones(share.shape, bool)
-    inside[-1] = False
-    return np.stack([1 - share, share]), inside
+
+    def __init__(self, plane):
+        self.share = (plane.data / plane.data.max()).astype(np.float32)
+
+    def region(self, region):
+        inside = np.ones(self.share.shape, bool)
+        inside[-1] = False
+        return np.stack([1 - self.share, self.share])[(slice(None), *region)], inside[region]
 
 
-@pytest.mark.parametrize("axes", [["Z"], ["Y"], ["X"], ["Z", "Y", "X"]])
-def test_each_voxel_has_the_mean_over_the_slices_that_saw_it(axes):
+@pytest.fixture
+def maps(monkeypatch):
+    monkeypatch.setattr(SlicedMaps, "_open", lambda self, axis, number: Bright(self.image.at(axis, number)))
+    return lambda axes: SlicedMaps(SimpleNamespace(table=[0, 1]), volume(), axes)
+
+
+@pytest.mark.parametrize("axes", ["Z", "Y", "X", "ZYX"])
+def test_each_voxel_has_the_mean_over_the_slices_that_saw_it(maps, axes):
     image = volume()
-    found, inside = predict_slices(bright, image, axes)
+    found, inside = maps(axes).region((slice(0, 4), slice(0, 5), slice(0, 6)))
     for place in np.ndindex(4, 5, 6):
         votes = []
         for axis in axes:
@@ -35,13 +47,10 @@ def test_each_voxel_has_the_mean_over_the_slices_that_saw_it(axes):
         np.testing.assert_allclose(found[(slice(None), *place)], [1 - expected, expected], atol=1e-6)
 
 
-def test_where_all_is_seen_there_is_no_mask_and_progress_counts_slices():
-    told = []
-    found, inside = predict_slices(
-        lambda plane: (np.ones((1, *plane.data.shape), np.float32), None),
-        volume("YZX"),
-        "ZYX",
-        lambda *x: told.append(x),
-    )
-    assert inside is None and (found == 1).all() and found.shape == (1, 4, 5, 6)
-    assert told == [(i, 15) for i in range(1, 16)]
+@pytest.mark.parametrize("axes", ["Z", "X", "ZYX"])
+def test_a_region_is_that_of_the_whole_volume(maps, axes):
+    whole, inside = maps(axes).region((slice(0, 4), slice(0, 5), slice(0, 6)))
+    region = (slice(1, 3), slice(2, 5), slice(0, 4))
+    found, part = maps(axes).region(region)
+    np.testing.assert_allclose(found, whole[(slice(None), *region)], atol=1e-7)
+    np.testing.assert_array_equal(part, inside[region])

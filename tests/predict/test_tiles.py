@@ -9,11 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from selfseg.tiling import tilewise
-from selfseg.tiling import whole as whole_image
-from selfseg.tiling.tiles import Grid, make_grid, tile_plan
-from selfseg.tiling.tilewise import BLEND, TileWise, exact_grid, memory_budget, plan_grid
-from selfseg.tiling.whole import predict
+from selfseg.tiling import predict as module
+from selfseg.tiling.predict import BLEND, Tiles, exact_grid, memory_budget, plan_grid, predict
+from selfseg.tiling.tiles import Grid, make_grid
 
 shapes = st.lists(st.integers(1, 20), min_size=2, max_size=3).map(tuple)
 
@@ -23,6 +21,8 @@ class Blur:
 
     n_classes = 2
     multiple = 1
+    device = torch.device("cpu")
+    uses_memos = False
 
     def __init__(self, context, n_dims=2, whole=False):
         self.reach, self.whole, self.largest = context, whole, 0
@@ -32,9 +32,6 @@ class Blur:
     @property
     def context(self):
         return None if self.whole else self.reach
-
-    def state(self):
-        return {}
 
     def prediction_bytes(self, n_pixels):
         return 100 * n_pixels
@@ -63,7 +60,8 @@ def test_cores_cover_each_pixel_once(shape, halo, most, multiple):
 
 def test_tiles_are_as_small_as_the_memory_asks():
     for most in (5000, 20000, 10**6):
-        tiles = list(tile_plan((1000, 700), 8, most))
+        grid = make_grid((1000, 700), 8, most)
+        tiles = [grid.tile(place) for place in grid.places()]
         assert max(np.prod([part.stop - part.start for part in tile.outer]) for tile in tiles) <= most
 
 
@@ -98,8 +96,7 @@ def test_tiled_is_whole(shape, context):
 
 def test_tiles_of_a_method_that_wants_the_whole_image_are_blended(monkeypatch):
     monkeypatch.setitem(BLEND, 2, 8)
-    monkeypatch.setattr(tilewise, "memory_budget", lambda memory, device=None: memory)
-    monkeypatch.setattr(whole_image, "memory_budget", lambda memory, device=None: memory)
+    monkeypatch.setattr(module, "memory_budget", lambda memory, device=None: memory)
     image = np.random.default_rng(0).random((1, 150, 170)).astype(np.float32)
     method = Blur(4, whole=True)
     whole = predict(method, image, memory=10**9)
@@ -112,7 +109,7 @@ def test_tiles_of_a_method_that_wants_the_whole_image_are_blended(monkeypatch):
     assert np.abs(tiled - whole).max() < 0.25 * 0.5
     grid = plan_grid(method, image.shape[1:], 1)
     for kept in (0, 10**9):
-        tiles = TileWise(method, lambda region: image[(slice(None), *region)], grid, kept)
+        tiles = Tiles(method, lambda region: image[(slice(None), *region)], grid, kept)
         for place in itertools.islice(grid.places(), 3, 6):
             core = grid.tile(place).core
             np.testing.assert_allclose(tiles.probabilities(core), tiled[(slice(None), *core)], atol=1e-6)
@@ -133,7 +130,7 @@ def test_tiles_that_are_kept_are_not_computed_again(monkeypatch):
 
     for kept, wanted in ((10**9, 4), (0, 16)):
         calls.clear()
-        tiles = TileWise(method, read, grid, kept)
+        tiles = Tiles(method, read, grid, kept)
         for place in grid.places():
             tiles.probabilities(grid.tile(place).core)
         assert len(calls) <= wanted
@@ -166,3 +163,8 @@ def test_tiles_of_a_method_with_poolings_begin_at_their_multiples(shape, multipl
             assert core.start % multiple == 0 and outer.start % multiple == 0
             assert core.start - outer.start >= min(5, core.start) and outer.stop - core.stop >= min(5, n - core.stop)
             assert outer.stop == n or outer.stop % multiple == 0
+    image = np.random.default_rng(1).random((1, *shape)).astype(np.float32)
+    tiles = Tiles(method, lambda region: image[(slice(None), *region)], grid)
+    whole = method.assign(torch.from_numpy(image)[None])[0].numpy()
+    odd = tuple(slice(n // 3, n - 1) for n in shape)  # begins on no grid: what is read for it does
+    np.testing.assert_allclose(tiles.probabilities(odd), whole[(slice(None), *odd)], atol=1e-6)

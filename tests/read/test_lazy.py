@@ -214,7 +214,7 @@ def test_levels_of_a_pyramid_are_chosen_by_number(tmp_path):
 @pytest.mark.parametrize("name", ["plain.tif", "a.npy", "a.mrc", "a.h5", "a.nii", "a.zarr"])
 def test_a_level_of_what_is_no_pyramid_is_refused(tmp_path, name):
     path = FILES[name](tmp_path / name)
-    with pytest.raises(InputError, match="level.*got 3; "):
+    with pytest.raises(InputError, match=r"level.*got 3; "):
         open_lazy(path, level=3)
 
 

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfseg.refine.block_graph import BlockGraph
-from selfseg.refine.hierarchy import merge_regions
+from selfseg.refine.hierarchy import BlockGraph, TreeBlock, merge_regions
 from selfseg.regions.graph import adjacency, region_means
 from selfseg.tiling.tiles import Grid
 
@@ -22,7 +21,7 @@ def _in_blocks(labels, features, strength, sides, spacing=None):
         local = np.full(inside.shape, -1, np.int32)
         local[inside] = np.unique(labels[core][inside], return_inverse=True)[1]
         last = [i == n - 1 for i, n in zip(place, grid.counts, strict=True)]
-        numbers[core] = graph.add(place, local, features[core], strength[core], last)
+        numbers[core] = graph.add(place, last, TreeBlock(local, features[core], strength[core]))
     return *graph.finish(), numbers
 
 

@@ -3,8 +3,7 @@ import pytest
 
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
-from selfseg.refine.by_contours import contour_tree, region_probabilities
-from selfseg.refine.steps import parse_refinements, refine
+from selfseg.refine.steps import contour_tree, parse_refinements, refine, region_probabilities
 
 
 def halves(noise: float, seed: int = 0) -> tuple[Image, np.ndarray]:

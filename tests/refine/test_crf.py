@@ -5,11 +5,8 @@ from scipy.ndimage import gaussian_filter
 
 from reference.crf_loops import dense_crf_loops, gaussian_rows, message, places
 from selfseg.core.errors import UsageError
-from selfseg.refine import _lattice
-from selfseg.refine._gaussian import GridGaussian
-from selfseg.refine._lattice import Lattice
-from selfseg.refine._mean_field import Normalised
-from selfseg.refine.crf import colour_range, dense_crf
+from selfseg.refine.crf import GridGaussian, Normalised, colour_range, dense_crf
+from selfseg.refine.lattice import Lattice
 
 PAIRS = {"iterations": 10, "bilateral_weight": 8.0, "spatial_weight": 3.0, "spatial_sigma": 1.5}
 OURS = {**PAIRS, "bilateral_sigma_space": 10.0, "bilateral_sigma_colour": 0.1}
@@ -55,8 +52,8 @@ def heard(kernel, beliefs, weight=1.0):
 def few(request, monkeypatch):
     """Run a test with both forms of the lattice; tells whether it is the one for few corners."""
     if request.param == "blurred corners":
-        monkeypatch.setattr(_lattice, "MANY", 0)
-        monkeypatch.setattr(_lattice, "FEW", 0)
+        monkeypatch.setattr("selfseg.refine.lattice.MANY", 0)
+        monkeypatch.setattr("selfseg.refine.lattice.FEW", 0)
     return request.param == "all pairs of corners"
 
 

@@ -3,10 +3,8 @@ from skimage import data
 from skimage.transform import resize
 
 from reference.crf_loops import dense_crf_loops
-from selfseg.refine import _lattice
-from selfseg.refine._corners import AllPairs, Blur
-from selfseg.refine._lattice import Lattice
 from selfseg.refine.crf import dense_crf
+from selfseg.refine.lattice import AllPairs, Blur, Lattice
 
 
 def test_corners_hear_near_ones_like_a_gaussian():
@@ -27,8 +25,8 @@ def test_a_lattice_is_as_fine_as_few_corners_allow(monkeypatch):
     points = np.random.default_rng(1).normal(0, 1, (4000, 3)).astype(np.float32)
     counts, kinds = [], []
     for most in (10**6, 900, 10):
-        monkeypatch.setattr(_lattice, "FEW", most)
-        monkeypatch.setattr(_lattice, "MANY", most)
+        monkeypatch.setattr("selfseg.refine.lattice.FEW", most)
+        monkeypatch.setattr("selfseg.refine.lattice.MANY", most)
         lattice = Lattice(points)
         counts.append(lattice.n_corners)
         kinds.append(type(lattice._between))

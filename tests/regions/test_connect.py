@@ -1,7 +1,9 @@
 import numpy as np
+import pytest
 from scipy.ndimage import label as connected
+from skimage.measure import label
 
-from selfseg.regions.connect import connected_components, merge_small, number_by_first_pixel
+from selfseg.regions.connect import connected_components, merge_small, number_by_first_pixel, separate_objects
 
 
 def flood_fill(labels):
@@ -28,8 +30,8 @@ def flood_fill(labels):
 
 def test_components_equal_a_flood_fill():
     rng = np.random.default_rng(0)
-    for shape in ((12, 13), (5, 6, 7), (1, 9)):
-        labels = rng.integers(-1, 3, shape)
+    for shape in ((12, 13), (13, 12), (5, 6, 7), (7, 6, 5), (1, 9), (9, 1), (5, 4, 1), (5, 1, 6), (1, 1, 1), (3, 0)):
+        labels = rng.integers(-2, 3, shape)
         np.testing.assert_array_equal(connected_components(labels), flood_fill(labels))
 
 
@@ -55,3 +57,30 @@ def test_small_regions_never_bridge_large_ones_and_none_is_left():
         assert connected(merged == r)[1] == 1
         if (sizes >= 12).sum() > 1:
             assert (sizes[np.unique(labels[merged == r])] >= 12).sum() <= 1
+
+
+def loop(objects):
+    out = objects.copy()
+    for place in np.argwhere(objects > 0):
+        around = tuple(slice(max(0, i - 1), i + 2) for i in place)
+        near = objects[around]
+        if ((near > 0) & (near != objects[tuple(place)])).any():
+            out[tuple(place)] = 0
+    return out
+
+
+@pytest.mark.parametrize("shape", [(20, 25), (6, 9, 8)])
+def test_pixels_beside_another_object_become_background(shape):
+    rng = np.random.default_rng(0)
+    objects = rng.integers(0, 4, shape) * (rng.random(shape) < 0.8)
+    objects[0] = -1
+    assert np.array_equal(separate_objects(objects), loop(objects))
+
+
+def test_touching_objects_become_two_components_and_others_keep_their_pixels():
+    objects = np.zeros((12, 24), int)
+    objects[2:10, 2:8], objects[2:10, 8:14], objects[3:6, 17:22] = 7, 2, 5
+    apart = separate_objects(objects)
+    assert label(objects > 0, connectivity=2).max() == 2 and label(apart > 0, connectivity=2).max() == 3
+    assert np.array_equal(apart == 5, objects == 5)
+    assert not apart[2:10, 7:9].any() and (apart[2:10, 6] == 7).all()

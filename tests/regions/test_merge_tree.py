@@ -6,7 +6,11 @@ from sklearn.cluster import AgglomerativeClustering
 
 from selfseg.core.errors import UsageError
 from selfseg.regions.graph import RegionGraph, adjacency, region_means
-from selfseg.regions.merge_tree import average_linkage, complete_graph, merge, ward
+from selfseg.regions.merge_tree import complete_graph, merge, ward
+
+
+def average_linkage(graph):
+    return merge(graph, size_power=0.0, feature_power=0.0, strength_power=1.0)
 
 
 def example(seed, shape=(8, 9), n=14):

@@ -2,11 +2,9 @@ import math
 
 import numpy as np
 import pytest
-from scipy.ndimage import label as connected
 
 from selfseg.core.errors import UsageError
-from selfseg.regions.merge_tree import average_linkage
-from selfseg.regions.oriented_watershed import arc_graph, oriented_watershed, ultrametric_map
+from selfseg.regions.oriented_watershed import arc_graph, oriented_watershed
 
 
 def one_hot_planes(shape, k, value=1.0):
@@ -78,22 +76,6 @@ def test_loops_and_the_outside():
     assert graph.length.tolist() == [12] and graph.sizes.sum() == 63
 
 
-def test_the_map_is_ultrametric_and_its_contours_are_closed():
-    rng = np.random.default_rng(1)
-    labels, graph = oriented_watershed(rng.random((8, 30, 40)))
-    tree = average_linkage(graph)
-    assert np.all(tree.altitudes[tree.parents] >= tree.altitudes)
-    drawn = ultrametric_map(labels, tree)
-    assert drawn.shape == (59, 79) and drawn[::2, ::2].max() == 0
-    between = (tree.levels[1:] + tree.levels[:-1]) / 2
-    for level in between[:: len(between) // 7]:
-        parts, count = connected(drawn <= level)
-        regions = tree.labels(labels, level=level)
-        # Closed contours: what the drawing encloses is exactly what the tree calls a region.
-        assert count == regions.max() + 1
-        assert len(np.unique(parts[::2, ::2] * (count + 1) + regions)) == count
-
-
 def test_a_mask_and_degenerate_pictures():
     mask = np.ones((10, 12), bool)
     mask[:, :3] = False
@@ -102,7 +84,6 @@ def test_a_mask_and_degenerate_pictures():
     for shape in ((1, 1), (1, 7), (5, 5)):
         labels, graph = oriented_watershed(np.zeros((8, *shape)))
         assert labels.max() == 0 and len(graph.edges) == 0
-        assert ultrametric_map(labels, average_linkage(graph)).max() == 0
 
 
 def test_wrong_input_is_named():

@@ -5,13 +5,7 @@ from scipy.sparse import csr_array
 
 from selfseg.core.errors import UsageError
 from selfseg.regions import spectral
-from selfseg.regions.spectral import (
-    half_window,
-    intervening_contour,
-    normalised_cuts,
-    sparse_window_affinity,
-    spectral_gradient,
-)
+from selfseg.regions.spectral import half_window, normalised_cuts, sparse_window_affinity, spectral_gradient
 
 
 def test_the_half_window_has_one_of_each_opposite_pair():
@@ -33,21 +27,19 @@ def test_the_matrix_ties_each_pixel_to_its_partner_and_nothing_beyond_the_border
     np.testing.assert_allclose(sparse_window_affinity(ties, offsets).toarray(), expected)
 
 
-def test_pixels_are_tied_by_the_strongest_boundary_between_them():
-    strength = np.zeros((7, 9))
-    strength[:, 4] = 0.2
-    tie = intervening_contour(strength, 3, sigma=0.1).toarray().reshape(7, 9, 7, 9)
-    assert tie[3, 3, 3, 5] == pytest.approx(np.exp(-2.0), rel=1e-5)  # across
-    assert tie[3, 2, 3, 3] == pytest.approx(1.0)  # beside
-    assert tie[3, 4, 3, 5] == pytest.approx(np.exp(-2.0), rel=1e-5)  # from the boundary itself
-    assert tie[3, 1, 3, 5] == 0  # too far
-    assert tie[0, 3, 2, 5] == pytest.approx(np.exp(-2.0), rel=1e-5)
-    np.testing.assert_allclose(tie.reshape(63, 63), tie.reshape(63, 63).T)
+def tied(strength, radius=5.0, sigma=0.1):
+    """Tie pixels by the strongest boundary on the line between them: Berkeley's intervening contour."""
+    ties, offsets = [], half_window(radius)
+    for down, right in offsets.tolist():
+        steps = max(abs(down), abs(right))
+        line = [(-round(down * t / steps), -round(right * t / steps)) for t in range(steps + 1)]
+        ties.append(np.exp(-np.maximum.reduce([np.roll(strength, step, (0, 1)) for step in line]) / sigma))
+    return sparse_window_affinity(np.maximum(ties, 1e-6), offsets)
 
 
 def test_eigenvectors_are_those_of_the_dense_problem():
     rng = np.random.default_rng(0)
-    affinity = intervening_contour(rng.random((12, 14)) * 0.3, 3)
+    affinity = tied(rng.random((12, 14)) * 0.3, 3)
     vectors, values = normalised_cuts(affinity, (12, 14), 4)
     dense = affinity.toarray()
     degree = np.diag(dense.sum(1))
@@ -63,7 +55,7 @@ def test_two_halves_are_found_on_the_reduced_picture_too(monkeypatch):
     monkeypatch.setattr(spectral, "FEW_NODES", 100)
     strength = np.zeros((32, 40))
     strength[:, 17] = 1.0
-    vectors, values = normalised_cuts(intervening_contour(strength, 4), (32, 40), 3)
+    vectors, values = normalised_cuts(tied(strength, 4), (32, 40), 3)
     assert values[0] < values[1] / 10
     assert np.abs(vectors[0][:, :16] - vectors[0][0, 0]).max() < 0.02
     assert np.abs(vectors[0][:, 18:] - vectors[0][0, -1]).max() < 0.02
@@ -82,14 +74,14 @@ def test_the_gradient_is_the_sum_of_oriented_slopes():
 
 
 def test_the_same_seed_gives_the_same_vectors():
-    affinity = intervening_contour(np.random.default_rng(0).random((30, 40)), 3)
+    affinity = tied(np.random.default_rng(0).random((30, 40)), 3)
     one, other = (normalised_cuts(affinity, (30, 40), 5, seed=3)[0] for _ in range(2))
     np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 3)])
 def test_tiny_pictures(shape):
-    vectors, values = normalised_cuts(intervening_contour(np.zeros(shape)), shape)
+    vectors, values = normalised_cuts(tied(np.zeros(shape)), shape)
     assert np.isfinite(vectors).all() and len(values) == shape[0] * shape[1] - 1
     assert np.isfinite(spectral_gradient(vectors, values)).all()
 

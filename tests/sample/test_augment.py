@@ -2,8 +2,15 @@ import pytest
 import torch
 
 from selfseg.core.errors import UsageError
-from selfseg.sample.augment import Augmentation, add_noise, labelled_parts, random_views, vary_grey, view_coordinates
-from selfseg.sample.deform import identity_grid
+from selfseg.sample.augment import (
+    Augmentation,
+    add_noise,
+    identity_grid,
+    labelled_parts,
+    random_views,
+    vary_grey,
+    view_coordinates,
+)
 from selfseg.sample.stream import Batch
 
 ALL = Augmentation(elastic=3.0, rotation=180.0, mirror=True, grey=0.2)

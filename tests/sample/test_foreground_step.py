@@ -22,7 +22,7 @@ def brain():
 def test_statistics_are_of_the_foreground_alone():
     data, inside = brain()
     prepared = Preparation.parse("foreground=0,zscore").apply(Image(data, "YX"))
-    assert np.array_equal(prepared.valid, inside)
+    assert np.array_equal(prepared.valid(), inside)
     kept = data[inside].astype(float)
     np.testing.assert_allclose(prepared.array[0][inside], (kept - kept.mean()) / kept.std(), atol=1e-4)
     assert (prepared.array[0][~inside] == 0).all()
@@ -32,7 +32,7 @@ def test_what_is_left_out_gets_the_label_0_at_the_image_s_own_size():
     data, inside = brain()
     prepared = Preparation.parse("foreground=0,rescale=0.5,max").apply(Image(data, "YX"))
     labels = prepared.restore_labels(np.ones(prepared.array.shape[1:], int))
-    assert np.array_equal(labels > 0, inside) and np.array_equal(prepared.inside, inside)
+    assert np.array_equal(labels > 0, inside) and np.array_equal(prepared.inside(), inside)
 
 
 def test_the_image_s_own_mask_stays_and_any_channel_may_be_above():
@@ -41,13 +41,13 @@ def test_the_image_s_own_mask_stays_and_any_channel_may_be_above():
     own[:15] = False
     two = np.stack([np.zeros_like(data), data], -1)
     prepared = Preparation.parse("foreground=0,max").apply(Image(two, "YXC", valid=own))
-    assert np.array_equal(prepared.valid, inside & own)
+    assert np.array_equal(prepared.valid(), inside & own)
 
 
 def test_a_threshold_after_normalising_is_in_its_units():
     data, _ = brain()
     prepared = Preparation.parse("max,foreground=0.9").apply(Image(data, "YX"))
-    assert np.array_equal(prepared.valid, data > 0.9 * data.max())
+    assert np.array_equal(prepared.valid(), data > 0.9 * data.max())
 
 
 def test_negative_thresholds_and_global_statistics():

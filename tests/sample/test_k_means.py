@@ -5,7 +5,7 @@ from sklearn.cluster import KMeans
 
 from selfseg.core.errors import InputError
 from selfseg.sample import k_means as module
-from selfseg.sample.k_means import assign_rows, k_means, lloyd, moved_centres, seed_centres, stream_k_means
+from selfseg.sample.k_means import assign_rows, k_means, lloyd, moved_centres, seed_centres
 
 
 def drawn(n=4000, features=6, clusters=5, seed=0, apart=2.0):
@@ -147,12 +147,3 @@ def test_with_a_memory_centres_never_freeze_and_unseen_ones_rest():
         centres, counts = moved_centres(centres, counts, assign_rows(torch.ones(100, 1), centres), 10)
     assert float(centres[0]) == pytest.approx(1, abs=0.05) and float(counts[0]) == pytest.approx(1000, rel=0.01)
     assert float(centres[1]) == 50 and float(counts[1]) == 7 == float(kept[1])
-
-
-def test_streaming_comes_close_to_all_iterations_on_all_rows(monkeypatch):
-    monkeypatch.setattr(module, "SEEDING_ROWS", 2000)
-    rows, _ = drawn(40000, 8, 6, seed=4)
-    clusters, labels = stream_k_means(rows, 6, seed=0, batch=4096)
-    assert torch.equal(labels, assign_rows(rows, clusters.centres).labels)
-    theirs = KMeans(6, n_init=5, random_state=0).fit(rows.numpy()).inertia_ / len(rows)
-    assert clusters.inertia == pytest.approx(theirs, rel=0.01)

@@ -1,20 +1,4 @@
-import numpy as np
-
-from selfseg.sample.lru_cache import LRUCache, image_key
-
-
-def test_keys_follow_content_shape_and_mask():
-    image = np.arange(12.0).reshape(1, 3, 4)
-    keys = {
-        image_key(image),
-        image_key(image + 1),
-        image_key(image.reshape(1, 4, 3)),
-        image_key(image.astype(np.float32)),
-        image_key(image, np.ones((3, 4), bool)),
-        image_key(image, np.eye(3, 4, dtype=bool)),
-    }
-    assert len(keys) == 6
-    assert image_key(image) == image_key(np.asfortranarray(image))
+from selfseg.core.lru_cache import LRUCache
 
 
 def test_what_was_used_longest_ago_goes_first():

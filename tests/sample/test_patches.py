@@ -6,12 +6,12 @@ import torch
 
 from selfseg.core.errors import UsageError
 from selfseg.sample.patches import (
-    ChannelsFirst,
     PatchPosition,
     PatchShape,
     cut,
     drawn_once,
     equal_pixel_shapes,
+    random_windows,
     redrawn,
 )
 
@@ -113,24 +113,48 @@ class Lazy:
         return found
 
 
-@pytest.mark.parametrize("axes", ["YXC", "CYX", "TYXC", "XCY"])
-def test_any_order_of_axes_is_read_lazily(axes):
-    sizes = {"T": 3, "Y": 40, "X": 50, "C": 2}
-    array = np.random.default_rng(0).integers(0, 255, [sizes[a] for a in axes])
-    lazy = Lazy(array)
-    source = ChannelsFirst(lazy, axes, time=1)
-    plain = np.moveaxis(array[1] if "T" in axes else array, [axes.replace("T", "").index(a) for a in "CYX"], [0, 1, 2])
-    assert source.shape == plain.shape == (2, 40, 50)
-    places = redrawn(source.shape[1:], SHAPES, 0)[0]
-    assert torch.equal(cut(source, places), cut(plain, places))
+def test_cutting_reads_no_more_than_the_patches():
+    array = np.random.default_rng(0).integers(0, 255, (2, 40, 50))
+    lazy, places = Lazy(array), redrawn((40, 50), SHAPES, 0)[0]
+    assert torch.equal(cut(lazy, places), cut(array, places))
     assert lazy.read == 5 * 2 * 4 * 6
 
 
-def test_without_channels_there_is_one():
-    volume = np.random.default_rng(0).random((6, 7, 8))
-    source = ChannelsFirst(volume, "ZYX")
-    assert source.shape == (1, 6, 7, 8)
-    assert np.array_equal(source[:, 1:3, :, 2:4], volume[None, 1:3, :, 2:4])
-    for wrong in ("YX", "YYX", "ZYC"):
-        with pytest.raises(UsageError, match="axes"):
-            ChannelsFirst(volume, wrong)
+def test_windows_are_parts_of_their_images_and_follow_the_seed():
+    images = torch.arange(2 * 30 * 40).reshape(2, 1, 30, 40).float()
+    torch.manual_seed(1)
+    windows, valid = random_windows(images, None, 8)
+    assert windows.shape == (2, 1, 8, 8) and valid is None
+    for b in range(2):
+        top, left = divmod(int(windows[b, 0, 0, 0]) - 1200 * b, 40)
+        assert torch.equal(windows[b], images[b, :, top : top + 8, left : left + 8])
+    torch.manual_seed(1)
+    assert torch.equal(random_windows(images, None, 8)[0], windows)
+    assert not torch.equal(random_windows(images, None, 8)[0], windows)
+
+
+def test_every_place_can_come_up():
+    images = torch.arange(12.0).reshape(1, 1, 3, 4)
+    torch.manual_seed(0)
+    corners = {int(random_windows(images, None, 2)[0][0, 0, 0, 0]) for _ in range(200)}
+    assert corners == {0, 1, 2, 4, 5, 6}
+
+
+def test_padding_is_not_looked_at_and_masks_are_kept():
+    images, valid = torch.zeros(1, 1, 20, 20), torch.zeros(1, 20, 20, dtype=torch.bool)
+    images[..., :10, :12] = 1
+    valid[..., :10, :12] = True
+    for seed in range(20):
+        torch.manual_seed(seed)
+        windows, counted = random_windows(images, valid, 6)
+        assert windows.min() == 1 and counted is None
+    valid[0, 4, 4] = False
+    torch.manual_seed(0)
+    assert random_windows(images, valid, 10)[1].sum() in (99, 100)
+
+
+def test_small_images_and_volumes_are_continued_by_their_mirror_image():
+    volume = torch.arange(2 * 3 * 4).reshape(1, 1, 2, 3, 4).float()
+    windows, _ = random_windows(volume, None, 4)
+    assert windows.shape == (1, 1, 4, 4, 4)
+    assert torch.equal(windows[0, 0, 2:], windows[0, 0, :2].flip(0))

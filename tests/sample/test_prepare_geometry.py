@@ -8,10 +8,16 @@ from PIL import Image as Picture
 
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
-from selfseg.sample.geometry import backward_labels, forward_annotations, nearest, resample, resample_matrix
+from selfseg.sample.geometry import nearest, resample_matrix, resampled
 from selfseg.sample.prepare import Preparation
 
 RNG = np.random.default_rng(0)
+
+
+def resample(array, shape):
+    return resampled(
+        array, [resample_matrix(*pair) for pair in zip(array.shape, shape, strict=False)]
+    )  # the last axes stay
 
 
 def weights_by_loops(n_in, n_out):
@@ -64,7 +70,7 @@ def test_an_edge_stays_in_its_place(text):
         data = np.full((50, 80), 40, np.uint8)
         data[:, column:] = 200
         image = Preparation.parse(text).apply(Image(data, "YX"))
-        restored = image.restore(image.array)[0] * 255
+        restored = image.restore_all(image.array)[0] * 255
         assert restored.shape == data.shape
         edge = (restored > 120).argmax(axis=1)
         assert (np.abs(edge - column) <= 1).all()
@@ -77,7 +83,7 @@ def test_the_centre_of_mass_is_not_shifted():
     y, x = np.mgrid[:90, :120]
     blob = np.exp(-((y - 31.3) ** 2 + (x - 77.7) ** 2) / (2 * 9**2))
     image = Preparation.parse("rescale=0.3").apply(Image(blob, "YX"))
-    restored = image.restore(image.array)[0]
+    restored = image.restore_all(image.array)[0]
     for grid, centre in ((y, 31.3), (x, 77.7)):
         assert abs((grid * restored).sum() / restored.sum() - centre) < 0.05
 
@@ -100,17 +106,17 @@ def test_any_chain_comes_back_to_its_size_and_a_constant_to_itself(steps, height
         return
     assert result.array.dtype == np.float32 and result.array.flags.c_contiguous
     np.testing.assert_allclose(result.array, 0.4, atol=1e-6)
-    np.testing.assert_allclose(result.restore(result.array), np.full((3, height, width), 0.4), atol=1e-6)
+    np.testing.assert_allclose(result.restore_all(result.array), np.full((3, height, width), 0.4), atol=1e-6)
     labels = result.restore_labels(np.full(result.array.shape[1:], 7, np.uint16))
     assert labels.dtype == np.uint16 and labels.shape == (height, width)
-    want = 7 if result.inside is None else np.where(result.inside, 7, 0)
+    want = 7 if result.inside() is None else np.where(result.inside(), 7, 0)
     np.testing.assert_array_equal(labels, np.broadcast_to(want, labels.shape))
 
 
 def test_probabilities_still_sum_to_one():
     image = prepared((31, 47, 3), "rescale=0.4,multiple=4")
     logits = RNG.random((5, *image.array.shape[1:]))
-    restored = image.restore(logits / logits.sum(axis=0))
+    restored = image.restore_all(logits / logits.sum(axis=0))
     np.testing.assert_allclose(restored.sum(axis=0), 1, atol=1e-5)
     assert restored.shape == (5, 31, 47) and restored.min() >= 0
 
@@ -119,8 +125,8 @@ def test_volumes_and_spacing():
     data = (RNG.random((10, 20, 30)) * 200).astype(np.uint8)
     image = Preparation.parse("rescale=1:0.5:0.5,border=1").apply(Image(data, "ZYX", (5.0, 1.0, 1.5)))
     assert image.array.shape == (1, 8, 8, 13) and image.spacing == (5.0, 2.0, 3.0)
-    assert image.restore(image.array).shape == (1, 10, 20, 30)
-    assert image.inside.sum() == 8 * 16 * 26
+    assert image.restore_all(image.array).shape == (1, 10, 20, 30)
+    assert image.inside().sum() == 8 * 16 * 26
 
 
 def test_channels_keep_their_order():
@@ -137,7 +143,7 @@ def test_a_border_is_outside_and_a_multiple_is_not():
     want[2:-2, 2:-2] = 1
     np.testing.assert_array_equal(labels, want)
     values = np.arange(16 * 24, dtype=np.float32).reshape(1, 16, 24)
-    restored = image.restore(values)
+    restored = image.restore_all(values)
     np.testing.assert_array_equal(restored[:, 2:18, 3:27], values)  # 17 x 26 cut to 16 x 24 about its centre
     np.testing.assert_array_equal(restored, np.pad(values, ((0, 0), (2, 3), (3, 3)), mode="edge"))
     assert image.restore_labels(np.ones((16, 24), np.int32), fill=-1).min() == -1
@@ -145,7 +151,7 @@ def test_a_border_is_outside_and_a_multiple_is_not():
 
 def test_values_of_another_size_are_refused():
     image = prepared((20, 30, 3), "rescale=0.5")
-    for call in (lambda: image.restore(np.zeros((2, 20, 30))), lambda: image.restore_labels(np.zeros((20, 30)))):
+    for call in (lambda: image.restore_all(np.zeros((2, 20, 30))), lambda: image.restore_labels(np.zeros((20, 30)))):
         with pytest.raises(UsageError, match="expected the prepared size 10 x 15, got 20 x 30"):
             call()
 
@@ -180,7 +186,7 @@ def test_a_thin_scribble_survives():
     annotations[17, 5:80] = 2
     annotations[10:50, 44] = 0
     image = prepared((60, 90, 3), "rescale=0.33")
-    small = Preparation.parse("rescale=0.33").annotations(annotations, image)
+    small = image.forward_annotations(annotations)
     np.testing.assert_array_equal(small, hints_by_loops(annotations, image.array.shape[1:]))
     crossed = np.delete(small[:, 2:26], 44 // 3 - 2, axis=1)  # where the lines cross, the longer one wins
     assert small.dtype == np.int64 and (crossed == 2).any(axis=0).all() and (small == 0).any(axis=1)[4:16].all()
@@ -189,29 +195,24 @@ def test_a_thin_scribble_survives():
 def test_hints_against_loops_where_classes_meet():
     annotations = RNG.integers(-1, 4, (31, 47))
     image = prepared((31, 47, 3), "rescale=0.3")
-    small = Preparation.parse("rescale=0.3").annotations(annotations, image)
+    small = image.forward_annotations(annotations)
     np.testing.assert_array_equal(small, hints_by_loops(annotations, image.array.shape[1:]))
 
 
 def test_hints_grow_are_cut_and_leave_what_is_not_valid():
     annotations = np.arange(20 * 30).reshape(20, 30) % 5 - 1
     image = prepared((20, 30, 3), "rescale=2")
-    np.testing.assert_array_equal(
-        Preparation.parse("rescale=2").annotations(annotations, image), np.kron(annotations, np.ones((2, 2), int))
-    )
+    np.testing.assert_array_equal(image.forward_annotations(annotations), np.kron(annotations, np.ones((2, 2), int)))
     image = prepared((20, 30, 3), "border=3")
-    np.testing.assert_array_equal(
-        Preparation.parse("border=3").annotations(annotations, image), annotations[3:-3, 3:-3]
-    )
+    np.testing.assert_array_equal(image.forward_annotations(annotations), annotations[3:-3, 3:-3])
     data = np.ones((20, 30))
     data[4, 5] = np.nan
     image = Preparation.parse("").apply(Image(data, "YX"))
-    assert Preparation.parse("").annotations(np.full((20, 30), 1), image)[4, 5] == -1
+    assert image.forward_annotations(np.full((20, 30), 1))[4, 5] == -1
     with pytest.raises(InputError, match="the size of the image, 20 x 30, got 2 x 3"):
-        Preparation.parse("").annotations(annotations[:2, :3], image)
+        image.forward_annotations(annotations[:2, :3])
 
 
 def test_no_hints_stay_no_hints():
     image = prepared((20, 30, 3), "rescale=0.5")
-    assert (forward_annotations(np.full((20, 30), -1), image.changes[0]) == -1).all()
-    assert backward_labels(np.zeros((10, 15), int), image.changes[0]).shape == (20, 30)
+    assert (image.forward_annotations(np.full((20, 30), -1)) == -1).all()

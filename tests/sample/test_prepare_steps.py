@@ -5,8 +5,8 @@ import json
 import pytest
 
 from selfseg.core.errors import ModelError, UsageError
-from selfseg.sample.intensity import Scaling
 from selfseg.sample.prepare import Preparation
+from selfseg.sample.statistics import Scaling
 from selfseg.sample.steps import KINDS, Step, parse_steps
 
 
@@ -24,6 +24,10 @@ from selfseg.sample.steps import KINDS, Step, parse_steps
         ("zscore=global", "zscore=global"),
         ("max:image", "max"),
         ("border=0,multiple=32:16,size=500,minmax", "border=0,multiple=32:16,size=500,minmax"),
+        ("rescale(0.5), percentile(low=1, high=99.8)", "rescale=0.5,percentile=1:99.8"),
+        ("rescale(0.5:1), percentile(2, 98, global)", "rescale=0.5:1,percentile=2:98:global"),
+        ("zscore(scope=global)", "zscore=global"),
+        ("unsharp(amount=2, radius=5), max()", "unsharp=5:2,max"),
     ],
 )
 def test_text_round_trips(text, want):
@@ -35,7 +39,7 @@ def test_text_round_trips(text, want):
 
 def test_every_step_has_a_meaning_and_appears_in_the_error():
     with pytest.raises(UsageError) as caught:
-        Preparation.parse("sharpen=3")
+        Preparation.parse("qqq=3")
     for kind in KINDS.values():
         assert kind.usage in str(caught.value) and kind.meaning in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -8,11 +8,11 @@ import pytest
 from conftest import blobs
 from selfseg.core.errors import InputError
 from selfseg.core.image import Image
+from selfseg.core.lru_cache import LRUCache
 from selfseg.read import open_lazy
-from selfseg.sample import cells, windowed
-from selfseg.sample.cells import bands, spread_windows
-from selfseg.sample.lru_cache import LRUCache
+from selfseg.sample import statistics
 from selfseg.sample.prepare import Preparation
+from selfseg.sample.statistics import bands, spread_windows
 from selfseg.sample.window_samples import window_pixels, window_samples
 
 
@@ -56,7 +56,7 @@ def test_bands_cover_a_region_once_and_are_small(most):
 @pytest.mark.parametrize("steps", ["range", "size=50,range", "rescale=0.6,zscore:global"])
 def test_a_window_is_that_of_the_prepared_whole(tmp_path, steps, monkeypatch):
     data = blobs(130, 110)
-    monkeypatch.setattr(windowed, "WINDOW", 1000)  # many bands
+    monkeypatch.setattr(statistics, "WINDOW", 1000)  # many bands
     preparation = Preparation.parse(steps).fit([Image(data, "YXC")])
     whole = preparation.apply(Image(data, "YXC")).array
     samples = window_samples(_stored(tmp_path, data, "YXC"), preparation, 9, 20, 0, LRUCache(10**6))
@@ -85,7 +85,7 @@ def test_windows_are_read_once_while_there_is_room(tmp_path, monkeypatch):
 def test_series_give_windows_of_several_time_points(tmp_path):
     data = np.stack([np.full((40, 40), 20 * (t + 1), np.uint8) for t in range(6)])
     samples = window_samples(_stored(tmp_path, data, "TYX"), Preparation.parse("range"), 8, 20, 1, LRUCache(10**6))
-    times = [sample.windowed.at["T"] for sample in samples]
+    times = [sample.time for sample in samples]
     assert len(set(times)) > 2
     for time, sample in zip(times, samples, strict=True):
         np.testing.assert_allclose(sample.read().array, 20 * (time + 1) / 255)
@@ -106,12 +106,12 @@ def test_windows_without_a_valid_pixel_are_passed_over(tmp_path):
 
 def test_statistics_of_windows_are_near_those_of_the_whole(tmp_path, monkeypatch):
     """Mean and deviation out of a twentieth of the pixels: against NumPy on all of them."""
-    monkeypatch.setitem(cells.WINDOW_SIDE, 2, 16)
+    monkeypatch.setitem(statistics.WINDOW_SIDE, 2, 16)
     y, x = np.mgrid[:400, :400]
     data = (100 + 40 * np.sin(x / 2) * np.cos(y / 3) + np.random.default_rng(0).normal(0, 9, (400, 400))).astype("u1")
     image = _stored(tmp_path, data, "YX")
     seen = list(window_pixels(image, Preparation(()), seed=0))
-    assert sum(len(part) for part in seen) == cells.LOOKED_AT * 16 * 16
+    assert sum(len(part) for part in seen) == statistics.LOOKED_AT * 16 * 16
     preparation = Preparation.parse("zscore:global").fit_pixels(lambda before: window_pixels(image, before, seed=0))
     assert preparation.fitted.offset[0] == pytest.approx(data.mean(), abs=3)
     assert preparation.fitted.scale[0] == pytest.approx(data.std(), rel=0.1)
@@ -122,7 +122,7 @@ def test_statistics_of_windows_are_near_those_of_the_whole(tmp_path, monkeypatch
 @pytest.mark.parametrize("steps", ["range", "minmax", "max"])
 def test_one_bright_pixel_anywhere_counts_for_extremes(tmp_path, steps, monkeypatch):
     """What is learned and what is predicted must be on one scale, wherever the windows lie."""
-    monkeypatch.setitem(cells.WINDOW_SIDE, 2, 8)
+    monkeypatch.setitem(statistics.WINDOW_SIDE, 2, 8)
     data = np.random.default_rng(0).random((300, 300)).astype(np.float32)
     data[150, 150] = 50
     image, preparation = _stored(tmp_path, data, "YX"), Preparation.parse(steps)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from selfseg.benchmark.baselines._base import baseline_names, find_baseline
-from selfseg.benchmark.outcome import Outcome
+from selfseg.benchmark.baselines._base import Outcome, baseline_names, find_baseline
 from selfseg.core.errors import UsageError
 from selfseg.core.image import Image
 from selfseg.learning.segmenter import Segmenter
@@ -17,21 +16,14 @@ from selfseg.refine.steps import parse_refinements
 
 @dataclass(frozen=True)
 class Contender:
-    """One row of the table.
-
-    Attributes
-    ----------
-    name
-        A method or a baseline.
-    preset
-        Preset of a method; empty for a baseline.
-    refine
-        Refinements of a method's output, such as ``crf`` or ``crf+contours``; empty = none.
-    """
+    """One row of the table."""
 
     name: str
+    """A method or a baseline."""
     preset: str = ""
+    """Preset of a method; empty for a baseline."""
     refine: str = ""
+    """Refinements of a method's output, such as ``crf`` or ``crf+contours``; empty = none."""
 
     @property
     def title(self) -> str:

@@ -21,53 +21,35 @@ from selfseg.read.datasets._base import Item
 
 @dataclass(frozen=True)
 class JobContext:
-    """Where the images come from and where the rows go.
-
-    Attributes
-    ----------
-    dataset, split
-        Names.
-    data
-        Folder with the datasets; None = the place where they are downloaded to.
-    out
-        Folder of the benchmark.
-    """
+    """Where the images come from and where the rows go."""
 
     dataset: str
     split: str
+    """Names of the dataset and of its split."""
     data: Path | None
+    """Folder with the datasets; None = the place where they are downloaded to."""
     out: Path
+    """Folder of the benchmark."""
 
 
 @dataclass(frozen=True)
 class BenchmarkJob:
-    """One row that is to be made.
-
-    Attributes
-    ----------
-    place
-        Dataset and folders.
-    contender
-        What runs.
-    item
-        Name of the image.
-    seed
-        Seed of every random choice.
-    n_classes
-        Exact number of classes; None = as many as it finds.
-    model
-        Folder of a model that was fitted before; None = learn from this image alone.
-    curve
-        Score boundaries at every scale.
-    """
+    """One row that is to be made."""
 
     place: JobContext
+    """Dataset and folders."""
     contender: Contender
+    """Method or baseline to run."""
     item: str
+    """Name of the image."""
     seed: int
+    """Seed of every random choice."""
     n_classes: int | None
+    """Exact number of classes; None = as many as it finds."""
     model: Path | None = None
+    """Folder of a model that was fitted before; None = learn from this image alone."""
     curve: bool = False
+    """Score boundaries at every scale."""
 
     @property
     def folder(self) -> Path:

@@ -1,37 +1,70 @@
-"""What a benchmark leaves behind: tables, plots, contact sheets, ``report.html``."""
+"""Outputs of a benchmark: tables, plots, contact sheets, ``report.html``, and the facts that its figures depend on."""
 
 import math
+import os
+import platform
+import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
-from selfseg.benchmark.columns import Column, columns_of
-from selfseg.benchmark.facts import run_facts
-from selfseg.benchmark.jobs import BenchmarkJob
-from selfseg.benchmark.report import BenchmarkReport, benchmark_html
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from selfseg.benchmark.jobs import BenchmarkJob, find_item
+from selfseg.benchmark.plots import FRAME, Plot, Series, plot
 from selfseg.benchmark.runner import BenchmarkPlan, Rows
-from selfseg.benchmark.sheets import Sheet, make_sheet
 from selfseg.benchmark.standings import Standing, standings
-from selfseg.benchmark.tables import as_csv, as_markdown, images_csv, table_json
+from selfseg.benchmark.tables import (
+    ORACLE_NOTE,
+    Column,
+    as_csv,
+    as_markdown,
+    columns_of,
+    images_csv,
+    shown_columns,
+    table_json,
+    table_rows,
+    written,
+)
 from selfseg.core.errors import InputError
 from selfseg.core.files import write_json, write_text
-from selfseg.export.overlay import write_picture
+from selfseg.core.threads import n_threads
+from selfseg.export.display import displayed, middle_planes, plane_shape
+from selfseg.export.overlay import overlay, write_picture
+from selfseg.export.page import EmbeddedPicture, data_uri, render, thumbnail
 from selfseg.read.datasets import find_dataset
+from selfseg.read.labels import read_labels
+from selfseg.results.model import selfseg_version
+
+PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "scikit-learn", "numba")
+
+SIDE = 360
+"""Longer side of a picture on a sheet, in pixels."""
+
+GAP = 6
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Three rows of pictures: photo, labels, truth."""
+
+    names: tuple[str, ...]
+    """Images of the rows: best, median, worst."""
+    scores: tuple[float, ...]
+    """Their main scores."""
+    picture: NDArray[np.uint8]
+    """``[H W 3]`` uint8."""
 
 
 def write_outputs(plan: BenchmarkPlan, result: Rows, command: str) -> tuple[list[Standing], tuple[Column, ...]]:
     """Write ``table.md``, ``table.csv``, ``images.csv``, ``results.json``, ``sheets/`` and ``report.html``.
 
-    Parameters
-    ----------
-    plan, result
-        What was asked for and what came.
-    command
-        The command line, to be repeated.
-
-    Returns
-    -------
-    standings, columns
-        What the tables show.
+    Returns the standings and columns of the tables.
 
     Raises
     ------
@@ -54,17 +87,26 @@ def write_outputs(plan: BenchmarkPlan, result: Rows, command: str) -> tuple[list
     write_json(out / "results.json", _results(plan, result, found, facts, command))
     for title, sheet in sheets.items():
         write_picture(out / "sheets" / f"{title}.png", sheet.picture)
-    report = BenchmarkReport(
-        f"{dataset.title}: {plan.place.split}",
-        _headline(plan, wanted, facts),
-        found,
-        columns,
-        wanted,
-        sheets,
-        {"command": command, **facts, "licence": dataset.licence, "please cite": dataset.citation},
-        result.failures,
+    shown = shown_columns(found, columns)
+    over_scale, against_time = _plots(found, main)
+    page = render(
+        "benchmark.html",
+        "selfseg.benchmark",
+        title=f"{dataset.title}: {plan.place.split}",
+        facts=_headline(plan, wanted, facts),
+        script="",
+        columns=shown,
+        rows=list(zip(found, table_rows(found, shown, wanted), strict=True)),
+        oracle_note=ORACLE_NOTE,
+        main=main,
+        frame=FRAME,
+        over_scale=over_scale,
+        against_time=against_time,
+        sheets=[(title, _ranks(sheet, main), _whole(sheet)) for title, sheet in sheets.items()],
+        run={"command": command, **facts, "licence": dataset.licence, "please cite": dataset.citation},
+        failures=result.failures,
     )
-    write_text(out / "report.html", benchmark_html(report))
+    write_text(out / "report.html", page)
     return found, columns
 
 
@@ -102,3 +144,130 @@ def _results(
         "standings": table_json(found),
         "failures": [{"what": what, "error": message} for what, message in result.failures],
     }
+
+
+def _plots(found: Sequence[Standing], main: Column) -> tuple[Plot | None, Plot | None]:
+    """Return covering over scale, and the main score against time."""
+    curves, points = [], []
+    for number, one in enumerate(found):
+        name, ours = one.contender.title, one.contender.is_method
+        seconds, score = one.values["seconds"], one.values.get(main.key, math.nan)
+        if len(one.curve) > 1:
+            curves.append(Series(name, one.curve, number, ours))
+        if seconds > 0 and not math.isnan(score):
+            points.append(Series(name, [(seconds, score)], number, ours))
+    over_scale = plot(curves, "mean number of regions", "covering")
+    return over_scale, plot(points, "median seconds an image", main.head)
+
+
+def _ranks(sheet: Sheet, main: Column) -> str:
+    """Return the images of a sheet with their scores, in a line."""
+    ranks = ("best", "median", "worst") if len(sheet.names) == 3 else ("image",) * len(sheet.names)
+    rows = zip(ranks, sheet.names, sheet.scores, strict=True)
+    return "; ".join(f"{rank}: {name} ({written(score, main.digits)})" for rank, name, score in rows)
+
+
+def _whole(sheet: Sheet) -> EmbeddedPicture:
+    height, width = sheet.picture.shape[:2]
+    return EmbeddedPicture(data_uri(sheet.picture), width, height)
+
+
+def ranked(standing: Standing, sign: int) -> list[str]:
+    """Return the best, the median and the worst image; fewer if there are fewer."""
+    known = [(score, name) for name, score in standing.by_image.items() if not np.isnan(score)]
+    order = [name for _, name in sorted(known, key=lambda pair: (-sign * pair[0], pair[1]))]
+    chosen = [order[0], order[len(order) // 2], order[-1]] if order else []
+    return list(dict.fromkeys(chosen))
+
+
+def make_sheet(standing: Standing, jobs: Sequence[BenchmarkJob], sign: int) -> Sheet | None:
+    """Return the sheet of one contender, of its first seed; None if it has no ranked image.
+
+    `sign` is 1 where larger scores are better, -1 where smaller.
+    """
+    job_of = {job.item: job for job in reversed(jobs)}
+    names = [name for name in ranked(standing, sign) if name in job_of]
+    if not names:
+        return None
+    rows = [_row(job_of[name]) for name in names]
+    return Sheet(tuple(names), tuple(standing.by_image[name] for name in names), _stacked(rows))
+
+
+def _row(job: BenchmarkJob) -> list[NDArray[np.uint8]]:
+    item = find_item(job.place, job.item)
+    image = item.load_image()
+    truths = item.load_truths()
+    planes = middle_planes(plane_shape(image)[0], 1)
+    tiles = [displayed(image, planes)[0], overlay(image, read_labels(job.label_file).astype(np.int64))]
+    task = find_dataset(job.place.dataset).task
+    if task != "none":
+        truth = np.asarray(truths[len(truths) // 2], np.int64)
+        # The first region of a partition may be 0, which elsewhere is the background and stays uncoloured.
+        tiles.append(overlay(image, truth - truth.min() + 1 if task == "partition" else truth))
+    return [thumbnail(tile, SIDE) for tile in tiles]
+
+
+def _stacked(rows: Sequence[Sequence[NDArray[np.uint8]]]) -> NDArray[np.uint8]:
+    widths = [sum(tile.shape[1] + GAP for tile in row) - GAP for row in rows]
+    heights = [max(tile.shape[0] for tile in row) for row in rows]
+    sheet = np.full((sum(heights) + GAP * (len(rows) - 1), max(widths), 3), 255, np.uint8)
+    top = 0
+    for row, height in zip(rows, heights, strict=True):
+        left = 0
+        for tile in row:
+            sheet[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
+            left += tile.shape[1] + GAP
+        top += height + GAP
+    return sheet
+
+
+def run_facts() -> dict[str, str]:
+    """Return commit, date, versions and hardware, as short strings."""
+    facts = {
+        "commit": commit(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "selfseg": selfseg_version(),
+        "python": platform.python_version(),
+        "processor": processor(),
+        "cores": f"{n_threads()} of {os.cpu_count()}",
+        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
+        "system": f"{platform.system()} {platform.machine()}",
+        "device": device(),
+    }
+    for name in PACKAGES:
+        try:
+            facts[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return facts
+
+
+def commit() -> str:
+    """Return the commit of the checkout that this package lies in, marked where files differ; else ``not a checkout``."""
+    folder = Path(__file__).parent
+    try:
+        asked = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
+        found = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return found.stdout.strip() if found.returncode == 0 else "not a checkout"
+
+
+def processor() -> str:
+    """Return the processor's name, or its architecture where the system does not say."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def device() -> str:
+    """Return where networks are computed."""
+    import torch
+
+    from selfseg.train.precision import choose_device
+
+    chosen = choose_device("auto")
+    return f"{chosen.type} ({torch.cuda.get_device_name(chosen)})" if chosen.type == "cuda" else chosen.type

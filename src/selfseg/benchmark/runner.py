@@ -22,36 +22,24 @@ from selfseg.read.datasets._base import Item
 
 @dataclass(frozen=True)
 class BenchmarkPlan:
-    """What a benchmark compares, on what.
-
-    Attributes
-    ----------
-    place
-        Dataset, split, folders.
-    contenders
-        What is compared.
-    seeds
-        One run a seed for methods and for baselines alike.
-    limit
-        Use only so many images, evenly spread over the split; None = all.
-    n_classes
-        Exact number of classes; None = what the dataset says.
-    train
-        Split to fit each method on, once a seed, ``NAME`` or ``NAME:COUNT``; None = one model an image.
-    curve
-        Score boundaries at every scale.
-    workers
-        Processes; None = one a core, with one thread each; 1 = this process, with all threads.
-    """
+    """What a benchmark compares, on what."""
 
     place: JobContext
+    """Dataset, split, folders."""
     contenders: tuple[Contender, ...]
+    """What is compared."""
     seeds: tuple[int, ...] = (0,)
+    """One run a seed for methods and for baselines alike."""
     limit: int | None = None
+    """Use only so many images, evenly spread over the split; None = all."""
     n_classes: int | None = None
+    """Exact number of classes; None = what the dataset says."""
     train: str | None = None
+    """Split to fit each method on, once a seed, ``NAME`` or ``NAME:COUNT``; None = one model an image."""
     curve: bool = False
+    """Score boundaries at every scale."""
     workers: int | None = None
+    """Processes; None = one a core, with one thread each; 1 = this process, with all threads."""
 
     def items(self) -> list[str]:
         """Return the names of the images that are used."""

@@ -1,21 +1,20 @@
 """Scores of one outcome against the truth of one image, by the task of the dataset."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.measure import label as connected_components
 
-from selfseg.benchmark.outcome import Outcome
+from selfseg.benchmark.baselines._base import Outcome
 from selfseg.core.errors import InputError
 from selfseg.core.image import Image
 from selfseg.measure import label_free
-from selfseg.measure.kinds import region_kind, score
+from selfseg.measure.kinds import Scores, region_kind, score
 from selfseg.measure.scales import ScaleScores, list_scores, tree_scores
-from selfseg.measure.summary import Scores
 from selfseg.read.datasets._base import Dataset
+from selfseg.regions.connect import connected_components
 
 Labels = NDArray[np.integer]
 
@@ -28,27 +27,18 @@ KIND_OF_TASK = {"instances": "instances", "foreground": "membranes", "lesion": "
 
 @dataclass(frozen=True)
 class ImageScores:
-    """Everything that is known of one outcome.
-
-    Attributes
-    ----------
-    one
-        Scores of the one output.
-    connected
-        The same with classes cut into connected components; only for partitions.
-    oracle
-        Scores of the foreground that is best by the truth; only for tasks with a foreground.
-    scales
-        Scores over scales; only for partitions with several.
-    altitudes
-        ``[L]`` altitude in the merge tree at which each number of regions comes up; None for lists.
-    """
+    """Everything that is known of one outcome."""
 
     one: Scores
+    """Scores of the one output."""
     connected: Scores | None = None
+    """The same with classes cut into connected components; only for partitions."""
     oracle: Scores | None = None
+    """Scores of the foreground that is best by the truth; only for tasks with a foreground."""
     scales: ScaleScores | None = None
+    """Scores over scales; only for partitions with several."""
     altitudes: NDArray[np.float64] | None = None
+    """``[L]`` altitude in the merge tree at which each number of regions comes up; None for lists."""
 
 
 def score_outcome(
@@ -65,10 +55,6 @@ def score_outcome(
     ----------
     dataset
         It says what the task is, and by which rule the foreground is chosen without labels.
-    image
-        The image.
-    outcome
-        What a contender gave.
     truths
         One array ``[*S]`` an annotator.
     instances
@@ -94,7 +80,7 @@ def score_outcome(
 
 def _score_partition(outcome: Outcome, truths: Sequence[Labels], curve: bool) -> ImageScores:
     one = score(outcome.labels, truths)
-    parts = connected_components(outcome.labels.astype(np.int64), background=-1, connectivity=1)
+    parts = connected_components(outcome.labels)
     connected = region_kind(parts, truths)  # their boundaries are those of the classes
     if outcome.hierarchy is not None:
         tree = outcome.hierarchy.tree
@@ -114,12 +100,8 @@ def _score_partition(outcome: Outcome, truths: Sequence[Labels], curve: bool) ->
 
 def _score_without_truth(labels: Labels, image: Image) -> Scores:
     pixels = image.channels_last().astype(np.float64)
-    criteria: dict[str, Callable[..., float]] = {
-        "borsotti_q": label_free.borsotti_q,
-        "zhang_entropy": label_free.zhang_entropy,
-        "boundary_edge_agreement": label_free.boundary_edge_agreement,
-    }
-    values = {name: float(criterion(labels, pixels)) for name, criterion in criteria.items()}
+    criteria = ("borsotti_q", "zhang_entropy", "boundary_edge_agreement")
+    values = {name: float(getattr(label_free, name)(labels, pixels)) for name in criteria}
     return Scores({**values, "n_regions": float(len(np.unique(labels)))})
 
 
@@ -139,8 +121,7 @@ def _objects(mask: NDArray[np.bool_], task: str) -> Labels:
     """Return single objects where the task counts them, else the mask as it is."""
     if task != "instances":
         return mask.astype(np.uint8)
-    objects: Labels = connected_components(mask, connectivity=1)
-    return objects
+    return connected_components(mask.astype(np.int32) - 1) + np.int32(1)
 
 
 def foreground_classes(labels: Labels, rule: str, image: Image) -> list[int]:
@@ -153,8 +134,6 @@ def foreground_classes(labels: Labels, rule: str, image: Image) -> list[int]:
     rule
         ``not_largest`` (the class with most pixels is background), ``largest`` (only that one is foreground), or
         ``brightest`` (the class of the highest mean intensity).
-    image
-        The image.
     """
     ids, counts = np.unique(labels[labels > 0], return_counts=True)
     if len(ids) == 0:
@@ -204,13 +183,10 @@ def scales_to_json(found: ImageScores) -> dict[str, Any] | None:
     if scales is None:
         return None
     counts = [[c.matched_labels, c.of_labels, c.matched_truth, c.of_truth] for c in scales.boundaries]
+    arrays = ("levels", "n_regions", "rand", "variation", "covered")
     return {
-        "levels": scales.levels.tolist(),
+        **{name: getattr(scales, name).tolist() for name in arrays},
         "altitudes": None if found.altitudes is None else found.altitudes.tolist(),
-        "n_regions": scales.n_regions.tolist(),
-        "rand": scales.rand.tolist(),
-        "variation": scales.variation.tolist(),
-        "covered": scales.covered.tolist(),
         "covered_best": scales.covered_best,
         "area": scales.area,
         "boundaries": counts,

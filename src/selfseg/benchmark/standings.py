@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.benchmark.contenders import Contender
-from selfseg.measure.best_scale import ods_ois
 from selfseg.measure.boundary import BoundaryCounts
-from selfseg.measure.scales import ScaleScores
-from selfseg.measure.summary import Scores, summarize
+from selfseg.measure.kinds import Scores, summarize
+from selfseg.measure.scales import ScaleScores, ods_ois
 
 Row = Mapping[str, Any]
 
@@ -24,41 +23,26 @@ THRESHOLDS = 100
 
 @dataclass(frozen=True)
 class Standing:
-    """What one contender reaches.
-
-    Attributes
-    ----------
-    contender
-        Who.
-    n_images
-        Images that it did, of those that were asked for; the least over seeds.
-    values
-        Mean over seeds by the key of a column (`columns`).
-    spread
-        Sample standard deviation over seeds; empty for one seed.
-    curve
-        Points (mean number of regions, covering) over scales, of the first seed.
-    by_image
-        Main score of each image, mean over seeds.
-    """
+    """What one contender reaches."""
 
     contender: Contender
+    """Who."""
     n_images: int
+    """Images that it did, of those that were asked for; the least over seeds."""
     values: dict[str, float]
+    """Mean over seeds by the key of a column (`columns`)."""
     spread: dict[str, float]
+    """Sample standard deviation over seeds; empty for one seed."""
     curve: list[tuple[float, float]]
+    """Points (mean number of regions, covering) over scales, of the first seed."""
     by_image: dict[str, float]
+    """Main score of each image, mean over seeds."""
 
 
 def standings(rows: Sequence[Row], main: str) -> list[Standing]:
-    """Return the standing of each contender that has rows, in the order of the rows.
+    """Return the standing of each contender that has rows of `jobs.run_job`, in their order.
 
-    Parameters
-    ----------
-    rows
-        Rows of `jobs.run_job`.
-    main
-        Key of the column by which images are ranked.
+    `main` is the key of the column by which images are ranked.
     """
     groups: dict[Contender, dict[int, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:

@@ -40,8 +40,6 @@ def in_processes(
 
     Parameters
     ----------
-    jobs
-        What is to be done.
     workers
         Processes at a time, at most.
     do

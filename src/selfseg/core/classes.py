@@ -89,6 +89,33 @@ class ClassTable:
         rows = (replace(item, name=names.get(item.id, item.name).strip()) for item in self.classes)
         return ClassTable(tuple(rows))
 
+    def find(self, wanted: Sequence[str | int]) -> list[int]:
+        """Return the ids of classes by their names or ids.
+
+        Raises
+        ------
+        UsageError
+            If there is no such class.
+        """
+        by_name = {item.name: item.id for item in self.classes} | {str(item.id): item.id for item in self.classes}
+        unknown = [str(item) for item in wanted if str(item) not in by_name]
+        if unknown:
+            known = ", ".join(f"{item.id} ({item.name})" for item in self.classes)
+            raise UsageError("class", expected=f"one of {known}", got=unknown[0], fix="give its id or its name")
+        return [by_name[str(item)] for item in wanted]
+
+    def background(self, wanted: str | int | None = None) -> int:
+        """Return the id of the class that is the background: the one that is asked for, else that of the largest share.
+
+        Raises
+        ------
+        UsageError
+            If there is no such class.
+        """
+        if wanted is None:
+            return max(self.classes, key=lambda item: (item.area_share, -item.id)).id
+        return self.find([wanted])[0]
+
     def to_json(self) -> list[dict[str, Any]]:
         """Return plain values for ``classes.json``."""
         return [asdict(item) for item in self.classes]

@@ -157,12 +157,12 @@ def writing_folder(path: Path | str) -> Iterator[Path]:
     finally:
         _release(handle)
         if temporary is not None:
-            _remove_folder(temporary)
+            remove_folder(temporary)
 
 
-def _remove_folder(path: Path) -> None:
+def remove_folder(path: Path) -> None:
     """Remove a folder, although threads of the library that failed may still be writing into it."""
-    for _ in range(20):
+    for _ in range(100):
         shutil.rmtree(path, ignore_errors=True)
         if not path.exists():
             return

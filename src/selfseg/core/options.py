@@ -201,7 +201,16 @@ class FitOptions(ResumeOptions, ReadOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _ = self.frame_numbers
+        numbers = self.frame_numbers
+        if numbers is not None and self.n_frames is not None:
+            fix = "give --frames or --n-frames"
+            raise UsageError("--frames", expected="no --n-frames beside it", got="both", fix=fix)
+        if numbers is not None and (not numbers or min(numbers) < 0):
+            fix = "write for example --frames 0,40,80"
+            raise UsageError("--frames", expected="numbers from 0 on", got=str(self.frames), fix=fix)
+        if self.n_frames is not None and self.n_frames < 1:
+            fix = "write for example --n-frames 4"
+            raise UsageError("--n-frames", expected="1 or more", got=str(self.n_frames), fix=fix)
 
     @property
     def frame_numbers(self) -> tuple[int, ...] | None:

@@ -7,9 +7,8 @@ from typing import NamedTuple
 from selfseg.core.errors import Failure, InputError, SelfsegError, UsageError
 from selfseg.core.progress import Progress, Silent
 from selfseg.measure._table import Table, contingencies
-from selfseg.measure.kinds import KINDS, score
+from selfseg.measure.kinds import KINDS, Evaluation, Scores, score
 from selfseg.measure.overlap import AreaSum
-from selfseg.measure.summary import Evaluation, Scores
 from selfseg.read.labels import find_labels, read_labels, read_truths
 
 DEFAULT_KINDS = ("regions", "classes")

@@ -23,31 +23,21 @@ POWERS = {1: "", 2: "²", 3: "³"}
 
 @dataclass(frozen=True)
 class ClassArea:
-    """What one class covers in one image.
-
-    Attributes
-    ----------
-    image
-        Name of the image.
-    id, name
-        The class.
-    pixels
-        Number of its pixels (voxels; over all time points).
-    share
-        `pixels` over the number of pixels of all classes, 0-1; 0 where every pixel is ignored.
-    area
-        `pixels` times the size of a pixel: an area in 2D, a volume in 3D.
-    unit
-        Unit of `area`: ``"µm²"``, ``"pixel²"``, ``"mm³"``.
-    """
+    """What one class covers in one image."""
 
     image: str
+    """Name of the image."""
     id: int
     name: str
+    """The class."""
     pixels: int
+    """Number of its pixels (voxels; over all time points)."""
     share: float
+    """`pixels` over the number of pixels of all classes, 0-1; 0 where every pixel is ignored."""
     area: float
+    """`pixels` times the size of a pixel: an area in 2D, a volume in 3D."""
     unit: str
+    """Unit of `area`: ``"µm²"``, ``"pixel²"``, ``"mm³"``."""
 
 
 def write_classes(path: Path | str, table: ClassTable) -> None:
@@ -86,12 +76,8 @@ def class_areas(
 
     Parameters
     ----------
-    image
-        Name of the image.
     labels
         Ids ``[*S]``; 0 (ignore) is not counted.
-    table
-        The classes.
     spacing
         Size of a pixel along each spatial axis; None = 1 along each axis of `labels`.
     unit

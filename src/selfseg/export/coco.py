@@ -12,26 +12,19 @@ from numpy.typing import NDArray
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import InputError
 from selfseg.core.files import write_text
-from selfseg.export.shapes import Shape, shapes
+from selfseg.export.outlines import Shape, shapes
 
 
 @dataclass(frozen=True)
 class CocoImage:
-    """One image of a COCO file.
-
-    Attributes
-    ----------
-    file_name
-        Where the image is, below the folder that a reader of the file is given.
-    labels
-        Class ids ``[Y X]``, 0 = ignore.
-    objects
-        Object ids ``[Y X]``, 0 = none; None = each connected region of a class is an object.
-    """
+    """One image of a COCO file."""
 
     file_name: str
+    """Where the image is, below the folder that a reader of the file is given."""
     labels: NDArray[Any]
+    """Class ids ``[Y X]``, 0 = ignore."""
     objects: NDArray[Any] | None = None
+    """Object ids ``[Y X]``, 0 = none; None = each connected region of a class is an object."""
 
 
 def write_coco(path: Path | str, images: Iterable[CocoImage], table: ClassTable, least_area: int = 1) -> int:
@@ -43,12 +36,8 @@ def write_coco(path: Path | str, images: Iterable[CocoImage], table: ClassTable,
 
     Parameters
     ----------
-    path
-        File to write.
     images
         Taken one at a time.
-    table
-        The classes.
     least_area
         Leave out parts of fewer pixels.
 
@@ -91,8 +80,6 @@ def run_lengths(rings: Iterable[NDArray[np.int64]], shape: tuple[int, int]) -> l
     ----------
     rings
         Corners ``[N 2]``, (Y, X); a pixel is inside if an odd number of rings go around it.
-    shape
-        Height and width of the image.
     """
     height, width = shape
     turns = []

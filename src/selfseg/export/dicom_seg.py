@@ -12,8 +12,8 @@ from selfseg.core.axes import spatial_axes
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.files import writing
 from selfseg.core.palette import class_colours
-from selfseg.export._label_values import one_line
 from selfseg.export.label_files import LabelImage
+from selfseg.export.label_values import one_line
 
 MOST_SEGMENTS = 255
 SERIES_NUMBER = 900
@@ -21,7 +21,7 @@ LONGEST_NAME = 64
 """Characters of a segment's label (DICOM's LO)."""
 
 
-def write(path: Path, content: LabelImage) -> None:
+def write_dicom_seg(path: Path, content: LabelImage) -> None:
     """Write one binary segment for each class, named and coloured, in the frame of reference of the source.
 
     Patient and study are those of the source images; the series is new. All identifiers are made of the source's and of the
@@ -33,8 +33,6 @@ def write(path: Path, content: LabelImage) -> None:
         If the image did not come from DICOM, or lacks what a segmentation must refer to.
     UsageError
         If there are more than 255 classes or regions.
-    OutputError
-        If the file cannot be written.
     """
     import highdicom
     from pydicom import dcmread

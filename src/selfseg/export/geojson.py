@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.classes import ClassTable
 from selfseg.core.files import write_text
-from selfseg.export.outlines import Outline
-from selfseg.export.shapes import Shape, shapes
+from selfseg.export.outlines import Outline, Shape, shapes
 
 
 def write_geojson(
@@ -28,10 +27,8 @@ def write_geojson(
 
     Parameters
     ----------
-    path
-        File to write.
     labels, table, objects, axes, least_area
-        As in `export.shapes.shapes`; planes are numbered from 0 along Z and T.
+        As in `export.outlines.shapes`; planes are numbered from 0 along Z and T.
 
     Raises
     ------

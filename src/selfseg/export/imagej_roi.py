@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import OutputError, UsageError
 from selfseg.core.files import writing
-from selfseg.export.shapes import Shape, shapes
+from selfseg.export.outlines import Shape, shapes
 
 LARGEST = 2**15 - 1
 """Largest coordinate in the format, which has 16 bits for it."""
@@ -39,10 +39,8 @@ def write_imagej_rois(
 
     Parameters
     ----------
-    path
-        File to write.
     labels, table, objects, axes, least_area
-        As in `export.shapes.shapes`.
+        As in `export.outlines.shapes`.
     hyperstack
         The image that they are for has channels besides Z or T: positions are then (slice, frame) on any channel, and
         not numbers of planes. Labels with both Z and T always have such positions.

@@ -1,15 +1,11 @@
-"""The formats in which labels can be written, and the writing of one label image in any of them.
-
-A new format is one file in this package and one row in `FORMATS`. The file has a function
-``write(path, label_image, **options)`` and a constant `NEEDS`: the packages of its extra.
-"""
+"""The formats in which labels can be written. A new one is a function of this package and a row in `FORMATS`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,40 +14,31 @@ from selfseg.core.axes import check_axes
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import UsageError
 from selfseg.core.image import Image
-from selfseg.export._label_values import smallest_integers
+from selfseg.export.label_values import smallest_integers
 from selfseg.export.labels import write_labels
 
 
-@dataclass(frozen=True)
-class LabelFormat:
-    """One way to write labels.
-
-    Attributes
-    ----------
-    suffix
-        Of the files.
-    module
-        File of this package that writes them; empty = `selfseg.export.labels`.
-    extra
-        What must be installed, ``selfseg[EXTRA]``; empty = nothing more.
-    packages
-        What the extra brings and the writer imports.
-    """
+class LabelFormat(NamedTuple):
+    """One way to write labels."""
 
     suffix: str
-    module: str = ""
+    """Of the files."""
+    writer: str = ""
+    """Module of this package, and its function that takes a path and a `LabelImage`; empty = `labels.write_labels`."""
     extra: str = ""
+    """Extra to install, ``selfseg[EXTRA]``; empty = nothing more."""
     packages: tuple[str, ...] = ()
+    """Packages that the extra brings and the writer imports."""
 
 
 FORMATS = {
     "tiff": LabelFormat(".tif"),
-    "ome-zarr": LabelFormat(".ome.zarr", "ome_zarr", "zarr", ("zarr",)),
-    "nifti": LabelFormat(".nii.gz", "nifti", "nifti", ("nibabel",)),
-    "mrc": LabelFormat(".mrc", "mrc"),
-    "hdf5": LabelFormat(".h5", "hdf5", "hdf5", ("h5py",)),
-    "numpy": LabelFormat(".npz", "npz"),
-    "dicom-seg": LabelFormat(".dcm", "dicom_seg", "dicom", ("pydicom", "highdicom")),
+    "ome-zarr": LabelFormat(".ome.zarr", "ome_zarr.write_ome_zarr", "zarr", ("zarr",)),
+    "nifti": LabelFormat(".nii.gz", "nifti.write_nifti", "nifti", ("nibabel",)),
+    "mrc": LabelFormat(".mrc", "mrc.write_mrc"),
+    "hdf5": LabelFormat(".h5", "array_files.write_hdf5", "hdf5", ("h5py",)),
+    "numpy": LabelFormat(".npz", "array_files.write_npz"),
+    "dicom-seg": LabelFormat(".dcm", "dicom_seg.write_dicom_seg", "dicom", ("pydicom", "highdicom")),
 }
 """Formats by the name that ``--write`` takes."""
 
@@ -60,36 +47,21 @@ NGFF_VERSIONS = ("0.5", "0.4")
 
 @dataclass(frozen=True)
 class LabelImage:
-    """Labels and all that a file may say of them.
-
-    Attributes
-    ----------
-    labels
-        The smallest unsigned integers that hold the ids, 0 = ignore.
-    axes
-        Letters out of T Z Y X.
-    image
-        The image that was segmented: its spacing, unit and place.
-    table
-        The classes; None = regions without a meaning.
-    """
+    """Labels and all that a file may say of them."""
 
     labels: NDArray[Any]
+    """The smallest unsigned integers that hold the ids, 0 = ignore."""
     axes: str
+    """Letters out of T Z Y X."""
     image: Image
+    """The image that was segmented: its spacing, unit and place."""
     table: ClassTable | None = None
+    """The classes; None = regions without a meaning."""
 
 
 @dataclass(frozen=True)
 class LabelWriter:
     """Writes label images in chosen formats.
-
-    Attributes
-    ----------
-    kinds
-        Names out of `FORMATS`.
-    ngff
-        Version of OME-Zarr, ``"0.5"`` or ``"0.4"``.
 
     Raises
     ------
@@ -98,19 +70,19 @@ class LabelWriter:
     """
 
     kinds: Sequence[str] = ("tiff",)
+    """Names out of `FORMATS`."""
     ngff: str = "0.5"
+    """Version of OME-Zarr, ``"0.5"`` or ``"0.4"``."""
 
     def __post_init__(self) -> None:
         for kind in self.kinds:
             if kind not in FORMATS:
-                fix = "check the name"
-                raise UsageError("--write", expected=f"one of {', '.join(FORMATS)}", got=repr(kind), fix=fix)
+                known = f"one of {', '.join(FORMATS)}"
+                raise UsageError("--write", expected=known, got=repr(kind), fix="check the name")
             for package in FORMATS[kind].packages:
                 if find_spec(package) is None:
-                    fix = f"pip install 'selfseg[{FORMATS[kind].extra}]'"
-                    raise UsageError(
-                        f"--write {kind}", expected=f"the package {package}", got="none installed", fix=fix
-                    )
+                    what, fix = f"the package {package}", f"pip install 'selfseg[{FORMATS[kind].extra}]'"
+                    raise UsageError(f"--write {kind}", expected=what, got="none installed", fix=fix)
         if self.ngff not in NGFF_VERSIONS:
             expected, fix = " or ".join(NGFF_VERSIONS), "leave it out for 0.5"
             raise UsageError("--ngff", expected=expected, got=repr(self.ngff), fix=fix)
@@ -154,6 +126,7 @@ class LabelWriter:
             else:
                 options = {"ngff": self.ngff} if kind == "ome-zarr" else {}
                 content = LabelImage(smallest_integers(np.asarray(labels), table), axes, image, table)
-                import_module(f"selfseg.export.{FORMATS[kind].module}").write(path, content, **options)
+                module, function = FORMATS[kind].writer.split(".")
+                getattr(import_module(f"selfseg.export.{module}"), function)(path, content, **options)
             written.append(path)
         return written

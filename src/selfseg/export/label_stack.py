@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import OutputError
 from selfseg.core.files import telling_failures, writing
-from selfseg.export.colour_table import colour_table
-from selfseg.export.labels import IMAGEJ_UNITS, LARGEST_IMAGEJ
+from selfseg.export.label_values import imagej_info, imagej_look, imagej_unit
+from selfseg.export.labels import LARGEST_IMAGEJ
 
 DESCRIPTION_BYTES = 400
 """Room that the first page keeps for ImageJ's description, which is known when the last page is."""
@@ -31,10 +31,6 @@ class LabelStack:
 
     Parameters
     ----------
-    path
-        File to write.
-    table
-        The classes.
     spacing
         Size of a pixel along Y and X.
     unit
@@ -54,14 +50,8 @@ class LabelStack:
         n_pages: int = 1,
         fps: float | None = None,
     ) -> None:
-        self.path, self.table, self.spacing, self.unit, self.n_pages, self.fps = (
-            path,
-            table,
-            spacing,
-            unit,
-            n_pages,
-            fps,
-        )
+        self.path, self.table, self.spacing = path, table, spacing
+        self.unit, self.n_pages, self.fps = unit, n_pages, fps
         self.written = 0
         self._blank = 0
         self._shape: tuple[int, ...] | None = None
@@ -131,23 +121,12 @@ class LabelStack:
         self.written += 1
 
     def _colours(self) -> Any:
-        colours = np.zeros((256, 4), np.uint8)
-        known = colour_table(self.table)
-        colours[: len(known)] = known
-        names = "".join(f"{item.id} = {' '.join(item.name.split())}\n" for item in self.table.classes)
-        look = {"LUTs": [np.ascontiguousarray(colours[:, :3].T)], "Ranges": (0.0, 255.0), "Info": names}
+        look = {**imagej_look(self.table), "Info": imagej_info(self.table)}
         return tifffile.tifffile.imagej_metadata_tag(look, "<")
 
     def _description(self) -> str:
-        unit = IMAGEJ_UNITS.get(self.unit, self.unit).encode("ascii", "backslashreplace").decode("ascii")
-        lines = [
-            "ImageJ=1.54f",
-            f"images={self.written}",
-            f"frames={self.written}",
-            "hyperstack=true",
-            "mode=grayscale",
-        ]
-        lines += [f"unit={' '.join(unit.split())}", "min=0.0", "max=255.0", "loop=false"]
+        lines = ["ImageJ=1.54f", f"images={self.written}", f"frames={self.written}", "hyperstack=true"]
+        lines += ["mode=grayscale", f"unit={imagej_unit(self.unit)}", "min=0.0", "max=255.0", "loop=false"]
         if self.fps:
             lines += [f"finterval={1 / self.fps:.9g}", f"fps={self.fps:.9g}"]
         return "\n".join([*lines, ""])

@@ -116,30 +116,35 @@ def is_label_zarr(path: Path, shape: Sequence[int]) -> bool:
     return bool(found == list(shape))
 
 
+def ngff_axes(axes: str, unit: str) -> list[dict[str, str]]:
+    """Return NGFF's description of axes; the spatial ones have the unit where NGFF knows it."""
+    name = UNITS.get(unit, unit)
+    length = {"unit": name} if name in KNOWN else {}
+    kinds = {"T": {"type": "time"}, "C": {"type": "channel"}}
+    return [{"name": letter.lower(), **kinds.get(letter, {"type": "space", **length})} for letter in axes]
+
+
+def ngff_classes(table: ClassTable | None) -> dict[str, Any]:
+    """Return NGFF's colours and names of classes; nothing without any."""
+    if table is None or not len(table):
+        return {}
+    colours = [{"label-value": item.id, "rgba": list(item.rgba)} for item in table.classes]
+    return {"colors": colours, "properties": [{"label-value": item.id, "name": item.name} for item in table.classes]}
+
+
 def _metadata(path: Path, axes: str, spacing: Sequence[float], unit: str, table: ClassTable | None) -> dict[str, Any]:
     steps = dict(zip(spatial_axes(axes), spacing, strict=True))
-    name = UNITS.get(unit, unit)
-    described: list[dict[str, str]] = []
-    for letter in axes:
-        kind = {"name": letter.lower(), "type": "time" if letter == "T" else "space"}
-        described.append({**kind, "unit": name} if letter in steps and name in KNOWN else kind)
     scale = {"type": "scale", "scale": [float(steps.get(letter, 1.0)) for letter in axes]}
     dataset = {"path": LEVEL, "coordinateTransformations": [scale]}
-    metadata: dict[str, Any] = {
-        "version": NGFF,
-        "multiscales": [{"name": path.stem, "axes": described, "datasets": [dataset]}],
-    }
-    if table is not None:
-        colours = [{"label-value": item.id, "rgba": list(item.rgba)} for item in table.classes]
-        names = [{"label-value": item.id, "class": item.name} for item in table.classes]
-        metadata["image-label"] = {"version": NGFF, "colors": colours, "properties": names}
-    return metadata
+    scales = {"name": path.stem, "axes": ngff_axes(axes, unit), "datasets": [dataset]}
+    label = {} if table is None else {"image-label": {"version": NGFF, **ngff_classes(table)}}
+    return {"version": NGFF, "multiscales": [scales], **label}
 
 
 def _zarr(path: Path) -> Any:
     try:
         import zarr
     except ImportError as error:
-        got = "none installed"
-        raise OutputError(path, expected="the package zarr", got=got, fix="pip install 'selfseg[zarr]'") from error
+        fix = "pip install 'selfseg[zarr]'"
+        raise OutputError(path, expected="the package zarr", got="none installed", fix=fix) from error
     return zarr

@@ -1,4 +1,4 @@
-"""Label images and probabilities as TIFF: integers with axes, spacing and class names; equal input, equal bytes."""
+"""Label images as TIFF: integers with axes, spacing and class names; equal input, equal bytes."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -13,21 +13,10 @@ from selfseg.core.axes import check_axes
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import UsageError
 from selfseg.core.files import writing
-from selfseg.export._label_values import in_order, one_line, smallest_integers
-from selfseg.export.colour_table import colour_table
+from selfseg.export.label_values import imagej_info, imagej_look, imagej_unit, in_order, smallest_integers
 
 LARGEST_IMAGEJ = 2**31
 """Bytes of pixels above which a file is written as OME-BigTIFF: ImageJ's own format ends at 4 GiB."""
-
-IMAGEJ_UNITS = {
-    "micrometer": "micron",
-    "um": "micron",
-    "µm": "micron",
-    "μm": "micron",
-    "nanometer": "nm",
-    "millimeter": "mm",
-}
-"""ImageJ's own, ASCII, spelling of units."""
 
 OME_UNITS = {
     "micrometer": "µm",
@@ -60,8 +49,6 @@ def write_labels(
 
     Parameters
     ----------
-    path
-        File to write; its folder is made.
     labels
         Ids, 0 = ignore, with the axes `axes`.
     table
@@ -90,68 +77,16 @@ def write_labels(
         return
     metadata = _imagej_metadata(order, steps, unit)
     if table is not None:
-        metadata["Info"] = "".join(f"{item.id} = {one_line(item.name)}\n" for item in table.classes)
+        metadata["Info"] = imagej_info(table)
     if whole.dtype == np.uint8:
-        colours = np.zeros((256, 4), np.uint8)
-        known = colour_table(table, int(data.max(initial=0)))
-        colours[: len(known)] = known
-        metadata.update(LUTs=[np.ascontiguousarray(colours[:, :3].T)], Ranges=(0.0, 255.0))
+        metadata |= imagej_look(table, int(data.max(initial=0)))
     else:
         metadata.update(min=0.0, max=float(max(1, data.max(initial=0))))
     _write(path, data, imagej=True, metadata=metadata, **_resolution(steps))
 
 
-def write_probabilities(
-    path: Path | str,
-    probabilities: NDArray[Any],
-    spacing: Sequence[float] | None = None,
-    unit: str | None = None,
-    axes: str = "YX",
-    half: bool = False,
-) -> None:
-    """Write class probabilities as a float TIFF whose channel k is class k + 1.
-
-    Parameters
-    ----------
-    path
-        File to write.
-    probabilities
-        ``[K *S]``, 0-1.
-    spacing, unit
-        As in `write_labels`.
-    axes
-        Letters of the spatial axes, without the class axis. The file's order is that of TZCYX.
-    half
-        Store float16 (half the size, steps of 0.0005 near 1) in a plain TIFF, which Fiji cannot read.
-
-    Raises
-    ------
-    UsageError
-        If the array is not floating, or does not fit `axes` or `spacing`.
-    OutputError
-        If the file cannot be written.
-    """
-    values = np.asarray(probabilities)
-    axes = check_axes("C" + axes, values.ndim)
-    if values.dtype.kind != "f":
-        raise UsageError(
-            "probabilities", expected="floating values", got=str(values.dtype), fix="use write_labels for ids"
-        )
-    data, order, steps = in_order(values.astype(np.float16 if half else np.float32), axes, spacing)
-    if half:
-        plain = {"axes": order, "spacing": list(steps.values()), "unit": unit or "pixel"}
-        _write(path, data, metadata=plain, **_resolution(steps))
-    elif data.nbytes > LARGEST_IMAGEJ:
-        _write(path, data, ome=True, metadata=_ome_metadata(data, order, steps, unit))
-    else:
-        metadata = {**_imagej_metadata(order, steps, unit), "min": 0.0, "max": 1.0}
-        _write(path, data, imagej=True, metadata=metadata, **_resolution(steps))
-
-
 def _imagej_metadata(order: str, steps: Mapping[str, float], unit: str | None) -> dict[str, Any]:
-    name = IMAGEJ_UNITS.get(unit or "pixel", unit or "pixel")
-    ascii_name = name.encode("ascii", "backslashreplace").decode("ascii")
-    metadata: dict[str, Any] = {"axes": order, "unit": one_line(ascii_name)}
+    metadata: dict[str, Any] = {"axes": order, "unit": imagej_unit(unit)}
     if "Z" in steps:
         metadata["spacing"] = steps["Z"]
     return metadata

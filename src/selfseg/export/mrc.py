@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from selfseg.core.axes import spatial_axes
 from selfseg.core.errors import UsageError
 from selfseg.core.files import writing
-from selfseg.export._label_values import in_order, in_unit, one_line
 from selfseg.export.label_files import LabelImage
+from selfseg.export.label_values import class_lines, in_order, in_unit
 from selfseg.read.mrc import HEADER, LITTLE, UNIT, VOLUMES
 
 VERSION = 20141
@@ -18,7 +18,7 @@ LABEL_LENGTH, MOST_LABELS = 80, 10
 ONE_VOLUME = 1
 
 
-def write(path: Path, content: LabelImage) -> None:
+def write_mrc(path: Path, content: LabelImage) -> None:
     """Write labels as int8, int16, uint16 or (for more than 65535 regions) float32, and the first nine class names.
 
     The cell is in angstrom; where the image has no unit of length the cell is left empty. Equal input gives equal bytes.
@@ -27,8 +27,6 @@ def write(path: Path, content: LabelImage) -> None:
     ------
     UsageError
         If an id is above 2**24, which float32 cannot hold.
-    OutputError
-        If the file cannot be written.
     """
     array, axes, _ = in_order(content.labels, content.axes, content.image.spacing, "TZYX")
     array, mode = _stored_type(array)
@@ -44,9 +42,7 @@ def write(path: Path, content: LabelImage) -> None:
     header["origin"], (header["nxstart"], header["nystart"], header["nzstart"]) = _place(content)
     header["map"], header["machst"], header["nversion"] = b"MAP ", (LITTLE, LITTLE, 0, 0), VERSION
     header["dmin"], header["dmax"], header["dmean"], header["rms"] = array.min(), array.max(), array.mean(), array.std()
-    texts = ["labels by selfseg"]
-    if content.table is not None:
-        texts += [f"{item.id} = {one_line(item.name)}" for item in content.table.classes]
+    texts = ["labels by selfseg", *class_lines(content.table)]
     header["nlabl"] = min(len(texts), MOST_LABELS)
     for i, text in enumerate(texts[:MOST_LABELS]):
         header["label"][i] = text.encode("ascii", "replace")[:LABEL_LENGTH].ljust(LABEL_LENGTH)

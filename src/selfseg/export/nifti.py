@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from selfseg.core.axes import spatial_axes
 from selfseg.core.errors import UsageError
 from selfseg.core.files import writing
-from selfseg.export._label_values import in_unit, one_line
 from selfseg.export.label_files import LabelImage
+from selfseg.export.label_values import imagej_info, in_unit
 
 ORDER = "XYZT"
 LABELS = 1002
@@ -23,7 +23,7 @@ COMMENT = 6
 UNITS = {"millimeter": "mm", "micrometer": "micron", "meter": "meter"}
 
 
-def write(path: Path, content: LabelImage) -> None:
+def write_nifti(path: Path, content: LabelImage) -> None:
     """Write labels as ``.nii.gz``: uint8, int16 or int32, with the class names in a comment.
 
     Of a volume that came from NIfTI the storage order, both affines and the units are kept to the bit, so that labels and
@@ -34,8 +34,6 @@ def write(path: Path, content: LabelImage) -> None:
     ------
     UsageError
         If an id is above 2**31 - 1.
-    OutputError
-        If the file cannot be written.
     """
     import nibabel
 
@@ -53,8 +51,7 @@ def write(path: Path, content: LabelImage) -> None:
     header["descrip"] = b"labels by selfseg"
     header.extensions.clear()
     if content.table is not None:
-        names = "".join(f"{item.id} = {one_line(item.name)}\n" for item in content.table.classes)
-        header.extensions.append(nibabel.nifti1.Nifti1Extension(COMMENT, names.encode()))
+        header.extensions.append(nibabel.nifti1.Nifti1Extension(COMMENT, imagej_info(content.table).encode()))
     kind = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
     with writing(path) as temporary:
         temporary.write_bytes(gzip.compress(kind(array, None, header).to_bytes(), 6, mtime=0))

@@ -53,8 +53,6 @@ def write_nnunet(
         Called ``DatasetNNN_NAME``.
     cases
         Images (2D, or volumes) with their class ids ``[*S]``, taken one at a time.
-    table
-        The classes.
     background
         Id of the class that is nnU-Net's background.
 

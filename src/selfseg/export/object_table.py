@@ -16,8 +16,6 @@ def write_object_table(path: Path | str, tables: Sequence[Mapping[str, NDArray[A
 
     Parameters
     ----------
-    path
-        File to write.
     tables
         Columns of equal length by name, one table an image. Where a table lacks a column of another, its fields are
         empty; so are NaN. Truth values are 0 and 1, floating values have 7 digits.

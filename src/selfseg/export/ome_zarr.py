@@ -9,19 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.axes import spatial_axes
-from selfseg.core.classes import ClassTable
 from selfseg.core.files import writing_folder
 from selfseg.core.image import Image
-from selfseg.export.colour_table import colour_table
 from selfseg.export.label_files import LabelImage
+from selfseg.export.label_zarr import ngff_axes, ngff_classes
 
 ORDER = "TCZYX"
 """The order of axes that NGFF prescribes."""
 
 NAME = "classes"
 """Name of the label image in the group ``labels``."""
-
-TYPES = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
 
 CHUNK = {"T": 1, "C": 1, "Z": 32, "Y": 512, "X": 512}
 LEAST_SIDE = 512
@@ -31,7 +28,7 @@ RGB = ("FF0000", "00FF00", "0000FF")
 MOST_SAMPLED = 1_000_000
 
 
-def write(path: Path, content: LabelImage, ngff: str = "0.5") -> None:
+def write_ome_zarr(path: Path, content: LabelImage, ngff: str = "0.5") -> None:
     """Write a folder that napari, Fiji (MoBIE, N5), neuroglancer and vizarr open as an image with labels over it.
 
     A labels group only has a meaning inside an image, thus the image is written as well, as it was read. Levels halve rows and
@@ -41,15 +38,8 @@ def write(path: Path, content: LabelImage, ngff: str = "0.5") -> None:
     ----------
     path
         The folder; one that is there already is replaced when all is written.
-    content
-        What to write.
     ngff
         ``"0.5"`` (zarr 3) or ``"0.4"`` (zarr 2).
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written.
     """
     import zarr
 
@@ -61,7 +51,8 @@ def write(path: Path, content: LabelImage, ngff: str = "0.5") -> None:
         _describe(root.create_group("labels"), {"labels": [NAME]}, ngff)
         group = root.create_group(f"labels/{NAME}")
         scales = _write_levels(group, content.labels, content.axes, image, ngff, labels=True)
-        label = _image_label(content.table, int(content.labels.max(initial=0)), ngff)
+        version = {"version": ngff} if ngff == "0.4" else {}
+        label = {"source": {"image": "../../"}, **version, **ngff_classes(content.table)}
         _describe(group, {"multiscales": scales, "image-label": label}, ngff)
 
 
@@ -89,11 +80,7 @@ def _write_levels(
         scale = [steps.get(letter, 1.0) * factors[letter] for letter in order]
         start = [float(offset.get(letter, 0.0)) + shift[letter] for letter in order]
         datasets.append({"path": str(level), "coordinateTransformations": _transforms(scale, start)})
-    scales = {
-        "name": NAME if labels else image.name,
-        "axes": [_axis(a, image.unit) for a in order],
-        "datasets": datasets,
-    }
+    scales = {"name": NAME if labels else image.name, "axes": ngff_axes(order, image.unit), "datasets": datasets}
     return [scales if ngff == "0.5" else {"version": ngff, **scales}]
 
 
@@ -126,11 +113,6 @@ def _transforms(scale: list[float], start: list[float]) -> list[dict[str, Any]]:
     return [*steps, {"type": "translation", "translation": start}] if any(start) else steps
 
 
-def _axis(letter: str, unit: str) -> dict[str, str]:
-    axis = {"name": letter.lower(), "type": TYPES[letter]}
-    return {**axis, "unit": unit} if letter in "ZYX" and unit != "pixel" else axis
-
-
 def _omero(image: Image) -> dict[str, Any]:
     """Return how viewers should show the channels: colours, and the range from the 1st to the 99th percentile."""
     channels = []
@@ -149,24 +131,5 @@ def _range(values: NDArray[Any]) -> tuple[float, float, float, float]:
     finite = flat[np.isfinite(flat)].astype(np.float64)
     if not finite.size:
         return (0.0, 0.0, 1.0, 1.0)
-    start, end = (float(value) for value in np.percentile(finite, (1, 99)))
-    low, high = float(finite.min()), float(finite.max())
-    return (
-        low,
-        start,
-        end if end > start else math.nextafter(start, math.inf),
-        max(high, math.nextafter(low, math.inf)),
-    )
-
-
-def _image_label(table: ClassTable | None, largest: int, ngff: str) -> dict[str, Any]:
-    """Return colours and names of the classes; of regions without a meaning, only where they come from."""
-    label: dict[str, Any] = {"source": {"image": "../../"}}
-    if ngff == "0.4":
-        label["version"] = ngff
-    if table is not None and len(table):
-        colours = colour_table(table, largest)
-        rows = [(item.id, colours[item.id].tolist(), item.name) for item in table.classes]
-        label["colors"] = [{"label-value": number, "rgba": rgba} for number, rgba, _ in rows]
-        label["properties"] = [{"label-value": number, "name": name} for number, _, name in rows]
-    return label
+    low, start, end, high = (float(value) for value in np.percentile(finite, (0, 1, 99, 100)))
+    return low, start, max(end, math.nextafter(start, math.inf)), max(high, math.nextafter(low, math.inf))

@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 from PIL import ImageDraw, ImageFont
 from scipy import ndimage
-from skimage.measure import label as connected_regions
 
-from selfseg.core.classes import IGNORE, ClassTable
+from selfseg.core.classes import ClassTable
 from selfseg.core.errors import UsageError
 from selfseg.core.files import writing
 from selfseg.core.image import Image
 from selfseg.export.colour_table import colour_table, labels_picture
 from selfseg.export.display import displayed, label_planes, middle_planes, plane_shape
 from selfseg.export.outlines import boundaries as boundary_mask
+from selfseg.export.outlines import connected_regions
 
 LINE_STRENGTH = 0.8
 """Opacity of the boundary lines."""
@@ -198,7 +198,7 @@ def number_places(ids: NDArray[Any], least_share: float = NUMBERED_SHARE) -> lis
         Id, row and column: the centroid of each region, or, where that lies outside, the pixel deepest inside.
     """
     places: list[tuple[int, float, float]] = []
-    regions: NDArray[Any] = connected_regions(ids, background=IGNORE, connectivity=1)
+    regions = connected_regions(ids)
     areas = np.bincount(regions.ravel())
     for region, box in enumerate(ndimage.find_objects(regions), start=1):
         if areas[region] < least_share * ids.size:

@@ -15,8 +15,8 @@ from selfseg.core.image import Image
 from selfseg.methods.base import Method
 from selfseg.read import Source, find_annotations, read_annotations
 from selfseg.read.labels import find_labels, read_labels
-from selfseg.regions.separate import separate_objects
-from selfseg.sample.prepare import Preparation, Prepared
+from selfseg.regions.connect import separate_objects
+from selfseg.sample.prepare import PreparedImage
 
 MEANINGS = ("sparse", "full", "objects")
 """Meanings of the values of label images: classes with 0 = not labelled, classes with 0 as one of them, single objects."""
@@ -56,14 +56,14 @@ class Annotations:
     names: tuple[str, ...]
     objects: bool = False
 
-    def prepared(self, name: str, frame: int, preparation: Preparation, prepared: Prepared) -> NDArray[np.int64] | None:
+    def prepared(self, name: str, frame: int, prepared: PreparedImage) -> NDArray[np.int64] | None:
         """Return the classes of one frame at its prepared size, -1 = none; None for an image without annotations.
 
         Objects are set apart there, not before: a border of two pixels would not survive a shrinking.
         """
         if name not in self.arrays:
             return None
-        return self.as_classes(preparation.annotations(self.arrays[name][frame], prepared)).astype(np.int64)
+        return self.as_classes(prepared.forward_annotations(self.arrays[name][frame])).astype(np.int64)
 
     def as_classes(self, part: LabelArray) -> LabelArray:
         """Return the classes ``[*S]`` of a part of an array: itself, or background and object, set apart where objects touch."""

@@ -16,12 +16,11 @@ from selfseg.core.progress import Progress, Silent
 from selfseg.learning.annotations import Annotations, find_label_files
 from selfseg.learning.segmenter import Segmenter
 from selfseg.measure._table import contingencies, pooled
-from selfseg.measure.kinds import mask_kind, score
+from selfseg.measure.kinds import Evaluation, Scores, mask_kind, score
 from selfseg.measure.overlap import connected_parts, hungarian_class_scores
-from selfseg.measure.summary import Evaluation, Scores
 from selfseg.read import Source, find_inputs
 from selfseg.results.result import Result
-from selfseg.segmenting.segmenting import How, iter_segment
+from selfseg.segmenting.images import Settings, iter_segment
 
 PUPIL = "unet"
 REPORT = "distillation.json"
@@ -141,7 +140,7 @@ def distill(
     pupil.fit(sources, labels, labels_as="sparse", out=out, axes=axes, progress=progress, **fit_options)
     pupil.model_ = replace(pupil.model_, table=_with_names(pupil.table_, teacher.table_))
     answers: dict[str, Result] = {}
-    for source, outcome in iter_segment(pupil.fitted, sources, axes, How(progress=progress)):
+    for source, outcome in iter_segment(pupil.fitted, sources, axes, Settings(progress=progress)):
         if isinstance(outcome, SelfsegError):
             failures.append((source.name, str(outcome)))
         else:
@@ -167,7 +166,7 @@ def ask(
         If all fail: the error of the first.
     """
     answers, failures, first = [], [], None
-    for source, outcome in iter_segment(teacher.fitted, sources, axes, How(progress=progress)):
+    for source, outcome in iter_segment(teacher.fitted, sources, axes, Settings(progress=progress)):
         if isinstance(outcome, SelfsegError):
             failures.append((source.name, str(outcome)))
             first = first or outcome

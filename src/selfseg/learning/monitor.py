@@ -12,14 +12,13 @@ from selfseg.core.errors import InputError, SelfsegError, UsageError
 from selfseg.core.palette import class_colours
 from selfseg.core.progress import Progress
 from selfseg.export.overlay import montage, overlay, write_picture
-from selfseg.learning.training_set import TrainingItem, TrainingSet
-from selfseg.measure.scores import region_scores
+from selfseg.learning.training_set import TrainingSet
+from selfseg.measure.kinds import region_scores
 from selfseg.methods.base import Method
 from selfseg.read.labels import find_labels, read_truths
 from selfseg.refine.decide import decide
 from selfseg.results.pictures import shown
-from selfseg.sample.prepare import Prepared
-from selfseg.sample.stream import Memo
+from selfseg.sample.prepare import PreparedImage
 
 RECONSTRUCTION = "reconstruction"
 """Name of the method's picture that stands beside the labels in a preview."""
@@ -40,8 +39,8 @@ def write_preview(folder: Path, method: Method, data: TrainingSet, step: int) ->
 
     Colours are by cluster, since classes are not ordered yet.
     """
-    (image, prepared), memo = data.first, data.items[0].sample.read().memo
-    clusters, labels = np.unique(_clusters(method, prepared, memo), return_inverse=True)
+    image, prepared = data.first
+    clusters, labels = np.unique(_clusters(method, prepared), return_inverse=True)
     labels = labels.reshape(image.spatial_shape) + 1
     colours = class_colours(len(clusters))
     classes = [
@@ -56,9 +55,9 @@ def write_preview(folder: Path, method: Method, data: TrainingSet, step: int) ->
 
 
 @torch.no_grad()
-def _clusters(method: Method, prepared: Prepared, memo: Memo | None) -> NDArray[np.integer]:
+def _clusters(method: Method, prepared: PreparedImage) -> NDArray[np.integer]:
     """Return the cluster of each pixel of the image ``[*S]``, from 1 on."""
-    memos = {"memos": (memo or {},)} if method.uses_memos else {}
+    memos = {"memos": (prepared.memo,)} if method.uses_memos else {}
     images = torch.from_numpy(prepared.array)[None].to(method.device)
     return prepared.restore_labels(decide(method.assign(images, **memos)[0].float().cpu().numpy()))
 
@@ -76,7 +75,7 @@ def truth_scorer(truth: str | Path, data: TrainingSet, progress: Progress) -> Ca
     Returns
     -------
     callable
-        From a method to covering, PRI and VI (bits) of its clusters as they are now, means over `MOST_SCORED` images.
+        From a method to covering, PRI and VI (bits) of its clusters as they are now, means over `MOST_SCORED` images or windows.
 
     Raises
     ------
@@ -86,39 +85,37 @@ def truth_scorer(truth: str | Path, data: TrainingSet, progress: Progress) -> Ca
         If the training images are series.
     """
     files = find_labels(truth)
-    items = {item.name: item for item in data.items}
-    if data.windows or len(items) < len(data.items):
-        got = f"windows of {next(iter(data.windows))}" if data.windows else "a series (axis T)"
+    images = {item.name: item.prepared for item in data.items}
+    if any(item.prepared is not images[item.name] for item in data.items):
         fix = "leave --truth out, and use `selfseg evaluate` on the labels"
-        raise UsageError("--truth", expected="single training images", got=got, fix=fix)
-    if len(items) == 1 and [*files.values()] == [Path(truth)]:
-        files = {next(iter(items)): Path(truth)}
-    names = [name for name in items if name in files]
-    if not names:
+        raise UsageError("--truth", expected="single training images", got="a series (axis T)", fix=fix)
+    if len(images) == 1 and [*files.values()] == [Path(truth)]:
+        files = {next(iter(images)): Path(truth)}
+    items = [item for item in data.items if item.name in files]
+    if not items:
         expected, got = "a file named like a training image", f"none of {', '.join(list(files)[:3])}"
         raise InputError(f"truth {truth}", expected=expected, got=got, fix="rename the files")
-    chosen = [names[i] for i in sorted(set(np.linspace(0, len(names) - 1, MOST_SCORED).round().astype(int)))]
-    scored = []
-    for name in chosen:
+    chosen = [items[i] for i in sorted(set(np.linspace(0, len(items) - 1, MOST_SCORED).round().astype(int)))]
+    truths: dict[str, list[NDArray[np.integer]]] = {}
+    for name in dict.fromkeys(item.name for item in chosen):
         try:
-            scored.append((items[name], _read_fitting(files[name], items[name])))
+            truths[name] = _read_truths(files[name], images[name].image.spatial_shape)
         except SelfsegError as error:
             progress.say(str(error))
+    scored = [(item, [item.part(array) for array in truths[item.name]]) for item in chosen if item.name in truths]
     if not scored:
         fix = "mend the files named above"
         raise InputError(f"truth {truth}", expected="truth that can be used", got="none", fix=fix)
 
     def scores(method: Method) -> dict[str, float]:
-        rows = [
-            region_scores(_clusters(method, item.view()[1], item.sample.read().memo), truths) for item, truths in scored
-        ]
+        rows = [region_scores(_clusters(method, item.view()[1]), arrays) for item, arrays in scored]
         return {short: float(np.mean([row[name] for row in rows])) for short, name in SCORES.items()}
 
     return scores
 
 
-def _read_fitting(path: Path, item: TrainingItem) -> list[NDArray[np.integer]]:
-    truths, shape = read_truths(path), item.view()[0].spatial_shape
+def _read_truths(path: Path, shape: tuple[int, ...]) -> list[NDArray[np.integer]]:
+    truths = read_truths(path)
     for array in truths:
         if array.shape != shape:
             expected, got = (" x ".join(map(str, size)) for size in (shape, array.shape))

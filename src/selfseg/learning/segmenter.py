@@ -19,7 +19,7 @@ from selfseg.refine.steps import parse_refinements
 from selfseg.results.model import FittedModel
 from selfseg.results.result import Result
 from selfseg.sample.prepare import Preparation
-from selfseg.segmenting.segmenting import How, iter_segment, segment_image
+from selfseg.segmenting.images import Settings, iter_segment, segment_image
 from selfseg.segmenting.superpixels import OwnSuperpixels
 
 
@@ -124,17 +124,19 @@ class Segmenter(ModelOptions):
             At the first input that cannot be segmented. `selfseg.predict` goes on past it.
         """
         (reading,) = share_out(options, ReadOptions)
-        how = How(reading.memory_bytes, reading.slices, OwnSuperpixels(reading.superpixels), progress or Silent())
+        settings = Settings(
+            reading.memory_bytes, reading.slices, OwnSuperpixels(reading.superpixels), progress=progress or Silent()
+        )
         results = []
-        for _, outcome in iter_segment(self.fitted, find_sources(inputs, reading), reading.axes, how):
+        for _, outcome in iter_segment(self.fitted, find_sources(inputs, reading), reading.axes, settings):
             if isinstance(outcome, SelfsegError):
                 raise outcome
             results.append(outcome)
         return results[0] if is_single(inputs) else results
 
-    def predict_image(self, image: Image, how: How | None = None) -> Result:
+    def predict_image(self, image: Image, settings: Settings | None = None) -> Result:
         """Segment one image; a series (axis T) frame by frame, a volume slice by slice if the model is 2D."""
-        return segment_image(self.fitted, image, how)
+        return segment_image(self.fitted, image, settings)
 
     @property
     def fitted(self) -> FittedModel:

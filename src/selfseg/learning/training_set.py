@@ -15,20 +15,21 @@ from numpy.typing import NDArray
 from selfseg.core.axes import SPATIAL
 from selfseg.core.errors import Failure, InputError, SelfsegError, UsageError
 from selfseg.core.image import Image
-from selfseg.core.options import Channels
+from selfseg.core.lru_cache import LRUCache
+from selfseg.core.options import Channels, FitOptions
 from selfseg.core.progress import Progress
 from selfseg.core.seed import generator
 from selfseg.learning.annotations import AnnotationFiles, Annotations
 from selfseg.methods.base import MethodConfig
 from selfseg.read import Source, split_frames
-from selfseg.read.frames import ALL_AXES, Frames, check_slices, is_video
+from selfseg.read.frames import ALL_AXES, Frames, is_video
 from selfseg.read.video import open_video
 from selfseg.sample.choose import MOST, most_different
-from selfseg.sample.lru_cache import LRUCache
-from selfseg.sample.prepare import Preparation, Prepared
-from selfseg.sample.stream import Readable, Sample
+from selfseg.sample.prepare import Preparation, PreparedImage, prepare
+from selfseg.sample.statistics import Region
+from selfseg.sample.stream import Memo, Readable, Sample
 from selfseg.sample.window_samples import KEPT_PIXELS, WindowSample, window_pixels, window_samples
-from selfseg.tiling.tilewise import memory_budget
+from selfseg.tiling.predict import memory_budget
 
 DEFAULT_FRAMES = 4
 """Frames that are chosen of a sequence without --n-frames."""
@@ -51,21 +52,38 @@ class TrainingItem:
     ----------
     name
         Name of the input.
+    prepared
+        The image, the frame, or the image of the window.
     sample
         What a batch reads.
-    spacing
-        Size of a prepared pixel along each spatial axis.
-    view
-        Returns it as an image and as it was prepared, to be shown or scored.
+    memo
+        Where the user's own superpixels go.
     region
         The window, in pixels of the prepared image; None = the whole image.
     """
 
     name: str
+    prepared: PreparedImage
     sample: Readable
-    spacing: tuple[float, ...]
-    view: Callable[[], tuple[Image, Prepared]]
-    region: tuple[slice, ...] | None = None
+    memo: Memo
+    region: Region | None = None
+
+    def view(self) -> tuple[Image, PreparedImage]:
+        """Return it as an image and as it was prepared, to be shown or scored; of a resized window the prepared pixels as both."""
+        image, window = self.prepared.image, self.sample.read()
+        if self.region is None:
+            return image, self.prepared
+        axes = "".join(letter for letter in image.axes if letter in SPATIAL) + "C"
+        pixels = np.moveaxis(window.array, 0, -1)
+        small = Image(pixels, axes, self.prepared.spacing, image.unit, name=self.name, valid=window.valid)
+        own = small if self.prepared.resized else self.prepared.image_window(self.region)
+        shown = PreparedImage.from_plan(small, ())
+        shown.memo = window.memo or {}
+        return own, shown
+
+    def part(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Return the part of a label image ``[*S]`` of the image that `view` shows."""
+        return labels if self.region is None else self.prepared.forward_labels(labels, self.region)
 
 
 @dataclass(frozen=True)
@@ -86,6 +104,8 @@ class TrainingSet:
         SHA-256 by the name of the input.
     failures
         Inputs that could not be used.
+    windows
+        Number of windows of each image that was opened to be learned from in windows, by name.
     """
 
     items: list[TrainingItem]
@@ -95,19 +115,15 @@ class TrainingSet:
     annotations: Annotations | None
     fingerprints: dict[str, str]
     failures: list[Failure] = field(default_factory=list)
+    windows: dict[str, int] = field(default_factory=dict)
 
     @property
     def samples(self) -> list[Readable]:
         """The samples of all items."""
         return [item.sample for item in self.items]
 
-    @property
-    def windows(self) -> dict[str, int]:
-        """Number of windows of each image that is learned from in windows, by name."""
-        return dict(Counter(item.name for item in self.items if item.region is not None))
-
     @cached_property
-    def first(self) -> tuple[Image, Prepared]:
+    def first(self) -> tuple[Image, PreparedImage]:
         """The first item as an image and as it was prepared, for previews."""
         return self.items[0].view()
 
@@ -142,7 +158,7 @@ class TrainingSet:
 
 def build_training_set(
     sources: Sequence[Source],
-    prepare: str,
+    steps: str,
     files: AnnotationFiles | None,
     axes: str | None,
     progress: Progress,
@@ -155,7 +171,7 @@ def build_training_set(
     ----------
     sources
         Inputs, not read yet.
-    prepare
+    steps
         Preparation steps (`selfseg.sample.prepare`).
     files
         Labels or scribbles, not read yet; None = there are none.
@@ -177,7 +193,7 @@ def build_training_set(
     images, failures = _read_all(sources, axes, progress, windows, channels)
     failures += _drop_strangers(images)
     annotations = None if files is None else files.read(images)
-    preparation = Preparation.parse(prepare).fit_pixels(partial(_pixels, images, windows.seed))
+    preparation = Preparation.parse(steps).fit_pixels(partial(_pixels, images, windows.seed))
     items: list[TrainingItem] = []
     fingerprints: dict[str, str] = {}
     for source in sources:
@@ -189,14 +205,15 @@ def build_training_set(
                 fingerprints[source.name] = source.fingerprint()
             else:
                 cut = windows.cut(image, source.name, preparation, annotations, progress)
-                items += [_window_item(source.name, sample) for sample in cut]
+                items += [TrainingItem(source.name, one.prepared, one, one.given, one.region) for one in cut]
                 fingerprints[source.name] = _digest_windows(cut)
         except InputError as error:
             failures.append((source.name, str(error)))
     if not items:
         raise InputError(failures[-1][1])
-    channels, dims = _kind(next(iter(images.values())))
-    return TrainingSet(items, preparation, channels, dims, annotations, fingerprints, failures)
+    windows_of = dict(Counter(item.name for item in items if item.region is not None))
+    n_channels, n_dims = _kind(next(iter(images.values())))
+    return TrainingSet(items, preparation, n_channels, n_dims, annotations, fingerprints, failures, windows_of)
 
 
 def _read_all(
@@ -240,7 +257,8 @@ def _pixels(images: Mapping[str, Image], seed: int, before: Preparation) -> Iter
     """Yield the valid pixels ``[N C]`` of all images after some steps, image by image, or window by window."""
     for image in images.values():
         if image.in_memory:
-            yield from (before.pixels(frame) for frame in split_frames(image))
+            for frame in split_frames(image):
+                yield from before.pixels(frame)
         else:
             yield from window_pixels(image, before, seed)
 
@@ -251,35 +269,13 @@ def _whole_items(
     """Prepare each frame of an image."""
     items = []
     for number, frame in enumerate(split_frames(image)):
-        prepared = preparation.apply(frame)
+        prepared = prepare(frame, preparation)
         for note in prepared.notes:
             progress.say(f"{source.name}: {note}")
-        labels = None
-        if annotations is not None:
-            labels = annotations.prepared(source.name, number, preparation, prepared)
-        sample = Sample(prepared.array, prepared.valid, labels, memo={})
-        items.append(TrainingItem(source.name, sample, prepared.spacing, partial(_pair, frame, prepared)))
+        labels = None if annotations is None else annotations.prepared(source.name, number, prepared)
+        sample = Sample(prepared.array, prepared.valid(), labels, prepared.memo)
+        items.append(TrainingItem(source.name, prepared, sample, prepared.memo))
     return items
-
-
-def _pair(image: Image, prepared: Prepared) -> tuple[Image, Prepared]:
-    return image, prepared
-
-
-def _window_item(name: str, sample: WindowSample) -> TrainingItem:
-    view = partial(_window_view, sample)
-    return TrainingItem(name, sample, sample.spacing, view, sample.region)
-
-
-def _window_view(sample: WindowSample) -> tuple[Image, Prepared]:
-    """Return a window as an image: its own pixels, or where the size changes the prepared ones."""
-    windowed, window = sample.windowed, sample.read()
-    axes = "".join(letter for letter in windowed.image.axes if letter in SPATIAL)
-    if windowed.shape == windowed.image.spatial_shape:
-        image = windowed.window(sample.region)
-    else:
-        image = Image(np.moveaxis(window.array, 0, -1), axes + "C", sample.spacing, windowed.image.unit)
-    return image, Prepared(window.array, window.valid, (), sample.spacing, window.array.shape[1:], window.valid)
 
 
 @dataclass(frozen=True)
@@ -291,7 +287,7 @@ class WindowChoice:
     n
         Windows of each image; None = `DEFAULT_WINDOWS`, and only of images that do not fit in memory.
     side
-        Their side in pixels of the prepared image; None = `sample.cells.WINDOW_SIDE`.
+        Their side in pixels of the prepared image; None = `sample.statistics.WINDOW_SIDE`.
     memory
         Most that this process may take, in bytes; None = by what is free.
     seed
@@ -356,7 +352,7 @@ class WindowChoice:
         """
         number = self.n or DEFAULT_WINDOWS
         labels = None if annotations is None else annotations.arrays.get(name)
-        at_place = None if labels is None else lambda at, region: labels[at or 0][region]
+        at_place = None if labels is None else partial(_annotations_at, labels)
         cut = window_samples(image, preparation, number, self.side, self.seed, self.kept, at_place)
         size, side = (" x ".join(map(str, sizes)) for sizes in (image.spatial_shape, cut[0].shape[1:]))
         why = "too large to be read whole, so" if self.n is None else "as asked,"
@@ -367,11 +363,19 @@ class WindowChoice:
                 shown = f"none of the windows has the label(s) {', '.join(map(str, sorted(missing)))}"
                 progress.say(f"{image.name}: {shown}; more of them may have it (--windows {2 * number})")
             cut = [replace(s, annotations=annotations.as_classes(part)) for s, part in zip(cut, parts, strict=True)]
-        shrunk = cut[0].windowed.shrinking ** (1 / len(image.spatial_shape))
+        shrunk = cut[0].prepared.shrinking ** (1 / len(image.spatial_shape))
         if shrunk > SHRUNK:
             said = f"its sides are shrunk {shrunk:.0f} times by {preparation}; --prepare range keeps its own pixels"
             progress.say(f"{image.name}: {said}")
         return cut
+
+
+def _annotations_at(
+    labels: Sequence[NDArray[Any]], prepared: PreparedImage, time: int | None, region: Region
+) -> NDArray[np.integer]:
+    """Return the annotations of a window; one of the image's own pixels needs none of them read."""
+    frame = labels[time or 0]
+    return prepared.forward_annotations(frame, region) if prepared.resized else frame[region]
 
 
 def _digest_windows(samples: list[WindowSample]) -> str:
@@ -379,46 +383,11 @@ def _digest_windows(samples: list[WindowSample]) -> str:
     digest = hashlib.sha256()
     for sample in samples:
         window = sample.read()
-        digest.update(f"{sample.windowed.at} {sample.region} {window.array.shape}".encode())
+        time = None if sample.time is None else {"T": sample.time}
+        digest.update(f"{time} {sample.region} {window.array.shape}".encode())
         digest.update(window.array.tobytes())
         digest.update(b"" if window.valid is None else window.valid.tobytes())
     return digest.hexdigest()
-
-
-@dataclass(frozen=True)
-class FrameChoice:
-    """Which frames of a sequence are learned from.
-
-    Attributes
-    ----------
-    frames
-        Their numbers, from 0 on; None = the most different ones.
-    n_frames
-        Number of the most different ones; None = `DEFAULT_FRAMES`.
-    slices
-        Axis across which volumes are cut into slices: ``z``, ``y``, ``x``, or ``all`` three; None = not given.
-    """
-
-    frames: tuple[int, ...] | None = None
-    n_frames: int | None = None
-    slices: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.frames is not None and self.n_frames is not None:
-            fix = "give --frames or --n-frames"
-            raise UsageError("--frames", expected="no --n-frames beside it", got="both", fix=fix)
-        if self.frames is not None and (not self.frames or min(self.frames) < 0):
-            fix = "write for example --frames 0,40,80"
-            raise UsageError("--frames", expected="numbers from 0 on", got=str(self.frames), fix=fix)
-        if self.n_frames is not None and self.n_frames < 1:
-            fix = "write for example --n-frames 4"
-            raise UsageError("--n-frames", expected="1 or more", got=str(self.n_frames), fix=fix)
-        check_slices(self.slices)
-
-    @property
-    def asked(self) -> bool:
-        """Whether the user gave any of these options."""
-        return self != FrameChoice()
 
 
 class Taken(NamedTuple):
@@ -439,7 +408,7 @@ class Taken(NamedTuple):
     failures: list[Failure]
 
 
-def take_frames(sources: Sequence[Source], choice: FrameChoice, axes: str | None, progress: Progress) -> Taken:
+def take_frames(sources: Sequence[Source], options: FitOptions, progress: Progress) -> Taken:
     """Put the chosen frames of every sequence in its place; images that are no sequence stay.
 
     A video always is one. Time series, folders of images and volumes are if the user chooses frames or slices.
@@ -449,20 +418,21 @@ def take_frames(sources: Sequence[Source], choice: FrameChoice, axes: str | None
     SelfsegError
         If nothing is left: the error of the first sequence.
     """
-    videos = [source for source in sources if is_video(source, axes)]
+    asked = (options.frames, options.n_frames, options.slices) != (None, None, None)
+    videos = [source for source in sources if is_video(source, options.axes)]
     stills = [source for source in sources if source not in videos]
-    taken = Taken([] if choice.asked else stills, {}, [])
+    taken = Taken([] if asked else stills, {}, [])
     openers: list[tuple[str, Callable[[], Iterable[Frames]]]]
     openers = [(source.name, partial(_video, source)) for source in videos]
-    if choice.asked and choice.slices is None and len(stills) > 1:
-        openers.append(("frames", lambda: [Frames.of_folder(stills, "frames", axes)]))
-    elif choice.asked:
-        openers += [(source.name, partial(_image_sequences, source, choice, axes, progress)) for source in stills]
+    if asked and options.slices is None and len(stills) > 1:
+        openers.append(("frames", lambda: [Frames.of_folder(stills, "frames", options.axes)]))
+    elif asked:
+        openers += [(source.name, partial(_image_sequences, source, options, progress)) for source in stills]
     first: SelfsegError | None = None
     for name, opener in openers:
         try:
             for sequence in opener():
-                _take(sequence, choice, taken, progress)
+                _take(sequence, options, taken, progress)
         except SelfsegError as error:
             first = first or error
             taken.failures.append((name, str(error)))
@@ -471,8 +441,8 @@ def take_frames(sources: Sequence[Source], choice: FrameChoice, axes: str | None
     return taken
 
 
-def _take(sequence: Frames, choice: FrameChoice, taken: Taken, progress: Progress) -> None:
-    numbers = _numbers(sequence, choice, progress)
+def _take(sequence: Frames, options: FitOptions, taken: Taken, progress: Progress) -> None:
+    numbers = _numbers(sequence, options, progress)
     images = [sequence.frame(number) for number in numbers]
     taken.sources.extend(Source(image.name, content=image, settled=True) for image in images)
     cut = sequence.axis not in (None, "T")
@@ -485,28 +455,28 @@ def _video(source: Source) -> list[Frames]:
     return [open_video(source)]
 
 
-def _image_sequences(source: Source, choice: FrameChoice, axes: str | None, progress: Progress) -> Iterator[Frames]:
+def _image_sequences(source: Source, options: FitOptions, progress: Progress) -> Iterator[Frames]:
     """Yield the time points of a series, or the slices of a volume along the axes asked for (z without)."""
-    image = source.open(axes)
-    if choice.slices is None and "T" in image.axes:
+    image = source.open(options.axes)
+    if options.slices is None and "T" in image.axes:
         yield Frames.along(image, "T")
         return
     if "Z" not in image.axes:
         expected, got = "a video, a time series, a volume or several images", f"axes {image.axes}"
         fix = "leave --frames, --n-frames and --slices out, or name its axes with --axes"
         raise InputError(image.source, expected=expected, got=got, fix=fix)
-    if choice.slices is None:
+    if options.slices is None:
         progress.say(f"{image.name}: a volume, taken as slices along z (--slices y, x or all for others)")
-    for axis in ALL_AXES if choice.slices == "all" else choice.slices or "z":
+    for axis in ALL_AXES if options.slices == "all" else options.slices or "z":
         yield Frames.along(image, axis.upper())
 
 
-def _numbers(sequence: Frames, choice: FrameChoice, progress: Progress) -> list[int]:
-    if choice.frames is not None:
-        for number in choice.frames:
+def _numbers(sequence: Frames, options: FitOptions, progress: Progress) -> list[int]:
+    if options.frame_numbers is not None:
+        for number in options.frame_numbers:
             sequence.check_number(number)
-        return list(dict.fromkeys(choice.frames))
-    wanted = choice.n_frames or DEFAULT_FRAMES
+        return list(dict.fromkeys(options.frame_numbers))
+    wanted = options.n_frames or DEFAULT_FRAMES
     progress.start("choosing frames", sequence.n_frames)
     every = max(1, sequence.n_frames // max(MOST, wanted))
     try:
@@ -535,7 +505,10 @@ def _readable(sequence: Frames, every: int, progress: Progress) -> Iterator[tupl
 
 def with_spacing(config: MethodConfig, data: TrainingSet, progress: Progress) -> MethodConfig:
     """Return the configuration with the ratios of the first image's spacing, unless the user gave others."""
-    ratios = [tuple(round(size / min(item.spacing), 4) for size in item.spacing) for item in data.items]
+    ratios = [
+        tuple(round(size / min(one.spacing), 4) for size in one.spacing)
+        for one in (item.prepared for item in data.items)
+    ]
     if config.spacing or max(ratios[0]) == 1:
         return config
     shown = " : ".join(f"{ratio:g}" for ratio in ratios[0])

@@ -1,15 +1,10 @@
-"""Losses: one equation a file. Tensors are ``[B K *S]``; a pixel mask is ``[B *S]``."""
+"""Losses: one concept a file, led by its equation. Tensors are ``[B K *S]``; a pixel mask is ``[B *S]``."""
 
 from selfseg.losses.area import area_too_large, area_too_small, soft_areas
-from selfseg.losses.clustering import clustering_terms
-from selfseg.losses.continuity import continuity
-from selfseg.losses.edge_affinity import edge_affinity
-from selfseg.losses.region_affinity import region_affinity
-from selfseg.losses.region_continuity import neighbour_weights, region_continuity
-from selfseg.losses.scribble import scribble
-from selfseg.losses.similarity import similarity
-from selfseg.losses.soft_ncut import soft_ncut
-from selfseg.losses.window_affinity import window_affinity
+from selfseg.losses.clustering import clustering_terms, similarity
+from selfseg.losses.continuity import continuity, neighbour_weights, region_continuity
+from selfseg.losses.cross_entropy import scribble
+from selfseg.losses.soft_ncut import edge_affinity, region_affinity, soft_ncut, window_affinity
 
 __all__ = [
     "area_too_large",

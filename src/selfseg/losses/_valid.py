@@ -8,16 +8,9 @@ from selfseg.sample.shared_batch import own_weight
 
 
 def mean_over(values: Tensor, counted: Tensor | None) -> Tensor:
-    """Return the mean of `values` where `counted` is True; a differentiable 0 where nothing counts.
+    """Return the mean of `values` where `counted`, bool of their shape, is True; a differentiable 0 where nothing counts.
 
-    Of a batch that processes share, this process's part of the mean over all of it.
-
-    Parameters
-    ----------
-    values
-        Any shape.
-    counted
-        bool, same shape; None = everything counts.
+    None = everything counts. Of a batch that processes share, this process's part of the mean over all of it.
     """
     if counted is None:
         weight = own_weight(values.numel())

@@ -1,4 +1,6 @@
-"""Area: no cluster should cover too much, and none that is alive too little. Both terms have a gradient."""
+"""Area: no cluster should cover too much, none that is alive too little, and all should not collapse into few."""
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -87,8 +89,26 @@ def area_too_small(probabilities: Tensor, minimum: float, valid: Tensor | None =
     return penalty if grow else -penalty
 
 
+def imbalance(probabilities: Tensor, valid: Tensor | None = None) -> Tensor:
+    r"""Return the share of the greatest entropy that the mean assignment lacks: 0 for equal shares, 1 for one cluster alone.
+
+    .. math:: L = 1 + \frac{1}{\log K} \sum_k a_k \log a_k, \qquad a_k = \frac{1}{N} \sum_n q_{nk}
+
+    The marginal entropy of Krause, Perona & Gomes, "Discriminative Clustering by Regularized Information Maximization", NIPS 2010, eq. 2.
+
+    Parameters
+    ----------
+    probabilities
+        q ``[B K *S]``, summing to 1 over K; the mean is over the whole batch.
+    valid
+        ``[B *S]`` bool; None = all count.
+    """
+    shares = soft_areas(probabilities, valid)
+    entropy = -(shares * shares.clamp(min=1e-12).log()).sum()
+    return 1 - entropy / math.log(max(2, len(shares)))
+
+
 def _check_share(name: str, value: float) -> None:
     if not 0 < value <= 1:
-        raise UsageError(
-            name, expected="a share of the pixels, above 0 and at most 1", got=f"{value}", fix="give 0.6, say"
-        )
+        expected = "a share of the pixels, above 0 and at most 1"
+        raise UsageError(name, expected=expected, got=f"{value}", fix="give 0.6, say")

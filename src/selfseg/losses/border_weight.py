@@ -55,13 +55,7 @@ def border_weight(objects: NDArray[np.integer], w0: float = 10.0, sigma: float =
 
 
 class BorderWeights:
-    """Border weights of the training images, each computed when it is first asked for: a function of the labels, so no state.
-
-    Parameters
-    ----------
-    w0, sigma
-        As in `border_weight`.
-    """
+    """Border weights of the training images (`border_weight`), each computed when it is first asked for; no state."""
 
     def __init__(self, w0: float, sigma: float) -> None:
         self.w0, self.sigma = w0, sigma

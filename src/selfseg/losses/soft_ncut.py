@@ -1,21 +1,30 @@
-"""Soft normalised cut: classes that hold together what is alike and near. One equation for pixels, voxels and graphs."""
+"""Soft normalised cut: classes that hold together what is alike and near. One equation for pixels, voxels and graphs.
 
-from typing import Any
+The weights W between nodes are an operator, an `Affinity`: `window_affinity` of images and volumes, `edge_affinity` of any graph,
+`region_affinity` of superpixels that touch.
+"""
 
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from selfseg.core.threads import run_shared
-from selfseg.losses._lines import as_lines, runs_kernels
-from selfseg.losses.affinity import Affinity
+from selfseg.core.errors import UsageError
+from selfseg.kernels.layout import Offsets, runs_kernels, runs_triton
+from selfseg.losses._valid import check_pixels
 from selfseg.sample.shared_batch import own_weight
 
-ALONE = 100_000  # values below which one thread is done before two have met
 EMPTY = 1e-30  # a volume p . d below which a class counts as empty; far above what float32 can divide by
+AUTO_FACTOR = 3.0  # times the median step: 10 on photographs in 0..255 (BSDS500: 3.3), the constant of the paper
 
 
-def soft_ncut(probabilities: Tensor, affinity: Affinity) -> Tensor:
+def soft_ncut(probabilities: Tensor, affinity: "Affinity") -> Tensor:
     r"""Return the soft normalised cut, from 0 (classes share no weight) to K, as a mean over the batch.
 
     .. math:: J = K - \sum_k \frac{A_k}{D_k}, \qquad A_k = \sum_u p_{uk} \sum_v w_{uv} p_{vk},
@@ -60,7 +69,7 @@ def soft_ncut(probabilities: Tensor, affinity: Affinity) -> Tensor:
 
 class _SoftNcut(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, probabilities: Tensor, affinity: Affinity) -> Tensor:
+    def forward(ctx: Any, probabilities: Tensor, affinity: "Affinity") -> Tensor:
         products, association, volume = affinity.forms(probabilities)
         alive = volume > EMPTY
         inverse = torch.where(alive, 1 / volume.where(alive, torch.ones_like(volume)), torch.zeros_like(volume))
@@ -74,22 +83,394 @@ class _SoftNcut(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         products, degrees = ctx.saved_tensors
-        return _combine(products, degrees, ctx.factors * gradient.double()), None
+        factors = (ctx.factors * gradient.double()).to(products.dtype)
+        return _combined(products, degrees, factors), None
 
 
-def _combine(products: Tensor, degrees: Tensor, factors: Tensor) -> Tensor:
+def _combined(products: Tensor, degrees: Tensor, factors: Tensor) -> Tensor:
     """Return ``f0 W p + f1 d`` for `products` ``[B K *S]``, `degrees` ``[B or 1, *S]`` and `factors` ``[2 B K]``."""
-    factors = factors.to(products.dtype)
     if runs_kernels(products):
-        from selfseg.losses import _ncut_kernels as kernels
+        from selfseg.kernels.window_products import combine
 
-        out = torch.empty_like(products)
-        source, target = as_lines(products), as_lines(out)
-        d = degrees.reshape(len(degrees), -1).numpy()
-        arguments = source.values, d, factors.numpy(), source.per_image, source.strides, target.values
-        parts = 1 if products.numel() < ALONE else None
-        run_shared(kernels.combine, len(products) * source.per_image, *arguments, parts=parts)
-        return out
-    shape = (*factors.shape, *(1,) * (products.ndim - 2))
-    f0, f1 = factors.reshape(shape)
+        return combine(products, degrees, factors)
+    f0, f1 = factors.reshape(*factors.shape, *(1,) * (products.ndim - 2))
     return torch.addcmul(f0 * products, f1, degrees.unsqueeze(1))
+
+
+class Forms(NamedTuple):
+    """A symmetric matrix of weights W applied to soft classes p: ``W p`` ``[B K *S]``, in the type of p, and two sums over nodes.
+
+    `association` is ``p . W p``, what a class holds together, `volume` ``p . d``, what it is tied to altogether: ``[B K]`` float64.
+    """
+
+    products: Tensor
+    association: Tensor
+    volume: Tensor
+
+
+class Affinity(ABC):
+    """Symmetric, non-negative weights ``w(u, v)`` between nodes ``*S``, for each of B images, or one for all of them.
+
+    `shape` is ``(B, *S)``; B = 1 serves a batch of any size.
+    """
+
+    shape: tuple[int, ...]
+
+    @abstractmethod
+    def apply(self, probabilities: Tensor) -> Tensor:
+        """Return ``(W p)_u = sum_v w(u, v) p_v`` for each class of `probabilities` ``[B K *S]``. No gradient passes."""
+
+    @abstractmethod
+    def degrees(self, dtype: torch.dtype) -> Tensor:
+        """Return ``d_u = sum_v w(u, v)``, ``[B *S]``, in the floating type `dtype`."""
+
+    def forms(self, probabilities: Tensor) -> Forms:
+        """Return ``W p`` and the two sums over nodes that the normalised cut is made of; see `Forms`."""
+        products = self.apply(probabilities)
+        degrees = self.degrees(probabilities.dtype).flatten(1).double().unsqueeze(1)  # [B 1 N]
+        p = probabilities.detach().flatten(2).double()
+        p = p.where(degrees > 0, p.new_zeros(()))  # a node without weights may hold anything, NaN too
+        return Forms(products, (p * products.flatten(2)).sum(2), (p * degrees).sum(2))
+
+    def check(self, probabilities: Tensor) -> None:
+        """Raise `UsageError` unless `probabilities` are ``[B K *S]`` with this affinity's nodes, float32 or float64."""
+        if probabilities.dtype not in (torch.float32, torch.float64):
+            kind = str(probabilities.dtype)
+            raise UsageError("probabilities", expected="float32 or float64", got=kind, fix="convert them")
+        batch, nodes = self.shape[0], self.shape[1:]
+        got = tuple(probabilities.shape)
+        if len(got) < 3 or got[2:] != nodes or (batch != 1 and got[0] != batch):
+            wanted = ", ".join(str(n) for n in ("B" if batch == 1 else batch, "K", *nodes))
+            fix = "make the affinity from the same images"
+            raise UsageError("probabilities", expected=f"shape ({wanted})", got=f"{got}", fix=fix)
+
+
+@torch.no_grad()
+def association(classes: Tensor, affinity: Affinity) -> tuple[Tensor, Tensor]:
+    """Return ``p_a . W p_b`` ``[K K]``, what classes hold together, and ``p_a . d`` ``[K]``, what they are tied to, in float64.
+
+    Both are sums over the batch of classes p ``[B K *S]``, all zeros at a node that must not count.
+    """
+    affinity.check(classes)
+    k = classes.shape[1]
+    rows, pulled = (x.movedim(1, 0).reshape(k, -1).double() for x in (classes, affinity.apply(classes)))
+    degrees = affinity.degrees(classes.dtype).expand(len(classes), *classes.shape[2:]).reshape(-1).double()
+    return rows @ pulled.T, rows @ degrees
+
+
+def association_sums(parts: Iterable[tuple[Tensor, Affinity]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return areas ``[K]``, association ``[K K]`` and volume ``[K]`` (`association`), summed over all parts."""
+    totals: list[Tensor] = []
+    for classes, affinity in parts:
+        areas = classes.flatten(2).sum((0, 2), dtype=torch.float64)
+        found = [areas, *association(classes, affinity)]
+        totals = [a + b for a, b in zip(totals, found, strict=True)] if totals else found
+    areas, between, volume = totals
+    return areas, between, volume
+
+
+def window_affinity(
+    image: Tensor,
+    radius: float = 5.0,
+    sigma_intensity: float | Literal["auto"] = 10.0,
+    sigma_space: float = 4.0,
+    spacing: Sequence[float] | None = None,
+    valid: Tensor | None = None,
+) -> "WindowAffinity":
+    r"""Return the affinity of the soft normalised cut between the pixels of each image of a batch.
+
+    .. math:: w_{uv} = \exp\left(-\frac{|F_u - F_v|^2}{\sigma_I^2} - \frac{|X_u - X_v|^2}{\sigma_X^2}\right)
+              \text{ if } |X_u - X_v| < r, \text{ else } 0
+
+    Strictly less than r, so ``w(u, u) = 1`` and r = 5 gives 69 pixels. Beyond the border there is nothing.
+
+    Parameters
+    ----------
+    image
+        F ``[B C *S]``, ``*S`` = (Y X) or (Z Y X): grey values or vectors of C values, finite where `valid`.
+    radius
+        r, in pixels, or in the unit of `spacing`.
+    sigma_intensity
+        :math:`\sigma_I`, in the unit of the image; the paper's 10 is for 0..255. "auto": three times the median step between
+        neighbouring pixels (the mean where half of the steps are 0), for each image: 10 on a usual photograph in 0..255.
+    sigma_space
+        :math:`\sigma_X`, in pixels, or in the unit of `spacing`.
+    spacing
+        Distance between pixels along each axis of ``*S``; None = 1.
+    valid
+        ``[B *S]`` bool; a pixel that is False has weight 0 to everything, itself included. None = all count.
+
+    Returns
+    -------
+    WindowAffinity
+        For `probabilities` ``[B K *S]``, or ``[any K *S]`` if B = 1.
+
+    Raises
+    ------
+    UsageError
+        If a shape or a number is none of these.
+
+    References
+    ----------
+    Xia and Kulis, "W-Net", arXiv 1711.08506, section 3.3.
+    """
+    if image.ndim not in (4, 5) or min(image.shape) < 1:
+        got = str(tuple(image.shape))
+        raise UsageError("image", expected="shape (B, C, Y, X) or (B, C, Z, Y, X)", got=got, fix="add axes")
+    check_pixels("valid", valid, image)
+    distances = tuple(float(s) for s in spacing) if spacing is not None else (1.0,) * (image.ndim - 2)
+    if len(distances) != image.ndim - 2:
+        fix = "give one for each spatial axis"
+        raise UsageError("spacing", expected=f"{image.ndim - 2} numbers", got=f"{len(distances)}", fix=fix)
+    numbers = {
+        "radius": radius,
+        "sigma_space": sigma_space,
+        "spacing": min(distances),
+        "largest spacing": max(distances),
+    }
+    if sigma_intensity != "auto":
+        numbers["sigma_intensity"] = sigma_intensity
+    for name, number in numbers.items():
+        if not 0 < number < math.inf:
+            raise UsageError(name, expected="a number above 0", got=f"{number}", fix="see window_affinity")
+    image = image.detach() if image.dtype in (torch.float32, torch.float64) else image.detach().float()
+    if valid is not None:
+        image = image.where(valid.unsqueeze(1), image.new_zeros(()))
+    if not _finite(image):
+        raise UsageError("image", expected="finite values", got="NaN or infinity", fix="mark such pixels in `valid`")
+    if sigma_intensity == "auto":
+        sigma = torch.stack([_auto_sigma(F, None if valid is None else valid[b]) for b, F in enumerate(image)])
+    else:
+        sigma = torch.full((len(image),), float(sigma_intensity), dtype=torch.float64)
+    return WindowAffinity(image, list(_half_window(radius, distances)), sigma, sigma_space, valid)
+
+
+def _finite(image: Tensor) -> bool:
+    if image.device.type == "cpu":  # in NumPy: torch would wake its threads for it, which a busy machine makes wait
+        return bool(np.isfinite(image.numpy()).all())
+    return bool(image.isfinite().all())
+
+
+def _half_window(radius: float, spacing: tuple[float, ...]) -> Iterator[tuple[tuple[int, ...], float]]:
+    """Yield each offset within the radius that points forward, one of each pair, in order, with its squared length."""
+    reaches = [range(-math.ceil(radius / s), math.ceil(radius / s) + 1) for s in spacing]
+    for offset in product(*reaches):
+        squared = sum((n * s) ** 2 for n, s in zip(offset, spacing, strict=True))
+        if squared < radius**2 and offset > (0,) * len(offset):
+            yield offset, squared
+
+
+def _auto_sigma(image: Tensor, valid: Tensor | None) -> Tensor:
+    """Return sigma_I of one image ``[C *S]``, float64; see `window_affinity`."""
+    steps = []
+    for axis in range(1, image.ndim):
+        step = image.diff(dim=axis).double().square().sum(0).sqrt()
+        if valid is not None:
+            n = step.shape[axis - 1]
+            step = step[valid.narrow(axis - 1, 0, n) & valid.narrow(axis - 1, 1, n)]
+        steps.append(step.flatten())
+    every = torch.cat(steps)
+    if every.numel() == 0 or not bool(every.any()):
+        return torch.ones((), dtype=torch.float64, device=image.device)
+    median = every.median()
+    return AUTO_FACTOR * (median if float(median) > 0 else every.mean())
+
+
+class WindowAffinity(Affinity):
+    """See `window_affinity`. Weights are computed again at each call: that takes less time than to read them back.
+
+    `offsets` are half of the window, one of each pair, with their squared lengths; `sigma_intensity` is ``[B]`` float64.
+    """
+
+    def __init__(
+        self, image: Tensor, offsets: Offsets, sigma_intensity: Tensor, sigma_space: float, valid: Tensor | None
+    ) -> None:
+        self.shape = (image.shape[0], *image.shape[2:])
+        self._image, self._valid = image, valid
+        sizes = self.shape[1:]
+        inside = [o for o in offsets if all(abs(n) < size for n, size in zip(o[0], sizes, strict=True))]
+        self._offsets = [(offset, squared / sigma_space**2) for offset, squared in inside]
+        self.sigma_intensity = sigma_intensity
+        self._degrees: dict[torch.dtype, Tensor] = {}
+        self._window: Any = None
+
+    def apply(self, probabilities: Tensor) -> Tensor:
+        """Return ``W p``, ``[B K *S]``."""
+        self.check(probabilities)
+        if runs_kernels(probabilities) or runs_triton(probabilities):
+            return self.forms(probabilities).products
+        return self._apply_by_offsets(probabilities.detach())
+
+    def degrees(self, dtype: torch.dtype) -> Tensor:
+        """Return ``d_u``, ``[B *S]``; they are kept."""
+        if dtype not in self._degrees:
+            ones = self._image.new_ones((self.shape[0], 1, *self.shape[1:]), dtype=dtype)
+            self._degrees[dtype] = self.apply(ones)[:, 0]
+        return self._degrees[dtype]
+
+    def forms(self, probabilities: Tensor) -> Forms:
+        """Return ``W p``, ``p . W p`` and ``p . d``: of float32 maps in one pass, on a CPU and, with Triton, on a GPU."""
+        self.check(probabilities)
+        kernels = _window_kernels(probabilities)
+        if kernels is None:
+            return super().forms(probabilities)
+        if self._window is None:
+            self._window = kernels.lay_out(self._image, self._valid, self.sigma_intensity, self._offsets)
+        alone = len(probabilities) == self.shape[0]  # else one image and its weights for a batch of maps
+        rows = []
+        for p in (probabilities,) if alone else torch.split(probabilities, 1):
+            products, degrees, *sums = kernels.window_products(self._window, p, self._degrees.get(torch.float32))
+            self._degrees[torch.float32] = degrees
+            rows.append((products, *sums))
+        return Forms(*rows[0]) if alone else Forms(*(torch.cat(parts) for parts in zip(*rows, strict=True)))
+
+    def _apply_by_offsets(self, p: Tensor) -> Tensor:
+        """Return ``W p`` offset by offset, for any device and precision; of W one offset at a time is held."""
+        image, scale = self._image.to(p.dtype), self.sigma_intensity.to(p).square().reciprocal()
+        valid = None if self._valid is None else self._valid.unsqueeze(1)
+        zero = p.new_zeros(())
+        p = p if valid is None else p.where(valid, zero)
+        products = p.clone()
+        for offset, fall in self._offsets:
+            here, there = _views(offset)
+            squared = (image[here] - image[there]).square().sum(1, keepdim=True)  # [B 1 *S']
+            w = (squared * -scale.view(-1, *(1,) * (p.ndim - 1)) - fall).exp()
+            products[here].addcmul_(w, p[there])
+            products[there].addcmul_(w, p[here])
+        return products if valid is None else products.where(valid, zero)
+
+
+def _views(offset: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Return the indices of all pixels ``[B K *S]`` that have a partner at `offset`, and of these partners."""
+    every = slice(None)
+    here = tuple(slice(max(-n, 0), -n if n > 0 else None) for n in offset)
+    there = tuple(slice(max(n, 0), n if n < 0 else None) for n in offset)
+    return (every, every, *here), (every, every, *there)
+
+
+def _window_kernels(values: Tensor) -> Any:
+    """Return the module with the kernels for a map, or None. They are loaded when first used: compilers take their time."""
+    if runs_kernels(values):
+        from selfseg.kernels import window_products
+
+        return window_products
+    if runs_triton(values):
+        from selfseg.kernels import window_products_triton
+
+        return window_products_triton
+    return None
+
+
+def edge_affinity(edges: Tensor, weights: Tensor, n_nodes: int) -> "EdgeAffinity":
+    """Return the affinity of an undirected graph.
+
+    Parameters
+    ----------
+    edges
+        ``[E 2]`` integers in 0..n_nodes-1, each pair once, in either order; the weights of a repeated pair add up. An edge
+        ``(i, i)`` is the weight of a node to itself; there is none unless it is given.
+    weights
+        ``[E]`` floating, finite, not negative.
+    n_nodes
+        Number of nodes R. One that no edge names has no weight to anything, and counts for nothing.
+
+    Returns
+    -------
+    EdgeAffinity
+        For `probabilities` ``[B K R]``; the same graph serves all B.
+
+    Raises
+    ------
+    UsageError
+        If shapes, types or values are others than these.
+    """
+    if edges.ndim != 2 or edges.shape[1] != 2 or edges.is_floating_point() or edges.is_complex():
+        got = f"{edges.dtype} {tuple(edges.shape)}"
+        raise UsageError("edges", expected="integers of shape (E, 2)", got=got, fix="give pairs of nodes")
+    if weights.shape != edges.shape[:1] or not weights.is_floating_point():
+        got, wanted = f"{weights.dtype} {tuple(weights.shape)}", f"floating numbers of shape ({len(edges)},)"
+        raise UsageError("weights", expected=wanted, got=got, fix="give one for each edge")
+    if len(edges) and (int(edges.min()) < 0 or int(edges.max()) >= n_nodes):
+        got = f"{int(edges.min())}..{int(edges.max())}"
+        raise UsageError("edges", expected=f"nodes in 0..{n_nodes - 1}", got=got, fix="check `n_nodes`")
+    if not bool(((weights >= 0) & weights.isfinite()).all()):
+        fix = "use exp(-distance), say"
+        raise UsageError("weights", expected="finite numbers, not negative", got="others", fix=fix)
+    return EdgeAffinity(edges.long(), weights.detach(), n_nodes)
+
+
+class EdgeAffinity(Affinity):
+    """See `edge_affinity`."""
+
+    def __init__(self, edges: Tensor, weights: Tensor, n_nodes: int) -> None:
+        self.shape = (1, n_nodes)
+        apart = edges[:, 0] != edges[:, 1]
+        both = torch.cat([edges, edges[apart].flip(1)])  # each pair in both directions, a loop once
+        values = torch.cat([weights, weights[apart]])
+        sizes = n_nodes, n_nodes
+        self._matrix = torch.sparse_coo_tensor(both.T, values, sizes, check_invariants=True).coalesce()
+
+    def apply(self, probabilities: Tensor) -> Tensor:
+        """Return ``W p``, ``[B K R]``."""
+        self.check(probabilities)
+        rows = probabilities.detach().flatten(0, 1).T  # [R BK]
+        with torch.autocast(rows.device.type, enabled=False):  # which would round the products to half precision
+            products: Tensor = torch.sparse.mm(self._matrix.to(rows.dtype), rows)
+        return products.T.reshape(probabilities.shape).contiguous()
+
+    def degrees(self, dtype: torch.dtype) -> Tensor:
+        """Return the sum of the weights of each node's edges, ``[1 R]``."""
+        ones = self._matrix.values().new_ones((self.shape[1], 1), dtype=dtype)
+        with torch.autocast(ones.device.type, enabled=False):
+            degrees: Tensor = torch.sparse.mm(self._matrix.to(dtype), ones)
+        return degrees.T
+
+
+def region_affinity(
+    edges: Tensor,
+    distances: Tensor,
+    n_nodes: int,
+    tau: float = -1.0,
+    lengths: Tensor | None = None,
+    sizes: Tensor | None = None,
+) -> "EdgeAffinity":
+    r"""Return the affinity of the soft normalised cut on a superpixel graph; nodes have no weight to themselves.
+
+    .. math:: w_{ij} = \exp(\tau d_{ij}) \; \frac{l_{ij}}{\bar l} \; \frac{n_i n_j}{\bar n^2}
+
+    Parameters
+    ----------
+    edges
+        ``[E 2]`` integers, each pair of neighbours once.
+    distances
+        d ``[E]`` floating: how far the mean colours of the two are apart.
+    n_nodes
+        Number of superpixels R.
+    tau
+        :math:`\tau`, below 0 for weights that fall with the distance, in 1 / unit of the distances.
+    lengths
+        l ``[E]``: boundary that two share. None = the factor is left out, as in the origin.
+    sizes
+        n ``[R]``: pixels of each. None = the factor is left out, as in the origin.
+
+    Raises
+    ------
+    UsageError
+        If shapes or values do not fit, or the weights overflow.
+
+    References
+    ----------
+    Leng et al., "Unsupervised few-shot image segmentation with dense feature learning and sparse clustering", VISAPP 2024: the
+    first factor (tau_cut).
+    """
+    weights = torch.exp(tau * distances)
+    for name, values, n in (("lengths", lengths, len(edges)), ("sizes", sizes, n_nodes)):
+        if values is not None and values.shape != (n,):
+            got = str(tuple(values.shape))
+            raise UsageError(name, expected=f"shape ({n},)", got=got, fix="use one superpixel graph")
+    if lengths is not None and len(lengths):
+        weights = weights * (lengths / lengths.to(weights).mean())
+    if sizes is not None and len(edges):
+        shares = sizes.to(weights) / sizes.to(weights).mean()
+        weights = weights * shares[edges[:, 0]] * shares[edges[:, 1]]
+    return edge_affinity(edges, weights, n_nodes)

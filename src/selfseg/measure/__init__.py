@@ -4,59 +4,31 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "_table": ["Table", "contingency", "contingencies", "pooled"],
-    "partition": [
-        "InformationScores",
-        "PairScores",
-        "adapted_rand_error",
-        "adjusted_mutual_information",
-        "adjusted_rand_index",
-        "completeness",
-        "fowlkes_mallows",
-        "homogeneity",
-        "information_scores",
-        "pair_scores",
-        "probabilistic_rand_index",
-        "rand_index",
-        "v_measure",
-        "variation_of_information",
-        "variation_parts",
-    ],
-    "overlap": [
-        "AreaSum",
-        "ClassScores",
-        "best_overlap_miou",
-        "best_overlap_sums",
-        "covering",
-        "covering_sums",
-        "hungarian_class_scores",
-        "majority_class_scores",
-        "same_class_scores",
-    ],
-    "best_scale": ["BestScale", "OdsOis", "ods_ois"],
-    "boundary": ["BoundaryCounts", "boundary_counts", "boundary_f", "boundary_map"],
-    "changes": ["Change", "small_changes", "stability"],
-    "flicker": ["FlickerCount", "FlickerMeter", "flicker"],
-    "foreground": ["ForegroundScores", "foreground_scores", "thin_borders"],
-    "instances": ["InstanceScores", "LesionCounts", "instance_scores", "lesion_counts", "panoptic_quality"],
-    "label_free": [
-        "ClusterValidity",
-        "borsotti_q",
-        "boundary_edge_agreement",
-        "cluster_validity",
-        "description_length",
-        "liu_yang",
-        "zeboudj",
-        "zhang_entropy",
-    ],
-    "objects": ["ObjectSums", "measure_objects"],
-    "reconstruction": ["reconstruction_error"],
-    "scales": ["ScaleScores", "list_scores", "tree_scores"],
-    "scores": ["region_scores"],
-    "kinds": ["score"],
-    "summary": ["Scores", "summarize"],
+    "_table": "Table contingency contingencies pooled",
+    "partition": (
+        "InformationScores PairScores adapted_rand_error adjusted_mutual_information adjusted_rand_index "
+        "completeness fowlkes_mallows homogeneity information_scores pair_scores probabilistic_rand_index "
+        "rand_index v_measure variation_of_information variation_parts"
+    ),
+    "overlap": (
+        "AreaSum ClassScores best_overlap_miou best_overlap_sums covering covering_sums hungarian_class_scores "
+        "majority_class_scores same_class_scores"
+    ),
+    "boundary": "BoundaryCounts boundary_counts boundary_f boundary_map",
+    "flicker": "FlickerCount FlickerMeter flicker",
+    "foreground": "ForegroundScores foreground_scores thin_borders",
+    "instances": "InstanceScores LesionCounts instance_scores lesion_counts panoptic_quality",
+    "label_free": (
+        "ClusterValidity LabelChange borsotti_q boundary_edge_agreement cluster_validity description_length "
+        "liu_yang reconstruction_error small_changes stability zeboudj zhang_entropy"
+    ),
+    "objects": "ObjectSums measure_objects",
+    "scales": "BestScale OdsOis ScaleScores list_scores ods_ois tree_scores",
+    "kinds": "Scores region_scores score summarize",
 }
-_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
+"""Public names by the module that holds them."""
+
+_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = sorted(_MODULE_OF)
 

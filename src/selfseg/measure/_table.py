@@ -13,6 +13,8 @@ from selfseg.core.errors import InputError
 Labels = NDArray[np.integer[Any]]
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Truths = ArrayLike | Sequence[ArrayLike]
+"""Annotators of one image: one array ``[*S]``, or several: a sequence of such arrays, or an array ``[A *S]``."""
 
 DENSE_BINS = 1 << 22
 """A joint histogram of up to this many bins is counted densely, a larger one by sorting."""
@@ -23,22 +25,16 @@ class Table:
     """The pairs of regions that share pixels, one entry a pair, sorted by row and then by column.
 
     Rows are regions of the segmentation, columns are regions of the truth. Only regions with pixels are in it.
-
-    Attributes
-    ----------
-    rows, columns
-        ``[N]`` indices of the two regions of each entry.
-    counts
-        ``[N]`` pixels that the two regions share, at least 1.
-    row_labels, column_labels
-        ``[R]``, ``[C]`` label value of each row and column, ascending.
     """
 
     rows: NDArray[np.intp]
     columns: NDArray[np.intp]
+    """``[N]`` indices of the two regions of each entry."""
     counts: Counts
+    """``[N]`` pixels that the two regions share, at least 1."""
     row_labels: Counts
     column_labels: Counts
+    """``[R]``, ``[C]`` label value of each row and column, ascending."""
 
     @cached_property
     def row_sums(self) -> Counts:
@@ -92,7 +88,7 @@ def contingency(labels: ArrayLike, truth: ArrayLike, ignore: int | None = None) 
     return contingencies(labels, [np.asarray(truth)], ignore)[0]
 
 
-def contingencies(labels: ArrayLike, truths: ArrayLike | Sequence[ArrayLike], ignore: int | None = None) -> list[Table]:
+def contingencies(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> list[Table]:
     """Count one segmentation against several annotators: one table each (see `contingency`).
 
     Parameters
@@ -100,23 +96,20 @@ def contingencies(labels: ArrayLike, truths: ArrayLike | Sequence[ArrayLike], ig
     labels
         Integer array ``[*S]``.
     truths
-        One array ``[*S]``, or several: a sequence of such arrays, or an array ``[A *S]``.
+        One annotator ``[*S]``, or several: a sequence of such arrays, or an array ``[A *S]``.
     ignore
-        Truth value to leave out.
+        Truth value of pixels to leave out.
     """
     segmentation = check_labels(labels, "labels")
     flat = segmentation.ravel()
     tables = []
     for truth in as_truths(truths, segmentation.shape):
-        column = truth.ravel()
         if ignore is None:
-            tables.append(_count(flat, column))
+            tables.append(_count(flat, truth.ravel()))
             continue
-        keep = column != ignore
-        if not keep.any():
-            got = f"only {ignore} in the whole truth of shape {truth.shape}"
-            raise InputError("truth", expected="a pixel that counts", got=got, fix="check the ignore label")
-        tables.append(_count(flat[keep], column[keep]))
+        keep = truth != ignore
+        check_counted(keep, ignore)
+        tables.append(_count(segmentation[keep], truth[keep]))
     return tables
 
 
@@ -124,11 +117,12 @@ def pooled(tables: Sequence[Table]) -> Table:
     """Return the sum of several tables by label value, for classes whose ids mean the same in every image."""
     if not tables:
         raise InputError("tables", expected="at least one table", got="none", fix="give one for each image")
-    row_labels, rows = _merge_labels([table.row_labels[table.rows] for table in tables])
-    column_labels, columns = _merge_labels([table.column_labels[table.columns] for table in tables])
+    row_values = np.concatenate([table.row_labels[table.rows] for table in tables])
+    column_values = np.concatenate([table.column_labels[table.columns] for table in tables])
+    row_labels, rows = np.unique(row_values, return_inverse=True)
+    column_labels, columns = np.unique(column_values, return_inverse=True)
     counts = np.concatenate([table.counts for table in tables])
-    width = len(column_labels)
-    merged = _from_joint(rows.astype(np.int64) * width + columns, counts, len(row_labels), column_labels)
+    merged = _from_joint(rows.astype(np.int64) * len(column_labels) + columns, counts, len(row_labels), column_labels)
     return Table(merged.rows, merged.columns, merged.counts, row_labels, column_labels)
 
 
@@ -150,7 +144,18 @@ def check_labels(labels: ArrayLike, name: str) -> Labels:
     return array
 
 
-def as_truths(truths: ArrayLike | Sequence[ArrayLike], shape: tuple[int, ...]) -> list[Labels]:
+def check_counted(counts: NDArray[np.bool_], ignore: int | None, name: str = "truth") -> None:
+    """Raise `InputError` if no pixel counts, since all of them have the value to leave out."""
+    if not counts.any():
+        raise InputError(
+            name,
+            expected="a pixel that counts",
+            got=f"only {ignore} in all of shape {counts.shape}",
+            fix="check the ignore label",
+        )
+
+
+def as_truths(truths: Truths, shape: tuple[int, ...]) -> list[Labels]:
     """Return the annotators' arrays, each checked to be of `shape`; one array of that shape is one annotator."""
     annotators = _annotators(truths, len(shape))
     if not annotators:
@@ -214,11 +219,6 @@ def _from_joint(joint: Counts, counts: Counts, n_rows: int, column_labels: Count
         sums = _sum_by(inverse, counts, len(keys))
     row_labels, rows = np.unique(keys // width, return_inverse=True)
     return Table(rows, keys % width, sums, row_labels, column_labels)
-
-
-def _merge_labels(values: Sequence[Counts]) -> tuple[Counts, NDArray[np.intp]]:
-    labels, index = np.unique(np.concatenate(values), return_inverse=True)
-    return labels, index
 
 
 def _sum_by(index: NDArray[np.intp], values: Counts, size: int) -> Counts:

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from selfseg.measure._table import Floats, Labels, as_truths, check_labels
+from selfseg.measure._table import Floats, Labels, Truths, as_truths, check_labels
 
 TOLERANCE = 0.0075
 """Matching distance of the Berkeley bench, as a share of the image diagonal."""
@@ -15,20 +15,14 @@ TOLERANCE = 0.0075
 
 @dataclass(frozen=True)
 class BoundaryCounts:
-    """Boundary pixels and matches; those of several images are added, then divided.
-
-    Attributes
-    ----------
-    matched_labels, of_labels
-        Boundary pixels of the segmentation: those matched by at least one annotator, and all.
-    matched_truth, of_truth
-        Boundary pixels of the truth: matched, and all, both summed over annotators.
-    """
+    """Boundary pixels and matches; those of several images are added, then divided."""
 
     matched_labels: int
     of_labels: int
+    """Boundary pixels of the segmentation: those matched by at least one annotator, and all."""
     matched_truth: int
     of_truth: int
+    """Boundary pixels of the truth: matched, and all, both summed over annotators."""
 
     def __add__(self, other: "BoundaryCounts") -> "BoundaryCounts":
         return BoundaryCounts(
@@ -78,7 +72,7 @@ def boundary_map(labels: ArrayLike) -> NDArray[np.bool_]:
 
 def boundary_counts(
     labels: ArrayLike,
-    truths: ArrayLike | Sequence[ArrayLike],
+    truths: Truths,
     tolerance: float = TOLERANCE,
     ignore: int | None = None,
     spacing: Sequence[float] | None = None,
@@ -121,9 +115,7 @@ def boundary_counts(
     return BoundaryCounts(int(ever_matched.sum()), int((edge & ever_counted).sum()), found, total)
 
 
-def boundary_f(
-    labels: ArrayLike, truths: ArrayLike | Sequence[ArrayLike], tolerance: float = TOLERANCE, ignore: int | None = None
-) -> float:
+def boundary_f(labels: ArrayLike, truths: Truths, tolerance: float = TOLERANCE, ignore: int | None = None) -> float:
     """Return the boundary F measure of one image (see `boundary_counts`)."""
     return boundary_counts(labels, truths, tolerance, ignore).f
 
@@ -143,7 +135,7 @@ def match_points(first: Floats, second: Floats, distance: float) -> NDArray[np.i
     from scipy.spatial import KDTree
 
     # numba is slow to import and only this measure needs it.
-    from selfseg.measure._matching import largest_matching
+    from selfseg.measure._kernels import largest_matching
 
     if len(first) == 0 or len(second) == 0:
         return np.full(len(first), -1, np.int64)

@@ -23,7 +23,6 @@ from selfseg.regions.motion import follow
 TOLERANCE = 0.02
 """Change of a channel, as a share of the range of its type or values, up to which a pixel stayed."""
 
-
 LONGEST = 640
 """Frames whose longer side has more pixels than this are compared shrunk by a whole factor."""
 
@@ -38,6 +37,10 @@ class FlickerCount(NamedTuple):
     def share(self) -> float:
         """The flicker score, 0-1; NaN if nothing was compared."""
         return self.changed / self.compared if self.compared else float("nan")
+
+    def plus(self, other: "FlickerCount") -> "FlickerCount":
+        """Return the counts of both."""
+        return FlickerCount(self.changed + other.changed, self.compared + other.compared)
 
 
 def flicker(
@@ -110,8 +113,8 @@ class FlickerMeter:
             old_ids, old = self._before
             limit = self.tolerance * self._range
             origin, known = follow(old.mean(-1), small.mean(-1))
-            self.in_place = _sum(self.in_place, flicker(ids, old_ids, small, old, limit))
-            self.following = _sum(self.following, flicker(ids * known, old_ids, small, old, limit, origin))
+            self.in_place = self.in_place.plus(flicker(ids, old_ids, small, old, limit))
+            self.following = self.following.plus(flicker(ids * known, old_ids, small, old, limit, origin))
         self._before = (ids, small)
 
     def describe(self) -> str:
@@ -122,15 +125,8 @@ class FlickerMeter:
         return f"{text}; {self.following.share:.2%} following the motion" if self.following.compared else text
 
 
-def _sum(a: FlickerCount, b: FlickerCount) -> FlickerCount:
-    return FlickerCount(a.changed + b.changed, a.compared + b.compared)
-
-
 def _shrunk(image: NDArray[Any], factor: int) -> NDArray[np.float32]:
     """Return the means over blocks of `factor` pixels on each side ``[y x C]``; what is left over at the ends is cut."""
-    height, width = (n // factor * factor for n in image.shape[:2])
-    total = np.zeros((height // factor, width // factor, *image.shape[2:]), np.float32)
-    for i in range(factor):
-        for j in range(factor):
-            total += image[i:height:factor, j:width:factor]
-    return np.asarray(np.nan_to_num(total / np.float32(factor**2), posinf=0, neginf=0), np.float32)
+    rows, columns = (n // factor for n in image.shape[:2])
+    blocks = image[: rows * factor, : columns * factor].reshape(rows, factor, columns, factor, *image.shape[2:])
+    return np.asarray(np.nan_to_num(blocks.mean((1, 3), dtype=np.float32), posinf=0, neginf=0), np.float32)

@@ -9,30 +9,23 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from selfseg.core.errors import InputError
-from selfseg.measure._table import Counts, Floats, as_truths, check_labels, contingency
+from selfseg.measure._table import Counts, Floats, as_truths, check_counted, check_labels, contingency
 
 THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
 
 
 @dataclass(frozen=True)
 class InstanceScores:
-    """Matched and unmatched instances at several IoU thresholds; those of several images are added.
-
-    Attributes
-    ----------
-    thresholds
-        ``[T]`` IoU that a match exceeds.
-    true, false, missed
-        ``[T]`` matched pairs, predicted instances without a match, true instances without a match.
-    matched_iou
-        ``[T]`` summed IoU of the matched pairs.
-    """
+    """Matched and unmatched instances at several IoU thresholds; those of several images are added."""
 
     thresholds: Floats
+    """``[T]`` IoU that a match exceeds."""
     true: Counts
     false: Counts
     missed: Counts
+    """``[T]`` matched pairs, predicted instances without a match, true instances without a match."""
     matched_iou: Floats
+    """``[T]`` summed IoU of the matched pairs."""
 
     def __add__(self, other: "InstanceScores") -> "InstanceScores":
         if not np.array_equal(self.thresholds, other.thresholds):
@@ -115,20 +108,14 @@ def panoptic_quality(labels: ArrayLike, truth: ArrayLike, background: int = 0, i
 
 
 class LesionCounts(NamedTuple):
-    """Lesions, counted as connected components. Add the parts over all images, then take the scores.
-
-    Attributes
-    ----------
-    found, lesions
-        True lesions that were found, and all.
-    right, predicted
-        Predicted components that touch a true lesion, and all.
-    """
+    """Lesions, counted as connected components. Add the parts over all images, then take the scores."""
 
     found: int
     lesions: int
+    """True lesions that were found, and all."""
     right: int
     predicted: int
+    """Predicted components that touch a true lesion, and all."""
 
     @property
     def recall(self) -> float:
@@ -166,15 +153,13 @@ def lesion_counts(
     min_pixels
         Least overlap, in pixels.
     """
-    from skimage.measure import label
+    from scipy.ndimage import label
 
     mask = check_labels(labels, "labels")
     target = as_truths([np.asarray(truth)], mask.shape)[0]
     counts = np.ones(mask.shape, bool) if ignore is None else target != ignore
-    components = [label((a != background) & counts, connectivity=a.ndim) for a in (mask, target)]
-    if not counts.any():
-        got = f"only {ignore} in the whole truth of shape {target.shape}"
-        raise InputError("truth", expected="a pixel that counts", got=got, fix="check the ignore label")
+    components = [label((a != background) & counts, np.ones((3,) * a.ndim))[0] for a in (mask, target)]
+    check_counted(counts, ignore)
     table = contingency(components[0][counts], components[1][counts])
     touching = (table.row_labels[table.rows] > 0) & (table.column_labels[table.columns] > 0)
     touching &= table.counts >= min_pixels

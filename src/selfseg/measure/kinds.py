@@ -1,26 +1,127 @@
-"""All scores of one image by the kind of its truth: regions, classes, instances, a foreground, membranes, lesions."""
+"""All scores of one image by the kind of its truth (regions, classes, instances, ...), and their values for a dataset."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from selfseg.core.errors import InputError, UsageError
-from selfseg.measure._table import Labels, as_truths, check_labels, contingencies
+from selfseg.core.errors import Failure, UsageError
+from selfseg.measure._table import Labels, Table, Truths, as_truths, check_counted, check_labels, contingencies, pooled
 from selfseg.measure.boundary import boundary_counts
 from selfseg.measure.foreground import foreground_scores
 from selfseg.measure.instances import instance_scores, lesion_counts
 from selfseg.measure.overlap import (
     AreaSum,
+    best_ious,
     best_overlap_sums,
     connected_parts,
+    covering_sum,
     hungarian_class_scores,
     majority_class_scores,
+    pool,
 )
-from selfseg.measure.scores import region_scores
-from selfseg.measure.summary import Scores
+from selfseg.measure.partition import adapted_rand, adjusted_mutual, information_scores, pair_scores
 
-Truths = ArrayLike | Sequence[ArrayLike]
+F_MEASURES = {
+    "boundary_f": ("boundary_precision", "boundary_recall"),
+    "lesion_f1": ("lesion_precision", "lesion_recall"),
+}
+"""Scores that are the harmonic mean of two others: of pooled ones where those are pooled."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Named scores of one image."""
+
+    means: dict[str, float] = field(default_factory=dict)
+    """Scores whose dataset value is the mean over images."""
+    pooled: dict[str, AreaSum] = field(default_factory=dict)
+    """Scores whose dataset value is a sum over all images by a sum of weights: covering (by area), Kim's mIoU (by truth
+    segment), Dice and IoU of a foreground (by pixel), boundary precision and recall (by boundary pixel), instance
+    scores (by instance)."""
+
+    def row(self) -> dict[str, float]:
+        """Return every score of this image as one number; NaN where there was nothing to score."""
+        return summarize([self])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values that `from_json` takes back."""
+        return {"means": self.means, "pooled": {name: list(part) for name, part in self.pooled.items()}}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Scores":
+        """Make scores of the values of `to_json`."""
+        return cls(dict(values["means"]), {name: AreaSum(*part) for name, part in values["pooled"].items()})
+
+
+def summarize(images: Sequence[Scores]) -> dict[str, float]:
+    """Return the dataset value of every score that any of the images has.
+
+    An image without a score (or with NaN) is left out of its mean. Pooled scores divide the summed parts by the summed
+    weights, and are NaN where the weights sum to 0.
+    """
+    result: dict[str, float] = {}
+    for name in dict.fromkeys(name for image in images for name in image.pooled):
+        result[name] = pool(image.pooled[name] for image in images if name in image.pooled).ratio
+        for f_name, (first, second) in F_MEASURES.items():
+            if name in (first, second) and first in result and second in result:
+                result[f_name] = _harmonic(result[first], result[second])
+    for name in dict.fromkeys(name for image in images for name in image.means):
+        values = [image.means[name] for image in images if not math.isnan(image.means.get(name, math.nan))]
+        result[name] = math.fsum(values) / len(values) if values else math.nan
+    return result
+
+
+def _harmonic(precision: float, recall: float) -> float:
+    """Return the F measure; NaN stands for "there was none": 1 if neither side has any, 0 if only one has."""
+    if math.isnan(precision) or math.isnan(recall):
+        return float(math.isnan(precision) and math.isnan(recall))
+    both = precision + recall
+    return 2.0 * precision * recall / both if both else 0.0
+
+
+def region_scores(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> dict[str, float]:
+    """Return every region score of one segmentation against one or several annotators.
+
+    All are means over annotators, except the covering, which is pooled by area (with equal areas that is the same).
+    See `contingencies` for the arguments.
+
+    Returns
+    -------
+    dict
+        ``covering``, ``probabilistic_rand_index``, ``variation_of_information`` (bits), ``split``, ``merge`` (bits),
+        ``adjusted_rand_index``, ``adapted_rand_error``, ``fowlkes_mallows``, ``adjusted_mutual_information``,
+        ``homogeneity``, ``completeness``, ``v_measure``, ``mean_best_iou`` (the segmentation is not split into components),
+        ``n_regions`` (label values in the segmentation).
+    """
+    tables = contingencies(labels, truths, ignore)
+    rows = [_one(table) for table in tables]
+    return {
+        "covering": pool(map(covering_sum, tables)).ratio,
+        **{name: float(np.mean([row[name] for row in rows])) for name in rows[0]},
+        "n_regions": float(max(len(table.row_labels) for table in tables)),
+    }
+
+
+def _one(table: Table) -> dict[str, float]:
+    pairs, bits = pair_scores(table), information_scores(table)
+    return {
+        "probabilistic_rand_index": pairs.rand,
+        "variation_of_information": bits.split + bits.merge,
+        "split": bits.split,
+        "merge": bits.merge,
+        "adjusted_rand_index": pairs.adjusted_rand,
+        "adapted_rand_error": adapted_rand(table).error,
+        "fowlkes_mallows": pairs.fowlkes_mallows,
+        "adjusted_mutual_information": adjusted_mutual(table),
+        "homogeneity": bits.homogeneity,
+        "completeness": bits.completeness,
+        "v_measure": bits.v_measure,
+        "mean_best_iou": float(best_ious(table).mean()),
+    }
 
 
 def region_kind(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> Scores:
@@ -49,13 +150,14 @@ def partition_kind(labels: ArrayLike, truths: Truths, ignore: int | None = None)
 
 def class_kind(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> Scores:
     """Score classes under two matchings made with the truth of this image: one to one (Hungarian), and by majority."""
-    rows = []
+    parts = []
     for table in contingencies(labels, truths, ignore):
+        means: dict[str, float] = {}
         for name, found in (("hungarian", hungarian_class_scores(table)), ("majority", majority_class_scores(table))):
-            rows += [(f"{name}_iou", found.mean_iou), (f"{name}_dice", found.mean_dice)]
-            rows += [(f"{name}_accuracy", found.accuracy)]
-    names = dict.fromkeys(name for name, _ in rows)
-    return Scores({name: float(np.mean([value for key, value in rows if key == name])) for name in names})
+            values = {"iou": found.mean_iou, "dice": found.mean_dice, "accuracy": found.accuracy}
+            means |= {f"{name}_{key}": value for key, value in values.items()}
+        parts.append(Scores(means))
+    return _over_annotators(parts)
 
 
 def instance_kind(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> Scores:
@@ -82,14 +184,14 @@ def mask_kind(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> S
     parts = []
     for truth in _annotators(labels, truths):
         counts = np.ones(inside.shape, bool) if ignore is None else truth != ignore
-        if not counts.any():
-            got, fix = f"only {ignore} in the whole truth of shape {truth.shape}", "check the ignore label"
-            raise InputError("truth", expected="a pixel that counts", got=got, fix=fix)
+        check_counted(counts, ignore)
         wanted = (truth != 0) & counts
         both, ours, theirs = (int(m.sum()) for m in (inside & wanted, inside & counts, wanted))
         right = int(((inside == wanted) & counts).sum())
         dice, iou = AreaSum(2.0 * both, ours + theirs), AreaSum(both, ours + theirs - both)
-        per_image = {f"mean_{name}": _ratio(part) for name, part in (("dice", dice), ("iou", iou))}
+        per_image = {
+            f"mean_{name}": part.ratio if part.weight else 1.0 for name, part in (("dice", dice), ("iou", iou))
+        }
         parts.append(Scores(per_image, {"dice": dice, "iou": iou, "accuracy": AreaSum(right, int(counts.sum()))}))
     return _over_annotators(parts)
 
@@ -99,12 +201,9 @@ def membrane_kind(labels: ArrayLike, truths: Truths, ignore: int | None = None) 
     if ignore is not None:
         fix = "leave --ignore out for this kind"
         raise UsageError("membranes", expected="no ignore label", got=str(ignore), fix=fix)
-    parts = []
-    for truth in _annotators(labels, truths):
-        found = foreground_scores(labels, truth)
-        means = {"v_rand": found.rand, "v_info": found.info, "v_rand_split": found.rand_split}
-        parts.append(Scores({**means, "v_rand_merge": found.rand_merge}))
-    both = _over_annotators(parts)
+    found = [foreground_scores(labels, truth) for truth in _annotators(labels, truths)]
+    names = {"v_rand": "rand", "v_info": "info", "v_rand_split": "rand_split", "v_rand_merge": "rand_merge"}
+    both = _over_annotators([Scores({name: getattr(one, part) for name, part in names.items()}) for one in found])
     mask = mask_kind(labels, truths)
     return Scores({**both.means, **mask.means}, mask.pooled)
 
@@ -114,11 +213,8 @@ def lesion_kind(labels: ArrayLike, truths: Truths, ignore: int | None = None) ->
     parts = []
     for truth in _annotators(labels, truths):
         found = lesion_counts(labels, truth, ignore=ignore)
-        pooled = {
-            "lesion_precision": AreaSum(found.right, found.predicted),
-            "lesion_recall": AreaSum(found.found, found.lesions),
-        }
-        parts.append(Scores({}, pooled))
+        precision, recall = AreaSum(found.right, found.predicted), AreaSum(found.found, found.lesions)
+        parts.append(Scores({}, {"lesion_precision": precision, "lesion_recall": recall}))
     mask = mask_kind(labels, truths, ignore)
     return Scores(mask.means, {**mask.pooled, **_over_annotators(parts).pooled})
 
@@ -127,18 +223,10 @@ def _annotators(labels: ArrayLike, truths: Truths) -> list[Labels]:
     return as_truths(truths, check_labels(labels, "labels").shape)
 
 
-def _ratio(part: AreaSum) -> float:
-    return part.sum / part.weight if part.weight else 1.0
-
-
 def _over_annotators(parts: Sequence[Scores]) -> Scores:
     """Return the means of means and the sums of sums."""
     means = {name: float(np.mean([part.means[name] for part in parts])) for name in parts[0].means}
-    pooled = {}
-    for name in parts[0].pooled:
-        sums = [part.pooled[name] for part in parts]
-        pooled[name] = AreaSum(sum(one.sum for one in sums), sum(one.weight for one in sums))
-    return Scores(means, pooled)
+    return Scores(means, {name: pool(part.pooled[name] for part in parts) for name in parts[0].pooled})
 
 
 KINDS: Mapping[str, Callable[[ArrayLike, Truths, int | None], Scores]] = {
@@ -156,15 +244,11 @@ def score(labels: ArrayLike, truths: Truths, kind: str = "regions", ignore: int 
 
     Parameters
     ----------
-    labels
-        Integer array ``[*S]``.
-    truths
-        One annotator ``[*S]``, or several: a sequence, or an array ``[A *S]``.
+    labels, truths, ignore
+        As for `contingencies`.
     kind
         ``regions`` (a partition), ``classes`` (ids of either side are matched), ``instances`` (0 = none), ``mask``,
         ``membranes`` (ISBI 2012; 0 = membrane), ``lesions`` (0 = healthy).
-    ignore
-        Truth value of pixels to leave out.
 
     Raises
     ------
@@ -176,3 +260,42 @@ def score(labels: ArrayLike, truths: Truths, kind: str = "regions", ignore: int 
     if kind not in KINDS:
         raise UsageError("kind", expected=f"one of {', '.join(KINDS)}", got=repr(kind), fix="choose one")
     return KINDS[kind](labels, truths, ignore)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of labels against truth.
+
+    Attributes
+    ----------
+    images
+        Scores by the name of the image.
+    failures
+        Pairs that could not be scored: name, and the one line that says why.
+    without_labels
+        Names in the truth for which there are no labels.
+    tables
+        Contingency table of each image that has one annotator and was scored as classes.
+    """
+
+    images: dict[str, Scores]
+    failures: list[Failure]
+    without_labels: list[str] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list, repr=False)
+
+    def summary(self) -> dict[str, float]:
+        """Return the value of every score over all images: the mean, or the pooled value (`Scores`).
+
+        Where several images were scored as classes, ``pooled_hungarian_iou`` and its like match the classes once for all
+        images, as is right where an id means the same in each: matching image by image is much kinder.
+        """
+        scores = summarize(list(self.images.values()))
+        if len(self.tables) > 1:
+            whole = pooled(self.tables)
+            for name, found in (
+                ("hungarian", hungarian_class_scores(whole)),
+                ("majority", majority_class_scores(whole)),
+            ):
+                scores |= {f"pooled_{name}_iou": found.mean_iou, f"pooled_{name}_dice": found.mean_dice}
+                scores |= {f"pooled_{name}_accuracy": found.accuracy}
+        return scores

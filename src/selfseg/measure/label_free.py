@@ -1,20 +1,94 @@
-"""What can be said of a segmentation without truth: uniformity, contrast, separation, code length.
+"""Criteria for a segmentation without truth: uniformity, contrast, separation, code length, reconstruction, stability.
 
 None of them is a substitute for truth: on natural photographs each picks the level worse than one fixed level does, and
-most just count regions (measured in docs/label_free.md; `reconstruction` and `changes` hold the rest of the criteria).
-Some are better when large, some when small; each says which.
+most just count regions (measured in docs/label_free.md). Some are better when large, some when small; each says which.
 """
 
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
+from selfseg.core.errors import InputError
 from selfseg.core.seed import generator
-from selfseg.measure._pixels import neighbours, prepare
+from selfseg.measure._table import Floats, Labels, check_counted, check_labels
+from selfseg.measure.partition import adjusted_rand_index
 
 BITS_PER_STEP = float(np.log2(3.0))
 """A boundary goes straight on, left or right at each step."""
+
+SINGULAR = 1e-9
+"""A direction in which a region is this much shorter than in its longest has no slope."""
+
+NOISE, TONE, SHRINK = 0.02, 0.05, 0.9
+"""Defaults of `small_changes`."""
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The pixels that count: region ``[N]``, values ``[N C]``; and on the grid: ``[*S]`` (-1 elsewhere), ``[*S C]``."""
+
+    index: NDArray[np.intp]
+    values: Floats
+    grid: NDArray[np.intp]
+    picture: Floats
+
+    @property
+    def areas(self) -> Floats:
+        """Pixels of each region: ``[R]``."""
+        return np.bincount(self.index).astype(np.float64)
+
+    def squared_errors(self) -> Floats:
+        """Sum of squared deviations from the region's mean, for each region and channel: ``[R C]``."""
+        means = self.sums(self.values) / self.areas[:, None]
+        return self.sums((self.values - means[self.index]) ** 2)
+
+    def sums(self, values: Floats) -> Floats:
+        """Sum ``[N C]`` values over each region: ``[R C]``."""
+        return np.stack([np.bincount(self.index, channel) for channel in values.T], axis=1)
+
+
+def prepare(labels: ArrayLike, image: ArrayLike, ignore: int | None) -> Regions:
+    """Return the regions of labels ``[*S]`` with the values of an image ``[*S]`` or ``[*S C]``, or raise `InputError`."""
+    array: Labels = check_labels(labels, "labels")
+    picture = np.asarray(image, np.float64)
+    picture = picture[..., None] if picture.shape == array.shape else picture
+    if picture.shape[:-1] != array.shape:
+        got = f"labels of shape {array.shape} and image of shape {picture.shape}"
+        raise InputError("labels and image", expected="equal sizes", got=got, fix="give matching arrays, channels last")
+    used = np.ones(array.shape, bool) if ignore is None else array != ignore
+    check_counted(used, ignore, "labels")
+    if not np.isfinite(picture[used]).all():
+        fix = "label those pixels as ignored"
+        raise InputError("image", expected="finite values", got="NaN or infinite values", fix=fix)
+    grid = np.full(array.shape, -1, np.intp)
+    grid[used] = _renumbered(array[used])
+    return Regions(grid[used], picture[used], grid, picture)
+
+
+def _renumbered(values: Labels) -> NDArray[np.intp]:
+    """Return ``values [N]`` as 0..R-1, in their order."""
+    low, high = int(values.min()), int(values.max())
+    if high - low > len(values):
+        return np.unique(values, return_inverse=True)[1]
+    # Counting instead of sorting: every criterion starts here.
+    shifted = values.astype(np.intp) - low
+    rank = np.cumsum(np.bincount(shifted) > 0) - 1
+    return np.asarray(rank[shifted], np.intp)
+
+
+def neighbours(shape: tuple[int, ...], corners: bool) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+    """Yield slices of all pairs of touching pixels, each pair once."""
+    for step in product((-1, 0, 1), repeat=len(shape)):
+        first = next((s for s in step if s), 0)
+        if first != 1 or (not corners and sum(map(abs, step)) > 1):
+            continue
+        here = tuple(slice(max(0, -s), n - max(0, s)) for s, n in zip(step, shape, strict=True))
+        there = tuple(slice(max(0, s), n - max(0, -s)) for s, n in zip(step, shape, strict=True))
+        yield here, there
 
 
 class ClusterValidity(NamedTuple):
@@ -136,12 +210,8 @@ def description_length(
 
     Parameters
     ----------
-    labels
-        Integer array ``[*S]``.
-    image
-        ``[*S]`` or ``[*S C]``.
-    ignore
-        Label of pixels to leave out.
+    labels, image, ignore
+        As for `zhang_entropy`.
     quantum
         Step q to which values are exact, in the unit of the image: 1 for integers.
     data_weight
@@ -190,3 +260,155 @@ def cluster_validity(
     values, names = regions.values[drawn], regions.index[drawn]
     scores = metrics.silhouette_score, metrics.calinski_harabasz_score, metrics.davies_bouldin_score
     return ClusterValidity(*(float(score(values, names)) for score in scores))
+
+
+def reconstruction_error(labels: ArrayLike, image: ArrayLike, ignore: int | None = None, degree: int = 0) -> float:
+    """Return the share of the image's variance that its regions leave unexplained: 0-1, small is good.
+
+    sum_i sum_{x in i} |I(x) - p_i(x)|^2 / sum_x |I(x) - mean I|^2, where p_i is the polynomial of the given degree in
+    the coordinates that fits region i best. Degree 0: the mean, the piecewise constant limit of Mumford & Shah 1989.
+    Degree 1: a plane, Haralick & Watson's sloped facet (1981), so that shading costs nothing. No split ever raises it:
+    it compares segmentations of equally many regions, and says nothing on how many there should be.
+
+    Parameters
+    ----------
+    labels, image, ignore
+        As for `zhang_entropy`.
+    degree
+        0 or 1.
+
+    Returns
+    -------
+    float
+        0 for an image of one colour.
+
+    Raises
+    ------
+    InputError
+        If the shapes differ, no pixel counts, values are not finite, or the degree is another.
+    """
+    if degree not in (0, 1):
+        raise InputError("degree", expected="0 (constant) or 1 (plane)", got=str(degree), fix="choose one of them")
+    regions = prepare(labels, image, ignore)
+    total = float(((regions.values - regions.values.mean(axis=0)) ** 2).sum())
+    if total == 0:
+        return 0.0
+    error = float(regions.squared_errors().sum())
+    if degree == 1:
+        error -= _explained_by_slopes(regions)
+    return max(0.0, error) / total
+
+
+def _explained_by_slopes(regions: Regions) -> float:
+    """Return the squared error that the best slopes take away: sum_i trace(B_i^T A_i^+ B_i).
+
+    A_i ``[D D]`` are the scatter of the coordinates of region i, B_i ``[D C]`` those of coordinates with values.
+    """
+    places = np.argwhere(regions.grid >= 0).astype(np.float64)
+    away, deviation = (_centred(regions, array) for array in (places, regions.values))
+    n_dims, n_channels = away.shape[1], deviation.shape[1]
+    products = [away[:, i] * away[:, j] for i in range(n_dims) for j in range(n_dims)]
+    scatter = regions.sums(np.stack(products, axis=1)).reshape(-1, n_dims, n_dims)
+    products = [away[:, i] * deviation[:, c] for i in range(n_dims) for c in range(n_channels)]
+    cross = regions.sums(np.stack(products, axis=1)).reshape(-1, n_dims, n_channels)
+    inverse = np.linalg.pinv(scatter, rcond=SINGULAR, hermitian=True)
+    return float(np.einsum("rdc,rde,rec->", cross, inverse, cross))
+
+
+def _centred(regions: Regions, values: Floats) -> Floats:
+    """Return ``values [N C]`` less the mean of their region."""
+    return values - (regions.sums(values) / regions.areas[:, None])[regions.index]
+
+
+@dataclass(frozen=True)
+class LabelChange:
+    """A changed image and the way back."""
+
+    name: str
+    """What was done."""
+    image: Floats
+    """``[*S C]`` float64, the changed image; its size may be another."""
+    undo: Callable[[ArrayLike], Labels]
+    """Brings labels of the changed image, integers ``[*S]``, back to the pixels of the original."""
+
+
+def small_changes(
+    image: ArrayLike, seed: int = 0, noise: float = NOISE, tone: float = TONE, shrink: float = SHRINK
+) -> list[LabelChange]:
+    """Return an image with noise, in other tones, and smaller: what a good segmentation should not mind.
+
+    Segment each, and compare: ``stability([segment(image)] + [c.undo(segment(c.image)) for c in changes])``.
+
+    Parameters
+    ----------
+    image
+        ``[*S C]`` finite values.
+    seed
+        Of noise and tones.
+    noise
+        Standard deviation of the added Gaussian noise, as a share of the image's range.
+    tone
+        Each channel is multiplied by 1 +- at most this, about the least value of the image.
+    shrink
+        Factor of the size, more than 0 and at most 1; values are interpolated linearly, labels come from the nearest pixel.
+
+    Returns
+    -------
+    list of LabelChange
+        "noise", "tone" and "shrink". Values stay within the range of the image.
+
+    Raises
+    ------
+    InputError
+        If the image has no channel axis, values are not finite, or a number is out of its range.
+    """
+    picture = np.asarray(image, np.float64)
+    if picture.ndim < 2 or picture.size == 0 or not np.isfinite(picture).all():
+        got = f"shape {picture.shape}" if np.isfinite(picture).all() else "NaN or infinite values"
+        raise InputError("image", expected="finite [*S C]", got=got, fix="put channels last")
+    if noise < 0 or not 0 <= tone < 1 or not 0 < shrink <= 1:
+        got = f"noise={noise}, tone={tone}, shrink={shrink}"
+        expected = "noise of 0 or more, tone in 0-1, shrink above 0 and up to 1"
+        raise InputError("small changes", expected=expected, got=got, fix="see small_changes")
+    low, high = float(picture.min()), float(picture.max())
+    grain = generator(seed, "noise").normal(0.0, noise * (high - low), picture.shape)
+    gain = 1.0 + generator(seed, "tone").uniform(-tone, tone, picture.shape[-1])
+    return [
+        LabelChange("noise", np.clip(picture + grain, low, high), _same),
+        LabelChange("tone", np.clip(low + (picture - low) * gain, low, high), _same),
+        _shrunk(picture, shrink),
+    ]
+
+
+def _same(labels: ArrayLike) -> Labels:
+    return check_labels(labels, "labels")
+
+
+def _shrunk(picture: Floats, factor: float) -> LabelChange:
+    from scipy.ndimage import map_coordinates
+
+    full = picture.shape[:-1]
+    small = tuple(max(1, round(n * factor)) for n in full)
+    # A pixel covers a unit square: the centre i + 1/2 of one grid lies at (i + 1/2) n / m of the other.
+    there = [(np.arange(m) + 0.5) * n / m - 0.5 for n, m in zip(full, small, strict=True)]
+    grid = np.meshgrid(*there, indexing="ij")
+    channels = [map_coordinates(picture[..., c], grid, order=1, mode="nearest") for c in range(picture.shape[-1])]
+    back = [((np.arange(n) + 0.5) * m / n).astype(np.intp) for n, m in zip(full, small, strict=True)]
+    return LabelChange(
+        "shrink", np.stack(channels, axis=-1), lambda labels: check_labels(labels, "labels")[np.ix_(*back)]
+    )
+
+
+def stability(runs: Sequence[ArrayLike], ignore: int | None = None) -> float:
+    """Return the mean adjusted Rand index over all pairs of runs: large is good.
+
+    Parameters
+    ----------
+    runs
+        Two or more label arrays ``[*S]`` of one image: other seeds, or slightly changed images brought back into place.
+    ignore
+        Label, in the second of a pair, of pixels to leave out.
+    """
+    if len(runs) < 2:
+        raise InputError("runs", expected="two or more", got=str(len(runs)), fix="segment again with other seeds")
+    return float(np.mean([adjusted_rand_index(a, b, ignore) for a, b in combinations(runs, 2)]))

@@ -1,6 +1,7 @@
 """Measures of overlap between regions or classes: Berkeley's covering, IoU and Dice, Kim's best-overlap mIoU."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -9,14 +10,25 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from selfseg.core.errors import UsageError
-from selfseg.measure._table import Counts, Floats, Labels, Table, as_truths, check_labels, contingencies
+from selfseg.measure._table import Counts, Floats, Labels, Table, Truths, as_truths, check_labels, contingencies
 
 
 class AreaSum(NamedTuple):
-    """A weighted sum and its weight. Add those of all images by part, then divide: that is the pooled score."""
+    """A weighted sum and its weight. `pool` those of all images, then take the `ratio`: that is the pooled score."""
 
     sum: float
     weight: float
+
+    @property
+    def ratio(self) -> float:
+        """The sum over the weight; NaN where the weight is 0."""
+        return self.sum / self.weight if self.weight else math.nan
+
+
+def pool(parts: Iterable[AreaSum]) -> AreaSum:
+    """Return the sum of sums and the sum of weights."""
+    sums, weights = zip(*parts, strict=True)
+    return AreaSum(sum(sums), sum(weights))
 
 
 def best_ious(table: Table) -> Floats:
@@ -31,52 +43,36 @@ def covering_sum(table: Table) -> AreaSum:
     return AreaSum(float((table.column_sums * best_ious(table)).sum()), float(table.total))
 
 
-def covering_sums(labels: ArrayLike, truths: ArrayLike | Sequence[ArrayLike], ignore: int | None = None) -> AreaSum:
+def covering_sums(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> AreaSum:
     """Return the covering of one image as a sum over all annotators and its area, in pixels, to be pooled over images.
 
-    Parameters
-    ----------
-    labels
-        Integer array ``[*S]``.
-    truths
-        One annotator ``[*S]``, or several: a sequence, or an array ``[A *S]``.
-    ignore
-        Truth value of pixels to leave out.
+    See `contingencies` for the arguments.
     """
-    sums = [covering_sum(table) for table in contingencies(labels, truths, ignore)]
-    return AreaSum(sum(part.sum for part in sums), sum(part.weight for part in sums))
+    return pool(covering_sum(table) for table in contingencies(labels, truths, ignore))
 
 
-def covering(labels: ArrayLike, truths: ArrayLike | Sequence[ArrayLike], ignore: int | None = None) -> float:
+def covering(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> float:
     """Return the covering of the truth by the segmentation, pooled by area over annotators: 0-1, 1 = equal.
 
     Each truth region takes the best IoU that a region of the segmentation has with it; the mean is weighted by area
     (Arbelaez, Maire, Fowlkes & Malik 2011, eq. 10, direction and pooling as in the Berkeley bench). Many truth regions
-    may take the same region. See `covering_sums` for the arguments and for pooling over a dataset.
+    may take the same region. See `contingencies` for the arguments, and `covering_sums` for pooling over a dataset.
     """
-    pooled = covering_sums(labels, truths, ignore)
-    return pooled.sum / pooled.weight
+    return covering_sums(labels, truths, ignore).ratio
 
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Scores of each truth class under one mapping of segmentation labels to truth classes.
-
-    Attributes
-    ----------
-    classes
-        ``[C]`` label values of the truth, ascending.
-    intersection, predicted, area
-        ``[C]`` pixels: right, given to the class, and of the class.
-    mapping
-        Truth class of each label of the segmentation that has one. A label without one is wrong everywhere.
-    """
+    """Scores of each truth class under one mapping of segmentation labels to truth classes."""
 
     classes: Counts
+    """``[C]`` label values of the truth, ascending."""
     intersection: Counts
     predicted: Counts
     area: Counts
+    """``[C]`` pixels: right, given to the class, and of the class."""
     mapping: dict[int, int]
+    """Truth class of each label of the segmentation that has one. A label without one is wrong everywhere."""
 
     @cached_property
     def iou(self) -> Floats:
@@ -159,7 +155,7 @@ Annotators = Literal["all", "fine", "coarse"]
 
 def best_overlap_sums(
     labels: ArrayLike,
-    truths: ArrayLike | Sequence[ArrayLike],
+    truths: Truths,
     annotators: Annotators = "all",
     ignore: int | None = None,
     components: bool = True,
@@ -172,14 +168,10 @@ def best_overlap_sums(
 
     Parameters
     ----------
-    labels
-        Integer array ``[*S]``.
-    truths
-        One annotator ``[*S]``, or several: a sequence, or an array ``[A *S]``.
+    labels, truths, ignore
+        As for `contingencies`; ignored pixels split no component.
     annotators
         ``"all"``; ``"fine"`` = only the annotator with most segments, ``"coarse"`` = with fewest (the first of equals).
-    ignore
-        Truth value of pixels to leave out. They split no component.
     components
         False where `labels` are components already.
     """
@@ -191,24 +183,23 @@ def best_overlap_sums(
 
 
 def best_overlap_miou(
-    labels: ArrayLike,
-    truths: ArrayLike | Sequence[ArrayLike],
-    annotators: Annotators = "all",
-    ignore: int | None = None,
+    labels: ArrayLike, truths: Truths, annotators: Annotators = "all", ignore: int | None = None
 ) -> float:
     """Return Kim et al.'s best-overlap mean IoU of one image. See `best_overlap_sums`, also for pooling."""
-    pooled = best_overlap_sums(labels, truths, annotators, ignore)
-    return pooled.sum / pooled.weight
+    return best_overlap_sums(labels, truths, annotators, ignore).ratio
 
 
 def connected_parts(labels: Labels) -> NDArray[np.int64]:
-    """Return the face-connected components of equal label, of any dimension, numbered from 1."""
-    # Imported here: scikit-image is slow to import and most measures do without.
-    from skimage.measure import label
+    """Return the face-connected components of equal label, of any dimension, numbered from 1 by their first pixels."""
+    # Imported here: numba and scikit-image are slow to import and most measures do without.
+    if labels.ndim > 3:
+        from skimage.measure import label
 
-    background = int(labels.min()) - 1
-    components: NDArray[np.int64] = label(labels.astype(np.int64), background=background, connectivity=1)
-    return components
+        parts: NDArray[np.int64] = label(labels.astype(np.int64), background=int(labels.min()) - 1, connectivity=1)
+        return parts
+    from selfseg.regions.connect import connected_components
+
+    return connected_components(labels.astype(np.int64) - int(labels.min())).astype(np.int64) + 1
 
 
 def _choose(truths: list[Labels], annotators: Annotators) -> list[Labels]:

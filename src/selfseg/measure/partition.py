@@ -1,62 +1,45 @@
 """Measures of two partitions of the pixels: pairs of pixels (Rand and its kin) and information (entropies in bits)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from selfseg.measure._table import Counts, Table, contingencies, contingency
+from selfseg.measure._table import Counts, Table, Truths, contingencies, contingency
 
 
 @dataclass(frozen=True)
 class PairScores:
-    """What the pairs of pixels say.
-
-    Attributes
-    ----------
-    rand
-        Share of all pairs on which both agree (together in both, or apart in both). 1 for a single pixel.
-    adjusted_rand
-        Rand index corrected for chance: 0 = random, 1 = equal (Hubert & Arabie 1985).
-    precision
-        Of the pairs together in the segmentation, the share together in the truth. Wrong merges lower it.
-    recall
-        Of the pairs together in the truth, the share together in the segmentation. Wrong splits lower it.
-    fowlkes_mallows
-        Geometric mean of precision and recall.
-    """
+    """What the pairs of pixels say."""
 
     rand: float
+    """Share of all pairs on which both agree (together in both, or apart in both). 1 for a single pixel."""
     adjusted_rand: float
+    """Rand index corrected for chance: 0 = random, 1 = equal (Hubert & Arabie 1985)."""
     precision: float
+    """Of the pairs together in the segmentation, the share together in the truth. Wrong merges lower it."""
     recall: float
+    """Of the pairs together in the truth, the share together in the segmentation. Wrong splits lower it."""
     fowlkes_mallows: float
+    """Geometric mean of precision and recall."""
 
 
 @dataclass(frozen=True)
 class InformationScores:
-    """What the entropies of the two partitions say; S is the segmentation, T the truth.
-
-    Attributes
-    ----------
-    split, merge
-        H(S|T) and H(T|S) in bits: truth regions cut up, and truth regions run together.
-    homogeneity, completeness, v_measure
-        I/H(T), I/H(S) and their harmonic mean (Rosenberg & Hirschberg 2007).
-    entropy_labels, entropy_truth, mutual
-        H(S), H(T) and I(S;T) in bits.
-    """
+    """What the entropies of the two partitions say; S is the segmentation, T the truth."""
 
     split: float
     merge: float
+    """H(S|T) and H(T|S) in bits: truth regions cut up, and truth regions run together."""
     homogeneity: float
     completeness: float
     v_measure: float
+    """I/H(T), I/H(S) and their harmonic mean (Rosenberg & Hirschberg 2007)."""
     entropy_labels: float
     entropy_truth: float
     mutual: float
+    """H(S), H(T) and I(S;T) in bits."""
 
 
 class AdaptedRand(NamedTuple):
@@ -113,7 +96,7 @@ def information_scores(table: Table) -> InformationScores:
 def adjusted_mutual(table: Table) -> float:
     """Return the mutual information corrected for chance, with the arithmetic mean of the entropies as its ceiling."""
     # numba is slow to import and only this score needs it.
-    from selfseg.measure._expected import expected_mutual_information
+    from selfseg.measure._kernels import expected_mutual_information
 
     if len(table.counts) == len(table.row_sums) == len(table.column_sums):
         return 1.0
@@ -137,20 +120,8 @@ def rand_index(labels: ArrayLike, truth: ArrayLike, ignore: int | None = None) -
     return pair_scores(contingency(labels, truth, ignore)).rand
 
 
-def probabilistic_rand_index(
-    labels: ArrayLike, truths: ArrayLike | Sequence[ArrayLike], ignore: int | None = None
-) -> float:
-    """Return the mean Rand index over annotators (Unnikrishnan, Pantofaru & Hebert 2007, eq. 4).
-
-    Parameters
-    ----------
-    labels
-        Integer array ``[*S]``.
-    truths
-        One annotator ``[*S]``, or several: a sequence, or an array ``[A *S]``.
-    ignore
-        Truth value of pixels to leave out.
-    """
+def probabilistic_rand_index(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> float:
+    """Return the mean Rand index over annotators (Unnikrishnan, Pantofaru & Hebert 2007, eq. 4). See `contingencies`."""
     return float(np.mean([pair_scores(table).rand for table in contingencies(labels, truths, ignore)]))
 
 
@@ -173,20 +144,16 @@ def adapted_rand_error(labels: ArrayLike, truth: ArrayLike, ignore: int | None =
     return adapted_rand(contingency(labels, truth, ignore))
 
 
-def variation_of_information(
-    labels: ArrayLike, truths: ArrayLike | Sequence[ArrayLike], ignore: int | None = None
-) -> float:
+def variation_of_information(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> float:
     """Return H(labels|truth) + H(truth|labels) in bits (Meila 2005), the mean over annotators where there are several.
 
-    See `probabilistic_rand_index` for the arguments.
+    See `contingencies` for the arguments.
     """
     parts = variation_parts(labels, truths, ignore)
     return parts.split + parts.merge
 
 
-def variation_parts(
-    labels: ArrayLike, truths: ArrayLike | Sequence[ArrayLike], ignore: int | None = None
-) -> VariationParts:
+def variation_parts(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> VariationParts:
     """Return the two halves of the variation of information in bits, as means over annotators.
 
     `split` = H(labels|truth) grows where the segmentation cuts truth regions up, `merge` = H(truth|labels) where it

@@ -12,14 +12,13 @@ from pydantic import Field
 from torch import Tensor
 
 from selfseg.core.errors import InputError, UsageError
-from selfseg.losses.affinity import Affinity
-from selfseg.losses.region_affinity import region_affinity
-from selfseg.losses.region_continuity import Neighbours, neighbour_weights
+from selfseg.losses.continuity import Neighbours, neighbour_weights
+from selfseg.losses.soft_ncut import Affinity, region_affinity
 from selfseg.methods.base import Memo, MethodConfig
 from selfseg.nets.region_pool import RegionMap, region_map
 from selfseg.regions.graph import adjacency
 from selfseg.regions.superpixels import SuperpixelRecipe, make_superpixels, neighbour_distances
-from selfseg.sample.windows import extent
+from selfseg.sample.patches import extent
 
 KEPT_PIXELS = 2**24
 """Pixels of all images whose graphs are kept in their memos: some 50 bytes each. Further graphs are made at each use."""
@@ -76,13 +75,7 @@ class SuperpixelGraph:
 
 
 class SuperpixelGraphs:
-    """Graphs of images, kept in the memos of the images.
-
-    Parameters
-    ----------
-    config
-        How superpixels are made and weighed.
-    """
+    """Graphs of images, made as `config` says and kept in the memos of the images."""
 
     def __init__(self, config: SuperpixelConfig) -> None:
         self.config = config

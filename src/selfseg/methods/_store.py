@@ -16,7 +16,7 @@ from selfseg.core.classes import ClassTable
 from selfseg.core.errors import ModelError, SelfsegError
 from selfseg.core.files import write_json, write_text, writing
 from selfseg.methods.base import Method, current_options, find_method
-from selfseg.nets.own import options_from_file
+from selfseg.nets.autoencoder import options_from_file
 
 FORMAT = 2
 """Version of the folder's layout; a folder of a newer one is refused. In format 1 options had other names (`current_options`)."""
@@ -45,18 +45,9 @@ DAMAGE = (
 
 @dataclass(frozen=True)
 class Stored:
-    """A model read from its folder.
+    """A model read from its folder, ready to predict.
 
-    Attributes
-    ----------
-    method
-        The fitted method, ready to predict.
-    name
-        The method's name.
-    table
-        The class table.
-    facts
-        Everything else in ``config.json``: preparation, seed, versions, annotation values.
+    `facts` is all else in ``config.json``: preparation, seed, versions, annotation values.
     """
 
     method: Method
@@ -84,14 +75,7 @@ def save_method(folder: Path, method: Method, name: str, table: ClassTable, fact
 
 
 def load_method(folder: Path, networks: str | None = None) -> Stored:
-    """Read a model folder.
-
-    Parameters
-    ----------
-    folder
-        The folder.
-    networks
-        The module with networks of the user's own that this model needs, named again: nothing else is imported for it.
+    """Read a model folder. `networks` names the module with the user's own networks again: nothing else is imported for it.
 
     Raises
     ------
@@ -158,13 +142,7 @@ def _check_file(folder: Path, name: str) -> None:
 
 
 def _check_room(build: Callable[[], Method], stored: int) -> None:
-    """Refuse a configuration of far more values than the weights hold, before memory is taken for them.
-
-    Raises
-    ------
-    ValueError
-        If the method, built without memory, is larger than the `stored` bytes and some.
-    """
+    """Raise `ValueError` where a method, built without memory, is larger than the `stored` bytes and some: before memory is taken."""
     try:
         with torch.device("meta"):
             tensors = build().state_dict().values()

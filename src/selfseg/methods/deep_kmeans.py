@@ -6,6 +6,7 @@ must still rebuild the image, and each pixel should lie near its centre) and aft
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import wraps
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -16,16 +17,19 @@ from torch.optim import SGD, Adam, Optimizer
 from selfseg.losses.deep_clustering import centre_distances, nearest_distance, sharpened_divergence, student_t
 from selfseg.losses.reconstruction import reconstruction
 from selfseg.methods.base import Batch, Memo, Method, MethodConfig
-from selfseg.nets.explained import Explained
-from selfseg.nets.feature_space import FeatureSpace
-from selfseg.nets.float32 import in_float32
-from selfseg.nets.own import own_networks
-from selfseg.nets.phases import ALONE, GATHERING, TOGETHER, Phases
-from selfseg.nets.pixel_sample import SIZE
-from selfseg.nets.population import calibrate_batch_norms
-from selfseg.nets.residual_decoder import ResidualDecoder, start_near
-from selfseg.nets.strided_unet import StridedUNet
-from selfseg.sample.windows import random_windows
+from selfseg.nets.autoencoder import ResidualDecoder, StridedUNet, own_networks, start_near
+from selfseg.nets.feature_space import SIZE, FeatureSpace
+from selfseg.nets.norms import calibrate_batch_norms, moments
+from selfseg.sample.patches import random_windows
+
+ALONE, GATHERING, TOGETHER = 0, 1, 2
+"""The autoencoder alone, one pass that gathers features for k-means, network and centres together."""
+
+LEAST_BATCHES = 10
+"""Batches over which the autoencoder's error is averaged before it is judged, at least."""
+
+LEAST_VARIANCE = 1e-6
+"""The unit of that error where images are nearly of one colour."""
 
 LEAST_VALID = 0.25
 """Random windows are drawn again, some times, until this share of their pixels counts."""
@@ -114,6 +118,21 @@ class DeepKMeansConfig(MethodConfig):
 
     freedom: float = Field(default=1.0, gt=0)
     """Degrees of freedom of Student's t, which turns distances into probabilities: the larger, the surer."""
+
+
+def in_float32(work: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a method whose first argument is images work without autocast.
+
+    Distances between features are small differences of large numbers. And on a CPU the gradient of a 3D convolution in bfloat16
+    reads beyond its input where a map has only two pixels along an axis (seen with torch 2.13), which gives NaN by chance.
+    """
+
+    @wraps(work)
+    def run(self: Any, images: Tensor, *rest: Any) -> Any:
+        with torch.autocast(images.device.type, enabled=False):
+            return work(self, images, *rest)
+
+    return run
 
 
 class DeepKMeans(Method):
@@ -263,7 +282,6 @@ class DeepKMeans(Method):
         """Move the centres, with the network at rest (paper, section 3.3.2)."""
         self.space.move(images, valid, self.config.memory, ends_pass)
         self.phases.count(len(images), ends_pass)
-        self.space.moving.keep(self.phases.progress())
 
     def status(self) -> dict[str, float]:
         if self.phases.now != TOGETHER:
@@ -301,3 +319,109 @@ class DeepKMeans(Method):
         n_pixels = min(n_pixels, (config.patch or n_pixels) ** self.n_dims * config.batch_size)
         masked = self.n_classes * (16 * config.width + config.n_features) if config.masked else 0
         return 4 * n_pixels * (40 * config.width + 10 * config.n_features + masked)
+
+
+class Phases(nn.Module):
+    """Phase, passes and images so far, as tensors, so that a resumed run stands where it was.
+
+    The first and the last phase take `iterations` batches each, in whole passes, at least `min_epochs` of them.
+    """
+
+    phase: Tensor
+    passes: Tensor
+    seen: Tensor
+    n_images: Tensor
+
+    def __init__(self, iterations: tuple[int, int], min_epochs: int, batch_size: int) -> None:
+        super().__init__()
+        self.iterations, self.min_epochs, self.batch_size = iterations, min_epochs, batch_size
+        for name in ("phase", "passes", "seen", "n_images"):
+            self.register_buffer(name, torch.zeros((), dtype=torch.int64))
+
+    @property
+    def now(self) -> int:
+        """The phase."""
+        return int(self.phase)
+
+    def n_steps(self, n_images: int) -> int:
+        """Return the batches of both phases and of the pass between them, for a number of images."""
+        epochs = sum(self._epochs(phase, n_images) for phase in (ALONE, TOGETHER)) + 1
+        return epochs * self._batches(n_images)
+
+    def _batches(self, n_images: int) -> int:
+        return -(-n_images // min(self.batch_size, n_images))
+
+    def _epochs(self, phase: int, n_images: int) -> int:
+        wanted = self.iterations[0 if phase == ALONE else 1]
+        return max(self.min_epochs, -(-wanted // self._batches(n_images)))
+
+    def count(self, n_images: int, ends_pass: bool) -> None:
+        """Take note of a batch. The first pass of all tells how many images there are."""
+        self.seen += n_images
+        if self.now == ALONE and not int(self.passes):
+            self.n_images += n_images
+        self.passes += ends_pass
+
+    def enter(self, phase: int) -> None:
+        """Begin a phase."""
+        self.phase.fill_(phase)
+        self.passes.zero_()
+        self.seen.zero_()
+
+    def least(self) -> bool:
+        """Return whether this phase has had its least number of passes."""
+        return int(self.passes) >= self.min_epochs
+
+    def done(self) -> bool:
+        """Return whether this phase, the first or the last, has had all its passes."""
+        return int(self.passes) >= self._epochs(self.now, max(1, int(self.n_images)))
+
+    def progress(self) -> float:
+        """Return the share of the last phase that is done."""
+        n_images = max(1, int(self.n_images))
+        return int(self.seen) / (n_images * self._epochs(TOGETHER, n_images))
+
+
+class Explained(nn.Module):
+    """Mean `variance` of the batches' pixels, and the mean share of it that is left `unexplained`; 0 = not known yet.
+
+    An error is in units of that variance, and averaged over `LEAST_BATCHES` batches at least before it is judged.
+    """
+
+    variance: Tensor
+    n_batches: Tensor
+    total: Tensor
+    judged: Tensor
+    unexplained: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("variance", "total", "unexplained"):
+            self.register_buffer(name, torch.zeros((), dtype=torch.float64))
+        for name in ("n_batches", "judged"):
+            self.register_buffer(name, torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def look_at(self, images: Tensor, valid: Tensor | None) -> None:
+        """Take the variance of a batch ``[B C *S]`` over its `valid` ``[B *S]`` pixels into the mean."""
+        self.n_batches += 1
+        own = moments(images, valid)[1].mean().double().clamp(min=LEAST_VARIANCE)
+        self.variance += (own - self.variance) / self.n_batches
+
+    def share(self, error: Tensor) -> Tensor:
+        """Return a mean squared error as a share of the variance."""
+        return error / self.variance.float()
+
+    @torch.no_grad()
+    def judge(self, share: Tensor, ends_pass: bool) -> None:
+        """Take the share of a batch into account; at the end of a pass, if there were batches enough, renew `unexplained`."""
+        self.total += share.detach()
+        self.judged += 1
+        if ends_pass and int(self.judged) >= LEAST_BATCHES:
+            self.unexplained.copy_(self.total / self.judged)
+            self.total.zero_()
+            self.judged.zero_()
+
+    def enough(self, target: float) -> bool:
+        """Return whether the share left unexplained is known and at most `target`."""
+        return 0 < float(self.unexplained) <= target

@@ -20,27 +20,30 @@ from torch.optim import Adam, Optimizer
 
 from selfseg.core.errors import UsageError
 from selfseg.core.seed import derive
-from selfseg.losses.affinity import Affinity, association
-from selfseg.losses.clustering import clustering_terms
+from selfseg.losses.clustering import clustering_terms, similarity
+from selfseg.losses.continuity import region_continuity
 from selfseg.losses.reconstruction import reconstruction
-from selfseg.losses.region_continuity import region_continuity
-from selfseg.losses.similarity import similarity
-from selfseg.losses.soft_ncut import soft_ncut
-from selfseg.losses.window_affinity import window_affinity
+from selfseg.losses.soft_ncut import Affinity, association, soft_ncut, window_affinity
 from selfseg.methods._sp_wnet_graph import SuperpixelConfig, SuperpixelGraph, SuperpixelGraphs
 from selfseg.methods.base import Batch, Memo, Method, exactly_k_classes, sum_within_classes
-from selfseg.nets.mirror import cut_middle, mirror_frame
-from selfseg.nets.pixel_norm import PixelNorm
-from selfseg.nets.population import calibrate_batch_norms, give_unit_variance
+from selfseg.nets.norms import PixelNorm, calibrate_batch_norms, give_unit_variance
 from selfseg.nets.region_pool import region_mean, region_votes, spread
-from selfseg.nets.unet import UNet, UNetShape
+from selfseg.nets.unet import UNet, UNetShape, cut_middle, mirror_frame
 from selfseg.regions.closest import merge_by_cut, winning_offsets
 from selfseg.regions.merge_tree import MergeTree
 from selfseg.regions.superpixels import probability_tree
-from selfseg.sample.patches import PatchPosition, PatchShape, cut, drawn_once, equal_pixel_shapes, redrawn
+from selfseg.sample.patches import (
+    PatchPosition,
+    PatchShape,
+    cut,
+    drawn_once,
+    equal_pixel_shapes,
+    extent,
+    patch_sheet,
+    redrawn,
+    with_boundaries,
+)
 from selfseg.sample.shared_batch import in_turn, own_weight, sharing
-from selfseg.sample.sheets import patch_sheet, with_boundaries
-from selfseg.sample.windows import extent
 
 Weight = float | None
 
@@ -315,14 +318,7 @@ class SPWNet(Method):
     ) -> dict[str, Tensor]:
         """Return cut, similarity, continuity and balance of one image, those that have a weight, not yet weighted.
 
-        Parameters
-        ----------
-        features
-            ``[1 K *S]``, float32.
-        image, valid
-            ``[C *S]``, and ``[*S]`` bool or None = all count.
-        graph
-            Superpixels of the image; None = all terms on pixels.
+        `features` are ``[1 K *S]`` float32, the image ``[C *S]``, `valid` ``[*S]`` bool or None. Without a graph all terms are on pixels.
         """
         config = self.config
         if graph is None:

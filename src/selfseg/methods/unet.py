@@ -17,16 +17,11 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
-from selfseg.losses.binary_cross_entropy import binary_cross_entropy
 from selfseg.losses.border_weight import BorderWeights
-from selfseg.losses.dice import soft_dice
-from selfseg.losses.iou import count_pairs, mean_iou
-from selfseg.losses.weighted_cross_entropy import class_weights, weighted_cross_entropy
+from selfseg.losses.cross_entropy import binary_cross_entropy, class_weights, weighted_cross_entropy
+from selfseg.losses.overlap import count_pairs, mean_iou, soft_dice
 from selfseg.methods.base import Batch, Memo, Method, MethodConfig
-from selfseg.nets.he_init import he_init
-from selfseg.nets.mirror import cut_back
-from selfseg.nets.symmetries import mean_over_symmetries
-from selfseg.nets.unet import UNet, UNetShape
+from selfseg.nets.unet import UNet, UNetShape, cut_back, he_init, mean_over_symmetries
 from selfseg.sample.augment import Augmentation, Views, labelled_parts, random_views
 from selfseg.sample.shared_batch import largest, total
 

@@ -19,17 +19,14 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
-from selfseg.losses.affinity import Affinity, association_sums
-from selfseg.losses.area import area_too_large
-from selfseg.losses.imbalance import imbalance
+from selfseg.losses.area import area_too_large, imbalance
 from selfseg.losses.reconstruction import reconstruction
-from selfseg.losses.soft_ncut import soft_ncut
-from selfseg.losses.window_affinity import window_affinity
+from selfseg.losses.soft_ncut import Affinity, association_sums, soft_ncut, window_affinity
 from selfseg.methods.base import Batch, Memo, Method, MethodConfig, exactly_k_classes, sum_within_classes
-from selfseg.nets.population import calibrate_batch_norms, give_unit_variance, lifts_to_win
+from selfseg.nets.norms import calibrate_batch_norms, give_unit_variance, lifts_to_win
 from selfseg.nets.unet import UNet, UNetShape
 from selfseg.regions.closest import merge_by_cut
-from selfseg.sample.windows import random_windows
+from selfseg.sample.patches import random_windows
 
 DEFAULT_CLUSTERS = 8
 """Soft segments where neither these nor the classes are given."""

@@ -8,34 +8,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from selfseg.nets.conv3x3 import conv3x3
-from selfseg.nets.direct_conv import direct_conv
-from selfseg.nets.pixel_norm import PixelNorm
+from selfseg.kernels.convolution import conv3x3, direct_conv
+from selfseg.nets.norms import PixelNorm
 
 Batches = Iterable[tuple[Tensor, Tensor | None]]
 
 
 class PixelCNN(nn.Module):
-    """Map every pixel and its neighbourhood to a normalised response over K clusters.
+    """Map every pixel of ``[B C *S]`` and its neighbourhood to a normalised response over K clusters (q in the paper).
 
     ``M x (conv 3x3, pad 1 -> ReLU -> norm)``, then ``conv 1x1 -> norm``. The last norm is the "response normalisation"
     of the paper: every cluster axis has mean 0 and variance 1, which lets every cluster win somewhere.
 
     In training mode the norms use the statistics of the valid pixels of the batch. In evaluation mode they use frozen
     statistics, which `calibrate` computes; after it, for one image, both modes give the same response.
-
-    Parameters
-    ----------
-    in_channels
-        Channels of the images.
-    n_features
-        Channels p of the hidden layers.
-    n_out
-        Clusters K (q in the paper).
-    n_convolutions
-        Number M of 3x3 convolutions, at least 1.
-    n_dims
-        2 for images, 3 for volumes.
 
     References
     ----------
@@ -61,14 +47,9 @@ class PixelCNN(nn.Module):
         return len(self.convs)
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Return the normalised response ``[B K *S]`` of images ``x [B C *S]``.
+        """Return the normalised response ``[B K *S]`` of images ``x [B C *S]``; 0 where `valid` ``[B *S]`` is False.
 
-        Parameters
-        ----------
-        x
-            Images; what stands in pixels that are not valid, NaN included, changes nothing.
-        valid
-            ``[B *S]`` bool, False = padding or a pixel to ignore; None = all valid. There the response is 0.
+        What stands in pixels that are not valid, NaN included, changes nothing. None = all are valid.
         """
         x = _zero_invalid(x, valid)
         if x.device.type == "cpu" and self.n_dims == 2 and not torch.is_grad_enabled():
@@ -103,11 +84,7 @@ class PixelCNN(nn.Module):
     def calibrate(self, batches: Callable[[], Batches]) -> None:
         """Set the frozen statistics of every norm to those of all given pixels, exactly, layer by layer.
 
-        Parameters
-        ----------
-        batches
-            Called once for each norm (M + 1 times); gives one pass over pairs of images ``[B C *S]`` and valid
-            ``[B *S]`` (or None).
+        `batches` is called once for each norm (M + 1 times) and gives one pass over images ``[B C *S]`` with valid ``[B *S]`` or None.
         """
         was_training = self.training
         self.eval()

@@ -1,5 +1,10 @@
-"""U-Net (Ronneberger, Fischer & Brox 2015), as published or with same-size convolutions, and the variants that W-Net is made of."""
+"""U-Net (Ronneberger, Fischer & Brox 2015), as published or with same-size convolutions, and the variants that W-Net is made of.
 
+With what goes with it: images mirrored outwards to any size, He's start, and the mean answer over an image's symmetries.
+"""
+
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -7,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from selfseg.nets.batch_norm import BatchNorm2d, BatchNorm3d
-from selfseg.nets.mirror import cut_back, cut_middle, mirror_frame, mirror_pad
+from selfseg.nets.norms import BatchNorm2d, BatchNorm3d
 
 Norm = Literal["batch", "group", "none"]
 Up = Literal["transposed", "transposed3", "linear"]
@@ -16,6 +20,7 @@ Up = Literal["transposed", "transposed3", "linear"]
 CONVOLUTION: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 BATCH_NORM: dict[int, Any] = {2: BatchNorm2d, 3: BatchNorm3d}
+CONVOLUTIONS = (*CONVOLUTION.values(), *TRANSPOSED.values())
 POOL: dict[int, Any] = {2: F.max_pool2d, 3: F.max_pool3d}
 LINEAR = {2: "bilinear", 3: "trilinear"}
 
@@ -135,13 +140,6 @@ class UNet(nn.Module):
 
     Padded, it takes any size (mirrored up to the pooling multiple). Not padded, it takes images that `frame` has made, and
     returns `margin` pixels less on each side.
-
-    Parameters
-    ----------
-    n_in, n_out
-        Channels C and K.
-    shape
-        Width, depth and kinds of layers.
     """
 
     def __init__(self, n_in: int, n_out: int, shape: UNetShape) -> None:
@@ -199,3 +197,71 @@ class UNet(nn.Module):
         for step, module in zip(self.ups, self.up, strict=True):
             x = module(step(x, skips.pop()))
         return cut_back(self.head(x), images.shape[2:]) if self.shape.padded else self.head(x)
+
+
+def mirror_pad(images: Tensor, multiple: int) -> Tensor:
+    """Return ``[B C *S]`` grown at the end of each axis to a multiple, by its mirror image; however small it is.
+
+    The mirror lies beyond the outermost pixel, which is repeated (``c b a | a b c``); where the image is shorter than the
+    padding, the mirror image is mirrored again.
+    """
+    return mirror_frame(images, 0, [-size % multiple for size in images.shape[2:]])
+
+
+def mirror_frame(images: Tensor, before: int, after: Sequence[int]) -> Tensor:
+    """Return ``[B C *S]`` grown by `before` pixels at the start of every axis and `after` at the end of each, mirrored.
+
+    As in `mirror_pad`, the outermost pixel is repeated, and the mirror image is mirrored again where that is not enough.
+    """
+    for axis, (size, more) in enumerate(zip(images.shape[2:], after, strict=True), 2):
+        if before or more:
+            turn = torch.arange(-before, size + more, device=images.device) % (2 * size)
+            images = images.index_select(axis, torch.where(turn < size, turn, 2 * size - 1 - turn))
+    return images
+
+
+def cut_back(images: Tensor, shape: torch.Size | tuple[int, ...]) -> Tensor:
+    """Return the part of ``[B C *s]`` that `mirror_pad` was given: ``[B C *shape]``."""
+    for axis, size in enumerate(shape, 2):
+        images = images.narrow(axis, 0, size)
+    return images
+
+
+def cut_middle(images: Tensor, shape: torch.Size | tuple[int, ...]) -> Tensor:
+    """Return the middle of ``[B C *s]``: ``[B C *shape]``."""
+    for axis, size in enumerate(shape, 2):
+        if images.shape[axis] != size:
+            images = images.narrow(axis, (images.shape[axis] - size) // 2, size)
+    return images
+
+
+@torch.no_grad()
+def he_init(net: nn.Module) -> None:
+    """Draw every convolution's weights from N(0, sqrt(2 / N)), N the inputs that one of its outputs sums; biases are 0.
+
+    A transposed convolution of stride s and kernel k sums ``(k / s)^D`` pixels of each input channel, not ``k^D``. He, Zhang, Ren and Sun,
+    ICCV 2015, equation 10; N = 9 x 64 = 576 for a 3x3 convolution of 64 channels (Ronneberger, Fischer and Brox 2015, section 3).
+    """
+    for layer in net.modules():
+        if (
+            not isinstance(layer, CONVOLUTIONS) or layer.weight.is_meta
+        ):  # meta: no values, and torch would load its compiler
+            continue
+        taps = math.prod(layer.kernel_size) / (math.prod(layer.stride) if layer.transposed else 1)
+        layer.weight.normal_(0, math.sqrt(2 / (layer.in_channels // layer.groups * taps)))
+        if layer.bias is not None:
+            layer.bias.zero_()
+
+
+def mean_over_symmetries(answer: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """Return the mean of `answer` over the 8 symmetries of the square, each turned and mirrored back.
+
+    `answer` takes ``[B C *S]`` and gives ``[B K *s]``; sides may differ by the same number of pixels on both ends. A volume is turned
+    about its first axis.
+    """
+    answers = []
+    for quarters in range(4):
+        for flip in ([], [-1]):
+            seen = torch.rot90(images.flip(flip), quarters, (-2, -1))
+            answers.append(torch.rot90(answer(seen), -quarters, (-2, -1)).flip(flip))
+    return torch.stack(answers).mean(0)

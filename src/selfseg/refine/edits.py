@@ -1,14 +1,16 @@
 """Edits: what a person did to a segmentation by hand, as plain values that can be repeated on any image of the model."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.classes import IGNORE, ClassTable, SegmentClass
-from selfseg.core.errors import UsageError
+from selfseg.core.errors import ModelError, UsageError
 from selfseg.core.palette import MOST, class_colours
 
 if TYPE_CHECKING:
@@ -152,6 +154,24 @@ class Edits:
 
     def _dressed(self, row: SegmentClass) -> SegmentClass:
         return replace(row, name=self.names.get(row.id, row.name), rgba=self.colours.get(row.id, row.rgba))
+
+
+def read_edits(path: Path | str) -> Edits:
+    """Read edits that the studio wrote.
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be read.
+    UsageError
+        If it holds something else.
+    """
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        fix = "give the edits.json of a run of the studio"
+        raise ModelError(path, expected="a file of edits", got=str(error), fix=fix) from error
+    return Edits.from_json(values)
 
 
 def split_class(

@@ -1,6 +1,12 @@
-"""The merge tree of any method's probabilities: from superpixels to one region, cut wherever the user likes."""
+"""The merge tree of any method's probabilities: from superpixels to one region, cut wherever the user likes.
 
-from collections.abc import Sequence
+It exists in block form: superpixels are cut block by block, one graph is added up over all of them, and one tree is made of it. An
+image in memory is one block.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,15 +15,17 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import UsageError
 from selfseg.core.image import Image
+from selfseg.refine.blocks import Faces
 from selfseg.refine.crf import colour_range
 from selfseg.regions.boundaries import gradient_at_angles, gradient_strength
 from selfseg.regions.connect import connected_components, merge_small
 from selfseg.regions.contours import appearance, merge_contours
-from selfseg.regions.graph import RegionGraph, adjacency, region_means
+from selfseg.regions.graph import RegionGraph, boundary_sums, face_areas, region_means, region_sums
 from selfseg.regions.lab import rgb_to_lab
 from selfseg.regions.merge_tree import MergeTree, merge
 from selfseg.regions.oriented_watershed import arc_graph, oriented_watershed
 from selfseg.regions.slic import slic
+from selfseg.regions.superpixels import IMAGE_WEIGHT, LIGHTNESS
 
 SUPERPIXEL_SIZE = 200.0
 """Mean size of the superpixels into which large regions are split, in pixels."""
@@ -28,11 +36,14 @@ SMALLEST = 0.1
 PRESENT = 0.02
 """A class that nowhere reaches this probability is left out: it can tell no two regions apart."""
 
-COLOUR_UNIT = 100.0
-"""Lab differences count as their share of this, L's span from black to white."""
-
 SIGMA = 1.5
 """Smoothing before boundaries are measured, in pixels."""
+
+HALO = math.ceil(4 * SIGMA) + 2
+"""Pixels around a block that its boundary strength depends on: the Gaussian's reach, and one for the slope."""
+
+MOST_REGIONS = 2**31 - 1
+"""Regions that an edge can name."""
 
 LEARNED_SIGMA = 3.0
 """The same where contours are given: probabilities of texture learned at full size are too fine beside them (EXPERIMENTS.md)."""
@@ -93,7 +104,7 @@ def hierarchy(
     superpixels: NDArray[np.integer] | None = None,
     spacing: Sequence[float] | None = None,
     mask: NDArray[np.bool_] | None = None,
-    image_weight: float = 0.5,
+    image_weight: float = IMAGE_WEIGHT,
     superpixel_size: float = SUPERPIXEL_SIZE,
     contours: NDArray[Any] | None = None,
     learned_weight: float = LEARNED_WEIGHT,
@@ -112,7 +123,7 @@ def hierarchy(
 
     With contours of the image (2D, `regions.contours.contour_strength`), the gradient of the probabilities is one more cue beside
     them: the sum goes through the oriented watershed, whose basins are the superpixels, and these merge as in
-    `regions.contours.contour_hierarchy`, by the features above.
+    `regions.contours.merge_contours`, by the features above.
 
     Parameters
     ----------
@@ -146,44 +157,210 @@ def hierarchy(
     """
     _check(probabilities, image, superpixels, mask, contours)
     roots = _roots(probabilities)
-    classes = np.where(True if mask is None else mask, roots.argmax(0), -1)
     present = roots.reshape(len(roots), -1).max(1) >= PRESENT**0.5
     if contours is not None:
         features = np.moveaxis(roots[present], 0, -1)
         strength = contours + np.float32(learned_weight) * gradient_at_angles(features, LEARNED_SIGMA, len(contours))
         return _from_contours(strength, features, image, superpixels, mask)
-    features, guide = tree_features(probabilities, image, image_weight, present)
-    if superpixels is None:
-        superpixels = split_classes(classes, guide, superpixel_size, spacing)
-    elif mask is not None:
-        superpixels = np.where(mask, superpixels, -1)
-    leaves = np.asarray(superpixels, np.int32)
-    graph = adjacency(leaves, gradient_strength(features, SIGMA, spacing), spacing)
-    return Hierarchy(leaves, merge_regions(graph, region_means(leaves, features)))
+    block = tree_block(probabilities, image, superpixels, spacing, mask, image_weight, superpixel_size, present=present)
+    return Hierarchy(block.superpixels, merge_blocks([block], (1,) * block.superpixels.ndim, spacing))
 
 
-def tree_features(
+@dataclass(frozen=True)
+class TreeBlock:
+    """What the merge tree of a block is made from.
+
+    Attributes
+    ----------
+    superpixels
+        ``[*s]`` int32, 0..R-1 in this block, -1 = outside.
+    features
+        ``[*s D]``, whose means regions merge by.
+    strength
+        ``[*s]`` boundary strength.
+    """
+
+    superpixels: NDArray[np.int32]
+    features: NDArray[np.float32]
+    strength: NDArray[np.float32]
+
+
+def tree_block(
     probabilities: NDArray[Any],
     image: NDArray[Any] | None = None,
-    image_weight: float = 0.5,
+    superpixels: NDArray[np.integer] | None = None,
+    spacing: Sequence[float] | None = None,
+    mask: NDArray[np.bool_] | None = None,
+    image_weight: float = IMAGE_WEIGHT,
+    superpixel_size: float = SUPERPIXEL_SIZE,
+    inner: tuple[slice, ...] = (),
     present: NDArray[np.bool_] | None = None,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the features ``[*S D]`` whose means regions merge by, and what their superpixels are cut by ``[*S C]``.
+) -> TreeBlock:
+    """Cut a block into superpixels, and measure what they merge by.
 
     Parameters
     ----------
-    probabilities, image, image_weight
-        As for `hierarchy`.
+    probabilities, image, superpixels, spacing, mask, image_weight, superpixel_size
+        As for `hierarchy`, over the block and `HALO` pixels around it, cut at the borders of the image.
+    inner
+        Where the block itself lies in these; empty = they are the block.
     present
-        Classes that count; None = all.
+        ``[K]`` classes that count; None = all.
     """
     roots = _roots(probabilities)
+    features, guide = _tree_features(roots, image, image_weight, present)
+    strength = gradient_strength(features, SIGMA, spacing)[inner]
+    if superpixels is None:
+        classes = np.where(True if mask is None else mask, roots.argmax(0), -1)[inner]
+        superpixels = np.full(classes.shape, -1)
+        if (classes >= 0).any():
+            superpixels = split_classes(classes, guide[inner], superpixel_size, spacing)
+    else:
+        superpixels = (superpixels if mask is None else np.where(mask, superpixels, -1))[inner]
+    return TreeBlock(np.asarray(superpixels, np.int32), features[inner], strength)
+
+
+def merge_blocks(
+    blocks: Iterable[TreeBlock],
+    counts: Sequence[int],
+    spacing: Sequence[float] | None = None,
+    store: Callable[[tuple[int, ...], NDArray[np.int64]], None] | None = None,
+    source: str = "merge tree",
+) -> MergeTree:
+    """Build the merge tree of an image in blocks.
+
+    It is that of the whole image but that superpixels end where blocks end: their parts have like features and no boundary
+    between them, and merge early. In memory are one block, faces of blocks, the graph and the tree.
+
+    Parameters
+    ----------
+    blocks
+        The blocks of a grid, in row order of their places.
+    counts
+        Number of blocks along each axis.
+    spacing
+        Size of a pixel along each axis.
+    store
+        Called for each block with its place and the numbers ``[*s]`` of its superpixels in the tree, -1 = outside.
+    source
+        The image, for messages.
+
+    Raises
+    ------
+    UsageError
+        If no pixel is inside, or there are more superpixels than can be numbered.
+    """
+    graph: BlockGraph | None = None
+    for place, block in zip(itertools.product(*map(range, counts)), blocks, strict=True):
+        graph = graph or BlockGraph(block.features.shape[-1], spacing)
+        last = [i == count - 1 for i, count in zip(place, counts, strict=True)]
+        numbers = graph.add(place, last, block)
+        if store is not None:
+            store(place, numbers)
+    if graph is None or not graph.n_regions:
+        raise UsageError(
+            source, expected="at least one pixel inside", got="none", fix="make no tree of it, or check the mask"
+        )
+    return merge_regions(*graph.finish())
+
+
+def _tree_features(
+    roots: NDArray[np.float32], image: NDArray[Any] | None, image_weight: float, present: NDArray[np.bool_] | None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the features ``[*S D]`` whose means regions merge by, and what their superpixels are cut by ``[*S C]``."""
     features = np.moveaxis(roots if present is None else roots[present], 0, -1)
     guide = features
     if image is not None:
         guide = _colour(image)
         features = np.concatenate([features, guide * np.float32(image_weight)], -1)
-    return features, guide * np.float32(COLOUR_UNIT)
+    return features, guide * np.float32(LIGHTNESS)
+
+
+class BlockGraph:
+    """Adds up regions that each lie within one block; those on both sides of a face between blocks are neighbours.
+
+    The graph and the means are those of the whole image at once, up to the numbering. What is in memory are its edges, and one
+    layer of pixels on the faces of the blocks that still wait for their next neighbour.
+
+    Parameters
+    ----------
+    n_features
+        Features of a pixel.
+    spacing
+        Size of a pixel along each axis: faces count by their area; None = 1.
+
+    Attributes
+    ----------
+    n_regions
+        Regions so far.
+    """
+
+    def __init__(self, n_features: int, spacing: Sequence[float] | None = None) -> None:
+        self.n_regions = 0
+        self._spacing = None if spacing is None else tuple(spacing)
+        self._edges: list[NDArray[np.int64]] = []
+        self._length: list[NDArray[np.float64]] = []
+        self._total: list[NDArray[np.float64]] = []
+        self._sizes: list[NDArray[np.int64]] = []
+        self._sums: list[NDArray[np.float64]] = [np.zeros((0, n_features))]
+        self._faces = Faces()
+
+    def add(self, place: Sequence[int], last: Sequence[bool], block: TreeBlock) -> NDArray[np.int64]:
+        """Add a block; blocks come in row order of their places. Return the numbers ``[*s]`` of its regions in the image.
+
+        Parameters
+        ----------
+        place
+            Its place in the grid of blocks.
+        last
+            Whether no block follows along each axis.
+        block
+            Superpixels, features and boundary strength.
+
+        Raises
+        ------
+        UsageError
+            If there are more regions than can be numbered.
+        """
+        labels, strength = block.superpixels, block.strength
+        edges, length, total, sizes = boundary_sums(labels, strength, self._spacing)
+        numbers = np.where(labels >= 0, labels.astype(np.int64) + self.n_regions, -1)
+        self._put(edges.astype(np.int64) + self.n_regions, length, total)
+        self._sizes.append(sizes)
+        self._sums.append(region_sums(labels, block.features, len(sizes)))
+        self.n_regions += len(sizes)
+        if self.n_regions > MOST_REGIONS:
+            fix = "use larger superpixels"
+            raise UsageError("superpixels", expected=f"at most {MOST_REGIONS}", got="more", fix=fix)
+        areas = face_areas(labels.ndim, self._spacing)
+        for axis, there, here in self._faces.meet(place, last, numbers, np.asarray(strength, np.float64)):
+            self._link(there, here, areas[axis])
+        return numbers
+
+    def _put(self, edges: NDArray[np.int64], length: NDArray[np.float64], total: NDArray[np.float64]) -> None:
+        self._edges.append(edges)
+        self._length.append(length)
+        self._total.append(total)
+
+    def _link(self, there: list[NDArray[Any]], here: list[NDArray[Any]], area: float) -> None:
+        """Join the regions that touch across a face; a region before it has the smaller number."""
+        both = (there[0] >= 0) & (here[0] >= 0)
+        pairs = np.stack([there[0][both], here[0][both]], -1)
+        strength = (there[1][both] + here[1][both]) * (area / 2)
+        edges, which = np.unique(pairs, axis=0, return_inverse=True)
+        which = which.reshape(-1)
+        length = np.bincount(which, minlength=len(edges)) * area
+        total: NDArray[np.float64] = np.bincount(which, strength, len(edges)).astype(np.float64)
+        self._put(edges, length.astype(np.float64), total)
+
+    def finish(self) -> tuple[RegionGraph, NDArray[np.float64]]:
+        """Return the graph of all regions, and their mean features ``[R D]``."""
+        edges = np.concatenate([np.zeros((0, 2), np.int64), *self._edges]).astype(np.int32)
+        length, total = (np.concatenate([np.zeros(0), *parts]) for parts in (self._length, self._total))
+        order = np.lexsort((edges[:, 1], edges[:, 0]))
+        sizes = np.concatenate([np.zeros(0, np.int64), *self._sizes])
+        graph = RegionGraph(edges[order], length[order], (total / np.maximum(length, 1e-300))[order], sizes)
+        return graph, np.concatenate(self._sums) / np.maximum(sizes, 1)[:, None]
 
 
 def merge_regions(graph: RegionGraph, means: NDArray[Any]) -> MergeTree:
@@ -226,7 +403,7 @@ def _colour(image: NDArray[Any]) -> NDArray[np.float32]:
     """Return ``[*S C]`` on a scale where black and white are 1 apart: Lab of three channels, others as they are."""
     last = np.nan_to_num(np.moveaxis(image, 0, -1), posinf=0, neginf=0).astype(np.float32)
     if last.shape[-1] == 3:
-        return rgb_to_lab(last) / np.float32(COLOUR_UNIT)
+        return rgb_to_lab(last) / np.float32(LIGHTNESS)
     return np.asarray(last / np.sqrt(last.shape[-1]), np.float32)
 
 

@@ -1,21 +1,34 @@
-"""From classes to objects: connected components, or components cut at their necks by a distance-transform watershed."""
+"""From classes to objects: connected components, or components cut at their necks by a distance-transform watershed.
+
+An image is an array of blocks; one in memory is one block. Parts that hang together are found block by block and linked; the
+watershed cuts each part in its own box, since a part's own border decides where it is cut. So objects and their numbers are those
+of the whole image at once, whatever the blocks. (Parts that touch at a corner alone, and are cut in different boxes, may share a
+maximum of the distance in the whole image, and be cut otherwise there.)
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import distance_transform_edt, find_objects
 
 from selfseg.core.errors import UsageError
+from selfseg.core.progress import Progress, Silent
+from selfseg.refine.blocks import BlockParts, LabelArray
 from selfseg.regions.connect import connected_components
+from selfseg.tiling.tiles import Grid, Region
 
 KINDS = ("components", "watershed")
 """Ways to find objects."""
 
 DEPTH = 1.0
 """Default of `depth`, in pixels; how it was chosen: EXPERIMENTS.md."""
+
+LARGEST_PART = 2**23
+"""Pixels of the box of a connected part that is cut; one larger than this and than a block stays whole: memory is bounded."""
 
 
 def find_instances(
@@ -26,7 +39,30 @@ def find_instances(
     min_size: int = 1,
     depth: float = DEPTH,
 ) -> NDArray[np.uint32]:
-    """Number the objects of some classes.
+    """Number the objects of some classes, in memory: ``[*S]`` uint32. See `number_objects`.
+
+    Raises
+    ------
+    UsageError
+        If an argument is out of range.
+    """
+    out = np.zeros(labels.shape, np.uint32)
+    number_objects(labels, out, kind, classes, spacing, min_size, depth)
+    return out
+
+
+def number_objects(
+    labels: LabelArray,
+    out: LabelArray,
+    kind: str = "watershed",
+    classes: Sequence[int] | None = None,
+    spacing: Sequence[float] | None = None,
+    min_size: int = 1,
+    depth: float = DEPTH,
+    sides: Sequence[int] | None = None,
+    progress: Progress | None = None,
+) -> tuple[int, int]:
+    """Number the objects of some classes, block by block.
 
     ``components``: each part of equal class whose pixels hang together by faces is an object. ``watershed``: such a part
     is cut where it has a neck. Its seeds are the h-maxima of the distance to the class' border (Soille 2003, section
@@ -36,7 +72,10 @@ def find_instances(
     Parameters
     ----------
     labels
-        Class ids ``[*S]``, 2D or 3D, 0 = ignore.
+        Class ids ``[*S]``, 2D or 3D, 0 = ignore: a NumPy array, or one in a file.
+    out
+        Array of the same shape for the numbers, uint32 or uint64: 0 = no object, 1..N in the order of their first pixels, each
+        connected by faces.
     kind
         ``"components"`` or ``"watershed"``.
     classes
@@ -48,49 +87,159 @@ def find_instances(
     depth
         For ``watershed``: h, in pixels of the finest axis. Half the width of a neck must be less than that of the narrower
         part by so much. Larger cuts less: 2 or 3 for objects of more than a hundred pixels with rough borders.
+    sides
+        Sizes of a block, multiples of the arrays' chunks; None = the whole image is one block.
+    progress
+        Progress reporter, in visits of blocks, then in parts that are cut.
 
     Returns
     -------
-    ndarray
-        ``[*S]`` uint32: 0 = no object, 1..N in the order of their first pixels, each connected by faces.
+    tuple
+        Number of objects N, and of parts that were too large to be cut (`LARGEST_PART`): they are one object each.
 
     Raises
     ------
     UsageError
-        If an argument is out of range.
+        If an argument is out of range, or the shapes differ.
     """
-    _check(labels, spacing, min_size)
+    _check(labels, out, spacing, min_size)
     check_kind(kind, depth)
-    chosen = np.unique(labels[labels > 0]) if classes is None else np.asarray(list(classes), np.int64)
-    inside = np.isin(labels, chosen) & (labels > 0)
-    parts = np.where(inside, labels, 0).astype(np.int64)
-    if kind == "watershed":
-        parts = _cut(labels, chosen.tolist(), spacing or (1.0,) * labels.ndim, depth)
-    numbers = connected_components(np.where(inside, parts, -1)) + np.int32(1)
-    sizes = np.bincount(numbers.ravel())
-    kept = sizes >= min_size
-    kept[0] = False
-    renumbered = np.where(kept, np.cumsum(kept), 0).astype(np.uint32)
-    return renumbered[numbers]
+    progress, cuts = progress or Silent(), kind == "watershed"
+    grid = Grid(tuple(labels.shape), tuple(sides or labels.shape), 0)
+    n_blocks = len(grid)
+    progress.start("connected parts", 2 * n_blocks)
+    try:
+        parts = BlockParts(labels, grid.sides, classes, tick=lambda done: progress.update(done, {}))
+        kept = parts.graph.sizes >= (1 if cuts else min_size)
+        parts.write(out, np.where(kept, np.cumsum(kept), 0), lambda done: progress.update(n_blocks + done, {}))
+    finally:
+        progress.finish()
+    if not cuts:
+        return int(kept.sum()), 0
+    progress.start("cutting objects", len(kept))
+    try:
+        cut = _Cut(labels, out, grid, classes, spacing, depth)
+        return cut.run(parts.graph.first, min_size, lambda done: progress.update(done, {}))
+    finally:
+        progress.finish()
 
 
-def _cut(labels: NDArray[Any], classes: Sequence[int], spacing: Sequence[float], depth: float) -> NDArray[np.int64]:
-    """Return seeds grown to the borders of their class, numbered over all classes ``[*S]``."""
+@dataclass
+class _Cut:
+    """Cuts connected parts 1..N, the `numbers` of an image, at their necks: the watershed of `number_objects`."""
+
+    labels: LabelArray
+    numbers: LabelArray
+    grid: Grid
+    classes: Sequence[int] | None
+    spacing: Sequence[float] | None
+    depth: float
+
+    def run(self, first: NDArray[np.int64], min_size: int, tick: Callable[[int], None]) -> tuple[int, int]:
+        """Replace the parts, whose first pixels are given ``[N]``, by the objects, and return what `number_objects` does."""
+        n_parts = len(first)
+        boxes = _Boxes.of(self.numbers, self.grid, n_parts)
+        groups, huge = boxes.groups(self.grid.sides)
+        # Of parts, then of objects, by number; a part that is cut has no pixels left.
+        sizes, firsts = [np.zeros(n_parts + 1, np.int64)], [np.append(0, first)]
+        done, n_numbers = 0, n_parts + 1
+        for group in groups:
+            size, pixels = self._cut_group(group, boxes.around(group, self.grid.shape), n_numbers)
+            sizes.append(size)
+            firsts.append(pixels)
+            n_numbers += len(size)
+            done += len(group)
+            tick(done)
+        kept = np.concatenate(sizes) >= max(1, min_size)
+        kept[huge] = True
+        final = np.zeros(len(kept), np.int64)
+        order = np.flatnonzero(kept)[np.argsort(np.concatenate(firsts)[kept])]
+        final[order] = np.arange(1, len(order) + 1)
+        for place in self.grid.places():
+            core = self.grid.tile(place).core
+            self.numbers[core] = final[np.asarray(self.numbers[core]).astype(np.int64)].astype(self.numbers.dtype)
+        return len(order), len(huge)
+
+    def _cut_group(
+        self, group: NDArray[np.int64], region: Region, n_before: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Number the objects of some parts in their box from `n_before` on; return their sizes and first pixels."""
+        before = np.asarray(self.numbers[region]).astype(np.int64)
+        mine = np.isin(before, group)
+        found = _objects(np.asarray(self.labels[region]), self.classes, self.spacing, self.depth)
+        ids, where, which = np.unique(found[mine], return_index=True, return_inverse=True)
+        before[mine] = n_before + which.ravel()
+        self.numbers[region] = before.astype(self.numbers.dtype)
+        pixels = [at[where] + part.start for at, part in zip(np.nonzero(mine), region, strict=True)]
+        sizes = np.bincount(which.ravel(), minlength=len(ids)).astype(np.int64)
+        return sizes, np.ravel_multi_index(pixels, self.grid.shape).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class _Boxes:
+    """Where connected parts 1..N lie: first pixel and last pixel + 1 along each axis, ``low`` and ``high`` ``[axes N+1]``."""
+
+    low: NDArray[np.int64]
+    high: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, numbers: LabelArray, grid: Grid, n_parts: int) -> "_Boxes":
+        """Read the numbers of all parts, block by block."""
+        n_dims = len(grid.shape)
+        low = np.full((n_dims, n_parts + 1), np.iinfo(np.int64).max)
+        high = np.zeros((n_dims, n_parts + 1), np.int64)
+        for place in grid.places():
+            core = grid.tile(place).core
+            block = np.asarray(numbers[core])
+            ids, which = np.unique(block, return_inverse=True)
+            boxes = find_objects(which.reshape(block.shape) + 1)
+            for axis, edge in enumerate(core):
+                low[axis, ids] = np.minimum(low[axis, ids], [box[axis].start + edge.start for box in boxes])
+                high[axis, ids] = np.maximum(high[axis, ids], [box[axis].stop + edge.start for box in boxes])
+        return cls(low, high)
+
+    def around(self, parts: NDArray[np.int64], shape: Sequence[int]) -> Region:
+        """Return the box of some parts and one pixel around it: no pixel of theirs has its nearest border beyond that."""
+        low, high = self.low[:, parts].min(1), self.high[:, parts].max(1)
+        bounds = zip(low.tolist(), high.tolist(), shape, strict=True)
+        return tuple(slice(max(0, a - 1), min(n, b + 1)) for a, b, n in bounds)
+
+    def groups(self, sides: Sequence[int]) -> tuple[list[NDArray[np.int64]], NDArray[np.int64]]:
+        """Return parts that are cut together, small ones by the block that they begin in, and those that are too large."""
+        parts = np.arange(1, self.low.shape[1])
+        extent = (self.high - self.low)[:, 1:]
+        huge = np.prod(extent.astype(np.float64), axis=0) > max(LARGEST_PART, math.prod(sides))
+        small = (extent <= np.reshape(sides, (-1, 1))).all(0) & ~huge
+        block = self.low[:, 1:] // np.reshape(sides, (-1, 1))
+        chosen = parts[small]
+        groups: list[NDArray[np.int64]] = []
+        if len(chosen):
+            _, which = np.unique(block[:, small], axis=1, return_inverse=True)
+            order = np.argsort(which.ravel(), kind="stable")
+            groups = np.split(chosen[order], np.flatnonzero(np.diff(which.ravel()[order])) + 1)
+        groups += [np.array([part]) for part in parts[~small & ~huge]]
+        return groups, parts[huge]
+
+
+def _objects(
+    labels: NDArray[Any], classes: Sequence[int] | None, spacing: Sequence[float] | None, depth: float
+) -> NDArray[np.int32]:
+    """Return seeds grown to the borders of their class ``[*S]``, -1 = no object, in the order of their first pixels."""
     from skimage.segmentation import watershed  # here, since every prediction imports this file, and few cut objects
 
-    parts = np.zeros(labels.shape, np.int64)
-    n_parts = 0
-    for value in classes:
-        mask = labels == value
-        if not mask.any():
+    parts = np.full(labels.shape, -1, np.int64)
+    units, n_parts = spacing or (1.0,) * labels.ndim, 0
+    for value in np.unique(labels[labels > 0]).tolist():
+        if classes is not None and value not in classes:
             continue
+        mask = labels == value
         # without any border there is nothing to cut at, and no distance
-        distance = np.ones(mask.shape) if mask.all() else distance_transform_edt(mask, spacing)
-        seeds = _seeds(distance, mask, depth * min(spacing))
+        distance = np.ones(mask.shape) if mask.all() else distance_transform_edt(mask, units)
+        seeds = _seeds(distance, mask, depth * min(units))
         grown = watershed(-distance, seeds, mask=mask, connectivity=1)
         parts[mask] = grown[mask] + n_parts
         n_parts += int(seeds.max()) + 1  # 0 is a part too: one whose only way to a maximum leads over a corner
-    return parts
+    return connected_components(parts)
 
 
 def _seeds(distance: NDArray[np.float64], mask: NDArray[np.bool_], drop: float) -> NDArray[np.int32]:
@@ -114,12 +263,16 @@ def check_kind(kind: str, depth: float = DEPTH) -> None:
         raise UsageError("depth", expected="0 pixels or more", got=str(depth), fix=fix)
 
 
-def _check(labels: NDArray[Any], spacing: Sequence[float] | None, min_size: int) -> None:
-    if labels.dtype.kind not in "iu" or labels.ndim not in (2, 3):
-        got, fix = f"{labels.dtype} in {labels.ndim}D", "give class ids of one image or volume"
+def _check(labels: LabelArray, out: LabelArray, spacing: Sequence[float] | None, min_size: int) -> None:
+    if tuple(labels.shape) != tuple(out.shape):
+        got, fix = str(tuple(out.shape)), "make it of the labels' shape"
+        raise UsageError("objects", expected=f"an array of shape {tuple(labels.shape)}", got=got, fix=fix)
+    n_dims = len(labels.shape)
+    if labels.dtype.kind not in "iu" or n_dims not in (2, 3):
+        got, fix = f"{labels.dtype} in {n_dims}D", "give class ids of one image or volume"
         raise UsageError("labels", expected="integers in 2D or 3D", got=got, fix=fix)
-    if spacing is not None and (len(spacing) != labels.ndim or min(spacing) <= 0):
+    if spacing is not None and (len(spacing) != n_dims or min(spacing) <= 0):
         got, fix = str(tuple(spacing)), "one number an axis"
-        raise UsageError("spacing", expected=f"{labels.ndim} positive numbers", got=got, fix=fix)
+        raise UsageError("spacing", expected=f"{n_dims} positive numbers", got=got, fix=fix)
     if min_size < 0:
         raise UsageError("min_size", expected="0 or more", got=str(min_size), fix="give a number of pixels")

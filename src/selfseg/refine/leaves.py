@@ -1,6 +1,6 @@
 """Leaves: superpixels of one class each, and the merge tree over them; all that editing a segmentation takes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import UsageError
 from selfseg.refine.hierarchy import Hierarchy
-from selfseg.regions.graph import region_means
 from selfseg.regions.lab import rgb_to_lab
 from selfseg.regions.merge_tree import MergeTree
 
@@ -66,30 +65,62 @@ def find_leaves(labels: NDArray[np.integer], hierarchy: Hierarchy, image: NDArra
     if labels.shape != shape or image.shape[1:] != shape:
         got = f"labels {list(labels.shape)}, image {list(image.shape)}, superpixels {list(shape)}"
         raise UsageError("leaves", expected="one spatial shape", got=got, fix="use one image's own")
-    superpixels, tree, classes = _pure(hierarchy.superpixels, labels, hierarchy.tree)
-    last = np.moveaxis(np.nan_to_num(image, posinf=0, neginf=0), 0, -1).astype(np.float32)
-    features = region_means(superpixels, rgb_to_lab(last) if last.shape[-1] == 3 else last, tree.n_leaves)
-    return Leaves(superpixels, tree, classes, features.astype(np.float32))
+    sums = LeafSums(hierarchy.tree, int(labels.max(initial=0)) + 1)
+    sums.add(hierarchy.superpixels, labels, image)
+    leaves = sums.finish()
+    superpixels = sums.leaf_of(hierarchy.superpixels, labels).astype(np.int32)
+    return replace(leaves, superpixels=superpixels, classes=leaves.classes.astype(labels.dtype))
 
 
-def _pure(
-    superpixels: NDArray[np.int32], labels: NDArray[np.integer], tree: MergeTree
-) -> tuple[NDArray[np.int32], MergeTree, NDArray[np.integer]]:
-    inside = superpixels >= 0
-    n_values = int(labels.max(initial=0)) + 1
-    pairs = superpixels[inside].astype(np.int64) * n_values + labels[inside]
-    found, inverse, counts = _distinct(pairs, tree.n_leaves * n_values)
-    # A superpixel that lost its last pixel when it was brought back to the image's size stays as an empty leaf.
-    lost = np.setdiff1d(np.arange(tree.n_leaves), found // n_values)
-    every = np.concatenate([found, lost * n_values])
-    order = np.argsort(every, kind="stable")
-    rank = np.empty(len(every), np.int32)
-    rank[order] = np.arange(len(every), dtype=np.int32)
-    parts = np.full(superpixels.shape, -1, np.int32)
-    parts[inside] = rank[inverse]
-    sizes = np.concatenate([counts, np.zeros(len(lost), counts.dtype)])[order]
-    owner, classes = every[order] // n_values, (every[order] % n_values).astype(labels.dtype)
-    return parts, _grown(tree, owner, sizes), classes
+class LeafSums:
+    """Adds up the leaves of an image block by block: distinct pairs of superpixel and class, their pixels and mean look.
+
+    Parameters
+    ----------
+    tree
+        The merge tree over the superpixels.
+    n_values
+        Labels are 0..n_values-1.
+    """
+
+    def __init__(self, tree: MergeTree, n_values: int) -> None:
+        self.tree, self.n_values = tree, n_values
+        self._keys: list[NDArray[np.int64]] = []
+        self._counts: list[NDArray[np.int64]] = []
+        self._looks: list[NDArray[np.float64]] = []
+        self._every: NDArray[np.int64] = np.zeros(0, np.int64)
+
+    def add(self, superpixels: NDArray[np.integer], labels: NDArray[np.integer], image: NDArray[Any]) -> None:
+        """Take in a block: superpixels ``[*s]`` (-1 = outside), labels ``[*s]`` and the prepared image ``[C *s]``."""
+        inside = superpixels >= 0
+        keys = superpixels[inside].astype(np.int64) * self.n_values + labels[inside]
+        found, inverse, counts = _distinct(keys, self.tree.n_leaves * self.n_values)
+        last = np.moveaxis(np.nan_to_num(image, posinf=0, neginf=0), 0, -1).astype(np.float32)
+        look = (rgb_to_lab(last) if last.shape[-1] == 3 else last)[inside]
+        self._keys.append(found)
+        self._counts.append(counts)
+        columns = [np.bincount(inverse, column, len(found)) for column in look.T]
+        self._looks.append(np.stack(columns, -1).astype(np.float64))
+
+    def finish(self) -> Leaves:
+        """Return the leaves, without their label image."""
+        keys, inverse = np.unique(np.concatenate(self._keys), return_inverse=True)
+        # A superpixel that lost its last pixel when it was brought back to the image's size stays as an empty leaf.
+        empty = np.setdiff1d(np.arange(self.tree.n_leaves), keys // self.n_values) * self.n_values
+        every = np.sort(np.concatenate([keys, empty]))
+        place = np.searchsorted(every, keys)[inverse]
+        sizes = np.bincount(place, np.concatenate(self._counts), len(every)).astype(np.int64)
+        looks = np.concatenate(self._looks)
+        features: NDArray[Any] = np.stack([np.bincount(place, column, len(every)) for column in looks.T], -1)
+        features = features / np.maximum(sizes, 1)[:, None]
+        self._every = every.astype(np.int64)
+        tree = _grown(self.tree, every // self.n_values, sizes)
+        return Leaves(np.zeros(0, np.int32), tree, every % self.n_values, features.astype(np.float32))
+
+    def leaf_of(self, superpixels: NDArray[np.integer], labels: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Return the leaf of each pixel of a block that was added, -1 = outside; after `finish`."""
+        keys = superpixels.astype(np.int64) * self.n_values + labels
+        return np.where(superpixels >= 0, np.searchsorted(self._every, keys), -1)
 
 
 def _distinct(values: NDArray[np.int64], end: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:

@@ -1,4 +1,9 @@
-"""The named refinements of a model's probabilities, and their spelling: ``crf=weight:10,colour:0.05,contours``."""
+"""The named refinements of a model's probabilities: ``crf(weight=10, colour=0.05), contours``.
+
+``contours`` decides classes region by region: W-Net's last step, with contours of the image and of the probabilities. Xia & Kulis 2017,
+section 4: the boundaries of the class map are weighed by contour strength, and weak ones are merged away. Here the gradient of the
+probabilities is one of the contour cues, so that a boundary that the model sees counts although the picture is faint.
+"""
 
 import math
 from collections.abc import Sequence
@@ -7,44 +12,47 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import UsageError
+from selfseg.core.errors import InputError
 from selfseg.core.image import Image
-from selfseg.refine.by_contours import contour_tree, region_probabilities
+from selfseg.core.steps import Bounds, Parameter, StepKind, parse_calls, spell_number
 from selfseg.refine.crf import SHARE, colour_range, dense_crf
-from selfseg.refine.hierarchy import LEARNED_WEIGHT, Hierarchy
-from selfseg.sample.steps import Bounds
-
-NONE = "none"
-"""What is written to ask for no refinement."""
+from selfseg.refine.hierarchy import LEARNED_WEIGHT, Hierarchy, hierarchy
+from selfseg.regions.contours import contour_strength
+from selfseg.regions.graph import region_means
+from selfseg.sample.prepare import Preparation
 
 WEIGHT, SIGMA = Bounds(0, 1000), Bounds(0, 10000, closed=False)
 
-
-@dataclass(frozen=True)
-class Option:
-    """A number that a refinement takes: its default, what it may be, what it means."""
-
-    default: float
-    bounds: Bounds
-    meaning: str
-
-
-CRF: dict[str, Option] = {
-    "weight": Option(20, WEIGHT, "how much pixels of like colour count"),
-    "space": Option(60, SIGMA, "how far they may be, in pixels"),
-    "colour": Option(SHARE, SIGMA, "how like they must be, as a share of each channel's range"),
-    "smooth": Option(15, WEIGHT, "how much neighbours of any colour count"),
-    "near": Option(3, SIGMA, "how far those may be, in pixels"),
-    "iterations": Option(10, Bounds(1, 1000, whole=True), "rounds"),
+KINDS = {
+    kind.name: kind
+    for kind in (
+        StepKind(
+            "crf",
+            "connect every pixel with all pixels of similar colour",
+            (
+                Parameter("weight", WEIGHT, 20, "how much pixels of similar colour count"),
+                Parameter("space", SIGMA, 60, "how far they may be, in pixels"),
+                Parameter("colour", SIGMA, SHARE, "how similar they must be, as a share of each channel's range"),
+                Parameter("smooth", WEIGHT, 15, "how much neighbours of any colour count"),
+                Parameter("near", SIGMA, 3, "how far those may be, in pixels"),
+                Parameter("iterations", Bounds(1, 1000, whole=True), 10, "rounds"),
+            ),
+        ),
+        StepKind(
+            "contours",
+            "give one class to each region between contours of a 2D image",
+            (
+                Parameter(
+                    "learned",
+                    WEIGHT,
+                    LEARNED_WEIGHT,
+                    "weight of the probabilities' gradient against the image's contours",
+                ),
+                Parameter("level", Bounds(0, 1000), 0.2, "how strong a contour must be to part two regions"),
+            ),
+        ),
+    )
 }
-CONTOURS: dict[str, Option] = {
-    "learned": Option(
-        LEARNED_WEIGHT, WEIGHT, "how much the probabilities' own gradient counts beside the image's contours"
-    ),
-    "level": Option(0.2, Bounds(0, 1000), "how strong a contour must be to part two regions"),
-}
-KINDS = {"crf": CRF, "contours": CONTOURS}
-MEANINGS = {"crf": "a fully connected CRF", "contours": "one class for each region between contours of a 2D image"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,7 @@ class Refinement:
     values: tuple[tuple[str, float], ...] = ()
 
     def __str__(self) -> str:
-        values = ",".join(f"{key}:{value!r}".removesuffix(".0") for key, value in self.values)
+        values = ",".join(f"{key}:{spell_number(value)}" for key, value in self.values)
         return f"{self.name}={values}" if values else self.name
 
     @property
@@ -72,10 +80,11 @@ class Refinement:
 
         Three standard deviations of the CRF's wide kernel: what lies beyond adds less than 2 % to a round.
         """
-        return None if self.name == "contours" else math.ceil(3 * max(self._given("space"), self._given("near")))
+        return None if self.name == "contours" else math.ceil(3 * max(self._settings["space"], self._settings["near"]))
 
-    def _given(self, key: str) -> float:
-        return dict(self.values).get(key, KINDS[self.name][key].default)
+    @property
+    def _settings(self) -> dict[str, float]:
+        return {p.name: float(p.default or 0) for p in KINDS[self.name].parameters} | dict(self.values)
 
     def apply(
         self,
@@ -102,7 +111,7 @@ class Refinement:
         InputError
             If the refinement is for 2D images and this is a volume.
         """
-        given = {key: option.default for key, option in KINDS[self.name].items()} | dict(self.values)
+        given = self._settings
         if self.name == "contours":
             tree = contour_tree(probabilities, image, valid, given["learned"])
             return Refined(region_probabilities(probabilities, tree.cut(level=given["level"])), tree)
@@ -138,51 +147,58 @@ def refine(
     return Refined(probabilities, tree)
 
 
-def list_refinements() -> str:
-    """Return every refinement with its options, in one line."""
-    kinds = []
-    for name, meaning in MEANINGS.items():
-        options = ", ".join(f"{key}:{option.default:g} ({option.meaning})" for key, option in KINDS[name].items())
-        kinds.append(f"{name} ({meaning}), with {options}")
-    return f"refinements: none; {'; '.join(kinds)}"
-
-
 def parse_refinements(text: str | None) -> tuple[Refinement, ...]:
-    """Parse ``"name=key:value,key:value"``; nothing, an empty text and ``none`` give no refinement.
+    """Parse ``"name(key=value, key=value)"`` (`core.steps`); None, an empty text and ``none`` give no refinement.
 
     Raises
     ------
     UsageError
-        If a name, a key or a value is wrong; the message lists what there is.
+        If a name, a key or a value is wrong.
     """
-    refinements: list[Refinement] = []
-    for part in (text or "").split(","):
-        name, sign, first = part.strip().partition("=")
-        name = name.strip().lower()
-        if not name or (name == NONE and not sign):
-            continue
-        continues = ":" in name and not sign
-        if continues and refinements:
-            refinements[-1] = _with_value(refinements[-1], part)
-            continue
-        if name not in KINDS:
-            raise UsageError(f"refinement {name!r}", expected="a known one", got=str(text), fix=list_refinements())
-        refinements.append(Refinement(name))
-        if first.strip():
-            refinements[-1] = _with_value(refinements[-1], first)
-    return tuple(refinements)
+    calls = parse_calls(text, KINDS, "refinement")
+    return tuple(Refinement(call.name, tuple((key, call.number(key)) for key in call.given)) for call in calls)
 
 
-def _with_value(refinement: Refinement, text: str) -> Refinement:
-    key, _, word = (part.strip() for part in text.strip().partition(":"))
-    option = KINDS[refinement.name].get(key.lower())
-    what, fix = f"refinement {refinement.name}, {text.strip()!r}", list_refinements()
-    if option is None:
-        raise UsageError(what, expected="key:value with a known key", got=repr(key), fix=fix)
-    try:
-        value = float(word)
-    except ValueError:
-        raise UsageError(what, expected=str(option.bounds), got=repr(word), fix=fix) from None
-    if not option.bounds.allow(value):
-        raise UsageError(what, expected=str(option.bounds), got=word, fix=fix)
-    return Refinement(refinement.name, (*refinement.values, (key.lower(), value)))
+def contour_tree(
+    probabilities: NDArray[np.float32], image: Image, valid: NDArray[np.bool_] | None, learned: float
+) -> Hierarchy:
+    """Build the merge tree of an image's contours and the gradient of its class probabilities.
+
+    Parameters
+    ----------
+    probabilities
+        ``[K Y X]``.
+    image
+        The image as it was read, 2D. Values of 8 bits are used as they are, others between their percentiles 1 and 99.8.
+    valid
+        ``[Y X]``, False = outside; None = all inside.
+    learned
+        Weight of the probabilities' gradient against the contours (`refine.hierarchy`).
+
+    Raises
+    ------
+    InputError
+        If the image is a volume.
+    """
+    if probabilities.ndim != 3:
+        got, fix = f"axes {image.axes}", "refine volumes with crf"
+        raise InputError(f"{image.name}: contours", expected="an image with axes YX", got=got, fix=fix)
+    steps = "range" if image.data.dtype == np.uint8 else "percentile=1:99.8"
+    picture = Preparation.parse(steps).fit([image]).apply(image).array
+    contours = contour_strength(np.moveaxis(picture, 0, -1), mask=valid)
+    return hierarchy(probabilities, picture, mask=valid, contours=contours, learned_weight=learned)
+
+
+def region_probabilities(probabilities: NDArray[np.float32], regions: NDArray[np.integer]) -> NDArray[np.float32]:
+    """Give every pixel of a region the region's mean probabilities.
+
+    Parameters
+    ----------
+    probabilities
+        ``[K *S]``.
+    regions
+        ``[*S]``, 0..R-1; pixels of -1 keep their own.
+    """
+    means = region_means(regions, np.moveaxis(probabilities, 0, -1)).astype(np.float32)  # [R K]
+    inside = regions >= 0
+    return np.where(inside, np.moveaxis(means[np.where(inside, regions, 0)], -1, 0), probabilities)

@@ -1,10 +1,16 @@
-"""A codebook of what regions look like: Ward's tree gives the number of entries and the start, k-means the entries."""
+"""Codebooks: typical features of regions, or of the pixels of one picture (words), found by k-means.
+
+`lloyd` is k-means in NumPy: scikit-learn takes a second to import, which a first look at one picture would wait for
+(docs/decisions/0010). What needs more of it, a start by k-means++ or many rows, imports it.
+"""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
+from selfseg.core.errors import UsageError
 from selfseg.regions.merge_tree import MergeTree, complete_graph, ward
 
 START = 256
@@ -12,6 +18,10 @@ START = 256
 
 ROUNDS, TOLERANCE = 300, 1e-4
 """Rounds at most, and the squared way of all centres, as a share of the rows' variance, at which they have arrived."""
+
+
+SAMPLES, WORD_ROUNDS = 6000, 15
+"""Pixels from which words are learned, and rounds of k-means: what moves after that moves little."""
 
 
 def codebook(
@@ -41,9 +51,10 @@ def codebook(
         return np.asarray(rows, np.float64)
     start, mass = rows, weights
     if len(rows) > START:
-        from sklearn.cluster import KMeans  # not for one picture, whose first look it would keep waiting
+        from sklearn.cluster import KMeans
 
-        rough = KMeans(START, n_init=1, random_state=0).fit(rows, sample_weight=weights)
+        with threadpool_limits(1):  # sums over threads would come in any order
+            rough = KMeans(START, n_init=1, random_state=0).fit(rows, sample_weight=weights)
         start, mass = rough.cluster_centers_, np.bincount(rough.labels_, weights, START)
         start, mass = start[mass > 0], mass[mass > 0]
     tree = ward(complete_graph(mass), start, mass)
@@ -53,7 +64,9 @@ def codebook(
     return lloyd(rows, weights, first)
 
 
-def lloyd(rows: NDArray[Any], weights: NDArray[Any], centres: NDArray[Any]) -> NDArray[np.float64]:
+def lloyd(
+    rows: NDArray[Any], weights: NDArray[Any], centres: NDArray[Any], rounds: int = ROUNDS, tolerance: float = TOLERANCE
+) -> NDArray[Any]:
     """Move centres to the weighted means of the rows nearest to them, until no row changes its centre or none moves far.
 
     Parameters
@@ -62,20 +75,21 @@ def lloyd(rows: NDArray[Any], weights: NDArray[Any], centres: NDArray[Any]) -> N
         ``[M D]``, and ``[M]`` what each counts.
     centres
         ``[K D]`` where to begin. A centre to which no row is nearest stays where it is.
+    rounds, tolerance
+        Most rounds; and the squared way of all centres, as a share of the rows' variance, at which they have arrived.
 
     Returns
     -------
     ndarray
-        ``[K D]``. As scikit-learn's `KMeans` with this start, which takes a second to import.
+        ``[K D]`` of the type of the centres. As scikit-learn's `KMeans` with this start.
     """
-    centres = np.asarray(centres, np.float64)
-    enough = TOLERANCE * float(np.var(rows, axis=0).mean())
+    enough = tolerance * float(np.var(rows, axis=0).mean())
     before: NDArray[Any] | None = None
-    for _ in range(ROUNDS):
-        nearest = np.square(rows[:, None] - centres).sum(-1).argmin(1)
+    for _ in range(rounds):
+        nearest = _nearest(rows, centres)
         mass = np.bincount(nearest, weights, len(centres))
         sums = np.stack([np.bincount(nearest, weights * column, len(centres)) for column in rows.T], -1)
-        moved = np.where(mass[:, None] > 0, sums / np.maximum(mass, 1e-300)[:, None], centres)
+        moved = np.where(mass[:, None] > 0, sums / np.maximum(mass, 1e-300)[:, None], centres).astype(centres.dtype)
         shift = float(np.square(moved - centres).sum())
         centres = moved
         if shift <= enough or (before is not None and np.array_equal(nearest, before)):
@@ -84,9 +98,51 @@ def lloyd(rows: NDArray[Any], weights: NDArray[Any], centres: NDArray[Any]) -> N
     return centres
 
 
+def _nearest(rows: NDArray[Any], centres: NDArray[Any]) -> NDArray[np.intp]:
+    # |x - c|^2 without its |x|^2, which all centres share.
+    return np.asarray(((centres**2).sum(1) / 2 - rows @ centres.T).argmin(1))
+
+
 def _explaining(tree: MergeTree, explained: float, max_entries: int) -> int:
     """Return the fewest entries that explain the wanted share of the variance. The merges sum to all of it."""
     merges = tree.altitudes[tree.n_leaves :]
     lost = np.cumsum(merges) / max(merges.sum(), 1e-300)
     done = int(np.searchsorted(lost, 1 - explained, side="right"))
     return min(tree.n_leaves - done, max_entries)
+
+
+def feature_words(features: NDArray[Any], n_words: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Give each pixel the nearest of a few typical features.
+
+    Parameters
+    ----------
+    features
+        ``[*S C]``, of comparable scale. NaN and inf count as 0.
+    n_words
+        Words wanted, 1-255; a picture with fewer different pixels gives fewer.
+    seed
+        Of the sample of pixels, and of the start of k-means (k-means++).
+
+    Returns
+    -------
+    words, centres
+        ``[*S]`` uint8, and ``[K C]`` float32.
+
+    Raises
+    ------
+    UsageError
+        If there is no pixel, or `n_words` is out of range.
+    """
+    if features.size == 0 or not 1 <= n_words <= 255:
+        got = f"{list(features.shape)} and {n_words} words"
+        raise UsageError("words", expected="some pixels, and 1 to 255 words", got=got, fix="ask for fewer")
+    from sklearn.cluster import kmeans_plusplus
+
+    points = np.nan_to_num(features.reshape(-1, features.shape[-1]), posinf=0, neginf=0).astype(np.float32)
+    chosen = np.random.default_rng(seed).choice(len(points), min(SAMPLES, len(points)), replace=False)
+    sample = points[np.sort(chosen)]
+    # Rounded, since filters answer to flat ground with what their rounding leaves.
+    count = min(n_words, len(np.unique(np.round(sample, 4), axis=0)))
+    start, _ = kmeans_plusplus(sample, count, random_state=seed)
+    centres = lloyd(sample, np.ones(len(sample), np.float32), start, WORD_ROUNDS, 0.0)
+    return _nearest(points, centres).reshape(features.shape[:-1]).astype(np.uint8), centres

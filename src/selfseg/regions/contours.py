@@ -1,10 +1,9 @@
 """Contours of a picture, without labels: local gradients, what the whole picture says, and the merge tree of both.
 
-Three cues, each ``[8 Y X]``, boundary strength at 8 angles:
+Two cues, each ``[8 Y X]``, boundary strength at 8 angles:
 
 - ``local``: the mean of half-disc gradients of brightness, colour and texture, at three radii each (`regions.oriented_gradient`).
 - ``pmi``: normalised cuts of the mutual information of colours that meet in this picture (`regions.pmi`).
-- ``spectral``: normalised cuts of the intervening contour of the local cue (`regions.spectral`).
 
 Their weighted sum goes through the oriented watershed (`regions.oriented_watershed`). Berkeley's weights were learned on human labels;
 here the parts of a cue weigh the same, and the weights between cues make their strong boundaries about equally strong.
@@ -17,18 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.errors import UsageError
-from selfseg.regions.graph import RegionGraph, region_means
+from selfseg.regions.graph import RegionGraph
 from selfseg.regions.lab import rgb_to_lab
 from selfseg.regions.merge_tree import MergeTree, merge
-from selfseg.regions.oriented_gradient import enlarge, fit_parabolas, half_disc_gradient, quantise, thin
-from selfseg.regions.oriented_watershed import oriented_watershed
+from selfseg.regions.oriented_gradient import enlarge, fit_parabolas, half_disc_gradient, quantise
 from selfseg.regions.pmi import pmi_affinity
-from selfseg.regions.spectral import intervening_contour, normalised_cuts, spectral_gradient
-from selfseg.regions.textons import textons
-from selfseg.regions.texture import band_energy
+from selfseg.regions.spectral import normalised_cuts, spectral_gradient
+from selfseg.regions.texture import band_energy, textons
 
 CUES: Mapping[str, float] = {"local": 1.0, "pmi": 2.0}
-"""Cues of the default, and their weights. The spectral cue adds nothing to these two (EXPERIMENTS.md)."""
+"""Cues and their weights. Berkeley's third cue, cuts of the intervening contour, adds nothing to these two (EXPERIMENTS.md)."""
 
 BINS = 25
 """Bins of the histograms of brightness and colour (Berkeley's)."""
@@ -65,7 +62,7 @@ def contour_strength(
     image
         ``[Y X C]``, values 0-1. Three channels are RGB; of others, each is a brightness. NaN and inf count as 0.
     cues
-        Weights of ``local``, ``pmi``, ``spectral``; those left out count 0.
+        Weights of ``local`` and ``pmi``; one left out counts 0.
     mask
         ``[Y X]`` bool; pixels at False are left out of half discs.
     seed
@@ -84,55 +81,22 @@ def contour_strength(
     _check(image, cues, mask)
     lab = _lab(image)
     total = np.zeros((8, *image.shape[:2]), np.float32)
-    if cues.get("local") or cues.get("spectral"):
-        local = _local(lab, mask, seed)
-        total += np.float32(cues.get("local", 0)) * local
-    if cues.get("spectral"):
-        factor = _factor(image)
-        total += np.float32(cues["spectral"]) * _cut(
-            intervening_contour(_shrink(thin(local), factor, np.max)), image.shape[:2], factor, seed
-        )
+    if cues.get("local"):
+        total += np.float32(cues["local"]) * _local(lab, mask, seed)
     if cues.get("pmi"):
         factor = _factor(image)
-        total += np.float32(cues["pmi"]) * _cut(
-            pmi_affinity(_shrink(lab, factor, np.mean), seed=seed), image.shape[:2], factor, seed
-        )
+        affinity = pmi_affinity(_shrink(lab, factor), seed=seed)
+        total += np.float32(cues["pmi"]) * _cut(affinity, image.shape[:2], factor, seed)
     return total
 
 
-def contour_hierarchy(
-    image: NDArray[Any], cues: Mapping[str, float] = CUES, mask: NDArray[np.bool_] | None = None, seed: int = 0
-) -> tuple[NDArray[np.int32], MergeTree]:
-    """Build the merge tree of a picture's contours.
-
-    The leaves are the basins of the oriented watershed. Neighbours merge in the order of
+def merge_contours(graph: RegionGraph, means: NDArray[Any]) -> MergeTree:
+    """Merge the basins of the oriented watershed, with mean appearances ``[R D]``. Neighbours merge in the order of
 
         (n_a n_b / ((n_a + n_b) N)) ^ 0.15  *  |m_a - m_b| ^ 0.5  *  mean strength of the arc between a and b
 
-    with n the pixels of a region, N those of the picture, m the mean Lab colour and texture. The ultrametric contour map of the
-    strength alone is ``average_linkage`` of `oriented_watershed`'s graph.
-
-    Parameters
-    ----------
-    image, cues, mask, seed
-        As in `contour_strength`.
-
-    Returns
-    -------
-    superpixels, tree
-        ``[Y X]`` int32, 0..R-1, -1 outside the mask; and the tree. A level means the same in pictures of any size.
-
-    Raises
-    ------
-    UsageError
-        As in `contour_strength`.
+    with n the pixels of a region, N those of the picture, m the mean appearance: weak arcs, small and similar regions first.
     """
-    superpixels, graph = oriented_watershed(contour_strength(image, cues, mask, seed), mask)
-    return superpixels, merge_contours(graph, region_means(superpixels, appearance(image)))
-
-
-def merge_contours(graph: RegionGraph, means: NDArray[Any]) -> MergeTree:
-    """Merge over weak arcs, small regions and alike ones first: `contour_hierarchy`'s order, for means ``[R C]``."""
     return merge(graph, means, size_power=SIZE_POWER, feature_power=FEATURE_POWER, strength_power=1.0)
 
 
@@ -183,12 +147,12 @@ def _factor(image: NDArray[Any]) -> int:
     return max(1, round(np.sqrt(image.shape[0] * image.shape[1] / NODES)))
 
 
-def _shrink(plane: NDArray[np.float32], factor: int, pool: Any) -> NDArray[np.float32]:
-    """Pool blocks of factor x factor of ``[Y X ...]``; the border is repeated to fill the last ones."""
+def _shrink(plane: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    """Average blocks of factor x factor of ``[Y X C]``; the border is repeated to fill the last ones."""
     height, width = (-(-n // factor) for n in plane.shape[:2])
     filling = [(0, height * factor - plane.shape[0]), (0, width * factor - plane.shape[1])]
-    full = np.pad(plane, filling + [(0, 0)] * (plane.ndim - 2), mode="edge")
-    return np.asarray(pool(full.reshape(height, factor, width, factor, *plane.shape[2:]), axis=(1, 3)))
+    full = np.pad(plane, [*filling, (0, 0)], mode="edge")
+    return np.asarray(full.reshape(height, factor, width, factor, -1).mean((1, 3)))
 
 
 def _cut(affinity: Any, shape: tuple[int, int], factor: int, seed: int) -> NDArray[np.float32]:
@@ -206,7 +170,7 @@ def _check(image: NDArray[Any], cues: Mapping[str, float], mask: NDArray[np.bool
         raise UsageError("image", expected="[Y X C]", got=str(list(image.shape)), fix="put the channels last")
     if mask is not None and mask.shape != image.shape[:2]:
         raise UsageError("mask", expected=str(list(image.shape[:2])), got=str(list(mask.shape)), fix="crop it alike")
-    unknown = sorted(set(cues) - {"local", "pmi", "spectral"})
+    unknown = sorted(set(cues) - set(CUES))
     if unknown or not all(weight >= 0 for weight in cues.values()):
         got = ", ".join(f"{name}={weight}" for name, weight in cues.items())
-        raise UsageError("cues", expected="weights of local, pmi, spectral, 0 or more", got=got, fix="drop the others")
+        raise UsageError("cues", expected="weights of local and pmi, 0 or more", got=got, fix="drop the others")

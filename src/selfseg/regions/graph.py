@@ -83,15 +83,22 @@ def adjacency(
     n_regions
         R, when the last labels may be unused.
 
-    Returns
-    -------
-    RegionGraph
-
     Raises
     ------
     UsageError
         If labels are not integers, or `strength` or `spacing` does not fit them.
     """
+    edges, length, total, sizes = boundary_sums(labels, strength, spacing, n_regions)
+    return RegionGraph(edges, length, total / np.maximum(length, 1e-300), sizes)
+
+
+def boundary_sums(
+    labels: NDArray[np.integer],
+    strength: NDArray[Any] | None = None,
+    spacing: Sequence[float] | None = None,
+    n_regions: int | None = None,
+) -> tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Return edges, length, sum of the strength over the faces, and sizes of regions: `adjacency` before its mean is taken."""
     check_labels(labels)
     if strength is not None and strength.shape != labels.shape:
         raise UsageError(
@@ -118,7 +125,7 @@ def adjacency(
     edges = np.stack([i, length.indices.astype(np.int32)], -1)
     inside = flat if flat.min(initial=0) >= 0 else flat[flat >= 0]
     sizes = np.bincount(inside, minlength=count).astype(np.int64)
-    return RegionGraph(edges, length.data, total.data / np.maximum(length.data, 1e-300), sizes)
+    return edges, length.data, total.data, sizes
 
 
 def region_sums(
@@ -165,13 +172,3 @@ def region_means(
     sums = region_sums(labels, features, n_regions)
     inside = labels[labels >= 0]
     return sums / np.maximum(np.bincount(inside, minlength=len(sums)), 1)[:, None]
-
-
-def region_variances(
-    labels: NDArray[np.integer], features: NDArray[Any], n_regions: int | None = None
-) -> NDArray[np.float64]:
-    """Return the variance of ``features [*S C]`` within each region (divided by its size), ``[R C]``."""
-    means = region_means(labels, features, n_regions)
-    # From the deviations and not from the squares: those cancel when the mean is large.
-    deviation = features - means[np.where(labels >= 0, labels, 0)] if len(means) else features
-    return region_means(labels, deviation**2, n_regions)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy.ndimage import correlate, map_coordinates
+from scipy.ndimage import correlate
 
 from selfseg.core.errors import UsageError
 from selfseg.core.threads import run_shared
@@ -212,26 +212,3 @@ def enlarge(
         high = np.minimum(low + 1, out.shape[axis] - 1)
         out = out.take(low, axis) * (1 - share) + out.take(high, axis) * share
     return out
-
-
-def thin(gradient: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Keep the ridges of the strongest angle's gradient (non-maximum suppression).
-
-    Parameters
-    ----------
-    gradient
-        ``[A Y X]``, A angles evenly over half a turn.
-
-    Returns
-    -------
-    ndarray
-        ``[Y X]`` float32: the largest over the angles where it is no less than one pixel to each side of the line, else 0.
-    """
-    strongest = gradient.max(0)
-    angle = gradient.argmax(0) * (np.pi / len(gradient))
-    y, x = np.mgrid[: strongest.shape[0], : strongest.shape[1]]
-    ahead, behind = (
-        map_coordinates(strongest, [y + side * np.cos(angle), x - side * np.sin(angle)], order=1, mode="nearest")
-        for side in (1, -1)
-    )
-    return np.where((strongest >= ahead) & (strongest >= behind), strongest, 0).astype(np.float32)

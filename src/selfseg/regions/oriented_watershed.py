@@ -1,9 +1,7 @@
-"""The oriented watershed, and the ultrametric contour map (Arbelaez, Maire, Fowlkes & Malik, PAMI 2011, section 4).
+"""The oriented watershed (Arbelaez, Maire, Fowlkes & Malik, PAMI 2011, section 4).
 
 The watershed of the strongest angle's gradient gives closed arcs. But an arc that passes near a strong contour of another angle would
-inherit its strength: so each piece of an arc takes the gradient at the arc's own angle. Merging regions over the arc
-of least mean strength, again and again, gives a merge tree; drawn, with each arc as strong as the merge that removes
-it, it is the ultrametric contour map.
+inherit its strength: so each piece of an arc takes the gradient at the arc's own angle.
 """
 
 from typing import Any
@@ -13,9 +11,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from selfseg.core.errors import UsageError
-from selfseg.regions._arcs import face_angles
 from selfseg.regions.graph import RegionGraph, check_labels
-from selfseg.regions.merge_tree import MergeTree
 from selfseg.regions.watershed import watershed
 
 REACH = 6
@@ -83,7 +79,7 @@ def arc_graph(labels: NDArray[np.integer], gradient: NDArray[Any]) -> RegionGrap
     pixels, ends, regions = _faces(labels)
     keys, arc = np.unique(regions[:, 0] * count + regions[:, 1], return_inverse=True)
     height, width = labels.shape
-    angle = face_angles(ends, arc, (height + 1) * (width + 1), width + 1, REACH)
+    angle = _face_angles(ends, arc, (height + 1) * (width + 1), width + 1, REACH)
     value = _at_angle(gradient, pixels, angle)
     length = np.bincount(arc, minlength=len(keys)).astype(np.float64)
     strength = np.bincount(arc, value, len(keys)) / np.maximum(length, 1)
@@ -107,50 +103,87 @@ def oriented_watershed(
     Returns
     -------
     labels, graph
-        ``[Y X]`` int32, 0..R-1, -1 outside; and the arcs, of which `merge_tree.average_linkage` makes the merge tree.
+        ``[Y X]`` int32, 0..R-1, -1 outside; and the arcs between them.
     """
     labels = watershed(gradient.max(0), mask=mask)
     return labels, arc_graph(labels, gradient)
 
 
+# The kernel of `arc_graph`: follow the arcs between regions, pixel face by pixel face, and find their angles.
+
+
 @njit(cache=True, nogil=True)
-def _meeting_nodes(parents, first, second, node):
-    """Climb from both nodes of each pair until they meet: a parent's number is above its children's."""
-    for i in range(len(first)):
-        a, b = first[i], second[i]
-        while a != b:
-            if a < b:
-                a = parents[a]
-            else:
-                b = parents[b]
-        node[i] = a
+def _link(ends, arc, n_corners):
+    """For each face [F] and end (two corners a face), the one other face of its arc that meets it there, else -1."""
+    partner = np.full(ends.shape, -1)
+    at_corner = np.full((n_corners, 4), -1)
+    for face in range(len(ends)):
+        for side in range(2):
+            corner, slot = ends[face, side], 0
+            while at_corner[corner, slot] >= 0:
+                slot += 1
+            at_corner[corner, slot] = face
+    for face in range(len(ends)):
+        for side in range(2):
+            found = 0
+            for other in at_corner[ends[face, side]]:
+                if other >= 0 and other != face and arc[other] == arc[face]:
+                    partner[face, side] = other
+                    found += 1
+            if found != 1:
+                partner[face, side] = -1
+    return partner
 
 
-def ultrametric_map(superpixels: NDArray[np.integer], tree: MergeTree) -> NDArray[np.float32]:
-    """Draw the altitude at which the two sides of each boundary are merged.
+@njit(cache=True, nogil=True)
+def _walk(first, side, ends, partner, done, chain):
+    """Follow an arc from face `first`, leaving by its end `side`; write its faces to chain and return their number."""
+    face, count = first, 0
+    while face >= 0 and not done[face]:
+        done[face] = True
+        chain[count] = face
+        count += 1
+        following = partner[face, side]
+        if following >= 0:
+            side = 1 if ends[following, 0] == ends[face, side] else 0
+        face = following
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _face_angles(ends, arc, n_corners, width, reach):
+    """Return the angle of the arc at each face, in radians from the X axis, half a turn.
+
+    It is that of the chord between the middles of the faces that are `reach` steps before and after, or the arc's last ones.
 
     Parameters
     ----------
-    superpixels
-        ``[Y X]`` integers 0..R-1; faces towards -1 (outside) are not drawn.
-    tree
-        The merge tree over them.
-
-    Returns
-    -------
-    ndarray
-        ``[2Y-1 2X-1]`` float32, on the grid of pixels (even places, 0) and the faces and corners between them: thresholded
-        at a level it gives the closed contours of ``tree.cut(level=...)``.
+    ends
+        ``[F 2]``, the corners of the pixel grid that a face joins, numbered row by row.
+    arc
+        ``[F]``, the arc (the pair of regions) of each face.
+    n_corners, width
+        Corners of the grid in all, and in one of its rows.
+    reach
+        Faces.
     """
-    height, width = superpixels.shape
-    pixels, _, regions = _faces(superpixels)
-    node = np.zeros(len(regions), np.int64)
-    _meeting_nodes(tree.parents.astype(np.int64), regions[:, 0].copy(), regions[:, 1].copy(), node)
-    drawn = np.zeros((2 * height - 1, 2 * width - 1), np.float32)
-    # The face between two pixels lies halfway: the sum of their places on the single grid.
-    y, x = np.divmod(pixels, width)
-    drawn[y.sum(1), x.sum(1)] = tree.altitudes[node]
-    faces = np.pad(drawn, 1)
-    around = np.maximum.reduce([faces[:-2, 1:-1], faces[2:, 1:-1], faces[1:-1, :-2], faces[1:-1, 2:]])
-    drawn[1::2, 1::2] = around[1::2, 1::2]
-    return drawn
+    partner = _link(ends, arc, n_corners)
+    done, angle = np.zeros(len(ends), np.bool_), np.zeros(len(ends), np.float64)
+    chain = np.zeros(len(ends), np.int64)
+    # Twice the places of the middles, which are whole numbers.
+    y, x = (ends // width).sum(1), (ends % width).sum(1)
+    # Open arcs first, from one of their ends; what is left then are closed loops, which may begin anywhere.
+    for loops in range(2):
+        for first in range(len(ends)):
+            if done[first] or (loops == 0 and partner[first, 0] >= 0 and partner[first, 1] >= 0):
+                continue
+            side = 0 if partner[first, 0] >= 0 else 1
+            count = _walk(first, side, ends, partner, done, chain)
+            for i in range(count):
+                face, a, b = chain[i], chain[max(i - reach, 0)], chain[min(i + reach, count - 1)]
+                down, right = y[b] - y[a], x[b] - x[a]
+                if down == 0 and right == 0:
+                    down = ends[face, 1] // width - ends[face, 0] // width
+                    right = ends[face, 1] % width - ends[face, 0] % width
+                angle[face] = np.arctan2(down, right) % np.pi
+    return angle

@@ -20,8 +20,8 @@ from scipy.ndimage import uniform_filter
 from scipy.sparse import csr_array
 
 from selfseg.core.errors import UsageError
+from selfseg.regions.codebook import feature_words
 from selfseg.regions.spectral import half_window, sparse_window_affinity
-from selfseg.regions.words import feature_words
 
 RHO = 1.25
 """The paper's exponent: above 1, rare pairs count as boundaries even if their colours are rare too."""

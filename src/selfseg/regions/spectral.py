@@ -1,28 +1,20 @@
 """The spectral part of contours: where the slowest vibrations of the picture change (Arbelaez et al., PAMI 2011, section 3.2).
 
-Pixels i and j within a radius are tied by
-
-    W_ij = exp(-max over the line from i to j of the boundary strength / sigma)
-
-(the intervening contour). The generalised eigenvectors (D - W) v = lambda D v of the smallest eigenvalues vary little
-inside regions and jump between them; the sum of their oriented derivatives, divided by sqrt(lambda), is a
+With W_ij the affinity of pixels i and j within a radius, the generalised eigenvectors (D - W) v = lambda D v of the smallest
+eigenvalues vary little inside regions and jump between them; the sum of their oriented derivatives, divided by sqrt(lambda), is a
 boundary strength that sees the whole picture.
 
 The eigenvectors are found on every other row and column, twice or more, and carried back: downsampled normalised cuts
 (Pont-Tuset et al., PAMI 2017, algorithm 1), tens of times quicker than on all pixels.
 """
 
-from typing import Any
-
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.linalg import eigsh
 
 from selfseg.core.errors import UsageError
-from selfseg.core.threads import run_shared
 
 FEW_NODES = 3000
 """Rows and columns are dropped until at most about this many nodes are left."""
@@ -56,54 +48,6 @@ def sparse_window_affinity(ties: NDArray[np.floating], offsets: NDArray[np.int64
     places = np.concatenate(rows).astype(np.int32), np.concatenate(columns).astype(np.int32)
     upper = coo_array((np.concatenate(values), places), shape=(size, size)).tocsr()
     return csr_array(upper + upper.T)
-
-
-@njit(cache=True, nogil=True)
-def _strongest_between(start, stop, strength, offsets, starts, steps, strongest):
-    """Fill the offsets ``start..stop`` of strongest [O Y X] with the maximum over the line from a pixel to its partner."""
-    height, width = strength.shape
-    for o in range(start, stop):
-        for y in range(height):
-            for x in range(width):
-                if not (0 <= y + offsets[o, 0] < height and 0 <= x + offsets[o, 1] < width):
-                    continue
-                top = strength[y, x]
-                for s in range(starts[o], starts[o + 1]):
-                    top = max(top, strength[y + steps[s, 0], x + steps[s, 1]])
-                strongest[o, y, x] = top
-
-
-def intervening_contour(strength: NDArray[Any], radius: float = 5.0, sigma: float = 0.1) -> csr_array:
-    """Tie pixels by the strongest boundary between them.
-
-    Parameters
-    ----------
-    strength
-        ``[Y X]`` boundary strength, thin, 0 or more.
-    radius
-        Largest distance of tied pixels.
-    sigma
-        Strength at which a tie falls to 1/e.
-
-    Returns
-    -------
-    csr_array
-        ``[N N]``, N = Y X, symmetric, values 0-1.
-    """
-    offsets = half_window(radius)
-    lines = [_line(down, right) for down, right in offsets.tolist()]
-    starts = np.concatenate([[0], np.cumsum([len(line) for line in lines])])
-    strongest = np.zeros((len(offsets), *strength.shape), np.float32)
-    run_shared(_strongest_between, len(offsets), np.asarray(strength, np.float32), offsets, starts,
-               np.concatenate(lines), strongest)  # fmt: skip
-    return sparse_window_affinity(np.maximum(np.exp(-strongest / np.float32(sigma)), TINY), offsets)
-
-
-def _line(down: int, right: int) -> NDArray[np.int64]:
-    """Return the pixels of the line from (0, 0) to (down, right), without the first."""
-    count = max(abs(down), abs(right))
-    t = np.arange(1, count + 1) / count
-    return np.stack([np.rint(down * t), np.rint(right * t)], -1).astype(np.int64)
 
 
 def normalised_cuts(

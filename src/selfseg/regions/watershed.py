@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import UsageError
 from selfseg.regions.connect import connected_components, number_by_first_pixel
-from selfseg.regions.grid import grid_cells, grid_counts
+from selfseg.regions.slic import grid_cells, grid_counts
 
 
 def _grid_markers(

@@ -8,6 +8,7 @@ from typing import Any
 
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import Failure, InputError, SelfsegError, UsageError
+from selfseg.core.image import Image
 from selfseg.core.progress import Progress, Silent
 from selfseg.export.coco import CocoImage, write_coco
 from selfseg.export.geojson import write_geojson
@@ -15,9 +16,9 @@ from selfseg.export.imagej_roi import require_roifile, write_imagej_rois
 from selfseg.export.nnunet import FOLDER, write_nnunet
 from selfseg.export.object_table import write_object_table
 from selfseg.read import split_frames
-from selfseg.results.instances import Instances, ObjectOptions, image_instances
+from selfseg.results.folder import RunFolder, SegmentedImage
+from selfseg.results.instances import InstanceFolder, Instances, ObjectOptions, image_instances
 from selfseg.results.result import Result
-from selfseg.results.run_folder import RunFolder, Segmented, background_class
 
 
 @dataclass
@@ -42,7 +43,7 @@ class ExportJob:
         Name of nnU-Net's folder.
     """
 
-    items: Iterable[Segmented]
+    items: Iterable[SegmentedImage]
     table: ClassTable
     dest: Path
     background: int
@@ -50,7 +51,7 @@ class ExportJob:
     failures: list[Failure] = field(default_factory=list)
     dataset: str = "Dataset501_selfseg"
 
-    def guarded(self, work: Callable[[Segmented], None]) -> None:
+    def guarded(self, work: Callable[[SegmentedImage], None]) -> None:
         """Do something with each item; one that fails is named, and the others are done."""
         for item in self.items:
             try:
@@ -118,7 +119,7 @@ def export_folder(
     written = []
     for name in wanted:
         items = _watched(folder.read(failures, whole), len(folder), name, progress or Silent())
-        job = ExportJob(items, folder.table, place, background_class(folder.table, background), least_area, failures)
+        job = ExportJob(items, folder.table, place, folder.table.background(background), least_area, failures)
         job.dataset = dataset or dataset_name(folder.out.resolve().name)
         try:
             written.append(FORMATS[name](job))
@@ -156,8 +157,8 @@ def export_result(result: Result, name: str, dest: Path | str, objects: Instance
     _check_formats([name])
     image = result.image
     labels = image.with_data(result.labels, image.axes.replace("C", ""), channels=(), valid=None)
-    item = Segmented(labels, None if objects is None else objects.labels, axes=image.axes, content=image)
-    job = ExportJob([item], result.table, Path(dest), background_class(result.table))
+    item = SegmentedImage(labels, None if objects is None else objects.labels, axes=image.axes, content=image)
+    job = ExportJob([item], result.table, Path(dest), result.table.background())
     written = FORMATS[name](job)
     for _, message in job.failures:
         raise InputError(message)
@@ -176,7 +177,7 @@ def _check_formats(wanted: list[str]) -> None:
         raise UsageError("format", expected=f"some of {', '.join(FORMATS)}", got=got, fix=fix)
 
 
-def _watched(items: Iterable[Segmented], total: int, task: str, progress: Progress) -> Iterator[Segmented]:
+def _watched(items: Iterable[SegmentedImage], total: int, task: str, progress: Progress) -> Iterator[SegmentedImage]:
     progress.start(task, total)
     try:
         for done, item in enumerate(items, 1):
@@ -190,7 +191,7 @@ def to_geojson(job: ExportJob) -> Path:
     """Write ``geojson/NAME.geojson`` for each image."""
     place = job.dest / "geojson"
 
-    def write(item: Segmented) -> None:
+    def write(item: SegmentedImage) -> None:
         labels = item.labels
         path = place / f"{item.name}.geojson"
         write_geojson(path, labels.data, job.table, item.objects, labels.axes, job.least_area)
@@ -204,7 +205,7 @@ def to_imagej(job: ExportJob) -> Path:
     place = job.dest / "imagej-roi"
     require_roifile(place)  # said once, not for each image
 
-    def write(item: Segmented) -> None:
+    def write(item: SegmentedImage) -> None:
         labels, axes = item.labels, item.axes or item.labels.axes
         path, many = place / f"{item.name}.zip", "C" in axes
         write_imagej_rois(path, labels.data, job.table, item.objects, labels.axes, job.least_area, many)
@@ -251,7 +252,7 @@ def to_csv(job: ExportJob) -> Path:
     every = ObjectOptions("components", of=tuple(item.id for item in job.table.classes))
     tables: list[dict[str, Any]] = []
 
-    def measure(item: Segmented) -> None:
+    def measure(item: SegmentedImage) -> None:
         try:
             image = item.image()
         except InputError:
@@ -271,3 +272,50 @@ FORMATS: dict[str, Callable[[ExportJob], Path]] = {
     "csv": to_csv,
 }
 """Formats by name."""
+
+
+def instances(
+    out: Path | str, options: ObjectOptions | None = None, images: Any = None, progress: Progress | None = None
+) -> tuple[int, list[Failure]]:
+    """Find and measure objects in a folder that segment or predict wrote.
+
+    Where an image cannot be found or has changed, its objects are found in the labels alone, without intensities.
+
+    Parameters
+    ----------
+    out
+        The folder; ``instances/``, ``instances_overlay/`` and ``instances.csv`` are added to it.
+    options
+        How objects are found.
+    images
+        Where the images are now, if not where they were.
+    progress
+        Who watches.
+
+    Returns
+    -------
+    tuple
+        The number of objects, and (name, message) of each image that failed.
+    """
+    progress = progress or Silent()
+    folder = RunFolder(out, images)
+    written = InstanceFolder(folder.out, folder.table, options or ObjectOptions())
+    failures: list[Failure] = []
+    progress.say(f"{written.options.kind} of {written.names}")
+    progress.start("objects", len(folder))
+    try:
+        for done, item in enumerate(folder.read(failures), 1):
+            image = _image_or_labels(item, progress)
+            written.add(image, item.labels.data, progress)
+            progress.update(done, {"objects": sum(len(table["id"]) for table in written.tables)})
+    finally:
+        progress.finish()
+    return written.close(), failures
+
+
+def _image_or_labels(item: SegmentedImage, progress: Progress) -> Image:
+    try:
+        return item.image()
+    except SelfsegError as error:
+        progress.say(f"{error} (its objects have no intensities)")
+        return item.labels

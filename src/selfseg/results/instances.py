@@ -1,5 +1,6 @@
 """Objects out of classes, for one image and for a folder of results: label image, overlay and a table of measures."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,21 +8,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from selfseg.core.axes import spatial_axes, time_points
 from selfseg.core.classes import ClassTable
-from selfseg.core.errors import Failure, SelfsegError
 from selfseg.core.image import Image
-from selfseg.core.progress import Progress, Silent
+from selfseg.core.progress import Progress
 from selfseg.export.classes import POWERS
+from selfseg.export.label_zarr import open_label_zarr, storing
 from selfseg.export.labels import write_labels
 from selfseg.export.object_table import write_object_table
 from selfseg.export.overlay import write_overlay
-from selfseg.export.shapes import object_classes
-from selfseg.measure.objects import measure_objects
-from selfseg.refine.instances import DEPTH, check_kind, find_instances
-from selfseg.results.run_folder import INSTANCES, RunFolder, Segmented, background_class, find_classes
+from selfseg.measure.objects import ObjectSums
+from selfseg.refine.instances import DEPTH, LARGEST_PART, check_kind, number_objects
+from selfseg.tiling.tiles import Grid, Region, make_grid
 
-OVERLAYS, TABLE = "instances_overlay", "instances.csv"
+INSTANCES, OVERLAYS, TABLE = "instances", "instances_overlay", "instances.csv"
 OPACITY = 0.35
+
+BLOCK = 2**22
+"""Pixels of a block of an image in its file."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,8 @@ class ObjectOptions:
             If a class of `of` is not in the table.
         """
         if self.of is not None:
-            return find_classes(table, list(self.of))
-        others = [item.id for item in table.classes if item.id != background_class(table)]
+            return table.find(self.of)
+        others = [item.id for item in table.classes if item.id != table.background()]
         return others or [item.id for item in table.classes]
 
 
@@ -94,7 +98,7 @@ class Instances:
 def image_instances(
     image: Image, labels: NDArray[Any], table: ClassTable, options: ObjectOptions, objects: NDArray[Any] | None = None
 ) -> Instances:
-    """Find and measure the objects of one image, a volume as a whole, a series frame by frame.
+    """Find and measure the objects of one image in memory, a volume as a whole, a series frame by frame.
 
     Parameters
     ----------
@@ -109,46 +113,102 @@ def image_instances(
     objects
         Objects that were found before, and are only measured.
     """
-    axes = image.axes.replace("C", "")
-    order = [axes.index("T")] + [i for i in range(len(axes)) if axes[i] != "T"] if "T" in axes else None
-    frames = labels.transpose(order) if order else labels[None]
-    values = _channels(image, order) if image.data is not labels else {}
     if objects is None:
-        found = _found(frames, options, options.classes(table), image.spacing)
-    else:
-        found = objects.transpose(order) if order else objects[None]
-    tables: list[dict[str, Any]] = []
-    for t, frame in enumerate(found):
-        intensities = {name: channel[t] for name, channel in values.items()}
-        columns = measure_objects(frame, intensities, image.spacing, axes.replace("T", ""))
-        kinds = object_classes(frame, frames[t])[columns["id"]]
-        tables.append(describe_objects(image, columns, kinds, table, frame.ndim, t if order else None))
-    whole = found.transpose(np.argsort(order)) if order else found[0]
-    joined = {name: np.concatenate([np.asarray(part[name]) for part in tables]) for name in tables[0]}
-    return Instances(image, np.ascontiguousarray(whole), joined)
+        numbers = np.zeros(labels.shape, np.uint32)
+        return Instances(image, numbers, _measured(image, labels, numbers, table, options))
+    return Instances(image, objects, _measured(image, labels, objects, table, None))
 
 
-def _found(
-    frames: NDArray[Any], options: ObjectOptions, classes: list[int], spacing: tuple[float, ...]
-) -> NDArray[np.uint32]:
-    """Return objects ``[T *S]``, numbered on from frame to frame."""
-    found = np.zeros(frames.shape, np.uint32)
-    n_before = 0
-    for t, frame in enumerate(frames):
-        objects = find_instances(frame, options.kind, classes, spacing, options.min_size, options.depth)
-        found[t] = np.where(objects > 0, objects + np.uint32(n_before), 0)
-        n_before += int(objects.max(initial=0))
+def store_instances(
+    image: Image, labels: Any, table: ClassTable, out: Path, options: ObjectOptions, progress: Progress
+) -> dict[str, Any]:
+    """Number the objects of stored labels (a zarr array) into ``OUT/instances/NAME.zarr``, and return their measures.
+
+    They are those of the whole image at once (`refine.instances.number_objects`).
+
+    Raises
+    ------
+    OutputError
+        If the numbers cannot be written.
+    """
+    path = out / INSTANCES / f"{image.name}.zarr"
+    axes = image.axes.replace("C", "")
+    numbers = open_label_zarr(path, labels.shape, np.uint32, labels.chunks, axes, image.spacing, image.unit)
+    with storing(path):
+        return _measured(image, labels, numbers, table, options, BLOCK, progress)
+
+
+def _measured(
+    image: Image,
+    labels: Any,
+    numbers: Any,
+    table: ClassTable,
+    options: ObjectOptions | None,
+    block: int | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Number the objects of each time point on into `numbers` (`options` None = they are there), and return their measures.
+
+    Parameters
+    ----------
+    block
+        Pixels of a block; None = the whole image is one.
+    """
+    axes = image.axes.replace("C", "")
+    measured = image.data is not labels
+    n_before, tables = 0, []
+    frames = zip(time_points(labels, axes), time_points(numbers, axes), strict=True)
+    for t, (frame, found) in enumerate(frames):
+        shape = tuple(frame.shape)
+        grid = make_grid(shape, 0, math.prod(shape) if block is None else block, max(getattr(labels, "chunks", shape)))
+        if options is not None:
+            n_objects = _number(image, frame, found, table, options, grid, progress)
+            ids = np.arange(1, n_objects + 1)
+        else:
+            ids = np.unique(found)
+            ids = ids[ids > 0].astype(np.int64)
+        sums = ObjectSums(shape, len(ids), image.spacing, axes.replace("T", ""))
+        kinds = np.zeros(len(ids) + 1, np.int64)
+        for place in grid.places():
+            core = grid.tile(place).core
+            part = np.searchsorted(ids, found[core]) + 1
+            part[np.asarray(found[core]) == 0] = 0
+            channels = _channels(image, t if "T" in axes else None, core) if measured else {}
+            sums.add(part, channels, [edge.start for edge in core])
+            kinds[part] = frame[core]
+            if n_before and options is not None:
+                found[core] = np.where(part > 0, part + n_before, 0).astype(numbers.dtype)
+        columns = {**sums.columns(), "id": ids + (n_before if options is not None else 0)}
+        tables.append(describe_objects(image, columns, kinds[1:], table, len(shape), t if "T" in axes else None))
+        n_before += len(ids)
+    return {name: np.concatenate([np.asarray(part[name]) for part in tables]) for name in tables[0]}
+
+
+def _number(
+    image: Image,
+    labels: Any,
+    numbers: Any,
+    table: ClassTable,
+    options: ObjectOptions,
+    grid: Grid,
+    progress: Progress | None,
+) -> int:
+    how = (options.kind, options.classes(table), image.spacing, options.min_size, options.depth)
+    found, n_whole = number_objects(labels, numbers, *how, sides=grid.sides, progress=progress)
+    if n_whole and progress is not None:
+        most = f"{LARGEST_PART / 1e6:.0f} megapixels"
+        progress.say(f"{image.name}: {n_whole} connected part(s) in boxes of more than {most} are not cut")
     return found
 
 
-def _channels(image: Image, order: list[int] | None) -> dict[str, NDArray[Any]]:
-    """Return the channels by name ``[T *S]``, NaN where the image is not valid."""
-    data = image.channels_last()
-    channels = {}
-    for i, name in enumerate(channel_names(image)):
-        values = data[..., i] if image.valid is None else np.where(image.valid, data[..., i], np.nan)
-        channels[name] = values.transpose(order) if order else values[None]
-    return channels
+def _channels(image: Image, frame: int | None, region: Region) -> dict[str, NDArray[Any]]:
+    """Return the channels of a region by name ``[*s]``, NaN where the image is not valid."""
+    ranges = dict(zip(spatial_axes(image.axes), region, strict=True))
+    window = (image if frame is None else image.at("T", frame)).window(**ranges)
+    data = window.channels_last()
+    if window.valid is not None:
+        data = np.where(window.valid[..., None], data, np.nan)
+    return {name: data[..., i] for i, name in enumerate(channel_names(image))}
 
 
 def channel_names(image: Image) -> tuple[str, ...]:
@@ -216,59 +276,15 @@ class InstanceFolder:
         self.out, self.table, self.options = out, table, options
         self.tables: list[dict[str, Any]] = []
 
-    def add(self, image: Image, labels: NDArray[Any]) -> Instances:
-        """Find, measure and write the objects of one image."""
-        found = image_instances(image, labels, self.table, self.options)
-        found.save(self.out)
-        self.tables.append(found.columns)
-        return found
+    def add(self, image: Image, labels: Any, progress: Progress) -> None:
+        """Find, measure and write the objects of one image, whose labels are in memory or in a zarr."""
+        if isinstance(labels, np.ndarray):
+            found = image_instances(image, labels, self.table, self.options)
+            found.save(self.out)
+            self.tables.append(found.columns)
+        else:
+            self.tables.append(store_instances(image, labels, self.table, self.out, self.options, progress))
 
     def close(self) -> int:
         """Write ``instances.csv``, and return the number of objects."""
         return write_object_table(self.out / TABLE, self.tables)
-
-
-def instances(
-    out: Path | str, options: ObjectOptions | None = None, images: Any = None, progress: Progress | None = None
-) -> tuple[int, list[Failure]]:
-    """Find and measure objects in a folder that segment or predict wrote.
-
-    Where an image cannot be found or has changed, its objects are found in the labels alone, without intensities.
-
-    Parameters
-    ----------
-    out
-        The folder; ``instances/``, ``instances_overlay/`` and ``instances.csv`` are added to it.
-    options
-        How objects are found.
-    images
-        Where the images are now, if not where they were.
-    progress
-        Who watches.
-
-    Returns
-    -------
-    tuple
-        The number of objects, and (name, message) of each image that failed.
-    """
-    progress = progress or Silent()
-    folder = RunFolder(out, images)
-    written = InstanceFolder(folder.out, folder.table, options or ObjectOptions())
-    failures: list[Failure] = []
-    progress.say(f"{written.options.kind} of {written.names}")
-    progress.start("objects", len(folder))
-    try:
-        for done, item in enumerate(folder.read(failures), 1):
-            written.add(_image_or_labels(item, progress), item.labels.data)
-            progress.update(done, {"objects": sum(len(table["id"]) for table in written.tables)})
-    finally:
-        progress.finish()
-    return written.close(), failures
-
-
-def _image_or_labels(item: Segmented, progress: Progress) -> Image:
-    try:
-        return item.image()
-    except SelfsegError as error:
-        progress.say(f"{error} (its objects have no intensities)")
-        return item.labels

@@ -10,13 +10,13 @@ from selfseg.core.image import Image
 from selfseg.core.palette import class_colours
 from selfseg.export.display import displayed
 from selfseg.methods.base import Method
-from selfseg.sample.prepare import Prepared
+from selfseg.sample.prepare import PreparedImage
 
 
-def method_pictures(method: Method, prepared: Prepared) -> dict[str, NDArray[np.uint8]]:
+def method_pictures(method: Method, prepared: PreparedImage) -> dict[str, NDArray[np.uint8]]:
     """Return the pictures of a method by name, ``[H W 3]`` uint8; of volumes the middle slice. Empty if it has none."""
-    device = next((tensor.device for tensor in method.state().values()), torch.device("cpu"))
-    made = method.pictures(torch.from_numpy(prepared.array).to(device))
+    image = torch.from_numpy(prepared.array).to(method.device)
+    made = method.pictures(image, prepared.memo) if method.uses_memos else method.pictures(image)
     return {name: _drawn(picture.cpu().numpy(), prepared.array) for name, picture in made.items()}
 
 

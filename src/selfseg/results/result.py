@@ -1,29 +1,62 @@
-"""What a model returns for one image."""
+"""The one result of segmenting an image, a volume, a series or a sequence, of any size."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.classes import ClassTable
+from selfseg.core.errors import Failure, UsageError
 from selfseg.core.image import Image
-from selfseg.export.classes import write_classes
+from selfseg.export.classes import ClassArea, count_areas, write_classes
 from selfseg.export.label_files import LabelWriter
 from selfseg.export.overlay import write_overlay
+from selfseg.measure.flicker import FlickerMeter
+from selfseg.read.frames import Frames
 from selfseg.refine.hierarchy import Hierarchy
 from selfseg.results.instances import Instances, ObjectOptions, image_instances
+from selfseg.tiling.tiles import Grid
+
+PREVIEW_SIDE = 1500
+"""Longest side of the picture that stands for an image that is not in memory, in pixels."""
+
+BAND = 256
+"""Rows of an image in its file that are read at a time, at least."""
 
 
-class Segmented(NamedTuple):
-    """Labels ``[*S]``, probabilities ``[K *S]`` and the way to the merge tree of one image or frame."""
+@dataclass
+class SequenceFacts:
+    """Facts of a sequence that was segmented frame by frame into files.
 
-    labels: NDArray[np.integer]
-    probabilities: NDArray[np.float32]
-    tree: Callable[[], Hierarchy]
+    Attributes
+    ----------
+    source
+        The sequence.
+    n_labelled
+        Frames that have labels.
+    failures
+        Frames that were skipped, and why; a sequence that ended early is one too.
+    flicker
+        The flicker scores.
+    counts
+        Pixels of each id, over all frames ``[256]``.
+    video
+        The overlay video, relative to the output folder.
+    notes
+        Messages for the user.
+    """
+
+    source: Frames
+    n_labelled: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    flicker: FlickerMeter = field(default_factory=FlickerMeter)
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
+    video: str = ""
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -33,32 +66,52 @@ class Result:
     Attributes
     ----------
     image
-        The image as it was read.
+        The image, in memory or in its file; of a sequence a frame from its middle.
     labels
-        Integer label of each pixel, 1..K, and 0 = ignore; spatial axes as in the image, T first for a series.
+        Integer label of each pixel, 1..K, and 0 = ignore; spatial axes as in the image, T first for a series. A zarr array where
+        the image is not in memory.
     probabilities
-        ``[K *S]`` float32; channel k belongs to label k + 1.
+        ``[K *S]`` float32; channel k belongs to label k + 1. None where the image is not in memory.
     table
         The model's classes.
     seconds
         Time that the prediction took.
+    path
+        Where the labels are stored already; None = `save` writes them.
+    sequence
+        Facts of the sequence that `image` is a frame of; None = it is no sequence.
     """
 
     image: Image
-    labels: NDArray[np.integer]
-    probabilities: NDArray[np.float32]
+    labels: Any
+    probabilities: NDArray[np.float32] | None
     table: ClassTable
     seconds: float = 0.0
     _tree: Callable[[], Hierarchy] | None = field(default=None, repr=False)
+    path: Path | None = None
+    sequence: SequenceFacts | None = None
 
     @property
     def name(self) -> str:
-        """Name of the image, the stem of the files that `save` writes."""
-        return self.image.name
+        """Name of the image or sequence, the stem of the files that `save` writes."""
+        return self.image.name if self.sequence is None else self.sequence.source.name
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the labels are in memory, and not in a file."""
+        return isinstance(self.labels, np.ndarray)
 
     @cached_property
     def confidence(self) -> NDArray[np.float32]:
-        """Probability of the chosen class, ``[*S]``; 0 where the label is 0."""
+        """Probability of the chosen class, ``[*S]``; 0 where the label is 0.
+
+        Raises
+        ------
+        UsageError
+            If the image was segmented in parts: its probabilities are not kept.
+        """
+        if self.probabilities is None:
+            raise self._in_parts("confidence")
         chosen = np.take_along_axis(self.probabilities, np.maximum(self.labels, 1).astype(np.int64)[None] - 1, 0)[0]
         return np.where(self.labels > 0, chosen, np.float32(0))
 
@@ -68,16 +121,72 @@ class Result:
 
         Raises
         ------
-        ValueError
-            For a series (axis T): ask for the tree of single frames.
+        UsageError
+            For a series (axis T), and for an image that was segmented in parts.
         """
+        if self._tree is None and not self.in_memory:
+            raise self._in_parts("hierarchy")
         if self._tree is None:
-            raise ValueError(
-                "hierarchy: expected a single image or volume, got a series; predict its frames one by one"
-            )
+            fix = "predict its frames one by one"
+            raise UsageError("hierarchy", expected="a single image or volume", got="a series", fix=fix)
         return self._tree()
 
-    def instances(self, kind: str = "watershed", of: Sequence[str | int] | None = None, **how: Any) -> Instances:
+    def _in_parts(self, what: str) -> UsageError:
+        fix = "use `selfseg predict --tree` and `selfseg cut`, or a smaller image"
+        return UsageError(what, expected="an image in memory", got="one that was segmented in parts", fix=fix)
+
+    @cached_property
+    def areas(self) -> list[ClassArea]:
+        """What each class covers."""
+        image = self.image
+        if self.sequence is not None:
+            counts = self.sequence.counts
+        else:
+            counts = np.zeros(1 + max(item.id for item in self.table.classes), np.int64)
+            for block in self.blocks():
+                counts += np.bincount(np.asarray(self.labels[block]).ravel(), minlength=len(counts))[: len(counts)]
+        return count_areas(self.name, counts, self.table, image.spacing, image.unit)
+
+    def blocks(self) -> list[tuple[slice, ...]]:
+        """Return the regions by which the labels are best read: all of them in memory, else chunk rows."""
+        shape = self.labels.shape
+        if self.in_memory:
+            return [tuple(slice(0, n) for n in shape)]
+        sides = [
+            min(n, max(side, BAND) if i >= len(shape) - 2 else side)
+            for i, (n, side) in enumerate(zip(shape, self.labels.chunks, strict=True))
+        ]
+        sides[-1] = shape[-1]
+        grid = Grid(tuple(shape), tuple(sides), 0)
+        return [grid.tile(place).core for place in grid.places()]
+
+    def preview(self) -> tuple[Image, NDArray[np.integer]]:
+        """Return a picture of the image and its labels: themselves in memory, else every n-th pixel of the middle plane.
+
+        Of a series that is not in memory it is the first time point.
+        """
+        if self.in_memory:
+            return self.image, self.labels
+        image = self.image
+        *depth, height, width = image.spatial_shape
+        step = max(1, -(-max(height, width) // PREVIEW_SIDE))
+        middle = {"T": slice(0, 1)} if "T" in image.axes else {}
+        middle |= {"Z": slice(depth[0] // 2, depth[0] // 2 + 1)} if depth else {}
+        band = max(step, BAND // step * step)
+        pictures, ids = [], []
+        for top in range(0, height, band):
+            ranges = {**middle, "Y": slice(top, min(top + band, height)), "X": slice(0, width)}
+            window = image.window(**ranges)
+            place = tuple(ranges[letter] for letter in image.axes.replace("C", ""))
+            # copies: a view of every n-th pixel would keep all of them in memory
+            rows = window.channels_last().reshape(-1, width, image.n_channels)[::step, ::step]
+            pictures.append(rows.copy())
+            ids.append(np.asarray(self.labels[place]).reshape(-1, width)[::step, ::step].copy())
+        spacing = tuple(size * step for size in image.spacing[-2:])
+        small = Image(np.concatenate(pictures), "YXC", spacing, image.unit, image.channels, image.name, image.source)
+        return small, np.concatenate(ids)
+
+    def instances(self, kind: str = "watershed", of: Sequence[str | int] | None = None, **options: Any) -> Instances:
         """Find and measure objects: ``result.instances().columns["size"]``, ``.labels``, ``.save(out)``.
 
         Parameters
@@ -86,11 +195,13 @@ class Result:
             ``"components"``, or ``"watershed"``, which also cuts what touches.
         of
             Names or ids of the classes that consist of objects; None = all but the largest.
-        **how
+        **options
             ``min_size``, ``depth``: see `results.instances.ObjectOptions`.
         """
-        options = ObjectOptions(kind, None if of is None else tuple(of), **how)
-        return image_instances(self.image, self.labels, self.table, options)
+        if not self.in_memory:
+            raise self._in_parts("instances")
+        chosen = ObjectOptions(kind, None if of is None else tuple(of), **options)
+        return image_instances(self.image, self.labels, self.table, chosen)
 
     def save(self, out: Path | str, write: str | Sequence[str] = "tiff", ngff: str = "0.5", **look: Any) -> None:
         """Write ``labels/NAME.tif``, ``overlay/NAME.png`` and ``classes.json`` into the folder `out`.
@@ -100,7 +211,7 @@ class Result:
         out
             The folder.
         write
-            Formats of the labels: names out of `selfseg.export.label_files.FORMATS`.
+            Formats of the labels: names out of `selfseg.export.label_files.FORMATS`. Labels that are stored already stay.
         ngff
             Version of OME-Zarr, ``"0.5"`` or ``"0.4"``.
         **look
@@ -111,8 +222,12 @@ class Result:
         UsageError, InputError, OutputError
             As for `selfseg.export.label_files.LabelWriter`.
         """
-        out, image = Path(out), self.image
-        writer = LabelWriter((write,) if isinstance(write, str) else tuple(write), ngff)
-        writer.write(out / "labels", self.name, self.labels, image, self.table)
-        write_overlay(out / "overlay" / f"{self.name}.png", image, self.labels, self.table, **look)
+        out = Path(out)
+        if self.sequence is not None:
+            return
+        if self.path is None:
+            writer = LabelWriter((write,) if isinstance(write, str) else tuple(write), ngff)
+            writer.write(out / "labels", self.name, self.labels, self.image, self.table)
+        image, labels = self.preview()
+        write_overlay(out / "overlay" / f"{self.name}.png", image, labels, self.table, **look)
         write_classes(out / "classes.json", self.table)

@@ -4,22 +4,24 @@ Distances are sums of squared differences, not the expanded form with a product,
 one kernel reads each row once for its label, its distance and the sums of its cluster; elsewhere torch does the same in pieces.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numba import njit
+from numpy.typing import NDArray
 from torch import Tensor
 
 from selfseg.core.errors import InputError
 from selfseg.core.seed import derive, generator
-from selfseg.sample._k_means_kernels import pass_over
+from selfseg.core.threads import run_shared
 
 PIECE = 1 << 16
 """Rows that are looked at together where torch computes."""
 
-SEEDING_ROWS = 1 << 14
-"""Rows that `stream_k_means` seeds its centres from."""
+BLOCK = 1 << 14
+"""Rows that are summed together. Blocks do not depend on the number of threads, so neither do the sums."""
 
 
 class Assigned(NamedTuple):
@@ -65,7 +67,7 @@ def assign_rows(rows: Tensor, centres: Tensor, weights: Tensor | None = None) ->
     rows, centres = rows.detach().float(), centres.detach().float()
     if rows.device.type == "cpu":
         counted = np.empty(0, np.float32) if weights is None else weights.float().numpy()
-        found = pass_over(rows.contiguous().numpy(), counted, centres.contiguous().numpy())
+        found = _pass_over(rows.contiguous().numpy(), counted, centres.contiguous().numpy())
         return Assigned(*(torch.from_numpy(part) for part in found))
     parts = [
         _assign_piece(piece, centres, part)
@@ -240,36 +242,36 @@ def moved_centres(centres: Tensor, counts: Tensor, found: Assigned, memory: floa
     return (centres.double() + step).to(centres.dtype), after
 
 
-@torch.no_grad()
-def stream_k_means(
-    rows: Tensor, n_clusters: int, seed: int, restarts: int = 3, passes: int = 1, batch: int = 1 << 16
-) -> tuple[Clusters, Tensor]:
-    """Cluster more rows than Lloyd's iterations are quick enough for: seeds from a sample, then passes by mini-batch.
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
+def _blocks(
+    first: Any, last: Any, rows: Any, weights: Any, centres: Any, labels: Any, distances: Any, sums: Any, mass: Any
+) -> None:
+    """Do blocks first..last: fill ``labels [N]`` and ``distances [N]``, add up ``sums [blocks K F]`` and ``mass [blocks K]``."""
+    K, F = np.uint64(centres.shape[0]), np.uint64(centres.shape[1])
+    zero: Any = np.uint64(0)
+    for block in range(first, last):
+        for i in range(block * BLOCK, min(len(rows), (block + 1) * BLOCK)):
+            best, nearest = np.float32(np.inf), zero
+            for k in range(K):
+                total = np.float32(0)
+                for f in range(F):
+                    away = rows[i, f] - centres[k, f]
+                    total += away * away
+                if total < best:
+                    best, nearest = total, k
+            labels[i], distances[i] = nearest, best
+            weight = weights[i] if len(weights) else np.float32(1)
+            for f in range(F):
+                sums[block, nearest, f] += weight * rows[i, f]
+            mass[block, nearest] += weight
 
-    Batches are contiguous pieces in an order of the seed's choice: where rows lie sorted, shuffle them first.
 
-    Parameters
-    ----------
-    rows
-        ``[N F]``; may be a memory map.
-    n_clusters, seed, restarts
-        As in `k_means`, which clusters a sample of `SEEDING_ROWS` rows.
-    passes
-        Passes over all rows.
-    batch
-        Rows that move the centres together.
-
-    Returns
-    -------
-    clusters, labels
-        With the inertia of all rows, and their labels ``[N]``.
-    """
-    chosen = generator(seed, "sample").integers(0, len(rows), min(len(rows), SEEDING_ROWS))
-    start = k_means(rows[torch.from_numpy(chosen)], n_clusters, seed, restarts=restarts)
-    centres, counts = start.centres, torch.zeros_like(start.mass)
-    pieces = rows.split(batch)
-    for turn in range(passes):
-        for i in generator(seed, "pass", turn).permutation(len(pieces)):
-            centres, counts = moved_centres(centres, counts, assign_rows(pieces[i], centres), None)
-    found = assign_rows(rows, centres)
-    return Clusters(centres, found.mass, float(found.distances.double().mean())), found.labels
+def _pass_over(
+    rows: NDArray[np.float32], weights: NDArray[np.float32], centres: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
+    """Return labels ``[N]``, squared distances ``[N]``, sums ``[K F]`` and mass ``[K]`` of rows ``[N F]``; no weights = 1."""
+    n_blocks = max(1, -(-len(rows) // BLOCK))
+    labels, distances = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.float32)
+    sums, mass = np.zeros((n_blocks, *centres.shape)), np.zeros((n_blocks, len(centres)))
+    run_shared(_blocks, n_blocks, rows, weights, centres, labels, distances, sums, mass)
+    return labels, distances, sums.sum(0), mass.sum(0)

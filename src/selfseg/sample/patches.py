@@ -16,9 +16,16 @@ from torch import Tensor
 
 from selfseg.core.errors import UsageError
 from selfseg.core.seed import generator
+from selfseg.sample.shared_batch import in_turn
 
 Window = Sequence[tuple[int, int]]
 """First pixel and last pixel + 1 along each spatial axis."""
+
+DRAWS = 8
+"""Places that are tried for one window."""
+
+GAP = 4
+"""Pixels between two patches of a sheet."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +148,7 @@ def cut(source: Any, places: Sequence[PatchPosition]) -> Tensor:
     Parameters
     ----------
     source
-        ``[C *S]``: a tensor, an array, or anything with a `shape` that gives arrays for slices (see `ChannelsFirst`).
+        ``[C *S]``: a tensor, an array, or anything with a `shape` that gives arrays for slices.
     places
         Where; all of one shape, at least one.
 
@@ -161,43 +168,113 @@ def cut(source: Any, places: Sequence[PatchPosition]) -> Tensor:
     return torch.stack(patches)
 
 
-class ChannelsFirst:
-    """Anything that can be sliced, seen as ``[C *S]``: only what is asked for is read.
+def patch_sheet(groups: Sequence[Tensor]) -> Tensor:
+    """Return patches side by side, one row for each shape.
 
     Parameters
     ----------
-    source
-        Has `shape`, and gives an array for a tuple of slices and numbers: NumPy, zarr, a memory map, h5py.
-    axes
-        Its axes, letters of ``TCZYX`` in their order: ``"YXC"``, ``"TZYX"``. Without C there is one channel.
-    time
-        Which time point, where there is an axis T.
+    groups
+        ``[n C *s]`` for each shape; of volumes the middle slice is shown.
 
-    Raises
-    ------
-    UsageError
-        If `axes` do not fit the source.
+    Returns
+    -------
+    Tensor
+        ``[C H W]``, the largest value between the patches.
     """
+    flat = [group if group.ndim == 4 else group[:, :, group.shape[2] // 2] for group in groups]
+    ground = max(float(group.max()) for group in flat)
+    height = sum(group.shape[2] + GAP for group in flat) - GAP
+    width = max(len(group) * (group.shape[3] + GAP) for group in flat) - GAP
+    sheet = flat[0].new_full((flat[0].shape[1], height, width), ground)
+    top = 0
+    for group in flat:
+        for i, patch in enumerate(group):
+            left = i * (group.shape[3] + GAP)
+            sheet[:, top : top + group.shape[2], left : left + group.shape[3]] = patch
+        top += group.shape[2] + GAP
+    return sheet
 
-    def __init__(self, source: Any, axes: str, time: int = 0) -> None:
-        known = (
-            len(set(axes)) == len(axes) == len(source.shape) and set(axes) <= set("TCZYX") and {"Y", "X"} <= set(axes)
-        )
-        if not known:
-            expected = f"{len(source.shape)} letters of TCZYX with Y and X"
-            raise UsageError("axes", expected=expected, got=repr(axes), fix="name each axis once")
-        self._source, self._axes, self._time = source, axes, time
-        sizes = dict(zip(axes, source.shape, strict=True))
-        self._order = "C" + "".join(axis for axis in "ZYX" if axis in sizes)
-        self.shape = tuple(int(sizes.get(axis, 1)) for axis in self._order)
 
-    def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray[Any, Any]:
-        """Return ``[C *s]`` of one slice for each of the axes C and ``*S``."""
-        wanted: dict[str, Any] = dict(zip(self._order, index, strict=True))
-        wanted["T"] = self._time
-        read = np.asarray(self._source[tuple(wanted[axis] for axis in self._axes)])
-        left = [axis for axis in self._axes if axis != "T"]
-        if "C" not in left:
-            read, left = read[None], ["C", *left]
-            read = read[wanted["C"]]
-        return read.transpose([left.index(axis) for axis in self._order])
+def with_boundaries(image: Tensor, superpixels: Tensor) -> Tensor:
+    """Return ``[C *S]`` with its largest value on each pixel whose next one in Y or X is of another superpixel ``[*S]``."""
+    edge = torch.zeros_like(superpixels, dtype=torch.bool)
+    for axis in (-2, -1):
+        differs = superpixels.diff(dim=axis) != 0
+        edge.narrow(axis, 0, superpixels.shape[axis] - 1).logical_or_(differs)
+    return image.where(~edge, image.max())
+
+
+def random_windows(
+    images: Tensor, valid: Tensor | None, side: int, least_valid: float = 0.0
+) -> tuple[Tensor, Tensor | None]:
+    """Cut one window out of each image at a random place, from torch's own generator.
+
+    Padding at the end of an image (pixels beyond the last valid one along an axis) is not looked at. Where an image is
+    shorter than `side`, the window is continued by its mirror image.
+
+    Parameters
+    ----------
+    images
+        ``[B C *S]``.
+    valid
+        ``[B *S]`` bool; None = every pixel counts.
+    side
+        Side of the windows in pixels, along every axis.
+    least_valid
+        Share of the pixels of a window that must count. Where they do not, another place is drawn, up to `DRAWS` times, and the
+        window with most pixels that count is taken.
+
+    Returns
+    -------
+    windows, valid
+        ``[B C *side]``, and ``[B *side]`` bool, or None if every pixel counts.
+    """
+    everywhere = images.new_ones((len(images), *images.shape[2:]), dtype=torch.bool) if valid is None else valid
+    with in_turn():
+        drawn = [_drawn_best(inside, side, least_valid) for inside in everywhere]
+    cut = torch.stack([_taken(image, index, 1) for image, (index, _) in zip(images, drawn, strict=True)])
+    counted = torch.stack([window for _, window in drawn])
+    return cut, None if bool(counted.all()) else counted
+
+
+def _drawn_best(inside: Tensor, side: int, least_valid: float) -> tuple[list[Tensor], Tensor]:
+    """Return the first window that has pixels enough that count, else the one that has most of them, as `_drawn` does."""
+    reach = extent(inside)
+    index, window = _drawn(inside, reach, side)
+    for _ in range(DRAWS - 1):
+        if float(window.float().mean()) >= least_valid:
+            break
+        other, seen = _drawn(inside, reach, side)
+        if int(seen.sum()) > int(window.sum()):
+            index, window = other, seen
+    return index, window
+
+
+def _drawn(inside: Tensor, extent: list[int], side: int) -> tuple[list[Tensor], Tensor]:
+    """Return the indices along each axis of a window at a random place, and which of its pixels count."""
+    index = []
+    for used in extent:
+        length = min(side, used)
+        start = int(torch.randint(used - length + 1, ()))
+        index.append(start + _mirrored(length, side, inside.device))
+    return index, _taken(inside, index, 0)
+
+
+def _taken(array: Tensor, index: list[Tensor], first: int) -> Tensor:
+    for axis, chosen in enumerate(index, first):
+        array = array.index_select(axis, chosen)
+    return array
+
+
+def extent(inside: Tensor) -> list[int]:
+    """Return how far the valid pixels reach along each axis; the whole axis if there are none."""
+    if not bool(inside.any()):
+        return list(inside.shape)
+    axes = range(inside.ndim)
+    used = (inside.any(dim=[other for other in axes if other != axis]) if inside.ndim > 1 else inside for axis in axes)
+    return [int(line.nonzero()[-1]) + 1 for line in used]
+
+
+def _mirrored(length: int, wanted: int, device: torch.device) -> Tensor:
+    turn = torch.arange(wanted, device=device) % (2 * length)
+    return torch.where(turn < length, turn, 2 * length - 1 - turn)

@@ -5,8 +5,9 @@ stored with the model and used at prediction. See `selfseg.sample.steps` for eve
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -14,82 +15,22 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError, ModelError, SelfsegError, UsageError
 from selfseg.core.image import Image
-from selfseg.sample import geometry
-from selfseg.sample.geometry import SizeChange
-from selfseg.sample.intensity import Scaling, Statistics
-from selfseg.sample.running import Running
-from selfseg.sample.steps import GLOBAL, Step, parse_steps
+from selfseg.sample.chain import Chain, Filled, Foreground, Operation, Scaled, Unsharp
+from selfseg.sample.clahe import measure_clahe
+from selfseg.sample.geometry import NO_ANNOTATION, SizeChange, annotated_before, axes_of, forward_annotations, resampled
+from selfseg.sample.statistics import Region, Scaling, Statistics, Valid, noise
+from selfseg.sample.steps import CHANGING_SIZE, GLOBAL, NORMALISING, Step, parse_steps
 
+LARGEST = 1e30
+"""Values beyond this would overflow in float32 sums; files that hold them mean "no data" by them."""
 
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """A prepared image and the way back to its own size.
+UNIT = (0.0, 1.0)
 
-    Attributes
-    ----------
-    array
-        ``[C *s]`` float32, 0 where not valid.
-    valid
-        ``[*s]`` bool, False where any pixel that went into this one must not count; None = all count.
-    notes
-        What the user should know of what was done, one sentence each.
-    spacing
-        Size of a pixel of `array` along each spatial axis, in the image's unit.
-    original_shape
-        ``*S``, the spatial shape of the image.
-    original_valid
-        ``[*S]`` bool, the image's own mask; None = all count.
-    changes
-        The changes of size, first to last.
-    """
+MIXING = ("rescale", "size", "clahe", "unsharp")
+"""Steps that mix a pixel with its neighbours."""
 
-    array: NDArray[np.float32]
-    valid: NDArray[np.bool_] | None
-    notes: tuple[str, ...]
-    spacing: tuple[float, ...]
-    original_shape: tuple[int, ...]
-    original_valid: NDArray[np.bool_] | None = field(default=None, repr=False)
-    changes: tuple[SizeChange, ...] = ()
-
-    def restore(self, probabilities: NDArray[Any]) -> NDArray[np.float32]:
-        """Bring ``[K *s]`` back to ``[K *S]``: linear interpolation; what was cut gets the nearest kept value.
-
-        Sums over K stay what they were. Use `inside` for the pixels that were really looked at.
-        """
-        values = np.asarray(probabilities, np.float32)
-        self._check(values.shape[1:])
-        for change in reversed(self.changes):
-            values = geometry.backward(values, change)
-        return np.ascontiguousarray(values, np.float32)
-
-    def restore_labels(self, labels: NDArray[Any], fill: int = 0) -> NDArray[Any]:
-        """Bring labels ``[*s]`` back to ``[*S]`` (nearest), with `fill` where `inside` is False."""
-        labels = np.asarray(labels)
-        self._check(labels.shape)
-        for change in reversed(self.changes):
-            labels = geometry.backward_labels(labels, change)
-        inside = self.inside
-        return labels.copy() if inside is None else np.where(inside, labels, labels.dtype.type(fill))
-
-    @property
-    def inside(self) -> NDArray[np.bool_] | None:
-        """``[*S]`` bool: False where a border was cut off and where the image itself is not valid; None = True
-        everywhere.
-
-        What `multiple` cut counts as inside: it is a rounding of the size, not a wish of the user.
-        """
-        if self.original_valid is None and all(change.kind != "border" for change in self.changes):
-            return None
-        inside = np.ones(self.array.shape[1:], bool)
-        for change in reversed(self.changes):
-            inside = geometry.backward_inside(inside, change)
-        return inside if self.original_valid is None else inside & self.original_valid
-
-    def _check(self, shape: tuple[int, ...]) -> None:
-        if shape != self.array.shape[1:]:
-            expected, got = (" x ".join(map(str, size)) for size in (self.array.shape[1:], shape))
-            fix = "give what was computed from the prepared array"
-            raise UsageError("values to restore", expected=f"the prepared size {expected}", got=got, fix=fix)
+EXTREME = ("minmax", "max")
+"""Steps whose statistics are extremes."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +73,7 @@ class Preparation:
     def fit(self, images: Iterable[Image]) -> "Preparation":
         """Return a preparation with the statistics that its global step takes over all training images.
 
-        Percentiles and medians are of up to 16,384 pixels of each image, drawn by a fixed seed; the other statistics are of every
-        valid pixel. Without a global step nothing is read.
+        Without a global step nothing is read.
 
         Raises
         ------
@@ -149,7 +89,7 @@ class Preparation:
                 channels = channels or image.n_channels
                 if image.n_channels != channels:
                     raise _other_channels(image, channels)
-                yield before.pixels(image)
+                yield from before.pixels(image)
 
         return self.fit_pixels(pixels)
 
@@ -170,68 +110,33 @@ class Preparation:
         where = next((i for i, step in enumerate(self.steps) if step.scope == GLOBAL), None)
         if where is None:
             return self
-        statistics = None
+        statistics = Statistics.of(self.steps[where])
         for part in pixels(Preparation(self.steps[:where])):
-            statistics = statistics or Statistics(self.steps[where], part.shape[1])
             statistics.add(part)
-        if statistics is None:
+        if not statistics.count:
             fix = "give the training images"
             raise UsageError(f"preparation {self}", expected="at least one image", got="none", fix=fix)
         return Preparation(self.steps, statistics.scaling()[0])
 
-    def pixels(self, image: Image) -> NDArray[Any]:
-        """Return the valid pixels ``[N C]`` of an image after these steps, none of them global."""
-        running = Running.begin(image)
-        for step in self.steps:
-            running.do(step)
-        return running.pixels()
-
-    def apply(self, image: Image) -> Prepared:
-        """Prepare one image or volume (not a time series: `read.split_frames` splits those).
+    def pixels(self, image: Image, seed: int | None = None) -> Iterator[NDArray[Any]]:
+        """Yield the valid pixels ``[N C]`` of an image after these steps, none of them global, part after part.
 
         Raises
         ------
         InputError
-            If the image has a time axis, is too small for a step, has no valid pixel left, or other channels than those
-            that the statistics are of.
-        UsageError
-            If a step has a value for another number of axes, or a global step was not fitted.
+            If the image cannot be prepared, or no pixel is valid.
         """
-        if self.needs_fit:
-            fix = "call fit with the training images"
-            raise UsageError(f"preparation {self}", expected="statistics", got="a global step without", fix=fix)
-        if self.fitted is not None and len(self.fitted.scale) != image.n_channels:
-            raise _other_channels(image, len(self.fitted.scale))
-        running = Running.begin(image)
-        for step in self.steps:
-            running.do(step, self.fitted if step.scope == GLOBAL else None)
-        array = running.finish()
-        pairs = zip(image.spacing, image.spatial_shape, running.resampled_shape(), strict=True)
-        spacing = tuple(size * before / after for size, before, after in pairs)
-        notes, changes = tuple(running.notes), tuple(running.changes)
-        shape = image.spatial_shape
-        return Prepared(array, running.valid, notes, spacing, shape, running.original_valid, changes)
+        chain = _Building(image, self, seed).chain
+        found = False
+        for part in chain.pixels(seed):
+            found = True
+            yield part
+        if not found:
+            raise _nothing_valid(image)
 
-    def annotations(self, annotations: NDArray[Any], prepared: Prepared) -> NDArray[np.int64]:
-        """Bring scribbles ``[*S]`` (-1 = none) to the prepared size ``[*s]``; a line of one pixel survives a shrinking.
-
-        Where several classes fall on one pixel, the most frequent wins. Pixels that are not valid lose their annotation.
-
-        Raises
-        ------
-        InputError
-            If the annotations are not of the image's size.
-        """
-        if annotations.shape != prepared.original_shape:
-            expected, got = (" x ".join(map(str, size)) for size in (prepared.original_shape, annotations.shape))
-            fix = "draw them on the image at its full size"
-            raise InputError("scribbles", expected=f"the size of the image, {expected}", got=got, fix=fix)
-        result = np.asarray(annotations, np.int64)
-        for change in prepared.changes:
-            result = geometry.forward_annotations(result, change)
-        if prepared.valid is not None:
-            result = np.where(prepared.valid, result, geometry.NO_ANNOTATION)
-        return np.ascontiguousarray(result)
+    def apply(self, image: Image) -> "PreparedImage":
+        """Prepare one image or volume: `prepare` without a seed."""
+        return prepare(image, self)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values: the steps as text, and the statistics of the global step."""
@@ -247,6 +152,7 @@ class Preparation:
         ModelError
             If the values are not of that kind.
         """
+        fix = "the model's file is damaged: use another copy"
         try:
             made, fitted = cls.parse(values["steps"]), values["fitted"]
             if fitted is None:
@@ -254,28 +160,425 @@ class Preparation:
             offset, scale = (tuple(float(value) for value in fitted[key]) for key in ("offset", "scale"))
         except (KeyError, TypeError, ValueError, AttributeError, SelfsegError) as error:
             got = f"{json.dumps(values, default=str)[:200]} ({error})"
-            fix = "the model's file is damaged: use another copy"
             raise ModelError("stored preparation", expected="steps and statistics", got=got, fix=fix) from error
         if len(offset) != len(scale) or not np.isfinite([*offset, *scale]).all() or not all(scale):
-            fix = "the model's file is damaged: use another copy"
             raise ModelError("stored preparation", expected="finite statistics", got=str(fitted), fix=fix)
         return cls(made.steps, Scaling(offset, scale))
 
-    def labels(self, labels: NDArray[Any], prepared: Prepared) -> NDArray[Any]:
-        """Bring a label image ``[*S]`` to the prepared size ``[*s]``: each pixel has the label of the nearest one.
+
+def prepare(image: Image, preparation: Preparation, seed: int | None = None) -> "PreparedImage":
+    """Prepare one image or volume (not a time series: `read.split_frames` splits those).
+
+    An image in memory is prepared at once. Of an image in its file the statistics are taken, in one pass over it for each step
+    that needs some; integers of 8 and 16 bits with `range` alone need none. The same image and preparation give the same object.
+
+    Parameters
+    ----------
+    image
+        Its values need not all be finite.
+    preparation
+        Its global step, if it has one, is fitted.
+    seed
+        Take means, deviations and percentiles of `statistics.LOOKED_AT` windows that this decides, so that the time does not grow
+        with the image. Extremes are of all of it nevertheless: one bright pixel elsewhere would change them. None = all are.
+
+    Raises
+    ------
+    InputError
+        If the image has a time axis, is too small for a step, has no valid pixel left, or other channels than those
+        that the statistics are of.
+    UsageError
+        If a step has a value for another number of axes, or a global step was not fitted.
+    """
+    if preparation.needs_fit:
+        fix = "call fit with the training images"
+        raise UsageError(f"preparation {preparation}", expected="statistics", got="a global step without", fix=fix)
+    made: dict[Any, PreparedImage] = image.memo.setdefault("prepared", {})
+    known = made.get((preparation, seed))
+    if known is not None and known.is_of(image):
+        return known
+    building = _Building(image, preparation, seed)
+    building.check_valid()
+    made[preparation, seed] = PreparedImage(building.chain, tuple(building.notes))
+    return made[preparation, seed]
+
+
+class _Building:
+    """Makes the operations of a preparation, one after the other, with the statistics that each needs of those before it."""
+
+    def __init__(self, image: Image, preparation: Preparation, seed: int | None) -> None:
+        if "T" in image.axes:
+            fix = "prepare its time points one by one"
+            raise InputError(image.source, expected="one image or volume", got=f"axes {image.axes}", fix=fix)
+        if preparation.fitted is not None and len(preparation.fitted.scale) != image.n_channels:
+            raise _other_channels(image, len(preparation.fitted.scale))
+        # with a memo of its own: the image keeps what is made of it, and would be kept by it
+        self.image, self.seed, self.chain = image, seed, Chain(replace(image, memo={}))
+        self.notes: list[str] = []
+        self._limits: tuple[float, float] | None = None
+        self._known: tuple[float, float] | None = None  # extremes of all valid pixels as they are now
+        self._seen_valid = False
+        self._begin(preparation.steps)
+        for number, step in enumerate(preparation.steps, 1):
+            self._do(step, preparation.steps[number:], preparation.fitted if step.scope == GLOBAL else None)
+
+    def _begin(self, steps: Sequence[Step]) -> None:
+        """Find out the range of the values, and fill in the pixels that are not valid."""
+        dtype, filling = self.image.data.dtype, self._is_filled(steps)
+        statistics = None
+        if dtype.kind == "f":
+            statistics = self._statistics("zscore" if filling else "minmax", (), whole=_wants_limits(steps))
+            low, high = float(statistics.low.min()), float(statistics.high.max())
+            if max(-low, high) > LARGEST:
+                got, fix = f"values from {low:g} to {high:g}", "set the pixels without data to NaN or to transparent"
+                raise InputError(self.image.source, expected=f"values up to {LARGEST:g}", got=got, fix=fix)
+            self._limits = UNIT if low >= 0 and high <= 1 else None
+        elif dtype.kind == "b":
+            self._limits = UNIT
+        elif dtype.kind == "u" and dtype.itemsize <= 2:
+            self._limits = (0.0, float(np.iinfo(dtype).max))
+        if filling:
+            self._fill(statistics)
+
+    def _is_filled(self, later: Sequence[Step]) -> bool:
+        """Return whether a step mixes pixels that are not valid with others, before another one leaves out more."""
+        names = [step.name for step in later]
+        upto = names.index("foreground") if "foreground" in names else len(names)
+        return self.chain.may_be_invalid and not set(names[:upto]).isdisjoint(MIXING)
+
+    def _fill(self, statistics: Statistics | None = None) -> None:
+        """Give the pixels that are not valid the mean of the others."""
+        statistics = statistics or self._statistics("zscore", (), whole=False)
+        self.chain.add(Filled(tuple(map(float, statistics.mean))))
+
+    def _add(self, operation: Operation) -> None:
+        self.chain.add(operation)
+        self._known = None
+
+    def _do(self, step: Step, later: Sequence[Step], fitted: Scaling | None) -> None:
+        if step.name in CHANGING_SIZE:
+            change = SizeChange.plan(step, self.chain.shape, self.image.source)
+            if change.after != change.before:
+                self._add(change)
+                self._seen_valid = False
+        elif step.name == "foreground":
+            self._leave_out(step, later)
+        elif step.name == "clahe":
+            self._add(measure_clahe(self.chain, *self._extremes(), step.values[0], int(step.values[1])))
+            self._limits = UNIT
+        elif step.name == "unsharp":
+            radius, amount = step.values
+            low, high = self._limits or self._extremes()
+            self._add(Unsharp(radius, amount, low, high, self.chain.shape))
+        elif step.name == "range":
+            self._to_range()
+        else:
+            self._normalise(step, fitted, _wants_limits(later))
+
+    def _leave_out(self, step: Step, later: Sequence[Step]) -> None:
+        """Mark pixels that are not above a threshold as not valid, at the image's own size."""
+        if self.chain.changes:
+            got, fix = f"{self.chain.changes[-1].kind} before it", "put it before the steps that change the size"
+            raise UsageError(f"preparation step {step}", expected="the image's own size", got=got, fix=fix)
+        self._add(Foreground(step.values[0]))
+        self._seen_valid = next(self.chain.pixels(), None) is not None
+        if not self._seen_valid:
+            got, fix = f"no valid pixel above {step.values[0]:g}", "lower the threshold"
+            raise InputError(self.image.source, expected="some foreground", got=got, fix=fix)
+        if self._is_filled(later):
+            self._fill()
+
+    def _to_range(self) -> None:
+        if self._limits is None:
+            low, high = self._extremes()
+            text = f"range: the values go from {low:g} to {high:g}, which is no known range; they were mapped to 0-1"
+            self.notes.append(text)
+            top = 1.0 if high - low <= noise(self.chain.dtype) * max(abs(low), abs(high)) else high - low
+        else:
+            low, top = 0.0, self._limits[1]
+            if self.image.in_memory and top > 255 and 0 < 8 * (high := self._extremes()[1]) < top:
+                text = f"range: the brightest value is {high:g} of {top:g}; percentile=1:99.8 would use the whole range"
+                self.notes.append(text)
+        n_channels = self.image.n_channels
+        self._add(Scaled(Scaling((low,) * n_channels, (top,) * n_channels), clip=False))
+        self._limits = UNIT
+
+    def _normalise(self, step: Step, fitted: Scaling | None, wants_limits: bool) -> None:
+        clip = step.name == "percentile"
+        if fitted is not None:
+            self._add(Scaled(fitted, clip))
+        else:
+            whole = step.name in EXTREME
+            statistics = self._statistics(step.name, step.values, whole)
+            scaling, notes = statistics.scaling()
+            self.notes.extend(notes)
+            self._add(Scaled(scaling, clip))
+            if whole or self.seed is None:
+                ends = scaling.apply(np.stack([statistics.low, statistics.high]).astype(self.chain.dtype), clip)
+                self._known = float(ends.min()), float(ends.max())
+        low, high = UNIT if clip or not wants_limits else self._extremes()
+        self._limits = UNIT if low >= 0 and high <= 1 else None
+
+    def _statistics(self, name: str, values: tuple[float, ...], whole: bool) -> Statistics:
+        """Take statistics of the image as it is now; of windows only where there is a seed and not the whole is wanted."""
+        statistics = Statistics(name, values)
+        for pixels in self.chain.pixels(None if whole else self.seed):
+            statistics.add(pixels)
+        if not statistics.count:
+            raise _nothing_valid(self.image)
+        self._seen_valid = True
+        if whole or self.seed is None:
+            self._known = float(statistics.low.min()), float(statistics.high.max())
+        return statistics
+
+    def _extremes(self) -> tuple[float, float]:
+        """Return the extremes of all channels of the whole image."""
+        if self._known is None:
+            statistics = self._statistics("minmax", (), whole=True)
+            self._known = float(statistics.low.min()), float(statistics.high.max())
+        return self._known
+
+    def check_valid(self) -> None:
+        """Raise an error if no pixel is valid; reading ends at the first that is."""
+        if not self._seen_valid and self.chain.may_be_invalid and next(self.chain.pixels(), None) is None:
+            raise _nothing_valid(self.image)
+
+
+class PreparedImage:
+    """A preparation bound to an image: any region of it, and the way back to the image's own grid.
+
+    The values of a region do not depend on how the image is cut.
+
+    Parameters
+    ----------
+    chain
+        The image under the operations of the preparation, all statistics known.
+    notes
+        What the user should know of what was done, one sentence each.
+
+    Attributes
+    ----------
+    image
+        The image.
+    notes
+        As given.
+    memo
+        What methods compute of the prepared image and want again: superpixels, graphs.
+    """
+
+    def __init__(self, chain: Chain, notes: tuple[str, ...] = ()) -> None:
+        self.image, self.notes = chain.image, notes
+        self.memo: dict[str, Any] = {}
+        self._chain = chain
+        self._axes = axes_of(chain.image.spatial_shape, chain.changes)
+        self._whole: tuple[NDArray[np.float32], Valid] | None = None
+        if chain.whole is not None:
+            self._whole, chain.whole = _finished(*chain.whole), None
+
+    @classmethod
+    def from_plan(cls, image: Image, plan: tuple[Operation, ...]) -> "PreparedImage":
+        """Bind the `plan` of a prepared image to the same image, opened again: no statistics are taken."""
+        return cls(Chain(replace(image, memo={}), plan))
+
+    def is_of(self, image: Image) -> bool:
+        """Return whether this was made of an image, and not of one that only shares its memo."""
+        own = self.image
+        return (
+            own.data is image.data
+            and own.valid is image.valid
+            and (own.axes, own.spacing) == (image.axes, image.spacing)
+        )
+
+    @property
+    def plan(self) -> tuple[Operation, ...]:
+        """The operations with all statistics: plain values, for other processes."""
+        return self._chain.operations
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Spatial shape ``*s`` of the prepared image."""
+        return self._chain.shape
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels."""
+        return self.image.n_channels
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Size of a pixel of the prepared image along each spatial axis, in the image's unit."""
+        pairs = zip(self.image.spacing, self.image.spatial_shape, self._chain.uncut_shape, strict=True)
+        return tuple(size * before / after for size, before, after in pairs)
+
+    @property
+    def shrinking(self) -> float:
+        """Pixels of the image for each pixel of the prepared one."""
+        return self._chain.shrinking
+
+    @property
+    def resized(self) -> bool:
+        """Whether the prepared image has other pixels than the image."""
+        return bool(self._chain.changes)
+
+    @property
+    def may_be_invalid(self) -> bool:
+        """Whether some pixels may not be valid; found out by reading them."""
+        return self._whole[1] is not None if self._whole is not None else self._chain.may_be_invalid
+
+    @property
+    def array(self) -> NDArray[np.float32]:
+        """All of it, ``[C *s]`` float32, 0 where not valid."""
+        return self.read()
+
+    def read(self, region: Region | None = None) -> NDArray[np.float32]:
+        """Return a region of the prepared image ``[C *region]`` float32, 0 where not valid; None = all of it."""
+        return self.window(region)[0]
+
+    def valid(self, region: Region | None = None) -> Valid:
+        """Return ``[*region]`` bool, False where a pixel that went into this one must not count; None = all count."""
+        return self.window(region)[1] if self.may_be_invalid else None
+
+    def window(self, region: Region | None = None) -> tuple[NDArray[np.float32], Valid]:
+        """Return `read` and `valid` of a region at once.
+
+        Where the image is in its file and shrunk, it is read band by band, so that little of it is in memory.
+        """
+        region = region or self._chain.everything
+        if self._whole is not None:
+            array, valid = self._whole
+            return array[(slice(None), *region)], None if valid is None else valid[region]
+        sides = tuple(part.stop - part.start for part in region)
+        result = np.empty((self.n_channels, *sides), np.float32)
+        inside = np.ones(sides, np.bool_)
+        for band in self._chain.parts(region):
+            array, valid = _finished(*self._chain.window(band))
+            place = tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(band, region, strict=True))
+            result[(slice(None), *place)] = array
+            if valid is not None:
+                inside[place] = valid
+        return result, None if inside.all() else inside
+
+    def image_window(self, region: Region) -> Image:
+        """Read a region of the image itself."""
+        return self._chain.source_window(region)
+
+    def restore(self, region: Region, probabilities: Callable[[Region], NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Return probabilities on a region of the image's own grid: linear interpolation; what was cut gets the nearest value.
+
+        Sums over K stay what they were. Use `inside` for the pixels that were really looked at.
+
+        Parameters
+        ----------
+        region
+            Of the image.
+        probabilities
+            From a region of the prepared image to ``[K *s]``.
+
+        Returns
+        -------
+        array
+            ``[K *region]`` float32.
+        """
+        parts, matrices = zip(*(axis.back_rows(p) for axis, p in zip(self._axes, region, strict=True)), strict=True)
+        values = np.asarray(probabilities(parts), np.float32)
+        if all(matrix is None for matrix in matrices):
+            return np.ascontiguousarray(values)
+        return np.stack([resampled(plane, matrices) for plane in values])  # one by one: little memory
+
+    def restore_all(self, probabilities: NDArray[Any]) -> NDArray[np.float32]:
+        """Bring ``[K *s]`` back to the image's own grid ``[K *S]``, as `restore` does."""
+        values = np.asarray(probabilities)
+        self._check(values.shape[1:])
+        return self.restore(self._image_region(None), lambda region: values[(slice(None), *region)])
+
+    def restore_labels(self, labels: NDArray[Any], fill: int = 0) -> NDArray[Any]:
+        """Bring labels ``[*s]`` back to ``[*S]`` (nearest), with `fill` where `inside` is False."""
+        labels = np.asarray(labels)
+        self._check(labels.shape)
+        labels = labels[np.ix_(*(axis.back() for axis in self._axes))]
+        inside = self.inside()
+        return labels if inside is None else np.where(inside, labels, labels.dtype.type(fill))
+
+    def inside(self, region: Region | None = None) -> Valid:
+        """Return ``[*region]`` bool on the image's own grid: False where a border was cut and where the image is not valid.
+
+        What `multiple` cut counts as inside: it is a rounding of the size, not a wish of the user. None = True everywhere.
+        """
+        region = self._image_region(region)
+        valid = self._chain.valid_in_image(region)
+        if all(change.kind != "border" for change in self._chain.changes):
+            return valid
+        sides = [axis.inside()[part] for axis, part in zip(self._axes, region, strict=True)]
+        inside = reduce(np.logical_and.outer, sides)
+        return inside if valid is None else inside & valid
+
+    def forward_labels(self, labels: NDArray[Any], region: Region | None = None) -> NDArray[Any]:
+        """Bring a label image ``[*S]`` to the prepared size ``[*s]``, or a region of it: each pixel gets the nearest one's label.
 
         Raises
         ------
         InputError
             If the labels are not of the image's size.
         """
-        if labels.shape != prepared.original_shape:
-            expected, got = (" x ".join(map(str, size)) for size in (prepared.original_shape, labels.shape))
-            fix = "give them at the size of the image"
-            raise InputError("label image", expected=f"the size of the image, {expected}", got=got, fix=fix)
-        for change in prepared.changes:
-            labels = geometry.forward_labels(labels, change)
-        return np.ascontiguousarray(labels)
+        self._check_own("label image", labels.shape, "give them at the size of the image")
+        index = [axis.forward()[p] for axis, p in zip(self._axes, region or self._chain.everything, strict=True)]
+        return np.ascontiguousarray(labels[np.ix_(*index)])
+
+    def forward_annotations(self, annotations: NDArray[Any], region: Region | None = None) -> NDArray[np.int64]:
+        """Bring annotations ``[*S]`` (-1 = none) to the prepared size ``[*s]``, or a region of it; thin lines survive a shrinking.
+
+        Where several classes fall on one pixel, the most frequent wins. Pixels that are not valid lose their annotation.
+
+        Raises
+        ------
+        InputError
+            If the annotations are not of the image's size.
+        """
+        self._check_own("scribbles", annotations.shape, "draw them on the image at its full size")
+        regions = [region or self._chain.everything]
+        for change in reversed(self._chain.changes):
+            regions.append(annotated_before(change, regions[-1]))
+        result = np.asarray(annotations[regions[-1]], np.int64)
+        for change, before, after in zip(
+            self._chain.changes, reversed(regions[1:]), reversed(regions[:-1]), strict=True
+        ):
+            result = forward_annotations(result, change, before, after)
+        valid = self.valid(region)
+        return np.ascontiguousarray(result if valid is None else np.where(valid, result, NO_ANNOTATION))
+
+    def _image_region(self, region: Region | None) -> Region:
+        return region or tuple(slice(0, n) for n in self.image.spatial_shape)
+
+    def _check(self, shape: tuple[int, ...]) -> None:
+        if shape != self.shape:
+            expected, got = (" x ".join(map(str, size)) for size in (self.shape, shape))
+            fix = "give what was computed from the prepared array"
+            raise UsageError("values to restore", expected=f"the prepared size {expected}", got=got, fix=fix)
+
+    def _check_own(self, what: str, shape: tuple[int, ...], fix: str) -> None:
+        if shape != self.image.spatial_shape:
+            expected, got = (" x ".join(map(str, size)) for size in (self.image.spatial_shape, shape))
+            raise InputError(what, expected=f"the size of the image, {expected}", got=got, fix=fix)
+
+
+def _finished(array: NDArray[Any], valid: Valid) -> tuple[NDArray[np.float32], Valid]:
+    """Return ``[C *s]`` float32 with 0 where a pixel is not valid."""
+    if valid is not None:
+        array[~valid] = 0
+        valid = None if valid.all() else valid
+    return np.ascontiguousarray(np.moveaxis(array, -1, 0), np.float32), valid
+
+
+def _wants_limits(later: Sequence[Step]) -> bool:
+    """Return whether one of the steps uses the range of the values before another step sets it."""
+    first = next((step.name for step in later if step.name in (*NORMALISING, "clahe", "unsharp")), "")
+    return first in ("range", "unsharp")
+
+
+def _nothing_valid(image: Image) -> InputError:
+    got = "none: each is transparent, NaN or infinite, or near one that is"
+    fix = "leave it out, or make it larger in the preparation"
+    return InputError(image.source, expected="some valid pixels", got=got, fix=fix)
 
 
 def _other_channels(image: Image, channels: int) -> InputError:

@@ -3,25 +3,25 @@
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import InputError, UsageError
+from selfseg.core.errors import InputError
 from selfseg.core.image import Image
+from selfseg.core.lru_cache import LRUCache
 from selfseg.core.seed import derive
-from selfseg.sample.cells import WINDOW_SIDE, Region, spread_windows
-from selfseg.sample.lru_cache import LRUCache
-from selfseg.sample.prepare import Preparation
-from selfseg.sample.stream import Sample
-from selfseg.sample.windowed import Windowed, prepare_windowed
+from selfseg.sample.prepare import Preparation, PreparedImage, prepare
+from selfseg.sample.statistics import WINDOW_SIDE, Region, spread_windows
+from selfseg.sample.stream import Memo, Sample
 
 KEPT_PIXELS = 2**24
 """Pixels of windows that are kept in memory; others are read again when their turn comes."""
 
-Told = Callable[[int | None, Region], NDArray[np.integer]]
-"""From a time point (None = there are none) and a region to what the user says of each pixel there, -1 = nothing."""
+AnnotationsAt = Callable[[PreparedImage, int | None, Region], NDArray[np.integer]]
+"""From the prepared image, a time point (None = there are none) and a region of it to the annotation of each pixel there, -1 = none."""
 
 TRIES = 8
 """Windows that are looked at for each one wanted, where some have no valid pixel."""
@@ -33,32 +33,31 @@ class WindowSample:
 
     Attributes
     ----------
-    windowed
-        The image.
+    prepared
+        The prepared image.
     region
         The window, in pixels of the prepared image.
     kept
         Where windows are kept.
     annotations
-        What the user says of it ``[*s]``, -1 = nothing; None = nothing is said of this image.
+        Those of the window ``[*s]``, -1 = none; None = the image has none.
+    time
+        Time point of a series.
+    given
+        What the memo of the window begins with: the user's own superpixels.
     """
 
-    windowed: Windowed
+    prepared: PreparedImage
     region: Region
     kept: LRUCache[Sample] = field(repr=False)
     annotations: NDArray[np.integer] | None = field(default=None, repr=False)
+    time: int | None = None
+    given: Memo = field(default_factory=dict, repr=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Channels and sides ``[C *s]``, known without reading."""
-        return (self.windowed.image.n_channels, *(part.stop - part.start for part in self.region))
-
-    @property
-    def spacing(self) -> tuple[float, ...]:
-        """Size of a pixel of the prepared image along each spatial axis."""
-        image = self.windowed.image
-        sizes = zip(image.spacing, image.spatial_shape, self.windowed.shape, strict=True)
-        return tuple(size * before / after for size, before, after in sizes)
+        return (self.prepared.n_channels, *(part.stop - part.start for part in self.region))
 
     def read(self) -> Sample:
         """Read the window.
@@ -68,17 +67,19 @@ class WindowSample:
         InputError
             If the file is damaged there.
         """
-        image = self.windowed.image
+        image = self.prepared.image
         place = [(part.start, part.stop) for part in self.region]
-        key = f"{image.source} {image.name} {self.windowed.at} {place}"
-        return self.kept.get_or_make(key, math.prod(self.shape), self._read)
+        key = f"{image.source} {image.name} {self.time} {place}"
+        window = self.kept.get_or_make(key, math.prod(self.shape), self._read)
+        if window.memo is not None:
+            window.memo.update(self.given)
+        if self.annotations is None:
+            return window
+        valid = True if window.valid is None else window.valid
+        return replace(window, annotations=np.where(valid, self.annotations, -1).astype(np.int64))
 
     def _read(self) -> Sample:
-        array, valid = self.windowed.read(self.region)
-        annotations = None if self.annotations is None else self.annotations.astype(np.int64)
-        return Sample(
-            array, valid, annotations if annotations is None or valid is None else np.where(valid, annotations, -1)
-        )
+        return Sample(*self.prepared.window(self.region), memo={})
 
 
 def window_samples(
@@ -88,20 +89,19 @@ def window_samples(
     side: int | None,
     seed: int,
     kept: LRUCache[Sample],
-    told: Told | None = None,
+    annotations: AnnotationsAt | None = None,
 ) -> list[WindowSample]:
     """Choose the windows of an image, or of a series over all its time points, that are learned from.
 
     They lie on a grid, so that none overlap; which of its cells they are, and where it begins, is drawn. A window without any
-    valid pixel is left out, and another one drawn. Those of which the user says something come first: before all others one
-    for each of the values.
+    valid pixel is left out, and another one drawn. Those with annotations come first: before all others one for each of the values.
 
     Parameters
     ----------
     image
-        The image, opened by `read.open_lazy`.
+        The image, opened by `read.lazy.open_lazy`.
     preparation
-        Its global step, if it has one, is fitted. Statistics of an image of its own are of windows (`prepare_windowed`).
+        Its global step, if it has one, is fitted. Statistics of an image of its own are of windows (`prepare`).
     n
         Windows wanted; fewer come where the image has not so many.
     side
@@ -110,31 +110,28 @@ def window_samples(
         Decides which.
     kept
         Where windows are kept.
-    told
-        What the user says of a region of the image, at a time point or None; None = nothing.
+    annotations
+        Those of a region of the prepared image; None = it has none.
 
     Raises
     ------
     InputError
         If no window has a valid pixel.
-    UsageError
-        If a step of the preparation needs the whole image, or changes the size of one that the user says something of.
     """
     times = time_points(image)
     first = None if times is None else 0
-    prepared = {first: _looked_at(image, preparation, first, seed)}
+    prepared = {first: _prepared(image, preparation, first, seed)}
     shape = prepared[first].shape
-    if told is not None and shape != image.spatial_shape:
-        expected, fix = "windows of the image's own pixels", "add --prepare range, or cut the labelled parts out"
-        raise UsageError(f"labels of {image.name}", expected=expected, got=str(preparation), fix=fix)
     sides = (side or WINDOW_SIDE[len(shape)],) * len(shape)
-    may_be_empty = image.valid is not None or image.data.dtype.kind == "f"
-    drawn = n * (TRIES if may_be_empty else 1) if told is None else sys.maxsize
+    may_be_empty = prepared[first].may_be_invalid
+    drawn = n * (TRIES if may_be_empty else 1) if annotations is None else sys.maxsize
     found: list[WindowSample] = []
-    for at, region in _places(shape, sides, times, drawn, seed, told):
-        if at not in prepared:
-            prepared[at] = _looked_at(image, preparation, at, seed)
-        sample = WindowSample(prepared[at], region, kept, None if told is None else told(at, region))
+    annotations_at = None if annotations is None else partial(annotations, prepared[first])
+    for time, region in _places(shape, sides, times, drawn, seed, annotations_at):
+        if time not in prepared:
+            prepared[time] = _prepared(image, preparation, time, seed)
+        own = None if annotations is None else annotations(prepared[time], time, region)
+        sample = WindowSample(prepared[time], region, kept, own, time)
         valid = sample.read().valid if may_be_empty else None
         if valid is None or valid.any():
             found.append(sample)
@@ -147,19 +144,24 @@ def window_samples(
 
 
 def _places(
-    shape: tuple[int, ...], sides: tuple[int, ...], times: int | None, n: int, seed: int, told: Told | None
+    shape: tuple[int, ...],
+    sides: tuple[int, ...],
+    times: int | None,
+    n: int,
+    seed: int,
+    annotations: Callable[[int | None, Region], NDArray[np.integer]] | None,
 ) -> list[tuple[int | None, Region]]:
-    """Draw time points and regions; sort them by what the user says of them."""
+    """Draw time points and regions; sort them by their annotations."""
     wanted = (shape, sides) if times is None else ((times, *shape), (1, *sides))
     drawn = spread_windows(*wanted, n, derive(seed, "windows"))
     places: list[tuple[int | None, Region]]
     places = [(None, place) if times is None else (int(place[0].start), place[1:]) for place in drawn]
-    if told is None:
+    if annotations is None:
         return places
     new: list[tuple[int | None, Region]] = []
     known, silent, seen = new.copy(), new.copy(), set[int]()
     for place in places:
-        values = {int(value) for value in np.unique(told(*place)) if value >= 0}
+        values = {int(value) for value in np.unique(annotations(*place)) if value >= 0}
         (new if values - seen else known if values else silent).append(place)
         seen |= values
     return [*new, *known, *silent]
@@ -177,9 +179,9 @@ def window_pixels(image: Image, before: Preparation, seed: int) -> Iterator[NDAr
     """
     times = time_points(image)
     chosen: Sequence[int | None] = [None] if times is None else sorted({0, times // 2, times - 1})
-    for at in chosen:
-        yield from _looked_at(image, before, at, seed).pixels()
+    for time in chosen:
+        yield from before.pixels(image if time is None else image.at("T", time), derive(seed, "statistics"))
 
 
-def _looked_at(image: Image, preparation: Preparation, at: int | None, seed: int) -> Windowed:
-    return prepare_windowed(preparation, image, None if at is None else {"T": at}, derive(seed, "statistics"))
+def _prepared(image: Image, preparation: Preparation, time: int | None, seed: int) -> PreparedImage:
+    return prepare(image if time is None else image.at("T", time), preparation, derive(seed, "statistics"))

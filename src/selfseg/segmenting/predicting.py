@@ -6,31 +6,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from selfseg.core.errors import Failure, InputError, Interrupted, OutputError, SelfsegError, UsageError
+from selfseg.core.errors import Failure, Interrupted, OutputError, SelfsegError, UsageError
 from selfseg.core.image import Image
 from selfseg.core.options import PredictOptions
 from selfseg.core.progress import Progress, Silent
 from selfseg.export.label_files import LabelWriter
 from selfseg.read import Source, find_inputs, with_masks
 from selfseg.read.frames import Frames, check_slices
+from selfseg.refine.edits import Edits, read_edits
+from selfseg.results.folder import OutputFolder
 from selfseg.results.instances import InstanceFolder, ObjectOptions
+from selfseg.results.merge_trees import check_single, save_tree
 from selfseg.results.model import FittedModel
-from selfseg.results.trees import check_single, save_tree
-from selfseg.segmenting.block_work import BlockWork
-from selfseg.segmenting.dask_cluster import DaskCluster
-from selfseg.segmenting.edited import Edits, edited, read_edits
-from selfseg.segmenting.large import open_if_large, predict_large
-from selfseg.segmenting.large_instances import check_large_objects, large_instances
-from selfseg.segmenting.large_tree import large_tree
-from selfseg.segmenting.outputs import OutputFolder
-from selfseg.segmenting.segmenting import How, iter_segment
-from selfseg.segmenting.sequence import find_sequences, segment_sequence
+from selfseg.results.result import Result
+from selfseg.segmenting.executors import DaskCluster, Executor
+from selfseg.segmenting.frames import find_sequences, segment_sequence
+from selfseg.segmenting.images import Settings, fits_in_memory, iter_segment, segment_stored
 from selfseg.segmenting.superpixels import OwnSuperpixels
-from selfseg.tiling.blocks import Executor
+from selfseg.segmenting.trees import edit_stored, edited, store_tree
 
 
 @dataclass
-class Predicting:
+class FolderRun:
     """The segmentation of inputs into one folder.
 
     Attributes
@@ -41,29 +38,29 @@ class Predicting:
         Where labels, overlays and the report go.
     objects
         Where objects go; None = they are not looked for.
-    how
-        How images are segmented, and who watches.
+    settings
+        Prediction options of single images.
     link
-        Link the frames of a sequence over time.
+        Link the frames of a sequence over time, or the slices of a volume.
     edits
-        What was done to the classes by hand, to be repeated; None = nothing.
-    known
+        Edits to be repeated; None = none.
+    failures
         What failed, by the name of the input.
     tree
         Write the merge tree of each image too.
     executor
-        Who does the blocks of images that are predicted in parts: all that can be, if one is given. None = this process.
+        Runs the blocks of images that are predicted in parts: of all that can be, if one is given. None = this process.
     """
 
     model: FittedModel
     folder: OutputFolder
     objects: InstanceFolder | None
-    how: How
+    settings: Settings
     link: bool = False
     edits: Edits | None = None
-    known: dict[str, str] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
     tree: bool = False
-    executor: Executor[BlockWork] | None = None
+    executor: Executor | None = None
 
     def run(self, sources: Sequence[Source], sequence: bool | None, axes: str | None) -> None:
         """Segment all inputs that have not failed before.
@@ -87,10 +84,12 @@ class Predicting:
         self._check_slices()
         if sequence is None:
             sequence = self.model.facts.get("sequence", {}).get("kind") == "frames"
-        sequences, stills = find_sequences([item for item in sources if item.name not in self.known], sequence, axes)
-        if self.link and not sequences:
+        left = [item for item in sources if item.name not in self.failures]
+        sequences, stills = find_sequences(left, sequence, axes)
+        if self.link and not sequences and not any(self._is_sliced(source, axes) for source in stills):
             fix = "leave it out, or add --sequence"
-            raise UsageError("--link", expected="a video, or frames in sequence", got="single images", fix=fix)
+            expected = "a video, frames in sequence, or a volume for a 2D model"
+            raise UsageError("--link", expected=expected, got="single images", fix=fix)
         for one in sequences:
             self._sequence(one)
         large: list[tuple[Source, Image]] = []
@@ -99,22 +98,27 @@ class Predicting:
             with self._named(source.name), image:
                 self._in_parts(source, image)
         if self.objects is not None:
-            self.how.progress.say(f"{self.objects.close()} objects of {self.objects.names}")
-        self.folder.close(list(self.known.items()))
+            self.settings.progress.say(f"{self.objects.close()} objects of {self.objects.names}")
+        self.folder.close(list(self.failures.items()))
 
     def _images(self, sources: list[Source], axes: str | None) -> None:
         if not sources:
             return
-        for source, outcome in iter_segment(self.model, sources, axes, self.how):
+        for source, outcome in iter_segment(self.model, sources, axes, self.settings):
             with self._named(source.name):
                 if isinstance(outcome, SelfsegError):
                     raise outcome
-                result = outcome if self.edits is None else edited(self.model, outcome, self.edits)
-                self.folder.add(result, source)
-                if self.objects is not None:
-                    self.objects.add(result.image, result.labels)
-                if self.tree:
-                    save_tree(result, self.folder.out)
+                self._finish(outcome, source)
+
+    def _finish(self, result: Result, source: Source) -> None:
+        """Write the files of a result: its labels as edited, its objects, its tree."""
+        if self.edits is not None:
+            result = edited(self.model, result, self.edits)
+        self.folder.add(result, source.fingerprint())
+        if self.objects is not None:
+            self.objects.add(result.image, result.labels, self.settings.progress)
+        if self.tree:
+            save_tree(result, self.folder.out)
 
     def _sequence(self, source: Frames | Failure) -> None:
         if not isinstance(source, Frames):
@@ -125,43 +129,34 @@ class Predicting:
                 fix = "leave --tree out, or give the frames with --no-sequence"
                 raise UsageError(source.name, expected="single images for trees", got="a sequence", fix=fix)
             self._say_here(source.name)
-            run = segment_sequence(self.model, source, self.folder.out, self.link, self.how.progress, self.edits)
-            for note in [*run.notes, f"{source.name}: {run.flicker.describe()}; {run.frames_per_second:.2f} frames/s"]:
-                self.how.progress.say(note)
-            self.folder.add_sequence(run, self.link)
-            self.known.update(run.failures)
+            progress = self.settings.progress
+            result = segment_sequence(self.model, source, self.folder.out, self.link, progress, self.edits)
+            facts = result.sequence
+            if facts is None:
+                return
+            speed = f"{facts.n_labelled / max(1e-9, result.seconds):.2f} frames/s"
+            for note in [*facts.notes, f"{source.name}: {facts.flicker.describe()}; {speed}"]:
+                progress.say(note)
+            self.folder.add(result, source.fingerprint(), linked=self.link)
+            self.failures.update(facts.failures)
 
     def _in_parts(self, source: Source, image: Image) -> None:
-        folder, objects = self.folder, self.objects
-        self._check_no_edits(source.name, "an image that fits in memory", "one that is predicted in parts")
-        if objects is not None:
-            check_large_objects(image, objects.options)
-        if self.tree:
+        folder, progress = self.folder, self.settings.progress
+        if self.tree or self.edits is not None:
             check_single(image)
-        if self.model.slices_volume(image):
-            self._check_flat(source.name)
         if not {"tiff", "ome-zarr"} >= set(folder.writer.kinds) or folder.writer.ngff != "0.5":
             got, fix = f"{', '.join(folder.writer.kinds)} (NGFF {folder.writer.ngff})", "leave --write and --ngff out"
             expected = "labels of an image that is predicted in parts as OME-Zarr 0.5"
             raise UsageError(source.name, expected=expected, got=got, fix=fix)
-        self.how.progress.say(f"{source.name}: predicted in parts, into {folder.out / 'labels' / source.name}.zarr")
-        result = predict_large(self.model, image, folder.out, self.how.memory, self.how.progress, self.executor)
-        folder.add_large(result, source)
-        if objects is not None:
-            objects.tables.append(large_instances(result, folder.out, objects.options, self.how.progress))
-        if self.tree:
-            large_tree(self.model, result, folder.out, self.how.memory, self.how.progress)
-
-    def _check_flat(self, name: str) -> None:
-        """Raise unless a volume can be predicted in parts by a 2D model: slice by slice along z, which gives labels and objects."""
-        if self.how.slices not in (None, "z") or self.tree:
-            fix = "use --slices z without --tree, or fit a 3D model: --windows 16"
-            got = "--tree" if self.tree else f"--slices {self.how.slices}"
-            raise UsageError(name, expected="slices along z of a volume in parts", got=got, fix=fix)
-
-    def _check_no_edits(self, name: str, expected: str, got: str) -> None:
+        progress.say(f"{source.name}: predicted in parts, into {folder.out / 'labels' / source.name}.zarr")
+        result = segment_stored(self.model, image, folder.out, self.settings, self.executor)
+        if self.tree or self.edits is not None:
+            store_tree(self.model, result, folder.out, self.settings)
         if self.edits is not None:
-            raise InputError(f"{name}: edits", expected=expected, got=got, fix="leave --edits out")
+            result = edit_stored(self.model, result, folder.out, self.edits, progress)
+        folder.add(result, source.fingerprint())
+        if self.objects is not None:
+            self.objects.add(result.image, result.labels, progress)
 
     def _small_ones(
         self, sources: Sequence[Source], axes: str | None, large: list[tuple[Source, Image]]
@@ -170,10 +165,12 @@ class Predicting:
         add the others, opened, to `large`."""
         for source in sources:
             try:
-                image = open_if_large(self.model, source, axes, self.how.memory, self.executor is not None)
+                image = source.open(axes)
+                fits = fits_in_memory(self.model, image, self.settings.memory)
+                whole = image.in_memory or (self.executor is None and fits)
             except SelfsegError:
-                image = None
-            if image is None:
+                whole = True
+            if whole:
                 self._say_here(source.name)
                 yield source
             else:
@@ -181,13 +178,12 @@ class Predicting:
 
     def _say_here(self, name: str) -> None:
         if self.executor is not None:
-            self.how.progress.say(
-                f"{name}: not to be had in parts (zarr, TIFF and the like are), so it is predicted here"
-            )
+            note = f"{name}: not to be had in parts (zarr, TIFF and the like are), so it is predicted here"
+            self.settings.progress.say(note)
 
     @contextlib.contextmanager
     def _named(self, name: str) -> Iterator[None]:
-        """Note what keeps an input from being done, and go on; not where the place for outputs is at fault, or all is to end."""
+        """Note what keeps an input from being done, and continue; not where the place for outputs is at fault, or all is to end."""
         try:
             yield
         except (OutputError, Interrupted):
@@ -196,14 +192,19 @@ class Predicting:
             self._note(name, str(error))
 
     def _note(self, name: str, message: str) -> None:
-        self.known[name] = message
-        self.how.progress.say(message)
+        self.failures[name] = message
+        self.settings.progress.say(message)
 
     def _check_slices(self) -> None:
-        check_slices(self.how.slices)
-        if self.how.slices is not None and self.model.method.n_dims != 2:
+        check_slices(self.settings.slices)
+        if self.settings.slices is not None and self.model.method.n_dims != 2:
             fix, got = "leave it out, or fit with --slices", "a 3D one"
             raise UsageError("--slices", expected="a model that learned from 2D images", got=got, fix=fix)
+
+    def _is_sliced(self, source: Source, axes: str | None) -> bool:
+        with contextlib.suppress(SelfsegError):
+            return self.model.slices_volume(source.open(axes))
+        return False
 
 
 def check_outputs(options: PredictOptions) -> tuple[LabelWriter, ObjectOptions | None, Edits | None]:
@@ -259,9 +260,10 @@ def predict(
     table = model.table if edits is None else edits.table(model.table)
     folder = OutputFolder(Path(out), model, table, writer, {"numbers": options.numbers, "opacity": options.opacity})
     objects = InstanceFolder(Path(out), table, instances) if instances is not None else None
-    how = How(options.memory_bytes, options.slices, OwnSuperpixels(options.superpixels), progress or Silent())
+    own = OwnSuperpixels(options.superpixels)
+    settings = Settings(options.memory_bytes, options.slices, own, options.link, progress or Silent())
     sources = with_masks(find_inputs(inputs, limit=options.limit), options.mask)
     with contextlib.nullcontext() if options.dask is None else DaskCluster(options.dask) as executor:
-        work = Predicting(model, folder, objects, how, options.link, edits, dict(failures), options.tree, executor)
+        work = FolderRun(model, folder, objects, settings, options.link, edits, dict(failures), options.tree, executor)
         work.run(sources, options.sequence, options.axes)
-    return list(work.known.items())
+    return list(work.failures.items())

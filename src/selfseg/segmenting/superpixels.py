@@ -1,16 +1,15 @@
-"""The user's own superpixels: label images, found by the names of the images, and given to the method."""
+"""The user's own superpixels: label images, found by the names of the images, and put into the memos of the prepared images."""
 
 import hashlib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from selfseg.core.errors import InputError, UsageError
 from selfseg.methods.base import Method
 from selfseg.read.labels import find_labels, read_labels
-from selfseg.sample.prepare import Preparation, Prepared
-from selfseg.sample.stream import Memo, Readable, Sample
-from selfseg.sample.window_samples import WindowSample
+from selfseg.sample.prepare import PreparedImage
+from selfseg.sample.statistics import Region
+from selfseg.sample.stream import Memo
 
 
 class OwnSuperpixels:
@@ -31,8 +30,21 @@ class OwnSuperpixels:
         self.place = place
         self.files = {} if place is None else find_labels(place)
 
-    def give(self, method: Method, preparation: Preparation, name: str, prepared: Prepared, memo: Memo) -> None:
-        """Put the superpixels of one image into its memo, at the size at which it was prepared.
+    def give(
+        self, method: Method, prepared: PreparedImage, region: Region | None = None, memo: Memo | None = None
+    ) -> None:
+        """Put the superpixels of an image into its memo, at the size at which it was prepared.
+
+        Parameters
+        ----------
+        method
+            The method that will use them.
+        prepared
+            The image; its superpixels have its name.
+        region
+            Part of the prepared image; None = all of it.
+        memo
+            Where to put them; None = into the memo of the prepared image.
 
         Raises
         ------
@@ -41,11 +53,14 @@ class OwnSuperpixels:
         InputError
             If there are none for this image, or they are not of its size.
         """
+        memo = prepared.memo if memo is None else memo
         if self.place is None:
+            memo.pop("superpixels", None)  # those of another run with this image
             return
         if not method.uses_superpixels:
             expected, got = "a method that takes them", type(method).__name__
             raise UsageError("superpixels", expected=expected, got=got, fix="use --method sp_wnet")
+        name = prepared.image.name
         path = self.files.get(name)
         if path is None and len(self.files) == 1 and Path(self.place).is_file():
             path = next(iter(self.files.values()))
@@ -53,33 +68,10 @@ class OwnSuperpixels:
             got = f"none of {', '.join(list(self.files)[:3])}"
             raise InputError(f"superpixels {self.place}", expected=f"a file {name}", got=got, fix="rename it")
         try:
-            labels = preparation.labels(read_labels(path), prepared)
+            labels = prepared.forward_labels(read_labels(path), region)
         except InputError as error:
             raise InputError(f"superpixels {path}: {error}") from error
         memo["superpixels"] = labels
-
-    def give_all(
-        self,
-        method: Method,
-        preparation: Preparation,
-        images: Iterable[tuple[str, Prepared | WindowSample]],
-        samples: Iterable[Readable],
-    ) -> None:
-        """Put the superpixels of all training images into the memos of their samples, by name.
-
-        Raises
-        ------
-        UsageError, InputError
-            As for `give`, and if an image is learned from in windows.
-        """
-        if self.place is None:
-            return
-        for (name, prepared), sample in zip(images, samples, strict=True):
-            if isinstance(prepared, WindowSample) or not isinstance(sample, Sample) or sample.memo is None:
-                fix = "cut parts out of both, and give those"
-                got = f"{name}, which is learned from in windows"
-                raise UsageError("superpixels", expected="images that fit in memory", got=got, fix=fix)
-            self.give(method, preparation, name, prepared, sample.memo)
 
     def facts(self) -> dict[str, Any]:
         """Return the hash of each file, which a run that is resumed must find again."""

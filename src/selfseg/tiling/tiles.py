@@ -75,10 +75,11 @@ class Grid:
             inner=tuple(slice(a - first, b - first) for (a, b), (first, _) in zip(bounds, outer, strict=True)),
         )
 
-    def reaching(self, region: Region) -> Iterator[tuple[int, ...]]:
-        """Yield the places of the tiles that reach into a region, halo included, in row order."""
+    def reaching(self, region: Region, halo: int | None = None) -> Iterator[tuple[int, ...]]:
+        """Yield the places of the tiles that reach into a region with `halo` pixels around them (None = their own), in row order."""
+        halo = self.halo if halo is None else halo
         ranges = [
-            range(max(0, (part.start - self.halo) // side), min(count, (part.stop - 1 + self.halo) // side + 1))
+            range(max(0, (part.start - halo) // side), min(count, (part.stop - 1 + halo) // side + 1))
             for part, side, count in zip(region, self.sides, self.counts, strict=True)
         ]
         return itertools.product(*ranges)
@@ -139,7 +140,12 @@ def make_grid(shape: Sequence[int], halo: int, max_pixels: int, multiple: int = 
     return grid
 
 
-def tile_plan(shape: Sequence[int], halo: int, max_pixels: int) -> Iterator[Tile]:
-    """Yield tiles whose cores cover an image of `shape` once each, in row order; see `make_grid`."""
-    grid = make_grid(shape, halo, max_pixels)
-    return (grid.tile(place) for place in grid.places())
+def within(region: Region, frame: Region) -> Region:
+    """Return a region of the image in the frame of a region that holds it."""
+    return tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(region, frame, strict=True))
+
+
+def grown(region: Region, halo: Sequence[int], shape: Sequence[int]) -> Region:
+    """Return a region with a halo along each axis, cut at the borders of an image of `shape`."""
+    sides = zip(region, halo, shape, strict=True)
+    return tuple(slice(max(0, part.start - far), min(n, part.stop + far)) for part, far, n in sides)

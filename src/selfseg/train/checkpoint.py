@@ -20,20 +20,9 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint file holds.
+    """Contents of a checkpoint file: finished steps, training time so far, the method's tensors, and the optimisers' state.
 
-    Attributes
-    ----------
-    step
-        Number of finished steps.
-    seconds
-        Training time so far.
-    method
-        The method's tensors.
-    optimizers
-        For each optimiser its tensors, ``{"net": {"0.momentum_buffer": ...}}``.
-    settings
-        For each optimiser the plain values of its parameter groups.
+    `optimizers` has their tensors, ``{"net": {"0.momentum_buffer": ...}}``, `settings` the plain values of their parameter groups.
     """
 
     step: int
@@ -82,9 +71,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         If the file is missing, damaged, or of a newer version.
     """
     if not path.exists():
-        raise ModelError(
-            str(path), expected="a checkpoint to resume from", got="no such file", fix="start without --resume"
-        )
+        expected, fix = "a checkpoint to resume from", "start without --resume"
+        raise ModelError(path, expected=expected, got="no such file", fix=fix)
     try:
         with safe_open(path, framework="pt") as file:
             facts = file.metadata() or {}
@@ -117,16 +105,6 @@ def _damaged(path: Path, error: Exception) -> ModelError:
     return ModelError(path, expected="a whole checkpoint", got=got, fix="start without --resume")
 
 
-def restore_optimizer(optimizer: Optimizer, name: str, checkpoint: Checkpoint) -> None:
-    """Put an optimiser back to where the checkpoint has it; nothing to do if it had taken no step."""
-    settings = checkpoint.settings[name]
-    state: dict[int, dict[str, Any]] = {}
-    for key, value in [*checkpoint.optimizers.get(name, {}).items(), *settings["scalars"].items()]:
-        index, _, field = key.partition(".")
-        state.setdefault(int(index), {})[field] = value
-    optimizer.load_state_dict({"state": state, "param_groups": settings["groups"]})
-
-
 def continue_optimizer(optimizer: Optimizer, name: str, checkpoint: Checkpoint, same_run: bool) -> None:
     """Put an optimiser back to where the checkpoint has it, with the options in which it was made otherwise than that one.
 
@@ -143,18 +121,26 @@ def continue_optimizer(optimizer: Optimizer, name: str, checkpoint: Checkpoint, 
         if same_run:
             raise ValueError(f"no state of the optimiser of {name}")
         return
-    made, before = _jsonable(optimizer.defaults), settings.get("defaults", {})
-    changed = {key for key, value in made.items() if before.get(key) != value}
-    restore_optimizer(optimizer, name, checkpoint)
-    for group, new in zip(optimizer.param_groups, fresh, strict=True):
-        group.update({key: new[key] for key in changed & set(new)})
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in [*checkpoint.optimizers.get(name, {}).items(), *settings["scalars"].items()]:
+        index, _, field = key.partition(".")
+        state.setdefault(int(index), {})[field] = value
+    before = {"state": state, "param_groups": settings["groups"]}
+    _load_keeping_options(optimizer, before, _jsonable(optimizer.defaults), settings.get("defaults", {}))
 
 
 def take_over(optimizer: Optimizer, before: Optimizer) -> None:
     """Give an optimiser the state of one over the same parameters, and keep its own options where the two were made otherwise."""
+    _load_keeping_options(optimizer, before.state_dict(), optimizer.defaults, before.defaults)
+
+
+def _load_keeping_options(
+    optimizer: Optimizer, state: dict[str, Any], made: Mapping[str, Any], before: Mapping[str, Any]
+) -> None:
+    """Load a state of `before`, but for the options in which the optimiser was `made` otherwise."""
     fresh = optimizer.state_dict()["param_groups"]
-    changed = {key for key, value in optimizer.defaults.items() if before.defaults.get(key) != value}
-    optimizer.load_state_dict(before.state_dict())
+    changed = {key for key, value in made.items() if before.get(key) != value}
+    optimizer.load_state_dict(state)
     for group, new in zip(optimizer.param_groups, fresh, strict=True):
         group.update({key: new[key] for key in changed & set(new)})
 

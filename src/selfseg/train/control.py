@@ -21,13 +21,7 @@ class Order(Enum):
 
 @dataclass(frozen=True)
 class OptionChange:
-    """Go on with other options from the next step on.
-
-    Attributes
-    ----------
-    options
-        New values of some of the options that the method reads anew at each step (`Method.live`).
-    """
+    """Go on with other values of some `live` options of the method from the next step on."""
 
     options: Mapping[str, Any]
 

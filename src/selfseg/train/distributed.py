@@ -7,8 +7,10 @@ processes (`sample.shared_batch`). On GPUs the processes speak over NCCL, else o
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -17,6 +19,7 @@ from torch.optim import Optimizer
 
 from selfseg.core.errors import TrainingError, UsageError
 from selfseg.core.processes import Rank, own_rank
+from selfseg.sample.shared_batch import Share
 from selfseg.sample.stream import Batch
 from selfseg.train.precision import Precision
 
@@ -28,50 +31,25 @@ FAILED = -1
 
 
 @dataclass(frozen=True)
-class PartOfBatch:
-    """This process's part of a batch (see `sample.shared_batch.Share`)."""
-
-    processes: "Processes"
-    empty: bool
-
-    @property
-    def world(self) -> int:
-        """Number of processes."""
-        return self.processes.world
-
-    @property
-    def rank(self) -> int:
-        """Number of this process."""
-        return self.processes.place.rank
-
-    def all_reduce(self, values: Tensor) -> Tensor:
-        """Return the sum over all processes."""
-        return self.processes.all_reduce(values)
-
-    def broadcast(self, values: Tensor, source: int) -> Tensor:
-        """Return what the process `source` has given."""
-        return self.processes.broadcast(values, source)
-
-
 class Processes:
-    """The processes that share a training; this one alone unless `started_together` has made a group.
+    """The processes that share a training, and this one's part of a batch (a `sample.shared_batch.Share`).
 
-    Parameters
-    ----------
-    place
-        Which of them this one is.
-    backend
-        ``nccl`` or ``gloo``.
+    `place` is which of them this one is; it is alone unless `started_together` has made a group. `empty`: it has no image of the batch.
     """
 
-    def __init__(self, place: Rank | None = None, backend: str = "gloo") -> None:
-        self.place = place or Rank()
-        self._device = torch.device("cuda" if backend == "nccl" else "cpu")
+    place: Rank = field(default_factory=Rank)
+    backend: str = "gloo"
+    empty: bool = False
 
     @property
     def world(self) -> int:
         """Number of processes."""
         return self.place.world
+
+    @property
+    def rank(self) -> int:
+        """Number of this process."""
+        return self.place.rank
 
     @property
     def first(self) -> bool:
@@ -80,39 +58,27 @@ class Processes:
 
     def all_reduce(self, values: Tensor) -> Tensor:
         """Return the sum of `values` over all processes, the same in each."""
-        if self.world == 1:
-            return values
-        result = self._sent(values)
-        with self._heard():
-            dist.all_reduce(result)
-        return result.to(values.device)
+        return self._exchanged(values, dist.all_reduce)
 
     def broadcast(self, values: Tensor, source: int) -> Tensor:
         """Return the `values` of the process `source`."""
+        return self._exchanged(values, partial(dist.broadcast, src=source))
+
+    def _exchanged(self, values: Tensor, exchange: Callable[[Tensor], Any]) -> Tensor:
+        """Return what `exchange` makes of a copy that lies where the processes' messages are read and written."""
         if self.world == 1:
             return values
-        result = self._sent(values)
-        with self._heard():
-            dist.broadcast(result, source)
+        device = torch.device("cuda") if self.backend == "nccl" else values.device
+        result = values.detach().to(device, copy=True, memory_format=torch.contiguous_format)
+        try:
+            exchange(result)
+        except RuntimeError as error:
+            expected, got = "an answer from the others, of which one has ended", str(error).splitlines()[0][:160]
+            fix = "its own message says why; the checkpoint stays, and the same command with --resume goes on from it"
+            raise TrainingError(str(self.place), expected=expected, got=got, fix=fix) from error
         return result.to(values.device)
 
-    def _sent(self, values: Tensor) -> Tensor:
-        """Return a copy where the processes' messages are read and written."""
-        device = self._device if self._device.type == "cuda" else values.device
-        return values.detach().to(device, copy=True, memory_format=torch.contiguous_format)
-
-    @contextlib.contextmanager
-    def _heard(self) -> Iterator[None]:
-        try:
-            yield
-        except RuntimeError as error:
-            got = str(error).splitlines()[0][:160]
-            fix = "its own message says why; the checkpoint stays, and the same command with --resume goes on from it"
-            raise TrainingError(
-                str(self.place), expected="an answer from the others, of which one has ended", got=got, fix=fix
-            ) from error
-
-    def part(self, batch: Batch) -> tuple[Batch, PartOfBatch | None]:
+    def part(self, batch: Batch) -> tuple[Batch, Share | None]:
         """Return this process's part of a batch, and who has the rest; None = nobody.
 
         Where there are fewer images than processes, some get an image to compute along with, which counts nowhere.
@@ -120,7 +86,7 @@ class Processes:
         if self.world == 1:
             return batch, None
         own = batch.share(self.place.rank, self.world)
-        return own or batch.first_image(), PartOfBatch(self, empty=own is None)
+        return own or batch.first_image(), replace(self, empty=own is None)
 
     def average_gradients(self, optimizer: Optimizer) -> None:
         """Give every parameter the mean of its gradients over the processes; none where no process has one."""
@@ -183,14 +149,7 @@ class Processes:
         return answer
 
     def check_same(self, digest: str, what: str) -> None:
-        """Refuse to go on where a process has something else than the first one.
-
-        Parameters
-        ----------
-        digest
-            Hexadecimal digits that stand for what this process has.
-        what
-            What it is.
+        """Refuse to go on where a process has another `what` than the first one, by a digest of hexadecimal digits.
 
         Raises
         ------
@@ -207,12 +166,7 @@ class Processes:
 
 @contextlib.contextmanager
 def started_together(shared: bool) -> Iterator[Processes]:
-    """Join the processes that torchrun has started, for the time of the block.
-
-    Parameters
-    ----------
-    shared
-        False = this process works alone, whoever has started it.
+    """Join the processes that torchrun has started, for the time of the block; not `shared` = this process works alone.
 
     Raises
     ------
@@ -225,9 +179,7 @@ def started_together(shared: bool) -> Iterator[Processes]:
         return
     backend = _backend(place)
     if backend == "nccl":
-        os.environ.setdefault(
-            "TORCH_NCCL_BLOCKING_WAIT", "1"
-        )  # a timeout is an error then, and not the end of the process
+        os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")  # a timeout is an error then, not the end of the process
         torch.cuda.set_device(place.local_rank)
     try:
         dist.init_process_group(backend, timeout=TIMEOUT, rank=place.rank, world_size=place.world)

@@ -24,14 +24,9 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
 
 
 class Journal:
-    """Append-only journal of a training run.
+    """Append-only journal of a training run, a ``.jsonl`` file.
 
-    Parameters
-    ----------
-    path
-        The ``.jsonl`` file.
-    keep_until
-        Number of finished steps; lines of later steps, written after the checkpoint that a run resumes from, are dropped.
+    Lines of steps after `keep_until`, written after the checkpoint that a run resumes from, are dropped.
     """
 
     def __init__(self, path: Path, keep_until: int = 0) -> None:

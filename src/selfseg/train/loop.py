@@ -166,10 +166,8 @@ class Training:
             take_over(made[name], optimizers[name])
         optimizers.clear()
         optimizers.update(made)
-        if self.changed is not None:
-            self.changed(
-                done, change.options
-            )  # before the checkpoint has them: a crash in between costs steps, not options
+        if self.changed is not None:  # before the checkpoint has them: a crash in between costs steps, not options
+            self.changed(done, change.options)
         self._save(done, optimizers)
         total = self._total()
         self.progress.start("learning", total, done)
@@ -240,11 +238,9 @@ class Training:
         return self._seconds_taken
 
     def _open_journal(self, done: int) -> contextlib.AbstractContextManager[Journal | None]:
-        return (
-            contextlib.nullcontext()
-            if self.journal is None or not self.processes.first
-            else Journal(self.journal, keep_until=done)
-        )
+        if self.journal is None or not self.processes.first:
+            return contextlib.nullcontext()
+        return Journal(self.journal, keep_until=done)
 
     def _save(self, done: int, optimizers: dict[str, Optimizer]) -> None:
         if self.checkpoint is None or not self.processes.first:
@@ -270,10 +266,8 @@ class Training:
         return checkpoint.step, checkpoint.seconds
 
     def _interruption(self, done: int, total: int, number: int | None) -> Interrupted:
-        saved = (
-            "nothing is kept, as no output folder was given"
-            if self.checkpoint is None
-            else "all is saved; the same command with --resume goes on"
-        )
+        saved = "all is saved; the same command with --resume goes on"
+        if self.checkpoint is None:
+            saved = "nothing is kept, as no output folder was given"
         who = "order" if number is None else signal.Signals(number).name
         return interruption(f"stopped by {who} after {done} of {total} steps: {saved}", number == signal.SIGTERM)

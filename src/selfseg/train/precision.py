@@ -19,18 +19,9 @@ COMPILE_FROM_STEPS = 500
 
 @dataclass(frozen=True)
 class Precision:
-    """How the loop runs a step.
+    """How the loop runs a step: on which device, with matrix work in bfloat16 under autocast (parameters and optimiser stay float32).
 
-    Attributes
-    ----------
-    device
-        Where tensors live.
-    bf16
-        Matrix work in bfloat16 under autocast; parameters and optimiser stay float32.
-    channels_last
-        Memory order of images and convolution weights.
-    compiled
-        Whether the method's networks are compiled with ``torch.compile``.
+    `channels_last` is the memory order of images and convolution weights; `compiled`: networks are compiled with ``torch.compile``.
     """
 
     device: torch.device

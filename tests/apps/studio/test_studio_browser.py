@@ -75,7 +75,7 @@ def test_from_a_photo_to_named_classes_and_exported_labels(browser, studio, phot
     assert not np.array_equal(hand.shown_labels(), before)
     assert np.median(hand.get("scene.slideTimes")) < 50  # milliseconds from hand to picture
     name_and_undo(hand, merge_by_clicking(hand))
-    page.click("[role=tab][data-tab=take]")
+    page.click("[role=tab][data-tab=export]")
     page.click("#export")
     hand.until("[...state.jobs.values()].some((job) => job.state === 'done')")
     folder, shown = hand.get("[...state.jobs.values()][0].folder"), hand.shown_labels()
@@ -88,8 +88,8 @@ def test_from_a_photo_to_named_classes_and_exported_labels(browser, studio, phot
     hand.until(f"state.run === '002' && scene.seg?.run === '002' && {FIRST}")
     assert (hand.classes(), hand.get("state.runs.get('002').level")) == kept
     assert np.array_equal(hand.shown_labels(), shown)
-    page.click("[role=tab][data-tab=take]")
-    page.wait_for_selector("studio-take pre >> text=Edits.from_json")
+    page.click("[role=tab][data-tab=export]")
+    page.wait_for_selector("studio-export pre >> text=Edits.from_json")
     assert hand.faults == []
     page.close()
 

@@ -1,5 +1,6 @@
 """What the page says, what the server answers: edits, undo, splits, scribbles, exports, recipes, runs."""
 
+import asyncio
 import contextlib
 import json
 import time
@@ -11,15 +12,18 @@ import tifffile
 from PIL import Image as Pillow
 from starlette.testclient import TestClient
 
-from selfseg.apps.studio.formats import further_formats
-from selfseg.apps.studio.messages import WISHES, schema
-from selfseg.apps.studio.runs import MODEL, Runs
+from selfseg.apps.studio.engine import Engine
+from selfseg.apps.studio.engine_process import answer
+from selfseg.apps.studio.exports import further_formats
+from selfseg.apps.studio.messages import REQUESTS, schema
+from selfseg.apps.studio.runs import MODEL, Runs, Spec
 from selfseg.apps.studio.security import Access
 from selfseg.apps.studio.server import make_app
-from selfseg.apps.studio.spec import Spec
 from selfseg.apps.studio.studio import Studio
+from selfseg.core.errors import InputError
 from selfseg.learning.run import load
-from selfseg.segmenting.edited import edited, read_edits
+from selfseg.refine.edits import read_edits
+from selfseg.segmenting.trees import edited
 
 HOME = "http://127.0.0.1:8123"
 
@@ -30,8 +34,8 @@ class Page:
     def __init__(self, client, socket):
         self.client, self.socket, self.run = client, socket, None
 
-    def say(self, **wish):
-        self.socket.send_text(json.dumps(wish))
+    def say(self, **request):
+        self.socket.send_text(json.dumps(request))
 
     def hear(self, kind, changed=False, **fields):
         """The next message of this kind whose fields are these; of a run, if asked, the next that says something else."""
@@ -58,10 +62,12 @@ class Page:
 
 
 @contextlib.contextmanager
-def opened(project):
+def opened(project, engine=None):
     """The page of a project; nothing of it needs torch, so the engine is never asked for the methods."""
     studio = Studio(project)
     studio.describe_methods = lambda: _nothing()
+    if engine is not None:
+        studio.engine = engine
     studio.formats |= further_formats()
     client = TestClient(make_app(studio, Access(8123, token="t")), base_url=HOME, headers={"Authorization": "Bearer t"})
     with client, client.websocket_connect("ws://127.0.0.1:8123/ws") as socket:
@@ -72,9 +78,19 @@ async def _nothing() -> None:
     return None
 
 
+class EngineHere(Engine):
+    """The engine without its process (`test_studio_engine` has it): the same lines of JSON, answered in this one."""
+
+    async def ask(self, task, **fields):
+        reply = json.loads(json.dumps(await asyncio.to_thread(answer, json.dumps({"task": task, **fields}))))
+        if "error" in reply:
+            raise InputError(reply["error"])
+        return reply["ok"]
+
+
 @pytest.fixture
 def page(project, run):
-    with opened(project) as found:
+    with opened(project, EngineHere(project.folder / "engine.txt")) as found:
         found.hear("run", id="001")
         yield found
 
@@ -137,7 +153,7 @@ def test_a_split_is_the_same_for_all_pictures_and_can_be_undone(page):
 
 
 @pytest.mark.parametrize(
-    "wish",
+    "request_",
     [
         {"type": "edit", "run": "001", "operation": {"op": "merge", "source": 1, "target": 77}},
         {"type": "edit", "run": "001", "operation": {"op": "merge", "source": 1, "target": 1}},
@@ -154,8 +170,8 @@ def test_a_split_is_the_same_for_all_pictures_and_can_be_undone(page):
         {},
     ],
 )
-def test_what_cannot_be_done_is_said_in_one_line_and_changes_nothing(page, project, wish):
-    page.say(**wish)
+def test_what_cannot_be_done_is_said_in_one_line_and_changes_nothing(page, project, request_):
+    page.say(**request_)
     told = page.hear("notice")
     assert told["kind"] == "error" and told["text"] and "\n" not in told["text"]
     assert project.log.history("001").done == []
@@ -237,7 +253,7 @@ def test_python_and_the_command_line_repeat_it(page, project, run, photos, tmp_p
     assert np.array_equal(tifffile.imread(tmp_path / "cli" / "labels" / "photo1.tif"), shown)
     assert "the ground" in (tmp_path / "cli" / "classes.json").read_text()
     model = load(run.folder / MODEL)
-    result = edited(model, model.predict(photos / "photo1.png"), read_edits(run.folder / "edits.json"))
+    result = edited(model.fitted, model.predict(photos / "photo1.png"), read_edits(run.folder / "edits.json"))
     assert np.array_equal(result.labels, shown)
 
 
@@ -250,11 +266,12 @@ def test_scribbles_are_kept_undone_and_drawn(page, project, run):
     assert told["strokes"] == [] and told["can_redo"]
 
 
-def test_a_result_that_is_missing_is_made_by_the_engine(page, project, run, photos):
+def test_a_result_that_is_missing_is_made_by_the_engine(project, run, photos):
     Pillow.fromarray(np.array(Pillow.open(photos / "photo0.png"))[::-1].copy()).save(photos / "photo2.png")
     project.refresh()
-    page.say(type="want", run="001", image="photo2")
-    assert "photo2" in page.hear("run", results=["photo0", "photo1", "photo2"])["results"]
+    with opened(project) as page:
+        page.say(type="want", run="001", image="photo2")
+        assert "photo2" in page.hear("run", results=["photo0", "photo1", "photo2"])["results"]
 
 
 def test_another_folder_is_segmented_with_all_that_was_done(page, project, run, photos):
@@ -287,4 +304,4 @@ def test_the_schema_names_every_message():
     for kind in ("start", "order", "change", "fork", "edit", "split", "scribble", "undo", "want", "export", "apply"):
         assert f'"{kind}"' in kinds
     with pytest.raises(ValueError, match="extra"):
-        WISHES.validate_python({"type": "want", "run": "1", "image": "a", "more": 1})
+        REQUESTS.validate_python({"type": "want", "run": "1", "image": "a", "more": 1})

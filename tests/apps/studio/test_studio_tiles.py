@@ -1,11 +1,11 @@
-"""Tiles: put together they are the picture, and their levels are means of it."""
+"""Tiles: put together they are the picture, and their levels are means of it; volumes for the 3D view."""
 
 import numpy as np
 import pytest
 
-from selfseg.apps.studio.pictures import TILE, show, thumbnail
+from selfseg.apps.studio.pictures import TILE, as_picture, thumbnail_png
 from selfseg.apps.studio.results import find_result, need_result
-from selfseg.apps.studio.tiles import TilePosition, image_tile, leaf_tile, probability_tile
+from selfseg.apps.studio.tiles import TilePosition, as_nifti, image_tile, leaf_tile, probability_tile
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
 
@@ -27,7 +27,7 @@ def whole(picture, axis, frame, index, level, channels, dtype):
 def test_tiles_are_the_picture_and_levels_its_means():
     rng = np.random.default_rng(0)
     data = rng.integers(0, 256, (700, 1101, 3), np.uint8)
-    picture = show(Image(data, "YXC"))
+    picture = as_picture(Image(data, "YXC"))
     assert picture.n_levels == 3 and picture.facts()["bits"] == 8
     assert np.array_equal(whole(picture, "z", 0, 0, 0, [0, 1, 2], np.uint8), data)
     assert np.array_equal(whole(picture, "z", 0, 0, 0, [2], np.uint8), data[..., 2:])
@@ -40,7 +40,7 @@ def test_tiles_are_the_picture_and_levels_its_means():
 def test_planes_along_every_axis_of_a_series_of_volumes():
     rng = np.random.default_rng(1)
     data = rng.integers(0, 60000, (2, 5, 2, 30, 40)).astype(np.uint16)  # T Z C Y X
-    picture = show(Image(data, "TZCYX"))
+    picture = as_picture(Image(data, "TZCYX"))
     facts = picture.facts()
     assert (facts["frames"], facts["depth"], facts["height"], facts["width"], facts["channels"]) == (2, 5, 30, 40, 2)
     assert np.array_equal(whole(picture, "z", 1, 3, 0, [1], np.uint16)[..., 0], data[1, 3, 1])
@@ -51,7 +51,7 @@ def test_planes_along_every_axis_of_a_series_of_volumes():
 @pytest.mark.parametrize("dtype", ["float32", "int16", "uint32", "float64"])
 def test_other_values_are_spread_over_16_bits_and_can_be_read_back(dtype):
     values = np.linspace(-300, 900, 600).reshape(20, 30).clip(0 if dtype == "uint32" else -300, None).astype(dtype)
-    picture = show(Image(values, "YX"))
+    picture = as_picture(Image(values, "YX"))
     back = picture.offset + picture.scale * picture.data[0, 0, :, :, 0].astype(float)
     assert np.allclose(back, values, atol=0.51 * picture.scale + 1e-6)
     assert picture.data.min() == 0 and picture.data.max() == 65535
@@ -60,8 +60,8 @@ def test_other_values_are_spread_over_16_bits_and_can_be_read_back(dtype):
 def test_nan_and_one_colour_do_not_disturb():
     values = np.full((9, 9), 5.0, np.float32)
     values[0, 0] = np.nan
-    picture = show(Image(values, "YX"))
-    assert len(np.unique(picture.data)) == 1 and thumbnail(picture)[1:4] == b"PNG"
+    picture = as_picture(Image(values, "YX"))
+    assert len(np.unique(picture.data)) == 1 and thumbnail_png(picture)[1:4] == b"PNG"
     low, high = picture.ranges[0]
     assert low < high
 
@@ -70,13 +70,13 @@ def test_nan_and_one_colour_do_not_disturb():
     "place", [("z", 0, 0, 0, 9, 0), ("z", 1, 0, 0, 0, 0), ("z", 0, 3, 0, 0, 0), ("z", 0, 0, 9, 0, 0)]
 )
 def test_tiles_that_are_not_there_are_refused(place):
-    picture = show(Image(np.zeros((40, 40), np.uint8), "YX"))
+    picture = as_picture(Image(np.zeros((40, 40), np.uint8), "YX"))
     with pytest.raises(UsageError, match="inside the picture"):
         image_tile(picture, TilePosition(*place), [0])
 
 
 def test_places_and_channels_are_checked():
-    picture = show(Image(np.zeros((40, 40), np.uint8), "YX"))
+    picture = as_picture(Image(np.zeros((40, 40), np.uint8), "YX"))
     for wrong in (("q", 0, 0, 0, 0, 0), ("z", -1, 0, 0, 0, 0), ("z", 0, 0, 99, 0, 0)):
         with pytest.raises(UsageError):
             TilePosition(*wrong)
@@ -140,3 +140,21 @@ def test_the_server_answers_with_tiles_tables_and_volumes(project, run):
     ):
         answer = client.get(wrong, headers=headers)
         assert answer.status_code == 400 and "expected" in answer.json()["error"], wrong
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_volumes_for_the_3d_view_are_read_by_nibabel_as_they_are(tmp_path, dtype):
+    nibabel = pytest.importorskip("nibabel")
+    volume = np.random.default_rng(0).integers(0, 200, (4, 5, 6)).astype(dtype)
+    path = tmp_path / "v.nii"
+    path.write_bytes(as_nifti(volume, (3.0, 2.0, 1.5)))
+    image = nibabel.load(path)
+    assert image.get_data_dtype() == np.dtype(dtype) and image.header.get_zooms() == (1.5, 2.0, 3.0)
+    assert np.array_equal(np.asarray(image.dataobj).transpose(2, 1, 0), volume)
+    assert np.allclose(image.affine[:3, :3], np.diag([1.5, -2.0, 3.0]))
+
+
+def test_a_picture_is_no_volume():
+    for shape in ((1, 5, 6), (5, 6)):
+        with pytest.raises(InputError, match="volume"):
+            as_nifti(np.zeros(shape, np.uint8), (1, 1, 1))

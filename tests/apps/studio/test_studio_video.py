@@ -5,19 +5,17 @@ import pytest
 import tifffile
 
 from conftest import write_clip
-from selfseg.apps.studio import reel as reels
-from selfseg.apps.studio.pictures import open_picture
-from selfseg.apps.studio.reel import Reel
-from selfseg.apps.studio.results import find_result
-from selfseg.apps.studio.segmenting import FIRST_FRAMES, frames_of, store_results
-from selfseg.apps.studio.takeaway import save_video
+from selfseg.apps.studio import pictures as studio_pictures
+from selfseg.apps.studio.exports import save_video
+from selfseg.apps.studio.pictures import Reel, open_picture
+from selfseg.apps.studio.results import FIRST_FRAMES, find_result, frames_of, store_results
 from selfseg.apps.studio.tiles import TilePosition, image_tile
 from selfseg.core.errors import InputError
 from selfseg.learning.segmenter import Segmenter
 from selfseg.read import Source
 from selfseg.read.video import VideoFrames
 from selfseg.refine.edits import Edits, Merge
-from selfseg.segmenting.edited import leaves_of
+from selfseg.segmenting.trees import leaves_of
 
 pytest.importorskip("av", reason="no PyAV: pip install 'selfseg[video]'")
 
@@ -53,7 +51,7 @@ def model(scene):
 
 
 def test_frames_are_those_of_the_file_in_any_order_and_few_are_kept(clip, pictures, monkeypatch):
-    monkeypatch.setattr(reels, "REEL_BYTES", 5 * 36 * 48 * 3)
+    monkeypatch.setattr(studio_pictures, "REEL_BYTES", 5 * 36 * 48 * 3)
     reel = Reel(VideoFrames(clip))
     assert (reel.shape, len(reel), reel.nbytes) == ((N_FRAMES, 1, 36, 48, 3), N_FRAMES, 5 * 36 * 48 * 3)
     for number in (0, 1, 2, 17, 16, 3, 29, 29, 28, 0, 5, 6):
@@ -96,7 +94,7 @@ def test_a_run_segments_the_first_frames_and_others_when_they_are_looked_at(scen
     assert find_result(tmp_path, "square", 26) is None
 
 
-def test_a_video_is_taken_away_frame_by_frame_as_edited(scene, model, tmp_path):
+def test_a_video_is_exported_frame_by_frame_as_edited(scene, model, tmp_path):
     edits = Edits(steps=(Merge(2, 1),), names={1: "all"})
     files = save_video(tmp_path / "merged", Source("square", scene), model, edits)
     assert {"labels/square.tif", "classes.json"} <= set(files)
@@ -106,4 +104,4 @@ def test_a_video_is_taken_away_frame_by_frame_as_edited(scene, model, tmp_path):
     labels = tifffile.imread(tmp_path / "coarse/labels/square.tif")
     for number in (0, 13, 29):
         result = model.predict_image(VideoFrames(scene).frame(number))
-        assert np.array_equal(labels[number], level.labels(leaves_of(model, result)))
+        assert np.array_equal(labels[number], level.labels(leaves_of(model.fitted, result)))

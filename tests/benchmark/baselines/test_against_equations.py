@@ -10,9 +10,8 @@ from skimage.segmentation import quickshift as library_quickshift
 from sklearn.cluster import MeanShift
 
 from conftest import blobs
-from selfseg.benchmark.baselines import _pixels, mean_shift, ncut, otsu, quickshift, slic_merge
-from selfseg.benchmark.baselines._clusters import k_means
-from selfseg.benchmark.baselines._pixels import LAB_UNIT, read_pixels, region_ids
+from selfseg.benchmark.baselines import _base, mean_shift, ncut, otsu, quickshift, slic_merge
+from selfseg.benchmark.baselines._base import LAB_UNIT, k_means, read_pixels
 from selfseg.core.image import Image
 
 
@@ -76,7 +75,7 @@ def test_quickshift_of_one_tree_is_the_library_at_each_step_length():
             convert2lab=False,
             rng=5,
         )
-        assert np.array_equal(labels, region_ids(theirs, pixels))
+        assert np.array_equal(labels, pixels.region_ids(theirs))
 
 
 def test_affinity_is_the_equation_of_shi_and_malik():
@@ -158,11 +157,11 @@ def touch(labels, i, j):
 
 
 def test_slic_merge_joins_the_nearest_neighbours_first(monkeypatch):
-    monkeypatch.setattr(_pixels, "LEAST_SUPERPIXEL", 30)
+    monkeypatch.setattr(_base, "LEAST_SUPERPIXEL", 30)
     image = Image(blobs(24, 30, seed=1), "YXC")
     pixels = read_pixels(image)
     superpixels = slic_merge._superpixels(pixels)
     assert superpixels.max() > 8
     for threshold, labels in slic_merge.segment(image, None, 0).scales:
         wanted = merged_by_loops(superpixels, pixels.colour.astype(np.float64) * LAB_UNIT, threshold)
-        assert np.array_equal(labels, region_ids(wanted, pixels))
+        assert np.array_equal(labels, pixels.region_ids(wanted))

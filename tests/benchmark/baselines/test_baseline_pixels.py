@@ -5,7 +5,7 @@ import pytest
 from skimage.color import rgb2lab
 
 from conftest import blobs
-from selfseg.benchmark.baselines._pixels import Pixels, class_ids, enlarged, read_pixels, reduced, region_ids
+from selfseg.benchmark.baselines._base import Pixels, read_pixels, reduced
 from selfseg.core.image import Image
 
 
@@ -65,8 +65,8 @@ def test_places_are_centres_in_units_of_the_longest_side():
 def test_ids_have_no_gaps():
     groups = np.array([[7, 7, 2], [9, 2, 2]])
     pixels = pixels_of([[0.9, 0.9, 0.1], [0.5, 0.1, 0.1]], [[1, 1, 1], [1, 1, 0]])
-    assert region_ids(groups, pixels).tolist() == [[1, 1, 2], [3, 2, 0]]
-    assert class_ids(groups, pixels).tolist() == [[3, 3, 1], [2, 1, 0]]
+    assert pixels.region_ids(groups).tolist() == [[1, 1, 2], [3, 2, 0]]
+    assert pixels.class_ids(groups).tolist() == [[3, 3, 1], [2, 1, 0]]
 
 
 def test_reduced_is_the_mean_over_blocks_and_comes_back():
@@ -82,7 +82,7 @@ def test_reduced_is_the_mean_over_blocks_and_comes_back():
     # The last row has no partner and counts alone.
     assert small.values[3, 0, 0] == pytest.approx(array[6, :2].mean(), abs=1e-6)
     numbers = np.arange(20).reshape(4, 5)
-    back = enlarged(numbers, side, pixels)
+    back = pixels.enlarged(numbers, side)
     assert back.shape == (7, 10)
     assert all(back[y, x] == numbers[y // 2, x // 2] for y in range(7) for x in range(10))
 

@@ -16,9 +16,9 @@ from selfseg.core.options import options
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from selfseg.benchmark.columns import Column
     from selfseg.benchmark.runner import BenchmarkPlan
     from selfseg.benchmark.standings import Standing
+    from selfseg.benchmark.tables import Column
 
 
 @options

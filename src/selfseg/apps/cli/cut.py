@@ -18,7 +18,7 @@ def cut(
     quiet: Quiet = False,
 ) -> int:
     """Cut the merge trees of a folder made with --tree: cut/NAME.tif, or .zarr of large images."""
-    from selfseg.results.trees import cut_folder
+    from selfseg.results.merge_trees import cut_folder
 
     bar = Bar(quiet)
     failures = cut_folder(folder, regions, level, bar)

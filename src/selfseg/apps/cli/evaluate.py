@@ -13,7 +13,7 @@ from selfseg.apps.cli.app import Quiet, app, exit_code, split_names
 from selfseg.apps.cli.bar import Bar
 
 if TYPE_CHECKING:
-    from selfseg.measure.summary import Evaluation
+    from selfseg.measure.kinds import Evaluation
 
 MEASURES = {
     "covering": "share covered by the best region",

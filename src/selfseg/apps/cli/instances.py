@@ -32,8 +32,8 @@ def instances(
     Adds instances/ (label images), instances_overlay/ and instances.csv: a line an object, with class, area or volume,
     centroid, box, axes and the intensity of each channel, in the unit of the image.
     """
+    from selfseg.results.exporting import instances as run
     from selfseg.results.instances import ObjectOptions
-    from selfseg.results.instances import instances as run
 
     bar = Bar(quiet)
     classes = None if of is None else tuple(split_names(of))

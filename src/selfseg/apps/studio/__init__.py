@@ -1,7 +1,8 @@
-"""The studio: look, slide, merge, name and export in the browser, on your own machine.
+"""The studio: view, merge, name, learn and export in the browser, on the user's own machine.
 
-A small server (`server`) shows a project folder (`project`): its pictures as tiles (`tiles`), its runs (`runs`), and what was
-done to their classes by hand (`events`). Whatever needs torch happens in processes of its own, which write into the project
-folder: `worker` learns and segments, one process a run; `engine` segments further images and describes the methods. So a
-crash of one takes nothing else with it, and a killed server loses nothing. Messages over the websocket: `messages`.
+A small server (`server`) shows a project folder (`project`): its pictures (`pictures`, `tiles`), its runs (`runs`) with their
+results (`results`), and the edits of their classes (`editing`). Two kinds of processes need torch, and write into the project
+folder: `worker` learns and segments, one process a run; `engine_process` segments further images and describes the methods.
+If one of them dies, the others are not affected, and a killed server loses nothing. Websocket messages: `messages`; what
+the server does for each: `commands`.
 """

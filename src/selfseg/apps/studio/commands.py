@@ -1,104 +1,96 @@
-"""What happens when the page says something: one function a message."""
+"""What the server does for each message of the page: one function a message, and export jobs in the background."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from selfseg import __version__
 from selfseg.apps.studio import messages as m
-from selfseg.apps.studio.carrying import apply_to_folder, export_run
-from selfseg.apps.studio.events import SCRIBBLES, check
-from selfseg.apps.studio.hints import write_hints
-from selfseg.apps.studio.runs import WORKING, Run, step_of
-from selfseg.apps.studio.spec import Spec
-from selfseg.apps.studio.splitting import find_split
-from selfseg.apps.studio.states import class_rows, edits_of, learned_table, visible_strokes
+from selfseg.apps.studio.annotations import scribble_names, write_scribbles
+from selfseg.apps.studio.editing import check_operation, class_rows, edits_of, find_split, learned_table, write_edits
+from selfseg.apps.studio.exports import OWN_FORMATS, label_kinds, save_edited
+from selfseg.apps.studio.project import EXPORTS, SCRIBBLES, new_folder
+from selfseg.apps.studio.results import find_result
+from selfseg.apps.studio.runs import SPEC, WORKING, Run, Spec, read_json, step_of
+from selfseg.apps.studio.security import confine
 from selfseg.apps.studio.studio import Studio
-from selfseg.core.errors import UsageError
+from selfseg.core.errors import SelfsegError, UsageError
+from selfseg.core.files import write_json
+from selfseg.read import Source
 
 PAUSE_WITHIN = 300.0
-"""Seconds that a run has to come to the end of its step before a change of options is given up."""
+"""Seconds that a run may take to end its step before a change of options is given up."""
 
 
-async def start(studio: Studio, wish: m.StartRun) -> None:
+async def start(studio: Studio, request: m.StartRun) -> None:
     """Start a run on some or all pictures."""
-    await studio.engine.ask(
-        "check", method=wish.method, preset=wish.preset, options=wish.options, n_classes=wish.n_classes
-    )
-    project = studio.project
-    sources = [source for source in project.sources() if wish.images is None or source.name in wish.images]
+    project, sources = studio.project, _sources(studio, request.images)
     if not sources:
         raise UsageError("run", expected="at least one picture", got="none", fix="drop one into the page")
-    name = wish.name.strip() or f"{wish.method.replace('_', ' ')}, {wish.preset}"
+    name = request.name.strip() or f"{request.method.replace('_', ' ')}, {request.preset}"
     spec = Spec(
         name,
-        wish.method,
-        wish.preset,
-        wish.n_classes,
-        wish.seed,
-        options=wish.options,
+        request.method,
+        request.preset,
+        request.n_classes,
+        request.seed,
+        options=request.options,
         inputs=tuple(str(source.path) for source in sources),
         axes=project.axes,
     )
+    await _check_options(studio, spec)
     run = await asyncio.to_thread(studio.runs.create, spec)
-    if wish.use_scribbles:
-        hints = await asyncio.to_thread(write_hints, studio, run, sources)
-        replace(spec, hints=str(hints), hint_names=_hint_names(studio)).save(run.folder)
+    if request.use_scribbles:
+        folder = await asyncio.to_thread(write_scribbles, project, studio.pictures, run, sources)
+        names = scribble_names(project, studio.runs)
+        replace(spec, scribbles=str(folder), scribble_names=names).save(run.folder)
     await asyncio.to_thread(run.start)
-    await studio.tell_run(run)
+    await studio.send_run(run)
 
 
-def _hint_names(studio: Studio) -> dict[str, str]:
-    """Return the names of classes by the scribble values, out of the last run that has names for them."""
-    used = {int(stroke["value"]) for stroke in visible_strokes(studio.project.log.history(SCRIBBLES).done)}
-    names: dict[str, str] = {}
-    for run in studio.runs.all():
-        table = learned_table(run)
-        if table is not None:
-            rows = class_rows(table, edits_of(studio.project, run))
-            names |= {str(row.id): row.name for row in rows if row.id in used and not row.name.startswith("class ")}
-    return names
+def _sources(studio: Studio, images: list[str] | None) -> list[Source]:
+    return [source for source in studio.project.sources() if images is None or source.name in images]
 
 
-async def order(studio: Studio, wish: m.OrderRun) -> None:
+async def order(studio: Studio, request: m.OrderRun) -> None:
     """Pause, resume, finish or end a run."""
-    run = studio.runs.get(wish.run)
-    if wish.what == "resume":
+    run = studio.runs.get(request.run)
+    if request.what == "resume":
         if run.status()["state"] not in WORKING:
             await asyncio.to_thread(run.start)
-    elif wish.what == "kill":
+    elif request.what == "kill":
         await asyncio.to_thread(run.kill)
-    elif wish.what == "finish" and run.status()["state"] == "paused":
+    elif request.what == "finish" and run.status()["state"] == "paused":
         raise UsageError(f"run {run.id}", expected="a run at work", got="a paused one", fix="resume it, then finish it")
     else:
-        await asyncio.to_thread(run.order, wish.what)
-    await studio.tell_run(run)
+        await asyncio.to_thread(run.order, request.what)
+    await studio.send_run(run)
 
 
-async def change(studio: Studio, wish: m.ChangeRun) -> None:
-    """Hand live options to a run at work; for others let it come to a checkpoint, and go on from there with them."""
-    run = studio.runs.get(wish.run)
-    spec = _changed(Spec.read(run.folder), wish.options, wish.n_classes)
-    await _check(studio, spec)
-    if (
-        run.status()["state"] == "learning"
-        and wish.n_classes is None
-        and set(wish.options) <= _live(studio, spec.method)
-    ):
-        await asyncio.to_thread(run.change, wish.options)
+async def change(studio: Studio, request: m.ChangeRun) -> None:
+    """Change options of a run: live ones at once; others after a pause, from the checkpoint that it leaves."""
+    run = studio.runs.get(request.run)
+    spec = _changed(Spec.read(run.folder), request.options, request.n_classes)
+    await _check_options(studio, spec)
+    state = run.status()["state"]
+    if state == "learning" and request.n_classes is None and set(request.options) <= _live(studio, spec.method):
+        await asyncio.to_thread(run.change, request.options)
         return
-    if run.status()["state"] in ("starting", "learning"):
+    if state in ("starting", "learning"):
         await asyncio.to_thread(run.order, "pause")
     await asyncio.to_thread(run.rest, PAUSE_WITHIN)
     if not run.checkpoints:
         fix = "wait for its first checkpoint, or start another run"
-        raise UsageError(f"run {run.id}", expected="a checkpoint to go on from", got="none", fix=fix)
+        raise UsageError(f"run {run.id}", expected="a checkpoint to start from", got="none", fix=fix)
     last = run.checkpoints[-1]
-    step = step_of(last)
-    note = {"step": step, "options": wish.options} | ({} if wish.n_classes is None else {"n_classes": wish.n_classes})
+    note: dict[str, Any] = {"step": step_of(last), "options": request.options}
+    if request.n_classes is not None:
+        note["n_classes"] = request.n_classes
     replace(spec, begin=str(last), changes=(*spec.changes, note)).save(run.folder)
     await asyncio.to_thread(run.start)
-    await studio.tell_run(run)
+    await studio.send_run(run)
 
 
 def _live(studio: Studio, method: str) -> set[str]:
@@ -107,105 +99,184 @@ def _live(studio: Studio, method: str) -> set[str]:
     return {field["name"] for form in forms for field in form["fields"] if field["live"]}
 
 
-async def fork(studio: Studio, wish: m.ForkRun) -> None:
+async def fork(studio: Studio, request: m.ForkRun) -> None:
     """Start another run from a checkpoint of one."""
-    parent = studio.runs.get(wish.run)
-    parent.checkpoint(wish.step)
+    parent = studio.runs.get(request.run)
+    parent.checkpoint(request.step)
     before = Spec.read(parent.folder)
-    spec = _changed(replace(before, changes=()), wish.options, wish.n_classes)
-    await _check(studio, spec)
-    spec = replace(spec, name=f"{before.name}, from step {wish.step}")
-    run = await asyncio.to_thread(studio.runs.fork, parent, wish.step, spec)
+    spec = _changed(replace(before, changes=()), request.options, request.n_classes)
+    await _check_options(studio, spec)
+    spec = replace(spec, name=f"{before.name}, from step {request.step}")
+    run = await asyncio.to_thread(studio.runs.fork, parent, request.step, spec)
     await asyncio.to_thread(run.start)
-    await studio.tell_run(run)
+    await studio.send_run(run)
 
 
 def _changed(spec: Spec, options: Mapping[str, Any], n_classes: int | None) -> Spec:
     if spec.model is not None:
-        fix = "start a run of its method"
-        raise UsageError("run", expected="one that learns", got="a model that is used as it is", fix=fix)
+        got = "a model that is used as it is"
+        raise UsageError("run", expected="one that learns", got=got, fix="start a run of its method")
     return replace(spec, options={**spec.options, **options}, n_classes=n_classes or spec.n_classes)
 
 
-async def _check(studio: Studio, spec: Spec) -> None:
+async def _check_options(studio: Studio, spec: Spec) -> None:
     options = dict(spec.options)
     await studio.engine.ask("check", method=spec.method, preset=spec.preset, options=options, n_classes=spec.n_classes)
 
 
-async def name_run(studio: Studio, wish: m.NameRun) -> None:
+async def name_run(studio: Studio, request: m.NameRun) -> None:
     """Give a run a name."""
-    run = studio.runs.get(wish.run)
-    replace(Spec.read(run.folder), name=wish.name).save(run.folder)
-    await studio.tell_run(run)
+    run = studio.runs.get(request.run)
+    replace(Spec.read(run.folder), name=request.name).save(run.folder)
+    await studio.send_run(run)
 
 
-async def remove(studio: Studio, wish: m.RemoveRun) -> None:
-    """Put a run away."""
-    run = studio.runs.get(wish.run)
+async def remove(studio: Studio, request: m.RemoveRun) -> None:
+    """Move a run to the bin."""
+    run = studio.runs.get(request.run)
     await asyncio.to_thread(studio.runs.remove, run)
-    await studio.hub.tell_all(m.Removed(run=run.id))
+    await studio.hub.send_all(m.Removed(run=run.id))
 
 
-async def edit(studio: Studio, wish: m.EditRun) -> None:
-    """Do something to the classes of a run by hand."""
-    run = studio.runs.get(wish.run)
-    operation = wish.operation.model_dump(mode="json")
-    check(operation, _ids(studio, run))
+async def edit(studio: Studio, request: m.EditRun) -> None:
+    """Edit the classes of a run."""
+    run = studio.runs.get(request.run)
+    operation = request.operation.model_dump(mode="json")
+    check_operation(operation, _ids(studio, run))
     await asyncio.to_thread(studio.project.log.do, run.id, operation)
     await studio.keep_edits(run)
 
 
-async def split(studio: Studio, wish: m.SplitClass) -> None:
-    """Cluster one class alone, over all pictures that the run has segmented."""
-    run = studio.runs.get(wish.run)
-    ids = _ids(studio, run)
-    check({"op": "split", "id": wish.id}, ids)
-    operation = await asyncio.to_thread(find_split, studio.project, run, wish.id, wish.parts)
+async def split(studio: Studio, request: m.SplitClass) -> None:
+    """Split a class, over all pictures that the run has segmented."""
+    run = studio.runs.get(request.run)
+    check_operation({"op": "split", "id": request.id}, _ids(studio, run))
+    operation = await asyncio.to_thread(find_split, studio.project, run, request.id, request.parts)
     await asyncio.to_thread(studio.project.log.do, run.id, operation)
     await studio.keep_edits(run)
 
 
 def _ids(studio: Studio, run: Run) -> set[int]:
-    table = learned_table(run)
-    return set() if table is None else {row.id for row in class_rows(table, edits_of(studio.project, run))}
+    return {row.id for row in class_rows(studio.project, run)}
 
 
-async def scribble(studio: Studio, wish: m.Scribble) -> None:
-    """Keep a stroke, or clear those of a picture."""
-    studio.project.source(wish.operation.image)
-    await asyncio.to_thread(studio.project.log.do, SCRIBBLES, wish.operation.model_dump(mode="json"))
-    await studio.tell_project()
+async def scribble(studio: Studio, request: m.Scribble) -> None:
+    """Add a stroke, or clear those of a picture."""
+    studio.project.source(request.operation.image)
+    await asyncio.to_thread(studio.project.log.do, SCRIBBLES, request.operation.model_dump(mode="json"))
+    await studio.send_project()
 
 
-async def turn(studio: Studio, wish: m.Turn) -> None:
+async def turn(studio: Studio, request: m.Turn) -> None:
     """Undo or redo."""
     log = studio.project.log
-    await asyncio.to_thread(log.undo if wish.type == "undo" else log.redo, wish.scope)
-    if wish.scope == SCRIBBLES:
-        await studio.tell_project()
+    await asyncio.to_thread(log.undo if request.type == "undo" else log.redo, request.scope)
+    if request.scope == SCRIBBLES:
+        await studio.send_project()
     else:
-        await studio.keep_edits(studio.runs.get(wish.scope))
+        await studio.keep_edits(studio.runs.get(request.scope))
 
 
-async def want(studio: Studio, wish: m.Want) -> None:
+async def want(studio: Studio, request: m.Want) -> None:
     """Segment a picture that has no result yet, once the run has a model."""
-    run = studio.runs.get(wish.run)
+    run = studio.runs.get(request.run)
     if run.status()["state"] in WORKING or learned_table(run) is None:
         return
-    source = studio.project.source(wish.image)
-    fields = {"name": source.name, "path": str(source.path), "axes": studio.project.axes, "frame": wish.frame}
-    await studio.engine.ask("predict", model=str(run.model), run=str(run.folder), **fields)
-    await studio.tell_run(run)
+    source = studio.project.source(request.image)
+    await studio.engine.ask("predict", **_place(studio, run, source), run=str(run.folder), frame=request.frame)
+    await studio.send_run(run)
 
 
-async def export(studio: Studio, wish: m.Export) -> None:
-    """Write edited labels."""
-    await export_run(studio, wish)
+async def export(studio: Studio, request: m.Export) -> None:
+    """Write edited labels of some or all pictures of the project into a new folder of its exports."""
+    run = studio.runs.get(request.run)
+    out = new_folder(studio.project.folder / EXPORTS, f"run-{run.id}")
+    await _write(studio, run, _sources(studio, request.images), out, request.formats, "export")
 
 
-async def apply(studio: Studio, wish: m.Apply) -> None:
-    """Segment another folder."""
-    await apply_to_folder(studio, wish)
+async def apply(studio: Studio, request: m.Apply) -> None:
+    """Segment every picture of a folder, inside those that the studio was given, with the model and its edits."""
+    run = studio.runs.get(request.run)
+    folder = confine(request.folder, [*studio.project.roots, studio.project.folder])
+    found = await studio.engine.ask("list", path=str(folder))
+    sources = [Source(name, Path(path)) for name, path in found]
+    out = new_folder(studio.project.folder / EXPORTS, f"run-{run.id}-{folder.name}")
+    await _write(studio, run, sources, out, request.formats, f"segment {folder.name}/")
+
+
+async def _write(studio: Studio, run: Run, sources: list[Source], out: Path, formats: list[str], title: str) -> None:
+    """Write pictures one by one, then the formats of whole folders, and send the progress to all pages."""
+    if learned_table(run) is None:
+        fix = "wait until it has learned"
+        raise UsageError(f"run {run.id}", expected="a run with classes", got="none yet", fix=fix)
+    out.mkdir(parents=True)
+    studio.jobs += 1
+    job = m.JobMessage(id=studio.jobs, title=title, total=len(sources), folder=str(out))
+    await studio.hub.send_all(job)
+    await asyncio.to_thread(_write_facts, studio, run, sources, out)
+    whole = [name for name in formats if name in studio.formats and name not in {*OWN_FORMATS, *label_kinds()}]
+    each = list(dict.fromkeys(["labels", *formats])) if whole else formats
+    for source in sources:
+        try:
+            job.files += await _write_picture(studio, run, source, out, each)
+        except SelfsegError as error:
+            job.failures.append((source.name, str(error)))
+        job.done += 1
+        await studio.hub.send_all(job)
+    if whole and job.files:  # they are made from the labels that were written before
+        try:
+            files, failures = await studio.engine.ask("folder", out=str(out), formats=whole)
+            job.files += files
+            job.failures += map(tuple, failures)
+        except SelfsegError as error:
+            job.failures.append((", ".join(whole), str(error)))
+    job.state = "failed" if job.failures and not job.files else "done"
+    await studio.hub.send_all(job)
+
+
+def _write_facts(studio: Studio, run: Run, sources: list[Source], out: Path) -> None:
+    """Write ``run.json``: the pictures, the run and its edits."""
+    write_edits(studio.project, run)
+    images = [{"name": s.name, "source": str(s.path), "sha256": s.fingerprint()} for s in sources]
+    values = {"selfseg": __version__, "run": read_json(run.folder / SPEC), "edits": _edits(studio, run)}
+    write_json(out / "run.json", {**values, "images": images})
+
+
+async def _write_picture(studio: Studio, run: Run, source: Source, out: Path, formats: list[str]) -> list[str]:
+    """Write one picture: from the stored result where the run has one, else by the engine."""
+    project = studio.project
+    if any(source.path == own.path and source.name == own.name for own in project.sources()):
+        written = await asyncio.to_thread(write_stored, studio, run, source.name, out, formats)
+        if written is not None:
+            return written
+    files: list[str] = await studio.engine.ask(
+        "apply", **_place(studio, run, source), edits=_edits(studio, run), out=str(out), formats=formats
+    )
+    return files
+
+
+def _edits(studio: Studio, run: Run) -> dict[str, Any]:
+    return edits_of(studio.project, run).to_json()
+
+
+def _place(studio: Studio, run: Run, source: Source) -> dict[str, Any]:
+    """Return model and picture for the engine."""
+    return {"model": str(run.model), "name": source.name, "path": str(source.path), "axes": studio.project.axes}
+
+
+def write_stored(studio: Studio, run: Run, name: str, out: Path, formats: list[str]) -> list[str] | None:
+    """Write a picture from its stored result; None where a frame has none, and for a video, which is never whole in memory."""
+    picture = studio.pictures.get(name)
+    if picture.is_video:
+        return None
+    stored = [find_result(run.folder, name, frame) for frame in range(len(picture.data))]
+    whole = [result for result in stored if result is not None]
+    table = learned_table(run)
+    if len(whole) < len(stored) or table is None:
+        return None
+    edits = edits_of(studio.project, run)
+    frames = [result.leaves() for result in whole]
+    return save_edited(out, replace(picture.image, name=name), frames, edits, edits.table(table), formats)
 
 
 HANDLERS: dict[type[Any], Callable[[Studio, Any], Awaitable[None]]] = {
@@ -225,4 +296,4 @@ HANDLERS: dict[type[Any], Callable[[Studio, Any], Awaitable[None]]] = {
 }
 
 AT_ONCE = (m.EditRun, m.Scribble, m.Turn, m.NameRun)
-"""Messages that are done in the order in which they come; the others take their time beside them."""
+"""Messages that are done in the order in which they come; the others run beside them."""

@@ -1,4 +1,4 @@
-"""A process that holds torch, so that the server need not: it is asked, answers, and is started again if it falls."""
+"""Client of the process that holds torch (`engine_process`), so that the server need not; it is started again if it dies."""
 
 import asyncio
 import contextlib
@@ -11,6 +11,7 @@ from selfseg.apps.studio.runs import child_environment
 from selfseg.core.errors import InputError
 
 LONGEST_LINE = 2**24
+"""Bytes of one answer at most."""
 
 
 class Engine:
@@ -26,20 +27,15 @@ class Engine:
         self._log = log
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
-        self._count = 0
 
     async def ask(self, task: str, **fields: Any) -> Any:
-        """Ask for something and wait for the answer.
+        """Do one of `engine_process.TASKS` and return its value.
 
-        Raises
-        ------
-        InputError
-            With the engine's own words where it could not do it, or if it fell.
+        InputError with the message of the process if the task failed, or if the process died.
         """
         async with self._turn:
             process = await self._started()
-            self._count += 1
-            question = json.dumps({"id": self._count, "task": task, **fields}) + "\n"
+            question = json.dumps({"task": task, **fields}) + "\n"
             line = b""
             if process.stdin is not None and process.stdout is not None:
                 with contextlib.suppress(ConnectionError):
@@ -48,9 +44,7 @@ class Engine:
                     line = await process.stdout.readline()
             if not line:
                 self._process = None
-                raise InputError(
-                    "the process that segments ended; it begins anew with the next question (see engine.txt)"
-                )
+                raise InputError("the process that segments ended; it starts again when needed (see engine.txt)")
             answer = json.loads(line)
         if "error" in answer:
             raise InputError(answer["error"])

@@ -1,25 +1,97 @@
 """The process behind `engine`: a line of JSON in, a line of JSON out. It holds torch and the model that was used last."""
 
+import inspect
 import json
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TextIO
 
-from selfseg.apps.studio.formats import further_formats
-from selfseg.apps.studio.forms import describe_methods
-from selfseg.apps.studio.segmenting import store_results
+from selfseg.apps.studio.exports import further_formats, save_edited, save_folder, save_video
+from selfseg.apps.studio.results import store_results
 from selfseg.core.errors import SelfsegError
 from selfseg.learning.run import load
 from selfseg.learning.segmenter import Segmenter
-from selfseg.methods.base import build_config, current_options, find_method
+from selfseg.methods.base import Method, build_config, current_options, find_method, method_names
 from selfseg.read import Source, find_inputs, split_frames
 from selfseg.read.frames import is_video
 from selfseg.refine.edits import Edits
-from selfseg.segmenting.edited import leaves_of
+from selfseg.segmenting.trees import leaves_of
+
+BOUNDS = {"min": "minimum", "above": "exclusiveMinimum", "max": "maximum", "below": "exclusiveMaximum"}
+"""Bounds of a form field, and their names in a JSON schema."""
+
+
+def describe_methods() -> list[dict[str, Any]]:
+    """Return every method as a form: text, presets, and for each option of its `Config` kind, bounds, default and meaning."""
+    return [_described(name, find_method(name)) for name in method_names()]
+
+
+def _described(name: str, method: type[Method]) -> dict[str, Any]:
+    text = inspect.getdoc(inspect.getmodule(method)) or ""
+    schema = method.Config.model_json_schema()
+    return {
+        "name": name,
+        "title": name.replace("_", " "),
+        "text": text.partition("\n")[0],
+        "more": text.partition("\n")[2].strip(),
+        "uses_annotations": method.uses_annotations,
+        "presets": json.loads(json.dumps({"default": {}, **method.presets})),  # lists for tuples
+        "fields": [_field(key, entry, key in method.live) for key, entry in schema["properties"].items()],
+    }
+
+
+def _field(name: str, entry: Mapping[str, Any], live: bool) -> dict[str, Any]:
+    """Return one option as a form field; ``optional``: it may be empty; ``live``: it may change while a run learns."""
+    kinds = entry.get("anyOf", [entry])
+    chosen = next((kind for kind in kinds if kind.get("type") != "null"), entry)
+    return {
+        "name": name,
+        "kind": "choice" if "enum" in chosen else chosen.get("type", "string"),
+        "choices": chosen.get("enum"),
+        "live": live,
+        "optional": any(kind.get("type") == "null" for kind in kinds),
+        "default": entry.get("default"),
+        "help": " ".join(entry.get("description", "").split()),
+        **{key: chosen[long] for key, long in BOUNDS.items() if long in chosen},
+    }
+
+
+def check_options(method: str, preset: str, options: Mapping[str, Any], n_classes: int | None = None) -> Any:
+    """Raise what a run with these options would raise at its start."""
+    given = current_options(find_method(method), options)
+    if n_classes is not None:
+        given["n_classes"] = n_classes
+    return build_config(method, preset, **given).model_dump(mode="json")
+
+
+def predict(model: str, name: str, path: str, axes: str | None, run: str, frame: int) -> int:
+    """Segment a frame of a picture into a run's folder."""
+    return store_results(_load(model), Source(name, Path(path)), axes, Path(run), frame)
+
+
+def list_pictures(path: str) -> list[list[str]]:
+    """Return name and path of the pictures of a folder."""
+    return [[source.name, str(source.path)] for source in find_inputs(path)]
+
+
+def apply(
+    model: str, name: str, path: str, axes: str | None, edits: Mapping[str, Any], out: str, formats: list[str]
+) -> list[str]:
+    """Segment one file with a model and its edits, and write it; return the files' names below `out`."""
+    source, fitted, steps = Source(name, Path(path)), _load(model), Edits.from_json(edits)
+    if is_video(source, axes):
+        return save_video(Path(out), source, fitted, steps)
+    image = source.read(axes)
+    frames = [leaves_of(fitted.fitted, fitted.predict_image(frame)) for frame in split_frames(image)]
+    return save_edited(Path(out), image, frames, steps, steps.table(fitted.table_), formats)
+
+
+def _load(folder: str) -> Segmenter:
+    return _model(folder, (Path(folder) / "model.safetensors").stat().st_mtime)
 
 
 @lru_cache(maxsize=1)
@@ -27,82 +99,29 @@ def _model(folder: str, stamp: float) -> Segmenter:
     return load(folder)
 
 
-def _load(folder: str) -> Segmenter:
-    return _model(folder, (Path(folder) / "model.safetensors").stat().st_mtime)
-
-
-def methods(_: dict[str, Any]) -> Any:
-    """Return every method with the form of its options."""
-    return describe_methods()
-
-
-def check(ask: dict[str, Any]) -> Any:
-    """Raise what a run with these options would raise at its start."""
-    options = current_options(find_method(ask["method"]), ask["options"])
-    if ask.get("n_classes") is not None:
-        options["n_classes"] = ask["n_classes"]
-    return build_config(ask["method"], ask["preset"], **options).model_dump(mode="json")
-
-
-def predict(ask: dict[str, Any]) -> Any:
-    """Segment a picture into a run's folder."""
-    source = Source(ask["name"], Path(ask["path"]))
-    return store_results(_load(ask["model"]), source, ask.get("axes"), Path(ask["run"]), ask.get("frame"))
-
-
-def formats(_: dict[str, Any]) -> Any:
-    """Return the formats that selfseg can write beside the studio's own."""
-    return further_formats()
-
-
-def folder(ask: dict[str, Any]) -> Any:
-    """Write a folder of results in formats of whole folders."""
-    from selfseg.apps.studio.takeaway import save_folder
-
-    return save_folder(Path(ask["out"]), ask["formats"])
-
-
-def listed(ask: dict[str, Any]) -> Any:
-    """Return the pictures of a folder."""
-    return [[source.name, str(source.path)] for source in find_inputs(ask["path"])]
-
-
-def apply(ask: dict[str, Any]) -> Any:
-    """Segment one file with a model and everything that was done to it by hand, into an output folder."""
-    from selfseg.apps.studio.takeaway import save_edited, save_video
-
-    source, axes, out = Source(ask["name"], Path(ask["path"])), ask.get("axes"), Path(ask["out"])
-    model, edits = _load(ask["model"]), Edits.from_json(ask["edits"])
-    if is_video(source, axes):
-        return save_video(out, source, model, edits)
-    image = source.read(axes)
-    frames = [leaves_of(model.fitted, model.predict_image(frame)) for frame in split_frames(image)]
-    return save_edited(out, image, frames, edits, edits.table(model.table_), ask["formats"])
-
-
-TASKS: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "methods": methods,
-    "check": check,
+TASKS: dict[str, Callable[..., Any]] = {
+    "methods": describe_methods,
+    "check": check_options,
     "predict": predict,
-    "formats": formats,
-    "folder": folder,
-    "listed": listed,
+    "formats": further_formats,
+    "folder": save_folder,
+    "list": list_pictures,
     "apply": apply,
 }
 
 
 def answer(line: str) -> dict[str, Any]:
-    """Do what one line asks; return the answer, an error being one of its kinds."""
-    ask: dict[str, Any] = json.loads(line)
+    """Do the task of one line; return its value as ``ok``, or the line of its error as ``error``."""
+    fields: dict[str, Any] = json.loads(line)
     try:
-        return {"id": ask["id"], "ok": TASKS[ask["task"]](ask)}
+        return {"ok": TASKS[fields.pop("task")](**fields)}
     except SelfsegError as error:
-        return {"id": ask["id"], "error": str(error)}
+        return {"error": str(error)}
     except MemoryError:
-        return {"id": ask["id"], "error": "out of memory: expected pictures that fit; make them smaller"}
-    except Exception as error:  # noqa: BLE001 (the page must hear of it, and the next question be answered)
+        return {"error": "out of memory: expected pictures that fit; make them smaller"}
+    except Exception as error:  # noqa: BLE001 (the page must see it, and the next line be answered)
         traceback.print_exc()
-        return {"id": ask["id"], "error": f"{type(error).__name__}: {error}"}
+        return {"error": f"{type(error).__name__}: {error}"}
 
 
 def main(questions: TextIO, answers: TextIO) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from selfseg.apps.studio.first_look import start_first_look
 from selfseg.apps.studio.project import open_project
+from selfseg.apps.studio.runs import start_first_look
 from selfseg.core.errors import UsageError
 
 LOOPBACK_HOST = "127.0.0.1"
@@ -30,27 +30,8 @@ def launch(
 ) -> int:
     """Serve the studio until it is interrupted; return the exit code.
 
-    Parameters
-    ----------
-    inputs
-        Pictures, folders, globs, model folders, or a project folder.
-    project
-        Project folder; None = beside the first input.
-    port
-        Port; None = the first free one from 8770.
-    host
-        Address to bind to. Anything but the loopback lets other machines in, who still need the token.
-    allow
-        Further folders into which paths may lead.
-    axes
-        Axes of the inputs, where the files do not say.
-    browser
-        Open the page.
-
-    Raises
-    ------
-    UsageError
-        If the extra is not installed or the port is taken.
+    The arguments are those of `selfseg studio` (`apps/cli/studio`). UsageError if the extra is not installed or the port is
+    taken.
     """
     _check_packages()
     opened = open_project(inputs, project, allow, axes)

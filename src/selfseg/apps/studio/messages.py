@@ -1,23 +1,82 @@
-"""Every message between page and server, with its schema. The page says what it wants; the server tells what is.
+"""Every message between page and server, with its schema: requests of the page, and updates that the server sends.
 
 Messages are JSON objects with a `type`. What cannot be read, or has a field too many, is answered with a `Notice`.
 """
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from selfseg.apps.studio.operations import (
-    ClassId,
-    ClearStrokes,
-    Ignore,
-    Level,
-    MergeClasses,
-    Message,
-    Recolour,
-    Rename,
-    Stroke,
-)
+Byte = Annotated[int, Field(ge=0, le=255)]
+ClassId = Annotated[int, Field(ge=1, le=65535)]
+Index = Annotated[int, Field(ge=0)]
+NClasses = Annotated[int, Field(ge=1, le=255)] | None
+Rgba = tuple[Byte, Byte, Byte, Byte]
+
+
+class Message(BaseModel):
+    """Base of all messages and operations: fields that are not named are refused."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class Rename(Message):
+    """Give a class a name."""
+
+    op: Literal["rename"]
+    id: ClassId
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Recolour(Message):
+    """Give a class a colour."""
+
+    op: Literal["recolour"]
+    id: ClassId
+    rgba: Rgba
+
+
+class MergeClasses(Message):
+    """Merge one class into another."""
+
+    op: Literal["merge"]
+    source: ClassId
+    target: ClassId
+
+
+class Ignore(Message):
+    """Leave a class out of the labels (0), or include it again."""
+
+    op: Literal["ignore"]
+    id: ClassId
+    on: bool
+
+
+class Level(Message):
+    """Cut the merge tree at a level, in all pictures of the model; -1 = the labels as they were learned."""
+
+    op: Literal["level"]
+    level: Annotated[float, Field(ge=-1, allow_inf_nan=False)]
+
+
+class Stroke(Message):
+    """A scribble: pixels that belong to a class."""
+
+    op: Literal["stroke"]
+    image: str
+    frame: Index = 0
+    plane: Index = 0
+    value: Annotated[int, Field(ge=0, le=254)]
+    radius: Annotated[float, Field(gt=0, le=500)]
+    points: Annotated[list[tuple[float, float]], Field(min_length=1, max_length=20000)]
+    """(Y, X) in pixels; (0, 0) is the outer corner of the first one."""
+
+
+class ClearStrokes(Message):
+    """Remove all scribbles of a picture."""
+
+    op: Literal["clear"]
+    image: str
 
 
 class StartRun(Message):
@@ -27,8 +86,8 @@ class StartRun(Message):
     name: Annotated[str, Field(max_length=200)] = ""
     method: str
     preset: str = "default"
-    n_classes: Annotated[int, Field(ge=1, le=255)] | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    n_classes: NClasses = None
+    seed: Index = 0
     options: dict[str, Any] = Field(default_factory=dict)
     images: list[str] | None = None
     """Names of the pictures to learn from; None = all."""
@@ -36,7 +95,7 @@ class StartRun(Message):
 
 
 class OrderRun(Message):
-    """Pause a run, go on with it, let it finish now with what it has learned, or end it at once."""
+    """Pause a run, resume it, let it finish now with what it has learned, or end it at once."""
 
     type: Literal["order"]
     run: str
@@ -44,26 +103,26 @@ class OrderRun(Message):
 
 
 class ChangeRun(Message):
-    """Change options of a run while it learns: live ones at its next step; with others it pauses and begins from its checkpoint."""
+    """Change options of a run while it learns: live ones at its next step, others after a restart from its checkpoint."""
 
     type: Literal["change"]
     run: str
     options: dict[str, Any] = Field(default_factory=dict)
-    n_classes: Annotated[int, Field(ge=1, le=255)] | None = None
+    n_classes: NClasses = None
 
 
 class ForkRun(Message):
-    """Begin another run from a checkpoint of this one."""
+    """Start another run from a checkpoint of this one."""
 
     type: Literal["fork"]
     run: str
-    step: Annotated[int, Field(ge=0)]
+    step: Index
     options: dict[str, Any] = Field(default_factory=dict)
-    n_classes: Annotated[int, Field(ge=1, le=255)] | None = None
+    n_classes: NClasses = None
 
 
 class NameRun(Message):
-    """Give a run a name."""
+    """Name a run."""
 
     type: Literal["name_run"]
     run: str
@@ -71,14 +130,14 @@ class NameRun(Message):
 
 
 class RemoveRun(Message):
-    """Put a run away."""
+    """Move a run to the project's bin."""
 
     type: Literal["remove"]
     run: str
 
 
 class EditRun(Message):
-    """Do something to the classes of a run by hand."""
+    """Edit the classes of a run."""
 
     type: Literal["edit"]
     run: str
@@ -86,7 +145,7 @@ class EditRun(Message):
 
 
 class SplitClass(Message):
-    """Cluster one class alone."""
+    """Split a class by clustering its regions."""
 
     type: Literal["split"]
     run: str
@@ -95,26 +154,26 @@ class SplitClass(Message):
 
 
 class Scribble(Message):
-    """Draw, or clear."""
+    """Draw a stroke, or clear those of a picture."""
 
     type: Literal["scribble"]
     operation: Annotated[Stroke | ClearStrokes, Field(discriminator="op")]
 
 
 class Turn(Message):
-    """Undo or redo the last thing that was done by hand in a run, or to the scribbles."""
+    """Undo or redo the last edit of a run, or of the scribbles."""
 
     type: Literal["undo", "redo"]
     scope: str
 
 
 class Want(Message):
-    """Segment a picture (a frame of it) that has no result in this run yet."""
+    """Segment a picture, or a frame of it, that has no result in this run yet."""
 
     type: Literal["want"]
     run: str
     image: str
-    frame: Annotated[int, Field(ge=0)] = 0
+    frame: Index = 0
 
 
 class Export(Message):
@@ -135,27 +194,14 @@ class Apply(Message):
     formats: list[str]
 
 
-Wish = Annotated[
-    StartRun
-    | OrderRun
-    | ChangeRun
-    | ForkRun
-    | NameRun
-    | RemoveRun
-    | EditRun
-    | SplitClass
-    | Scribble
-    | Turn
-    | Want
-    | Export
-    | Apply,
-    Field(discriminator="type"),
-]
-"""What the page may say."""
+RunRequest = StartRun | OrderRun | ChangeRun | ForkRun | NameRun | RemoveRun
+EditRequest = EditRun | SplitClass | Scribble | Turn
+PageRequest = Annotated[RunRequest | EditRequest | Want | Export | Apply, Field(discriminator="type")]
+"""Messages of the page."""
 
 
 class ProjectState(Message):
-    """The project: its pictures and what can be done with them."""
+    """The project: its pictures, its export formats and its scribbles."""
 
     type: Literal["project"] = "project"
     version: str
@@ -203,11 +249,11 @@ class RunState(Message):
     changes: list[dict[str, Any]]
     images: int
     state: Literal["starting", "learning", "segmenting", "paused", "done", "failed", "crashed"]
-    message: str
-    step: int
-    total: int
-    notes: list[str]
-    failures: list[tuple[str, str]]
+    message: str = ""
+    step: int = 0
+    total: int = 0
+    notes: list[str] = []
+    failures: list[tuple[str, str]] = []
     checkpoints: list[int]
     results: list[str]
     """Pictures that have a result, as ``name`` or, for later frames, ``name#frame``."""
@@ -220,14 +266,14 @@ class RunState(Message):
 
 
 class Removed(Message):
-    """A run was put away."""
+    """A run was moved to the bin."""
 
     type: Literal["removed"] = "removed"
     run: str
 
 
 class Figures(Message):
-    """New lines of a run's journal: step, seconds, every loss term, counts. With `whole`, they take the place of all before."""
+    """New lines of a run's journal: step, seconds, every loss term, counts. With `whole`, they replace all before."""
 
     type: Literal["figures"] = "figures"
     run: str
@@ -236,44 +282,44 @@ class Figures(Message):
 
 
 class Preview(Message):
-    """A new picture of what a run shows now."""
+    """A new preview picture of a run."""
 
     type: Literal["preview"] = "preview"
     run: str
     step: int
     image: str
-    """The picture that it is of, ``name``, or ``name_f0012`` for a frame of a video."""
+    """Name of the picture, ``name``, or ``name_f0012`` for a frame of a video."""
     areas: list[dict[str, Any]]
 
 
 class JobMessage(Message):
-    """An export, or another folder being segmented."""
+    """Progress of an export, or of another folder that is segmented."""
 
     type: Literal["job"] = "job"
     id: int
     title: str
-    done: int
+    done: int = 0
     total: int
-    state: Literal["working", "done", "failed"]
+    state: Literal["working", "done", "failed"] = "working"
     folder: str
-    files: list[str]
-    failures: list[tuple[str, str]]
+    files: list[str] = []
+    failures: list[tuple[str, str]] = []
 
 
 class Notice(Message):
-    """One line for the person."""
+    """One line for the user."""
 
     type: Literal["notice"] = "notice"
     kind: Literal["info", "error"] = "info"
     text: str
 
 
-News = ProjectState | Methods | RunState | Removed | Figures | Preview | JobMessage | Notice
-"""What the server may say."""
+Update = ProjectState | Methods | RunState | Removed | Figures | Preview | JobMessage | Notice
+"""Messages of the server."""
 
-WISHES: TypeAdapter[Any] = TypeAdapter(Wish)
+REQUESTS: TypeAdapter[Any] = TypeAdapter(PageRequest)
 
 
 def schema() -> dict[str, Any]:
     """Return the JSON schema of all messages, both ways."""
-    return {"page": WISHES.json_schema(), "server": TypeAdapter(News).json_schema()}
+    return {"page": REQUESTS.json_schema(), "server": TypeAdapter(Update).json_schema()}

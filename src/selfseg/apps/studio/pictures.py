@@ -1,56 +1,116 @@
-"""Pictures as they are shown: planes along any axis, in levels of half the size each, with their display ranges."""
+"""Pictures as the page shows them: planes along any axis, in levels of half the size each, with their display ranges."""
 
 import io
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.apps.studio.project import Project
+from selfseg.core.errors import InputError
 from selfseg.core.image import Image
 from selfseg.core.palette import class_colours
 from selfseg.read import Source
 from selfseg.read._decoded import memory_limit
 from selfseg.read.frames import is_video
-
-if TYPE_CHECKING:
-    from selfseg.apps.studio.reel import Reel
+from selfseg.read.video import VideoFrames
 
 TILE = 512
 """Side of a tile, in pixels of its level."""
 
 LOW, HIGH = 0.5, 99.5
-"""Percentiles that are black and white at first, where the values are not a picture yet."""
+"""Percentiles that are black and white at first, except in 8-bit pictures."""
 
 THUMBNAIL = 160
 """Longer side of a thumbnail, in pixels."""
 
 SAMPLE = 400_000
-"""Values of a channel from which percentiles are taken."""
+"""Values of a channel from which percentiles are computed."""
 
 MOST_BYTES = 4 * 2**30
-"""Decoded pixels of one picture at most."""
+"""Decoded pixels of one picture at most, in bytes."""
 
 CACHE_BYTES = 2**30
-"""Decoded pixels that are kept."""
+"""Decoded pixels of all pictures that are kept, in bytes; one picture at least."""
+
+REEL_BYTES = 2**28
+"""Decoded frames of one video that are kept, in bytes; two frames at least."""
+
+REACH = 48
+"""Frames ahead of the last one up to which decoding continues; beyond them it starts again at a key frame."""
 
 AXES = {"z": (0, 1, 2), "y": (1, 0, 2), "x": (2, 0, 1)}
-"""For each axis to look along: that axis, then the rows and the columns of its planes, in an array ``[Z Y X]``."""
+"""For each viewing axis: that axis, then the rows and the columns of its planes, in an array ``[Z Y X]``."""
+
+TINTS = {1: [[255, 255, 255]], 2: [[255, 0, 255], [0, 255, 0]], 3: [[255, 0, 0], [0, 255, 0], [0, 0, 255]]}
+"""Colours of the channels of pictures with up to three; more have those of the class palette."""
+
+
+class Reel:
+    """A lazy array ``[T 1 Y X C]`` over the frames of a video, the last ones kept: `reel[3]` is frame 3, ``[1 Y X C]``."""
+
+    def __init__(self, video: VideoFrames) -> None:
+        self.video = video
+        self._kept: OrderedDict[int, NDArray[Any]] = OrderedDict()
+        self._walk: Iterator[tuple[int, Image]] = iter(())
+        self._at = video.n_frames
+        self._turn = threading.Lock()
+        self.first = video.frame(0)
+        frame = self.first.channels_last()
+        self.shape = (video.n_frames, 1, *frame.shape)
+        self.dtype = frame.dtype
+        self._most = max(2, REEL_BYTES // frame.nbytes)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the kept frames take at most."""
+        return min(len(self), self._most) * int(np.prod(self.shape[1:])) * self.dtype.itemsize
+
+    def __getitem__(self, number: int) -> NDArray[Any]:
+        """Return a frame; InputError if it does not decode, or has another size than the first."""
+        with self._turn:
+            if number not in self._kept:
+                self._decode_to(number)
+            if number not in self._kept:
+                fix = "go on to the next one; copy or export the file again"
+                what = f"{self.video.source}, frame {number}"
+                raise InputError(what, expected="a frame that decodes", got="damaged data", fix=fix)
+            self._kept.move_to_end(number)
+            return self._kept[number]
+
+    def _decode_to(self, number: int) -> None:
+        """Decode up to a frame, from the last one where that is near; keep all in between."""
+        if not self._at < number <= self._at + REACH:
+            self._walk = self.video.frames_from(number)
+        for found, image in self._walk:
+            self._at = found
+            data = image.channels_last()[None]
+            if data.shape == self.shape[1:]:
+                self._kept[found] = data
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+            if found >= number:
+                return
+        self._at = len(self)
 
 
 @dataclass
 class Picture:
-    """One picture, ready to be cut into tiles.
+    """A picture, ready to be cut into tiles.
 
     Attributes
     ----------
     image
         As it was read.
     data
-        ``[T Z Y X C]`` uint8 or uint16; of a video a `Reel`, which decodes the frames that are looked at.
+        ``[T Z Y X C]`` uint8 or uint16; of a video a `Reel`.
     offset, scale
         A value of the image is `offset` + `scale` times that of `data`.
     ranges
@@ -60,7 +120,7 @@ class Picture:
     """
 
     image: Image
-    data: "NDArray[Any] | Reel"
+    data: NDArray[Any] | Reel
     offset: float
     scale: float
     ranges: list[tuple[float, float]]
@@ -69,7 +129,7 @@ class Picture:
 
     @property
     def is_video(self) -> bool:
-        """Whether its frames are decoded one by one."""
+        """True if its frames are decoded one by one."""
         return not isinstance(self.data, np.ndarray)
 
     @property
@@ -81,10 +141,7 @@ class Picture:
     def plane(self, axis: str, frame: int, index: int, level: int) -> NDArray[Any]:
         """Return a plane ``[rows columns C]`` at a level, by means over 2 x 2 pixels for each level.
 
-        Raises
-        ------
-        IndexError
-            If there is no such plane or level.
+        IndexError if there is no such plane or level.
         """
         first = AXES[axis][0]
         if not (0 <= frame < len(self.data) and 0 <= index < self.data.shape[1 + first] and 0 <= level < self.n_levels):
@@ -99,7 +156,7 @@ class Picture:
         return self._planes[key]
 
     def facts(self) -> dict[str, Any]:
-        """Return what the page needs to know."""
+        """Return axes, sizes, channels, values and display ranges for the page."""
         frames, depth, height, width, channels = self.data.shape
         image = self.image
         return {
@@ -127,70 +184,50 @@ class Picture:
 
 
 class Pictures:
-    """The pictures of a project, read when they are looked at; the last ones stay in memory."""
+    """The pictures of a project, read on demand; those used last stay in memory."""
 
-    def __init__(self, project: Project, max_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, project: Project) -> None:
         self.project = project
-        self.max_bytes = max_bytes
         self._kept: OrderedDict[str, Picture] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, name: str) -> Picture:
-        """Return a picture.
-
-        Raises
-        ------
-        InputError
-            If it is not of the project, cannot be read, or is too large.
-        """
+        """Return a picture; InputError if it is not of the project, cannot be read, or is too large."""
         with self._lock:
             if name not in self._kept:
-                source = self.project.source(name)
-                self._kept[name] = open_picture(source, self.project.axes, self.max_bytes)
+                self._kept[name] = open_picture(self.project.source(name), self.project.axes)
                 while len(self._kept) > 1 and sum(p.data.nbytes for p in self._kept.values()) > CACHE_BYTES:
                     self._kept.popitem(last=False)
             self._kept.move_to_end(name)
             return self._kept[name]
 
 
-def open_picture(source: Source, axes: str | None, max_bytes: int = MOST_BYTES) -> Picture:
-    """Read a picture; of a video the first frame only.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read, or is too large.
-    """
+def open_picture(source: Source, axes: str | None) -> Picture:
+    """Read a picture, or the first frame of a video; InputError if it cannot be read, or is too large."""
     if not is_video(source, axes) or source.path is None:
-        return show(source.read(axes, min(max_bytes, memory_limit())))
-    from selfseg.apps.studio.reel import Reel
-    from selfseg.read.video import VideoFrames
-
+        return as_picture(source.read(axes, min(MOST_BYTES, memory_limit())))
     reel = Reel(VideoFrames(source.path, source.name))
-    first = reel.first
-    image = Image(first.data[None], f"T{first.axes}", name=source.name, source=str(source.path))
+    image = Image(reel.first.data[None], f"T{reel.first.axes}", name=source.name, source=str(source.path))
     return Picture(image, reel, 0.0, 1.0, _ranges(reel[0][None]), reel.video.fps)
 
 
-def thumbnail(picture: Picture) -> bytes:
-    """Return the middle plane as a small PNG, with the display ranges that it has at first."""
+def thumbnail_png(picture: Picture) -> bytes:
+    """Return the middle plane as a small PNG, with the first display ranges."""
     from PIL import Image as Pillow
 
-    depth = picture.data.shape[1]
-    plane = picture.plane("z", 0, depth // 2, picture.n_levels - 1).astype(np.float32)
+    plane = picture.plane("z", 0, picture.data.shape[1] // 2, picture.n_levels - 1).astype(np.float32)
     low, high = np.array(picture.ranges, np.float32).T
     shown = np.clip((plane - low) / (high - low), 0, 1)
     tints = np.array(_channel_colours(plane.shape[-1]), np.float32)
-    coloured = np.clip(shown @ tints, 0, 255).astype(np.uint8)
-    small = Pillow.fromarray(coloured)
+    small = Pillow.fromarray(np.clip(shown @ tints, 0, 255).astype(np.uint8))
     small.thumbnail((THUMBNAIL, THUMBNAIL))
     buffer = io.BytesIO()
     small.save(buffer, format="PNG")
     return buffer.getvalue()
 
 
-def show(image: Image) -> Picture:
-    """Make a picture of an image of any kind: 8 and 16 bit stay as they are, other values go onto 16 bit between their ends."""
+def as_picture(image: Image) -> Picture:
+    """Return an image of any kind as a picture: 8 and 16 bit stay as they are, other values are spread over 16 bit."""
     data = image.channels_last()
     letters = [letter for letter in image.axes if letter != "C"]
     ordered = data.transpose([*(letters.index(k) for k in "TZYX" if k in letters), data.ndim - 1])
@@ -234,10 +271,6 @@ def _channel_names(n_channels: int) -> list[str]:
 
 
 def _channel_colours(n_channels: int) -> list[list[int]]:
-    if n_channels == 1:
-        return [[255, 255, 255]]
-    if n_channels == 2:
-        return [[255, 0, 255], [0, 255, 0]]
-    if n_channels == 3:
-        return [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
+    if n_channels in TINTS:
+        return TINTS[n_channels]
     return [list(colour[:3]) for colour in class_colours(n_channels)]

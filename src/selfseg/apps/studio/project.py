@@ -1,15 +1,14 @@
-"""A project is a folder: which pictures, every run with its results, and the log of what was done by hand."""
+"""A project: a folder with its pictures' places, every run with its results, and the log of all edits."""
 
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from selfseg.apps.studio.events import EventLog
-from selfseg.core.errors import InputError, UsageError
+from selfseg.core.errors import InputError, OutputError, UsageError
 from selfseg.core.files import write_json
 from selfseg.read.formats import known_suffixes, suffix_of
 from selfseg.read.sources import Source, find_inputs
@@ -18,12 +17,108 @@ FORMAT = 1
 PROJECT, EVENTS, RUNS, UPLOADS, EXPORTS = "project.json", "events.jsonl", "runs", "uploads", "exports"
 
 MODEL_FILE = "model.safetensors"
-"""What tells a model folder from a folder of pictures."""
+"""File by which a model folder is known from a folder of pictures."""
+
+SCRIBBLES = "scribbles"
+"""Scope of strokes in the log: they belong to the pictures, not to a run."""
+
+Operation = dict[str, Any]
+
+
+@dataclass
+class History:
+    """Operations of one scope: those that count, and those that were undone and can be redone."""
+
+    done: list[Operation] = field(default_factory=list)
+    undone: list[Operation] = field(default_factory=list)
+
+    def add(self, entry: Mapping[str, Any]) -> None:
+        """Add one line of the log."""
+        if "do" in entry:
+            self.done.append(entry["do"])
+            self.undone.clear()
+        elif entry.get("undo") and self.done:
+            self.undone.append(self.done.pop())
+        elif entry.get("redo") and self.undone:
+            self.done.append(self.undone.pop())
+
+
+class EventLog:
+    """Append-only log of a project's edits, for undo and redo without limit: one JSON line an event, flushed before it counts.
+
+    Parameters
+    ----------
+    path
+        The file. A last line that a crash cut off is dropped.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._histories: dict[str, History] = {}
+        whole = 0
+        if path.exists():
+            for line in path.read_bytes().splitlines(keepends=True):
+                entry = _parsed(line)
+                if entry is None:
+                    break
+                self.history(entry["scope"]).add(entry)
+                whole += len(line)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab")
+        self._file.truncate(whole)
+
+    def history(self, scope: str) -> History:
+        """Return the history of a scope: a run's id, or `SCRIBBLES`."""
+        return self._histories.setdefault(scope, History())
+
+    def do(self, scope: str, operation: Operation) -> None:
+        """Add an operation."""
+        self._append({"scope": scope, "do": operation})
+
+    def undo(self, scope: str) -> Operation | None:
+        """Undo the last operation and return it; None if there is none."""
+        return self._turn(scope, "undo", self.history(scope).done)
+
+    def redo(self, scope: str) -> Operation | None:
+        """Redo the operation that was undone last and return it; None if there is none."""
+        return self._turn(scope, "redo", self.history(scope).undone)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _turn(self, scope: str, direction: str, stack: list[Operation]) -> Operation | None:
+        if not stack:
+            return None
+        turned = stack[-1]
+        self._append({"scope": scope, direction: True})
+        return turned
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        try:
+            self._file.write(json.dumps(entry, separators=(",", ":")).encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            fix = "free some space, then try again"
+            got = error.strerror or str(error)
+            raise OutputError(self._path, expected="room for the log", got=got, fix=fix) from error
+        self.history(entry["scope"]).add(entry)
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) and isinstance(entry.get("scope"), str) else None
 
 
 @dataclass
 class Project:
-    """The folder of a studio, and what it is about.
+    """The project folder, and the inputs that it is about.
 
     Attributes
     ----------
@@ -36,7 +131,7 @@ class Project:
     roots
         Folders into which paths may lead.
     axes
-        Axes of all inputs, None = as the files say.
+        Axes of all inputs; None = as the files say.
     """
 
     folder: Path
@@ -66,40 +161,26 @@ class Project:
         return self._sources
 
     def source(self, name: str) -> Source:
-        """Return one picture by its name.
-
-        Raises
-        ------
-        InputError
-            If there is none of that name.
-        """
+        """Return one picture by its name; InputError if no picture has that name."""
         for source in self.sources():
             if source.name == name:
                 return source
         raise InputError(f"picture {name!r}", expected="one of the project", got="another", fix="reload the page")
 
     def refresh(self) -> None:
-        """Look for pictures again."""
+        """Find the pictures again at the next question."""
         self._sources = None
 
     def save(self) -> None:
         """Write ``project.json``."""
-        values = {
-            "format": FORMAT,
-            "inputs": self.inputs,
-            "models": [str(path) for path in self.models],
-            "roots": [str(path) for path in self.roots],
-            "axes": self.axes,
-        }
+        models, roots = [str(path) for path in self.models], [str(path) for path in self.roots]
+        values = {"format": FORMAT, "inputs": self.inputs, "models": models, "roots": roots, "axes": self.axes}
         write_json(self.folder / PROJECT, values)
 
     def upload_path(self, name: str) -> Path:
         """Return where an uploaded file of this name goes; a name in use gets a number.
 
-        Raises
-        ------
-        InputError
-            If it is no name of a picture.
+        InputError if it is no name of a picture.
         """
         clean = Path(name.replace("\\", "/")).name
         if not suffix_of(Path(clean)) or clean.startswith("."):
@@ -109,6 +190,14 @@ class Project:
         while path.exists():
             path, number = self.uploads / f"{Path(clean).stem}_{number}{Path(clean).suffix}", number + 1
         return path
+
+
+def new_folder(home: Path, stem: str) -> Path:
+    """Return ``home/STEM-N`` with the first number N that is free; it is not made yet."""
+    number = 1
+    while (folder := home / f"{stem}-{number}").exists():
+        number += 1
+    return folder
 
 
 def open_project(

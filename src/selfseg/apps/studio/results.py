@@ -1,33 +1,88 @@
-"""What a run found in one picture, as files: written by the processes that segment, read by the server, a memory map each."""
+"""Results of a run, as files: written by the processes that segment, read by the server, each as a memory map."""
 
-import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.classes import ClassTable
 from selfseg.core.errors import InputError
 from selfseg.core.files import write_json, writing
+from selfseg.core.image import Image
+from selfseg.read import Source, split_frames
+from selfseg.read.frames import is_video
+from selfseg.read.video import VideoFrames
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the server reads results, and must not import torch
+    from selfseg.learning.segmenter import Segmenter
     from selfseg.refine.leaves import Leaves
     from selfseg.results.result import Result
 
 FACTS = "result.json"
 ARRAYS = ("superpixels", "parents", "altitudes", "sizes", "classes", "features", "probabilities")
 
+FIRST_FRAMES = 24
+"""Frames of a video that a run segments at once; others are segmented when they are opened."""
+
+
+def store_results(
+    model: "Segmenter",
+    source: Source,
+    axes: str | None,
+    run: Path,
+    only: int | None = None,
+    stored: Callable[[int], None] = lambda number: None,
+) -> int:
+    """Segment a picture into a run's folder; return the number of frames that were stored.
+
+    `only` is the number of a single frame, segmented if it has no result yet; None = those of `frames_of`. `stored` is
+    called with the number of each frame that is stored.
+    """
+    from selfseg.segmenting.trees import leaves_of
+
+    if only is not None and find_result(run, source.name, only):
+        return 1
+    count = 0
+    for number, frame in frames_of(source, axes, only):
+        result = model.predict_image(frame)
+        write_result(result_folder(run, source.name, number), result, leaves_of(model.fitted, result))
+        stored(number)
+        count += 1
+    return count
+
+
+def frames_of(source: Source, axes: str | None, only: int | None = None) -> Iterator[tuple[int, Image]]:
+    """Yield number and image of each frame: all of a series, the first `FIRST_FRAMES` of a video, or `only` one.
+
+    InputError if the picture, or that one frame, cannot be read. Other frames of a video that do not decode are left out.
+    """
+    if not is_video(source, axes) or source.path is None:
+        yield from (item for item in enumerate(split_frames(source.read(axes))) if only is None or item[0] == only)
+        return
+    video = _video(source.path, source.path.stat().st_mtime)
+    if only is not None:
+        yield only, video.frame(only)
+        return
+    for number, frame in zip(range(FIRST_FRAMES), video.frames(), strict=False):
+        if not isinstance(frame, InputError):
+            yield number, frame
+
+
+@lru_cache(maxsize=4)
+def _video(path: Path, stamp: float) -> VideoFrames:
+    return VideoFrames(path)
+
 
 def result_folder(run: Path, name: str, frame: int) -> Path:
-    """Return where the result of a frame of a picture lies in a run's folder."""
+    """Return the folder of the result of a frame of a picture."""
     return run / "results" / name / f"t{frame:05d}"
 
 
 def write_result(folder: Path, result: "Result", leaves: "Leaves") -> None:
-    """Write the result of one frame; its facts come last, so that no half is taken for a whole."""
+    """Write the result of one frame; its facts come last, so that half a result is never read."""
     tree = leaves.tree
     arrays: dict[str, NDArray[Any]] = {
         "superpixels": leaves.superpixels,
@@ -36,22 +91,17 @@ def write_result(folder: Path, result: "Result", leaves: "Leaves") -> None:
         "sizes": tree.sizes,
         "classes": leaves.classes.astype(np.uint16),
         "features": leaves.features,
-        "probabilities": _as_bytes(result.probabilities),
+        "probabilities": _as_bytes(cast("NDArray[np.float32]", result.probabilities)),  # pictures are in memory
     }
     for key, array in arrays.items():
         with writing(folder / f"{key}.npy") as temporary:
             np.save(temporary, array)
-    facts = {
-        "seconds": round(result.seconds, 3),
-        "leaves": tree.n_leaves,
-        "classes": len(result.table),
-        "shape": list(leaves.superpixels.shape),
-    }
-    write_json(folder / FACTS, facts)
+    facts = {"seconds": round(result.seconds, 3), "leaves": tree.n_leaves, "classes": len(result.table)}
+    write_json(folder / FACTS, facts | {"shape": list(leaves.superpixels.shape)})
 
 
 def _as_bytes(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return probabilities ``[K *S]`` as 0-255, one class after the other: all at once they take five times the room."""
+    """Return probabilities ``[K *S]`` as 0-255, class by class: all at once would take five times the memory."""
     scaled = np.empty(probabilities.shape, np.uint8)
     for channel, out in zip(probabilities, scaled, strict=True):
         np.add(channel * np.float32(255), 0.5, out=out, casting="unsafe")
@@ -64,14 +114,8 @@ class StoredResult:
 
     folder: Path
 
-    @cached_property
-    def facts(self) -> dict[str, Any]:
-        """Seconds, number of leaves and classes, shape."""
-        values: dict[str, Any] = json.loads((self.folder / FACTS).read_text(encoding="utf-8"))
-        return values
-
     def array(self, name: str) -> NDArray[Any]:
-        """Return one of `ARRAYS`, mapped: only what is looked at is read."""
+        """Return one of `ARRAYS`, memory-mapped."""
         mapped: NDArray[Any] = np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
         return mapped
 
@@ -83,16 +127,16 @@ class StoredResult:
 
     @property
     def classes(self) -> NDArray[np.uint16]:
-        """``[R]`` the model's class of each leaf."""
+        """The model's class of each leaf, ``[R]``."""
         return self.array("classes")
 
     @property
     def features(self) -> NDArray[np.float32]:
-        """``[R D]`` the look of each leaf."""
+        """The mean features of each leaf, ``[R D]``."""
         return self.array("features")
 
     def leaves(self) -> "Leaves":
-        """Return everything that editing takes. The first call imports what makes trees, which takes seconds."""
+        """Return the leaves with their merge tree. The first call imports `refine`, which takes seconds."""
         from selfseg.refine.leaves import Leaves
         from selfseg.regions.merge_tree import MergeTree
 
@@ -107,13 +151,7 @@ def find_result(run: Path, name: str, frame: int) -> StoredResult | None:
 
 
 def need_result(run: Path, name: str, frame: int) -> StoredResult:
-    """Return the result of a frame of a picture.
-
-    Raises
-    ------
-    InputError
-        If the run has none yet.
-    """
+    """Return the result of a frame of a picture; InputError if the run has none yet."""
     found = find_result(run, name, frame)
     if found is None:
         fix = "wait until the run has segmented it"
@@ -121,6 +159,12 @@ def need_result(run: Path, name: str, frame: int) -> StoredResult:
     return found
 
 
-def read_table(model: Path) -> ClassTable:
-    """Return the class table of a model folder, as it was learned."""
-    return ClassTable.from_json(json.loads((model / "classes.json").read_text(encoding="utf-8")))
+def result_folders(run: Path) -> list[Path]:
+    """Return the folders of all results of a run."""
+    return sorted(path.parent for path in (run / "results").glob(f"**/t*/{FACTS}"))
+
+
+def list_results(run: Path) -> list[str]:
+    """Return the pictures that have a result, as ``name``, or ``name#frame`` for later frames."""
+    frames = ((path.parent.relative_to(run / "results").as_posix(), int(path.name[1:])) for path in result_folders(run))
+    return [name if frame == 0 else f"{name}#{frame}" for name, frame in frames]

@@ -1,5 +1,9 @@
-"""A run is a folder and, while it works, a process of its own: it outlives the page and the server, and falls alone."""
+"""A run: a folder and, while it works, a process of its own (`worker`), which outlives the page and the server.
 
+Server and process exchange files in the run's folder only: ``spec.json``, ``status.json``, ``order.json``, ``change.json``.
+"""
+
+import contextlib
 import json
 import os
 import shutil
@@ -7,35 +11,102 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from selfseg.apps.studio.spec import SPEC, Spec
+from selfseg.apps.studio.project import RUNS, Project, new_folder
 from selfseg.core.errors import UsageError
 from selfseg.core.files import remove, write_json, write_text
 
-STATUS, ORDER, CHANGE, PROCESS, LOG, MODEL, PREVIEWS = (
-    "status.json",
-    "order.json",
-    "change.json",
-    "process.json",
-    "log.txt",
-    "model",
-    "previews",
-)
+SPEC, STATUS, ORDER, CHANGE, PROCESS = "spec.json", "status.json", "order.json", "change.json", "process.json"
+LOG, MODEL, PREVIEWS, JOURNAL = "log.txt", "model", "previews", "model/journal.jsonl"
 
 WORKING = frozenset({"starting", "learning", "segmenting"})
 """States in which a process must be alive."""
 
-
 END_WITHIN = 30.0
-"""Seconds that a process has to end once it has said that it is done."""
+"""Seconds that a process may take to end after its last status."""
 
 START_WITHIN = 10.0
 """Seconds between a run's ``spec.json`` or the order to start and the number of its process in ``process.json``, at most."""
+
+FIRST_PREPARE = "size=1600,range"
+"""Preparation of the first look: larger pictures are reduced, since speed comes first; other runs can use all pixels."""
+
+FIRST_OTHERWISE = "cells"
+"""Preset of the first look where the default finds a single class: many small things on a plain ground."""
+
+STORED_AS = {"scribbles": "hints", "scribble_names": "hint_names"}
+"""Keys of ``spec.json`` that differ from the names of the fields, so that projects of before can be read."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Specification of a run, ``spec.json`` in its folder.
+
+    Attributes
+    ----------
+    name
+        Name for the user.
+    method, preset, n_classes, seed, prepare, refine, device, options
+        Arguments of `selfseg.Segmenter`.
+    inputs
+        Files to learn from and to segment.
+    axes
+        Axes of the inputs; None = as the files say.
+    scribbles
+        Folder of scribbles, or None.
+    scribble_names
+        Names of the classes of the scribbles, by their values.
+    begin
+        Checkpoint of another run, or of this one with other options, to begin from.
+    origin
+        Run and step that it was forked from.
+    changes
+        Options that were changed during the run: ``{"step": 40, "options": {...}}``.
+    model
+        A model folder that is used as it is, without learning.
+    otherwise
+        Preset to use instead where this one finds a single class.
+    """
+
+    name: str
+    method: str = "region_merging"
+    preset: str = "default"
+    n_classes: int | None = None
+    seed: int = 0
+    prepare: str | None = None
+    refine: str | None = None
+    device: str = "auto"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
+    axes: str | None = None
+    scribbles: str | None = None
+    scribble_names: Mapping[str, str] = field(default_factory=dict)
+    begin: str | None = None
+    origin: Mapping[str, Any] | None = None
+    changes: tuple[Mapping[str, Any], ...] = ()
+    model: str | None = None
+    otherwise: str | None = None
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the arguments of `selfseg.Segmenter`."""
+        names = ("method", "preset", "n_classes", "seed", "prepare", "refine", "device")
+        return {**{name: getattr(self, name) for name in names}, "options": dict(self.options)}
+
+    def save(self, folder: Path) -> None:
+        """Write ``spec.json``."""
+        write_json(folder / SPEC, {STORED_AS.get(name, name): value for name, value in asdict(self).items()})
+
+    @classmethod
+    def read(cls, folder: Path) -> "Spec":
+        """Read ``spec.json``."""
+        values = json.loads((folder / SPEC).read_text(encoding="utf-8"))
+        values |= {name: values.pop(key) for name, key in STORED_AS.items() if key in values}
+        return cls(**{**values, "inputs": tuple(values["inputs"]), "changes": tuple(values["changes"])})
 
 
 @dataclass(frozen=True)
@@ -67,13 +138,7 @@ class Run:
         return sorted((self.folder / MODEL / "checkpoints").glob("step-*.safetensors"))
 
     def checkpoint(self, step: int) -> Path:
-        """Return the checkpoint of a step.
-
-        Raises
-        ------
-        UsageError
-            If it is not kept.
-        """
+        """Return the checkpoint of a step; UsageError if it is not kept."""
         kept = {step_of(path): path for path in self.checkpoints}
         if step not in kept:
             known = ", ".join(map(str, kept)) or "none"
@@ -82,35 +147,38 @@ class Run:
         return kept[step]
 
     def status(self) -> dict[str, Any]:
-        """Return what the process said last; ``crashed`` if it should be at work and is not there."""
+        """Return the last status of the process; state ``crashed`` if it should be alive and is not."""
         status = read_json(self.folder / STATUS) or {"state": "starting"}
         if status.get("state") in WORKING and not self.alive() and not self._just_started(status):
             status = {**status, "state": "crashed", "message": self._last_words()}
         return status
 
     def alive(self) -> bool:
-        """Return whether the process of the run is there; another one that took its number does not count."""
-        who = read_json(self.folder / PROCESS)
-        if not who:
+        """Return whether the process of the run is alive; another process with the same number does not count."""
+        noted = read_json(self.folder / PROCESS)
+        if not noted:
             return False
         try:
-            process = psutil.Process(int(who["pid"]))
-            same = abs(process.create_time() - float(who["born"])) < 2
+            process = psutil.Process(int(noted["pid"]))
+            same = abs(process.create_time() - float(noted["born"])) < 2
             return same and process.status() != psutil.STATUS_ZOMBIE
         except (psutil.Error, KeyError, ValueError):
             return False
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start the process, detached, so that it goes on without the server; one that is ending is waited for."""
+        """Start the process, detached from the server, after the one before has ended."""
         self.rest()
         remove(self.folder / ORDER)
-        write_json(
-            self.folder / STATUS, {**(read_json(self.folder / STATUS) or {}), "state": "starting", "message": ""}
-        )
+        before = read_json(self.folder / STATUS) or {}
+        write_json(self.folder / STATUS, {**before, "state": "starting", "message": ""})
         with (self.folder / LOG).open("ab") as log:
-            words = [sys.executable, "-m", "selfseg.apps.studio.worker", str(self.folder)]
             process = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=child_environment()
+                [sys.executable, "-m", "selfseg.apps.studio.worker", str(self.folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=child_environment(),
             )
         try:
             born = psutil.Process(process.pid).create_time()
@@ -120,13 +188,7 @@ class Run:
         return process
 
     def rest(self, seconds: float = END_WITHIN) -> None:
-        """Wait until the process has ended.
-
-        Raises
-        ------
-        UsageError
-            If it is still there after so many seconds.
-        """
+        """Wait until the process has ended; UsageError if it is alive after that many seconds."""
         end = time.monotonic() + seconds
         while self.alive():
             if time.monotonic() > end:
@@ -134,24 +196,21 @@ class Run:
             time.sleep(0.05)
 
     def order(self, what: str) -> None:
-        """Ask the process to ``pause`` or to ``finish`` after the step that it is at."""
+        """Order the process to ``pause`` or to ``finish`` after the current step."""
         write_json(self.folder / ORDER, {"order": what})
 
     def change(self, options: Mapping[str, Any]) -> None:
-        """Ask the process to go on with other options after the step that it is at; `Method.live` says which can change so."""
+        """Order the process to use other options after the current step; only those in `Method.live` can change so."""
         write_json(self.folder / CHANGE, {**(read_json(self.folder / CHANGE) or {}), **options})
 
     def kill(self) -> None:
         """End the process at once; the last checkpoint stays."""
         if self.alive():
-            who = read_json(self.folder / PROCESS) or {}
-            try:
-                psutil.Process(int(who["pid"])).kill()
-            except psutil.Error:
-                return
+            with contextlib.suppress(psutil.Error):
+                psutil.Process(int((read_json(self.folder / PROCESS) or {})["pid"])).kill()
 
     def _just_started(self, status: dict[str, Any]) -> bool:
-        """Return whether the process may be on its way: scribbles are written before it, its number is noted after."""
+        """Return whether the process may still be starting: scribbles are written before it, its number is noted after."""
         if status.get("state") != "starting":
             return False
         asked, noted = max(map(self._written, (SPEC, STATUS))), self._written(PROCESS)
@@ -170,20 +229,12 @@ class Run:
         except OSError:
             lines = []
         return (
-            f"the process ended: {lines[-1][:300]}"
-            if lines
-            else "the process ended; resume goes on from its checkpoint"
+            f"the process ended: {lines[-1][:300]}" if lines else "the process ended; resume starts from its checkpoint"
         )
 
 
 class Runs:
-    """The runs of a project, by number.
-
-    Parameters
-    ----------
-    folder
-        Folder of the runs.
-    """
+    """The runs of a project, by number, in one folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -195,63 +246,61 @@ class Runs:
         return [Run(path) for path in sorted(self.folder.iterdir()) if (path / SPEC).is_file()]
 
     def get(self, key: str) -> Run:
-        """Return one run.
-
-        Raises
-        ------
-        UsageError
-            If there is none of that number.
-        """
+        """Return one run; UsageError if no run has that id."""
         for run in self.all():
             if run.id == key:
                 return run
         raise UsageError(f"run {key!r}", expected="one of the project", got="another", fix="reload the page")
 
     def create(self, spec: Spec) -> Run:
-        """Make the folder of a new run; it is not started yet."""
+        """Make the folder of a new run, without starting it."""
         number = 1 + max((int(run.id) for run in self.all() if run.id.isdigit()), default=0)
         run = Run(self.folder / f"{number:03d}")
         spec.save(run.folder)
         return run
 
     def fork(self, parent: Run, step: int, spec: Spec) -> Run:
-        """Make a run that begins from a checkpoint of another, with other options.
+        """Make a run that starts from a checkpoint of another, with other options.
 
-        Raises
-        ------
-        UsageError
-            If that checkpoint is not kept.
+        UsageError if that checkpoint is not kept.
         """
         checkpoint = parent.checkpoint(step)
         run = self.create(replace(spec, origin={"run": parent.id, "step": step}))
         copy = run.folder / "begin.safetensors"
         shutil.copyfile(checkpoint, copy)
         replace(Spec.read(run.folder), begin=str(copy)).save(run.folder)
-        journal = parent.folder / MODEL / "journal.jsonl"
-        if journal.exists():
-            write_text(run.folder / MODEL / "journal.jsonl", journal.read_text(encoding="utf-8"))
+        if (journal := parent.folder / JOURNAL).exists():
+            write_text(run.folder / JOURNAL, journal.read_text(encoding="utf-8"))
         return run
 
     def remove(self, run: Run) -> None:
-        """Put a run away: its folder is renamed into the project's bin, not deleted.
-
-        Raises
-        ------
-        UsageError
-            If it is still at work.
-        """
+        """Move a run's folder to the project's bin, ``removed``; UsageError if it is still at work."""
         if run.alive():
             raise UsageError(f"run {run.id}", expected="a run at rest", got="one at work", fix="stop it first")
-        attic = self.folder.parent / "removed"
-        attic.mkdir(exist_ok=True)
-        number = 1
-        while (attic / f"{run.id}-{number}").exists():
-            number += 1
-        run.folder.rename(attic / f"{run.id}-{number}")
+        bin_folder = self.folder.parent / "removed"
+        bin_folder.mkdir(exist_ok=True)
+        run.folder.rename(new_folder(bin_folder, run.id))
+
+
+def start_first_look(project: Project) -> Run | None:
+    """Start the first run of a project: a quick segmentation, or the given model; None if it has a run, or no picture.
+
+    Call it before the server is imported: the process takes some seconds, and then nothing else is waited for.
+    """
+    runs = Runs(project.folder / RUNS)
+    if runs.all() or not project.sources():
+        return None
+    inputs = tuple(str(source.path) for source in project.sources())
+    spec = Spec("first look", prepare=FIRST_PREPARE, otherwise=FIRST_OTHERWISE, inputs=inputs, axes=project.axes)
+    if project.models:  # it has a preparation of its own
+        spec = replace(spec, name=project.models[0].name, model=str(project.models[0]), prepare=None, otherwise=None)
+    run = runs.create(spec)
+    run.start()
+    return run
 
 
 def step_of(checkpoint: Path) -> int:
-    """Return the step that a kept checkpoint was written after."""
+    """Return the step after which a checkpoint was written."""
     return int(checkpoint.stem.partition("-")[2])
 
 
@@ -265,7 +314,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def child_environment() -> dict[str, str]:
-    """Return the environment of a worker: it must import the package that the server runs, wherever that lies."""
+    """Return the environment of a child process, which must import the same package as the server."""
     import selfseg
 
     home = str(Path(selfseg.__file__).parent.parent)

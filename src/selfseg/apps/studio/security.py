@@ -1,14 +1,15 @@
-"""Who may speak with the studio: a token, a host, an origin; and where its paths may lead."""
+"""Access to the studio: token, host and origin of a request, and folders into which its paths may lead."""
 
 import contextlib
 import secrets
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
+from starlette.datastructures import MutableHeaders
+from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -33,7 +34,7 @@ HEADERS = {
 
 @dataclass(frozen=True)
 class Access:
-    """What a request must bring.
+    """Conditions that a request must meet.
 
     Attributes
     ----------
@@ -101,8 +102,7 @@ class Guard:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
-        answer = self._refusal(scope, headers)
+        answer = self._refusal(HTTPConnection(scope))
         if answer is None:
             await self.app(scope, receive, _with_headers(send))
         elif scope["type"] == "websocket":
@@ -111,48 +111,31 @@ class Guard:
         else:
             await answer(scope, receive, _with_headers(send))
 
-    def _refusal(self, scope: Scope, headers: dict[str, str]) -> Response | None:
-        access = self.access
+    def _refusal(self, request: HTTPConnection) -> Response | None:
+        access, headers, websocket = self.access, request.headers, request.scope["type"] == "websocket"
         if not access.knows_host(headers.get("host")):
             return PlainTextResponse("The studio answers under its own address only.", 421)
         origin = headers.get("origin")
-        # A websocket is no subject of the same-origin policy: there the browser must name its page.
-        if not access.knows_origin(origin) or (scope["type"] == "websocket" and "cookie" in headers and origin is None):
+        # A websocket is not subject to the same-origin policy: there the browser must name its page.
+        if not access.knows_origin(origin) or (websocket and "cookie" in headers and origin is None):
             return PlainTextResponse("The studio answers its own pages only.", 403)
-        query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
-        if scope["type"] == "http" and scope["path"] == "/" and access.knows_token(query.get("token", [None])[0]):
-            return self._welcome()
-        if access.knows_token(_cookie(headers.get("cookie", ""), access.cookie)) or access.knows_token(
-            _bearer(headers)
-        ):
+        if not websocket and request.scope["path"] == "/" and access.knows_token(request.query_params.get("token")):
+            answer = RedirectResponse("/", 303)
+            answer.set_cookie(access.cookie, access.token, httponly=True, samesite="strict", path="/")
+            return answer
+        kind, _, token = headers.get("authorization", "").partition(" ")
+        bearer = token if kind.lower() == "bearer" else None
+        if access.knows_token(request.cookies.get(access.cookie)) or access.knows_token(bearer):
             return None
         return PlainTextResponse("Open the studio by the address that it printed when it started.", 401)
-
-    def _welcome(self) -> Response:
-        answer = RedirectResponse("/", 303)
-        answer.set_cookie(self.access.cookie, self.access.token, httponly=True, samesite="strict", path="/")
-        return answer
-
-
-def _bearer(headers: dict[str, str]) -> str | None:
-    kind, _, token = headers.get("authorization", "").partition(" ")
-    return token if kind.lower() == "bearer" else None
-
-
-def _cookie(header: str, name: str) -> str | None:
-    try:
-        found = SimpleCookie(header).get(name)
-    except CookieError:
-        return None
-    return None if found is None else found.value
 
 
 def _with_headers(send: Send) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            own = {key.lower() for key, _ in message.get("headers", [])}
-            extra = [(k.lower().encode(), v.encode()) for k, v in HEADERS.items() if k.lower().encode() not in own]
-            message = {**message, "headers": [*message.get("headers", []), *extra]}
+            headers = MutableHeaders(scope=message)
+            for key, value in HEADERS.items():
+                headers.setdefault(key, value)
         await send(message)
 
     return sending
@@ -161,10 +144,7 @@ def _with_headers(send: Send) -> Send:
 def confine(path: str | Path, roots: Iterable[Path]) -> Path:
     """Return the path, resolved, if it lies in one of the folders that were given.
 
-    Raises
-    ------
-    InputError
-        If it leads elsewhere, also by ``..`` or a link.
+    InputError if it leads elsewhere, also by ``..`` or a link.
     """
     known: Sequence[Path] = [root.resolve() for root in roots]
     try:

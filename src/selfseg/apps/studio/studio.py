@@ -1,6 +1,7 @@
-"""The studio's one place for state: project, pictures, runs, engine, open pages, and what is told to them."""
+"""The studio: project, pictures, runs, engine and open pages, and the messages that keep the pages up to date."""
 
 import asyncio
+import contextlib
 import threading
 import time
 from pathlib import Path
@@ -8,35 +9,63 @@ from typing import Any
 
 from fastapi import WebSocket
 
+import selfseg
+from selfseg.apps.studio.annotations import visible_strokes
+from selfseg.apps.studio.editing import class_rows, edit_revision, edits_of, write_edits
 from selfseg.apps.studio.engine import Engine
-from selfseg.apps.studio.formats import OWN
-from selfseg.apps.studio.hub import Hub
-from selfseg.apps.studio.messages import Figures, Methods, Notice
+from selfseg.apps.studio.exports import OWN_FORMATS
+from selfseg.apps.studio.messages import Figures, Methods, Notice, Preview, ProjectState, RunState, Update
 from selfseg.apps.studio.pictures import Pictures
-from selfseg.apps.studio.project import RUNS, Project
-from selfseg.apps.studio.runs import MODEL, PREVIEWS, STATUS, WORKING, Run, Runs
-from selfseg.apps.studio.states import last_preview, project_state, run_state, write_edits
+from selfseg.apps.studio.project import RUNS, SCRIBBLES, Project
+from selfseg.apps.studio.results import FACTS, list_results
+from selfseg.apps.studio.runs import JOURNAL, PREVIEWS, SPEC, STATUS, WORKING, Run, Runs, Spec, read_json, step_of
 from selfseg.core.errors import SelfsegError
 from selfseg.train.journal import read_journal
 
 POLL = 0.15
-"""Seconds between two looks at what the processes of the runs have written."""
+"""Seconds between two looks at the files of the runs."""
 
 SHOWN_WITHIN = 4.0
-"""Seconds that the engine waits for a page to fetch the first result: its imports would take the processor from the page."""
+"""Seconds that the engine waits for a page to draw the first result: its imports would slow the page down."""
 
 MOST_ROWS = 1500
 """Lines of a journal that a page gets when it opens: a curve has no more points than that."""
 
+SEND_WITHIN = 20.0
+"""Seconds after which a page that receives nothing is dropped."""
+
+
+class Hub:
+    """The open pages."""
+
+    def __init__(self) -> None:
+        self._pages: set[WebSocket] = set()
+
+    def add(self, page: WebSocket) -> None:
+        """Include a page in `send_all`."""
+        self._pages.add(page)
+
+    def drop(self, page: WebSocket) -> None:
+        """Exclude a page from `send_all`."""
+        self._pages.discard(page)
+
+    async def send(self, page: WebSocket, update: Update) -> None:
+        """Send a message to one page; a page that cannot be reached is dropped."""
+        try:
+            await asyncio.wait_for(page.send_text(update.model_dump_json()), SEND_WITHIN)
+        except Exception:  # noqa: BLE001 (a page can vanish in many ways, and none of them concerns the others)
+            self.drop(page)
+            with contextlib.suppress(Exception):
+                await page.close()
+
+    async def send_all(self, update: Update) -> None:
+        """Send a message to all pages."""
+        for page in list(self._pages):
+            await self.send(page, update)
+
 
 class Studio:
-    """Everything behind the page.
-
-    Parameters
-    ----------
-    project
-        The project.
-    """
+    """State of the server."""
 
     def __init__(self, project: Project) -> None:
         self.project = project
@@ -45,7 +74,7 @@ class Studio:
         self.engine = Engine(project.folder / "engine.txt")
         self.hub = Hub()
         self.methods: list[dict[str, Any]] = []
-        self.formats = dict(OWN)
+        self.formats = dict(OWN_FORMATS)
         self.tasks: set[asyncio.Task[None]] = set()
         self.jobs = 0
         self.shown = threading.Event()
@@ -54,7 +83,7 @@ class Studio:
         self._rows: dict[str, int] = {}
 
     def spawn(self, work: Any) -> None:
-        """Do something in the background; what fails is told to all pages."""
+        """Run a coroutine in the background; an error of ours is shown on all pages."""
         task = asyncio.get_running_loop().create_task(self._guarded(work))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
@@ -63,84 +92,80 @@ class Studio:
         try:
             await work
         except SelfsegError as error:
-            await self.hub.tell_all(Notice(kind="error", text=str(error)))
+            await self.hub.send_all(Notice(kind="error", text=str(error)))
 
     async def greet(self, page: WebSocket) -> None:
-        """Tell a page that just opened everything there is."""
+        """Send a page that was just opened the whole state."""
         self.hub.add(page)
-        await self.hub.tell(page, await asyncio.to_thread(self.project_state))
+        await self.hub.send(page, await asyncio.to_thread(project_state, self.project, self.formats))
         for run in self.runs.all():
-            await self.hub.tell(page, await asyncio.to_thread(run_state, self.project, run))
-            rows = await asyncio.to_thread(read_journal, run.folder / MODEL / "journal.jsonl")
-            await self.hub.tell(page, Figures(run=run.id, rows=thinned(rows), whole=True))
+            await self.hub.send(page, await asyncio.to_thread(run_state, self.project, run))
+            rows = await asyncio.to_thread(read_journal, run.folder / JOURNAL)
+            await self.hub.send(page, Figures(run=run.id, rows=thinned(rows), whole=True))
             if preview := last_preview(run):
-                await self.hub.tell(page, preview)
+                await self.hub.send(page, preview)
         if self.methods:
-            await self.hub.tell(page, Methods(methods=self.methods))
+            await self.hub.send(page, Methods(methods=self.methods))
 
     async def describe_methods(self) -> None:
-        """Ask the engine for the methods and formats, once nothing more urgent needs the processor."""
+        """Get methods and formats from the engine, once the first result was drawn."""
         while any(run.status()["state"] in WORKING for run in self.runs.all()[:1]) and not self._has_first():
             await asyncio.sleep(POLL)
         end = time.monotonic() + SHOWN_WITHIN
         while self._has_first() and not self.shown.is_set() and time.monotonic() < end:
             await asyncio.sleep(POLL)
         self.methods = await self.engine.ask("methods")
-        await self.hub.tell_all(Methods(methods=self.methods))
+        await self.hub.send_all(Methods(methods=self.methods))
         self.formats |= await self.engine.ask("formats")
-        await self.tell_project()
+        await self.send_project()
 
     def _has_first(self) -> bool:
         first = self.runs.all()[:1]
-        return bool(first) and any((first[0].folder / "results").glob("**/result.json"))
+        return bool(first) and any((first[0].folder / "results").glob(f"**/{FACTS}"))
 
-    def project_state(self) -> Any:
-        """Return the message about the project."""
-        return project_state(self.project, self.formats)
+    async def send_project(self) -> None:
+        """Send the state of the project to all pages."""
+        await self.hub.send_all(await asyncio.to_thread(project_state, self.project, self.formats))
 
-    async def tell_project(self) -> None:
-        """Tell all pages about the project."""
-        await self.hub.tell_all(await asyncio.to_thread(self.project_state))
-
-    async def tell_run(self, run: Run) -> None:
-        """Tell all pages about a run."""
-        await self.hub.tell_all(await asyncio.to_thread(run_state, self.project, run))
+    async def send_run(self, run: Run) -> None:
+        """Send the state of a run to all pages."""
+        await self.hub.send_all(await asyncio.to_thread(run_state, self.project, run))
 
     async def keep_edits(self, run: Run) -> None:
-        """Write the edits of a run for Python and the command line, and tell all pages."""
+        """Write the edits of a run for Python and the command line, and send its state to all pages."""
         await asyncio.to_thread(write_edits, self.project, run)
-        await self.tell_run(run)
+        await self.send_run(run)
 
     async def watch(self) -> None:
-        """Look at the files of the runs for ever, and tell what is new."""
+        """Watch the files of the runs for ever, and send what changes."""
         while True:
             for run in await asyncio.to_thread(self.runs.all):
-                await self._guarded(self._look(run))
+                await self._guarded(self._send_changes(run))
             await asyncio.sleep(POLL)
 
-    async def _look(self, run: Run) -> None:
+    async def _send_changes(self, run: Run) -> None:
         seen, before = _stamps(run), self._seen.get(run.id)
         if seen == before:
             return
         self._seen[run.id] = seen
         if before is None or seen[:2] != before[:2]:
-            await self.tell_run(run)
+            await self.send_run(run)
         if before is None or seen[2] != before[2]:
-            await self._tell_figures(run)
+            await self._send_figures(run)
         if seen[3] != (before or seen)[3] and (preview := last_preview(run)):
-            await self.hub.tell_all(preview)
+            await self.hub.send_all(preview)
 
-    async def _tell_figures(self, run: Run) -> None:
-        rows = await asyncio.to_thread(read_journal, run.folder / MODEL / "journal.jsonl")
+    async def _send_figures(self, run: Run) -> None:
+        rows = await asyncio.to_thread(read_journal, run.folder / JOURNAL)
         known = self._rows.get(run.id, 0)
         self._rows[run.id] = len(rows)
         if len(rows) < known:
-            await self.hub.tell_all(Figures(run=run.id, rows=thinned(rows), whole=True))
+            await self.hub.send_all(Figures(run=run.id, rows=thinned(rows), whole=True))
         elif len(rows) > known:
-            await self.hub.tell_all(Figures(run=run.id, rows=rows[known:]))
+            await self.hub.send_all(Figures(run=run.id, rows=rows[known:]))
 
     async def close(self) -> None:
-        """End the engine and the background work; runs go on."""
+        """End the engine and the background work; runs continue."""
         for task in list(self.tasks):
             task.cancel()
         await self.engine.close()
@@ -156,24 +181,61 @@ def thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _stamps(run: Run) -> tuple[Any, ...]:
-    """Return what changes when a run's files do: status and whether it lives, checkpoints, journal, previews."""
-    status = run.status()
-    journal = run.folder / MODEL / "journal.jsonl"
+    """Return values that change with a run's files: specification and status, checkpoints, journal, previews."""
     newest = max((path.name for path in (run.folder / PREVIEWS).glob("step-*.json")), default="")
-    spec = run.folder / "spec.json"
-    told = (_mtime(run.folder / STATUS), _mtime(spec), status.get("state"))
-    return told, len(run.checkpoints), (_mtime(journal), _size(journal)), newest
+    state = _stamp(run.folder / STATUS), _stamp(run.folder / SPEC), run.status().get("state")
+    return state, len(run.checkpoints), _stamp(run.folder / JOURNAL), newest
 
 
-def _mtime(path: Path) -> int:
+def _stamp(path: Path) -> tuple[int, int]:
+    """Return time (ns) and size (bytes) of a file; zeros if it does not exist."""
     try:
-        return path.stat().st_mtime_ns
+        found = path.stat()
     except OSError:
-        return 0
+        return 0, 0
+    return found.st_mtime_ns, found.st_size
 
 
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
+def project_state(project: Project, formats: dict[str, str]) -> ProjectState:
+    """Return the message about the project."""
+    history = project.log.history(SCRIBBLES)
+    return ProjectState(
+        version=selfseg.__version__,
+        name=project.folder.name.removesuffix(".studio"),
+        folder=str(project.folder),
+        roots=[str(root) for root in project.roots],
+        images=[source.name for source in project.sources()],
+        formats=list(formats.items()),
+        strokes=visible_strokes(history.done),
+        can_undo=bool(history.done),
+        can_redo=bool(history.undone),
+    )
+
+
+def run_state(project: Project, run: Run) -> RunState:
+    """Return the message about a run."""
+    spec, status, history = Spec.read(run.folder), run.status(), project.log.history(run.id)
+    asked = ("name", "method", "preset", "n_classes", "seed", "options", "origin", "changes")
+    reported = ("state", "message", "step", "total", "notes", "failures")
+    return RunState(
+        id=run.id,
+        **{key: getattr(spec, key) for key in asked},
+        **{key: status[key] for key in reported if key in status},
+        images=len(spec.inputs),
+        checkpoints=[step_of(path) for path in run.checkpoints],
+        results=list_results(run.folder),
+        level=edits_of(project, run).level,
+        revision=edit_revision(history.done),
+        classes=class_rows(project, run),
+        can_undo=bool(history.done),
+        can_redo=bool(history.undone),
+    )
+
+
+def last_preview(run: Run) -> Preview | None:
+    """Return the message about the newest preview of a run."""
+    facts = sorted((run.folder / PREVIEWS).glob("step-*.json"))
+    found = read_json(facts[-1]) if facts else None
+    if found is None:
+        return None
+    return Preview(run=run.id, step=int(found["step"]), image=str(found.get("image", "")), areas=list(found["areas"]))

@@ -1,133 +1,149 @@
-"""The process of one run: learn, then segment. It speaks with the server through files in the run's folder only."""
+"""The process of one run: learn, then segment; with a preview of what the method shows meanwhile (see `runs` for the files)."""
 
 import math
 import os
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from selfseg.apps.studio.previews import write_first_preview, write_live_preview
-from selfseg.apps.studio.runs import CHANGE, MODEL, ORDER, STATUS, read_json
-from selfseg.apps.studio.segmenting import store_results
-from selfseg.apps.studio.spec import Spec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from selfseg.apps.studio.results import store_results
+from selfseg.apps.studio.runs import CHANGE, MODEL, ORDER, PREVIEWS, STATUS, Spec, read_json
 from selfseg.core.errors import Interrupted, SelfsegError
 from selfseg.core.files import remove, write_json
+from selfseg.core.image import Image
+from selfseg.core.palette import class_colours
+from selfseg.export.overlay import write_picture
 from selfseg.learning.run import load
 from selfseg.learning.segmenter import Segmenter
-from selfseg.methods.base import find_method, stored_config
+from selfseg.learning.training_set import TrainingSet
+from selfseg.methods.base import Method, find_method, stored_config
 from selfseg.read import Source, find_inputs
 from selfseg.read.frames import is_video
+from selfseg.refine.decide import decide
+from selfseg.sample.prepare import PreparedImage
 from selfseg.train.control import OptionChange, Order
 
 SHOW_EVERY = 0.3
-"""Seconds between two notes on how far a run is."""
+"""Seconds between two writings of the status."""
 
 PREVIEW_EVERY, CHECKPOINT_EVERY = 1.5, 10.0
+"""Seconds between two previews, and between two checkpoints."""
+
+PREVIEW_SIDE = 900
+"""Longer side of a preview, in pixels."""
+
+MOST_PREVIEWS = 40
+"""Previews that are kept of a run."""
 
 FIRST_RESULTS = 24
-"""Pictures that a run segments by itself; further ones when they are looked at."""
+"""Pictures that a run segments; others are segmented when they are opened."""
 
 LARGE = 2_000_000
-"""Pixels of a picture (voxels of a volume) from which on a preview comes before its result."""
+"""Pixels of a picture (voxels of a volume) above which a preview comes before its result."""
 
 FILLED_IN = frozenset({"n_classes", "spacing"})
-"""Options that a training sets by itself where they are empty: by its labels, by its first image."""
+"""Options that training fills in where they are empty: from its labels, from its first image."""
 
 MOST_CHECKPOINTS = 10
-"""Checkpoints that are kept of a run, evenly spread, so that a long one does not fill the disk."""
+"""Checkpoints that are kept of a run, evenly spread."""
 
 
 @dataclass
-class Told:
-    """A `selfseg.core.progress.Progress` that writes ``status.json``."""
+class StatusFile:
+    """Progress reporter (`selfseg.core.progress.Progress`) that writes ``status.json``."""
 
     folder: Path
     fields: dict[str, Any] = field(default_factory=lambda: {"state": "starting", "step": 0, "total": 0, "notes": []})
     _shown: float = 0.0
 
     def set(self, **fields: Any) -> None:
-        """OptionChange some fields and write all."""
+        """Change some fields and write all."""
         self.fields |= fields
         self._shown = time.monotonic()
         write_json(self.folder / STATUS, self.fields)
 
     def start(self, task: str, total: int, done: int = 0) -> None:
-        """Show that a task begins."""
+        """Write that a task starts."""
         self.set(state="learning" if task == "learning" else "segmenting", total=total, step=done)
 
     def update(self, done: int, values: Mapping[str, float | int]) -> None:
-        """Show a step, now and then."""
+        """Write the step, at most every `SHOW_EVERY` seconds."""
         self.fields["step"] = done
         if time.monotonic() - self._shown >= SHOW_EVERY:
             self.set()
 
     def finish(self) -> None:
-        """Show the last step."""
+        """Write the last step."""
         self.set()
 
     def say(self, message: str) -> None:
-        """Keep a note for the page."""
+        """Add a note for the page."""
         self.set(notes=[*self.fields["notes"], message][-20:])
 
 
 @dataclass
 class Orders:
-    """What the server asks, read at each step from a file of a few bytes."""
+    """Orders of the server, read from files at each step."""
 
     folder: Path
 
     def __call__(self) -> Order | OptionChange:
-        """Return the order that is there; a change of options is taken once, and before anything else."""
+        """Return the order that was given; a change of options comes first, and counts once."""
         if (self.folder / CHANGE).exists():
             options = read_json(self.folder / CHANGE) or {}
             remove(self.folder / CHANGE)
             return OptionChange(options)
         if not (self.folder / ORDER).exists():
             return Order.GO
-        wish = (read_json(self.folder / ORDER) or {}).get("order")
-        return {"pause": Order.PAUSE, "finish": Order.FINISH}.get(str(wish), Order.GO)
+        order = (read_json(self.folder / ORDER) or {}).get("order")
+        return {"pause": Order.PAUSE, "finish": Order.FINISH}.get(str(order), Order.GO)
 
 
 def main(folder: Path) -> int:
     """Do the run in `folder`; return the exit code."""
     if hasattr(os, "nice"):
         os.nice(5)  # the server, which draws, goes first
-    told = Told(folder)
+    status = StatusFile(folder)
     try:
-        spec = _caught_up(folder)
-        model = _learned(folder, spec, told)
+        spec = _updated_spec(folder)
+        model = _learn(folder, spec, status)
         if spec.otherwise is not None and len(model.table_) < 2:
-            told.say(f"one class only: looking again with preset {spec.otherwise}")
+            status.say(f"one class only: looking again with preset {spec.otherwise}")
             spec = replace(spec, preset=spec.otherwise, otherwise=None)
             spec.save(folder)
-            model = _learned(folder, spec, told)
+            model = _learn(folder, spec, status)
         if (folder / CHANGE).exists():
             remove(folder / CHANGE)
-            told.say("the change of options came after the last step and was not used")
-        _segment(folder, spec, model, told)
-        told.set(state="done", message="")
+            status.say("the change of options came after the last step and was not used")
+        _segment(folder, spec, model, status)
+        status.set(state="done", message="")
     except Interrupted:
         remove(folder / ORDER)
-        told.set(state="paused", message="")
+        status.set(state="paused", message="")
     except SelfsegError as error:
-        told.set(state="failed", message=str(error))
+        status.set(state="failed", message=str(error))
         return error.exit_code
     except MemoryError:
-        told.set(state="failed", message="out of memory: make the pictures smaller, for example with prepare size=1000")
+        remedy = "make the pictures smaller, for example with prepare size=1000"
+        status.set(state="failed", message=f"out of memory: {remedy}")
         return 1
-    except Exception as error:  # noqa: BLE001 (whatever it is, the page must hear of it; the log has all of it)
+    except Exception as error:  # noqa: BLE001 (whatever it is, the page must show it; the log has all of it)
         traceback.print_exc()
-        told.set(state="failed", message=f"{type(error).__name__}: {error}; the run's log.txt has more")
+        status.set(state="failed", message=f"{type(error).__name__}: {error}; the run's log.txt has more")
         return 1
     return 0
 
 
-def _learned(folder: Path, spec: Spec, told: Told) -> Segmenter:
-    """Return the model: one that is there already, one gone on with, or one begun."""
+def _learn(folder: Path, spec: Spec, status: StatusFile) -> Segmenter:
+    """Return the model: a finished one, one whose training is resumed, or a new one."""
     if spec.model is not None:
         return load(spec.model, spec.device)
     out = folder / MODEL
@@ -140,27 +156,27 @@ def _learned(folder: Path, spec: Spec, told: Told) -> Segmenter:
     if before.get("finished") and same:
         return load(out, spec.device)
     resume = same and (out / "checkpoint.safetensors").exists()
-    told.set(state="learning", message="")
+    status.set(state="learning", message="")
     return model.fit(
         list(spec.inputs),
         out=out,
         resume=resume,
         overwrite=not resume,
         begin=None if resume else spec.begin,
-        scribbles=spec.hints,
+        scribbles=spec.scribbles,
         axes=spec.axes,
         checkpoint_every=CHECKPOINT_EVERY,
         preview_every=PREVIEW_EVERY,
         keep_checkpoints=True,
-        preview=lambda method, data, step: _look(folder, method, data, step),
+        preview=lambda method, data, step: _show(folder, method, data, step),
         control=Orders(folder),
-        changed=lambda step, options: _caught_up(folder),
-        progress=told,
+        changed=lambda step, options: _updated_spec(folder),
+        progress=status,
     )
 
 
-def _caught_up(folder: Path) -> Spec:
-    """Bring the changes that the training noted into ``spec.json``, and return it."""
+def _updated_spec(folder: Path) -> Spec:
+    """Return the specification with the changes that training has noted, written to ``spec.json`` too."""
     spec = Spec.read(folder)
     noted = (read_json(folder / MODEL / "training.json") or {}).get("changes", [])
     for change in noted:
@@ -172,45 +188,91 @@ def _caught_up(folder: Path) -> Spec:
 
 
 def _agree(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Return whether a run had these options; what the user leaves open the training filled in."""
+    """Return whether a run had these options, apart from those that training fills in."""
     same = (before.get(name) == value or (name in FILLED_IN and not value) for name, value in wanted.items())
     return bool(before) and all(same)
 
 
-def _look(folder: Path, method: Any, data: Any, step: int) -> None:
-    if any(True for _ in method.parameters()):  # a method without weights has nothing to show before its end
+def _show(folder: Path, method: Method, data: TrainingSet, step: int) -> None:
+    if any(True for _ in method.parameters()):  # a method without weights has nothing to show before the end
         write_live_preview(folder, method, data, step)
     kept = sorted((folder / MODEL / "checkpoints").glob("step-*.safetensors"))
     for path in kept[1:-1:2] if len(kept) > MOST_CHECKPOINTS else ():
         remove(path)
 
 
-def _segment(folder: Path, spec: Spec, model: Segmenter, told: Told) -> None:
-    sources = find_inputs(list(spec.inputs))
-    first = sources[:FIRST_RESULTS]
-    told.set(state="segmenting", step=0, total=len(first), failures=[list(item) for item in model.failures_])
+def _segment(folder: Path, spec: Spec, model: Segmenter, status: StatusFile) -> None:
+    first = find_inputs(list(spec.inputs))[:FIRST_RESULTS]
+    status.set(state="segmenting", step=0, total=len(first), failures=[list(item) for item in model.failures_])
     for done, source in enumerate(first, 1):
         try:
             if done == 1:
                 source = _shown_early(folder, source, spec, model)
-            store_results(model, source, spec.axes, folder, stored=lambda number: told.set(frame=number))
+            store_results(model, source, spec.axes, folder, stored=lambda number: status.set(frame=number))
         except SelfsegError as error:
-            told.set(failures=[*told.fields["failures"], [source.name, str(error)]])
-        told.set(step=done, results=[*told.fields.get("results", []), source.name])
+            status.set(failures=[*status.fields["failures"], [source.name, str(error)]])
+        status.set(step=done)
 
 
 def _shown_early(folder: Path, source: Source, spec: Spec, model: Segmenter) -> Source:
-    """Show a large picture small at once: to segment every pixel of it takes some seconds. Return it as it was read."""
+    """Write a preview of a large picture, since its segmentation takes seconds; return the picture as it was read."""
     if is_video(source, spec.axes):
         return source
     image = source.read(spec.axes)
-    if (
-        math.prod(image.spatial_shape) > LARGE
-        and "T" not in image.axes
-        and model.method_.n_dims == len(image.spatial_shape)
-    ):
+    large = math.prod(image.spatial_shape) > LARGE
+    if large and "T" not in image.axes and model.method_.n_dims == len(image.spatial_shape):
         write_first_preview(folder, model, image, int(model.facts_.get("steps", 0)))
     return Source(source.name, content=image, settled=True)
+
+
+@torch.no_grad()
+def write_live_preview(run: Path, method: Method, data: TrainingSet, step: int) -> None:
+    """Write the clusters of the first training picture (of a volume, its middle slice) while the method learns."""
+    image, prepared = data.first
+    clusters = _clusters(method, prepared)
+    _write_preview(run, step, image.name, prepared, clusters, class_colours(max(1, int(clusters.max()))))
+
+
+@torch.no_grad()
+def write_first_preview(run: Path, model: Segmenter, image: Image, step: int) -> None:
+    """Write the classes of a picture by the finished model, at the size of its preparation."""
+    prepared = model.preparation_.apply(image)
+    clusters = _clusters(model.method_, prepared)
+    colours = {source + 1: row.rgba for row in model.table_.classes for source in row.sources}
+    rgba = [colours.get(key, (0, 0, 0, 0)) for key in range(1, int(clusters.max()) + 1)]
+    _write_preview(run, step, image.name, prepared, clusters, rgba)
+
+
+def _clusters(method: Method, prepared: PreparedImage) -> NDArray[np.integer]:
+    """Return the cluster of each pixel, ``[*s]``, from 1 on."""
+    device = next((tensor.device for tensor in method.state().values()), torch.device("cpu"))
+    images = torch.from_numpy(prepared.array)[None].to(device)
+    return decide(method.assign(images)[0].float().cpu().numpy())
+
+
+def _write_preview(
+    run: Path,
+    step: int,
+    name: str,
+    prepared: PreparedImage,
+    clusters: NDArray[np.integer],
+    rgba: Sequence[Sequence[int]],
+) -> None:
+    """Write ``previews/step-000040.png``, and beside it ``.json`` with the colour and the share of each cluster."""
+    counts = np.bincount(clusters.ravel(), minlength=2)
+    labels = prepared.restore_labels(clusters)
+    plane = labels[len(labels) // 2] if labels.ndim == 3 else labels
+    stride = max(1, -(-max(plane.shape) // PREVIEW_SIDE))
+    colours = np.array([(0, 0, 0, 0), *rgba], np.uint8)
+    folder = run / PREVIEWS
+    write_picture(folder / f"step-{step:06d}.png", colours[plane[::stride, ::stride]])
+    areas: list[dict[str, Any]] = [
+        {"cluster": int(key), "share": float(counts[key] / counts[1:].sum()), "rgba": colours[key].tolist()}
+        for key in np.flatnonzero(counts[1:]) + 1
+    ]
+    write_json(folder / f"step-{step:06d}.json", {"step": step, "image": name, "areas": areas})
+    for old in sorted(folder.glob("step-*.*"))[: -2 * MOST_PREVIEWS]:
+        remove(old)
 
 
 if __name__ == "__main__":

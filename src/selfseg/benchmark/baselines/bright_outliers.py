@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from selfseg.benchmark.baselines._pixels import class_ids, n_wanted, read_pixels
-from selfseg.benchmark.outcome import Outcome
+from selfseg.benchmark.baselines._base import Outcome, n_wanted, read_pixels
 from selfseg.core.image import Image
 
 THRESHOLD = 2.5
@@ -18,4 +17,4 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     inside = light[pixels.valid]
     middle = np.median(inside)
     width = 1.4826 * np.median(np.abs(inside - middle))
-    return Outcome(class_ids((light > middle + THRESHOLD * width).astype(np.int32), pixels))
+    return Outcome(pixels.class_ids((light > middle + THRESHOLD * width).astype(np.int32)))

@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.segmentation import felzenszwalb
 
-from selfseg.benchmark.baselines._pixels import Pixels, n_wanted, read_pixels, region_ids
-from selfseg.benchmark.outcome import Outcome
+from selfseg.benchmark.baselines._base import Outcome, Pixels, n_wanted, read_pixels
 from selfseg.core.image import Image
 
 SIGMA = 0.8
@@ -37,4 +36,4 @@ def _cut(pixels: Pixels, scale: float, least: int) -> NDArray[np.int32]:
     with warnings.catch_warnings():
         # scikit-image asks whether more than three channels are meant as such: they are.
         warnings.simplefilter("ignore", RuntimeWarning)
-        return region_ids(felzenszwalb(pixels.values, scale, SIGMA, least, channel_axis=-1), pixels)
+        return pixels.region_ids(felzenszwalb(pixels.values, scale, SIGMA, least, channel_axis=-1))

@@ -5,10 +5,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.benchmark.baselines._pixels import n_wanted, read_pixels, region_ids
-from selfseg.benchmark.outcome import Outcome
+from selfseg.benchmark.baselines._base import Outcome, n_wanted, read_pixels
 from selfseg.core.image import Image
-from selfseg.regions.grid import grid_cells
+from selfseg.regions.slic import grid_cells
 
 SIDES = (20, 16, 12, 10, 8, 6, 5, 4, 3, 2)
 """Blocks along each axis: the scales."""
@@ -24,6 +23,6 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
 
     @cache
     def cut(n: float) -> NDArray[np.int32]:
-        return region_ids(grid_cells(pixels.shape, [min(int(n), size) for size in pixels.shape]), pixels)
+        return pixels.region_ids(grid_cells(pixels.shape, [min(int(n), size) for size in pixels.shape]))
 
     return Outcome(cut(DEFAULT), tuple(float(n) for n in SIDES), cut)

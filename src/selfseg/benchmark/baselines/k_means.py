@@ -5,9 +5,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.benchmark.baselines._clusters import k_means
-from selfseg.benchmark.baselines._pixels import class_ids, n_wanted, read_pixels
-from selfseg.benchmark.outcome import Outcome
+from selfseg.benchmark.baselines._base import Outcome, k_means, n_wanted, read_pixels
 from selfseg.core.image import Image
 
 CLASSES = (24, 16, 12, 8, 6, 4, 3, 2)
@@ -24,12 +22,12 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     """Return clusters, four by default, dark to bright."""
     pixels = read_pixels(image)
     wanted = n_wanted(n_classes, DEFAULT)
-    both = np.concatenate([pixels.colour, pixels.place() * np.float32(PLACE_WEIGHT)], -1)
+    both = pixels.colour_and_place(PLACE_WEIGHT)
 
     @cache
     def cut(k: float) -> NDArray[np.int32]:
         groups = np.zeros(pixels.shape, np.int32)
         groups[pixels.valid] = k_means(both[pixels.valid], int(k), seed)[0]
-        return class_ids(groups, pixels)
+        return pixels.class_ids(groups)
 
     return Outcome(cut(wanted), tuple(float(k) for k in CLASSES), cut)

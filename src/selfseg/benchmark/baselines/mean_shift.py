@@ -6,11 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from selfseg.benchmark.baselines._pixels import LAB_UNIT, class_ids, n_superpixels, n_wanted, read_pixels
-from selfseg.benchmark.outcome import Outcome
+from selfseg.benchmark.baselines._base import Outcome, n_wanted, read_pixels
 from selfseg.core.image import Image
 from selfseg.regions.graph import region_means
-from selfseg.regions.slic import slic
 
 BANDWIDTHS = (0.06, 0.08, 0.1, 0.12, 0.15, 0.18, 0.22, 0.27)
 """Radii of the flat kernel, 1 = from black to white: the scales."""
@@ -31,15 +29,13 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     """Return the modes' basins, dark to bright. `n_classes` is ignored: the bandwidth decides how many modes there are."""
     n_wanted(n_classes, 1)
     pixels = read_pixels(image)
-    superpixels = slic(
-        pixels.colour * np.float32(LAB_UNIT), n_superpixels(pixels), spacing=pixels.spacing, mask=pixels.valid
-    )
-    both = np.concatenate([pixels.colour, pixels.place() * np.float32(PLACE_WEIGHT)], -1)
+    superpixels = pixels.superpixels()
+    both = pixels.colour_and_place(PLACE_WEIGHT)
     means = region_means(superpixels, both)
 
     @cache
     def cut(bandwidth: float) -> NDArray[np.int32]:
-        return class_ids(mean_shift(means, bandwidth)[superpixels], pixels)
+        return pixels.class_ids(mean_shift(means, bandwidth)[superpixels])
 
     return Outcome(cut(DEFAULT), BANDWIDTHS, cut)
 

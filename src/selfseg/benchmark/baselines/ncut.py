@@ -8,12 +8,9 @@ from scipy.linalg import eigh
 from scipy.spatial.distance import cdist
 from threadpoolctl import threadpool_limits
 
-from selfseg.benchmark.baselines._clusters import k_means
-from selfseg.benchmark.baselines._pixels import LAB_UNIT, class_ids, n_superpixels, n_wanted, read_pixels
-from selfseg.benchmark.outcome import Outcome
+from selfseg.benchmark.baselines._base import Outcome, k_means, n_wanted, read_pixels
 from selfseg.core.image import Image
 from selfseg.regions.graph import region_means
-from selfseg.regions.slic import slic
 
 CLASSES = (24, 16, 12, 8, 6, 4, 3, 2)
 """Numbers of segments: the scales."""
@@ -35,10 +32,8 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     """Return segments, six by default, dark to bright."""
     pixels = read_pixels(image)
     wanted = n_wanted(n_classes, DEFAULT)
-    superpixels = slic(
-        pixels.colour * np.float32(LAB_UNIT), n_superpixels(pixels), spacing=pixels.spacing, mask=pixels.valid
-    )
-    means = region_means(superpixels, np.concatenate([pixels.colour, pixels.place()], -1))
+    superpixels = pixels.superpixels()
+    means = region_means(superpixels, pixels.colour_and_place())
     n_dims = len(pixels.shape)
     vectors = eigenvectors(affinity(means[:, :-n_dims], means[:, -n_dims:]), max(*CLASSES, wanted))
 
@@ -47,7 +42,7 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
         rows = vectors[:, : min(int(k), vectors.shape[1])]
         # Rows of length 1 (Ng, Jordan & Weiss 2001): k-means then sees directions and not how well linked a node is.
         rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-        return class_ids(k_means(rows, int(k), seed)[0][superpixels], pixels)
+        return pixels.class_ids(k_means(rows, int(k), seed)[0][superpixels])
 
     return Outcome(cut(wanted), tuple(float(k) for k in CLASSES), cut)
 

@@ -5,8 +5,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.benchmark.baselines._pixels import Pixels, class_ids, n_wanted, read_pixels
-from selfseg.benchmark.outcome import Outcome
+from selfseg.benchmark.baselines._base import Outcome, Pixels, n_wanted, read_pixels
 from selfseg.core.image import Image
 
 CLASSES = (8, 6, 5, 4, 3, 2)
@@ -26,7 +25,7 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
 
     @cache
     def cut(k: float) -> NDArray[np.int32]:
-        return class_ids(_classes(counts, values, int(k))[bins], pixels)
+        return pixels.class_ids(_classes(counts, values, int(k))[bins])
 
     return Outcome(cut(wanted), tuple(float(k) for k in CLASSES), cut)
 

@@ -6,8 +6,7 @@ from skimage.feature import peak_local_max
 from skimage.filters import threshold_otsu
 from skimage.segmentation import watershed
 
-from selfseg.benchmark.baselines._pixels import n_wanted, read_pixels
-from selfseg.benchmark.outcome import Outcome
+from selfseg.benchmark.baselines._base import Outcome, n_wanted, read_pixels
 from selfseg.core.image import Image
 
 INSTANCES = True

@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.segmentation import quickshift
 
-from selfseg.benchmark.baselines._pixels import LAB_UNIT, enlarged, n_wanted, read_pixels, reduced, region_ids
-from selfseg.benchmark.outcome import Outcome
+from selfseg.benchmark.baselines._base import Outcome, n_wanted, read_pixels, reduced
 from selfseg.core.image import Image
 
 N_PIXELS = 10_000
@@ -31,7 +30,7 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     n_wanted(n_classes, 1)
     pixels = read_pixels(image, planes_only=True)
     small, side = reduced(pixels, N_PIXELS)
-    colour = small.colour * np.float32(LAB_UNIT)
+    colour = small.lab
     # One tree of all steps; each scale leaves out the long ones.
     _, parents, steps = quickshift(
         colour, COLOUR_WEIGHT, KERNEL, max_dist=np.inf, return_tree=True, convert2lab=False, rng=seed
@@ -43,6 +42,6 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
         top = np.where(steps > reach, np.arange(parents.size), parents)
         while not np.array_equal(top, higher := top[top]):
             top = higher
-        return region_ids(enlarged(top.reshape(small.shape), side, pixels), pixels)
+        return pixels.region_ids(pixels.enlarged(top.reshape(small.shape), side))
 
     return Outcome(cut(DEFAULT), REACHES, cut)

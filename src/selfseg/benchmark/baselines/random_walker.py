@@ -7,9 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.segmentation import random_walker
 
-from selfseg.benchmark.baselines._clusters import k_means
-from selfseg.benchmark.baselines._pixels import Pixels, class_ids, enlarged, n_wanted, read_pixels, reduced
-from selfseg.benchmark.outcome import Outcome
+from selfseg.benchmark.baselines._base import Outcome, Pixels, k_means, n_wanted, read_pixels, reduced
 from selfseg.core.image import Image
 
 N_PIXELS = 20_000
@@ -39,14 +37,14 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
 
     @cache
     def cut(k: float) -> NDArray[np.int32]:
-        return class_ids(enlarged(_walk(small, int(k), seed), side, pixels), pixels)
+        return pixels.class_ids(pixels.enlarged(_walk(small, int(k), seed), side))
 
     return Outcome(cut(wanted), tuple(float(k) for k in CLASSES), cut)
 
 
 def _walk(pixels: Pixels, n_classes: int, seed: int) -> NDArray[np.int32]:
     """Return the class 1..K of each pixel ``[*S]``, -1 where it is not valid."""
-    both = np.concatenate([pixels.colour, pixels.place() * np.float32(PLACE_WEIGHT)], -1)[pixels.valid]
+    both = pixels.colour_and_place(PLACE_WEIGHT)[pixels.valid]
     clusters, distances = k_means(both, n_classes, seed)
     seeds = np.zeros(len(both), np.int32)
     for k in range(int(clusters.max()) + 1):

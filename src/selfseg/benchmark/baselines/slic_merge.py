@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from skimage import graph
 from skimage.segmentation import slic
 
-from selfseg.benchmark.baselines._pixels import LAB_UNIT, Pixels, n_superpixels, n_wanted, read_pixels, region_ids
-from selfseg.benchmark.outcome import Outcome
+from selfseg.benchmark.baselines._base import Outcome, Pixels, n_wanted, read_pixels
 from selfseg.core.image import Image
 from selfseg.regions.graph import adjacency, region_sums
 
@@ -52,20 +51,20 @@ def _superpixels(pixels: Pixels) -> NDArray[np.int32]:
     compactness = COMPACTNESS if colour else GREY_COMPACTNESS
     found = slic(
         pixels.values,
-        n_superpixels(pixels),
+        pixels.n_superpixels,
         compactness,
         sigma=SIGMA,
         spacing=pixels.spacing,
         start_label=0,
         channel_axis=-1,
     )
-    return region_ids(found, pixels) - np.int32(1)
+    return pixels.region_ids(found) - np.int32(1)
 
 
 def _merges(superpixels: NDArray[np.int32], pixels: Pixels) -> list[tuple[int, int, float]]:
     """Merge the nearest two until one region is left. Return what went into what, and their distance, in order."""
     rag = graph.RAG()
-    colours = pixels.colour * np.float32(LAB_UNIT)
+    colours = pixels.lab
     neighbours = adjacency(superpixels)
     for i, (total, size) in enumerate(zip(region_sums(superpixels, colours), neighbours.sizes, strict=True)):
         rag.add_node(i, labels=[i], total=total, size=size)
@@ -73,7 +72,7 @@ def _merges(superpixels: NDArray[np.int32], pixels: Pixels) -> list[tuple[int, i
         rag.add_edge(i, j, weight=_distance(rag, i, j))
     merges = []
 
-    def all_reduce(rag: Any, source: int, target: int) -> None:
+    def merge(rag: Any, source: int, target: int) -> None:
         merges.append((source, target, rag[source][target]["weight"]))
         rag.nodes[target]["total"] = rag.nodes[target]["total"] + rag.nodes[source]["total"]
         rag.nodes[target]["size"] += rag.nodes[source]["size"]
@@ -81,7 +80,7 @@ def _merges(superpixels: NDArray[np.int32], pixels: Pixels) -> list[tuple[int, i
     def weight(rag: Any, source: int, target: int, neighbour: int) -> dict[str, float]:
         return {"weight": _distance(rag, target, neighbour)}
 
-    graph.merge_hierarchical(superpixels.clip(0), rag, np.inf, False, True, all_reduce, weight)
+    graph.merge_hierarchical(superpixels.clip(0), rag, np.inf, False, True, merge, weight)
     return merges
 
 
@@ -96,4 +95,4 @@ def _cut(superpixels: NDArray[np.int32], merges: list[tuple[int, int, float]], p
     # Backwards, since what a region went into may itself go into another one later.
     for source, into, _ in reversed(merges):
         target[source] = target[into]
-    return region_ids(target[superpixels], pixels)
+    return pixels.region_ids(target[superpixels])

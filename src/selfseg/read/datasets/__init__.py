@@ -4,20 +4,8 @@
 folder of the user's or out of the cache that `download` fills; `verify` compares what is there with known SHA-256 sums.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from selfseg.read.datasets._base import Dataset, Item, RemoteFile, Task, dataset_names, find_dataset
-    from selfseg.read.datasets._fetch import download
-    from selfseg.read.datasets._verify import Fault, count_present, verify
-
-_HOMES = {
-    "_base": ["Dataset", "Item", "RemoteFile", "Task", "dataset_names", "find_dataset"],
-    "_fetch": ["download"],
-    "_verify": ["Fault", "count_present", "verify"],
-}
-_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
+from selfseg.read.datasets._base import Dataset, Item, RemoteFile, Task, dataset_names, find_dataset
+from selfseg.read.datasets._files import Fault, count_present, download, verify
 
 __all__ = [
     "Dataset",
@@ -31,9 +19,3 @@ __all__ = [
     "find_dataset",
     "verify",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

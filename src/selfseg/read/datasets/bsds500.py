@@ -10,9 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.read.datasets._base import Dataset, Item, RemoteFile
-from selfseg.read.datasets._registry import read_registry
-from selfseg.read.datasets._truths import stacked_truths
+from selfseg.read.datasets._base import Dataset, Item, RemoteFile, read_registry, stacked_truths
 from selfseg.read.formats import read_image
 from selfseg.read.sources import natural_order
 

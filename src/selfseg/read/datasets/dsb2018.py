@@ -16,9 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.read.datasets._base import Dataset, Item, RemoteFile
-from selfseg.read.datasets._registry import read_registry
-from selfseg.read.datasets._truths import stacked_truths
+from selfseg.read.datasets._base import Dataset, Item, RemoteFile, read_registry, stacked_truths
 from selfseg.read.formats import read_image
 
 # The whole repository at once: the 60 images have 3,254 masks, a file each. No commit is pinned, since the list of fixes

@@ -16,9 +16,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError
 from selfseg.core.image import Image
-from selfseg.read.datasets._base import Dataset, Item, RemoteFile
-from selfseg.read.datasets._registry import read_registry
-from selfseg.read.datasets._truths import binary_truth
+from selfseg.read.datasets._base import Dataset, Item, RemoteFile, binary_truth, read_registry
 from selfseg.read.formats import decode_labels, read_image
 
 ORIGIN = "https://raw.githubusercontent.com/zhixuhao/unet/909ae9b5fefd8a55900e24a771b073b1d4ef70ff/data/membrane/train"

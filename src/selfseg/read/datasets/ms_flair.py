@@ -9,9 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from selfseg.core.image import Image
-from selfseg.read.datasets._base import Dataset, Item, RemoteFile
-from selfseg.read.datasets._registry import read_registry
-from selfseg.read.datasets._truths import binary_truth
+from selfseg.read.datasets._base import Dataset, Item, RemoteFile, binary_truth, read_registry
 from selfseg.read.formats import read_image
 
 ORIGIN = "https://raw.githubusercontent.com/muschellij2/open_ms_data/ab6737647be9665e5448d18be2d715e0a89f7170"

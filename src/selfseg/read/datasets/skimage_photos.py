@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.read.datasets._base import Dataset, Item, RemoteFile
-from selfseg.read.datasets._registry import read_registry
+from selfseg.read.datasets._base import Dataset, Item, RemoteFile, read_registry
 from selfseg.read.formats import read_image
 
 

@@ -10,7 +10,7 @@ import "./panels/level.js";
 import "./panels/classes.js";
 import "./panels/start.js";
 import "./panels/runs.js";
-import "./panels/take.js";
+import "./panels/export.js";
 import "./view/panes.js";
 import { listenToKeys } from "./keyboard.js";
 import { listenToHeader } from "./panels/header.js";

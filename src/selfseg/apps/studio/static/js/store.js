@@ -83,6 +83,7 @@ function save() {
 export function restore() {
   try {
     const kept = JSON.parse(localStorage.getItem(`selfseg ${state.project.folder}`)) ?? {};
+    if (kept.tab === "take") kept.tab = "export"; // the tab's name until 0.1
     change({ ...kept, run: null, wantedRun: kept.run, layers: { ...state.layers, ...kept.layers } });
   } catch {
     // What was kept cannot be read: begin as new.

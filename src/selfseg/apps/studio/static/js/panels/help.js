@@ -7,7 +7,7 @@ const HOW = [
   ["Fewer, larger regions", "Pull the Detail slider. It moves all pictures of the model alike."],
   ["Name a class", "Click a region, then Rename; or click its name in the table."],
   ["Better classes", "Learn: choose a method and start. Scribble on the picture first to say what you mean."],
-  ["Get the labels", "Take away: choose formats, Export."],
+  ["Get the labels", "Export: choose formats, then press Export."],
 ];
 
 const KEYS = [

@@ -54,7 +54,7 @@ class StudioLayers extends HTMLElement {
       "span",
       { class: "group" },
       flag("boundaries", "Boundaries", "Lines between classes or regions (L)"),
-      flag("superpixels", "Superpixels", "Lines between the smallest pieces (P)"),
+      flag("superpixels", "Superpixels", "Lines between the smallest regions (P)"),
       flag("swipe", "Swipe", "Before and after: a line to pull: left of it the picture alone (S)"),
       this.planes,
       this.solid,

@@ -47,7 +47,7 @@ class StudioLevel extends HTMLElement {
     const regions = level < 0 ? tree.leaves : regionsAt(tree, level);
     this.count.max = tree.leaves;
     if (document.activeElement !== this.count) this.count.value = regions;
-    this.words.textContent = level < 0 ? "pieces" : regions === 1 ? "region" : "regions";
+    this.words.textContent = regions === 1 ? "region" : "regions";
   }
 }
 

@@ -63,7 +63,7 @@ class StudioStart extends HTMLElement {
 
   mark() {
     const drawn = (state.project?.strokes ?? []).length;
-    this.withScribbles.hidden = !drawn || !this.chosen()?.uses_hints;
+    this.withScribbles.hidden = !drawn || !this.chosen()?.uses_annotations;
     this.one.hidden = (state.project?.images.length ?? 0) < 2;
   }
 

@@ -1,0 +1,422 @@
+"""Convolutions of float32 images on a CPU, with their gradients: Winograd's F(4x4, 3x3), and one product for a weight gradient.
+
+Winograd: ``Y = A^T [ (G w G^T) * (B^T d B) ] A`` for tiles of 4x4 output pixels (Lavin & Gray, CVPR 2016, arXiv:1509.09308): 36
+products instead of 144 for each pair of channels. For 100 -> 100 channels at 321x481 that is 7 GFLOP instead of 28, as 36
+matrix products. The relative error against float64 is about 2e-6, four times that of a direct convolution.
+
+Direct: the library's own kernels, but for the weight gradient, which is slow in channels-last order. Here it is ``dw = g^T X`` with X
+the patches as rows, ``[N, C k k]``; for a 1x1 kernel X is the image itself.
+
+The tile transforms are compiled for one number of channels and close over plain numbers only, so that numba finds them again on disk.
+Two habits let the compiler use vector instructions: indices are unsigned, so that no index is checked for being negative, and the
+number of channels is a constant of the compiled function, so that few overlaps of arrays need a check.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numba import njit
+from torch import Tensor
+
+from selfseg.core.threads import run_shared
+from selfseg.kernels.batch_norm import channel_sums
+from selfseg.kernels.layout import runs_on_channels_last
+
+MIN_CHANNELS = 32
+"""Fewest channels, in and out, for which the transforms cost less than the products they save."""
+
+MIN_PIXELS = 4096
+"""Smallest image for which either way pays."""
+
+MOST_INPUTS = 256
+"""Largest ``C k k`` for which the patches as rows are worth their memory (or are the image itself)."""
+
+CHUNK_TILES = 384
+"""Tiles whose transforms and products stay in the cache together: 36 x 384 x 100 values are 5.5 MB."""
+
+G = (
+    (1 / 4, 0, 0),
+    (-1 / 6, -1 / 6, -1 / 6),
+    (-1 / 6, 1 / 6, -1 / 6),
+    (1 / 24, 1 / 12, 1 / 6),
+    (1 / 24, -1 / 12, 1 / 6),
+    (0, 0, 1),
+)
+
+
+def conv3x3(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return `torch.nn.functional.conv2d` of ``x [B C H W]`` with ``weight [K C 3 3]`` and ``padding=1``.
+
+    The faster way is taken where there is one; its result ``[B K H W]`` is channels last in memory.
+    """
+    if not winograd_pays(x, weight):
+        return direct_conv(x, weight, bias)
+    result: Tensor = _Winograd.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+    return result
+
+
+def winograd_pays(x: Tensor, weight: Tensor) -> bool:
+    """Return whether the Winograd form applies (CPU, float32, 2D, no autocast) and is faster."""
+    plain = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32 and x.ndim == 4
+    if not plain or torch.is_autocast_enabled("cpu"):
+        return False
+    return min(weight.shape[:2]) >= MIN_CHANNELS and x.shape[2] * x.shape[3] >= MIN_PIXELS
+
+
+class _Winograd(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        grid = _Grid.of(x)
+        kept = x.new_empty(len(x), grid.n_chunks, 36 * grid.chunk_tiles * x.shape[1]) if weight.requires_grad else None
+        out = _convolve(x, weight, bias, kept)
+        ctx.save_for_backward(kept, weight)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        kept, weight = ctx.saved_tensors
+        gradient = gradients[0].contiguous(memory_format=torch.channels_last)
+        dx = dw = db = None
+        if ctx.needs_input_grad[0]:  # the convolution of the gradient with the turned kernel
+            turned = weight.flip(2, 3).transpose(0, 1)
+            dx = _convolve(gradient, turned, gradient.new_zeros(len(turned)), None)
+        if ctx.needs_input_grad[1]:
+            dw = _weight_gradient(kept, gradient, weight.shape[1])
+        if ctx.needs_input_grad[2]:
+            db = channel_sums(gradient)
+        return dx, dw, db
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Tiles of 4x4 pixels in chunks of whole tile rows, small enough for a chunk's work to stay in the cache."""
+
+    height: int
+    width: int
+    rows: int
+    columns: int
+    chunk_rows: int
+
+    @classmethod
+    def of(cls, x: Tensor) -> "_Grid":
+        height, width = x.shape[2:]
+        rows, columns = -(-height // 4), -(-width // 4)
+        return cls(height, width, rows, columns, max(1, min(rows, CHUNK_TILES // columns)))
+
+    @property
+    def n_chunks(self) -> int:
+        return -(-self.rows // self.chunk_rows)
+
+    @property
+    def chunk_tiles(self) -> int:
+        return self.chunk_rows * self.columns
+
+    def items(self, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
+        """Yield (image, chunk, first tile row, number of tile rows) of the work items start..stop."""
+        for item in range(start, stop):
+            image, chunk = divmod(item, self.n_chunks)
+            first = chunk * self.chunk_rows
+            yield image, chunk, first, min(self.chunk_rows, self.rows - first)
+
+
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor, kept: Tensor | None) -> Tensor:
+    """Convolve ``x [B C H W]``, channels last; the transformed input goes to `kept` ``[B chunks 36*T*C]`` if given."""
+    grid, (B, C), K = _Grid.of(x), x.shape[:2], len(weight)
+    padded = _padded(x, 1, 4 * grid.rows + 1 - grid.height, 4 * grid.columns + 1 - grid.width)  # [B Hp Wp C]
+    product = _transform_weight(weight)
+    shift = bias.detach().numpy()
+    out = torch.empty(B, K, grid.height, grid.width, memory_format=torch.channels_last)
+    pixels = out.permute(0, 2, 3, 1)  # [B H W K]
+    of_input, to_output = _transforms(C).of_input, _transforms(K).to_output
+
+    def work(start: int, stop: int) -> None:
+        tiles = x.new_empty(36 * grid.chunk_tiles * C) if kept is None else None
+        products = x.new_empty(36 * grid.chunk_tiles * K)
+        for image, chunk, first, n_rows in grid.items(start, stop):
+            n = n_rows * grid.columns
+            v = (tiles if kept is None else kept[image, chunk])[: 36 * n * C]  # type: ignore[index]
+            m = products[: 36 * n * K]
+            of_input(0, n_rows, _flat(padded[image, 4 * first :]), v.numpy(), grid.columns, n)
+            torch.bmm(v.view(36, n, C), product, out=m.view(36, n, K))
+            sizes = grid.height - 4 * first, grid.width, grid.columns, n
+            to_output(0, n_rows, m.numpy(), _flat(pixels[image, 4 * first :]), shift, *sizes)
+
+    with torch.no_grad():
+        _run_alone(work, B * grid.n_chunks)
+    return out
+
+
+def _weight_gradient(kept: Tensor, gradient: Tensor, C: int) -> Tensor:
+    """Adjoint of the forward pass in the weight: ``dU = V^T (A dY A^T)`` summed over tiles, ``dw = G^T dU G [K C 3 3]``."""
+    grid, (B, K) = _Grid.of(gradient), gradient.shape[:2]
+    padded = _padded(gradient, 0, 4 * grid.rows - grid.height, 4 * grid.columns - grid.width)
+    of_gradient = _transforms(K).of_gradient
+
+    def work(start: int, stop: int) -> Tensor:
+        total = gradient.new_zeros(36, C, K)
+        space = gradient.new_empty(36 * grid.chunk_tiles * K)
+        for image, chunk, first, n_rows in grid.items(start, stop):
+            n = n_rows * grid.columns
+            m, v = space[: 36 * n * K], kept[image, chunk, : 36 * n * C]
+            of_gradient(0, n_rows, _flat(padded[image, 4 * first :]), m.numpy(), grid.columns, n)
+            torch.baddbmm(total, v.view(36, n, C).transpose(1, 2), m.view(36, n, K), out=total)
+        return total
+
+    with torch.no_grad():
+        dU = torch.stack(_run_alone(work, B * grid.n_chunks)).sum(0)
+    g = gradient.new_tensor(G)
+    return torch.einsum("ai,abck,bj->kcij", g, dU.reshape(6, 6, *dU.shape[1:]), g)
+
+
+def _transform_weight(weight: Tensor) -> Tensor:
+    """``G w G^T``: ``[K C 3 3] -> [36 C K]``."""
+    g = weight.new_tensor(G)
+    return torch.einsum("ai,kcij,bj->abck", g, weight.detach(), g).flatten(0, 1).contiguous()
+
+
+def _padded(x: Tensor, before: int, below: int, right: int) -> Tensor:
+    """Return ``[B Hp Wp C]`` of ``x [B C H W]``, with zeros around."""
+    return F.pad(x.detach().permute(0, 2, 3, 1), (0, 0, before, right, before, below))
+
+
+def _flat(tensor: Tensor) -> Any:
+    return tensor.view(-1).numpy()
+
+
+def direct_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return `torch.nn.functional.conv2d` of ``x [B C H W]`` with ``weight [K C k k]``, padded to the same size."""
+    if not product_pays(x, weight):
+        return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
+    result: Tensor = _DirectConv.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+    return result
+
+
+def product_pays(x: Tensor, weight: Tensor) -> bool:
+    """Return whether the product form applies (CPU, float32, 2D, channels last, no autocast) and is faster."""
+    return weight.dtype == x.dtype and weight[0].numel() <= MOST_INPUTS and runs_on_channels_last(x, MIN_PIXELS)
+
+
+def _patches(x: Tensor, size: int) -> Tensor:
+    """Return the patch around each pixel as a row, in the order of a weight: ``[B C H W] -> [N, C k k]``."""
+    rows = x.permute(0, 2, 3, 1)  # [B H W C]
+    if size == 1:
+        return rows.reshape(-1, x.shape[1])
+    padded, (H, W) = F.pad(rows, (0, 0, *(size // 2,) * 4)), x.shape[2:]
+    shifted = [padded[:, i : i + H, j : j + W] for i in range(size) for j in range(size)]
+    return torch.stack(shifted, -1).reshape(-1, x.shape[1] * size * size)
+
+
+class _DirectConv(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2).contiguous(memory_format=torch.channels_last)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        gradient = gradients[0].contiguous(memory_format=torch.channels_last)
+        rows = gradient.permute(0, 2, 3, 1).reshape(-1, len(weight))  # [N K]
+        dx = dw = db = None
+        if ctx.needs_input_grad[0]:
+            pad, ones = [weight.shape[-1] // 2] * 2, [1, 1]
+            asked = [True, False, False]
+            back = torch.ops.aten.convolution_backward
+            dx = back(gradient, x, weight, None, ones, pad, ones, False, [0, 0], 1, asked)[0]
+        if ctx.needs_input_grad[1]:
+            dw = (rows.t() @ _patches(x, weight.shape[-1])).reshape(weight.shape)
+        if ctx.needs_input_grad[2]:
+            db = channel_sums(gradient)
+        return dx, dw, db
+
+
+_state = threading.local()
+
+
+def _run_alone(work: Callable[[int, int], Any], n: int) -> list[Any]:
+    """Run ``work(start, stop)`` over shares of ``range(n)``, and return the results in order.
+
+    Inside `work`, torch uses the thread that it is called from and no other: many small matrix products then need no meeting of
+    threads, which costs little on an idle machine and ten times the products on a busy one.
+    """
+    threads = torch.get_num_threads()
+
+    def settled(start: int, stop: int) -> Any:
+        if threading.current_thread() is not threading.main_thread() and not getattr(_state, "settled", False):
+            torch.set_num_threads(1)
+            _state.settled = True
+        with torch.no_grad():
+            return work(start, stop)
+
+    try:
+        return run_shared(settled, n, parts=threads)
+    finally:
+        if torch.get_num_threads() == threads:
+            torch.set_num_threads(threads)  # new threads take over the last number set anywhere
+
+
+Kernel = Callable[..., None]
+u = np.uint64
+F2, F4, F5, F8 = (np.float32(value) for value in (2, 4, 5, 8))
+
+
+@njit(inline="always")
+def _input_columns(source: Any, base: Any, stride: Any, target: Any, at: Any, jump: Any, C: Any) -> None:
+    """target[at + k*jump] = (B^T source)[k] for six rows of C values that are `stride` apart."""
+    p1 = base + stride
+    p2 = p1 + stride
+    p3 = p2 + stride
+    p4 = p3 + stride
+    p5 = p4 + stride
+    for c in range(C):
+        d0, d1, d2 = source[base + c], source[p1 + c], source[p2 + c]
+        d3, d4, d5 = source[p3 + c], source[p4 + c], source[p5 + c]
+        e, f = d4 - F4 * d2, d3 - F4 * d1
+        g, h = d4 - d2, F2 * (d3 - d1)
+        target[at + c] = F4 * d0 - F5 * d2 + d4
+        target[at + jump + c] = e + f
+        target[at + u(2) * jump + c] = e - f
+        target[at + u(3) * jump + c] = g + h
+        target[at + u(4) * jump + c] = g - h
+        target[at + u(5) * jump + c] = F4 * d1 - F5 * d3 + d5
+
+
+@njit(inline="always")
+def _gradient_columns(source: Any, base: Any, stride: Any, target: Any, at: Any, jump: Any, C: Any) -> None:
+    """target[at + k*jump] = (A source)[k] for four rows of C values that are `stride` apart."""
+    p1 = base + stride
+    p2 = p1 + stride
+    p3 = p2 + stride
+    for c in range(C):
+        g0, g1, g2, g3 = source[base + c], source[p1 + c], source[p2 + c], source[p3 + c]
+        even, odd = g0 + g2, g1 + g3
+        even2, odd2 = g0 + F4 * g2, F2 * g1 + F8 * g3
+        target[at + c] = g0
+        target[at + jump + c] = even + odd
+        target[at + u(2) * jump + c] = even - odd
+        target[at + u(3) * jump + c] = even2 + odd2
+        target[at + u(4) * jump + c] = even2 - odd2
+        target[at + u(5) * jump + c] = g3
+
+
+@njit(inline="always")
+def _output_columns(source: Any, base: Any, stride: Any, target: Any, at: Any, jump: Any, C: Any) -> None:
+    """target[at + k*jump] = (A^T source)[k] for six rows of C values that are `stride` apart."""
+    p1 = base + stride
+    p2 = p1 + stride
+    p3 = p2 + stride
+    p4 = p3 + stride
+    p5 = p4 + stride
+    for c in range(C):
+        m1, m2, m3, m4 = source[p1 + c], source[p2 + c], source[p3 + c], source[p4 + c]
+        p, q, r, s = m1 + m2, m1 - m2, m3 + m4, m3 - m4
+        target[at + c] = source[base + c] + p + r
+        target[at + jump + c] = q + F2 * s
+        target[at + u(2) * jump + c] = p + F4 * r
+        target[at + u(3) * jump + c] = q + F8 * s + source[p5 + c]
+
+
+@njit(inline="always")
+def _copy(source: Any, base: Any, target: Any, at: Any, C: Any) -> None:
+    for c in range(C):
+        target[at + c] = source[base + c]
+
+
+@njit(inline="always")
+def _copy_plus(source: Any, base: Any, more: Any, target: Any, at: Any, C: Any) -> None:
+    for c in range(C):
+        target[at + c] = source[base + c] + more[c]
+
+
+class _Transforms(NamedTuple):
+    """Kernels over a range of tile rows ``(start, stop, source, target, ...)`` on flat float32 arrays.
+
+    Attributes
+    ----------
+    of_input
+        ``B^T d B``: padded image ``[Hp Wp C]`` to tiles ``[36 T C]``; further arguments: tile rows, tile columns.
+    to_output
+        ``A^T m A``: tiles ``[36 T C]`` to image ``[H W C]``; further arguments: bias, H, W, tile columns, T.
+    of_gradient
+        ``A g A^T``: gradient ``[4 ty, 4 tx, C]`` (padded with zeros) to tiles ``[36 T C]``; as `of_input`.
+    """
+
+    of_input: Kernel
+    to_output: Kernel
+    of_gradient: Kernel
+
+
+@lru_cache(maxsize=16)
+def _transforms(n_channels: int) -> _Transforms:
+    """Return the kernels for `n_channels`; compiled at their first call, then read from numba's cache on disk."""
+    return _Transforms(_input_kernel(n_channels), _output_kernel(n_channels), _gradient_kernel(n_channels))
+
+
+def _input_kernel(n_channels: int) -> Kernel:
+    C, ROW, TILE = u(n_channels), u(6 * n_channels), 36 * n_channels
+
+    @njit(cache=True, nogil=True)
+    def kernel(start: Any, stop: Any, image: Any, tiles: Any, n_columns: Any, n_tiles: Any) -> None:
+        half, whole = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+        width = u(4 * n_columns + 2) * C
+        for row in range(start, stop):
+            for column in range(n_columns):
+                corner = u(4 * row) * width + u(4 * column) * C
+                for s in range(6):
+                    _input_columns(image, corner + u(s) * C, width, half, u(s) * C, ROW, C)
+                for k in range(6):
+                    _input_columns(half, u(k) * ROW, C, whole, u(k) * ROW, C, C)
+                for k in range(36):
+                    _copy(whole, u(k) * C, tiles, u(k * n_tiles + row * n_columns + column) * C, C)
+
+    return kernel
+
+
+def _gradient_kernel(n_channels: int) -> Kernel:
+    C, ROW, TILE = u(n_channels), u(4 * n_channels), 36 * n_channels
+
+    @njit(cache=True, nogil=True)
+    def kernel(start: Any, stop: Any, image: Any, tiles: Any, n_columns: Any, n_tiles: Any) -> None:
+        half, whole = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+        width = u(4 * n_columns) * C
+        for row in range(start, stop):
+            for column in range(n_columns):
+                corner = u(4 * row) * width + u(4 * column) * C
+                for s in range(4):
+                    _gradient_columns(image, corner + u(s) * C, width, half, u(s) * C, ROW, C)
+                for k in range(6):
+                    _gradient_columns(half, u(k) * ROW, C, whole, u(6 * k) * C, C, C)
+                for k in range(36):
+                    _copy(whole, u(k) * C, tiles, u(k * n_tiles + row * n_columns + column) * C, C)
+
+    return kernel
+
+
+def _output_kernel(n_channels: int) -> Kernel:
+    C, ROW, TILE = u(n_channels), u(6 * n_channels), 36 * n_channels
+
+    @njit(cache=True, nogil=True)
+    def kernel(  # one place for what a tile needs, so that its parts stay in the cache
+        start: Any, stop: Any, tiles: Any, image: Any, bias: Any, H: Any, W: Any, n_columns: Any, n_tiles: Any
+    ) -> None:
+        whole, half, done = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+        for row in range(start, stop):
+            for column in range(n_columns):
+                for k in range(36):
+                    _copy(tiles, u(k * n_tiles + row * n_columns + column) * C, whole, u(k) * C, C)
+                for s in range(6):
+                    _output_columns(whole, u(s) * C, ROW, half, u(s) * C, ROW, C)
+                for i in range(4):
+                    _output_columns(half, u(i) * ROW, C, done, u(4 * i) * C, C, C)
+                for i in range(min(4, H - 4 * row)):
+                    for j in range(min(4, W - 4 * column)):
+                        at = u((4 * row + i) * W + 4 * column + j) * C
+                        _copy_plus(done, u(4 * i + j) * C, bias, image, at, C)
+
+    return kernel

@@ -1,0 +1,425 @@
+"""The folder that a run leaves behind (labels, overlays, class table, ``run.json``, ``report.html``): writing it, reading it back."""
+
+import json
+import platform
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image as Picture
+
+from selfseg.core.classes import ClassTable
+from selfseg.core.errors import Failure, InputError, SelfsegError
+from selfseg.core.files import clear_unfinished, write_json, write_text
+from selfseg.core.image import Image
+from selfseg.core.memory import peak_memory
+from selfseg.export.classes import ClassArea, read_classes, write_areas, write_classes
+from selfseg.export.colour_table import labels_picture
+from selfseg.export.curves import curves_svg
+from selfseg.export.display import displayed, label_planes, middle_planes, plane_shape
+from selfseg.export.label_files import LabelWriter
+from selfseg.export.overlay import overlay, write_picture
+from selfseg.export.report import Report, ReportImage, thumbnail, write_report
+from selfseg.measure.flicker import FlickerCount
+from selfseg.methods.base import build_config
+from selfseg.read import Source, find_inputs
+from selfseg.read._decoded import split_address
+from selfseg.read.labels import find_labels, read_label_image
+from selfseg.results.instances import INSTANCES
+from selfseg.results.model import FittedModel, selfseg_version
+from selfseg.results.pictures import method_pictures
+from selfseg.results.result import Result, SequenceFacts
+from selfseg.sample.prepare import prepare
+from selfseg.train.journal import read_journal
+
+LABELS = "labels"
+SUFFIX = ".tif"
+"""Format that is read where labels were written in several."""
+
+PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "scikit-learn", "numba", "tifffile", "pillow")
+
+PICTURE_SIDE = 900
+"""Longer side of a picture in the report, in pixels."""
+
+PREVIEWS = "previews"
+"""Folder of the pictures that are made while a model learns, in its folder."""
+
+MOST_PREVIEWS = 4
+"""Pictures of the learning in the report."""
+
+MOST_PICTURES = 60
+"""Images with pictures in the report; of further ones it keeps shares and links, so that it stays light."""
+
+
+class OutputFolder:
+    """Collects the results of one run; `close` writes what sums them up.
+
+    Parameters
+    ----------
+    out
+        The folder; made if missing.
+    model
+        The model that predicts.
+    table
+        Its classes, if they were edited; None = as they were learned.
+    writer
+        Formats of the labels.
+    look
+        Options of the overlays, as for `selfseg.export.overlay.overlay`.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        model: FittedModel,
+        table: ClassTable | None = None,
+        writer: LabelWriter | None = None,
+        look: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.out = out
+        self.model = model
+        self.table = model.table if table is None else table
+        self.writer = writer or LabelWriter()
+        self.look = dict(look or {})
+        self.begun = time.monotonic()
+        self.rows: list[dict[str, Any]] = []
+        self.pictures: list[ReportImage] = []
+        self.seen: dict[str, NDArray[np.uint8]] = {}
+        self.areas: list[ClassArea] = []
+        clear_unfinished(out, ("labels", "overlay", "pictures", "instances", "video"))
+
+    def add(self, result: Result, sha256: str, linked: bool = False) -> None:
+        """Write the files of one result, and keep what the report needs of it.
+
+        Parameters
+        ----------
+        result
+            The result of an image, in memory or not, or of a sequence.
+        sha256
+            Fingerprint of the input.
+        linked
+            Frames were linked over time.
+        """
+        result.save(self.out, self.writer.kinds, self.writer.ngff, **self.look)
+        if not self.rows and result.in_memory and result.sequence is None:
+            self._show_method(result)
+        self.areas += result.areas
+        row = {
+            "name": result.name,
+            "source": result.image.source if result.sequence is None else result.sequence.source.source,
+            "axes": result.image.axes,
+            "sha256": sha256,
+            "seconds": round(result.seconds, 3),
+        }
+        shown = _report_image(result, len(self.pictures) < MOST_PICTURES, self.look)
+        if result.sequence is not None:
+            del row["axes"]
+            row |= _sequence_row(result.sequence, result.seconds, linked)
+            source, flicker = result.sequence.source, result.sequence.flicker
+            note = f"{result.sequence.n_labelled} of {source.n_frames} frames; {flicker.describe()}"
+            shown = replace(shown, note=note, link=result.sequence.video)
+        self.rows.append(row)
+        self.pictures.append(shown)
+
+    def _show_method(self, result: Result) -> None:
+        """Write how the method sees the first image into ``pictures``, and keep it for the report."""
+        image = self.model.view(result.image)
+        frame = image.at("T", 0) if "T" in image.axes else image
+        if self.model.slices_volume(frame):
+            return
+        prepared = prepare(frame, self.model.preparation)
+        for kind, picture in method_pictures(self.model.method, prepared).items():
+            write_picture(self.out / "pictures" / f"{kind}.png", picture)
+            self.seen[f"{result.name}: {kind}"] = picture
+
+    def close(self, failures: Sequence[Failure]) -> None:
+        """Write ``classes.json``, ``classes.csv``, ``run.json`` and ``report.html``."""
+        write_classes(self.out / "classes.json", self.table)
+        write_areas(self.out / "classes.csv", self.areas)
+        curves = curves_svg(read_curves(self.out / "model" / "journal.jsonl"))
+        if curves:
+            write_text(self.out / "pictures" / "curves.svg", curves)
+        facts = self._facts(failures)
+        write_json(self.out / "run.json", facts)
+        write_report(self.out / "report.html", self._report(facts, failures))
+
+    def _facts(self, failures: Sequence[Failure]) -> dict[str, Any]:
+        model = self.model
+        return {
+            "selfseg": selfseg_version(),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "method": model.name,
+            "preset": model.preset,
+            "seed": model.seed,
+            "config": model.method.config.model_dump(mode="json"),
+            "preparation": str(model.preparation),
+            "refinement": model.refine or "none",
+            "written": list(self.writer.kinds),
+            "cleaning": model.clean or "none",
+            "training": model.facts,
+            "images": self.rows,
+            "failures": [{"name": name, "error": message} for name, message in failures],
+            "seconds": round(time.monotonic() - self.begun, 3),
+            "peak_memory_bytes": peak_memory(),
+            "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+            "machine": {
+                "system": platform.platform(),
+                "processor": platform.machine(),
+                "threads": torch.get_num_threads(),
+            },
+        }
+
+    def _report(self, facts: dict[str, Any], failures: Sequence[Failure]) -> Report:
+        model, training = self.model, facts["training"]
+        done = f"{len(self.rows)} segmented" + (f", {len(failures)} failed" if failures else "")
+        headline = {
+            "images": done,
+            "classes": str(len(self.table)),
+            "learned from": f"{training.get('n_images', '?')} image(s), in {training.get('steps', '?')} steps",
+            "learned in": f"{training.get('seconds', 0):.1f} s",
+            "segmented in": f"{facts['seconds']:.1f} s",
+            "date": facts["date"],
+        }
+        run = {
+            "preparation": facts["preparation"],
+            "refinement": facts["refinement"],
+            "cleaning": facts["cleaning"],
+            "seed": str(model.seed),
+            "device": str(training.get("device", "unknown")),
+            "peak memory": f"{facts['peak_memory_bytes'] / 2**30:.2f} GiB",
+            "selfseg": facts["selfseg"],
+            **facts["versions"],
+            **{f"sha256 of {row['name']}": row["sha256"][:12] for row in self.rows[:MOST_PICTURES]},
+        }
+        return Report(
+            title=f"{model.name}, preset {model.preset}",
+            facts=headline,
+            images=self.pictures,
+            table=self.table,
+            curves=read_curves(self.out / "model" / "journal.jsonl"),
+            config=facts["config"],
+            defaults=build_config(model.name).model_dump(mode="json"),
+            run=run,
+            failures=list(failures),
+            pictures=self.seen | read_previews(self.out / "model" / PREVIEWS),
+        )
+
+
+def _sequence_row(facts: SequenceFacts, seconds: float, linked: bool) -> dict[str, Any]:
+    return {
+        "frames": facts.source.n_frames,
+        "labelled": facts.n_labelled,
+        "frames_per_second": round(facts.n_labelled / max(1e-9, seconds), 3),
+        "linked": linked,
+        "flicker": _share(facts.flicker.in_place),
+        "flicker_following_motion": _share(facts.flicker.following),
+    }
+
+
+def _report_image(result: Result, full: bool, look: Mapping[str, Any]) -> ReportImage:
+    """Return what the report shows of a result: pictures, or only shares and a link, where there are many already."""
+    shares, link = {item.id: item.share for item in result.areas}, f"overlay/{result.name}.png"
+    if not full:
+        return ReportImage(result.name, shares=shares, seconds=result.seconds, link=link)
+    (image, labels), table = result.preview(), result.table
+    planes = middle_planes(plane_shape(image)[0], 1)
+    ground = thumbnail(displayed(image, planes)[0], PICTURE_SIDE)
+    painted = thumbnail(overlay(image, labels, table, **look), PICTURE_SIDE)
+    classes = thumbnail(labels_picture(label_planes(labels, image, planes), table)[0], PICTURE_SIDE, labels=True)
+    return ReportImage(result.name, ground, painted, classes, shares, result.seconds, link=link)
+
+
+def _share(count: FlickerCount) -> float | None:
+    return round(count.share, 6) if count.compared else None
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "none"
+
+
+def read_previews(folder: Path) -> dict[str, NDArray[np.uint8]]:
+    """Return some of the previews that learning left, evenly spread, by caption; empty if there are none."""
+    paths = sorted(folder.glob("step-*.png"))
+    chosen = sorted({round(i) for i in np.linspace(0, len(paths) - 1, MOST_PREVIEWS)}) if paths else []
+    return {f"while learning, {paths[i].stem.replace('-', ' ')}": np.asarray(Picture.open(paths[i])) for i in chosen}
+
+
+def read_curves(journal: Path) -> dict[str, list[tuple[int, float]]]:
+    """Return the curve of every figure in a journal, by name; empty if there is none."""
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for row in read_journal(journal):
+        for name, value in row.items():
+            if name not in ("step", "seconds"):
+                curves.setdefault(name, []).append((row["step"], float(value)))
+    return curves
+
+
+@dataclass(frozen=True)
+class SegmentedImage:
+    """One segmented image.
+
+    Attributes
+    ----------
+    labels
+        Class ids, with axes, spacing, unit and name.
+    objects
+        Object ids of the same shape, 0 = none; None = nobody has looked for objects.
+    source
+        The image that the labels are of; None = not known.
+    axes
+        Its axes, as they were when it was segmented; None = as the file says.
+    sha256
+        Its fingerprint at that time, empty = not known.
+    content
+        The image itself, where it is in memory already.
+    """
+
+    labels: Image
+    objects: NDArray[Any] | None = None
+    source: Source | None = None
+    axes: str | None = None
+    sha256: str = ""
+    content: Image | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        """Name of the image."""
+        return self.labels.name
+
+    @property
+    def file_name(self) -> str:
+        """Name of the image's file below the folder of the inputs, ``"series1/cell_03.png"``."""
+        suffix = self.source.path.suffix if self.source is not None and self.source.path is not None else ""
+        return self.name + suffix
+
+    def image(self) -> Image:
+        """Read the image.
+
+        Raises
+        ------
+        InputError
+            If nothing says where it is, it is gone, has changed since, or is of another size than the labels.
+        """
+        image = self.content or self._read()
+        shape = tuple(n for n, letter in zip(image.data.shape, image.axes, strict=True) if letter != "C")
+        if shape != self.labels.data.shape or image.axes.replace("C", "") != self.labels.axes:
+            expected = f"{self.labels.axes} of {_size(self.labels.data.shape)}, like its labels"
+            got, fix = f"{image.axes} of {_size(image.data.shape)}", "give the images that were segmented with --images"
+            raise InputError(image.source, expected=expected, got=got, fix=fix)
+        return image
+
+    def _read(self) -> Image:
+        fix = "say with --images where the images are"
+        if self.source is None:
+            raise InputError(self.name, expected="a note of its image in run.json", got="none", fix=fix)
+        if self.source.path is not None and not split_address(self.source.path)[0].exists():
+            got = "nothing: it has moved or was an array"
+            raise InputError(self.source.path, expected="the segmented image", got=got, fix=fix)
+        if self.sha256 and self.source.fingerprint() != self.sha256:
+            got = "a file with other content than the one that was segmented"
+            raise InputError(self.source.path, expected="the same image", got=got, fix=fix)
+        return self.source.read(self.axes)
+
+
+class RunFolder:
+    """Reads the folder that a run wrote.
+
+    Parameters
+    ----------
+    out
+        The folder, with ``labels/`` and ``classes.json``; ``run.json`` names the images.
+    images
+        Where the images are now, if not where ``run.json`` says: a file, folder or glob, matched by name.
+
+    Raises
+    ------
+    InputError
+        If the folder is not one that a run wrote.
+    ModelError
+        If its class table is damaged.
+    """
+
+    def __init__(self, out: Path | str, images: Any = None) -> None:
+        self.out = Path(out)
+        if not (self.out / LABELS).is_dir() or not (self.out / "classes.json").is_file():
+            fix = "give the OUT folder of `selfseg segment` or `selfseg predict`"
+            got = "another folder" if self.out.is_dir() else "nothing: there is no such folder"
+            raise InputError(out, expected="a folder with labels/ and classes.json", got=got, fix=fix)
+        self.table: ClassTable = read_classes(self.out / "classes.json")
+        self._labels = find_labels(self.out / LABELS, SUFFIX)
+        self._objects = find_labels(self.out / INSTANCES, SUFFIX) if (self.out / INSTANCES).is_dir() else {}
+        self._facts = {row["name"]: row for row in _image_rows(self.out / "run.json")}
+        self._moved = {source.name: source for source in find_inputs(images)} if images is not None else None
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    @property
+    def has_objects(self) -> bool:
+        """Whether objects were looked for in every image."""
+        return bool(self._labels) and set(self._labels) <= set(self._objects)
+
+    def read(self, failures: list[Failure], objects: bool = False) -> Iterator[SegmentedImage]:
+        """Yield the segmented images, one in memory at a time; what cannot be read is added to `failures`.
+
+        Parameters
+        ----------
+        failures
+            Collects (name, message).
+        objects
+            Read the objects too.
+        """
+        for name, path in self._labels.items():
+            try:
+                yield self._read_one(name, path, objects)
+            except SelfsegError as error:
+                failures.append((name, str(error)))
+
+    def _read_one(self, name: str, path: Path, objects: bool) -> SegmentedImage:
+        labels = read_label_image(path, name)
+        found = read_label_image(self._objects[name]) if objects else None
+        if found is not None and found.data.shape != labels.data.shape:
+            fix = "run `selfseg instances` again"
+            got = _size(found.data.shape)
+            raise InputError(
+                str(self._objects[name]),
+                expected=f"the size of its labels, {_size(labels.data.shape)}",
+                got=got,
+                fix=fix,
+            )
+        row = self._facts.get(name, {})
+        data = None if found is None else found.data
+        return SegmentedImage(labels, data, self._source(name, row), row.get("axes"), row.get("sha256", ""))
+
+    def _source(self, name: str, row: dict[str, Any]) -> Source | None:
+        if self._moved is not None:
+            return self._moved.get(name)
+        return Source(name, Path(row["source"])) if "source" in row else None
+
+
+def _image_rows(path: Path) -> list[dict[str, Any]]:
+    """Return what ``run.json`` says of each image; nothing where there is no such file."""
+    if not path.is_file():
+        return []
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))["images"]
+        if not all(isinstance(row, dict) and isinstance(row.get("name"), str) for row in rows):
+            raise TypeError("images without names")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        fix = "restore it, or segment again"
+        raise InputError(path, expected="the facts of a run", got=str(error), fix=fix) from error
+    return list(rows)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(str(n) for n in shape)

@@ -1,0 +1,247 @@
+"""An image under a chain of operations, of which any region can be computed alone.
+
+Each operation names the region before it that a region after it is made of, and computes the one from the other. Of an image in
+memory the whole is one region, computed at once after each operation; of an image in its file a region is computed when it is
+wanted. Nothing that an operation does depends on how the image is cut: what it needs of the whole image is among its values.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfseg.core.image import Image
+from selfseg.sample import statistics
+from selfseg.sample.geometry import SizeChange
+from selfseg.sample.statistics import Region, Scaling, Valid, Values, bands, spread_windows
+
+TRUNCATE = 4.0
+"""Standard deviations after which a Gaussian is cut off (SciPy's default)."""
+
+
+class Operation(Protocol):
+    """One operation, with all that it needs of the whole image: plain values that another process can be sent."""
+
+    def region_before(self, region: Region) -> Region:
+        """Return the region of the input that a region of the output is made of."""
+
+    def apply(self, array: Values, valid: Valid, before: Region, region: Region) -> tuple[Values, Valid]:
+        """Return a region ``[*region C]`` of the output and its mask, out of that of the input; it may be changed in place."""
+
+
+class Pointwise:
+    """An operation on each pixel alone."""
+
+    def region_before(self, region: Region) -> Region:
+        """Return the region itself."""
+        return region
+
+
+@dataclass(frozen=True)
+class Scaled(Pointwise):
+    """A normalisation that is known, and whether it clips to 0-1."""
+
+    scaling: Scaling
+    clip: bool
+
+    def apply(self, array: Values, valid: Valid, before: Region, region: Region) -> tuple[Values, Valid]:
+        """Return the values normalised."""
+        return self.scaling.apply(array, self.clip), valid
+
+
+@dataclass(frozen=True)
+class Filled(Pointwise):
+    """A value of each channel for the pixels that are not valid, before they are mixed with others."""
+
+    values: tuple[float, ...]
+
+    def apply(self, array: Values, valid: Valid, before: Region, region: Region) -> tuple[Values, Valid]:
+        """Return the values filled in."""
+        if valid is not None:
+            array[~valid] = self.values
+        return array, valid
+
+
+@dataclass(frozen=True)
+class Foreground(Pointwise):
+    """Mark pixels whose brightest channel is not above a threshold as not valid."""
+
+    threshold: float
+
+    def apply(self, array: Values, valid: Valid, before: Region, region: Region) -> tuple[Values, Valid]:
+        """Return the smaller mask."""
+        inside = array.max(axis=-1) > self.threshold
+        return array, inside if valid is None else inside & valid
+
+
+@dataclass(frozen=True)
+class Unsharp:
+    """Sharpen: ``x + amount (x - blurred x)``, blurred by a Gaussian of deviation `radius` pixels, clipped to low..high.
+
+    Attributes
+    ----------
+    shape
+        ``*S``, at whose sides the Gaussian sees the nearest pixel.
+    """
+
+    radius: float
+    amount: float
+    low: float
+    high: float
+    shape: tuple[int, ...]
+
+    def region_before(self, region: Region) -> Region:
+        """Return the region and all that the Gaussian reaches from it."""
+        reach = int(TRUNCATE * self.radius + 0.5)
+        sides = zip(region, self.shape, strict=True)
+        return tuple(slice(max(0, part.start - reach), min(n, part.stop + reach)) for part, n in sides)
+
+    def apply(self, array: Values, valid: Valid, before: Region, region: Region) -> tuple[Values, Valid]:
+        """Return the values sharpened."""
+        from scipy import ndimage
+
+        sigma = (self.radius,) * len(self.shape) + (0.0,)
+        blurred = ndimage.gaussian_filter(array, sigma, mode="nearest", truncate=TRUNCATE)
+        inner = tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(region, before, strict=True))
+        array, blurred = array[inner], blurred[inner]
+        return np.clip(array + self.amount * (array - blurred), self.low, self.high), None if valid is None else valid[
+            inner
+        ]
+
+
+class Chain:
+    """An image under some operations.
+
+    Parameters
+    ----------
+    image
+        One image or volume, without T.
+    operations
+        First to last.
+
+    Attributes
+    ----------
+    dtype
+        Of the values: float32, or float64 while they need more digits.
+    whole
+        All values ``[*S C]`` after the operations, and where they are valid; None if they are not in memory.
+    own_valid
+        Where an image in memory is valid itself and foreground ``[*S]``, before any change of size.
+    """
+
+    def __init__(self, image: Image, operations: tuple[Operation, ...] = ()) -> None:
+        self.image = image
+        self.operations: tuple[Operation, ...] = ()
+        self._letters = "".join(letter for letter in image.axes if letter in "ZYX")
+        narrow = image.data.dtype.itemsize <= 2 or image.data.dtype == np.float32
+        self.dtype: np.dtype[Any] = np.dtype(np.float32 if narrow else np.float64)
+        self.whole: tuple[Values, Valid] | None = None
+        self.own_valid: Valid = None
+        if image.in_memory:
+            self.whole = self._source(self.everything)
+            self.own_valid = self.whole[1]
+        for operation in operations:
+            self.add(operation)
+
+    @property
+    def changes(self) -> tuple[SizeChange, ...]:
+        """Changes of size, first to last."""
+        return tuple(operation for operation in self.operations if isinstance(operation, SizeChange))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the spatial axes after the operations."""
+        return self.changes[-1].after if self.changes else self.image.spatial_shape
+
+    @property
+    def everything(self) -> Region:
+        """The region that is the whole image after the operations."""
+        return tuple(slice(0, n) for n in self.shape)
+
+    @property
+    def uncut_shape(self) -> tuple[float, ...]:
+        """Pixels that the whole image would have after the operations if nothing was cut, on each axis."""
+        sizes = [float(n) for n in self.image.spatial_shape]
+        for change in self.changes:
+            if change.kind == "resample":
+                sides = zip(sizes, change.after, change.before, strict=True)
+                sizes = [size * after / before for size, after, before in sides]
+        return tuple(sizes)
+
+    @property
+    def shrinking(self) -> float:
+        """Pixels of the image for each pixel after the operations."""
+        return math.prod(self.image.spatial_shape) / math.prod(self.uncut_shape)
+
+    @property
+    def may_be_invalid(self) -> bool:
+        """Whether some pixels may not be valid; found out by reading them."""
+        if self.whole is not None:
+            return self.whole[1] is not None
+        masked = self.image.valid is not None or self.image.data.dtype.kind == "f"
+        return masked or any(isinstance(operation, Foreground) for operation in self.operations)
+
+    def add(self, operation: Operation) -> None:
+        """Append an operation; it is done at once if the image is in memory."""
+        before = self.everything
+        self.operations = (*self.operations, operation)
+        if self.whole is not None:
+            self.whole = operation.apply(*self.whole, before, self.everything)
+            if isinstance(operation, Foreground):
+                self.own_valid = self.whole[1]
+
+    def valid_in_image(self, region: Region) -> Valid:
+        """Return where a region of the image itself is valid and foreground ``[*region]``; None = everywhere."""
+        if self.image.in_memory:
+            return None if self.own_valid is None else self.own_valid[region]
+        if not self.may_be_invalid:
+            return None
+        places = [number for number, one in enumerate(self.operations, 1) if isinstance(one, Foreground)]
+        return self.window(region, max(places, default=0))[1]
+
+    def window(self, region: Region, n_operations: int | None = None) -> tuple[Values, Valid]:
+        """Return a region ``[*region C]`` after the operations, or after the first of them, and where it is valid."""
+        if self.whole is not None and n_operations is None:
+            array, valid = self.whole
+            return array[region], None if valid is None else valid[region]
+        done = self.operations[:n_operations]
+        regions = [region]
+        for operation in reversed(done):
+            regions.append(operation.region_before(regions[-1]))
+        array, valid = self._source(regions[-1])
+        for operation, before, after in zip(done, reversed(regions[1:]), reversed(regions[:-1]), strict=True):
+            array, valid = operation.apply(array, valid, before, after)
+        return array, valid
+
+    def source_window(self, region: Region) -> Image:
+        """Read a region of the image itself."""
+        return self.image.window(**dict(zip(self._letters, region, strict=True)))
+
+    def _source(self, region: Region) -> tuple[Values, Valid]:
+        """Return values that hold all digits of the image's, 0 where they are not valid."""
+        window = self.source_window(region)
+        array = window.channels_last().astype(self.dtype)
+        if self.image.data.dtype.kind == "b":
+            array /= 255  # `Image.window` gives 0 and 255
+        if window.valid is not None:
+            array[~window.valid] = 0
+        return array, window.valid
+
+    def parts(self, region: Region) -> Iterator[Region]:
+        """Cut a region into bands that are read one after the other, the same ones in memory and in a file."""
+        return bands(region, statistics.WINDOW / max(1.0, self.shrinking))
+
+    def pixels(self, seed: int | None = None) -> Iterator[NDArray[Any]]:
+        """Yield the valid pixels ``[N C]``, or those of windows that a seed decides, part after part."""
+        regions = [self.everything]
+        if seed is not None:
+            side = statistics.WINDOW_SIDE[len(self.shape)]
+            regions = spread_windows(self.shape, (side,) * len(self.shape), statistics.LOOKED_AT, seed)
+        for part in (band for region in regions for band in self.parts(region)):
+            array, valid = self.window(part)
+            kept = array.reshape(-1, array.shape[-1]) if valid is None else array[valid]
+            if len(kept):
+                yield kept

@@ -1,0 +1,284 @@
+"""The one loop: prepare, assign, classes, refine, decide, for an image of any size; a photo is a volume of one block.
+
+A `ClassMaps` gives class probabilities of any region of an image. `segment_blocks` asks it for one block after the other, decides the
+labels and hands them to a sink. In memory the image is one block, and the sink an array; tiles, blocks on disk, Dask workers,
+slices of a volume and frames of a sequence are other blocks and other sinks.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from selfseg.core.axes import spatial_axes
+from selfseg.core.image import Image
+from selfseg.refine.crf import colour_range
+from selfseg.refine.decide import class_probabilities, decide
+from selfseg.refine.hierarchy import Hierarchy, hierarchy
+from selfseg.refine.link import Link
+from selfseg.refine.steps import Refinement, parse_refinements, refine
+from selfseg.results.model import FittedModel
+from selfseg.sample.prepare import PreparedImage, prepare
+from selfseg.sample.statistics import LOOKED_AT, WINDOW_SIDE, spread_windows
+from selfseg.sample.stream import Memo
+from selfseg.segmenting.plan import Plan, plan_whole, refining_halo
+from selfseg.tiling.predict import Tiles
+from selfseg.tiling.tiles import Grid, Region, grown, within
+
+PLANES_KEPT = 4
+"""Slices of a volume whose preparation and tiles are kept for the next block."""
+
+
+class ClassMaps(Protocol):
+    """Class probabilities of any region of one image without T, at the image's own size."""
+
+    shape: tuple[int, ...]
+    """Sizes of the image's spatial axes."""
+
+    def region(self, region: Region) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+        """Return ``[K *region]`` after refinement, and where the image counts ``[*region]``, None = everywhere."""
+
+
+class Sink(Protocol):
+    """Where labels go."""
+
+    def write(self, region: Region, labels: NDArray[np.integer], probabilities: NDArray[np.float32]) -> None:
+        """Store the labels ``[*region]``, and the probabilities ``[K *region]`` where they are wanted."""
+
+
+@dataclass
+class BlockWork:
+    """The blocks of one image, with all that they need at hand; `path` is where their labels are stored, if they are."""
+
+    maps: "ImageMaps | SlicedMaps"
+    grid: Grid
+    sink: Sink
+    first: int = 0
+    path: Path = Path()
+
+    @cached_property
+    def _places(self) -> list[tuple[int, ...]]:
+        return list(self.grid.places())
+
+    def do(self, block: int) -> None:
+        """Segment a block by its number, counted from `first`, and store its labels."""
+        region = self.grid.tile(self._places[block - self.first]).core
+        probabilities, inside = self.maps.region(region)
+        self.sink.write(region, decide(probabilities, inside), probabilities)
+
+
+def segment_blocks(maps: "ImageMaps | SlicedMaps", grid: Grid, sink: Sink) -> None:
+    """Segment an image block by block, in this process and without a log; `segmenting.executors.run_blocks` has both."""
+    work = BlockWork(maps, grid, sink)
+    for block in range(len(grid)):
+        work.do(block)
+
+
+@dataclass
+class ImageMaps:
+    """Class probabilities of an image of the model's own dimensions.
+
+    Parameters
+    ----------
+    model
+        A fitted model.
+    prepared
+        The image, prepared.
+    plan
+        Its tiles.
+    kept_bytes
+        Memory for tiles that blending needs again.
+    link
+        Links the image to the frames before it (the whole image is computed then); None = not.
+    colours
+        Range of each channel over the whole image ``[C]`` for the CRF, where it is known; None = it is measured.
+    """
+
+    model: FittedModel
+    prepared: PreparedImage
+    plan: Plan
+    kept_bytes: int = 0
+    link: Link | None = None
+    colours: NDArray[np.float32] | None = None
+    tree: Hierarchy | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.shape = self.prepared.image.spatial_shape
+        self.refinements: tuple[Refinement, ...] = parse_refinements(self.model.refine)
+        self.halo = refining_halo(self.refinements, self.prepared.image, whole=len(self.plan.blocks) == 1)
+        self._tiles = Tiles(self.model.method, self.prepared.read, self.plan.tiles, self.kept_bytes, self._memo)
+
+    def region(self, region: Region) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+        """See `ClassMaps.region`."""
+        outer = grown(region, self.halo, self.shape)
+        probabilities = self._restored(outer)
+        inside = self.prepared.inside(outer)
+        if self.refinements:
+            window = self.prepared.image.window(**dict(zip(spatial_axes(self.prepared.image.axes), outer, strict=True)))
+            refined = refine(self.refinements, probabilities, window, inside, self.colour_range())
+            probabilities, self.tree = refined.probabilities, refined.tree
+        inner = within(region, outer)
+        return probabilities[(slice(None), *inner)], None if inside is None else inside[inner]
+
+    def _memo(self, region: Region) -> Memo | None:
+        """Return what the method keeps of the whole image, or, of a part, the user's superpixels alone."""
+        if all(part == slice(0, n) for part, n in zip(region, self.prepared.shape, strict=True)):
+            return self.prepared.memo
+        own = self.prepared.memo.get("superpixels")
+        return None if own is None else {"superpixels": own[region]}
+
+    def _restored(self, region: Region) -> NDArray[np.float32]:
+        """Return class probabilities of a region of the image, not refined."""
+        if self.link is None:
+            return self.prepared.restore(region, self._classes)
+        linked = self.link(self._classes(tuple(slice(0, n) for n in self.prepared.shape)), self.prepared.array)
+        return self.prepared.restore(region, lambda part: linked[(slice(None), *part)])
+
+    def _classes(self, region: Region) -> NDArray[np.float32]:
+        return class_probabilities(self._tiles.probabilities(region), self.model.table)
+
+    def colour_range(self) -> NDArray[np.float32]:
+        """Return the range of each channel over the whole image."""
+        if self.colours is None:
+            self.colours = image_colour_range(self.prepared.image)
+        return self.colours
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Distance of pixels along each axis, in units of the finest: so distances count in a merge tree."""
+        return relative_spacing(self.prepared.image)
+
+    def picture(self, region: Region) -> NDArray[np.float32]:
+        """Return the image as a merge tree sees it ``[C *region]``: prepared, at its own size."""
+        return self.prepared.restore(region, self.prepared.read)
+
+    def hierarchy(self, probabilities: NDArray[np.float32]) -> Hierarchy:
+        """Return the merge tree of the image in memory: the refinement's, else the method's own, else that of the probabilities."""
+        if self.tree is not None:
+            return self.tree
+        method, prepared = self.model.method, self.prepared
+        known = {"memo": prepared.memo} if method.uses_memos else {}
+        own = method.hierarchy(torch.from_numpy(prepared.array), **known)
+        if own is None:
+            image = prepared.restore_all(prepared.array)
+            return hierarchy(probabilities, image, spacing=self.spacing, mask=prepared.inside())
+        superpixels, tree = own
+        return Hierarchy(prepared.restore_labels(superpixels, fill=-1), tree)
+
+
+@dataclass
+class SlicedMaps:
+    """Class probabilities of a volume by a 2D model: the mean over its slices across the axes, of those that saw a voxel.
+
+    Parameters
+    ----------
+    model
+        A fitted 2D model.
+    image
+        A volume.
+    axes
+        Letters out of Z Y X across which it is cut.
+    memory
+        Most that this process may take, in bytes; None = by what is free.
+    linked
+        Link each slice to those before it along its axis; the slices are then taken whole, and in their order.
+    tick
+        Called with the number of slices that are begun, and of all.
+    """
+
+    model: FittedModel
+    image: Image
+    axes: str
+    memory: int | None = None
+    linked: bool = False
+    tick: Callable[[int, int], None] | None = None
+
+    def __post_init__(self) -> None:
+        self.shape = self.image.spatial_shape
+        self.letters = spatial_axes(self.image.axes)
+        self._planes: OrderedDict[tuple[str, int], ImageMaps] = OrderedDict()
+        self._links = {axis: Link() for axis in self.axes} if self.linked else {}
+        self._begun = 0
+        self._width: NDArray[np.float32] | None = None
+
+    def region(self, region: Region) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+        """See `ClassMaps.region`."""
+        sides = tuple(part.stop - part.start for part in region)
+        total = np.zeros((len(self.model.table), *sides), np.float32)
+        seen = np.zeros(sides, np.uint8)
+        for axis in self.axes:
+            across = self.letters.index(axis)
+            rest = tuple(part for i, part in enumerate(region) if i != across)
+            for number in range(region[across].start, region[across].stop):
+                values, inside = self._plane(axis, number).region(rest)
+                where = tuple(number - region[i].start if i == across else slice(None) for i in range(len(region)))
+                total[(slice(None), *where)] += values if inside is None else values * inside
+                seen[where] += np.uint8(1) if inside is None else inside.view(np.uint8)
+        if len(self.axes) > 1 or not seen.all():
+            total[:, seen == 0] = 1 / len(total)
+            total /= np.maximum(seen, 1)
+        return total, None if seen.all() else seen > 0
+
+    def _plane(self, axis: str, number: int) -> ImageMaps:
+        found = self._planes.pop((axis, number), None)
+        if found is None:
+            found = self._open(axis, number)
+        self._planes[axis, number] = found
+        while len(self._planes) > PLANES_KEPT:
+            self._planes.popitem(last=False)
+        return found
+
+    def _open(self, axis: str, number: int) -> ImageMaps:
+        self._begun += 1
+        if self.tick is not None:
+            self.tick(self._begun, sum(self.image.size(letter) for letter in self.axes))
+        prepared = prepare(self.image.at(axis, number), self.model.preparation)
+        return ImageMaps(self.model, prepared, plan_whole(self.model, prepared, self.memory), 0, self._links.get(axis))
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """See `ImageMaps.spacing`."""
+        return relative_spacing(self.image)
+
+    def picture(self, region: Region) -> NDArray[np.float32]:
+        """Return the volume ``[C *region]``, each channel brought to a range of 1."""
+        if self._width is None:
+            self._width = image_colour_range(self.image)
+        window = self.image.window(**dict(zip(self.letters, region, strict=True)))
+        channels: NDArray[np.float32] = np.moveaxis(window.channels_last(), -1, 0).astype(np.float32)
+        return channels / self._width.reshape(-1, *(1,) * len(region))
+
+    def hierarchy(self, probabilities: NDArray[np.float32]) -> Hierarchy:
+        """Return the merge tree of the volume in memory."""
+        picture = self.picture(tuple(slice(0, n) for n in self.shape))
+        return hierarchy(probabilities, picture, spacing=self.spacing, mask=self.image.valid)
+
+
+def relative_spacing(image: Image) -> tuple[float, ...]:
+    """Return the distance of pixels along each axis, in units of the finest."""
+    return tuple(step / min(image.spacing) for step in image.spacing)
+
+
+def image_colour_range(image: Image) -> NDArray[np.float32]:
+    """Return the range of each channel ``[C]``: of an image in its file, over windows that are always the same ones."""
+    shape = image.spatial_shape
+    regions = [tuple(slice(0, n) for n in shape)]
+    if not image.in_memory:
+        regions = list(spread_windows(shape, (WINDOW_SIDE[len(shape)],) * len(shape), LOOKED_AT, seed=0))
+    values = []
+    for region in regions:
+        window = image.window(**dict(zip(spatial_axes(image.axes), region, strict=True)))
+        pixels = window.channels_last().astype(np.float32)
+        values.append(pixels.reshape(-1, image.n_channels) if window.valid is None else pixels[window.valid])
+    return colour_range(np.concatenate(values).T)
+
+
+def frames_of(image: Image) -> Iterator[Image]:
+    """Yield the time points of an image, or the image itself where it has no T."""
+    return (image.at("T", t) for t in range(image.size("T"))) if "T" in image.axes else iter((image,))

@@ -1,0 +1,268 @@
+"""One image through a fitted model: into memory, or, where it does not fit, from its file into a zarr of labels; restartable."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from selfseg.core.axes import time_points
+from selfseg.core.errors import InputError, SelfsegError, UsageError
+from selfseg.core.files import remove_folder
+from selfseg.core.image import Image
+from selfseg.core.progress import Progress, Silent
+from selfseg.export.label_zarr import open_label_zarr, storing
+from selfseg.read import Source
+from selfseg.refine.cleaning import Cleaning, clean_blocks
+from selfseg.refine.hierarchy import Hierarchy
+from selfseg.refine.link import Link
+from selfseg.refine.steps import parse_refinements
+from selfseg.results.model import FittedModel
+from selfseg.results.result import Result
+from selfseg.sample.prepare import prepare
+from selfseg.segmenting.blocks import BlockWork, ImageMaps, SlicedMaps, frames_of, segment_blocks
+from selfseg.segmenting.executors import Executor, Serial, run_blocks
+from selfseg.segmenting.plan import CHUNK, Plan, begin_log, plan_blocks, plan_slabs, plan_whole, refining_halo
+from selfseg.segmenting.sinks import MemorySink, ZarrSink
+from selfseg.segmenting.superpixels import OwnSuperpixels
+from selfseg.tiling.predict import memory_budget
+from selfseg.tiling.tiles import Grid
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Prediction options that are not part of the model.
+
+    Attributes
+    ----------
+    memory
+        Most that this process may take, in bytes; None = by what is free.
+    slices
+        Axis across which a 2D model cuts volumes: ``z`` (if None), ``y``, ``x``, or ``all``: the mean over the three.
+    superpixels
+        The user's own superpixels of the images, where the model learned with such.
+    link
+        Link the slices of a volume that a 2D model segments; frames of a sequence are linked by `segmenting.frames`.
+    progress
+        Progress reporter.
+    """
+
+    memory: int | None = None
+    slices: str | None = None
+    superpixels: OwnSuperpixels | None = None
+    link: bool = False
+    progress: Progress = field(default_factory=Silent)
+
+    @property
+    def axes(self) -> str:
+        """Letters of the axes across which volumes are cut."""
+        return "ZYX" if self.slices == "all" else (self.slices or "z").upper()
+
+
+def segment_image(
+    model: FittedModel, image: Image, settings: Settings | None = None, link: Link | None = None
+) -> Result:
+    """Segment one image in memory; a series (axis T) frame by frame, a volume slice by slice if the model is 2D.
+
+    Parameters
+    ----------
+    model
+        A fitted model.
+    image
+        The image.
+    settings
+        Prediction options.
+    link
+        Links the image to the frames that were segmented with it before; None = not.
+
+    Raises
+    ------
+    InputError
+        If the model does not take such an image.
+    """
+    used = model.view(image)
+    model.check(used)
+    begun, settings = time.monotonic(), settings or Settings()
+    frames = [_segment_frame(model, frame, settings, link) for frame in frames_of(used.load())]
+    sinks, tree = [sink for sink, _ in frames], frames[0][1] if "T" not in image.axes else None
+    if tree is not None:
+        labels, probabilities = sinks[0].labels, sinks[0].probabilities
+    else:
+        labels = np.stack([sink.labels for sink in sinks])
+        probabilities = np.stack([sink.probabilities for sink in sinks], 1)
+    return Result(image, labels, probabilities, model.table, time.monotonic() - begun, tree)
+
+
+def _segment_frame(
+    model: FittedModel, frame: Image, settings: Settings, link: Link | None
+) -> tuple[MemorySink, Callable[[], Hierarchy]]:
+    maps: ImageMaps | SlicedMaps
+    if model.slices_volume(frame):
+        tick = lambda done, total: settings.progress.update(0, {f"slice of {total}": done})  # noqa: E731
+        maps = SlicedMaps(model, frame, settings.axes, settings.memory, settings.link or link is not None, tick)
+    else:
+        prepared = prepare(frame, model.preparation)
+        if settings.superpixels is not None:
+            settings.superpixels.give(model.method, prepared)
+        maps = ImageMaps(model, prepared, plan_whole(model, prepared, settings.memory), link=link)
+    shape = frame.spatial_shape
+    sink = MemorySink(shape)
+    segment_blocks(maps, Grid(shape, shape, 0), sink)
+    sink.labels = Cleaning.parse(model.clean).apply(sink.labels)
+    return sink, partial(maps.hierarchy, sink.probabilities)
+
+
+def iter_segment(
+    model: FittedModel, sources: Sequence[Source], axes: str | None = None, settings: Settings | None = None
+) -> Iterator[tuple[Source, Result | SelfsegError]]:
+    """Yield each input with its result, or with the error that kept it from one; one image is in memory at a time."""
+    settings = settings or Settings()
+    settings.progress.start("segmenting", len(sources))
+    try:
+        for done, source in enumerate(sources, 1):
+            outcome: Result | SelfsegError
+            try:
+                image = source.read(axes)
+                if settings.slices is None and model.slices_volume(image):
+                    settings.progress.say(
+                        f"{source.name}: a volume and a 2D model, so slice by slice along z (--slices)"
+                    )
+                outcome = segment_image(model, image, settings)
+            except SelfsegError as error:
+                outcome = error
+            except MemoryError:
+                fix = "use a smaller image, or a preparation with size=N"
+                outcome = InputError(source.name, expected="an image that fits in memory", got="out of memory", fix=fix)
+            yield source, outcome
+            settings.progress.update(done, {})
+    finally:
+        settings.progress.finish()
+
+
+def fits_in_memory(model: FittedModel, image: Image, memory: int | None) -> bool:
+    """Return whether an image can be segmented as a whole with the memory that there is."""
+    n_pixels = math.prod(image.data.shape) // image.n_channels
+    itemsize = image.data.dtype.itemsize
+    # probabilities of clusters and of classes; the image, on its way through the preparation, and prepared
+    per_pixel = 4 * (model.method.n_classes + len(model.table)) + image.n_channels * (itemsize + 8 + 4)
+    return bool(n_pixels * per_pixel <= memory_budget(memory))
+
+
+def segment_stored(
+    model: FittedModel,
+    image: Image,
+    out: Path | str,
+    settings: Settings | None = None,
+    executor: Executor | None = None,
+) -> Result:
+    """Segment an image in its file block by block into ``OUT/labels/NAME.zarr``.
+
+    Where the method's context is finite the labels are those of the whole image at once. A prediction that was killed goes
+    on when it is called again with the same model, image and folder, and ends with the same bytes.
+
+    A CRF is done on each block and as many pixels around it as `refine.steps.Refinement.reach` says, with the colours measured on
+    the whole image: near to that of the whole image, not equal to it (`docs/formats.md` says how near).
+
+    Parameters
+    ----------
+    model
+        A fitted model.
+    image
+        The image, opened by `read.open_lazy`; a series is segmented frame by frame, a volume with a 2D model slice by slice.
+    out
+        The folder.
+    settings
+        Prediction options; `memory` is for each process that does blocks.
+    executor
+        Runs the blocks; None = this process.
+
+    Raises
+    ------
+    UsageError
+        If a refinement of the model needs the whole image, or slices are to be linked.
+    InputError
+        If the image does not fit the model.
+    OutputError
+        If zarr is not installed, or the labels cannot be written.
+    """
+    used = model.view(image)
+    model.check(used)
+    begun, settings, executor = time.monotonic(), settings or Settings(), executor or Serial()
+    memory = executor.memory(settings.memory)
+    slices = settings.axes if model.slices_volume(used) else None
+    if slices is None:
+        refining_halo(parse_refinements(model.refine), used, whole=False)  # refused before anything is written
+    if settings.link:
+        fix = "leave --link out, or use a smaller volume"
+        raise UsageError(
+            f"--link of {image.source}", expected="a volume that fits in memory", got="a large one", fix=fix
+        )
+    path = Path(out) / "labels" / f"{image.name}.zarr"
+    cleaning = Cleaning.parse(model.clean)
+    raw = path if str(cleaning) == "none" else path.with_name(f".{path.name}.uncleaned.zarr")
+    frame = next(frames_of(used))
+    first = prepare(frame if slices is None else frame.at(slices[0], 0), model.preparation)
+    if slices is None:
+        plan = plan_blocks(model, first, memory)
+    else:
+        plan = Plan(plan_whole(model, first, memory).tiles, plan_slabs(model, frame, slices, memory))
+    log, plan = begin_log(model, first, used, raw, plan, slices)
+    labels = _open_labels(model, image, raw, slices, fresh=not log.done)
+    grid = plan.blocks
+    for number, one in enumerate(frames_of(used)):
+        begin = number * len(grid)
+        if log.done.issuperset(range(begin, begin + len(grid))):
+            continue
+        sink = ZarrSink(raw, image.axes, number if "T" in image.axes else None, labels)
+        maps: ImageMaps | SlicedMaps
+        if slices is not None:
+            maps = SlicedMaps(model, one, slices, memory)
+        else:
+            prepared = first if number == 0 else prepare(one, model.preparation)
+            if settings.superpixels is not None:
+                settings.superpixels.give(model.method, prepared)
+            maps = ImageMaps(model, prepared, plan, memory_budget(memory) // 2)
+        run_blocks(BlockWork(maps, grid, sink, begin, raw), executor, log, settings.progress, memory)
+    if raw != path:
+        labels = _clean(model, image, labels, path, slices, grid, cleaning, settings.progress)
+    log.close()
+    if raw != path:
+        remove_folder(raw)
+    return Result(image, labels, None, model.table, time.monotonic() - begun, path=path)
+
+
+def _open_labels(model: FittedModel, image: Image, path: Path, slices: str | None, fresh: bool) -> Any:
+    """Open the zarr of labels; chunks are one slice thick along the axis that a volume is cut across, and along T."""
+    axes = image.axes.replace("C", "")
+    thin = "T" if slices is None else f"T{slices[0]}"
+    chunk = CHUNK[len(image.spatial_shape) - (slices is not None)]
+    shape = tuple(image.size(letter) for letter in axes)
+    chunks = tuple(1 if letter in thin else min(chunk, n) for letter, n in zip(axes, shape, strict=True))
+    kind = np.min_scalar_type(max(item.id for item in model.table.classes))
+    return open_label_zarr(path, shape, kind, chunks, axes, image.spacing, image.unit, model.table, fresh)
+
+
+def _clean(
+    model: FittedModel,
+    image: Image,
+    raw: Any,
+    path: Path,
+    slices: str | None,
+    grid: Grid,
+    cleaning: Cleaning,
+    progress: Progress,
+) -> Any:
+    """Write the cleaned labels of every time point into a zarr of their own: a killed cleaning begins anew from `raw`."""
+    labels = _open_labels(model, image, path, slices, fresh=True)
+    axes = image.axes.replace("C", "")
+    for before, after in zip(time_points(raw, axes), time_points(labels, axes), strict=True):
+        with storing(path):
+            for place in grid.places():
+                part = grid.tile(place).core
+                after[part] = before[part]
+            clean_blocks(after, grid.sides, cleaning, progress)
+    return labels

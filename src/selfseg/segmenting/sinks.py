@@ -1,0 +1,136 @@
+"""Sinks of labels: an array in memory, a zarr on disk, and the files of a sequence (TIFF pages and videos)."""
+
+import contextlib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfseg.core.axes import time_points
+from selfseg.core.classes import ClassTable
+from selfseg.core.image import Image
+from selfseg.export.colour_table import labels_picture
+from selfseg.export.label_stack import LabelStack
+from selfseg.export.label_zarr import known_label_zarr, storing
+from selfseg.export.labels import write_labels
+from selfseg.export.overlay import overlay
+from selfseg.export.video import VideoFile
+from selfseg.read.frames import Frames
+from selfseg.tiling.tiles import Region
+
+VIDEOS = "video"
+"""Folder of the videos in an output folder."""
+
+
+@dataclass
+class MemorySink:
+    """Labels ``[*S]`` and probabilities ``[K *S]`` of one image in memory."""
+
+    shape: tuple[int, ...]
+    labels: NDArray[np.integer] = field(init=False)
+    probabilities: NDArray[np.float32] = field(init=False)
+
+    def write(self, region: Region, labels: NDArray[np.integer], probabilities: NDArray[np.float32]) -> None:
+        """Store a block; one that is the whole image is taken as it is."""
+        if labels.shape == self.shape:
+            self.labels, self.probabilities = labels, probabilities
+            return
+        if not hasattr(self, "labels"):
+            self.labels = np.zeros(self.shape, labels.dtype)
+            self.probabilities = np.zeros((len(probabilities), *self.shape), np.float32)
+        self.labels[region] = labels
+        self.probabilities[(slice(None), *region)] = probabilities
+
+
+@dataclass(frozen=True)
+class ZarrSink:
+    """Labels in a zarr on disk, of a whole image or of one time point of it.
+
+    Attributes
+    ----------
+    path
+        The zarr folder.
+    image_axes
+        Axes of the image in its file; those of the labels are the same, without C.
+    frame
+        Time point; None = the image has no T.
+    array
+        The array, opened.
+    """
+
+    path: Path
+    image_axes: str
+    frame: int | None = None
+    array: Any = field(default=None, repr=False, compare=False)
+
+    def write(self, region: Region, labels: NDArray[np.integer], probabilities: NDArray[np.float32]) -> None:
+        """Store the labels of a region.
+
+        Raises
+        ------
+        OutputError
+            If the disk is full or the folder may not be written.
+        """
+        frame = time_points(self.array, self.image_axes.replace("C", ""))[self.frame or 0]
+        with storing(self.path):
+            frame[region] = labels
+
+    def sent(self) -> "ZarrSink":
+        """Return the sink as plain values, for another process, which calls `opened`."""
+        return replace(self, path=self.path.absolute(), array=None)
+
+    def opened(self) -> "ZarrSink":
+        """Return the sink with its array open."""
+        return replace(self, array=known_label_zarr(self.path))
+
+
+class SequenceSink:
+    """The files of one sequence, open while it runs; each is usable however the run ends."""
+
+    def __init__(self, out: Path, table: ClassTable, source: Frames) -> None:
+        self.out, self.table, self.source = out, table, source
+        self.single = bool(source.names)
+        videos = out / VIDEOS
+        name, n_frames, fps = source.name, source.n_frames, source.fps
+        self.overlay = VideoFile(videos / f"{name}_overlay", fps, n_frames=n_frames)
+        self.classes = VideoFile(videos / f"{name}_classes", fps, lossless=True, n_frames=n_frames)
+        self.labels_path = videos / f"{name}_labels.tif" if self.single else out / "labels" / f"{name}.tif"
+        self.notes = [note for note in (self.overlay.note, self.classes.note) if note]
+        self._open = contextlib.ExitStack()
+        self._stack: LabelStack | None = None
+        self._skipped = 0
+
+    def __enter__(self) -> "SequenceSink":
+        self._open.enter_context(self.overlay)
+        self._open.enter_context(self.classes)
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._open.close()
+
+    def add(self, number: int, frame: Image, labels: NDArray[np.integer]) -> None:
+        """Write the labels and pictures of a frame."""
+        if self._stack is None:
+            self._stack = self._open.enter_context(
+                LabelStack(
+                    self.labels_path, self.table, frame.spacing, frame.unit, self.source.n_frames, self.source.fps
+                )
+            )
+            for _ in range(self._skipped):
+                self._stack.skip()
+        self._stack.add(labels)
+        if self.single:
+            path = self.out / "labels" / f"{self.source.frame_name(number)}.tif"
+            write_labels(path, labels, self.table, frame.spacing, frame.unit)
+        self.overlay.add(overlay(frame, labels, self.table))
+        self.classes.add(np.ascontiguousarray(labels_picture(labels, self.table)[..., :3]))
+
+    def skip(self) -> None:
+        """Leave a frame empty in the stack and in the videos."""
+        self._skipped += 1
+        if self._stack is not None:
+            self._stack.skip()
+        self.overlay.skip()
+        self.classes.skip()

@@ -1,0 +1,47 @@
+"""The shape of the house: how deep the rooms made of the pipeline are, how long files may be, and that methods are found by name."""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import selfseg
+
+SOURCE = Path(selfseg.__file__).parent
+ROOMS = ("results", "segmenting", "learning", "evaluation")
+MOST_LEVELS = 6
+MOST_LINES = 520
+
+
+def imports_within(room):
+    """The modules of a room that each of its modules imports, at any place in its text."""
+    found = {}
+    for path in (SOURCE / room).glob("*.py"):
+        names = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(f"selfseg.{room}."):
+                names.add(node.module.rsplit(".", 1)[1])
+        found[path.stem] = names
+    return found
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_are_at_most_six_import_levels_deep(room):
+    graph = imports_within(room)
+
+    @cache
+    def depth(name):
+        return 1 + max((depth(other) for other in graph.get(name, ())), default=0)
+
+    assert graph
+    assert max(depth(name) for name in graph) <= MOST_LEVELS
+
+
+def test_files_are_as_long_as_their_concept():
+    long = {
+        path.relative_to(SOURCE).as_posix(): lines
+        for path in SOURCE.rglob("*.py")
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > MOST_LINES
+    }
+    assert not long
