@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,9 +22,7 @@ def run(*words) -> int:
     return main([str(word) for word in words])
 
 
-@pytest.fixture
-def photos(tmp_path) -> Path:
-    folder = tmp_path / "photos"
+def make_photos(folder: Path) -> Path:
     (folder / "more").mkdir(parents=True)
     Pillow.fromarray(blobs(seed=1)).save(folder / "img2.png")
     Pillow.fromarray(blobs(36, 44, seed=2)).save(folder / "img10.png")
@@ -31,9 +30,21 @@ def photos(tmp_path) -> Path:
     return folder
 
 
-def test_segment_leaves_everything_the_readme_names(photos, tmp_path):
-    out = tmp_path / "out"
-    assert run("segment", photos, "-o", out, *QUICK) == 0
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    return make_photos(tmp_path / "photos")
+
+
+@pytest.fixture(scope="module")
+def segmented(tmp_path_factory) -> Path:
+    """Output folder of `segment` on photos like those of `photos`: only to be read."""
+    folder = tmp_path_factory.mktemp("segmented")
+    assert run("segment", make_photos(folder / "photos"), "-o", folder / "out", *QUICK) == 0
+    return folder / "out"
+
+
+def test_segment_leaves_everything_the_readme_names(segmented):
+    out = segmented
     for name, shape in (("img2", (40, 52)), ("img10", (36, 44)), ("more/img2", (30, 30))):
         labels = tifffile.imread(out / "labels" / f"{name}.tif")
         assert labels.dtype.kind == "u" and labels.shape == shape
@@ -54,21 +65,13 @@ def test_segment_leaves_everything_the_readme_names(photos, tmp_path):
     assert not [path for path in out.rglob(".*") if path.is_file()]
 
 
-def test_the_same_seed_gives_the_same_bytes(photos, tmp_path):
-    for name in "ab":
-        assert run("segment", photos, "-o", tmp_path / name, "--seed", 3, *QUICK) == 0
-    files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a" / "labels").rglob("*.tif"))
+def test_fit_then_predict_equals_segment_and_the_same_seed_gives_the_same_bytes(photos, segmented, tmp_path):
+    assert run("fit", photos, "-o", tmp_path / "m", *QUICK) == 0
+    assert run("predict", tmp_path / "m", photos, "-o", tmp_path / "out", "--quiet") == 0
+    files = sorted(path.relative_to(segmented) for path in (segmented / "labels").rglob("*.tif"))
     assert len(files) == 3
     for file in files:
-        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
-
-
-def test_fit_then_predict_equals_segment(photos, tmp_path):
-    assert run("segment", photos, "-o", tmp_path / "a", *QUICK) == 0
-    assert run("fit", photos, "-o", tmp_path / "m", *QUICK) == 0
-    assert run("predict", tmp_path / "m", photos, "-o", tmp_path / "b", "--quiet") == 0
-    one, two = (tifffile.imread(tmp_path / name / "labels" / "img10.tif") for name in "ab")
-    assert np.array_equal(one, two)
+        assert (segmented / file).read_bytes() == (tmp_path / "out" / file).read_bytes()
 
 
 def test_a_refinement_is_kept_with_the_model_and_may_be_changed_at_prediction(photos, tmp_path):
@@ -177,11 +180,10 @@ def test_the_other_inputs_are_still_done(photos, tmp_path, capfd):
     assert capfd.readouterr().err.count("selfseg: failed: ") == 5
 
 
-def test_predict_names_failures_and_does_the_rest(photos, tmp_path):
-    assert run("fit", photos, "-o", tmp_path / "m", *QUICK) == 0
+def test_predict_names_failures_and_does_the_rest(photos, segmented, tmp_path):
     Pillow.fromarray(blobs(channels=1)[..., 0]).save(photos / "grey.png")
     (photos / "zero.png").write_bytes(b"")
-    assert run("predict", tmp_path / "m", photos, "-o", tmp_path / "out", "--quiet") == 1
+    assert run("predict", segmented / "model", photos, "-o", tmp_path / "out", "--quiet") == 1
     failures = {
         row["name"]: row["error"] for row in json.loads((tmp_path / "out" / "run.json").read_text())["failures"]
     }
@@ -262,9 +264,8 @@ def test_a_full_disk_is_named_and_nothing_is_half_written(photos, tmp_path, capf
     assert not list(out.rglob(".*.tif")) and not list(out.rglob(".*.safetensors"))
 
 
-def test_models_that_are_newer_damaged_or_foreign(photos, tmp_path, capfd):
-    model = tmp_path / "m"
-    assert run("fit", photos, "-o", model, *QUICK) == 0
+def test_models_that_are_newer_damaged_or_foreign(photos, segmented, tmp_path, capfd):
+    model = shutil.copytree(segmented / "model", tmp_path / "m")
     config, weights = (model / "config.json").read_text(), (model / "model.safetensors").read_bytes()
     cases = {
         "format 99": ("config.json", re.sub('"format": .', '"format": 99', config).encode()),
@@ -296,3 +297,15 @@ def test_help_is_complete_and_quick_to_import():
     code = "import sys; from selfseg.apps.cli import main; main(['--help']); assert 'torch' not in sys.modules"
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert all(word in out for word in ("segment", "fit", "predict", "methods", "doctor", "demo"))
+
+
+def test_a_photo_is_opened_and_hashed_once_for_learning_and_prediction(photos, tmp_path, monkeypatch):
+    import selfseg.read.sources as sources
+
+    calls = []
+    for name in ("open_lazy", "_digest"):
+        real = getattr(sources, name)
+        monkeypatch.setattr(sources, name, lambda *a, name=name, real=real, **k: (calls.append(name), real(*a, **k))[1])
+    words = ("--method", "region_merging", "--classes", 3, "--quiet")
+    assert run("segment", photos / "img2.png", "-o", tmp_path / "out", *words) == 0
+    assert sorted(calls) == ["_digest", "open_lazy"]

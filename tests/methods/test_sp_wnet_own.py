@@ -51,9 +51,8 @@ def test_own_superpixels_follow_the_preparation(tmp_path):
     model = Segmenter("sp_wnet", options=SMALL, prepare="rescale=0.5,border=2,range")
     model.fit(tmp_path / "a.png", superpixels=tmp_path / "s.npy")
     prepared = model.preparation_.apply(Image(blobs(), "YXC"))
-    memo = {}
-    OwnSuperpixels(tmp_path / "s.npy").give(model.method_, model.preparation_, "a", prepared, memo)
-    labels = model.method_.graphs.of(torch.from_numpy(prepared.array), None, memo).regions.labels.numpy()
+    OwnSuperpixels(tmp_path / "s.npy").give(model.method_, prepared)
+    labels = model.method_.graphs.of(torch.from_numpy(prepared.array), memo=prepared.memo).regions.labels.numpy()
     assert labels.shape == (16, 22)
     expected = halves()[1::2, 1::2][2:-2, 2:-2]
     assert len(np.unique(np.stack([labels.ravel(), expected.ravel()]), axis=1).T) == len(np.unique(expected))

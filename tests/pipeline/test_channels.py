@@ -9,7 +9,7 @@ import tifffile
 import selfseg
 from conftest import blobs
 from selfseg.apps.cli import main
-from selfseg.core.errors import InputError
+from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
 from selfseg.read import open_lazy
 
@@ -87,3 +87,30 @@ def test_channels_from_the_command_line(tmp_path, capfd):
     assert "a channel out of 0 to 3, got '9'" in capfd.readouterr().err
     fit = ["fit", other, "-o", str(tmp_path / "m"), *words]
     assert main([*fit[:-2], "7", "--quiet"]) == 1
+
+
+def test_channels_of_an_image_that_is_predicted_in_parts(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", picture(), metadata={"axes": "YXC"})
+    options = {"iterations": 4, "n_features": 8, "n_clusters": 8}
+    model = selfseg.Segmenter(prepare="range", n_classes=3, options=options, channels="2,1").fit(picture())
+    assert selfseg.predict(model, tmp_path / "a.tif", tmp_path / "out", axes="YXC", memory=1) == []
+    with open_lazy(tmp_path / "out" / "labels" / "a.zarr") as labels:
+        np.testing.assert_array_equal(labels.data[...], model.predict(picture()).labels)
+
+
+def test_a_run_is_not_resumed_with_other_channels(tmp_path):
+    options = {"iterations": 4, "n_features": 8, "n_clusters": 8}
+    how = {"options": options, "out": tmp_path, "method": "feature_clustering"}
+
+    class Stop:
+        def __getattr__(self, name):
+            return lambda *words: None
+
+        def update(self, done, values):
+            if "classes" in values and done == 3:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        selfseg.fit(picture(), channels="1,2", progress=Stop(), checkpoint_every=0, **how)
+    with pytest.raises(UsageError, match="other channels"):
+        selfseg.fit(picture(), channels="2,1", resume=True, **how)

@@ -12,10 +12,10 @@ import selfseg
 from conftest import blobs, write_clip
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
+from selfseg.core.options import FitOptions
 from selfseg.export.label_stack import LabelStack
 from selfseg.export.video import VideoFile
 from selfseg.learning.run import predict
-from selfseg.learning.training_set import FrameChoice
 from selfseg.read import read_image
 from selfseg.read.frames import Frames
 from selfseg.read.video import VideoFrames
@@ -256,6 +256,6 @@ def test_options_that_would_do_nothing_are_refused(model, tmp_path):
 def test_wrong_words_are_named():
     for bad in ({"frames": (1,), "n_frames": 2}, {"frames": ()}, {"frames": (-1,)}, {"n_frames": 0}, {"slices": "t"}):
         with pytest.raises(UsageError, match="expected"):
-            FrameChoice(**bad)
+            FitOptions(**bad)
     with pytest.raises(InputError, match="a volume or several images"):
         fitted(Image(blobs(), "YXC"), n_frames=2)

@@ -10,10 +10,12 @@ import zarr
 from PIL import Image as Picture
 
 from conftest import blobs, write_clip
+from selfseg import measure
 from selfseg.core.errors import InputError, Interrupted, UsageError
 from selfseg.core.image import Image
 from selfseg.core.progress import Silent
 from selfseg.learning.annotations import SCRIBBLES, AnnotationFiles, find_label_files
+from selfseg.learning.monitor import truth_scorer
 from selfseg.learning.run import predict
 from selfseg.learning.segmenter import Segmenter
 from selfseg.learning.training_set import WindowChoice, build_training_set
@@ -253,3 +255,64 @@ def test_windows_with_scribbles_come_first_and_one_for_each_of_them(tmp_path):
     model = _model(seed=1).fit(path, scribbles=tmp_path / "marks.png", windows="4:40")
     assert model.facts_["windows"] == {"big": 4}
     assert model.facts_["hints_sha256"] == data.digest_annotations()
+
+
+def test_labels_of_a_resized_image_are_those_of_its_windows(tmp_path):
+    path = _stored(tmp_path / "big.ome.zarr", blobs(200, 180))
+    y, x = np.mgrid[:200, :180]
+    labels = np.where((y - 100) ** 2 + (x - 90) ** 2 < 60**2, 7, 3 * (x >= 90)).astype(np.uint16)
+    wanted = find_label_files([labels], find_inputs(path), "full")
+    data = build_training_set(find_inputs(path), "size=100,range", wanted, None, Silent(), WindowChoice.parse("3:24"))
+    whole = build_training_set(find_inputs(path), "size=100,range", wanted, None, Silent())
+    for item in data.items:
+        np.testing.assert_array_equal(item.sample.read().annotations, whole.samples[0].annotations[item.region])
+    fitted = Segmenter("unet", prepare="size=100,range", options=UNET).fit(path, [labels], labels_as="full", windows=2)
+    assert len(fitted.table_) == 3
+
+
+@pytest.mark.parametrize("steps", ["range", "size=80,range"])
+def test_truth_is_scored_on_the_windows(tmp_path, steps):
+    path = _stored(tmp_path / "big.ome.zarr", blobs(160, 160))
+    truth = (np.mgrid[:160, :160][1] >= 70).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "truth.tif", truth)
+    data = build_training_set(find_inputs(path), steps, None, None, Silent(), WindowChoice.parse("4:32"))
+    model = Segmenter("feature_clustering", prepare=steps, options=QUICK).fit(
+        path, windows="4:32", truth=tmp_path / "truth.tif"
+    )
+    scores = truth_scorer(tmp_path / "truth.tif", data, Silent())(model.method_)
+    grid = truth if steps == "range" else truth[1::2, 1::2]
+    expected = []
+    for item in data.items:
+        probabilities = model.method_.assign(torch.from_numpy(item.sample.read().array)[None])[0]
+        expected.append(measure.covering(probabilities.argmax(0).numpy(), grid[item.region]))
+    assert scores["covering"] == pytest.approx(np.mean(expected))
+
+
+def test_own_superpixels_of_the_windows_are_parts_of_those_of_the_image(tmp_path):
+    path = _stored(tmp_path / "big.ome.zarr", blobs(150, 140))
+    own = (np.arange(150)[:, None] // 10 * 14 + np.arange(140) // 10).astype(np.int32)
+    tifffile.imwrite(tmp_path / "own.tif", own)
+    seen = []
+
+    def look(method, data, step):
+        seen.extend((item.region, item.sample.read().memo["superpixels"]) for item in data.items)
+
+    options = {"iterations": 2, "width": 4, "depth": 2, "n_features": 6, "patch_sides": (8, 12)}
+    model = Segmenter("sp_wnet", options=options, prepare="range").fit(
+        path, windows="2:48", superpixels=tmp_path / "own.tif", preview=look, preview_every=0, truth=None
+    )
+    assert len(seen) == 4 and "superpixels" in model.facts_
+    for region, labels in seen:
+        np.testing.assert_array_equal(labels, own[region])
+    result = model.predict(blobs(150, 140), superpixels=tmp_path / "own.tif")
+    assert all(len(np.unique(result.labels[own == value])) == 1 for value in np.unique(own))
+
+
+def test_objects_in_windows_of_floats_are_set_apart(tmp_path):
+    """Windows that were read to see whether they are valid keep no annotations of that time."""
+    path = _stored(tmp_path / "big.ome.zarr", blobs(80, 80).astype(np.float32))
+    objects = np.repeat(np.arange(1, 11), 8)[None].repeat(80, 0).astype(np.uint16)
+    wanted = find_label_files([objects], find_inputs(path), "objects")
+    data = build_training_set(find_inputs(path), "range", wanted, None, Silent(), WindowChoice.parse("2:32"))
+    for sample in data.samples:
+        assert set(np.unique(sample.read().annotations)) == {0, 1}

@@ -73,16 +73,9 @@ def share_out(values: Mapping[str, Any], *kinds: type) -> list[Any]:
     ]
 
 
-def parse_numbers(given: str | Sequence[int] | None) -> tuple[int, ...] | None:
-    """Return the numbers of ``"0,40,80"`` or of a sequence; None of None.
-
-    Raises
-    ------
-    UsageError
-        If a text is no list of whole numbers.
-    """
-    if given is None or not isinstance(given, str):
-        return None if given is None else tuple(int(number) for number in given)
+def _parse_numbers(given: str | Sequence[int] | None) -> tuple[int, ...] | None:
+    if not isinstance(given, str):
+        return None if given is None else tuple(given)
     if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", given):
         fix = "write for example --frames 0,40,80"
         raise UsageError("--frames", expected="whole numbers with commas", got=repr(given), fix=fix)
@@ -111,13 +104,10 @@ class LearnerOptions(ComputeOptions):
 
     preset: str = "default"
     """Named options of the method: default, fast, paper, ..."""
-
     seed: int = 0
     """Seed of every random choice; the same seed gives the same labels."""
-
     prepare: str | None = None
     """Preparation steps, such as rescale=0.33,unsharp=5:1; stored with the model. Default: those of the preset."""
-
     options: Mapping[str, Any] | None = None
     """Any option of the method, as key=value; repeatable. `selfseg methods NAME` lists them."""
 
@@ -128,16 +118,12 @@ class ModelOptions(LearnerOptions):
 
     method: str = field(default="feature_clustering", kw_only=False)
     """Method; `selfseg methods` lists them."""
-
     n_classes: int | Literal["auto"] | None = field(default=None, kw_only=False)
     """Exact number of classes, or auto: as many as the method finds. Default: auto."""
-
     refine: str | None = None
     """Refinement: crf, contours, crf,contours, or crf=weight:10,colour:0.05; none disables. Stored with the model."""
-
     clean: str | None = None
     """Cleaning: objects:200,holes:100 = least sizes of parts and holes in px; none disables. Stored with the model."""
-
     channels: Channels = None
     """Channels to use, in this order: names or numbers from 0, comma separated. Stored with the model. Default: all."""
 
@@ -148,7 +134,6 @@ class InputOptions:
 
     axes: str | None = None
     """Axes of the inputs, such as YXC or TYX, where files do not say or say wrong."""
-
     limit: int | None = None
     """Use only the first N inputs."""
 
@@ -159,13 +144,10 @@ class ReadOptions(InputOptions):
 
     slices: Slices | None = None
     """Use a 2D model on volumes, cut across z, y, x, or all: the mean over the three."""
-
     superpixels: str | Path | None = None
     """Your own superpixels: a label image for one image, or a folder of files named like the images."""
-
     mask: Any = None
     """Label image, or folder of files named like the images: pixels of 0 are neither learned from nor segmented."""
-
     memory: int | str | None = None
     """Most memory to take, such as 2GB. Default: by what is free. Larger images are done in parts."""
 
@@ -186,10 +168,8 @@ class ResumeOptions:
 
     truth: Any = None
     """Truth of some of the images: scores beside the losses; nothing is learned from it."""
-
     resume: bool = False
     """Go on with an interrupted run."""
-
     overwrite: bool = False
     """Begin anew although the folder holds an unfinished run."""
 
@@ -200,42 +180,42 @@ class FitOptions(ResumeOptions, ReadOptions):
 
     labels: Any = None
     """Labels of some images: a label image, or a folder of files named like them; in Python also a list of arrays."""
-
     labels_as: Literal["sparse", "full", "objects"] = "sparse"
     """Meaning of 0 in labels: not labelled (sparse), a class (full), background of numbered objects (objects)."""
-
     scribbles: str | Path | None = None
     """Annotations: a label image (255 = no scribble), or a folder of IMAGE_scribble.png files."""
-
     frames: str | Sequence[int] | None = None
     """Frames to learn from, such as 0,40,80: of a video, a time series, a folder, or slices of a volume."""
-
     n_frames: int | None = None
     """Learn from N frames, the most different ones. Default: 4 of a video."""
-
     windows: str | int | None = None
     """Train on N windows per image, or NUMBER:SIDE. Default: 16, only for images larger than memory."""
-
     compiled: bool | None = None
     """Compile the networks. Default: where it pays."""
-
     precision: Literal["float32", "bfloat16"] | None = None
     """Precision of training: float32 or bfloat16. Default: float32, unless the preset asks for less."""
-
     checkpoint_every: float = 20.0
     """Seconds between two checkpoints."""
-
     preview_every: float = 10.0
     """Seconds between two preview pictures."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _ = self.frame_numbers
+        numbers = self.frame_numbers
+        if numbers is not None and self.n_frames is not None:
+            fix = "give --frames or --n-frames"
+            raise UsageError("--frames", expected="no --n-frames beside it", got="both", fix=fix)
+        if numbers is not None and (not numbers or min(numbers) < 0):
+            fix = "write for example --frames 0,40,80"
+            raise UsageError("--frames", expected="numbers from 0 on", got=str(self.frames), fix=fix)
+        if self.n_frames is not None and self.n_frames < 1:
+            fix = "write for example --n-frames 4"
+            raise UsageError("--n-frames", expected="1 or more", got=str(self.n_frames), fix=fix)
 
     @property
     def frame_numbers(self) -> tuple[int, ...] | None:
         """Frames to learn from; None = the most different ones."""
-        return parse_numbers(self.frames)
+        return _parse_numbers(self.frames)
 
 
 @options
@@ -244,25 +224,18 @@ class RunOptions:
 
     out: str | Path | None = None
     """Folder of the model. While learning it holds the checkpoint, the journal and previews."""
-
     progress: Progress | None = None
     """Progress reporter."""
-
     shared: bool = False
     """Learn together with the other processes that torchrun has started."""
-
     keep_checkpoints: bool = False
     """Keep every checkpoint in `out`, so that a run can be forked from any of them."""
-
     begin: str | Path | None = None
     """Checkpoint of another run to begin from."""
-
     preview: Callable[[Any, Any, int], None] | None = None
     """Called with method, training set and number of finished steps, instead of writing previews to `out`."""
-
     control: Any = None
     """Source of pauses and of changed options: a `selfseg.train.control.Control`."""
-
     changed: Callable[[int, Mapping[str, Any]], None] | None = None
     """Called with the step and the options after options have changed."""
 
@@ -273,31 +246,22 @@ class PredictOptions(ReadOptions):
 
     sequence: bool | None = None
     """Images are the frames of one video, and a time series is one. Default: if the model learned from frames."""
-
     link: bool = False
     """Link the frames of a sequence over time: labels flicker less."""
-
     instances: Any = None
     """Find objects too: components or watershed; `selfseg instances OUT` does so later, with options."""
-
     numbers: bool = False
     """Write the number of its class into each region of the overlays."""
-
     opacity: float = 0.45
     """Share of the class colours in the overlays, 0 to 1."""
-
     tree: bool = False
     """Write superpixels and merge tree of each image too: `selfseg cut OUT` cuts it."""
-
     write: str | Sequence[str] = ("tiff",)
     """Format of the labels: tiff, ome-zarr, nifti, mrc, hdf5, numpy, dicom-seg; repeatable."""
-
     ngff: str = "0.5"
     """Version of OME-Zarr that is written: 0.5 or 0.4."""
-
     edits: Any = None
     """Repeat what was done to the classes by hand: the edits.json of a run of the studio; in Python also `Edits`."""
-
     dask: str | None = None
     """Predict in parts on a Dask cluster, tcp://HOST:PORT or local:N, whose workers see the same paths."""
 
@@ -308,9 +272,7 @@ class DistillOptions(LearnerOptions, InputOptions, ResumeOptions):
 
     confidence: float = 0.9
     """Pixels of which the teacher is less sure are not learned from; half of each class is kept."""
-
     preset: str = "fast"
     """Named options of the U-Net: default, fast, paper, ..."""
-
     truth_as: Literal["sparse", "full", "objects"] = "sparse"
     """Meaning of the values of truth: as for the labels of `selfseg fit`."""

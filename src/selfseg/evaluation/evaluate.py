@@ -35,7 +35,7 @@ def evaluate(
     ignore
         Truth value of pixels to leave out.
     progress
-        Who watches.
+        Progress reporter.
 
     Raises
     ------
@@ -70,21 +70,14 @@ def evaluate(
 
 
 class Matched(NamedTuple):
-    """Label files beside truth files.
-
-    Attributes
-    ----------
-    pairs
-        Name, label file, truth file.
-    failures
-        Label files without truth.
-    without_labels
-        Names of truth files without labels: to be told, since leaving out what is hard flatters.
-    """
+    """Label files beside truth files."""
 
     pairs: list[tuple[str, Path, Path]]
+    """Name, label file, truth file."""
     failures: list[Failure]
+    """Label files without truth."""
     without_labels: list[str]
+    """Names of truth files without labels: reported, since leaving out what is hard flatters."""
 
 
 def match(labels: str | Path, truth: str | Path) -> Matched:
@@ -100,11 +93,10 @@ def match(labels: str | Path, truth: str | Path) -> Matched:
         return Matched([(*next(iter(ours.items())), next(iter(theirs.values())))], [], [])
     pairs = [(name, ours[name], theirs[name]) for name in ours if name in theirs]
     expected, fix = f"a truth of this name in {truth}", "rename or remove the file"
-    failures = [
-        (name, str(InputError(path, expected=expected, got="none", fix=fix)))
-        for name, path in ours.items()
-        if name not in theirs
-    ]
+    strange = {
+        name: InputError(ours[name], expected=expected, got="none", fix=fix) for name in ours if name not in theirs
+    }
+    failures = [(name, str(error)) for name, error in strange.items()]
     return Matched(pairs, failures, [name for name in theirs if name not in ours])
 
 
@@ -134,8 +126,6 @@ def _naming(message: str, ours: Path, theirs: Path) -> str:
 
 
 def _check_kinds(kinds: Sequence[str]) -> None:
-    for kind in kinds:
-        if kind not in KINDS:
-            raise UsageError("--as", expected=f"one of {', '.join(KINDS)}", got=repr(kind), fix="choose one")
-    if not kinds:
-        raise UsageError("--as", expected=f"one of {', '.join(KINDS)}", got="nothing", fix="choose one")
+    strange = [repr(kind) for kind in kinds if kind not in KINDS] or ([] if kinds else ["nothing"])
+    if strange:
+        raise UsageError("--as", expected=f"one of {', '.join(KINDS)}", got=strange[0], fix="choose one")

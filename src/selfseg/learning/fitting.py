@@ -30,7 +30,6 @@ from selfseg.learning.model_folder import (
 )
 from selfseg.learning.monitor import EVALUATIONS, truth_scorer, write_preview
 from selfseg.learning.training_set import (
-    FrameChoice,
     HoldOut,
     TrainingSet,
     WindowChoice,
@@ -47,7 +46,7 @@ from selfseg.sample.stream import Batch, Stream
 from selfseg.segmenting.superpixels import OwnSuperpixels
 from selfseg.train.distributed import Processes, started_together
 from selfseg.train.loop import Training
-from selfseg.train.precision import choose_device, choose_precision
+from selfseg.train.precision import Precision, choose_device, choose_precision
 
 
 @dataclass
@@ -121,12 +120,10 @@ class TrainingRun:
             raise UsageError("torchrun", expected="networks that are not compiled", got="--compile", fix=fix)
 
     def _run(self, inputs: Any, processes: Processes, progress: Progress) -> Fitted:
-        name, seed = self.model.method, self.model.seed
-        device = choose_device(self.model.device)
         data, method, facts, failures = self._gather(inputs, progress)
-        split = split_sources(data, method.held_out, seed)
-        steps = method.n_steps(len(split.learned))
-        chosen = choose_precision(method, device, steps, self.options.compiled, self.options.precision)
+        split, device = split_sources(data, method.held_out, self.model.seed), choose_device(self.model.device)
+        n_steps = method.n_steps(len(split.learned))
+        chosen = choose_precision(method, device, n_steps, self.options.compiled, self.options.precision)
         precision = processes.agreed(chosen)
         score = None if self.options.truth is None else truth_scorer(self.options.truth, data, progress)
         if note := memory_note(method, [sample.shape for sample in data.samples], device):
@@ -135,51 +132,54 @@ class TrainingRun:
         resume, begun = begin_folder(
             self.folder, facts, processes, self.options.resume, self.options.overwrite, self.setting.begin is not None
         )
-        stream = Stream(split.learned, self.config.batch_size * begun, derive(seed, "stream"))
+        stream = Stream(split.learned, self.config.batch_size * begun, derive(self.model.seed, "stream"))
         if split.held:
             held = Stream(split.held, 1, 0)
             method.hold_out(lambda: (batch.to(device) for batch in held.once()))
             shown = ", ".join(split.held_names[:5]) + (", ..." if len(split.held_names) > 5 else "")
             progress.say(f"held out, to choose the best weights: {shown}")
-        folder = self.folder
-        training = Training(
-            method,
-            stream,
-            precision,
-            seed=derive(seed, "training"),
-            checkpoint=None if folder is None else folder / CHECKPOINT,
-            journal=None if folder is None else folder / JOURNAL,
-            checkpoint_every=self.options.checkpoint_every,
-            preview_every=self.options.preview_every,
-            preview=self._preview(method, data),
-            watch=None if score is None else partial(score, method),
-            evaluations=EVALUATIONS,
-            progress=progress,
-            control=self.setting.control,
-            changed=partial(self._note_change, method, facts),
-            begin=None if self.setting.begin is None else Path(self.setting.begin),
-            keep=folder / ALL_CHECKPOINTS if folder is not None and self.setting.keep_checkpoints else None,
-            processes=processes,
-            begun_with=begun,
-        )
+        training = self._training(method, stream, precision, data, facts)
+        training.watch = None if score is None else partial(score, method)
+        training.progress, training.processes, training.begun_with = progress, processes, begun
         shared = f", {processes.world} processes" if processes.world > 1 else ""
-        progress.say(f"learning with {name} on {len(split.learned)} image(s): {precision.describe()}{shared}")
+        n_images = len(split.learned)
+        progress.say(f"learning with {self.model.method} on {n_images} image(s): {precision.describe()}{shared}")
         steps = training.run(resume)
         method.finish(lambda: (batch.to(device) for batch in stream.once()))
         method.eval()
         table = order_classes(method, stream.once(), data.annotations)
         facts |= {"steps": steps, "seconds": round(training.seconds, 3)}
-        model = FittedModel(name, method, table, data.preparation, {}, facts, device=self.model.device)
+        model = FittedModel(self.model.method, method, table, data.preparation, {}, facts, device=self.model.device)
         return Fitted(model, [*failures, *data.failures])
+
+    def _training(
+        self, method: Method, stream: Stream, precision: Precision, data: TrainingSet, facts: dict[str, Any]
+    ) -> Training:
+        folder, begin = self.folder, self.setting.begin
+        return Training(
+            method,
+            stream,
+            precision,
+            seed=derive(self.model.seed, "training"),
+            checkpoint=None if folder is None else folder / CHECKPOINT,
+            journal=None if folder is None else folder / JOURNAL,
+            checkpoint_every=self.options.checkpoint_every,
+            preview_every=self.options.preview_every,
+            preview=self._preview(method, data),
+            evaluations=EVALUATIONS,
+            control=self.setting.control,
+            changed=partial(self._note_change, method, facts),
+            begin=None if begin is None else Path(begin),
+            keep=folder / ALL_CHECKPOINTS if folder is not None and self.setting.keep_checkpoints else None,
+        )
 
     def _gather(self, inputs: Any, progress: Progress) -> tuple[TrainingSet, Method, dict[str, Any], list[Failure]]:
         """Read the training set and make the method; return both, further facts of the run, and the failures."""
         options = self.options
         if options.superpixels is not None and self.kind.uses_superpixels:
             self.config = self.config.changed(superpixels="given")
-        choice = FrameChoice(options.frame_numbers, options.n_frames, options.slices)
         given = find_inputs(inputs, limit=options.limit)
-        sources, sequence, failures = take_frames(given, choice, options.axes, progress)
+        sources, sequence, failures = take_frames(given, options, progress)
         files = requested_annotations(
             self.kind, self.model.method, options.labels, options.labels_as, options.scribbles, sources
         )

@@ -18,7 +18,6 @@ from selfseg.core.progress import Progress
 from selfseg.learning.segmenter import Segmenter, find_sources
 from selfseg.read.sources import is_single
 from selfseg.results.result import Result
-from selfseg.segmenting.predicting import check_outputs
 from selfseg.segmenting.predicting import predict as predict_into
 
 
@@ -45,25 +44,8 @@ def fit(inputs: Any, method: str = ModelOptions.method, **options: Any) -> Segme
     return model.fit(inputs, **how)
 
 
-def load(folder: str | Path, device: str = "auto", networks: str | None = None) -> Segmenter:
-    """Read a model folder that `Segmenter.save` or `selfseg fit` wrote. Nothing in it is executed.
-
-    Parameters
-    ----------
-    folder
-        The folder.
-    device
-        Where to compute.
-    networks
-        Where the model was made with networks of your own (an option of deep k-means): the name of their module once more.
-        A name that stands in the folder alone is not imported.
-
-    Raises
-    ------
-    ModelError
-        If it is no model folder, damaged, or written by a newer version.
-    """
-    return Segmenter.load(folder, device, networks)
+load = Segmenter.load
+"""Read a model folder: see `Segmenter.load`."""
 
 
 def segment(inputs: Any, method: str = ModelOptions.method, **options: Any) -> Result | list[Result]:
@@ -82,9 +64,10 @@ def segment(inputs: Any, method: str = ModelOptions.method, **options: Any) -> R
         If an option is unknown or wrong, before any work.
     """
     model, how = _split(method, options)
-    reading = ReadOptions(**{name: how[name] for name in option_names(ReadOptions) if name in how})
-    sources, found = find_sources(inputs, reading), {"mask": None, "limit": None}
-    results = model.fit(sources, **how | found).predict(sources, progress=how.get("progress"), **vars(reading) | found)
+    reading = ReadOptions(**{name: how.pop(name) for name in option_names(ReadOptions) if name in how})
+    sources, reading = find_sources(inputs, reading), replace(reading, mask=None, limit=None)
+    model.fit(sources, **vars(reading), **how)
+    results = model.predict(sources, **vars(reading), progress=how.get("progress"))
     return results[0] if isinstance(results, list) and is_single(inputs) else results
 
 
@@ -120,32 +103,6 @@ def predict(
     """
     (writing,) = share_out(options, PredictOptions)
     return predict_into(model.fitted, inputs, out, writing, progress=progress)
-
-
-def segment_into(
-    model: Segmenter,
-    inputs: Any,
-    out: str | Path,
-    learning: FitOptions,
-    writing: PredictOptions,
-    reference: Any = None,
-    progress: Progress | None = None,
-) -> list[Failure]:
-    """Learn from images, or from `reference`, then segment them into a folder; the model is stored in ``OUT/model``.
-
-    Each input is found once, and what is opened of it serves both.
-
-    Returns
-    -------
-    list of (name, message)
-        Inputs that failed in learning or in prediction.
-    """
-    check_outputs(writing)
-    sources = find_sources(inputs, writing)
-    shown = sources if reference is None else find_sources(reference, replace(learning, limit=None))
-    learning, writing = replace(learning, mask=None, limit=None), replace(writing, mask=None, limit=None)
-    model.fit(shown, **vars(learning), out=Path(out) / "model", progress=progress)
-    return predict_into(model.fitted, sources, out, writing, failures=model.failures_, progress=progress)
 
 
 def _split(method: str, options: dict[str, Any]) -> tuple[Segmenter, dict[str, Any]]:

@@ -200,7 +200,23 @@ class Segmenter(ModelOptions):
 
     @classmethod
     def load(cls, folder: Path | str, device: str = "auto", networks: str | None = None) -> "Segmenter":
-        """Read a model folder (see `selfseg.load`)."""
+        """Read a model folder that `Segmenter.save` or `selfseg fit` wrote. Nothing in it is executed.
+
+        Parameters
+        ----------
+        folder
+            The folder.
+        device
+            Where to compute.
+        networks
+            Where the model was made with networks of your own (an option of deep k-means): the name of their module once more.
+            A name that stands in the folder alone is not imported.
+
+        Raises
+        ------
+        ModelError
+            If it is no model folder, damaged, or written by a newer version.
+        """
         loaded = FittedModel.load(folder, device, networks)
         own = {"method": loaded.name, "device": device, "refine": loaded.refine, "clean": loaded.clean}
         try:

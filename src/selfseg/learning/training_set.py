@@ -16,13 +16,13 @@ from selfseg.core.axes import SPATIAL
 from selfseg.core.errors import Failure, InputError, SelfsegError, UsageError
 from selfseg.core.image import Image
 from selfseg.core.lru_cache import LRUCache
-from selfseg.core.options import Channels
+from selfseg.core.options import Channels, FitOptions
 from selfseg.core.progress import Progress
 from selfseg.core.seed import generator
 from selfseg.learning.annotations import AnnotationFiles, Annotations
 from selfseg.methods.base import MethodConfig
 from selfseg.read import Source, split_frames
-from selfseg.read.frames import ALL_AXES, Frames, check_slices, is_video
+from selfseg.read.frames import ALL_AXES, Frames, is_video
 from selfseg.read.video import open_video
 from selfseg.sample.choose import MOST, most_different
 from selfseg.sample.prepare import Preparation, PreparedImage, prepare
@@ -104,6 +104,8 @@ class TrainingSet:
         SHA-256 by the name of the input.
     failures
         Inputs that could not be used.
+    windows
+        Number of windows of each image that was opened to be learned from in windows, by name.
     """
 
     items: list[TrainingItem]
@@ -113,16 +115,12 @@ class TrainingSet:
     annotations: Annotations | None
     fingerprints: dict[str, str]
     failures: list[Failure] = field(default_factory=list)
+    windows: dict[str, int] = field(default_factory=dict)
 
     @property
     def samples(self) -> list[Readable]:
         """The samples of all items."""
         return [item.sample for item in self.items]
-
-    @property
-    def windows(self) -> dict[str, int]:
-        """Number of windows of each image that is learned from in windows, by name."""
-        return dict(Counter(item.name for item in self.items if item.region is not None))
 
     @cached_property
     def first(self) -> tuple[Image, PreparedImage]:
@@ -213,8 +211,9 @@ def build_training_set(
             failures.append((source.name, str(error)))
     if not items:
         raise InputError(failures[-1][1])
-    channels, dims = _kind(next(iter(images.values())))
-    return TrainingSet(items, preparation, channels, dims, annotations, fingerprints, failures)
+    windows_of = dict(Counter(item.name for item in items if item.region is not None))
+    n_channels, n_dims = _kind(next(iter(images.values())))
+    return TrainingSet(items, preparation, n_channels, n_dims, annotations, fingerprints, failures, windows_of)
 
 
 def _read_all(
@@ -391,42 +390,6 @@ def _digest_windows(samples: list[WindowSample]) -> str:
     return digest.hexdigest()
 
 
-@dataclass(frozen=True)
-class FrameChoice:
-    """Which frames of a sequence are learned from.
-
-    Attributes
-    ----------
-    frames
-        Their numbers, from 0 on; None = the most different ones.
-    n_frames
-        Number of the most different ones; None = `DEFAULT_FRAMES`.
-    slices
-        Axis across which volumes are cut into slices: ``z``, ``y``, ``x``, or ``all`` three; None = not given.
-    """
-
-    frames: tuple[int, ...] | None = None
-    n_frames: int | None = None
-    slices: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.frames is not None and self.n_frames is not None:
-            fix = "give --frames or --n-frames"
-            raise UsageError("--frames", expected="no --n-frames beside it", got="both", fix=fix)
-        if self.frames is not None and (not self.frames or min(self.frames) < 0):
-            fix = "write for example --frames 0,40,80"
-            raise UsageError("--frames", expected="numbers from 0 on", got=str(self.frames), fix=fix)
-        if self.n_frames is not None and self.n_frames < 1:
-            fix = "write for example --n-frames 4"
-            raise UsageError("--n-frames", expected="1 or more", got=str(self.n_frames), fix=fix)
-        check_slices(self.slices)
-
-    @property
-    def asked(self) -> bool:
-        """Whether the user gave any of these options."""
-        return self != FrameChoice()
-
-
 class Taken(NamedTuple):
     """Inputs with the chosen frames in place of their sequences.
 
@@ -445,7 +408,7 @@ class Taken(NamedTuple):
     failures: list[Failure]
 
 
-def take_frames(sources: Sequence[Source], choice: FrameChoice, axes: str | None, progress: Progress) -> Taken:
+def take_frames(sources: Sequence[Source], options: FitOptions, progress: Progress) -> Taken:
     """Put the chosen frames of every sequence in its place; images that are no sequence stay.
 
     A video always is one. Time series, folders of images and volumes are if the user chooses frames or slices.
@@ -455,20 +418,21 @@ def take_frames(sources: Sequence[Source], choice: FrameChoice, axes: str | None
     SelfsegError
         If nothing is left: the error of the first sequence.
     """
-    videos = [source for source in sources if is_video(source, axes)]
+    asked = (options.frames, options.n_frames, options.slices) != (None, None, None)
+    videos = [source for source in sources if is_video(source, options.axes)]
     stills = [source for source in sources if source not in videos]
-    taken = Taken([] if choice.asked else stills, {}, [])
+    taken = Taken([] if asked else stills, {}, [])
     openers: list[tuple[str, Callable[[], Iterable[Frames]]]]
     openers = [(source.name, partial(_video, source)) for source in videos]
-    if choice.asked and choice.slices is None and len(stills) > 1:
-        openers.append(("frames", lambda: [Frames.of_folder(stills, "frames", axes)]))
-    elif choice.asked:
-        openers += [(source.name, partial(_image_sequences, source, choice, axes, progress)) for source in stills]
+    if asked and options.slices is None and len(stills) > 1:
+        openers.append(("frames", lambda: [Frames.of_folder(stills, "frames", options.axes)]))
+    elif asked:
+        openers += [(source.name, partial(_image_sequences, source, options, progress)) for source in stills]
     first: SelfsegError | None = None
     for name, opener in openers:
         try:
             for sequence in opener():
-                _take(sequence, choice, taken, progress)
+                _take(sequence, options, taken, progress)
         except SelfsegError as error:
             first = first or error
             taken.failures.append((name, str(error)))
@@ -477,8 +441,8 @@ def take_frames(sources: Sequence[Source], choice: FrameChoice, axes: str | None
     return taken
 
 
-def _take(sequence: Frames, choice: FrameChoice, taken: Taken, progress: Progress) -> None:
-    numbers = _numbers(sequence, choice, progress)
+def _take(sequence: Frames, options: FitOptions, taken: Taken, progress: Progress) -> None:
+    numbers = _numbers(sequence, options, progress)
     images = [sequence.frame(number) for number in numbers]
     taken.sources.extend(Source(image.name, content=image, settled=True) for image in images)
     cut = sequence.axis not in (None, "T")
@@ -491,28 +455,28 @@ def _video(source: Source) -> list[Frames]:
     return [open_video(source)]
 
 
-def _image_sequences(source: Source, choice: FrameChoice, axes: str | None, progress: Progress) -> Iterator[Frames]:
+def _image_sequences(source: Source, options: FitOptions, progress: Progress) -> Iterator[Frames]:
     """Yield the time points of a series, or the slices of a volume along the axes asked for (z without)."""
-    image = source.open(axes)
-    if choice.slices is None and "T" in image.axes:
+    image = source.open(options.axes)
+    if options.slices is None and "T" in image.axes:
         yield Frames.along(image, "T")
         return
     if "Z" not in image.axes:
         expected, got = "a video, a time series, a volume or several images", f"axes {image.axes}"
         fix = "leave --frames, --n-frames and --slices out, or name its axes with --axes"
         raise InputError(image.source, expected=expected, got=got, fix=fix)
-    if choice.slices is None:
+    if options.slices is None:
         progress.say(f"{image.name}: a volume, taken as slices along z (--slices y, x or all for others)")
-    for axis in ALL_AXES if choice.slices == "all" else choice.slices or "z":
+    for axis in ALL_AXES if options.slices == "all" else options.slices or "z":
         yield Frames.along(image, axis.upper())
 
 
-def _numbers(sequence: Frames, choice: FrameChoice, progress: Progress) -> list[int]:
-    if choice.frames is not None:
-        for number in choice.frames:
+def _numbers(sequence: Frames, options: FitOptions, progress: Progress) -> list[int]:
+    if options.frame_numbers is not None:
+        for number in options.frame_numbers:
             sequence.check_number(number)
-        return list(dict.fromkeys(choice.frames))
-    wanted = choice.n_frames or DEFAULT_FRAMES
+        return list(dict.fromkeys(options.frame_numbers))
+    wanted = options.n_frames or DEFAULT_FRAMES
     progress.start("choosing frames", sequence.n_frames)
     every = max(1, sequence.n_frames // max(MOST, wanted))
     try:

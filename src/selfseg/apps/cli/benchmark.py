@@ -27,31 +27,22 @@ class BenchmarkOptions:
 
     methods: str = "region_merging"
     """Methods by commas, NAME or NAME:PRESET; with +crf, +contours, +crf+contours: refined."""
-
     baselines: str = "all"
     """all, none, or names by commas."""
-
     split: str | None = None
     """Split of the dataset. Default: the usual one."""
-
     data: Path | None = None
     """Folder with the datasets. Default: where `selfseg datasets` puts downloads."""
-
     limit: int | None = None
     """Use only so many images, evenly spread over the split."""
-
     seeds: str = "0"
     """Seeds by commas; with several, tables show mean and spread."""
-
     classes: int | None = None
     """Exact number of classes. Default: what the dataset says."""
-
     train: str | None = None
     """Fit each method once on this split (SPLIT or SPLIT:COUNT) instead of on each image alone; methods that need labels get its truth."""
-
     boundaries: bool = False
     """Score boundaries at every scale too (ODS, OIS, AP); slow."""
-
     workers: int | None = None
     """Processes. Default: one a core; 1 = all threads for one image at a time."""
 

@@ -2,29 +2,17 @@
 
 import os
 import platform
+import re
 import shutil
 import sys
 import tempfile
 import time
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from rich.console import Console
 
 from selfseg.apps.cli.app import app
-
-PACKAGES = (
-    "numpy",
-    "scipy",
-    "torch",
-    "numba",
-    "scikit-image",
-    "scikit-learn",
-    "tifffile",
-    "imagecodecs",
-    "pillow",
-    "pydantic",
-)
 
 
 @app.command
@@ -45,16 +33,15 @@ def doctor() -> int:
 
 
 def _python() -> tuple[bool, str]:
-    good = (3, 11) <= tuple(map(int, platform.python_version_tuple()[:2])) < (3, 14)
-    return (
-        good,
-        f"Python {platform.python_version()} on {platform.system()} {platform.machine()}{'' if good else ': 3.11 to 3.13 is needed'}",
-    )
+    good = (3, 11) <= sys.version_info[:2] < (3, 14)
+    hint = "" if good else ": 3.11 to 3.13 is needed"
+    return good, f"Python {platform.python_version()} on {platform.system()} {platform.machine()}{hint}"
 
 
 def _packages() -> tuple[bool, str]:
+    wanted = [re.split(r"[^\w.-]", line)[0] for line in requires("selfseg") or () if "extra" not in line]
     found, missing = [], []
-    for name in PACKAGES:
+    for name in wanted:
         try:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:
@@ -76,47 +63,42 @@ def _memory() -> tuple[bool, str]:
     import psutil
 
     free = psutil.virtual_memory().available / 2**30
-    return (
-        free > 1,
-        f"{free:.1f} GiB of memory free{'' if free > 1 else ': at least 1 is needed; close other programs'}",
-    )
+    hint = "" if free > 1 else ": at least 1 is needed; close other programs"
+    return free > 1, f"{free:.1f} GiB of memory free{hint}"
 
 
 def _folders() -> tuple[bool, str]:
     from selfseg.read.datasets._base import cache_folder
 
-    found = []
-    for use, folder in (
-        ("OUT", Path.cwd()),
-        ("temporary files", Path(tempfile.gettempdir())),
-        ("datasets", cache_folder()),
-    ):
+    lines, faults = [], False
+    for use, folder in {
+        "OUT": Path.cwd(),
+        "temporary files": Path(tempfile.gettempdir()),
+        "data": cache_folder(),
+    }.items():
         there = next(place for place in (folder, *folder.parents) if place.exists())  # it is made when it is needed
         free = shutil.disk_usage(there).free / 2**30
-        fault = "" if os.access(there, os.W_OK) else ", not writable" if free > 0.5 else ", at least 0.5 is needed"
-        found.append((not fault, f"{use}: {free:.1f} GiB free in {folder}{fault}"))
-    return all(good for good, _ in found), "; ".join(line for _, line in found)
+        fault = "not writable" if not os.access(there, os.W_OK) else "make some room" if free < 0.5 else ""
+        lines.append(f"{use}: {free:.1f} GiB free in {folder}{fault and ': ' + fault}")
+        faults |= bool(fault)
+    return not faults, "; ".join(lines)
 
 
 def _training() -> tuple[bool, str]:
     import numpy as np
 
     from selfseg.core.image import Image
-    from selfseg.learning.run import segment
-    from selfseg.results.result import Result
+    from selfseg.learning.segmenter import Segmenter
 
     picture = np.full((48, 64, 3), 40, np.uint8)
     picture[:, 32:] = 200
     begun = time.monotonic()
-    image = Image(picture, "YXC")
-    result = segment(
-        image, "feature_clustering", n_classes=2, options={"iterations": 20, "n_features": 16, "n_clusters": 16}
-    )
-    good = isinstance(result, Result) and {int(result.labels[24, 5]), int(result.labels[24, 60])} == {1, 2}
-    return (
-        good,
-        f"learned two tones from a test picture in {time.monotonic() - begun:.1f} s (compilation of kernels included)",
-    )
+    options = {"iterations": 20, "n_features": 16, "n_clusters": 16}
+    model = Segmenter("feature_clustering", n_classes=2, options=options).fit(picture)
+    labels = model.predict_image(Image(picture, "YXC")).labels
+    seconds = time.monotonic() - begun
+    good = {int(labels[24, 5]), int(labels[24, 60])} == {1, 2}
+    return good, f"learned two tones from a test picture in {seconds:.1f} s (compilation of kernels included)"
 
 
 def _kernels() -> tuple[bool, str]:

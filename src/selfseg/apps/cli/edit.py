@@ -1,5 +1,7 @@
 """`selfseg edit`: change a model after looking at its result; every later prediction repeats the change."""
 
+import json
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -62,8 +64,6 @@ def edit(
 
 def _inputs_of(folder: Path) -> list[object]:
     """Return the images of which an output folder has the labels."""
-    import json
-
     from selfseg.read import Source
 
     try:
@@ -75,10 +75,9 @@ def _inputs_of(folder: Path) -> list[object]:
 
 
 def _ids(text: str) -> list[int]:
-    words = text.split("+")
-    if len(words) < 2 or not all(word.strip().isdigit() for word in words):
+    if not re.fullmatch(r"\s*\d+\s*(\+\s*\d+\s*)+", text):
         raise UsageError("--merge", expected="numbers of classes such as 3+5", got=repr(text), fix="see --numbers")
-    return [int(word) for word in words]
+    return [int(word) for word in text.split("+")]
 
 
 def _name(text: str) -> tuple[int, str]:

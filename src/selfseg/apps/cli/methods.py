@@ -13,9 +13,6 @@ from selfseg.apps.cli.app import app
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torch import Tensor
-    from torch.nn import Module
-
     from selfseg.methods.base import Method
 
 
@@ -83,30 +80,24 @@ def _network(method: "type[Method]") -> Table | None:
         return None
     title = f"Network, for a 3-channel image of 64 x 64: {count_parameters(made):,} parameters, context {made.context}"
     table = Table("layer", "kind", "output", "parameters", title=title, title_justify="left", header_style="bold")
-    rows: list[tuple[str, str, str, str]] = []
-    hooks = []
-    for path, module in made.named_modules():
-        if not list(module.children()) and path:
-            hooks.append(module.register_forward_hook(_recorder(rows, path)))
+    shapes: dict[str, str] = {}
+
+    def recorder(path: str) -> "Callable[..., None]":
+        return lambda module, inputs, output: shapes.update({path: str(tuple(output.shape))})
+
+    parts = {path: part for path, part in made.named_modules() if path}
+    leaves = [path for path, part in parts.items() if not list(part.children())]
+    hooks = [parts[path].register_forward_hook(recorder(path)) for path in leaves]
     with torch.no_grad():
-        made.train()
-        out = made.assign(torch.rand(1, 3, 64, 64))
+        out = made.train().assign(torch.rand(1, 3, 64, 64))
     for hook in hooks:
         hook.remove()
-    listed = {row[0] for row in rows}
-    for path, module in made.named_modules():
-        own = sum(parameter.numel() for parameter in module.parameters(recurse=False))
-        if own and path not in listed:
-            rows.append((path, type(module).__name__, "", f"{own:,}"))
-    for row in rows:
-        table.add_row(*row)
+    for path, shape in shapes.items():
+        count = sum(parameter.numel() for parameter in parts[path].parameters())
+        table.add_row(path, type(parts[path]).__name__, shape, f"{count:,}")
+    for path, part in made.named_modules():
+        own = sum(parameter.numel() for parameter in part.parameters(recurse=False))
+        if own and path not in shapes:
+            table.add_row(path, type(part).__name__, "", f"{own:,}")
     table.add_row("", "assign", str(tuple(out.shape)), "")
     return table
-
-
-def _recorder(rows: list[tuple[str, str, str, str]], path: str) -> "Callable[..., None]":
-    def record(module: "Module", inputs: object, output: "Tensor") -> None:
-        count = sum(parameter.numel() for parameter in module.parameters())
-        rows.append((path, type(module).__name__, str(tuple(output.shape)), f"{count:,}"))
-
-    return record

@@ -1,5 +1,6 @@
 """`selfseg segment`: learn and segment in one go."""
 
+from dataclasses import replace
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -38,11 +39,16 @@ def segment(
     quiet: Quiet = False,
 ) -> int:
     """Learn from images and segment them, in one go."""
-    from selfseg.learning.run import segment_into
-    from selfseg.learning.segmenter import Segmenter
+    from selfseg.learning.segmenter import Segmenter, find_sources
+    from selfseg.segmenting.predicting import check_outputs, predict
 
     own, learning, writing = share_out(arguments(flags or SegmentFlags()), ModelOptions, FitOptions, PredictOptions)
     bar, model = Bar(quiet), Segmenter(**vars(own))
-    failures = segment_into(model, inputs, out, learning, writing, reference, bar)
+    check_outputs(writing)  # mistakes are found before the learning, not after
+    sources = find_sources(inputs, writing)  # found once: what is opened for learning serves prediction
+    examples = sources if reference is None else find_sources(reference, replace(learning, limit=None))
+    learning, writing = replace(learning, mask=None, limit=None), replace(writing, mask=None, limit=None)
+    model.fit(examples, **vars(learning), out=out / "model", progress=bar)
+    failures = predict(model.fitted, sources, out, writing, failures=model.failures_, progress=bar)
     bar.say(f"{len(model.table_)} classes; labels, overlays and {out / 'report.html'} are written")
     return exit_code(failures)
