@@ -192,7 +192,6 @@ def test_windows_that_are_no_numbers_are_refused(tmp_path):
     for text in ("0", "4:0", "many", "4:8:2", "-1"):
         with pytest.raises(UsageError, match="--windows 16:512"):
             _model().fit(path, windows=text)
-<<<<<<< HEAD
 
 
 def test_a_preparation_that_cuts_and_sharpens_goes_with_windows(tmp_path):
@@ -200,8 +199,6 @@ def test_a_preparation_that_cuts_and_sharpens_goes_with_windows(tmp_path):
     steps = "border=3,unsharp=1,clahe=0.02,range"
     model = Segmenter("feature_clustering", prepare=steps, options=QUICK).fit(path, windows="4:30")
     assert model.predict(blobs(80, 80)).labels[3:-3, 3:-3].min() > 0
-=======
->>>>>>> learning
 
 
 def test_learned_and_predicted_within_a_limit(tmp_path):
