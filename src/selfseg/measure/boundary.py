@@ -131,7 +131,7 @@ def match_points(first: Floats, second: Floats, distance: float) -> NDArray[np.i
     from scipy.spatial import KDTree
 
     # numba is slow to import and only this measure needs it.
-    from selfseg.measure._kernels import largest_matching
+    from selfseg.measure._matching import largest_matching
 
     if len(first) == 0 or len(second) == 0:
         return np.full(len(first), -1, np.int64)
