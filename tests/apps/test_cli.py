@@ -294,9 +294,13 @@ def test_methods_prints_every_option_and_the_network(capsys):
 def test_help_is_complete_and_quick_to_import():
     code = "import sys, selfseg; assert 'torch' not in sys.modules and 'numpy' not in sys.modules; print(selfseg.__version__)"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
-    code = "import sys; from selfseg.apps.cli import main; main(['--help']); assert 'torch' not in sys.modules"
+    code = "import sys; from selfseg.apps.cli import main; main(['--help']); main(['segment', '--help'])"
+    code += "; assert not {'torch', 'numpy', 'scipy', 'pydantic'} & set(sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert all(word in out for word in ("segment", "fit", "predict", "methods", "doctor", "demo"))
+    assert all(
+        word in out for word in ("--classes", "--n-classes", "--channels", "--precision", "--set", "--no-compile")
+    )
 
 
 def test_a_photo_is_opened_and_hashed_once_for_learning_and_prediction(photos, tmp_path, monkeypatch):

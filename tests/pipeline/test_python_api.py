@@ -80,7 +80,7 @@ def test_a_series_is_segmented_frame_by_frame():
     result = model.predict(Image(series, "TYXC"))
     assert result.labels.shape == (3, 40, 52)
     assert np.array_equal(result.labels[1], model.predict(Image(series[1], "YXC")).labels)
-    with pytest.raises(ValueError, match="series"):
+    with pytest.raises(UsageError, match="got a series"):
         _ = result.hierarchy
 
 
@@ -189,5 +189,5 @@ def test_a_refinement_leaves_masked_pixels_out_and_takes_series():
 
 
 def test_a_wrong_refinement_is_refused_before_learning():
-    with pytest.raises(UsageError, match="refinement 'crv': expected a known one"):
+    with pytest.raises(UsageError, match="refinement 'crv': expected one of crf, contours"):
         selfseg.Segmenter(options=QUICK, refine="crv").fit("there is no such file.png")

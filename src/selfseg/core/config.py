@@ -6,6 +6,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from selfseg.core.errors import UsageError
+from selfseg.core.options import check_names
 
 
 class Config(BaseModel):
@@ -22,16 +23,12 @@ class Config(BaseModel):
         UsageError
             Naming the first wrong field, what it takes and what came.
         """
+        check_names(values, list(cls.model_fields), what)
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"]) or "configuration"
-            if first["type"] == "extra_forbidden":
-                known = ", ".join(cls.model_fields)
-                raise UsageError(
-                    f"{what} {name!r}", expected=f"one of: {known}", got=name, fix="check the name"
-                ) from None
             message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
             fix = "see `selfseg methods NAME` for every option"
             raise UsageError(f"{what} {name!r}", expected=message, got=repr(first["input"]), fix=fix) from None

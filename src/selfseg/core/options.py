@@ -22,7 +22,7 @@ Slices = Literal["z", "y", "x", "all"]
 Channels = str | int | Sequence[str | int] | None
 
 
-def check_names(names: Iterable[str], known: Sequence[str]) -> None:
+def check_names(names: Iterable[str], known: Sequence[str], what: str = "option") -> None:
     """Raise unless all names are known ones.
 
     Raises
@@ -32,9 +32,9 @@ def check_names(names: Iterable[str], known: Sequence[str]) -> None:
     """
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1, 0.5)
+            near = difflib.get_close_matches(str(name), known, 1, 0.5)
             fix = f"did you mean {near[0]}?" if near else "check the name"
-            raise UsageError(f"option {name!r}", expected=f"one of {', '.join(known)}", got=name, fix=fix)
+            raise UsageError(f"{what} {name!r}", expected=f"one of {', '.join(known)}", got=name, fix=fix)
 
 
 @dataclass_transform(eq_default=False, kw_only_default=True, frozen_default=True, field_specifiers=(field,))
