@@ -239,7 +239,7 @@ def test_memory_does_not_grow_with_the_number_of_frames(model, tmp_path):
     for n_frames in (3, 3, 15):
         tracemalloc.start()
         stills = Frames("stills", "stills", n_frames, still, lambda: "0" * 64)
-        segment_sequence(model, stills, tmp_path / str(n_frames), True, Watcher())
+        segment_sequence(model.fitted, stills, tmp_path / str(n_frames), True, Watcher())
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[2] < 1.2 * peaks[1] and peaks[2] < 15 * 120 * 160 * 3 * 10
