@@ -148,8 +148,8 @@ class TileWise:
     def assigned(self, region: Region, memo: Memo | None = None) -> NDArray[np.float32]:
         """Return ``[K *region]`` as the method gives it for this region alone; `memo` is that of the whole image, if it is the region."""
         images = torch.from_numpy(np.ascontiguousarray(self.read(region)))[None].to(self._device)
-        memos = None if memo is None else (memo,)
-        found = self.method.assign(images, memos) if self.method.uses_memos else self.method.assign(images)
+        known = {} if memo is None or not self.method.uses_memos else {"memos": (memo,)}
+        found = self.method.assign(images, **known)
         probabilities: NDArray[np.float32] = found[0].float().cpu().numpy()
         return probabilities
 
