@@ -10,7 +10,6 @@ from selfseg.core.errors import InputError
 from selfseg.core.image import Image
 from selfseg.read import open_lazy
 from selfseg.read._lazy_array import from_sliceable
-from selfseg.read.formats import open_lazy
 from selfseg.sample import statistics
 from selfseg.sample.prepare import Preparation, prepare
 

@@ -10,7 +10,6 @@ from selfseg.core.errors import InputError
 from selfseg.core.image import Image
 from selfseg.core.lru_cache import LRUCache
 from selfseg.read import open_lazy
-from selfseg.read.formats import open_lazy
 from selfseg.sample import statistics
 from selfseg.sample.prepare import Preparation
 from selfseg.sample.statistics import bands, spread_windows
