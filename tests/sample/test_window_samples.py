@@ -65,7 +65,9 @@ def test_a_window_is_that_of_the_prepared_whole(tmp_path, steps, monkeypatch):
         found = sample.read()
         assert found.array.shape == sample.shape == (3, 20, 20)
         np.testing.assert_allclose(found.array, whole[(slice(None), *sample.region)], atol=1e-6)
-        np.testing.assert_allclose(sample.prepared.spacing, [a / b for a, b in zip((130, 110), whole.shape[1:], strict=True)])
+        np.testing.assert_allclose(
+            sample.prepared.spacing, [a / b for a, b in zip((130, 110), whole.shape[1:], strict=True)]
+        )
 
 
 def test_windows_are_read_once_while_there_is_room(tmp_path, monkeypatch):
