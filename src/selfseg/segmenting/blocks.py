@@ -8,7 +8,7 @@ slices of a volume and frames of a sequence are other blocks and other sinks.
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -112,7 +112,8 @@ class ImageMaps:
         self.shape = self.prepared.image.spatial_shape
         self.refinements: tuple[Refinement, ...] = parse_refinements(self.model.refine)
         self.halo = refining_halo(self.refinements, self.prepared.image, whole=len(self.plan.blocks) == 1)
-        self._tiles = Tiles(self.model.method, self.prepared.read, self.plan.tiles, self.kept_bytes, self._memo)
+        memo_of = partial(_memo_of, self.prepared)  # no method of this object: a circle would keep the image in memory
+        self._tiles = Tiles(self.model.method, self.prepared.read, self.plan.tiles, self.kept_bytes, memo_of)
 
     def region(self, region: Region) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
         """See `ClassMaps.region`."""
@@ -125,13 +126,6 @@ class ImageMaps:
             probabilities, self.tree = refined.probabilities, refined.tree
         inner = within(region, outer)
         return probabilities[(slice(None), *inner)], None if inside is None else inside[inner]
-
-    def _memo(self, region: Region) -> Memo | None:
-        """Return what the method keeps of the whole image, or, of a part, the user's superpixels alone."""
-        if all(part == slice(0, n) for part, n in zip(region, self.prepared.shape, strict=True)):
-            return self.prepared.memo
-        own = self.prepared.memo.get("superpixels")
-        return None if own is None else {"superpixels": own[region]}
 
     def _restored(self, region: Region) -> NDArray[np.float32]:
         """Return class probabilities of a region of the image, not refined."""
@@ -277,6 +271,14 @@ def image_colour_range(image: Image) -> NDArray[np.float32]:
         pixels = window.channels_last().astype(np.float32)
         values.append(pixels.reshape(-1, image.n_channels) if window.valid is None else pixels[window.valid])
     return colour_range(np.concatenate(values).T)
+
+
+def _memo_of(prepared: PreparedImage, region: Region) -> Memo | None:
+    """Return what a method keeps of a whole prepared image, or, of a part, the user's superpixels alone."""
+    if all(part == slice(0, n) for part, n in zip(region, prepared.shape, strict=True)):
+        return prepared.memo
+    own = prepared.memo.get("superpixels")
+    return None if own is None else {"superpixels": own[region]}
 
 
 def frames_of(image: Image) -> Iterator[Image]:
