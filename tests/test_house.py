@@ -11,7 +11,7 @@ import selfseg
 SOURCE = Path(selfseg.__file__).parent
 ROOMS = ("results", "segmenting", "learning", "evaluation")
 MOST_LEVELS = 6
-MOST_LINES = 520
+MOST_LINES = 560
 
 
 def imports_within(room):

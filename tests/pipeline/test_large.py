@@ -130,7 +130,7 @@ def test_a_2d_model_takes_a_volume_slice_by_slice(model, tmp_path):
     for number, plane in enumerate(found.data):
         np.testing.assert_array_equal(plane, model.predict(volume[number]).labels)
     with pytest.raises(Killed):
-        predict_large(model, open_lazy(tmp_path / "v.zarr", "ZYXC"), tmp_path / "k", memory=1, progress=KilledAfter(7))
+        predict_large(model, open_lazy(tmp_path / "v.zarr", "ZYXC"), tmp_path / "k", memory=1, progress=KilledAfter(3))
     predict_large(model, open_lazy(tmp_path / "v.zarr", "ZYXC", "v"), tmp_path / "k", memory=1)
     assert contents(tmp_path / "k" / "labels") == contents(tmp_path / "parts" / "labels")
 

@@ -20,9 +20,8 @@ from selfseg.refine.edits import Edits
 from selfseg.refine.link import Link
 from selfseg.results.model import FittedModel
 from selfseg.results.result import Result, SequenceFacts
-from selfseg.segmenting.images import segment_image
+from selfseg.segmenting.images import edited, segment_image
 from selfseg.segmenting.sinks import SequenceSink
-from selfseg.segmenting.trees import edited
 
 
 def find_sequences(

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from selfseg.core.progress import Progress, Silent
 from selfseg.export.label_zarr import open_label_zarr, storing
 from selfseg.read import Source
 from selfseg.refine.cleaning import Cleaning, clean_blocks
+from selfseg.refine.edits import Edits
 from selfseg.refine.hierarchy import Hierarchy
+from selfseg.refine.leaves import Leaves, find_leaves
 from selfseg.refine.link import Link
 from selfseg.refine.steps import parse_refinements
 from selfseg.results.model import FittedModel
@@ -114,6 +116,33 @@ def _segment_frame(
     segment_blocks(maps, Grid(shape, shape, 0), sink)
     sink.labels = Cleaning.parse(model.clean).apply(sink.labels)
     return sink, partial(maps.hierarchy, sink.probabilities)
+
+
+def leaves_of(model: FittedModel, result: Result) -> Leaves:
+    """Return the leaves of one image in memory: superpixels of one class each, their merge tree and their look.
+
+    Parameters
+    ----------
+    model
+        The model that gave `result`.
+    result
+        The result of one image or volume, not of a series.
+    """
+    prepared = prepare(model.view(result.image), model.preparation)
+    return find_leaves(result.labels, result.hierarchy, prepared.restore_all(prepared.array))
+
+
+def edited(model: FittedModel, result: Result, edits: Edits) -> Result:
+    """Return the result with its labels and class table as edited; the probabilities stay the model's.
+
+    The frames of a series are segmented once more, as each is cut along a tree of its own.
+    """
+    if "T" in result.image.axes:
+        frames = [segment_image(model, frame) for frame in frames_of(result.image)]
+        labels = np.stack([edits.labels(leaves_of(model, frame)) for frame in frames])
+    else:
+        labels = edits.labels(leaves_of(model, result))
+    return replace(result, labels=labels, table=edits.table(result.table))
 
 
 def iter_segment(

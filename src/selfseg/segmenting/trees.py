@@ -1,4 +1,4 @@
-"""Merge tree and edits of a segmented image: in memory, or over the blocks of one in its file."""
+"""Merge tree and edits over the blocks of an image in its file."""
 
 import math
 from dataclasses import replace
@@ -13,14 +13,14 @@ from selfseg.core.progress import Progress
 from selfseg.export.label_zarr import known_label_zarr, open_label_zarr, storing
 from selfseg.refine.edits import Edits
 from selfseg.refine.hierarchy import HALO, IMAGE_WEIGHT, SUPERPIXEL_SIZE, TreeBlock, merge_blocks, tree_block
-from selfseg.refine.leaves import LeafSums, Leaves, find_leaves
+from selfseg.refine.leaves import LeafSums
 from selfseg.regions.merge_tree import MergeTree
-from selfseg.results.merge_trees import TREES, read_tree, write_tree
+from selfseg.results.merge_trees import TREES, check_single, read_tree, write_tree
 from selfseg.results.model import FittedModel
 from selfseg.results.result import Result
 from selfseg.sample.prepare import prepare
-from selfseg.segmenting.blocks import ImageMaps, SlicedMaps, frames_of
-from selfseg.segmenting.images import Settings, segment_image
+from selfseg.segmenting.blocks import ImageMaps, SlicedMaps
+from selfseg.segmenting.images import Settings
 from selfseg.segmenting.plan import CHUNK, plan_blocks
 from selfseg.tiling.predict import LARGEST_TILE, SMALLEST_TILE, bytes_per_pixel, memory_budget
 from selfseg.tiling.tiles import Grid, Region, grown, make_grid, within
@@ -30,33 +30,6 @@ MOST_SUPERPIXELS = 2**20
 
 BYTES_PER_FEATURE = 40
 """Bytes that a feature of a pixel takes on its way through gradient, superpixels and sums."""
-
-
-def leaves_of(model: FittedModel, result: Result) -> Leaves:
-    """Return the leaves of one image in memory: superpixels of one class each, their merge tree and their look.
-
-    Parameters
-    ----------
-    model
-        The model that gave `result`.
-    result
-        The result of one image or volume, not of a series.
-    """
-    prepared = prepare(model.view(result.image), model.preparation)
-    return find_leaves(result.labels, result.hierarchy, prepared.restore_all(prepared.array))
-
-
-def edited(model: FittedModel, result: Result, edits: Edits) -> Result:
-    """Return the result with its labels and class table as edited; the probabilities stay the model's.
-
-    The frames of a series are segmented once more, as each is cut along a tree of its own.
-    """
-    if "T" in result.image.axes:
-        frames = [segment_image(model, frame) for frame in frames_of(result.image)]
-        labels = np.stack([edits.labels(leaves_of(model, frame)) for frame in frames])
-    else:
-        labels = edits.labels(leaves_of(model, result))
-    return replace(result, labels=labels, table=edits.table(result.table))
 
 
 def store_tree(
@@ -83,10 +56,11 @@ def store_tree(
     Raises
     ------
     UsageError
-        If nothing of the image is valid.
+        If the image is a series, or nothing of it is valid.
     OutputError
         If the files cannot be written.
     """
+    check_single(result.image)
     image, progress = result.image, settings.progress
     axes, shape, chunk = image.axes.replace("C", ""), image.spatial_shape, CHUNK[len(image.spatial_shape)]
     path = Path(out) / TREES / f"{image.name}.zarr"

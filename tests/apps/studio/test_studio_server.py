@@ -23,7 +23,7 @@ from selfseg.apps.studio.server import make_app
 from selfseg.apps.studio.studio import Studio
 from selfseg.core.errors import InputError
 from selfseg.refine.edits import read_edits
-from selfseg.segmenting.trees import edited
+from selfseg.segmenting.images import edited
 
 HOME = "http://127.0.0.1:8123"
 

@@ -15,7 +15,7 @@ from selfseg.core.errors import InputError
 from selfseg.read import Source
 from selfseg.read.video import VideoFrames
 from selfseg.refine.edits import Edits, Merge
-from selfseg.segmenting.trees import leaves_of
+from selfseg.segmenting.images import leaves_of
 
 pytest.importorskip("av", reason="no PyAV: pip install 'selfseg[video]'")
 

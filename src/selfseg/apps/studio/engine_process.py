@@ -18,7 +18,7 @@ from selfseg.methods.base import Method, build_config, current_options, find_met
 from selfseg.read import Source, find_inputs, split_frames
 from selfseg.read.frames import is_video
 from selfseg.refine.edits import Edits
-from selfseg.segmenting.trees import leaves_of
+from selfseg.segmenting.images import leaves_of
 
 BOUNDS = {"min": "minimum", "above": "exclusiveMinimum", "max": "maximum", "below": "exclusiveMaximum"}
 """Bounds of a form field, and their names in a JSON schema."""

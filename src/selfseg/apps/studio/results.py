@@ -40,7 +40,7 @@ def store_results(
     `only` is the number of a single frame, segmented if it has no result yet; None = those of `frames_of`. `stored` is
     called with the number of each frame that is stored.
     """
-    from selfseg.segmenting.trees import leaves_of
+    from selfseg.segmenting.images import leaves_of
 
     if only is not None and find_result(run, source.name, only):
         return 1
