@@ -25,8 +25,8 @@ SOURCE = str(Path(selfseg.__file__).parent)
 STATIONS = {
     "opened": ("read/formats.py", "open_lazy"),
     "decoded": ("read/image.py", "open_file"),
-    "hashed": ("read/sources.py", "_fingerprint"),
-    "prepared": ("sample/chain_builder.py", "ChainBuilder.__init__"),
+    "hashed": ("read/sources.py", "Source._fingerprint"),
+    "prepared": ("sample/chain.py", "ChainBuilder.__init__"),
     "assigned": ("methods/region_merging.py", "RegionMerging.assign"),
 }
 """Functions that do what should be done once."""
@@ -43,7 +43,11 @@ class Road:
     def __call__(self, frame: FrameType, event: str, _: Any) -> None:
         """Count a call: the profiling function of `sys.setprofile`."""
         code = frame.f_code
-        if event != "call" or not code.co_filename.startswith(SOURCE) or not _is_function(code):
+        if (
+            event != "call"
+            or not (code.co_filename.startswith(SOURCE) and code.co_filename.endswith(".py"))
+            or not _is_function(code)
+        ):
             return
         file = code.co_filename[len(SOURCE) + 1 :]
         self.calls[file, code.co_qualname] += 1

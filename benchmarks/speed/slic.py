@@ -23,10 +23,10 @@ from PIL import Image as Picture
 from scipy.ndimage import gaussian_filter
 from skimage.segmentation import slic as skimage_slic
 
-from selfseg.core.threads import n_threads
+from selfseg.core.processes import n_threads
 from selfseg.measure import contingency
-from selfseg.regions.lab import rgb_to_lab
 from selfseg.regions.slic import slic
+from selfseg.regions.texture import rgb_to_lab
 
 COMPACTNESS = 10.0
 REPEATS = 9

@@ -15,7 +15,7 @@ from selfseg.apps.cli.bar import Bar
 from selfseg.learning.segmenter import Segmenter
 from selfseg.segmenting import predicting
 from selfseg.segmenting.executors import BlockLog
-from selfseg.train.journal import Journal
+from selfseg.train.loop import Journal
 
 QUICK = ["--set", "iterations=20", "--set", "n_features=8", "--set", "n_clusters=8", "--set", "min_classes=1"]
 

@@ -12,10 +12,9 @@ from safetensors.torch import load_file
 from conftest import blobs
 from selfseg.apps.cli import main
 from selfseg.core.errors import UsageError
-from selfseg.core.processes import Rank, own_rank
-from selfseg.core.threads import n_threads
+from selfseg.core.processes import Rank, n_threads, own_rank
 from selfseg.learning.segmenter import Segmenter
-from selfseg.train.journal import read_journal
+from selfseg.train.loop import read_journal
 
 OPTIONS = ["--method", "feature_clustering", "--set", "iterations=8", "--set", "n_features=8", "--set", "n_clusters=8"]
 OPTIONS += ["--set", "min_classes=1", "--set", "batch_size=2", "--set", "min_epochs=1"]

@@ -17,9 +17,8 @@ from selfseg.methods._store import load_method, save_method
 from selfseg.methods.base import Method, build_config, find_method, method_names
 from selfseg.results.result import Result
 from selfseg.sample.stream import Sample, Stream
-from selfseg.tiling.predict import predict
-from selfseg.train.control import OptionChange, Order
-from selfseg.train.loop import Training
+from selfseg.tiling.tiles import predict
+from selfseg.train.loop import OptionChange, Order, Training
 from selfseg.train.precision import Precision
 
 CPU = Precision(torch.device("cpu"), bf16=False, channels_last=True, compiled=False)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from skimage.color import rgb2lab
 
+from selfseg.core.classes import DEUTERANOPIA, MOST, PROTANOPIA, class_colours, relative_luminance, seen_lab
 from selfseg.core.errors import UsageError
-from selfseg.core.palette import DEUTERANOPIA, MOST, PROTANOPIA, class_colours, relative_luminance, seen_lab
 
 
 def _distances(n, cones=None):

@@ -6,10 +6,9 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from selfseg.core.classes import ClassTable, SegmentClass
+from selfseg.core.classes import ClassTable, SegmentClass, class_colours
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
-from selfseg.core.palette import class_colours
 from selfseg.export.label_files import FORMATS, LabelWriter
 from selfseg.read import read_image
 from selfseg.read.labels import find_labels, read_labels

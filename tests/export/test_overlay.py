@@ -4,13 +4,20 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
-from selfseg.core.classes import ClassTable, SegmentClass
+from selfseg.core.classes import ClassTable, SegmentClass, class_colours
 from selfseg.core.errors import UsageError
 from selfseg.core.image import Image
-from selfseg.core.palette import class_colours
-from selfseg.export.colour_table import colour_table, labels_picture
-from selfseg.export.display import displayed, middle_planes
-from selfseg.export.overlay import GREY_RANGE, montage, number_places, overlay, write_labels_picture, write_overlay
+from selfseg.export.classes import colour_table, labels_picture
+from selfseg.export.overlay import (
+    GREY_RANGE,
+    displayed,
+    middle_planes,
+    montage,
+    number_places,
+    overlay,
+    write_labels_picture,
+    write_overlay,
+)
 
 TABLE = ClassTable(
     (SegmentClass(1, "a", (200, 0, 0, 255), 0.5, 0.0, (0,)), SegmentClass(3, "b", (0, 100, 0, 255), 0.5, 0.0, (1,)))

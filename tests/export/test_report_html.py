@@ -12,8 +12,16 @@ from PIL import Image as Picture
 
 from selfseg.core.classes import ClassTable, SegmentClass
 from selfseg.export.curves import ticks
-from selfseg.export.page import data_uri
-from selfseg.export.report import MOST_SHOWN, PIXEL_BUDGET, Report, ReportImage, report_html, thumbnail, write_report
+from selfseg.export.report import (
+    MOST_SHOWN,
+    PIXEL_BUDGET,
+    Report,
+    ReportImage,
+    data_uri,
+    report_html,
+    thumbnail,
+    write_report,
+)
 
 EVIL = "<script>alert('x')</script>\"&"
 VOID = {"meta", "link", "img", "input", "br"}

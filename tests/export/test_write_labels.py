@@ -6,9 +6,8 @@ import skimage.io
 import tifffile
 from PIL import Image as Picture
 
-from selfseg.core.classes import ClassTable, SegmentClass
+from selfseg.core.classes import ClassTable, SegmentClass, class_colours
 from selfseg.core.errors import OutputError, UsageError
-from selfseg.core.palette import class_colours
 from selfseg.export.labels import write_labels
 
 

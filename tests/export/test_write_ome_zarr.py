@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from selfseg.core.classes import ClassTable, SegmentClass
+from selfseg.core.classes import ClassTable, SegmentClass, class_colours
 from selfseg.core.image import Image
-from selfseg.core.palette import class_colours
 from selfseg.export.label_files import LabelWriter
 from selfseg.read import open_lazy, read_image
 from selfseg.read.labels import read_labels

@@ -11,7 +11,7 @@ from selfseg import Segmenter
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
 from selfseg.learning.run import predict
-from selfseg.segmenting.superpixels import OwnSuperpixels
+from selfseg.segmenting.images import OwnSuperpixels
 
 SMALL = {"prepare": "range", "width": 4, "depth": 2, "n_features": 6, "iterations": 3, "patch_sides": (8, 12)}
 

@@ -11,7 +11,7 @@ from selfseg.core.image import Image
 from selfseg.methods.base import build_config
 from selfseg.methods.unet import UNetMethod
 from selfseg.sample.stream import Batch, Sample, Stream
-from selfseg.tiling.predict import predict
+from selfseg.tiling.tiles import predict
 from selfseg.train.loop import Training
 from selfseg.train.precision import Precision
 

@@ -5,7 +5,7 @@ from PIL import Image as Picture
 
 from selfseg import Segmenter, measure
 from selfseg.apps.cli import main
-from selfseg.train.journal import read_journal
+from selfseg.train.loop import read_journal
 
 FAST = {"n_features": 6, "n_clusters": 6, "iterations": 6, "min_classes": 1}
 

@@ -11,7 +11,7 @@ from conftest import blobs
 from selfseg import Segmenter
 from selfseg.core.image import Image
 from selfseg.learning.run import predict
-from selfseg.results.pictures import method_pictures, shown
+from selfseg.results.folder import method_pictures, shown
 
 QUICK = {"width": 4, "depth": 2, "n_features": 6, "iterations": 3, "patch_sides": (8, 12), "patches_of_largest": 1}
 

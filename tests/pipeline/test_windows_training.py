@@ -21,7 +21,7 @@ from selfseg.learning.segmenter import Segmenter
 from selfseg.learning.training_set import WindowChoice, build_training_set
 from selfseg.read import _lazy_array, find_inputs
 from selfseg.sample import statistics
-from selfseg.train.control import Order
+from selfseg.train.loop import Order
 
 QUICK = {"iterations": 6, "min_epochs": 1, "n_features": 8, "n_clusters": 8, "min_classes": 1}
 

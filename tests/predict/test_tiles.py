@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from selfseg.tiling import predict as module
-from selfseg.tiling.predict import BLEND, Tiles, exact_grid, memory_budget, plan_grid, predict
-from selfseg.tiling.tiles import Grid, make_grid
+from selfseg.tiling.tiles import BLEND, Grid, Tiles, exact_grid, make_grid, memory_budget, plan_grid, predict
 
 shapes = st.lists(st.integers(1, 20), min_size=2, max_size=3).map(tuple)
 

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from selfseg.core.classes import ClassTable, SegmentClass
+from selfseg.core.classes import ClassTable, SegmentClass, class_colours
 from selfseg.core.errors import InputError
-from selfseg.core.palette import class_colours
 from selfseg.export.label_files import LabelWriter
 from selfseg.read import find_inputs, open_lazy, read_image
 from selfseg.read.labels import read_labels

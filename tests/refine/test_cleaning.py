@@ -8,7 +8,7 @@ from scipy.ndimage import label as connected
 
 from reference.cleaning_loops import clean_loops
 from selfseg.core.errors import UsageError
-from selfseg.refine.cleaning import Cleaning, clean_blocks
+from selfseg.refine.decide import Cleaning, clean_blocks
 
 
 def rings():

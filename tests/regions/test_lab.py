@@ -3,7 +3,7 @@ import pytest
 from skimage.color import rgb2lab
 
 from selfseg.core.errors import UsageError
-from selfseg.regions.lab import rgb_to_lab
+from selfseg.regions.texture import rgb_to_lab
 
 
 def test_agrees_with_scikit_image_on_the_whole_cube():

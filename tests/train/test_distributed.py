@@ -16,10 +16,8 @@ from selfseg.core.errors import Interrupted, SelfsegError, UsageError
 from selfseg.methods.base import find_method
 from selfseg.sample.stream import Sample, Stream
 from selfseg.train.checkpoint import load_checkpoint
-from selfseg.train.control import Order
 from selfseg.train.distributed import Processes, started_together
-from selfseg.train.journal import read_journal
-from selfseg.train.loop import Training
+from selfseg.train.loop import Order, Training, read_journal
 from selfseg.train.precision import Precision
 
 STEPS, RATE = 3, 1e-3

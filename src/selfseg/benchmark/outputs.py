@@ -33,10 +33,9 @@ from selfseg.benchmark.tables import (
 )
 from selfseg.core.errors import InputError
 from selfseg.core.files import write_json, write_text
-from selfseg.core.threads import n_threads
-from selfseg.export.display import displayed, middle_planes, plane_shape
-from selfseg.export.overlay import overlay, write_picture
-from selfseg.export.page import EmbeddedPicture, data_uri, render, thumbnail
+from selfseg.core.processes import n_threads
+from selfseg.export.overlay import displayed, middle_planes, overlay, plane_shape, write_picture
+from selfseg.export.report import EmbeddedPicture, data_uri, render, thumbnail
 from selfseg.read.datasets import find_dataset
 from selfseg.read.labels import read_labels
 from selfseg.results.model import selfseg_version

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from selfseg.core.palette import class_colours
+from selfseg.core.classes import class_colours
 from selfseg.export.curves import Axis, Frame, Marks, ticks
 
 FRAME = Frame(760, 400, 62, 570, 14, 354)

@@ -235,7 +235,7 @@ class RunOptions:
     preview: Callable[[Any, Any, int], None] | None = None
     """Called with method, training set and number of finished steps, instead of writing previews to `out`."""
     control: Any = None
-    """Source of pauses and of changed options: a `selfseg.train.control.Control`."""
+    """Source of pauses and of changed options: a `selfseg.train.loop.Control`."""
     changed: Callable[[int, Mapping[str, Any]], None] | None = None
     """Called with the step and the options after options have changed."""
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from selfseg.core.axes import spatial_axes
 from selfseg.core.files import writing
+from selfseg.core.image import spatial_axes
 from selfseg.export.label_files import LabelImage
-from selfseg.export.label_values import in_unit
+from selfseg.export.labels import in_unit
 
 
 def write_npz(path: Path, content: LabelImage) -> None:

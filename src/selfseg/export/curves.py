@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.export.page import render
+from selfseg.export.report import render
 
 MOST_POINTS = 400
 """Points drawn in a panel; longer curves keep the least and the largest value of each stretch."""

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from selfseg.core.axes import spatial_axes
+from selfseg.core.classes import class_colours
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.files import writing
-from selfseg.core.palette import class_colours
+from selfseg.core.image import spatial_axes
 from selfseg.export.label_files import LabelImage
-from selfseg.export.label_values import one_line
+from selfseg.export.labels import one_line
 
 MOST_SEGMENTS = 255
 SERIES_NUMBER = 900

@@ -10,12 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.axes import check_axes
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import UsageError
-from selfseg.core.image import Image
-from selfseg.export.label_values import smallest_integers
-from selfseg.export.labels import write_labels
+from selfseg.core.image import Image, check_axes
+from selfseg.export.labels import smallest_integers, write_labels
 
 
 class LabelFormat(NamedTuple):

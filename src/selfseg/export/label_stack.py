@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import OutputError
 from selfseg.core.files import telling_failures, writing
-from selfseg.export.label_values import imagej_info, imagej_look, imagej_unit
-from selfseg.export.labels import LARGEST_IMAGEJ
+from selfseg.export.labels import LARGEST_IMAGEJ, imagej_info, imagej_look, imagej_unit
 
 DESCRIPTION_BYTES = 400
 """Room that the first page keeps for ImageJ's description, which is known when the last page is."""

@@ -8,10 +8,10 @@ from typing import Any
 
 from numpy.typing import DTypeLike
 
-from selfseg.core.axes import spatial_axes
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import OutputError
 from selfseg.core.files import writing_folder
+from selfseg.core.image import spatial_axes
 
 NGFF = "0.5"
 UNITS = {

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.axes import spatial_axes
 from selfseg.core.errors import UsageError
 from selfseg.core.files import writing
+from selfseg.core.image import spatial_axes
 from selfseg.export.label_files import LabelImage
-from selfseg.export.label_values import class_lines, in_order, in_unit
+from selfseg.export.labels import class_lines, in_order, in_unit
 from selfseg.read.mrc import HEADER, LITTLE, UNIT, VOLUMES
 
 VERSION = 20141

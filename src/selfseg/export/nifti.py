@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.axes import spatial_axes
 from selfseg.core.errors import UsageError
 from selfseg.core.files import writing
+from selfseg.core.image import spatial_axes
 from selfseg.export.label_files import LabelImage
-from selfseg.export.label_values import imagej_info, in_unit
+from selfseg.export.labels import imagej_info, in_unit
 
 ORDER = "XYZT"
 LABELS = 1002

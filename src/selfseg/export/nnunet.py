@@ -10,11 +10,10 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from selfseg.core.axes import spatial_axes
 from selfseg.core.classes import IGNORE, ClassTable
 from selfseg.core.errors import InputError, OutputError, UsageError
 from selfseg.core.files import remove, write_json, writing
-from selfseg.core.image import Image
+from selfseg.core.image import Image, spatial_axes
 
 FOLDER = re.compile(r"Dataset\d{3}_\w[\w-]*")
 """What nnU-Net calls a dataset's folder."""

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.axes import spatial_axes
 from selfseg.core.files import writing_folder
-from selfseg.core.image import Image
+from selfseg.core.image import Image, spatial_axes
 from selfseg.export.label_files import LabelImage
 from selfseg.export.label_zarr import ngff_axes, ngff_classes
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.axes import check_axes
 from selfseg.core.classes import IGNORE, ClassTable
 from selfseg.core.errors import UsageError
-from selfseg.export.colour_table import colour_table
+from selfseg.core.image import check_axes
+from selfseg.export.classes import colour_table
 from selfseg.regions.connect import connected_components
 
 # The sides of a pixel, clockwise, so that the region lies on the right hand: top (going east), right (south),

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from selfseg.core.classes import ClassTable, SegmentClass
+from selfseg.core.classes import ClassTable, SegmentClass, class_colours
 from selfseg.core.errors import Failure, UsageError
 from selfseg.core.files import write_json
 from selfseg.core.options import FitOptions, ModelOptions, RunOptions
-from selfseg.core.palette import class_colours
 from selfseg.core.processes import own_rank
 from selfseg.core.progress import Progress, Silent
 from selfseg.core.seed import derive
@@ -43,7 +42,7 @@ from selfseg.read import find_inputs
 from selfseg.read.labels import mask_facts
 from selfseg.results.model import FittedModel
 from selfseg.sample.stream import Batch, Stream
-from selfseg.segmenting.superpixels import OwnSuperpixels
+from selfseg.segmenting.images import OwnSuperpixels
 from selfseg.train.distributed import Processes, started_together
 from selfseg.train.loop import Training
 from selfseg.train.precision import Precision, choose_device, choose_precision

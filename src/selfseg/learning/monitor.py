@@ -7,9 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from selfseg.core.classes import ClassTable, SegmentClass
+from selfseg.core.classes import ClassTable, SegmentClass, class_colours
 from selfseg.core.errors import InputError, SelfsegError, UsageError
-from selfseg.core.palette import class_colours
 from selfseg.core.progress import Progress
 from selfseg.export.overlay import montage, overlay, write_picture
 from selfseg.learning.training_set import TrainingSet
@@ -17,7 +16,7 @@ from selfseg.measure.kinds import region_scores
 from selfseg.methods.base import Method
 from selfseg.read.labels import find_labels, read_truths
 from selfseg.refine.decide import decide
-from selfseg.results.pictures import shown
+from selfseg.results.folder import shown
 from selfseg.sample.prepare import PreparedImage
 
 RECONSTRUCTION = "reconstruction"

@@ -14,13 +14,12 @@ from selfseg.learning.fitting import TrainingRun
 from selfseg.methods.base import Method, MethodConfig, build_config, current_options, find_method
 from selfseg.read import Source, find_inputs, with_masks
 from selfseg.read.sources import is_single
-from selfseg.refine.cleaning import Cleaning
+from selfseg.refine.decide import Cleaning
 from selfseg.refine.steps import parse_refinements
 from selfseg.results.model import FittedModel
 from selfseg.results.result import Result
 from selfseg.sample.prepare import Preparation
-from selfseg.segmenting.images import Settings, iter_segment, segment_image
-from selfseg.segmenting.superpixels import OwnSuperpixels
+from selfseg.segmenting.images import OwnSuperpixels, Settings, iter_segment, segment_image
 
 
 class Segmenter(ModelOptions):

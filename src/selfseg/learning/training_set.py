@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.axes import SPATIAL
 from selfseg.core.errors import Failure, InputError, SelfsegError, UsageError
-from selfseg.core.image import Image
+from selfseg.core.image import SPATIAL, Image
 from selfseg.core.lru_cache import LRUCache
 from selfseg.core.options import Channels, FitOptions
 from selfseg.core.progress import Progress
@@ -29,7 +28,7 @@ from selfseg.sample.prepare import Preparation, PreparedImage, prepare
 from selfseg.sample.statistics import Region
 from selfseg.sample.stream import Memo, Readable, Sample
 from selfseg.sample.window_samples import KEPT_PIXELS, WindowSample, window_pixels, window_samples
-from selfseg.tiling.predict import memory_budget
+from selfseg.tiling.tiles import memory_budget
 
 DEFAULT_FRAMES = 4
 """Frames that are chosen of a sequence without --n-frames."""

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from selfseg.core.axes import KNOWN, check_axes, spatial_axes
 from selfseg.core.errors import InputError
-from selfseg.core.image import Image, finite_mask, no_finite_values
+from selfseg.core.image import KNOWN, Image, check_axes, finite_mask, no_finite_values, spatial_axes
 from selfseg.read._decoded import DAMAGE, Decoded
 
 MAX_GUESSED_CHANNELS = 4

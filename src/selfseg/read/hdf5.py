@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from selfseg.core.axes import SPATIAL, spatial_axes
 from selfseg.core.errors import InputError
+from selfseg.core.image import SPATIAL, spatial_axes
 from selfseg.read._decoded import DAMAGE, MAX_DEFLATE, Decoded, check_chunk, decoding, needed, split_address, unit_name
 from selfseg.read._lazy_array import check_real, from_sliceable
 from selfseg.read.arrays import by_letter, named_axes

@@ -9,8 +9,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.axes import spatial_axes
 from selfseg.core.errors import InputError
+from selfseg.core.image import spatial_axes
 from selfseg.read._decoded import MAX_DEFLATE, Decoded, check_size, decoding, quiet, split_address
 from selfseg.read._lazy_array import FileArray, check_real, from_sliceable
 from selfseg.read.arrays import by_letter, guess_axes, named_axes

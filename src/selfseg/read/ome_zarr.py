@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from selfseg.core.axes import KNOWN
 from selfseg.core.errors import InputError
+from selfseg.core.image import KNOWN
 from selfseg.read._decoded import Decoded, check_chunk, check_level, damaged, decoding, needed, split_address, unit_name
 from selfseg.read._lazy_array import check_real, from_sliceable
 from selfseg.read.arrays import named_axes

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.axes import spatial_axes
 from selfseg.core.errors import InputError, UsageError
-from selfseg.core.image import Image
+from selfseg.core.image import Image, spatial_axes
 from selfseg.core.lru_cache import LRUCache
 from selfseg.core.memory import free_memory
 from selfseg.read._decoded import Decoded, Stamp, split_address, stamp_of

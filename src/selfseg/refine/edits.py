@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.classes import IGNORE, ClassTable, SegmentClass
+from selfseg.core.classes import IGNORE, MOST, ClassTable, SegmentClass, class_colours
 from selfseg.core.errors import ModelError, UsageError
-from selfseg.core.palette import MOST, class_colours
 
 if TYPE_CHECKING:
     from selfseg.refine.leaves import Leaves

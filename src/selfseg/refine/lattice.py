@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from selfseg.core.powers import power_of_e
+from selfseg.core.processes import run_shared
 from selfseg.core.seed import generator
-from selfseg.core.threads import run_shared
 
 Values = NDArray[np.float32]
 

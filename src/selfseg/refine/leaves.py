@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import UsageError
 from selfseg.refine.hierarchy import Hierarchy
-from selfseg.regions.lab import rgb_to_lab
 from selfseg.regions.merge_tree import MergeTree
+from selfseg.regions.texture import rgb_to_lab
 
 
 @dataclass(frozen=True)

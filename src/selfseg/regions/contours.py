@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import UsageError
 from selfseg.regions.graph import RegionGraph, check_picture, check_shape
-from selfseg.regions.lab import rgb_to_lab
 from selfseg.regions.merge_tree import MergeTree, merge
 from selfseg.regions.oriented_gradient import enlarge, fit_parabolas, half_disc_gradient, quantise
 from selfseg.regions.pmi import pmi_affinity
 from selfseg.regions.spectral import normalised_cuts, spectral_gradient
-from selfseg.regions.texture import band_energy, textons
+from selfseg.regions.texture import band_energy, rgb_to_lab, textons
 
 CUES: Mapping[str, float] = {"local": 1.0, "pmi": 2.0}
 """Cues and their weights. Berkeley's third cue, cuts of the intervening contour, adds nothing to these two (EXPERIMENTS.md)."""

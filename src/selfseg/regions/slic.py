@@ -17,7 +17,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from selfseg.core.errors import UsageError
-from selfseg.core.threads import run_shared
+from selfseg.core.processes import run_shared
 from selfseg.regions.connect import connected_components, merge_small
 from selfseg.regions.graph import check_shape, check_spacing
 

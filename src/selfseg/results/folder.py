@@ -15,29 +15,26 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image as Picture
 
-from selfseg.core.classes import ClassTable
+from selfseg.core.classes import ClassTable, class_colours
 from selfseg.core.errors import Failure, InputError, SelfsegError
 from selfseg.core.files import clear_unfinished, write_json, write_text
 from selfseg.core.image import Image
 from selfseg.core.memory import peak_memory
-from selfseg.export.classes import ClassArea, read_classes, write_areas, write_classes
-from selfseg.export.colour_table import labels_picture
+from selfseg.export.classes import ClassArea, labels_picture, read_classes, write_areas, write_classes
 from selfseg.export.curves import curves_svg
-from selfseg.export.display import displayed, label_planes, middle_planes, plane_shape
 from selfseg.export.label_files import LabelWriter
-from selfseg.export.overlay import overlay, write_picture
+from selfseg.export.overlay import displayed, label_planes, middle_planes, overlay, plane_shape, write_picture
 from selfseg.export.report import Report, ReportImage, thumbnail, write_report
 from selfseg.measure.flicker import FlickerCount
-from selfseg.methods.base import build_config
+from selfseg.methods.base import Method, build_config
 from selfseg.read import Source, find_inputs
 from selfseg.read._decoded import split_address
 from selfseg.read.labels import find_labels, read_label_image
 from selfseg.results.instances import INSTANCES
 from selfseg.results.model import FittedModel, selfseg_version
-from selfseg.results.pictures import method_pictures
 from selfseg.results.result import Result, SequenceFacts
-from selfseg.sample.prepare import prepare
-from selfseg.train.journal import read_journal
+from selfseg.sample.prepare import PreparedImage, prepare
+from selfseg.train.loop import read_journal
 
 LABELS = "labels"
 SUFFIX = ".tif"
@@ -423,3 +420,34 @@ def _image_rows(path: Path) -> list[dict[str, Any]]:
 
 def _size(shape: tuple[int, ...]) -> str:
     return " x ".join(str(n) for n in shape)
+
+
+def method_pictures(method: Method, prepared: PreparedImage) -> dict[str, NDArray[np.uint8]]:
+    """Return the pictures of a method by name, ``[H W 3]`` uint8; of volumes the middle slice. Empty if it has none."""
+    image = torch.from_numpy(prepared.array).to(method.device)
+    made = method.pictures(image, prepared.memo) if method.uses_memos else method.pictures(image)
+    return {name: _drawn(picture.cpu().numpy(), prepared.array) for name, picture in made.items()}
+
+
+def _drawn(picture: NDArray[Any], prepared: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return a picture as RGB: labels ``[*S]`` in the colours of classes, all else as `shown`."""
+    if picture.dtype.kind == "f":
+        return shown(picture, prepared)
+    plane = picture[len(picture) // 2] if picture.ndim == 3 else picture
+    colours = np.array([(0, 0, 0, 0), *class_colours(int(plane.max()))], np.uint8)
+    coloured: NDArray[np.uint8] = colours[plane][..., :3]
+    return coloured
+
+
+def shown(picture: NDArray[np.float32], prepared: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return a picture ``[C *S]`` or ``[C H W]`` as RGB, on the scale of the prepared image ``[C *S]``, whose extremes it is cut to."""
+    low, high = float(prepared.min()), float(prepared.max())
+    if len(picture) == 3 and low >= 0 and high <= 1:
+        low, high = 0.0, 1.0  # colours as they are, like the photograph itself
+    levels = np.clip((picture - low) / max(high - low, 1e-12), 0, 1)
+    plain = np.moveaxis((levels * 255 + 0.5).astype(np.uint8), 0, -1)
+    middle: NDArray[np.uint8] = plain[len(plain) // 2] if plain.ndim == 4 else plain
+    if middle.shape[-1] == 1:
+        return np.repeat(middle, 3, -1)
+    picture_rgb: NDArray[np.uint8] = displayed(Image(middle, "YXC"), [0])[0]
+    return picture_rgb

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.axes import spatial_axes, time_points
 from selfseg.core.classes import ClassTable
-from selfseg.core.image import Image
+from selfseg.core.image import Image, spatial_axes, time_points
 from selfseg.core.progress import Progress
 from selfseg.export.classes import POWERS
 from selfseg.export.label_zarr import open_label_zarr, storing

@@ -12,7 +12,7 @@ from selfseg.core.errors import InputError, ModelError, SelfsegError
 from selfseg.core.image import Image
 from selfseg.methods._store import load_method, save_method
 from selfseg.methods.base import Method
-from selfseg.refine.cleaning import Cleaning
+from selfseg.refine.decide import Cleaning
 from selfseg.refine.steps import parse_refinements
 from selfseg.sample.prepare import Preparation
 from selfseg.train.precision import choose_device

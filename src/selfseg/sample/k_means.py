@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from selfseg.core.errors import InputError
+from selfseg.core.processes import run_shared
 from selfseg.core.seed import derive, generator
-from selfseg.core.threads import run_shared
 
 PIECE = 1 << 16
 """Rows that are looked at together where torch computes."""

@@ -16,8 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from selfseg.core.axes import spatial_axes
-from selfseg.core.image import Image
+from selfseg.core.image import Image, spatial_axes
 from selfseg.refine.crf import colour_range
 from selfseg.refine.decide import class_probabilities, decide
 from selfseg.refine.hierarchy import Hierarchy, hierarchy
@@ -28,8 +27,7 @@ from selfseg.sample.prepare import PreparedImage, prepare
 from selfseg.sample.statistics import LOOKED_AT, WINDOW_SIDE, spread_windows
 from selfseg.sample.stream import Memo
 from selfseg.segmenting.plan import Plan, plan_whole, refining_halo
-from selfseg.tiling.predict import Tiles
-from selfseg.tiling.tiles import Grid, Region, grown, within
+from selfseg.tiling.tiles import Grid, Region, Tiles, grown, within
 
 PLANES_KEPT = 4
 """Slices of a volume whose preparation and tiles are kept for the next block."""

@@ -18,8 +18,7 @@ from selfseg.export.label_zarr import is_label_zarr
 from selfseg.refine.steps import Refinement, parse_refinements
 from selfseg.results.model import FittedModel, selfseg_version
 from selfseg.sample.prepare import PreparedImage
-from selfseg.tiling.predict import LARGEST_TILE, SMALLEST_TILE, bytes_per_pixel, memory_budget, plan_grid
-from selfseg.tiling.tiles import Grid, make_grid
+from selfseg.tiling.tiles import LARGEST_TILE, SMALLEST_TILE, Grid, bytes_per_pixel, make_grid, memory_budget, plan_grid
 
 CHUNK = {2: 256, 3: 32}
 """Sides of a chunk of the labels by number of spatial axes; blocks are made of whole chunks."""

@@ -21,8 +21,7 @@ from selfseg.results.model import FittedModel
 from selfseg.results.result import Result
 from selfseg.segmenting.executors import DaskCluster, Executor
 from selfseg.segmenting.frames import find_sequences, segment_sequence
-from selfseg.segmenting.images import Settings, edited, fits_in_memory, iter_segment, segment_stored
-from selfseg.segmenting.superpixels import OwnSuperpixels
+from selfseg.segmenting.images import OwnSuperpixels, Settings, edited, fits_in_memory, iter_segment, segment_stored
 from selfseg.segmenting.trees import edit_stored, store_tree
 
 

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.axes import time_points
 from selfseg.core.classes import ClassTable
-from selfseg.core.image import Image
-from selfseg.export.colour_table import labels_picture
+from selfseg.core.image import Image, time_points
+from selfseg.export.classes import labels_picture
 from selfseg.export.label_stack import LabelStack
 from selfseg.export.label_zarr import known_label_zarr, storing
 from selfseg.export.labels import write_labels

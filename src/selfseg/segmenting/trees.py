@@ -22,8 +22,17 @@ from selfseg.sample.prepare import prepare
 from selfseg.segmenting.blocks import ImageMaps, SlicedMaps
 from selfseg.segmenting.images import Settings
 from selfseg.segmenting.plan import CHUNK, plan_blocks
-from selfseg.tiling.predict import LARGEST_TILE, SMALLEST_TILE, bytes_per_pixel, memory_budget
-from selfseg.tiling.tiles import Grid, Region, grown, make_grid, within
+from selfseg.tiling.tiles import (
+    LARGEST_TILE,
+    SMALLEST_TILE,
+    Grid,
+    Region,
+    bytes_per_pixel,
+    grown,
+    make_grid,
+    memory_budget,
+    within,
+)
 
 MOST_SUPERPIXELS = 2**20
 """Superpixels of an image in its file: beyond it they become larger, so that the tree stays in memory."""

@@ -1,19 +1,22 @@
 """The loop: it drains a method's generator, steps its optimisers, and keeps what was learned. It knows no method."""
 
 import contextlib
+import json
 import math
 import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import torch
 from torch.optim import Optimizer
 
-from selfseg.core.errors import Interrupted, ModelError, SelfsegError, TrainingError
-from selfseg.core.files import keep_file
+from selfseg.core.errors import Interrupted, ModelError, OutputError, SelfsegError, TrainingError
+from selfseg.core.files import keep_file, write_text
 from selfseg.core.memory import reusing_memory
 from selfseg.core.progress import Progress, Silent
 from selfseg.core.seed import derive
@@ -22,10 +25,76 @@ from selfseg.methods.base import Batch, Method
 from selfseg.sample.shared_batch import sharing
 from selfseg.sample.stream import Stream
 from selfseg.train.checkpoint import continue_optimizer, load_checkpoint, move_optimizer, save_checkpoint, take_over
-from selfseg.train.control import Control, OptionChange, Order
 from selfseg.train.distributed import Processes
-from selfseg.train.journal import Journal
 from selfseg.train.precision import Precision
+
+
+def read_journal(path: Path) -> list[dict[str, Any]]:
+    """Return the whole lines of a journal; a last line cut off by a crash is left out."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+class Journal:
+    """Append-only journal of a training run, a ``.jsonl`` file.
+
+    Lines of steps after `keep_until`, written after the checkpoint that a run resumes from, are dropped.
+    """
+
+    def __init__(self, path: Path, keep_until: int = 0) -> None:
+        rows = [row for row in read_journal(path) if row["step"] <= keep_until]
+        write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+        self._path = path
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, step: int, values: Mapping[str, float | int]) -> None:
+        """Append one line; it is handed to the operating system before this returns."""
+        try:
+            self._file.write(json.dumps({"step": step, **values}) + "\n")
+            self._file.flush()
+        except OSError as error:
+            fix = "free some space, then go on with --resume"
+            got = error.strerror or str(error)
+            raise OutputError(self._path, expected="room for the journal", got=got, fix=fix) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+class Order(Enum):
+    """What a run should do after a step."""
+
+    GO = "go"
+    """Go on."""
+
+    PAUSE = "pause"
+    """Save a checkpoint and stop there; the run can be resumed."""
+
+    FINISH = "finish"
+    """Save a checkpoint and end the training here, as if it had been the last step."""
+
+
+@dataclass(frozen=True)
+class OptionChange:
+    """Go on with other values of some `live` options of the method from the next step on."""
+
+    options: Mapping[str, Any]
+
+
+Control = Callable[[], Order | OptionChange]
+"""Asked after every step, so it must be quick."""
 
 Preview = Callable[[int], None]
 

@@ -7,8 +7,8 @@ import pytest
 import tifffile
 from PIL import Image as Picture
 
-from selfseg.core.axes import check_axes
 from selfseg.core.errors import InputError, UsageError
+from selfseg.core.image import check_axes
 from selfseg.read.datasets import count_present, dataset_names, find_dataset, verify
 
 RNG = np.random.default_rng(0)

@@ -43,7 +43,7 @@ def edit(
 ) -> int:
     """Merge and name classes, remove small objects and holes: stored with the model, repeated at every prediction."""
     from selfseg.learning.run import load, predict
-    from selfseg.refine.cleaning import Cleaning
+    from selfseg.refine.decide import Cleaning
 
     bar, place = Bar(quiet), folder / "model" if (folder / "run.json").is_file() else folder
     how = vars(loading or LoadOptions())

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.apps.studio.project import Project
+from selfseg.core.classes import class_colours
 from selfseg.core.errors import InputError
 from selfseg.core.image import Image
-from selfseg.core.palette import class_colours
 from selfseg.read import Source
 from selfseg.read._decoded import memory_limit
 from selfseg.read.frames import is_video

@@ -20,7 +20,7 @@ from selfseg.apps.studio.project import RUNS, SCRIBBLES, Project
 from selfseg.apps.studio.results import FACTS, list_results
 from selfseg.apps.studio.runs import JOURNAL, PREVIEWS, SPEC, STATUS, WORKING, Run, Runs, Spec, read_json, step_of
 from selfseg.core.errors import SelfsegError
-from selfseg.train.journal import read_journal
+from selfseg.train.loop import read_journal
 
 POLL = 0.15
 """Seconds between two looks at the files of the runs."""

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from selfseg import Segmenter, load
 from selfseg.apps.studio.results import store_results
 from selfseg.apps.studio.runs import CHANGE, MODEL, ORDER, PREVIEWS, STATUS, Spec, read_json
+from selfseg.core.classes import class_colours
 from selfseg.core.errors import Interrupted, SelfsegError
 from selfseg.core.files import remove, write_json
 from selfseg.core.image import Image
-from selfseg.core.palette import class_colours
 from selfseg.export.overlay import write_picture
 from selfseg.learning.training_set import TrainingSet
 from selfseg.methods.base import Method, find_method, stored_config
@@ -28,7 +28,7 @@ from selfseg.read import Source, find_inputs
 from selfseg.read.frames import is_video
 from selfseg.refine.decide import decide
 from selfseg.sample.prepare import PreparedImage
-from selfseg.train.control import OptionChange, Order
+from selfseg.train.loop import OptionChange, Order
 
 SHOW_EVERY = 0.3
 """Seconds between two writings of the status."""

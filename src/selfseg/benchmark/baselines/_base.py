@@ -14,14 +14,13 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.axes import spatial_axes
 from selfseg.core.errors import InputError, UsageError
-from selfseg.core.image import Image
+from selfseg.core.image import Image, spatial_axes
 from selfseg.core.seed import derive, generator
 from selfseg.refine.hierarchy import Hierarchy
 from selfseg.regions.connect import number_by_first_pixel
-from selfseg.regions.lab import rgb_to_lab
 from selfseg.regions.slic import slic
+from selfseg.regions.texture import rgb_to_lab
 
 PACKAGE = "selfseg.benchmark.baselines"
 
