@@ -11,7 +11,6 @@ import pytest
 from PIL import Image as Picture
 
 from selfseg.core.classes import ClassTable, SegmentClass
-from selfseg.export.curves import ticks
 from selfseg.export.report import (
     MOST_SHOWN,
     PIXEL_BUDGET,
@@ -20,6 +19,7 @@ from selfseg.export.report import (
     data_uri,
     report_html,
     thumbnail,
+    ticks,
     write_report,
 )
 

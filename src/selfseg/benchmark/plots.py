@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from selfseg.core.classes import class_colours
-from selfseg.export.curves import Axis, Frame, Marks, ticks
+from selfseg.export.report import Axis, Frame, Marks, ticks
 
 FRAME = Frame(760, 400, 62, 570, 14, 354)
 """The names of the lines stand in the right margin."""

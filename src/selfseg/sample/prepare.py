@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError, ModelError, SelfsegError, UsageError
 from selfseg.core.image import Image
-from selfseg.sample.chain import Chain, ChainBuilder, Operation, nothing_valid, other_channels
+from selfseg.sample.chain import Chain, Operation
+from selfseg.sample.chain_builder import ChainBuilder, nothing_valid, other_channels
 from selfseg.sample.geometry import (
     NO_ANNOTATION,
     annotated_before,
