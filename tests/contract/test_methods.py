@@ -13,8 +13,8 @@ from selfseg.core.errors import UsageError
 from selfseg.core.image import Image
 from selfseg.learning.fitting import order_classes
 from selfseg.learning.segmenter import Segmenter
-from selfseg.methods._store import load_method, save_method
 from selfseg.methods.base import Method, build_config, find_method, method_names
+from selfseg.results.model import load_method, save_method
 from selfseg.results.result import Result
 from selfseg.sample.stream import Sample, Stream
 from selfseg.tiling.tiles import predict

@@ -9,7 +9,7 @@ import pytest
 from selfseg.core.classes import ClassTable, SegmentClass, class_colours
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
-from selfseg.export.label_files import FORMATS, LabelWriter
+from selfseg.export.labels import FORMATS, LabelWriter
 from selfseg.read import read_image
 from selfseg.read.labels import find_labels, read_labels
 
@@ -84,9 +84,7 @@ def test_mistakes_are_found_before_anything_is_computed(tmp_path, monkeypatch):
         LabelWriter(("tiff", "png"))
     with pytest.raises(UsageError, match=r"--ngff: expected 0\.5 or 0\.4"):
         LabelWriter(("ome-zarr",), "0.3")
-    monkeypatch.setattr(
-        "selfseg.export.label_files.find_spec", lambda name: None if name == "zarr" else find_spec(name)
-    )
+    monkeypatch.setattr("selfseg.export.labels.find_spec", lambda name: None if name == "zarr" else find_spec(name))
     with pytest.raises(UsageError, match=r"--write ome-zarr: .*pip install 'selfseg\[zarr\]'"):
         LabelWriter(("ome-zarr",))
     with pytest.raises(InputError, match="expected a DICOM input for --write dicom-seg"):

@@ -8,7 +8,7 @@ import pytest
 
 from selfseg.core.classes import ClassTable, SegmentClass, class_colours
 from selfseg.core.image import Image
-from selfseg.export.label_files import LabelWriter
+from selfseg.export.labels import LabelWriter
 from selfseg.read import open_lazy, read_image
 from selfseg.read.labels import read_labels
 

@@ -5,7 +5,7 @@ import pytest
 
 from selfseg.core.classes import ClassTable, SegmentClass, class_colours
 from selfseg.core.errors import InputError
-from selfseg.export.label_files import LabelWriter
+from selfseg.export.labels import LabelWriter
 from selfseg.read import find_inputs, open_lazy, read_image
 from selfseg.read.labels import read_labels
 

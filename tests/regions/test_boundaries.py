@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from selfseg.core.errors import UsageError
-from selfseg.regions.boundaries import gradient_at_angles, gradient_strength
+from selfseg.regions.texture import gradient_at_angles, gradient_strength
 
 
 def test_the_slope_across_a_line_is_the_part_of_the_gradient_along_its_normal():

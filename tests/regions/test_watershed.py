@@ -3,7 +3,7 @@ import pytest
 from scipy.ndimage import label as connected
 
 from selfseg.core.errors import UsageError
-from selfseg.regions.boundaries import gradient_strength
+from selfseg.regions.texture import gradient_strength
 from selfseg.regions.watershed import watershed
 
 

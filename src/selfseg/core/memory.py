@@ -1,11 +1,14 @@
-"""Memory: how much there is, how much was used, and an allocator that keeps what is needed again at every step."""
+"""Memory: how much there is and how much is taken, given back or kept for images that are wanted again."""
 
 import contextlib
 import ctypes
 import re
 import sys
-from collections.abc import Iterator
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from selfseg.core.errors import UsageError
 
@@ -114,3 +117,51 @@ def resident_memory() -> int:
     import psutil
 
     return int(psutil.Process().memory_info().rss)
+
+
+T = TypeVar("T")
+
+
+class LRUCache(Generic[T]):
+    """Values by key, as many as their sizes allow; threads may share it.
+
+    Parameters
+    ----------
+    limit
+        Sum of the sizes, in whatever unit they are given. One value is always kept.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._size = limit, 0
+        self._values: OrderedDict[Hashable, tuple[T, int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable) -> T | None:
+        """Return what is kept for `key`, or None."""
+        with self._lock:
+            if key not in self._values:
+                return None
+            self._values.move_to_end(key)
+            return self._values[key][0]
+
+    def put(self, key: Hashable, value: T, size: int) -> T:
+        """Keep a value and return it."""
+        with self._lock:
+            self._size += size - self._values.pop(key, (None, 0))[1]
+            self._values[key] = value, size
+            self._shrink(1)
+        return value
+
+    def get_or_make(self, key: Hashable, size: int, make: Callable[[], T]) -> T:
+        """Return what is kept for `key`, made now if there is nothing."""
+        found = self.get(key)
+        return self.put(key, make(), size) if found is None else found
+
+    def trim(self) -> None:
+        """Drop a last value that is larger than the limit by itself, before another one is made."""
+        with self._lock:
+            self._shrink(0)
+
+    def _shrink(self, kept: int) -> None:
+        while self._size > self._limit and len(self._values) > kept:
+            self._size -= self._values.popitem(last=False)[1][1]

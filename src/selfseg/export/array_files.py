@@ -8,8 +8,7 @@ import numpy as np
 
 from selfseg.core.files import writing
 from selfseg.core.image import spatial_axes
-from selfseg.export.label_files import LabelImage
-from selfseg.export.labels import in_unit
+from selfseg.export.labels import LabelImage, in_unit
 
 
 def write_npz(path: Path, content: LabelImage) -> None:

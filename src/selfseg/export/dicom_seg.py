@@ -12,8 +12,7 @@ from selfseg.core.classes import class_colours
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.files import writing
 from selfseg.core.image import spatial_axes
-from selfseg.export.label_files import LabelImage
-from selfseg.export.labels import one_line
+from selfseg.export.labels import LabelImage, one_line
 
 MOST_SEGMENTS = 255
 SERIES_NUMBER = 900

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from selfseg.core.errors import UsageError
 from selfseg.core.files import writing
 from selfseg.core.image import spatial_axes
-from selfseg.export.label_files import LabelImage
-from selfseg.export.labels import class_lines, in_order, in_unit
+from selfseg.export.labels import LabelImage, class_lines, in_order, in_unit
 from selfseg.read.mrc import HEADER, LITTLE, UNIT, VOLUMES
 
 VERSION = 20141

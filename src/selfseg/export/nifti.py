@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from selfseg.core.errors import UsageError
 from selfseg.core.files import writing
 from selfseg.core.image import spatial_axes
-from selfseg.export.label_files import LabelImage
-from selfseg.export.labels import imagej_info, in_unit
+from selfseg.export.labels import LabelImage, imagej_info, in_unit
 
 ORDER = "XYZT"
 LABELS = 1002

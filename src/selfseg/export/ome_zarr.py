@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from selfseg.core.files import writing_folder
 from selfseg.core.image import Image, spatial_axes
-from selfseg.export.label_files import LabelImage
 from selfseg.export.label_zarr import ngff_axes, ngff_classes
+from selfseg.export.labels import LabelImage
 
 ORDER = "TCZYX"
 """The order of axes that NGFF prescribes."""

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image, spatial_axes
-from selfseg.core.lru_cache import LRUCache
-from selfseg.core.memory import free_memory
+from selfseg.core.memory import LRUCache, free_memory
 from selfseg.read._decoded import Decoded, Stamp, split_address, stamp_of
 from selfseg.read.arrays import guess_axes, make_image
 from selfseg.read.dicom import group_series

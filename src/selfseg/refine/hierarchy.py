@@ -17,7 +17,6 @@ from selfseg.core.errors import UsageError
 from selfseg.core.image import Image
 from selfseg.refine.blocks import Faces
 from selfseg.refine.crf import colour_range
-from selfseg.regions.boundaries import gradient_at_angles, gradient_strength
 from selfseg.regions.connect import connected_components, merge_small
 from selfseg.regions.contours import appearance, merge_contours
 from selfseg.regions.graph import RegionGraph, boundary_sums, check_shape, face_areas, region_means, region_sums
@@ -25,7 +24,7 @@ from selfseg.regions.merge_tree import MergeTree, merge
 from selfseg.regions.oriented_watershed import arc_graph, oriented_watershed
 from selfseg.regions.slic import slic
 from selfseg.regions.superpixels import IMAGE_WEIGHT, LIGHTNESS
-from selfseg.regions.texture import rgb_to_lab
+from selfseg.regions.texture import gradient_at_angles, gradient_strength, rgb_to_lab
 
 SUPERPIXEL_SIZE = 200.0
 """Mean size of the superpixels into which large regions are split, in pixels."""

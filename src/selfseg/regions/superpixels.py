@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from selfseg.regions.boundaries import gradient_strength
 from selfseg.regions.graph import RegionGraph, adjacency, region_means
 from selfseg.regions.merge_tree import MergeTree, merge
 from selfseg.regions.slic import slic
-from selfseg.regions.texture import rgb_to_lab
+from selfseg.regions.texture import gradient_strength, rgb_to_lab
 from selfseg.regions.watershed import watershed
 
 LIGHTNESS = 100.0

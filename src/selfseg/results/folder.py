@@ -21,7 +21,7 @@ from selfseg.core.files import clear_unfinished, write_json, write_text
 from selfseg.core.image import Image
 from selfseg.core.memory import peak_memory
 from selfseg.export.classes import ClassArea, labels_picture, read_classes, write_areas, write_classes
-from selfseg.export.label_files import LabelWriter
+from selfseg.export.labels import LabelWriter
 from selfseg.export.overlay import displayed, label_planes, middle_planes, overlay, plane_shape, write_picture
 from selfseg.export.report import Report, ReportImage, curves_svg, thumbnail, write_report
 from selfseg.measure.flicker import FlickerCount

@@ -13,7 +13,7 @@ from selfseg.core.classes import ClassTable
 from selfseg.core.errors import Failure, UsageError
 from selfseg.core.image import Image
 from selfseg.export.classes import ClassArea, count_areas, write_classes
-from selfseg.export.label_files import LabelWriter
+from selfseg.export.labels import LabelWriter
 from selfseg.export.overlay import write_overlay
 from selfseg.measure.flicker import FlickerMeter
 from selfseg.read.frames import Frames
@@ -211,7 +211,7 @@ class Result:
         out
             The folder.
         write
-            Formats of the labels: names out of `selfseg.export.label_files.FORMATS`. Labels that are stored already stay.
+            Formats of the labels: names out of `selfseg.export.labels.FORMATS`. Labels that are stored already stay.
         ngff
             Version of OME-Zarr, ``"0.5"`` or ``"0.4"``.
         **look
@@ -220,7 +220,7 @@ class Result:
         Raises
         ------
         UsageError, InputError, OutputError
-            As for `selfseg.export.label_files.LabelWriter`.
+            As for `selfseg.export.labels.LabelWriter`.
         """
         out = Path(out)
         if self.sequence is not None:

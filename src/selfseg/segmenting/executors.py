@@ -21,9 +21,8 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError, ModelError, SelfsegError, UsageError
 from selfseg.core.memory import give_back_memory, resident_memory, reusing_memory
-from selfseg.core.processes import n_threads
+from selfseg.core.processes import n_threads, noting_stops
 from selfseg.core.progress import Progress
-from selfseg.core.stopping import noting_stops
 from selfseg.read import open_lazy
 from selfseg.results.model import FittedModel, selfseg_version
 from selfseg.sample.prepare import PreparedImage

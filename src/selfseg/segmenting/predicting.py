@@ -10,7 +10,7 @@ from selfseg.core.errors import Failure, Interrupted, OutputError, SelfsegError,
 from selfseg.core.image import Image
 from selfseg.core.options import PredictOptions
 from selfseg.core.progress import Progress, Silent
-from selfseg.export.label_files import LabelWriter
+from selfseg.export.labels import LabelWriter
 from selfseg.read import Source, find_inputs, with_masks
 from selfseg.read.frames import Frames, check_slices
 from selfseg.refine.edits import Edits, read_edits

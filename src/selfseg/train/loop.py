@@ -18,9 +18,9 @@ from torch.optim import Optimizer
 from selfseg.core.errors import Interrupted, ModelError, OutputError, SelfsegError, TrainingError
 from selfseg.core.files import keep_file, write_text
 from selfseg.core.memory import reusing_memory
+from selfseg.core.processes import Stop, interruption, noting_stops
 from selfseg.core.progress import Progress, Silent
 from selfseg.core.seed import derive
-from selfseg.core.stopping import Stop, interruption, noting_stops
 from selfseg.methods.base import Batch, Method
 from selfseg.sample.shared_batch import sharing
 from selfseg.sample.stream import Stream

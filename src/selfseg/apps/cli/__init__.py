@@ -18,7 +18,7 @@ COMMANDS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; every foreseen error is one line on standard error."""
-    from selfseg.core.stopping import PREEMPTED, Preempted, raising_sigterm
+    from selfseg.core.processes import PREEMPTED, Preempted, raising_sigterm
 
     try:
         with raising_sigterm():

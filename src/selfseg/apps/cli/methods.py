@@ -73,7 +73,7 @@ def _network(method: "type[Method]") -> Table | None:
     """Run one small image through the method, and list its layers with shapes and parameter counts; None without any."""
     import torch
 
-    from selfseg.methods._store import count_parameters
+    from selfseg.results.model import count_parameters
 
     made = method(method.Config(), 3, 2)
     if not count_parameters(made):

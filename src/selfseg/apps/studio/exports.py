@@ -16,9 +16,8 @@ from selfseg.core.files import writing
 from selfseg.core.image import Image
 from selfseg.core.progress import Silent
 from selfseg.export.classes import write_classes
-from selfseg.export.label_files import FORMATS as LABEL_FORMATS
-from selfseg.export.label_files import LabelWriter
-from selfseg.export.labels import write_labels
+from selfseg.export.labels import FORMATS as LABEL_FORMATS
+from selfseg.export.labels import LabelWriter, write_labels
 from selfseg.read import Source
 from selfseg.refine.edits import AS_LEARNED, Edits
 
