@@ -22,7 +22,7 @@ lint: $(VENV)/.installed
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 SELFSEG_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-browser: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow tests/apps/studio/test_studio_browser.py tests/apps/studio/test_studio_browser_learning.py

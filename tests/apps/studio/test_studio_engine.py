@@ -56,7 +56,11 @@ def test_kinds_and_bounds_of_fields():
         field["name"]: field
         for field in next(m for m in describe_methods() if m["name"] == "feature_clustering")["fields"]
     }
-    assert fields["classes"]["optional"] and fields["classes"]["kind"] == "integer" and fields["classes"]["max"] == 255
+    assert (
+        fields["n_classes"]["optional"]
+        and fields["n_classes"]["kind"] == "integer"
+        and fields["n_classes"]["max"] == 255
+    )
     assert fields["border"]["kind"] == "choice" and fields["border"]["choices"] == ["repeat", "zeros"]
     assert (fields["momentum"]["min"], fields["momentum"]["below"]) == (0, 1)
     assert fields["learning_rate"]["above"] == 0 and not fields["learning_rate"]["optional"]
