@@ -10,7 +10,8 @@ from skimage.draw import polygon2mask
 from skimage.segmentation import find_boundaries
 
 from selfseg.core.errors import UsageError
-from selfseg.export.outlines import boundaries, outlines
+from selfseg.export.outlines import outlines
+from selfseg.export.overlay import boundaries
 
 small = arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, 3))
 

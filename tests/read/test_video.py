@@ -10,7 +10,7 @@ from conftest import write_clip
 from selfseg.core.errors import InputError
 from selfseg.core.image import Image
 from selfseg.read import find_inputs, read_image
-from selfseg.read.frames import Frames, is_video
+from selfseg.read.frames import Frames
 from selfseg.read.video import VideoFrames
 
 av = pytest.importorskip("av")
@@ -154,7 +154,7 @@ def test_videos_are_found_like_images(tmp_path):
     write_clip(tmp_path / "b.mp4", 3)
     Picture.fromarray(np.zeros((4, 5), np.uint8)).save(tmp_path / "a.png")
     found = find_inputs(tmp_path)
-    assert [source.name for source in found] == ["a", "b"] and [is_video(source) for source in found] == [False, True]
+    assert [source.name for source in found] == ["a", "b"] and [source.is_video() for source in found] == [False, True]
     digest = hashlib.sha256((tmp_path / "b.mp4").read_bytes()).hexdigest()
     assert VideoFrames(tmp_path / "b.mp4").fingerprint() == digest
 

@@ -49,27 +49,6 @@ class Outline:
         return round(_signed_area(self.exterior) + sum(_signed_area(hole) for hole in self.holes))
 
 
-def boundaries(labels: NDArray[Any], thick: bool = False) -> NDArray[np.bool_]:
-    """Return where a pixel differs from the next one along some axis: ``[*S]`` bool.
-
-    Parameters
-    ----------
-    labels
-        Ids ``[*S]``.
-    thick
-        Mark the pixels on both sides of a change; else only the one before it (the upper, or the left).
-    """
-    marked = np.zeros(labels.shape, bool)
-    for axis in range(labels.ndim):
-        before = tuple(slice(None, -1) if i == axis else slice(None) for i in range(labels.ndim))
-        after = tuple(slice(1, None) if i == axis else slice(None) for i in range(labels.ndim))
-        changes = labels[before] != labels[after]
-        marked[before] |= changes
-        if thick:
-            marked[after] |= changes
-    return marked
-
-
 def outlines(labels: NDArray[Any], least_area: int = 1) -> list[Outline]:
     """Return the polygons of all connected regions but those of id 0, in the order of their first pixels, row by row.
 

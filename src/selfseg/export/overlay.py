@@ -14,7 +14,6 @@ from selfseg.core.errors import UsageError
 from selfseg.core.files import writing
 from selfseg.core.image import Image
 from selfseg.export.classes import colour_table, labels_picture
-from selfseg.export.outlines import boundaries as boundary_mask
 from selfseg.export.outlines import connected_regions
 
 LINE_STRENGTH = 0.8
@@ -147,7 +146,7 @@ def _painted(
 def _draw_lines(tile: NDArray[np.uint8], ids: NDArray[Any]) -> None:
     """Draw a light line where the next pixel differs, and a dark one on the other side of it, in place."""
     width = max(1, round(max(ids.shape) / LINE_PER))
-    light = _wider(boundary_mask(ids), width // 2)
+    light = _wider(boundaries(ids), width // 2)
     dark = _wider(light, width) & ~light
     for mask, value in ((dark, 0.0), (light, 255.0)):
         strength = LINE_STRENGTH if value else LINE_STRENGTH / 2
@@ -312,3 +311,24 @@ def _three(channels: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
     runs = np.array_split(np.arange(len(channels)), 3)
     means = (np.mean([channels[i] for i in run], axis=0, dtype=np.float32) for run in runs)
     return [np.asarray(mean.round(), np.uint8) for mean in means]
+
+
+def boundaries(labels: NDArray[Any], thick: bool = False) -> NDArray[np.bool_]:
+    """Return where a pixel differs from the next one along some axis: ``[*S]`` bool.
+
+    Parameters
+    ----------
+    labels
+        Ids ``[*S]``.
+    thick
+        Mark the pixels on both sides of a change; else only the one before it (the upper, or the left).
+    """
+    marked = np.zeros(labels.shape, bool)
+    for axis in range(labels.ndim):
+        before = tuple(slice(None, -1) if i == axis else slice(None) for i in range(labels.ndim))
+        after = tuple(slice(1, None) if i == axis else slice(None) for i in range(labels.ndim))
+        changes = labels[before] != labels[after]
+        marked[before] |= changes
+        if thick:
+            marked[after] |= changes
+    return marked

@@ -39,10 +39,10 @@ from selfseg.learning.training_set import (
 )
 from selfseg.methods.base import Method, MethodConfig, find_method
 from selfseg.read import find_inputs
-from selfseg.read.labels import mask_facts
 from selfseg.results.model import FittedModel
 from selfseg.sample.stream import Batch, Stream
 from selfseg.segmenting.images import OwnSuperpixels
+from selfseg.tiling.tiles import keep_assigned
 from selfseg.train.distributed import Processes, started_together
 from selfseg.train.loop import Training
 from selfseg.train.precision import Precision, choose_device, choose_precision
@@ -146,7 +146,7 @@ class TrainingRun:
         steps = training.run(resume)
         method.finish(lambda: (batch.to(device) for batch in stream.once()))
         method.eval()
-        table = order_classes(method, stream.once(), data.annotations)
+        table = order_classes(method, stream.once(), data.annotations, keep=len(data.items) == 1)
         facts |= {"steps": steps, "seconds": round(training.seconds, 3)}
         model = FittedModel(self.model.method, method, table, data.preparation, {}, facts, device=self.model.device)
         return Fitted(model, [*failures, *data.failures])
@@ -179,9 +179,11 @@ class TrainingRun:
             self.config = self.config.changed(superpixels="given")
         given = find_inputs(inputs, limit=options.limit)
         sources, sequence, failures = take_frames(given, options, progress)
-        files = requested_annotations(
-            self.kind, self.model.method, options.labels, options.labels_as, options.scribbles, sources
-        )
+        files = None
+        if self.kind.needs_annotations or options.labels is not None or options.scribbles is not None:
+            files = requested_annotations(
+                self.kind, self.model.method, options.labels, options.labels_as, options.scribbles, sources
+            )
         before = read_run(self.folder) if options.resume and self.folder is not None else {}
         only = frozenset(before.get("windows", {})) if before else None  # a resumed run keeps its windows
         windows = WindowChoice.parse(options.windows, options.memory_bytes, self.model.seed, only)
@@ -195,9 +197,10 @@ class TrainingRun:
         self.config = with_spacing(self.config, data, progress)
         method, own = self._build(data), OwnSuperpixels(options.superpixels)
         self.config = method.config
+        masks = {source.name: digest for source in given if (digest := source.mask_fingerprint()) is not None}
         for item in data.items:
             own.give(method, item.prepared, item.region, item.memo)
-        return data, method, {"sequence": sequence} | own.facts() | mask_facts(given), failures
+        return data, method, {"sequence": sequence} | own.facts() | ({"masks": masks} if masks else {}), failures
 
     def _build(self, data: TrainingSet) -> Method:
         """Make the method, its start a function of the seed alone."""
@@ -249,7 +252,9 @@ class TrainingRun:
 
 
 @torch.no_grad()
-def order_classes(method: Method, batches: Iterable[Batch], annotations: Annotations | None = None) -> ClassTable:
+def order_classes(
+    method: Method, batches: Iterable[Batch], annotations: Annotations | None = None, keep: bool = False
+) -> ClassTable:
     """Number the classes by their mean intensity on the training images, dark to bright; ties by the method's own order.
 
     A method that needs annotations keeps their ids; an id between them that no label had gets an empty class.
@@ -262,12 +267,17 @@ def order_classes(method: Method, batches: Iterable[Batch], annotations: Annotat
         One pass over the training images.
     annotations
         Labels or scribbles; the class that took annotation c is named after it.
+    keep
+        Keep what the method assigns in the memos of the images, which are segmented next.
     """
     areas = np.zeros(method.n_classes, np.int64)
     sums = np.zeros(method.n_classes)
     for batch in batches:
         memos = {"memos": batch.memos} if method.uses_memos else {}
-        labels = method.assign(batch.images.to(method.device), **memos).argmax(1).cpu()
+        probabilities = method.assign(batch.images.to(method.device), **memos)
+        if keep and batch.memos is not None:
+            keep_assigned(batch.memos[0], method, probabilities[0])
+        labels = probabilities.argmax(1).cpu()
         valid = torch.ones_like(labels, dtype=torch.bool) if batch.valid is None else batch.valid
         flat = labels[valid].numpy()
         areas += np.bincount(flat, minlength=len(areas))

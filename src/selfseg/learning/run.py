@@ -15,9 +15,10 @@ from selfseg.core.options import (
     share_out,
 )
 from selfseg.core.progress import Progress
-from selfseg.learning.segmenter import Segmenter, find_sources
+from selfseg.learning.segmenter import Segmenter
 from selfseg.read.sources import is_single
 from selfseg.results.result import Result
+from selfseg.segmenting.predicting import find_sources
 from selfseg.segmenting.predicting import predict as predict_into
 
 

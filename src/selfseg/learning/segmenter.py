@@ -12,7 +12,6 @@ from selfseg.core.options import FitOptions, ModelOptions, ReadOptions, RunOptio
 from selfseg.core.progress import Progress, Silent
 from selfseg.learning.fitting import TrainingRun
 from selfseg.methods.base import Method, MethodConfig, build_config, current_options, find_method
-from selfseg.read import Source, find_inputs, with_masks
 from selfseg.read.sources import is_single
 from selfseg.refine.decide import Cleaning
 from selfseg.refine.steps import parse_refinements
@@ -20,6 +19,7 @@ from selfseg.results.model import FittedModel
 from selfseg.results.result import Result
 from selfseg.sample.prepare import Preparation
 from selfseg.segmenting.images import OwnSuperpixels, Settings, iter_segment, segment_image
+from selfseg.segmenting.predicting import find_sources
 
 
 class Segmenter(ModelOptions):
@@ -92,7 +92,10 @@ class Segmenter(ModelOptions):
             If an option is wrong, no input can be used, or the training fails.
         """
         learning, setting = share_out({"labels": y, **options}, FitOptions, RunOptions)
-        parse_refinements(self.refine), Cleaning.parse(self.clean)  # mistakes are found before the learning, not after
+        _ = (
+            parse_refinements(self.refine) if self.refine else (),
+            Cleaning.parse(self.clean),
+        )  # mistakes are found before the learning, not after
         training = TrainingRun(self, self.config(), learning, setting)
         fitted = training.run(find_sources(inputs, learning))
         self.model_, self.failures_ = fitted.model, fitted.failures
@@ -225,8 +228,3 @@ class Segmenter(ModelOptions):
             raise ModelError(folder, expected="a whole model", got=str(error)[:200], fix=fix) from error
         model.model_, model.failures_ = loaded, []
         return model
-
-
-def find_sources(inputs: Any, options: ReadOptions) -> list[Source]:
-    """Find the inputs, at most `limit` of them, and lay their masks upon them; sources found before stay the same objects."""
-    return with_masks(find_inputs(inputs, limit=options.limit), options.mask)

@@ -21,7 +21,7 @@ from selfseg.core.seed import generator
 from selfseg.learning.annotations import AnnotationFiles, Annotations
 from selfseg.methods.base import MethodConfig
 from selfseg.read import Source, split_frames
-from selfseg.read.frames import ALL_AXES, Frames, is_video
+from selfseg.read.frames import ALL_AXES, Frames
 from selfseg.read.video import open_video
 from selfseg.sample.choose import MOST, most_different
 from selfseg.sample.prepare import Preparation, PreparedImage, prepare
@@ -418,7 +418,7 @@ def take_frames(sources: Sequence[Source], options: FitOptions, progress: Progre
         If nothing is left: the error of the first sequence.
     """
     asked = (options.frames, options.n_frames, options.slices) != (None, None, None)
-    videos = [source for source in sources if is_video(source, options.axes)]
+    videos = [source for source in sources if source.is_video(options.axes)]
     stills = [source for source in sources if source not in videos]
     taken = Taken([] if asked else stills, {}, [])
     openers: list[tuple[str, Callable[[], Iterable[Frames]]]]

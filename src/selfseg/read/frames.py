@@ -7,9 +7,8 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from selfseg.core.errors import InputError, UsageError
+from selfseg.core.errors import InputError
 from selfseg.core.image import Image
-from selfseg.read.formats import FORMATS, suffix_of
 from selfseg.read.sources import Source, fingerprint_of
 
 ALL_AXES = "zyx"
@@ -182,15 +181,3 @@ def same_size(what: str, image: Image, first: Image) -> Image | InputError:
         return image
     expected += " (rows, columns, channels) like the first frame"
     return InputError(what, expected=expected, got=got, fix="it is skipped; convert the frames to one size")
-
-
-def is_video(source: Source, axes: str | None = None) -> bool:
-    """Return whether an input is a file that is read as a video, and not as a volume because the user says that it has Z."""
-    deep = axes is not None and "Z" in axes.upper()
-    return source.path is not None and FORMATS.get(suffix_of(source.path) or "") == "video" and not deep
-
-
-def check_slices(slices: str | None) -> None:
-    """Raise `UsageError` unless `slices` is None, ``z``, ``y``, ``x`` or ``all``."""
-    if slices is not None and slices not in (*ALL_AXES, "all"):
-        raise UsageError("--slices", expected="z, y, x or all", got=repr(slices), fix="choose one")

@@ -15,7 +15,6 @@ from selfseg.core.image import Image
 from selfseg.read._decoded import Decoded, split_address
 from selfseg.read.arrays import make_image
 from selfseg.read.formats import decode_labels, stem_of, suffix_of
-from selfseg.read.frames import is_video
 from selfseg.read.ome_zarr import is_zarr
 from selfseg.read.sources import SCRIBBLE_ENDING, Source, list_files, natural_order, walk
 
@@ -287,7 +286,7 @@ class MaskedSource(Source):
         self._digests["mask"] = hashlib.sha256(np.packbits(inside).tobytes()).hexdigest()
         return inside
 
-    def mask_fingerprint(self) -> str:
+    def mask_fingerprint(self) -> str | None:
         """Return the SHA-256 of the pixels that count; computed when the mask is first read."""
         if "mask" not in self._digests:
             self._inside()
@@ -311,7 +310,7 @@ def with_masks(sources: Sequence[Source], masks: str | Path | NDArray[Any] | Non
     """
     if masks is None:
         return list(sources)
-    for video in filter(is_video, sources):
+    for video in (source for source in sources if source.is_video()):
         fix = "use a TIFF of its frames, or leave the mask out"
         raise InputError(f"mask of {video.name}", expected="an image", got="a video", fix=fix)
     if isinstance(masks, np.ndarray):
@@ -329,9 +328,3 @@ def with_masks(sources: Sequence[Source], masks: str | Path | NDArray[Any] | Non
         MaskedSource(item.name, item.path, item.content, item.settled, item.images, mask=found[item.name])
         for item in sources
     ]
-
-
-def mask_facts(sources: Sequence[Source]) -> dict[str, dict[str, str]]:
-    """Return ``{"masks": {name: SHA-256}}`` of the inputs' masks, which a run that is resumed must find again; {} without."""
-    digests = {source.name: source.mask_fingerprint() for source in sources if isinstance(source, MaskedSource)}
-    return {"masks": digests} if digests else {}

@@ -20,7 +20,7 @@ from selfseg.core.memory import LRUCache, free_memory
 from selfseg.read._decoded import Decoded, Stamp, split_address, stamp_of
 from selfseg.read.arrays import guess_axes, make_image
 from selfseg.read.dicom import group_series
-from selfseg.read.formats import known_suffixes, open_lazy, stem_of, suffix_of
+from selfseg.read.formats import FORMATS, known_suffixes, open_lazy, stem_of, suffix_of
 from selfseg.read.ome_zarr import is_zarr
 
 Inputs = str | Path | NDArray[Any] | Image | Sequence["str | Path | NDArray[Any] | Image | Source"]
@@ -137,6 +137,15 @@ class Source:
             return make_image(decoded, None if self.settled else axes, self.name, own.source)
         array = np.asarray(self.content)
         return make_image(Decoded(array, *guess_axes(array.shape)), axes, self.name, f"array {self.name!r}")
+
+    def is_video(self, axes: str | None = None) -> bool:
+        """Return whether it is a file that is read as a video, and not as a volume because the user says that it has Z."""
+        deep = axes is not None and "Z" in axes.upper()
+        return self.path is not None and FORMATS.get(suffix_of(self.path) or "") == "video" and not deep
+
+    def mask_fingerprint(self) -> str | None:
+        """Return the SHA-256 of the user's mask; None without one."""
+        return None
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the file's bytes, or of the array's type, shape and bytes, in hexadecimal digits; computed once."""

@@ -293,6 +293,8 @@ class PreparedImage(Chain):
             ``[K *region]`` float32.
         """
         changes = self.changes
+        if not changes:
+            return np.ascontiguousarray(probabilities(region), np.float32)
         parts, matrices = zip(*(back_rows(changes, axis, part) for axis, part in enumerate(region)), strict=True)
         values = np.asarray(probabilities(parts), np.float32)
         if all(matrix is None for matrix in matrices):

@@ -1,12 +1,13 @@
 """The one loop: prepare, assign, classes, refine, decide, for an image of any size; a photo is a volume of one block.
 
-A `ClassMaps` gives class probabilities of any region of an image. `segment_blocks` asks it for one block after the other, decides the
-labels and hands them to a sink. In memory the image is one block, and the sink an array; tiles, blocks on disk, Dask workers,
-slices of a volume and frames of a sequence are other blocks and other sinks.
+`ImageMaps` and `SlicedMaps` give class probabilities of any region of an image. `segment_blocks` asks them for one block after the
+other, decides the labels and hands them to a sink. In memory the image is one block, and the sink an array; tiles, blocks on disk,
+Dask workers, slices of a volume and frames of a sequence are other blocks and other sinks.
 """
 
+import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from selfseg.core.errors import UsageError
 from selfseg.core.image import Image, spatial_axes
 from selfseg.refine.crf import colour_range
 from selfseg.refine.decide import class_probabilities, decide
@@ -26,21 +28,53 @@ from selfseg.results.model import FittedModel
 from selfseg.sample.prepare import PreparedImage, prepare
 from selfseg.sample.statistics import LOOKED_AT, WINDOW_SIDE, spread_windows
 from selfseg.sample.stream import Memo
-from selfseg.segmenting.plan import Plan, plan_whole, refining_halo
-from selfseg.tiling.tiles import Grid, Region, Tiles, grown, within
+from selfseg.tiling.tiles import Grid, Region, Tiles, grown, memory_budget, plan_grid, within
 
 PLANES_KEPT = 4
 """Slices of a volume whose preparation and tiles are kept for the next block."""
 
 
-class ClassMaps(Protocol):
-    """Class probabilities of any region of one image without T, at the image's own size."""
+@dataclass(frozen=True)
+class Plan:
+    """Tiles of the prepared image that the method is given, and blocks of the image that are written."""
 
-    shape: tuple[int, ...]
-    """Sizes of the image's spatial axes."""
+    tiles: Grid
+    blocks: Grid
 
-    def region(self, region: Region) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
-        """Return ``[K *region]`` after refinement, and where the image counts ``[*region]``, None = everywhere."""
+
+def refining_halo(refinements: Sequence[Refinement], image: Image, whole: bool) -> tuple[int, ...]:
+    """Return the pixels along each axis around a block that its refinement is given.
+
+    Parameters
+    ----------
+    refinements
+        One after the other.
+    image
+        The image.
+    whole
+        The image is one block, so that a refinement may look at all of it.
+
+    Raises
+    ------
+    UsageError
+        If one of the refinements needs the whole image, and it is cut.
+    """
+    unfit = [str(refinement) for refinement in refinements if refinement.reach is None]
+    if unfit and whole:
+        return image.spatial_shape
+    if unfit:
+        fix = "predict with --refine none or crf, or use a smaller image"
+        expected = "a refinement that can be done in parts of an image"
+        raise UsageError(image.source, expected=expected, got=", ".join(unfit), fix=fix)
+    reach = max((refinement.reach or 0 for refinement in refinements), default=0)
+    return tuple(math.ceil(reach * min(image.spacing) / step) for step in image.spacing)
+
+
+def plan_whole(model: FittedModel, prepared: PreparedImage, memory: int | None) -> Plan:
+    """Return the plan of an image that is one block; its tiles are as large as the memory allows."""
+    shape = prepared.image.spatial_shape
+    tiles = plan_grid(model.method, prepared.shape, memory_budget(memory, model.method.device))
+    return Plan(tiles, Grid(shape, shape, 0))
 
 
 class Sink(Protocol):
@@ -48,6 +82,26 @@ class Sink(Protocol):
 
     def write(self, region: Region, labels: NDArray[np.integer], probabilities: NDArray[np.float32]) -> None:
         """Store the labels ``[*region]``, and the probabilities ``[K *region]`` where they are wanted."""
+
+
+@dataclass
+class MemorySink:
+    """Labels ``[*S]`` and probabilities ``[K *S]`` of one image in memory."""
+
+    shape: tuple[int, ...]
+    labels: NDArray[np.integer] = field(init=False)
+    probabilities: NDArray[np.float32] = field(init=False)
+
+    def write(self, region: Region, labels: NDArray[np.integer], probabilities: NDArray[np.float32]) -> None:
+        """Store a block; one that is the whole image is taken as it is."""
+        if labels.shape == self.shape:
+            self.labels, self.probabilities = labels, probabilities
+            return
+        if not hasattr(self, "labels"):
+            self.labels = np.zeros(self.shape, labels.dtype)
+            self.probabilities = np.zeros((len(probabilities), *self.shape), np.float32)
+        self.labels[region] = labels
+        self.probabilities[(slice(None), *region)] = probabilities
 
 
 @dataclass
@@ -108,13 +162,13 @@ class ImageMaps:
 
     def __post_init__(self) -> None:
         self.shape = self.prepared.image.spatial_shape
-        self.refinements: tuple[Refinement, ...] = parse_refinements(self.model.refine)
+        self.refinements: tuple[Refinement, ...] = parse_refinements(self.model.refine) if self.model.refine else ()
         self.halo = refining_halo(self.refinements, self.prepared.image, whole=len(self.plan.blocks) == 1)
         memo_of = partial(_memo_of, self.prepared)  # no method of this object: a circle would keep the image in memory
         self._tiles = Tiles(self.model.method, self.prepared.read, self.plan.tiles, self.kept_bytes, memo_of)
 
     def region(self, region: Region) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
-        """See `ClassMaps.region`."""
+        """Return class probabilities ``[K *region]`` after refinement, and where the image counts ``[*region]``, None = everywhere."""
         outer = grown(region, self.halo, self.shape)
         probabilities = self._restored(outer)
         inside = self.prepared.inside(outer)
@@ -200,7 +254,7 @@ class SlicedMaps:
         self._width: NDArray[np.float32] | None = None
 
     def region(self, region: Region) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
-        """See `ClassMaps.region`."""
+        """See `ImageMaps.region`."""
         sides = tuple(part.stop - part.start for part in region)
         total = np.zeros((len(self.model.table), *sides), np.float32)
         seen = np.zeros(sides, np.uint8)

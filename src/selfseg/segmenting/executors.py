@@ -26,8 +26,8 @@ from selfseg.core.progress import Progress
 from selfseg.read import open_lazy
 from selfseg.results.model import FittedModel, selfseg_version
 from selfseg.sample.prepare import PreparedImage
-from selfseg.segmenting.blocks import BlockWork, ImageMaps, SlicedMaps
-from selfseg.segmenting.plan import BlockLog, Plan
+from selfseg.segmenting.blocks import BlockWork, ImageMaps, Plan, SlicedMaps
+from selfseg.segmenting.plan import BlockLog
 from selfseg.segmenting.sinks import ZarrSink
 
 MEGA = 10**6

@@ -14,7 +14,7 @@ from selfseg.core.image import Image
 from selfseg.core.memory import reusing_memory
 from selfseg.core.progress import Progress
 from selfseg.read import Source
-from selfseg.read.frames import Frames, is_video
+from selfseg.read.frames import Frames
 from selfseg.read.video import open_video
 from selfseg.refine.edits import Edits
 from selfseg.refine.link import Link
@@ -39,9 +39,9 @@ def find_sequences(
         Axes of the inputs, None = as the files say.
     """
     found: list[Frames | Failure] = []
-    stills = [source for source in sources if not is_video(source, axes)]
+    stills = [source for source in sources if not source.is_video(axes)]
     for source in sources:
-        if is_video(source, axes):
+        if source.is_video(axes):
             try:
                 found.append(open_video(source))
             except SelfsegError as error:

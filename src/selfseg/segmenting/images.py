@@ -30,10 +30,20 @@ from selfseg.results.result import Result
 from selfseg.sample.prepare import PreparedImage, prepare
 from selfseg.sample.statistics import Region
 from selfseg.sample.stream import Memo
-from selfseg.segmenting.blocks import BlockWork, ImageMaps, SlicedMaps, frames_of, segment_blocks
+from selfseg.segmenting.blocks import (
+    BlockWork,
+    ImageMaps,
+    MemorySink,
+    Plan,
+    SlicedMaps,
+    frames_of,
+    plan_whole,
+    refining_halo,
+    segment_blocks,
+)
 from selfseg.segmenting.executors import Executor, Serial, run_blocks
-from selfseg.segmenting.plan import CHUNK, Plan, begin_log, plan_blocks, plan_slabs, plan_whole, refining_halo
-from selfseg.segmenting.sinks import MemorySink, ZarrSink
+from selfseg.segmenting.plan import CHUNK, begin_log, plan_blocks, plan_slabs
+from selfseg.segmenting.sinks import ZarrSink
 from selfseg.tiling.tiles import Grid, memory_budget
 
 

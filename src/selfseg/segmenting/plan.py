@@ -4,20 +4,21 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from selfseg.core.errors import OutputError, UsageError
+from selfseg.core.errors import OutputError
 from selfseg.core.files import remove, write_text
 from selfseg.core.image import Image
 from selfseg.export.label_zarr import is_label_zarr
-from selfseg.refine.steps import Refinement, parse_refinements
+from selfseg.refine.steps import parse_refinements
 from selfseg.results.model import FittedModel, selfseg_version
 from selfseg.sample.prepare import PreparedImage
+from selfseg.segmenting.blocks import Plan, refining_halo
 from selfseg.tiling.tiles import LARGEST_TILE, SMALLEST_TILE, Grid, bytes_per_pixel, make_grid, memory_budget, plan_grid
 
 CHUNK = {2: 256, 3: 32}
@@ -28,49 +29,6 @@ REFINING, LATTICE = 28, 40
 
 SAMPLED = 64
 """Side of the windows by whose values an image is recognised when a prediction is resumed."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Tiles of the prepared image that the method is given, and blocks of the image that are written."""
-
-    tiles: Grid
-    blocks: Grid
-
-
-def refining_halo(refinements: Sequence[Refinement], image: Image, whole: bool) -> tuple[int, ...]:
-    """Return the pixels along each axis around a block that its refinement is given.
-
-    Parameters
-    ----------
-    refinements
-        One after the other.
-    image
-        The image.
-    whole
-        The image is one block, so that a refinement may look at all of it.
-
-    Raises
-    ------
-    UsageError
-        If one of the refinements needs the whole image, and it is cut.
-    """
-    unfit = [str(refinement) for refinement in refinements if refinement.reach is None]
-    if unfit and whole:
-        return image.spatial_shape
-    if unfit:
-        fix = "predict with --refine none or crf, or use a smaller image"
-        expected = "a refinement that can be done in parts of an image"
-        raise UsageError(image.source, expected=expected, got=", ".join(unfit), fix=fix)
-    reach = max((refinement.reach or 0 for refinement in refinements), default=0)
-    return tuple(math.ceil(reach * min(image.spacing) / step) for step in image.spacing)
-
-
-def plan_whole(model: FittedModel, prepared: PreparedImage, memory: int | None) -> Plan:
-    """Return the plan of an image that is one block; its tiles are as large as the memory allows."""
-    shape = prepared.image.spatial_shape
-    tiles = plan_grid(model.method, prepared.shape, memory_budget(memory, model.method.device))
-    return Plan(tiles, Grid(shape, shape, 0))
 
 
 def plan_blocks(model: FittedModel, prepared: PreparedImage, memory: int | None) -> Plan:

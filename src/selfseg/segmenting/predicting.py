@@ -8,11 +8,11 @@ from typing import Any
 
 from selfseg.core.errors import Failure, Interrupted, OutputError, SelfsegError, UsageError
 from selfseg.core.image import Image
-from selfseg.core.options import PredictOptions
+from selfseg.core.options import PredictOptions, ReadOptions
 from selfseg.core.progress import Progress, Silent
 from selfseg.export.labels import LabelWriter
 from selfseg.read import Source, find_inputs, with_masks
-from selfseg.read.frames import Frames, check_slices
+from selfseg.read.frames import Frames
 from selfseg.refine.edits import Edits, read_edits
 from selfseg.results.folder import OutputFolder
 from selfseg.results.instances import InstanceFolder, ObjectOptions
@@ -84,7 +84,10 @@ class FolderRun:
         if sequence is None:
             sequence = self.model.facts.get("sequence", {}).get("kind") == "frames"
         left = [item for item in sources if item.name not in self.failures]
-        sequences, stills = find_sequences(left, sequence, axes)
+        sequences: list[Frames | Failure] = []
+        stills = left
+        if sequence or any(source.is_video(axes) for source in left):
+            sequences, stills = find_sequences(left, sequence, axes)
         if self.link and not sequences and not any(self._is_sliced(source, axes) for source in stills):
             fix = "leave it out, or add --sequence"
             expected = "a video, frames in sequence, or a volume for a 2D model"
@@ -195,7 +198,6 @@ class FolderRun:
         self.settings.progress.say(message)
 
     def _check_slices(self) -> None:
-        check_slices(self.settings.slices)
         if self.settings.slices is not None and self.model.method.n_dims != 2:
             fix, got = "leave it out, or fit with --slices", "a 3D one"
             raise UsageError("--slices", expected="a model that learned from 2D images", got=got, fix=fix)
@@ -219,6 +221,12 @@ def check_outputs(options: PredictOptions) -> tuple[LabelWriter, ObjectOptions |
     objects = ObjectOptions(objects) if isinstance(objects, str) else objects
     edits = read_edits(edits) if isinstance(edits, str | Path) else edits
     return LabelWriter(kinds, options.ngff), objects, edits
+
+
+def find_sources(inputs: Any, options: ReadOptions) -> list[Source]:
+    """Find the inputs, at most `limit` of them, and lay their masks upon them; sources found before stay the same objects."""
+    sources = find_inputs(inputs, limit=options.limit)
+    return sources if options.mask is None else with_masks(sources, options.mask)
 
 
 def predict(
@@ -261,7 +269,7 @@ def predict(
     objects = InstanceFolder(Path(out), table, instances) if instances is not None else None
     own = OwnSuperpixels(options.superpixels)
     settings = Settings(options.memory_bytes, options.slices, own, options.link, progress or Silent())
-    sources = with_masks(find_inputs(inputs, limit=options.limit), options.mask)
+    sources = find_sources(inputs, options)
     with contextlib.nullcontext() if options.dask is None else DaskCluster(options.dask) as executor:
         work = FolderRun(model, folder, objects, settings, options.link, edits, dict(failures), options.tree, executor)
         work.run(sources, options.sequence, options.axes)

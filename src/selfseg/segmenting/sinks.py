@@ -1,4 +1,4 @@
-"""Sinks of labels: an array in memory, a zarr on disk, and the files of a sequence (TIFF pages and videos)."""
+"""Sinks of labels on disk: a zarr, and the files of a sequence (TIFF pages and videos)."""
 
 import contextlib
 from dataclasses import dataclass, field, replace
@@ -21,26 +21,6 @@ from selfseg.tiling.tiles import Region
 
 VIDEOS = "video"
 """Folder of the videos in an output folder."""
-
-
-@dataclass
-class MemorySink:
-    """Labels ``[*S]`` and probabilities ``[K *S]`` of one image in memory."""
-
-    shape: tuple[int, ...]
-    labels: NDArray[np.integer] = field(init=False)
-    probabilities: NDArray[np.float32] = field(init=False)
-
-    def write(self, region: Region, labels: NDArray[np.integer], probabilities: NDArray[np.float32]) -> None:
-        """Store a block; one that is the whole image is taken as it is."""
-        if labels.shape == self.shape:
-            self.labels, self.probabilities = labels, probabilities
-            return
-        if not hasattr(self, "labels"):
-            self.labels = np.zeros(self.shape, labels.dtype)
-            self.probabilities = np.zeros((len(probabilities), *self.shape), np.float32)
-        self.labels[region] = labels
-        self.probabilities[(slice(None), *region)] = probabilities
 
 
 @dataclass(frozen=True)

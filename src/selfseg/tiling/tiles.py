@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from selfseg.core.memory import free_memory, resident_memory, reusing_memory
 from selfseg.methods.base import Method
@@ -157,6 +159,9 @@ def grown(region: Region, halo: Sequence[int], shape: Sequence[int]) -> Region:
     return tuple(slice(max(0, part.start - far), min(n, part.stop + far)) for part, far, n in sides)
 
 
+ASSIGNED = "assigned"
+"""Key in the memo of a prepared image under which `keep_assigned` keeps probabilities."""
+
 LARGEST_TILE = 2**20
 """Pixels of the largest tile where the method's context is finite: larger ones are no faster."""
 
@@ -233,6 +238,11 @@ def exact_grid(method: Method, shape: Sequence[int], max_pixels: int, multiple: 
     return make_grid(shape, -(-context // step) * step, max_pixels, math.lcm(multiple, step))
 
 
+def keep_assigned(memo: Memo, method: Method, probabilities: Tensor) -> None:
+    """Keep what a finished method assigns to a whole prepared image ``[K *s]`` until the image is segmented."""
+    memo[ASSIGNED] = (weakref.ref(method), probabilities.float().cpu().numpy())
+
+
 class Tiles:
     """Cluster probabilities of any region of an image, best of one that is a tile of the grid.
 
@@ -251,7 +261,7 @@ class Tiles:
         Memory for tiles that are kept, as their neighbours need them again for blending. With less, they are computed
         again; the result is the same.
     memo_of
-        From a region to what the method keeps of it, for `Method.assign`: None = nothing. Asked only of methods with `uses_memos`.
+        From a region to what is kept of it: for `Method.assign` where `uses_memos`, and what `keep_assigned` kept. None = nothing.
     """
 
     def __init__(
@@ -304,9 +314,14 @@ class Tiles:
     @torch.no_grad()
     def _assigned(self, region: Region) -> NDArray[np.float32]:
         """Return ``[K *region]`` as the method gives it for this region alone."""
+        memo = self.memo_of(region)
+        owner, kept = (memo or {}).pop(ASSIGNED, (None, None))
+        if owner is not None and owner() is self.method:
+            known: NDArray[np.float32] = kept
+            return known
         images = torch.from_numpy(np.ascontiguousarray(self.read(region)))[None].to(self.method.device)
-        memo = self.memo_of(region) if self.method.uses_memos else None
-        found = self.method.assign(images) if memo is None else self.method.assign(images, [memo])
+        passed = [memo] if memo is not None and self.method.uses_memos else None
+        found = self.method.assign(images) if passed is None else self.method.assign(images, passed)
         probabilities: NDArray[np.float32] = found[0].float().cpu().numpy()
         return probabilities
 

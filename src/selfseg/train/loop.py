@@ -272,7 +272,7 @@ class Training:
         while True:
             name = None
             for generator, share in parts:
-                with sharing(share):
+                with contextlib.nullcontext() if share is None else sharing(share):
                     with self.precision.autocast():
                         item = next(generator, None)
                     if item is None:

@@ -39,8 +39,8 @@ def segment(
     quiet: Quiet = False,
 ) -> int:
     """Learn from images and segment them, in one go."""
-    from selfseg.learning.segmenter import Segmenter, find_sources
-    from selfseg.segmenting.predicting import check_outputs, predict
+    from selfseg.learning.segmenter import Segmenter
+    from selfseg.segmenting.predicting import check_outputs, find_sources, predict
 
     own, learning, writing = share_out(arguments(flags or SegmentFlags()), ModelOptions, FitOptions, PredictOptions)
     bar, model = Bar(quiet), Segmenter(**vars(own))

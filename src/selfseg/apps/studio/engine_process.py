@@ -16,7 +16,6 @@ from selfseg.apps.studio.results import store_results
 from selfseg.core.errors import SelfsegError
 from selfseg.methods.base import Method, build_config, current_options, find_method, method_names
 from selfseg.read import Source, find_inputs, split_frames
-from selfseg.read.frames import is_video
 from selfseg.refine.edits import Edits
 from selfseg.segmenting.images import leaves_of
 
@@ -82,7 +81,7 @@ def apply(
 ) -> list[str]:
     """Segment one file with a model and its edits, and write it; return the files' names below `out`."""
     source, fitted, steps = Source(name, Path(path)), _load(model), Edits.from_json(edits)
-    if is_video(source, axes):
+    if source.is_video(axes):
         return save_video(Path(out), source, fitted, steps)
     image = source.read(axes)
     frames = [leaves_of(fitted.fitted, fitted.predict_image(frame)) for frame in split_frames(image)]

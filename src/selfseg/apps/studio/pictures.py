@@ -16,7 +16,6 @@ from selfseg.core.errors import InputError
 from selfseg.core.image import Image
 from selfseg.read import Source
 from selfseg.read._decoded import memory_limit
-from selfseg.read.frames import is_video
 from selfseg.read.video import VideoFrames
 
 TILE = 512
@@ -204,7 +203,7 @@ class Pictures:
 
 def open_picture(source: Source, axes: str | None) -> Picture:
     """Read a picture, or the first frame of a video; InputError if it cannot be read, or is too large."""
-    if not is_video(source, axes) or source.path is None:
+    if not source.is_video(axes) or source.path is None:
         return as_picture(source.read(axes, min(MOST_BYTES, memory_limit())))
     reel = Reel(VideoFrames(source.path, source.name))
     image = Image(reel.first.data[None], f"T{reel.first.axes}", name=source.name, source=str(source.path))

@@ -13,7 +13,6 @@ from selfseg.core.errors import InputError
 from selfseg.core.files import write_json, writing
 from selfseg.core.image import Image
 from selfseg.read import Source, split_frames
-from selfseg.read.frames import is_video
 from selfseg.read.video import VideoFrames
 
 if TYPE_CHECKING:  # the server reads results, and must not import torch
@@ -58,7 +57,7 @@ def frames_of(source: Source, axes: str | None, only: int | None = None) -> Iter
 
     InputError if the picture, or that one frame, cannot be read. Other frames of a video that do not decode are left out.
     """
-    if not is_video(source, axes) or source.path is None:
+    if not source.is_video(axes) or source.path is None:
         yield from (item for item in enumerate(split_frames(source.read(axes))) if only is None or item[0] == only)
         return
     video = _video(source.path, source.path.stat().st_mtime)

@@ -25,7 +25,6 @@ from selfseg.export.overlay import write_picture
 from selfseg.learning.training_set import TrainingSet
 from selfseg.methods.base import Method, find_method, stored_config
 from selfseg.read import Source, find_inputs
-from selfseg.read.frames import is_video
 from selfseg.refine.decide import decide
 from selfseg.sample.prepare import PreparedImage
 from selfseg.train.loop import OptionChange, Order
@@ -215,7 +214,7 @@ def _segment(folder: Path, spec: Spec, model: Segmenter, status: StatusFile) -> 
 
 def _shown_early(folder: Path, source: Source, spec: Spec, model: Segmenter) -> Source:
     """Write a preview of a large picture, since its segmentation takes seconds; return the picture as it was read."""
-    if is_video(source, spec.axes):
+    if source.is_video(spec.axes):
         return source
     image = source.read(spec.axes)
     large = math.prod(image.spatial_shape) > LARGE
