@@ -92,10 +92,9 @@ class Segmenter(ModelOptions):
             If an option is wrong, no input can be used, or the training fails.
         """
         learning, setting = share_out({"labels": y, **options}, FitOptions, RunOptions)
-        _ = (
-            parse_refinements(self.refine) if self.refine else (),
-            Cleaning.parse(self.clean),
-        )  # mistakes are found before the learning, not after
+        if self.refine:  # mistakes are found before the learning, not after
+            parse_refinements(self.refine)
+        Cleaning.parse(self.clean)
         training = TrainingRun(self, self.config(), learning, setting)
         fitted = training.run(find_sources(inputs, learning))
         self.model_, self.failures_ = fitted.model, fitted.failures
