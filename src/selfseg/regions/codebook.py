@@ -1,7 +1,7 @@
 """Codebooks: typical features of regions, or of the pixels of one picture (words), found by k-means.
 
 `lloyd` is k-means in NumPy: scikit-learn takes a second to import, which a first look at one picture would wait for
-(docs/decisions/0010). What needs more of it, a start by k-means++ or many rows, imports it.
+(docs/decisions/0009). What needs more of it, a start by k-means++ or many rows, imports it.
 """
 
 from typing import Any

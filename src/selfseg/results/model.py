@@ -70,11 +70,6 @@ class FittedModel:
         """Seed of every random choice while it learned."""
         return int(self.params.get("seed", 0))
 
-    @property
-    def torch_device(self) -> torch.device:
-        """Where the method's tensors are."""
-        return next((tensor.device for tensor in self.method.state().values()), torch.device("cpu"))
-
     def slices_volume(self, image: Image) -> bool:
         """Return whether the method is 2D and the image a volume, so that it is segmented slice by slice."""
         return self.method.n_dims == 2 and "Z" in image.axes

@@ -192,7 +192,7 @@ class ImageMaps:
     def colour_range(self) -> NDArray[np.float32]:
         """Return the range of each channel over the whole image."""
         if self.colours is None:
-            self.colours = image_colour_range(self.prepared.image)
+            self.colours = image_colour_range(self.prepared.image, self.prepared.inside)
         return self.colours
 
     @property
@@ -295,10 +295,12 @@ class SlicedMaps:
     def picture(self, region: Region) -> NDArray[np.float32]:
         """Return the volume ``[C *region]``, each channel brought to a range of 1."""
         if self._width is None:
-            self._width = image_colour_range(self.image)
-        window = self.image.window(**dict(zip(self.letters, region, strict=True)))
-        channels: NDArray[np.float32] = np.moveaxis(window.channels_last(), -1, 0).astype(np.float32)
+            self._width = image_colour_range(self.image, lambda region: self._window(region).valid)
+        channels: NDArray[np.float32] = np.moveaxis(self._window(region).channels_last(), -1, 0).astype(np.float32)
         return channels / self._width.reshape(-1, *(1,) * len(region))
+
+    def _window(self, region: Region) -> Image:
+        return self.image.window(**dict(zip(self.letters, region, strict=True)))
 
     def hierarchy(self, probabilities: NDArray[np.float32]) -> Hierarchy:
         """Return the merge tree of the volume in memory."""
@@ -311,8 +313,8 @@ def relative_spacing(image: Image) -> tuple[float, ...]:
     return tuple(step / min(image.spacing) for step in image.spacing)
 
 
-def image_colour_range(image: Image) -> NDArray[np.float32]:
-    """Return the range of each channel ``[C]``: of an image in its file, over windows that are always the same ones."""
+def image_colour_range(image: Image, inside: Callable[[Region], NDArray[np.bool_] | None]) -> NDArray[np.float32]:
+    """Return the range of each channel ``[C]`` where the image counts: of one in its file, over windows that are always the same."""
     shape = image.spatial_shape
     regions = [tuple(slice(0, n) for n in shape)]
     if not image.in_memory:
@@ -320,8 +322,8 @@ def image_colour_range(image: Image) -> NDArray[np.float32]:
     values = []
     for region in regions:
         window = image.window(**dict(zip(spatial_axes(image.axes), region, strict=True)))
-        pixels = window.channels_last().astype(np.float32)
-        values.append(pixels.reshape(-1, image.n_channels) if window.valid is None else pixels[window.valid])
+        pixels, counts = window.channels_last().astype(np.float32), inside(region)
+        values.append(pixels.reshape(-1, image.n_channels) if counts is None else pixels[counts])
     return colour_range(np.concatenate(values).T)
 
 

@@ -111,6 +111,7 @@ class FolderRun:
                 if isinstance(outcome, SelfsegError):
                     raise outcome
                 self._finish(outcome, source)
+                outcome.image.memo.clear()  # the source may keep the image, not what was computed of it
 
     def _finish(self, result: Result, source: Source) -> None:
         """Write the files of a result: its labels as edited, its objects, its tree."""
