@@ -20,30 +20,21 @@ LARGEST_ID = 2**16 - 1
 
 @dataclass(frozen=True)
 class SegmentClass:
-    """One class of a model.
-
-    Attributes
-    ----------
-    id
-        Label value in files, 1..K. 0 is "ignore".
-    name
-        What the user calls it.
-    rgba
-        Colour, four values 0-255.
-    area_share
-        Share of the valid training pixels, 0-1.
-    intensity
-        Mean intensity on the training data, of the prepared images, the key by which ids are ordered (dark to bright).
-    sources
-        Clusters of the method (0-based channels of its probabilities) that make up this class.
-    """
+    """One class of a model."""
 
     id: int
+    """Label value in files, 1..K. 0 is "ignore"."""
     name: str
+    """What the user calls it."""
     rgba: tuple[int, int, int, int]
+    """Colour, four values 0-255."""
     area_share: float
+    """Share of the valid training pixels, 0-1."""
     intensity: float
+    """Mean intensity on the training data, of the prepared images, the key by which ids are ordered (dark to
+    bright)."""
     sources: tuple[int, ...]
+    """Clusters of the method (0-based channels of its probabilities) that make up this class."""
 
 
 @dataclass(frozen=True)

@@ -15,37 +15,6 @@ from selfseg.core.options import Channels
 class Image:
     """An image of any kind: integers keep their range, nothing is rescaled.
 
-    Attributes
-    ----------
-    data
-        Array whose axes are named by `axes`: a NumPy array, or an array-like in a file (`selfseg.read.open_lazy`) with shape,
-        dtype, ndim, indexing by integers and slices, of which each reads the file, ``at``, ``check_fits`` and ``close``.
-    axes
-        One letter an axis, out of ``T C Z Y X``, in the order of `data`.
-    spacing
-        Size of a pixel along each spatial axis, in the order in which the spatial axes stand in `axes`.
-    unit
-        Unit of `spacing`: ``"pixel"`` when the file does not say.
-    channels
-        Channel names, empty when unknown.
-    name
-        Stem for outputs, with ``/`` for sub-folders: ``"series1/cell_03"``.
-    source
-        Where it came from, for messages and for `run.json`.
-    valid
-        Boolean array over the spatial axes, and T where there is one, in the order of `axes`: False where a pixel must
-        be ignored (transparent, no data, NaN); None = all count. Of data in a file it is in the file too, and whether values
-        are finite is found out when they are read.
-    guessed_axes
-        True when nothing said what the axes are and `axes` could be wrong: to be shown to the user.
-    meta
-        What a file's place in the world needs besides `spacing`, to write labels back onto the same grid (`selfseg.export`).
-        ``"affine"`` ``[4 4]``: from the indices (X, Y, Z) of `data` to millimetres to the right, front and top of a patient;
-        ``"offset"``: place of the first pixel by the axis' letter, in `unit`; ``"nifti"``, ``"dicom"``, ``"mrc"``: what their
-        readers keep for their writers. Empty when the file says nothing.
-    memo
-        What was computed of this image and is wanted again while it is open: its hash, its preparation.
-
     Examples
     --------
     >>> image = Image(np.arange(12).reshape(3, 4), "YX")
@@ -54,16 +23,34 @@ class Image:
     """
 
     data: Any
+    """Array whose axes are named by `axes`: a NumPy array, or an array-like in a file (`selfseg.read.open_lazy`) with
+    shape, dtype, ndim, indexing by integers and slices, of which each reads the file, ``at``, ``check_fits`` and
+    ``close``."""
     axes: str
+    """One letter an axis, out of ``T C Z Y X``, in the order of `data`."""
     spacing: tuple[float, ...] = ()
+    """Size of a pixel along each spatial axis, in the order in which the spatial axes stand in `axes`."""
     unit: str = "pixel"
+    """Unit of `spacing`: ``"pixel"`` when the file does not say."""
     channels: tuple[str, ...] = ()
+    """Channel names, empty when unknown."""
     name: str = "image"
+    """Stem for outputs, with ``/`` for sub-folders: ``"series1/cell_03"``."""
     source: str = "array"
+    """Where it came from, for messages and for `run.json`."""
     valid: Any = field(default=None, repr=False)
+    """Boolean array over the spatial axes, and T where there is one, in the order of `axes`: False where a pixel must
+    be ignored (transparent, no data, NaN); None = all count. Of data in a file it is in the file too, and whether
+    values are finite is found out when they are read."""
     guessed_axes: bool = False
+    """True when nothing said what the axes are and `axes` could be wrong: to be shown to the user."""
     meta: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """What a file's place in the world needs besides `spacing`, to write labels back onto the same grid
+    (`selfseg.export`). ``"affine"`` ``[4 4]``: from the indices (X, Y, Z) of `data` to millimetres to the right, front
+    and top of a patient; ``"offset"``: place of the first pixel by the axis' letter, in `unit`; ``"nifti"``,
+    ``"dicom"``, ``"mrc"``: what their readers keep for their writers. Empty when the file says nothing."""
     memo: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """What was computed of this image and is wanted again while it is open: its hash, its preparation."""
 
     def __post_init__(self) -> None:
         check_axes(self.axes, self.data.ndim)

@@ -247,15 +247,11 @@ def _stem(source: Source) -> str:
 
 @dataclass(frozen=True, eq=False)
 class MaskedSource(Source):
-    """An input of which only the pixels inside a mask count.
-
-    Attributes
-    ----------
-    mask
-        A file of integers, or an array: of the size of the image, 0 = outside. One without time goes for every time point.
-    """
+    """An input of which only the pixels inside a mask count."""
 
     mask: Mask = field(default_factory=lambda: np.ones(()))
+    """A file of integers, or an array: of the size of the image, 0 = outside. One without time goes for every time
+    point."""
 
     def _opened(self, axes: str | None, max_bytes: int | None) -> Image:
         """Return the image in memory, with `valid` False outside of the mask.

@@ -71,27 +71,20 @@ def _stamp(path: Path | None) -> Stamp | None:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """One input that can be read when its turn comes. What it opens, decodes and hashes is kept, so that it is done once a run.
-
-    Attributes
-    ----------
-    name
-        Stem for outputs, unique among the inputs, with ``/`` for sub-folders.
-    path
-        The file, the folder that is one image, or a place inside a file (``a.h5:/raw``); None for an array.
-    content
-        The array or image, or None for a file.
-    settled
-        The content is an image whose axes are known for sure: those that the user gives were applied when it was made.
-    images
-        Those of the run that are open, which the sources of one `find_inputs` share; None = nothing that is opened is kept.
-    """
+    """One input that can be read when its turn comes. What it opens, decodes and hashes is kept, so that it is done once a run."""
 
     name: str
+    """Stem for outputs, unique among the inputs, with ``/`` for sub-folders."""
     path: Path | None = None
+    """The file, the folder that is one image, or a place inside a file (``a.h5:/raw``); None for an array."""
     content: NDArray[Any] | Image | None = None
+    """The array or image, or None for a file."""
     settled: bool = False
+    """The content is an image whose axes are known for sure: those that the user gives were applied when it was
+    made."""
     images: OpenImages | None = field(default=None, repr=False)
+    """Those of the run that are open, which the sources of one `find_inputs` share; None = nothing that is opened is
+    kept."""
     _own: object = field(default_factory=object, init=False, repr=False)
     _digests: dict[Hashable, str] = field(default_factory=dict, init=False, repr=False)
 

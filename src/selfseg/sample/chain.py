@@ -80,19 +80,14 @@ class Foreground(Pointwise):
 
 @dataclass(frozen=True)
 class Unsharp:
-    """Sharpen: ``x + amount (x - blurred x)``, blurred by a Gaussian of deviation `radius` pixels, clipped to low..high.
-
-    Attributes
-    ----------
-    shape
-        ``*S``, at whose sides the Gaussian sees the nearest pixel.
-    """
+    """Sharpen: ``x + amount (x - blurred x)``, blurred by a Gaussian of deviation `radius` pixels, clipped to low..high."""
 
     radius: float
     amount: float
     low: float
     high: float
     shape: tuple[int, ...]
+    """``*S``, at whose sides the Gaussian sees the nearest pixel."""
 
     def region_before(self, region: Region) -> Region:
         """Return the region and all that the Gaussian reaches from it."""

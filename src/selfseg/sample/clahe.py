@@ -27,23 +27,16 @@ WIDTH = 1 + LEVELS // N_BINS
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """What becomes of the grey levels of one plane.
-
-    Attributes
-    ----------
-    low, high
-        Extremes of the plane.
-    tiles
-        ``[T N_BINS]`` grey level of each bin in each tile; T is 0 where the plane is constant, which stays as it is.
-    darkest, brightest
-        Extremes of the result, in grey levels.
-    """
+    """What becomes of the grey levels of one plane."""
 
     low: float
     high: float
+    """Extremes of the plane."""
     tiles: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, N_BINS), np.int64))
+    """``[T N_BINS]`` grey level of each bin in each tile; T is 0 where the plane is constant, which stays as it is."""
     darkest: int = 0
     brightest: int = LEVELS - 1
+    """Extremes of the result, in grey levels."""
 
     def levels(self, plane: Values) -> NDArray[np.uint16]:
         """Return the grey levels of values from 0 to 1."""
@@ -60,24 +53,17 @@ class Clahe(Pointwise):
 
     Three channels are colours: their largest value is equalised and the others keep their ratio to it, so that hue and
     saturation stay. Other channels are equalised one by one.
-
-    Attributes
-    ----------
-    low, high
-        Extremes of all channels.
-    shape
-        ``*S`` of the image.
-    sides
-        Pixels of a tile along each axis.
-    planes
-        Curves of each plane; empty = the image is constant, and becomes 0.
     """
 
     low: float
     high: float
+    """Extremes of all channels."""
     shape: tuple[int, ...]
+    """``*S`` of the image."""
     sides: tuple[int, ...]
+    """Pixels of a tile along each axis."""
     planes: tuple[Curves, ...] = ()
+    """Curves of each plane; empty = the image is constant, and becomes 0."""
 
     @property
     def counts(self) -> tuple[int, ...]:

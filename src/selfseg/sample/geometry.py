@@ -24,22 +24,16 @@ NO_ANNOTATION = -1
 
 @dataclass(frozen=True)
 class SizeChange:
-    """One change of the spatial shape: an operation of a `sample.chain.Chain`.
-
-    Attributes
-    ----------
-    kind
-        ``"resample"``, ``"border"`` (what is cut counts as outside) or ``"multiple"`` (what is cut is extended again).
-    before, after
-        Spatial shapes.
-    start
-        First kept pixel on each axis; zeros for a resampling.
-    """
+    """One change of the spatial shape: an operation of a `sample.chain.Chain`."""
 
     kind: str
+    """``"resample"``, ``"border"`` (what is cut counts as outside) or ``"multiple"`` (what is cut is extended
+    again)."""
     before: tuple[int, ...]
     after: tuple[int, ...]
+    """Spatial shapes."""
     start: tuple[int, ...]
+    """First kept pixel on each axis; zeros for a resampling."""
 
     @classmethod
     def plan(cls, step: Step, shape: tuple[int, ...], source: str) -> "SizeChange":

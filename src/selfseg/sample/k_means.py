@@ -25,22 +25,15 @@ BLOCK = 1 << 14
 
 
 class Assigned(NamedTuple):
-    """Rows given to their nearest centre.
-
-    Attributes
-    ----------
-    labels
-        ``[N]`` int64; of equally near centres the first.
-    distances
-        ``[N]`` squared distance to that centre.
-    sums, mass
-        ``[K F]`` and ``[K]`` float64: weighted sum of the rows of each centre, and sum of their weights.
-    """
+    """Rows given to their nearest centre."""
 
     labels: Tensor
+    """``[N]`` int64; of equally near centres the first."""
     distances: Tensor
+    """``[N]`` squared distance to that centre."""
     sums: Tensor
     mass: Tensor
+    """``[K F]`` and ``[K]`` float64: weighted sum of the rows of each centre, and sum of their weights."""
 
 
 class Clusters(NamedTuple):

@@ -38,24 +38,16 @@ class PatchShape:
 
 @dataclass(frozen=True)
 class PatchPosition:
-    """One patch.
-
-    Attributes
-    ----------
-    start
-        Its first pixel along each spatial axis of the source.
-    sides
-        Its sides before it is turned; a turned patch has its last two sides equal.
-    flips
-        Whether it is mirrored along each spatial axis.
-    turns
-        Quarter turns in the plane of the last two axes, after the mirroring.
-    """
+    """One patch."""
 
     start: tuple[int, ...]
+    """Its first pixel along each spatial axis of the source."""
     sides: tuple[int, ...]
+    """Its sides before it is turned; a turned patch has its last two sides equal."""
     flips: tuple[bool, ...]
+    """Whether it is mirrored along each spatial axis."""
     turns: int = 0
+    """Quarter turns in the plane of the last two axes, after the mirroring."""
 
 
 def equal_pixel_shapes(sides: Sequence[int], n_largest: int, n_dims: int = 2) -> tuple[PatchShape, ...]:

@@ -32,18 +32,12 @@ from selfseg.sample.steps import GLOBAL, Step, parse_steps
 
 @dataclass(frozen=True)
 class Preparation:
-    """Named steps, in order, with the statistics of the training images where a step is global.
-
-    Attributes
-    ----------
-    steps
-        The steps; at least one of them normalises.
-    fitted
-        The normalisation of the global step, once `fit` has seen the training images.
-    """
+    """Named steps, in order, with the statistics of the training images where a step is global."""
 
     steps: tuple[Step, ...]
+    """The steps; at least one of them normalises."""
     fitted: Scaling | None = None
+    """The normalisation of the global step, once `fit` has seen the training images."""
 
     @classmethod
     def parse(cls, text: str) -> "Preparation":
