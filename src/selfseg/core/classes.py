@@ -49,13 +49,9 @@ class ClassTable:
     def merged(self, groups: Sequence[Sequence[int]], keep: Collection[int] = ()) -> "ClassTable":
         """Return a table in which the classes of each group are one. The others stay; ids are given anew, dark to bright.
 
-        A merged class has the sum of the areas and their mean intensity, and name and colour of its largest member: of one whose
-        id is in `keep`, the ids of those that were named by hand, where there is one.
-
-        Raises
-        ------
-        UsageError
-            If an id is unknown or named twice, or a group has fewer than two.
+        A merged class has the sum of the areas and their mean intensity, and name and colour of its largest member: of
+        one whose id is in `keep`, the ids of those that were named by hand, where there is one. Raise `UsageError` if
+        an id is unknown or named twice, or a group has fewer than two.
         """
         named = [label for group in groups for label in group]
         known = {item.id: item for item in self.classes}
@@ -70,13 +66,7 @@ class ClassTable:
         return ClassTable(tuple(_renumbered(item, label) for label, item in enumerate(rows, 1)))
 
     def named(self, names: Mapping[int, str]) -> "ClassTable":
-        """Return a table with other names, by id.
-
-        Raises
-        ------
-        UsageError
-            If an id is unknown, or a name is empty.
-        """
+        """Return a table with other names, by id. Raise `UsageError` if an id is unknown, or a name is empty."""
         if not set(names) <= {item.id for item in self.classes} or not all(name.strip() for name in names.values()):
             got = ", ".join(f"{label}={name}" for label, name in names.items())
             expected = f"ID=NAME with an id out of 1..{len(self)}"
@@ -85,13 +75,7 @@ class ClassTable:
         return ClassTable(tuple(rows))
 
     def find(self, wanted: Sequence[str | int]) -> list[int]:
-        """Return the ids of classes by their names or ids.
-
-        Raises
-        ------
-        UsageError
-            If there is no such class.
-        """
+        """Return the ids of classes by their names or ids. Raise `UsageError` if there is no such class."""
         by_name = {item.name: item.id for item in self.classes} | {str(item.id): item.id for item in self.classes}
         unknown = [str(item) for item in wanted if str(item) not in by_name]
         if unknown:
@@ -102,10 +86,7 @@ class ClassTable:
     def background(self, wanted: str | int | None = None) -> int:
         """Return the id of the class that is the background: the one that is asked for, else that of the largest share.
 
-        Raises
-        ------
-        UsageError
-            If there is no such class.
+        Raise `UsageError` if there is no such class.
         """
         if wanted is None:
             return max(self.classes, key=lambda item: (item.area_share, -item.id)).id
@@ -119,10 +100,8 @@ class ClassTable:
     def from_json(cls, rows: Sequence[dict[str, Any]]) -> "ClassTable":
         """Build a table from the plain values of `to_json`.
 
-        Raises
-        ------
-        TypeError, KeyError, ValueError
-            If a row is no class, a value is not of its kind, or two rows have one id.
+        Raise `TypeError`, `KeyError` or `ValueError` if a row is no class, a value is not of its kind, or two rows have
+        one id.
         """
         tuples = ({**row, "rgba": tuple(row["rgba"]), "sources": tuple(row["sources"])} for row in rows)
         table = cls(tuple(SegmentClass(**row) for row in tuples))

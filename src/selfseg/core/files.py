@@ -37,10 +37,7 @@ def _failure(path: Path, error: OSError) -> OutputError:
 def telling_failures(path: Path | str) -> Iterator[None]:
     """Turn what the system says against writing into one line, for files that are written piece by piece.
 
-    Raises
-    ------
-    OutputError
-        If the folder cannot be written, or the disk is full.
+    Raise `OutputError` if the folder cannot be written, or the disk is full.
     """
     try:
         yield
@@ -52,12 +49,8 @@ def telling_failures(path: Path | str) -> Iterator[None]:
 def writing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block ends well, remove it when it does not.
 
-    The temporary name keeps the suffix of `path`, since some writers choose a format by it.
-
-    Raises
-    ------
-    OutputError
-        If the folder cannot be made or written, or the disk is full.
+    The temporary name keeps the suffix of `path`, since some writers choose a format by it. Raise `OutputError` if the
+    folder cannot be made or written, or the disk is full.
     """
     path = Path(path)
     temporary, handle = None, -1
@@ -138,10 +131,7 @@ def clear_unfinished(folder: Path | str, below: Sequence[str] = ()) -> None:
 def writing_folder(path: Path | str) -> Iterator[Path]:
     """Yield an empty folder beside `path`; put it in place of `path` when the block ends well, else remove it.
 
-    Raises
-    ------
-    OutputError
-        If the folder cannot be made or written, or the disk is full.
+    Raise `OutputError` if the folder cannot be made or written, or the disk is full.
     """
     path = Path(path)
     temporary, handle = None, -1
@@ -182,13 +172,7 @@ def _take_place(new: Path, path: Path) -> None:
 
 
 def remove(path: Path | str) -> None:
-    """Remove a file if it is there.
-
-    Raises
-    ------
-    OutputError
-        If it is there and cannot be removed.
-    """
+    """Remove a file if it is there. Raise `OutputError` if it is there and cannot be removed."""
     try:
         Path(path).unlink(missing_ok=True)
     except OSError as error:
@@ -198,10 +182,7 @@ def remove(path: Path | str) -> None:
 def keep_file(path: Path | str, copy: Path | str) -> None:
     """Keep a file, which will be replaced, under a second name; without copying its bytes where the disk allows it.
 
-    Raises
-    ------
-    OutputError
-        If the second name cannot be made.
+    Raise `OutputError` if the second name cannot be made.
     """
     path, copy = Path(path), Path(copy)
     try:

@@ -135,12 +135,8 @@ class Image:
     def at(self, axis: str, number: int) -> "Image":
         """Return one time point, or one plane of a volume, as an image of its own; one in a file is not read yet.
 
-        A plane across Y or X of a volume has Z as its rows: they are called Y, and columns X, each with its own spacing.
-
-        Raises
-        ------
-        UsageError
-            If there is no such axis, or no such place on it.
+        A plane across Y or X of a volume has Z as its rows: they are called Y, and columns X, each with its own
+        spacing. Raise `UsageError` if there is no such axis, or no such place on it.
         """
         if axis not in self.axes or axis == "C" or not 0 <= number < self.size(axis):
             got, fix = f"{axis} {number} of {self.axes}", "count from 0"

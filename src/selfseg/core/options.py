@@ -60,10 +60,7 @@ def option_names(*kinds: type) -> list[str]:
 def share_out(values: Mapping[str, Any], *kinds: type) -> list[Any]:
     """Make one instance of each option class; an option that several have goes to each of them.
 
-    Raises
-    ------
-    UsageError
-        If an option is of none of the classes.
+    Raise `UsageError` if an option is of none of the classes.
     """
     check_names(values, option_names(*kinds))
     own = [set(option_names(kind)) for kind in kinds]

@@ -123,10 +123,8 @@ def _module_of_folder(folder: Path) -> str:
 def open_file(path: Path, max_bytes: int | None = None, as_labels: bool = False, level: int = 0) -> Decoded:
     """Open a file, or a folder that is one image, with the module of its format.
 
-    Raises
-    ------
-    InputError
-        As for `module_of`, if it has no such level, its bytes are no image, or if they change while they are read.
+    Raise `InputError` as for `module_of`, if it has no such level, its bytes are no image, or if they change while they
+    are read.
     """
     module = module_of(path)
     if level and module not in PYRAMIDS:
@@ -138,13 +136,7 @@ def open_file(path: Path, max_bytes: int | None = None, as_labels: bool = False,
 
 
 def decode_labels(path: Path) -> Decoded:
-    """Decode a file whose values are labels, all of it.
-
-    Raises
-    ------
-    InputError
-        As for `read_image`.
-    """
+    """Decode a file whose values are labels, all of it. Raise `InputError` as for `read_image`."""
     decoded = open_file(path, as_labels=True)
     lazy = decoded.data
     if isinstance(lazy, LazyArray):

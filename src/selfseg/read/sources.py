@@ -245,10 +245,7 @@ def is_single(inputs: Any) -> bool:
 def list_files(where: str | Path, keep_scribbles: bool = False) -> list[tuple[Path, str]]:
     """Return the files that a path, folder or glob stands for, in natural order, each with its name below that folder.
 
-    Raises
-    ------
-    InputError
-        If a folder or glob has no file of a known suffix, or a folder cannot be listed.
+    Raise `InputError` if a folder or glob has no file of a known suffix, or a folder cannot be listed.
     """
     try:
         return _listed(where, keep_scribbles)

@@ -127,10 +127,7 @@ class Views(NamedTuple):
 def labelled_parts(batch: Batch) -> list[tuple[Tensor, Tensor]]:
     """Return each image ``[C *s]`` of a batch without its padding, with its annotations ``[*s]``: -1 = none, or not valid.
 
-    Raises
-    ------
-    UsageError
-        If the batch has no annotations.
+    Raise `UsageError` if the batch has no annotations.
     """
     if batch.annotations is None:
         raise UsageError("training images", expected="labels for them", got="none", fix="give labels or scribbles")

@@ -53,12 +53,8 @@ class PatchPosition:
 def equal_pixel_shapes(sides: Sequence[int], n_largest: int, n_dims: int = 2) -> tuple[PatchShape, ...]:
     """Return every combination of sides, each with as many patches as make the pixels of `n_largest` of the largest.
 
-    Sides 64 and 96 with 4 of the largest give 9 of 64x64, 6 of 64x96, 6 of 96x64 and 4 of 96x96.
-
-    Raises
-    ------
-    UsageError
-        If a side or `n_largest` is below 1, or there is no side.
+    Sides 64 and 96 with 4 of the largest give 9 of 64x64, 6 of 64x96, 6 of 96x64 and 4 of 96x96. Raise `UsageError` if
+    a side or `n_largest` is below 1, or there is no side.
     """
     if not sides or min(sides) < 1 or n_largest < 1:
         got = f"sides {tuple(sides)}, {n_largest} of the largest"

@@ -43,13 +43,9 @@ class Preparation:
     def parse(cls, text: str) -> "Preparation":
         """Make a preparation out of ``"step=value:value,step"``.
 
-        If no step normalises (`range`, `minmax`, `max`, `percentile`, `zscore`, `robust`), `range` is added at the end: a
-        network is never fed raw integers.
-
-        Raises
-        ------
-        UsageError
-            If a step is unknown (the message lists all) or a value is wrong.
+        If no step normalises (`range`, `minmax`, `max`, `percentile`, `zscore`, `robust`), `range` is added at the end:
+        a network is never fed raw integers. Raise `UsageError` if a step is unknown (the message lists all) or a value
+        is wrong.
         """
         return cls(parse_steps(text))
 
@@ -112,10 +108,7 @@ class Preparation:
     def pixels(self, image: Image, seed: int | None = None) -> Iterator[NDArray[Any]]:
         """Yield the valid pixels ``[N C]`` of an image after these steps, none of them global, part after part.
 
-        Raises
-        ------
-        InputError
-            If the image cannot be prepared, or no pixel is valid.
+        Raise `InputError` if the image cannot be prepared, or no pixel is valid.
         """
         chain = Chain(image)
         ChainBuilder(chain, self.steps, self.fitted, seed)
@@ -139,10 +132,7 @@ class Preparation:
     def from_json(cls, values: dict[str, Any]) -> "Preparation":
         """Make a preparation out of the plain values of `to_json`.
 
-        Raises
-        ------
-        ModelError
-            If the values are not of that kind.
+        Raise `ModelError` if the values are not of that kind.
         """
         fix = "the model's file is damaged: use another copy"
         try:
@@ -323,10 +313,7 @@ class PreparedImage(Chain):
     def forward_labels(self, labels: NDArray[Any], region: Region | None = None) -> NDArray[Any]:
         """Bring a label image ``[*S]`` to the prepared size ``[*s]``, or a region of it: each pixel gets the nearest one's label.
 
-        Raises
-        ------
-        InputError
-            If the labels are not of the image's size.
+        Raise `InputError` if the labels are not of the image's size.
         """
         self._check_own("label image", labels.shape, "give them at the size of the image")
         shape, changes = self.image.spatial_shape, self.changes
@@ -337,12 +324,8 @@ class PreparedImage(Chain):
     def forward_annotations(self, annotations: NDArray[Any], region: Region | None = None) -> NDArray[np.int64]:
         """Bring annotations ``[*S]`` (-1 = none) to the prepared size ``[*s]``, or a region of it; thin lines survive a shrinking.
 
-        Where several classes fall on one pixel, the most frequent wins. Pixels that are not valid lose their annotation.
-
-        Raises
-        ------
-        InputError
-            If the annotations are not of the image's size.
+        Where several classes fall on one pixel, the most frequent wins. Pixels that are not valid lose their
+        annotation. Raise `InputError` if the annotations are not of the image's size.
         """
         self._check_own("scribbles", annotations.shape, "draw them on the image at its full size")
         regions = [region or self.everything]

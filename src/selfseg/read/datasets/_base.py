@@ -147,13 +147,7 @@ def dataset_names() -> list[str]:
 
 
 def find_dataset(name: str) -> Dataset:
-    """Return the dataset called `name`.
-
-    Raises
-    ------
-    UsageError
-        If there is no such dataset.
-    """
+    """Return the dataset called `name`. Raise `UsageError` if there is no such dataset."""
     names = dataset_names()
     if name not in names:
         raise UsageError("dataset", expected=f"one of {', '.join(names)}", got=repr(name), fix="see `selfseg datasets`")
@@ -183,10 +177,7 @@ def read_registry(name: str) -> Iterator[RegistryEntry]:
 def stacked_truths(path: Path) -> NDArray[Any]:
     """Return the truth of one image, ``[A *S]`` integers, as the file has them.
 
-    Raises
-    ------
-    InputError
-        If the file is missing or no label image, or its annotators' images differ in size.
+    Raise `InputError` if the file is missing or no label image, or its annotators' images differ in size.
     """
     truths = read_truths(path)
     shapes = {truth.shape for truth in truths}
@@ -199,10 +190,7 @@ def stacked_truths(path: Path) -> NDArray[Any]:
 def binary_truth(path: Path) -> NDArray[np.uint8]:
     """Return the truth of one image whose values are 0 and anything above: ``[1 *S]`` uint8 of 0 and 1.
 
-    Raises
-    ------
-    InputError
-        As for `stacked_truths`, and if there are several annotators.
+    Raise `InputError` as for `stacked_truths`, and if there are several annotators.
     """
     truths = stacked_truths(path)
     if len(truths) > 1:

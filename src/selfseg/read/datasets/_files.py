@@ -51,13 +51,7 @@ def array_digest(array: NDArray[Any]) -> str:
 
 
 def read_stored(path: Path) -> NDArray[Any]:
-    """Return the array that a converted file holds.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read.
-    """
+    """Return the array that a converted file holds. Raise `InputError` if it cannot be read."""
     if path.suffix == ".npz":
         return np.stack(read_truths(path))
     return decode_labels(path).data
