@@ -168,26 +168,11 @@ _WHITE = np.array((0.95047, 1.0, 1.08883))
 
 
 def class_colours(n: int) -> tuple[tuple[int, int, int, int], ...]:
-    """Return the colours of the classes 1..n.
+    """Return the colours of the classes 1..n: red, green, blue and alpha 0-255. The first k are the same for every n >= k.
 
     The first eight are a published set. Each further colour is the one, out of a grid over sRGB, that is farthest in
     CIELAB from all before it, as the least of what a full eye and (weighted) eyes without M or L cones see. The last
-    few ids count more, so that neighbouring ids differ well.
-
-    Parameters
-    ----------
-    n
-        Number of colours, 0 to 255. The first k are the same for every n >= k.
-
-    Returns
-    -------
-    tuple
-        `n` tuples of red, green, blue, alpha, each 0-255; alpha is 255.
-
-    Raises
-    ------
-    UsageError
-        If `n` is out of range.
+    few ids count more, so that neighbouring ids differ well. Raise `UsageError` unless `n` is 0 to 255.
     """
     if not 0 <= n <= MOST:
         raise UsageError("number of colours", expected=f"0 to {MOST}", got=str(n), fix="merge some classes first")
@@ -201,19 +186,9 @@ def relative_luminance(rgb: tuple[int, ...]) -> float:
 
 
 def seen_lab(rgb: NDArray[np.float64], cones: tuple[tuple[float, ...], ...] | None = None) -> NDArray[np.float64]:
-    """Return the CIELAB values (D65) that an eye sees.
+    """Return the CIELAB values (D65) L*, a*, b* ``[N 3]`` that an eye sees of sRGB values 0-255 ``[N 3]``.
 
-    Parameters
-    ----------
-    rgb
-        sRGB values 0-255 ``[N 3]``.
-    cones
-        `DEUTERANOPIA`, `PROTANOPIA`, or None for an eye with all three cones.
-
-    Returns
-    -------
-    NDArray
-        L*, a*, b* ``[N 3]``.
+    `cones` is `DEUTERANOPIA`, `PROTANOPIA`, or None for an eye with all three cones.
     """
     linear = _linear(rgb)
     if cones is not None:

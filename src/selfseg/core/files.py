@@ -81,13 +81,9 @@ def _reserve(path: Path) -> tuple[Path, int]:
 
 
 def _hold(handle: int, wait: bool = True) -> int:
-    """Lock an open file or folder for as long as this process lives, however it ends.
+    """Lock an open file or folder for as long as this process lives, however it ends; return the handle, to be kept open.
 
-    Returns
-    -------
-    int
-        The handle, to be kept open; -1 if it could not be locked, and was closed: another process holds it (if not to `wait`), or
-        the file system or the system has no such locks.
+    -1 if it could not be locked, and was closed: another process holds it (if not to `wait`), or there are no such locks.
     """
     try:
         fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -105,12 +101,7 @@ def _release(handle: int) -> None:
 def clear_unfinished(folder: Path | str, below: Sequence[str] = ()) -> None:
     """Remove what killed processes have left of files that they were writing; not what a living one is writing.
 
-    Parameters
-    ----------
-    folder
-        Where to look, itself only.
-    below
-        Folders in it that are looked through whole, but for zarr folders.
+    Look in `folder` itself, and through all of the folders `below` in it, but for zarr folders.
     """
     found = list(Path(folder).glob(f".*{MARK}*"))
     for name in below:

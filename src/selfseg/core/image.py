@@ -187,17 +187,9 @@ class Image:
         raise InputError(self.source, expected=f"a channel out of {known}", got=repr(item), fix=fix)
 
     def load(self, max_bytes: int | None = None) -> "Image":
-        """Return the image with its pixels in memory.
+        """Return the image with its pixels in memory, at most `max_bytes`; None = three quarters of the memory that is free.
 
-        Parameters
-        ----------
-        max_bytes
-            Pixel bytes allowed; None = three quarters of the memory that is free.
-
-        Raises
-        ------
-        InputError
-            If the file is damaged or too large, or no value is finite.
+        Raise `InputError` if the file is damaged or too large, or no value is finite.
         """
         if self.in_memory:
             return self
@@ -259,19 +251,9 @@ SPATIAL = "ZYX"
 
 
 def check_axes(axes: str, ndim: int | None = None) -> str:
-    """Return `axes` in upper case if it is valid, else raise.
+    """Return `axes`, one letter an array axis out of ``T C Z Y X`` in the array's order, in upper case.
 
-    Parameters
-    ----------
-    axes
-        One letter an array axis, in the array's order, out of ``T C Z Y X``; Y and X must be there.
-    ndim
-        Number of axes that the array has, if known.
-
-    Raises
-    ------
-    UsageError
-        If a letter is unknown or repeated, Y or X is missing, or the count differs from `ndim`.
+    Raise `UsageError` if a letter is unknown or repeated, Y or X is missing, or the count differs from `ndim`.
     """
     upper = axes.upper()
     fix = "give one letter for each axis, for example --axes YXC"
@@ -288,14 +270,9 @@ def spatial_axes(axes: str) -> str:
 
 
 class AxisView:
-    """One place along an axis of an array-like in a file, without that axis: read and written by regions of the others.
+    """The place `number` along `axis` of an array-like in a file, without that axis: read and written by regions of the others.
 
-    Parameters
-    ----------
-    array
-        Array-like with shape, dtype and indexing by slices.
-    axis, number
-        The axis, and the place along it.
+    `array` has shape, dtype and indexing by slices.
     """
 
     def __init__(self, array: Any, axis: int, number: int) -> None:

@@ -120,13 +120,7 @@ T = TypeVar("T")
 
 
 class LRUCache(Generic[T]):
-    """Values by key, as many as their sizes allow; threads may share it.
-
-    Parameters
-    ----------
-    limit
-        Sum of the sizes, in whatever unit they are given. One value is always kept.
-    """
+    """Values by key, up to a sum of sizes (`limit`, in any unit); one value is always kept. Threads may share it."""
 
     def __init__(self, limit: int) -> None:
         self._limit, self._size = limit, 0

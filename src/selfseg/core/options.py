@@ -23,13 +23,7 @@ Channels = str | int | Sequence[str | int] | None
 
 
 def check_names(names: Iterable[str], known: Sequence[str], what: str = "option") -> None:
-    """Raise unless all names are known ones.
-
-    Raises
-    ------
-    UsageError
-        With the known name that is nearest to the first unknown one.
-    """
+    """Raise `UsageError` unless all names are known ones, with the known name that is nearest to the first unknown one."""
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(str(name), known, 1, 0.5)

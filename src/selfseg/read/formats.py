@@ -73,17 +73,10 @@ def known_suffixes() -> str:
 
 
 def module_of(path: Path) -> str:
-    """Return the module that a file's first bytes, or else its suffix, ask for; of a folder, what is in it.
+    """Return the module that a file's first bytes, or else its suffix, ask for; of a folder (zarr, DICOM), what is in it.
 
-    Parameters
-    ----------
-    path
-        A file, a folder that is one image (zarr, DICOM), or an address of a place inside, ``file.h5:/inside``.
-
-    Raises
-    ------
-    InputError
-        If there is no such file, it may not be read, it is empty, or its suffix is unknown.
+    Of an address ``file.h5:/inside`` the file counts. Raise `InputError` if there is no such file, it may not be read, it is empty,
+    or its suffix is unknown.
     """
     file, _ = split_address(path)
     suffix = suffix_of(file)

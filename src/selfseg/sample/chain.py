@@ -109,30 +109,14 @@ class Unsharp:
 
 
 class Chain:
-    """An image under some operations.
-
-    Parameters
-    ----------
-    image
-        One image or volume, without T.
-    plan
-        The operations, first to last.
+    """One image or volume, without T, under the operations of a `plan`, first to last. Raise `InputError` if it has a time axis.
 
     Attributes
     ----------
-    image, plan
-        As given, and with the operations that were added.
     dtype
         Of the values: float32, or float64 while they need more digits.
     whole
         All values ``[*S C]`` after the operations, and where they are valid; None if they are not in memory.
-    n_channels
-        Number of channels.
-
-    Raises
-    ------
-    InputError
-        If the image has a time axis.
     """
 
     def __init__(self, image: Image, plan: tuple[Operation, ...] = ()) -> None:

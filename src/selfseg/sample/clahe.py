@@ -135,18 +135,9 @@ class Clahe(Pointwise):
 
 
 def measure_clahe(chain: Chain, low: float, high: float, clip: float, tiles: int) -> Clahe:
-    """Take the curves of an image, in three passes over it.
+    """Take the curves of an image, whose valid pixels go from `low` to `high`, in three passes over it.
 
-    Parameters
-    ----------
-    chain
-        The image.
-    low, high
-        Extremes of its valid pixels.
-    clip
-        Most of a tile's pixels that a bin may hold, 0-1.
-    tiles
-        Tiles a side.
+    A bin may hold at most the share `clip`, 0-1, of the pixels of one of the `tiles` a side.
     """
     sides = tuple(max(1, math.ceil(n / tiles)) for n in chain.shape)
     clahe = Clahe(low, high, chain.shape, sides)

@@ -39,12 +39,7 @@ class SizeChange:
     def plan(cls, step: Step, shape: tuple[int, ...], source: str) -> "SizeChange":
         """Return the change that a step makes of a spatial shape.
 
-        Raises
-        ------
-        UsageError
-            If the step has a value for another number of axes.
-        InputError
-            If the image is too small.
+        Raise `UsageError` if the step has a value for another number of axes, `InputError` if the image is too small.
         """
         zeros = (0,) * len(shape)
         if step.name == "size":

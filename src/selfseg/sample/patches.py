@@ -129,19 +129,9 @@ def _draw(
 
 
 def cut(source: Any, places: Sequence[PatchPosition]) -> Tensor:
-    """Cut patches of one shape out of a source.
+    """Cut patches ``[n C *s]`` at one place or more of one shape out of a source ``[C *S]``, of its type.
 
-    Parameters
-    ----------
-    source
-        ``[C *S]``: a tensor, an array, or anything with a `shape` that gives arrays for slices.
-    places
-        Where; all of one shape, at least one.
-
-    Returns
-    -------
-    Tensor
-        ``[n C *s]``, of the source's type.
+    The source is a tensor, an array, or anything with a `shape` that gives arrays for slices.
     """
     patches = []
     for place in places:
@@ -155,17 +145,9 @@ def cut(source: Any, places: Sequence[PatchPosition]) -> Tensor:
 
 
 def patch_sheet(groups: Sequence[Tensor]) -> Tensor:
-    """Return patches side by side, one row for each shape.
+    """Return patches, ``[n C *s]`` for each shape, side by side: ``[C H W]``, a row a shape, the largest value between them.
 
-    Parameters
-    ----------
-    groups
-        ``[n C *s]`` for each shape; of volumes the middle slice is shown.
-
-    Returns
-    -------
-    Tensor
-        ``[C H W]``, the largest value between the patches.
+    Of volumes the middle slice is shown.
     """
     flat = [group if group.ndim == 4 else group[:, :, group.shape[2] // 2] for group in groups]
     ground = max(float(group.max()) for group in flat)

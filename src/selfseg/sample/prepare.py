@@ -60,14 +60,8 @@ class Preparation:
     def fit(self, images: Iterable[Image]) -> "Preparation":
         """Return a preparation with the statistics that its global step takes over all training images.
 
-        Without a global step nothing is read.
-
-        Raises
-        ------
-        InputError
-            If the images differ in their number of channels, or one cannot be prepared.
-        UsageError
-            If there is no image.
+        Without a global step nothing is read. Raise `InputError` if the images differ in their number of channels, or one cannot be
+        prepared, `UsageError` if there is no image.
         """
 
         def pixels(before: Preparation) -> Iterator[NDArray[Any]]:
@@ -83,16 +77,8 @@ class Preparation:
     def fit_pixels(self, pixels: Callable[["Preparation"], Iterable[NDArray[Any]]]) -> "Preparation":
         """Do what `fit` does, for images of which nobody has more than parts.
 
-        Parameters
-        ----------
-        pixels
-            Called with the steps before the global one; gives the valid pixels ``[N C]`` of the training images after them, part
-            after part.
-
-        Raises
-        ------
-        UsageError
-            If nothing comes.
+        `pixels` is called with the steps before the global one, and gives the valid pixels ``[N C]`` of the training images after
+        them, part after part. Raise `UsageError` if nothing comes.
         """
         where = next((i for i, step in enumerate(self.steps) if step.scope == GLOBAL), None)
         if where is None:
