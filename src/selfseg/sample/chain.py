@@ -17,7 +17,7 @@ from selfseg.core.errors import InputError
 from selfseg.core.image import Image, spatial_axes
 from selfseg.sample import statistics
 from selfseg.sample.geometry import SizeChange
-from selfseg.sample.statistics import Region, Scaling, Valid, Values, bands, spread_windows
+from selfseg.sample.statistics import Region, Scaling, Valid, Values, bands, spread_windows, within
 
 TRUNCATE = 4.0
 """Standard deviations after which a Gaussian is cut off (SciPy's default)."""
@@ -101,11 +101,10 @@ class Unsharp:
 
         sigma = (self.radius,) * len(self.shape) + (0.0,)
         blurred = ndimage.gaussian_filter(array, sigma, mode="nearest", truncate=TRUNCATE)
-        inner = tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(region, before, strict=True))
+        inner = within(region, before)
         array, blurred = array[inner], blurred[inner]
-        return np.clip(array + self.amount * (array - blurred), self.low, self.high), None if valid is None else valid[
-            inner
-        ]
+        sharp = np.clip(array + self.amount * (array - blurred), self.low, self.high)
+        return sharp, None if valid is None else valid[inner]
 
 
 class Chain:

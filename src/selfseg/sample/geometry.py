@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from selfseg.core.errors import InputError, UsageError
-from selfseg.sample.statistics import Region, Valid, Values
+from selfseg.sample.statistics import Region, Valid, Values, within
 from selfseg.sample.steps import Step
 
 NO_ANNOTATION = -1
@@ -88,10 +88,7 @@ class SizeChange:
     def apply(self, array: Values, valid: Valid, before: Region, region: Region) -> tuple[Values, Valid]:
         """Return a region ``[*s C]`` and its mask; a resampled pixel is valid if every pixel that it is made of is."""
         if self.kind != "resample":
-            part = tuple(
-                slice(a.start - b.start, a.stop - b.start)
-                for a, b in zip(self.region_before(region), before, strict=True)
-            )
+            part = within(self.region_before(region), before)
             return array[part], None if valid is None else valid[part]
         sides = zip(self.before, self.after, before, region, strict=True)
         matrices = [None if n == m else resample_matrix(n, m)[part][:, old] for n, m, old, part in sides]

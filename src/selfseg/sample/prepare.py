@@ -26,7 +26,7 @@ from selfseg.sample.geometry import (
     forward_index,
     resampled,
 )
-from selfseg.sample.statistics import Region, Scaling, Statistics, Valid
+from selfseg.sample.statistics import Region, Scaling, Statistics, Valid, within
 from selfseg.sample.steps import GLOBAL, Step, parse_steps
 
 
@@ -239,7 +239,7 @@ class PreparedImage(Chain):
         inside = np.ones(sides, np.bool_)
         for band in self.parts(region):
             array, valid = _finished(*self.values(band))
-            place = tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(band, region, strict=True))
+            place = within(band, region)
             result[(slice(None), *place)] = array
             if valid is not None:
                 inside[place] = valid

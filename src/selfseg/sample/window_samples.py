@@ -50,13 +50,7 @@ class WindowSample:
         return (self.prepared.n_channels, *(part.stop - part.start for part in self.region))
 
     def read(self) -> Sample:
-        """Read the window.
-
-        Raises
-        ------
-        InputError
-            If the file is damaged there.
-        """
+        """Read the window. Raise `InputError` if the file is damaged there."""
         image = self.prepared.image
         place = [(part.start, part.stop) for part in self.region]
         key = f"{image.source} {image.name} {self.time} {place}"
