@@ -219,9 +219,9 @@ def studio(photo):
 def small_blocks(monkeypatch):
     """Prediction in parts of 32 pixels, so that a small image has many."""
     from selfseg.segmenting import images, plan, trees
-    from selfseg.tiling import predict
+    from selfseg.tiling import tiles
 
     for module in (images, plan, trees):
         monkeypatch.setattr(module, "CHUNK", {2: 32, 3: 8})
-    for module in (predict, plan, trees):
+    for module in (tiles, plan, trees):
         monkeypatch.setattr(module, "SMALLEST_TILE", 64**2)

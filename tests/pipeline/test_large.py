@@ -20,7 +20,7 @@ from selfseg.read import find_inputs, open_lazy, read_image
 from selfseg.segmenting import executors
 from selfseg.segmenting.images import Settings, fits_in_memory
 from selfseg.segmenting.sinks import ZarrSink
-from selfseg.tiling import predict as tiles
+from selfseg.tiling import tiles
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from selfseg.tiling import predict as module
+from selfseg.tiling import tiles as module
 from selfseg.tiling.tiles import BLEND, Grid, Tiles, exact_grid, make_grid, memory_budget, plan_grid, predict
 
 shapes = st.lists(st.integers(1, 20), min_size=2, max_size=3).map(tuple)
