@@ -20,30 +20,21 @@ LARGEST_ID = 2**16 - 1
 
 @dataclass(frozen=True)
 class SegmentClass:
-    """One class of a model.
-
-    Attributes
-    ----------
-    id
-        Label value in files, 1..K. 0 is "ignore".
-    name
-        What the user calls it.
-    rgba
-        Colour, four values 0-255.
-    area_share
-        Share of the valid training pixels, 0-1.
-    intensity
-        Mean intensity on the training data, of the prepared images, the key by which ids are ordered (dark to bright).
-    sources
-        Clusters of the method (0-based channels of its probabilities) that make up this class.
-    """
+    """One class of a model."""
 
     id: int
+    """Label value in files, 1..K. 0 is "ignore"."""
     name: str
+    """What the user calls it."""
     rgba: tuple[int, int, int, int]
+    """Colour, four values 0-255."""
     area_share: float
+    """Share of the valid training pixels, 0-1."""
     intensity: float
+    """Mean intensity on the training data, of the prepared images, the key by which ids are ordered (dark to
+    bright)."""
     sources: tuple[int, ...]
+    """Clusters of the method (0-based channels of its probabilities) that make up this class."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +49,9 @@ class ClassTable:
     def merged(self, groups: Sequence[Sequence[int]], keep: Collection[int] = ()) -> "ClassTable":
         """Return a table in which the classes of each group are one. The others stay; ids are given anew, dark to bright.
 
-        A merged class has the sum of the areas and their mean intensity, and name and colour of its largest member: of one whose
-        id is in `keep`, the ids of those that were named by hand, where there is one.
-
-        Raises
-        ------
-        UsageError
-            If an id is unknown or named twice, or a group has fewer than two.
+        A merged class has the sum of the areas and their mean intensity, and name and colour of its largest member: of
+        one whose id is in `keep`, the ids of those that were named by hand, where there is one. Raise `UsageError` if
+        an id is unknown or named twice, or a group has fewer than two.
         """
         named = [label for group in groups for label in group]
         known = {item.id: item for item in self.classes}
@@ -79,13 +66,7 @@ class ClassTable:
         return ClassTable(tuple(_renumbered(item, label) for label, item in enumerate(rows, 1)))
 
     def named(self, names: Mapping[int, str]) -> "ClassTable":
-        """Return a table with other names, by id.
-
-        Raises
-        ------
-        UsageError
-            If an id is unknown, or a name is empty.
-        """
+        """Return a table with other names, by id. Raise `UsageError` if an id is unknown, or a name is empty."""
         if not set(names) <= {item.id for item in self.classes} or not all(name.strip() for name in names.values()):
             got = ", ".join(f"{label}={name}" for label, name in names.items())
             expected = f"ID=NAME with an id out of 1..{len(self)}"
@@ -94,13 +75,7 @@ class ClassTable:
         return ClassTable(tuple(rows))
 
     def find(self, wanted: Sequence[str | int]) -> list[int]:
-        """Return the ids of classes by their names or ids.
-
-        Raises
-        ------
-        UsageError
-            If there is no such class.
-        """
+        """Return the ids of classes by their names or ids. Raise `UsageError` if there is no such class."""
         by_name = {item.name: item.id for item in self.classes} | {str(item.id): item.id for item in self.classes}
         unknown = [str(item) for item in wanted if str(item) not in by_name]
         if unknown:
@@ -111,10 +86,7 @@ class ClassTable:
     def background(self, wanted: str | int | None = None) -> int:
         """Return the id of the class that is the background: the one that is asked for, else that of the largest share.
 
-        Raises
-        ------
-        UsageError
-            If there is no such class.
+        Raise `UsageError` if there is no such class.
         """
         if wanted is None:
             return max(self.classes, key=lambda item: (item.area_share, -item.id)).id
@@ -128,10 +100,8 @@ class ClassTable:
     def from_json(cls, rows: Sequence[dict[str, Any]]) -> "ClassTable":
         """Build a table from the plain values of `to_json`.
 
-        Raises
-        ------
-        TypeError, KeyError, ValueError
-            If a row is no class, a value is not of its kind, or two rows have one id.
+        Raise `TypeError`, `KeyError` or `ValueError` if a row is no class, a value is not of its kind, or two rows have
+        one id.
         """
         tuples = ({**row, "rgba": tuple(row["rgba"]), "sources": tuple(row["sources"])} for row in rows)
         table = cls(tuple(SegmentClass(**row) for row in tuples))
@@ -198,26 +168,11 @@ _WHITE = np.array((0.95047, 1.0, 1.08883))
 
 
 def class_colours(n: int) -> tuple[tuple[int, int, int, int], ...]:
-    """Return the colours of the classes 1..n.
+    """Return the colours of the classes 1..n: red, green, blue and alpha 0-255. The first k are the same for every n >= k.
 
     The first eight are a published set. Each further colour is the one, out of a grid over sRGB, that is farthest in
     CIELAB from all before it, as the least of what a full eye and (weighted) eyes without M or L cones see. The last
-    few ids count more, so that neighbouring ids differ well.
-
-    Parameters
-    ----------
-    n
-        Number of colours, 0 to 255. The first k are the same for every n >= k.
-
-    Returns
-    -------
-    tuple
-        `n` tuples of red, green, blue, alpha, each 0-255; alpha is 255.
-
-    Raises
-    ------
-    UsageError
-        If `n` is out of range.
+    few ids count more, so that neighbouring ids differ well. Raise `UsageError` unless `n` is 0 to 255.
     """
     if not 0 <= n <= MOST:
         raise UsageError("number of colours", expected=f"0 to {MOST}", got=str(n), fix="merge some classes first")
@@ -231,19 +186,9 @@ def relative_luminance(rgb: tuple[int, ...]) -> float:
 
 
 def seen_lab(rgb: NDArray[np.float64], cones: tuple[tuple[float, ...], ...] | None = None) -> NDArray[np.float64]:
-    """Return the CIELAB values (D65) that an eye sees.
+    """Return the CIELAB values (D65) L*, a*, b* ``[N 3]`` that an eye sees of sRGB values 0-255 ``[N 3]``.
 
-    Parameters
-    ----------
-    rgb
-        sRGB values 0-255 ``[N 3]``.
-    cones
-        `DEUTERANOPIA`, `PROTANOPIA`, or None for an eye with all three cones.
-
-    Returns
-    -------
-    NDArray
-        L*, a*, b* ``[N 3]``.
+    `cones` is `DEUTERANOPIA`, `PROTANOPIA`, or None for an eye with all three cones.
     """
     linear = _linear(rgb)
     if cones is not None:

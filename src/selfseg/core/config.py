@@ -16,13 +16,7 @@ class Config(BaseModel):
 
     @classmethod
     def build(cls, values: Mapping[str, Any], what: str = "option") -> Self:
-        """Make a configuration out of plain values, with one clear line where one is wrong.
-
-        Raises
-        ------
-        UsageError
-            Naming the first wrong field, what it takes and what came.
-        """
+        """Make a configuration out of plain values, or raise `UsageError` that says what the first wrong field takes."""
         check_names(values, list(cls.model_fields), what)
         try:
             return cls.model_validate(dict(values))

@@ -37,10 +37,7 @@ def _failure(path: Path, error: OSError) -> OutputError:
 def telling_failures(path: Path | str) -> Iterator[None]:
     """Turn what the system says against writing into one line, for files that are written piece by piece.
 
-    Raises
-    ------
-    OutputError
-        If the folder cannot be written, or the disk is full.
+    Raise `OutputError` if the folder cannot be written, or the disk is full.
     """
     try:
         yield
@@ -52,12 +49,8 @@ def telling_failures(path: Path | str) -> Iterator[None]:
 def writing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block ends well, remove it when it does not.
 
-    The temporary name keeps the suffix of `path`, since some writers choose a format by it.
-
-    Raises
-    ------
-    OutputError
-        If the folder cannot be made or written, or the disk is full.
+    The temporary name keeps the suffix of `path`, since some writers choose a format by it. Raise `OutputError` if the
+    folder cannot be made or written, or the disk is full.
     """
     path = Path(path)
     temporary, handle = None, -1
@@ -88,13 +81,9 @@ def _reserve(path: Path) -> tuple[Path, int]:
 
 
 def _hold(handle: int, wait: bool = True) -> int:
-    """Lock an open file or folder for as long as this process lives, however it ends.
+    """Lock an open file or folder for as long as this process lives, however it ends; return the handle, to be kept open.
 
-    Returns
-    -------
-    int
-        The handle, to be kept open; -1 if it could not be locked, and was closed: another process holds it (if not to `wait`), or
-        the file system or the system has no such locks.
+    -1 if it could not be locked, and was closed: another process holds it (if not to `wait`), or there are no such locks.
     """
     try:
         fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -112,12 +101,7 @@ def _release(handle: int) -> None:
 def clear_unfinished(folder: Path | str, below: Sequence[str] = ()) -> None:
     """Remove what killed processes have left of files that they were writing; not what a living one is writing.
 
-    Parameters
-    ----------
-    folder
-        Where to look, itself only.
-    below
-        Folders in it that are looked through whole, but for zarr folders.
+    Look in `folder` itself, and through all of the folders `below` in it, but for zarr folders.
     """
     found = list(Path(folder).glob(f".*{MARK}*"))
     for name in below:
@@ -138,10 +122,7 @@ def clear_unfinished(folder: Path | str, below: Sequence[str] = ()) -> None:
 def writing_folder(path: Path | str) -> Iterator[Path]:
     """Yield an empty folder beside `path`; put it in place of `path` when the block ends well, else remove it.
 
-    Raises
-    ------
-    OutputError
-        If the folder cannot be made or written, or the disk is full.
+    Raise `OutputError` if the folder cannot be made or written, or the disk is full.
     """
     path = Path(path)
     temporary, handle = None, -1
@@ -182,13 +163,7 @@ def _take_place(new: Path, path: Path) -> None:
 
 
 def remove(path: Path | str) -> None:
-    """Remove a file if it is there.
-
-    Raises
-    ------
-    OutputError
-        If it is there and cannot be removed.
-    """
+    """Remove a file if it is there. Raise `OutputError` if it is there and cannot be removed."""
     try:
         Path(path).unlink(missing_ok=True)
     except OSError as error:
@@ -198,10 +173,7 @@ def remove(path: Path | str) -> None:
 def keep_file(path: Path | str, copy: Path | str) -> None:
     """Keep a file, which will be replaced, under a second name; without copying its bytes where the disk allows it.
 
-    Raises
-    ------
-    OutputError
-        If the second name cannot be made.
+    Raise `OutputError` if the second name cannot be made.
     """
     path, copy = Path(path), Path(copy)
     try:

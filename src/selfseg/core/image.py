@@ -15,37 +15,6 @@ from selfseg.core.options import Channels
 class Image:
     """An image of any kind: integers keep their range, nothing is rescaled.
 
-    Attributes
-    ----------
-    data
-        Array whose axes are named by `axes`: a NumPy array, or an array-like in a file (`selfseg.read.open_lazy`) with shape,
-        dtype, ndim, indexing by integers and slices, of which each reads the file, ``at``, ``check_fits`` and ``close``.
-    axes
-        One letter an axis, out of ``T C Z Y X``, in the order of `data`.
-    spacing
-        Size of a pixel along each spatial axis, in the order in which the spatial axes stand in `axes`.
-    unit
-        Unit of `spacing`: ``"pixel"`` when the file does not say.
-    channels
-        Channel names, empty when unknown.
-    name
-        Stem for outputs, with ``/`` for sub-folders: ``"series1/cell_03"``.
-    source
-        Where it came from, for messages and for `run.json`.
-    valid
-        Boolean array over the spatial axes, and T where there is one, in the order of `axes`: False where a pixel must
-        be ignored (transparent, no data, NaN); None = all count. Of data in a file it is in the file too, and whether values
-        are finite is found out when they are read.
-    guessed_axes
-        True when nothing said what the axes are and `axes` could be wrong: to be shown to the user.
-    meta
-        What a file's place in the world needs besides `spacing`, to write labels back onto the same grid (`selfseg.export`).
-        ``"affine"`` ``[4 4]``: from the indices (X, Y, Z) of `data` to millimetres to the right, front and top of a patient;
-        ``"offset"``: place of the first pixel by the axis' letter, in `unit`; ``"nifti"``, ``"dicom"``, ``"mrc"``: what their
-        readers keep for their writers. Empty when the file says nothing.
-    memo
-        What was computed of this image and is wanted again while it is open: its hash, its preparation.
-
     Examples
     --------
     >>> image = Image(np.arange(12).reshape(3, 4), "YX")
@@ -54,16 +23,34 @@ class Image:
     """
 
     data: Any
+    """Array whose axes are named by `axes`: a NumPy array, or an array-like in a file (`selfseg.read.open_lazy`) with
+    shape, dtype, ndim, indexing by integers and slices, of which each reads the file, ``at``, ``check_fits`` and
+    ``close``."""
     axes: str
+    """One letter an axis, out of ``T C Z Y X``, in the order of `data`."""
     spacing: tuple[float, ...] = ()
+    """Size of a pixel along each spatial axis, in the order in which the spatial axes stand in `axes`."""
     unit: str = "pixel"
+    """Unit of `spacing`: ``"pixel"`` when the file does not say."""
     channels: tuple[str, ...] = ()
+    """Channel names, empty when unknown."""
     name: str = "image"
+    """Stem for outputs, with ``/`` for sub-folders: ``"series1/cell_03"``."""
     source: str = "array"
+    """Where it came from, for messages and for `run.json`."""
     valid: Any = field(default=None, repr=False)
+    """Boolean array over the spatial axes, and T where there is one, in the order of `axes`: False where a pixel must
+    be ignored (transparent, no data, NaN); None = all count. Of data in a file it is in the file too, and whether
+    values are finite is found out when they are read."""
     guessed_axes: bool = False
+    """True when nothing said what the axes are and `axes` could be wrong: to be shown to the user."""
     meta: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """What a file's place in the world needs besides `spacing`, to write labels back onto the same grid
+    (`selfseg.export`). ``"affine"`` ``[4 4]``: from the indices (X, Y, Z) of `data` to millimetres to the right, front
+    and top of a patient; ``"offset"``: place of the first pixel by the axis' letter, in `unit`; ``"nifti"``,
+    ``"dicom"``, ``"mrc"``: what their readers keep for their writers. Empty when the file says nothing."""
     memo: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """What was computed of this image and is wanted again while it is open: its hash, its preparation."""
 
     def __post_init__(self) -> None:
         check_axes(self.axes, self.data.ndim)
@@ -148,12 +135,8 @@ class Image:
     def at(self, axis: str, number: int) -> "Image":
         """Return one time point, or one plane of a volume, as an image of its own; one in a file is not read yet.
 
-        A plane across Y or X of a volume has Z as its rows: they are called Y, and columns X, each with its own spacing.
-
-        Raises
-        ------
-        UsageError
-            If there is no such axis, or no such place on it.
+        A plane across Y or X of a volume has Z as its rows: they are called Y, and columns X, each with its own
+        spacing. Raise `UsageError` if there is no such axis, or no such place on it.
         """
         if axis not in self.axes or axis == "C" or not 0 <= number < self.size(axis):
             got, fix = f"{axis} {number} of {self.axes}", "count from 0"
@@ -204,17 +187,9 @@ class Image:
         raise InputError(self.source, expected=f"a channel out of {known}", got=repr(item), fix=fix)
 
     def load(self, max_bytes: int | None = None) -> "Image":
-        """Return the image with its pixels in memory.
+        """Return the image with its pixels in memory, at most `max_bytes`; None = three quarters of the memory that is free.
 
-        Parameters
-        ----------
-        max_bytes
-            Pixel bytes allowed; None = three quarters of the memory that is free.
-
-        Raises
-        ------
-        InputError
-            If the file is damaged or too large, or no value is finite.
+        Raise `InputError` if the file is damaged or too large, or no value is finite.
         """
         if self.in_memory:
             return self
@@ -276,19 +251,9 @@ SPATIAL = "ZYX"
 
 
 def check_axes(axes: str, ndim: int | None = None) -> str:
-    """Return `axes` in upper case if it is valid, else raise.
+    """Return `axes`, one letter an array axis out of ``T C Z Y X`` in the array's order, in upper case.
 
-    Parameters
-    ----------
-    axes
-        One letter an array axis, in the array's order, out of ``T C Z Y X``; Y and X must be there.
-    ndim
-        Number of axes that the array has, if known.
-
-    Raises
-    ------
-    UsageError
-        If a letter is unknown or repeated, Y or X is missing, or the count differs from `ndim`.
+    Raise `UsageError` if a letter is unknown or repeated, Y or X is missing, or the count differs from `ndim`.
     """
     upper = axes.upper()
     fix = "give one letter for each axis, for example --axes YXC"
@@ -305,14 +270,9 @@ def spatial_axes(axes: str) -> str:
 
 
 class AxisView:
-    """One place along an axis of an array-like in a file, without that axis: read and written by regions of the others.
+    """The place `number` along `axis` of an array-like in a file, without that axis: read and written by regions of the others.
 
-    Parameters
-    ----------
-    array
-        Array-like with shape, dtype and indexing by slices.
-    axis, number
-        The axis, and the place along it.
+    `array` has shape, dtype and indexing by slices.
     """
 
     def __init__(self, array: Any, axis: int, number: int) -> None:

@@ -88,10 +88,7 @@ UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "M
 def parse_bytes(text: str) -> int:
     """Return the number of bytes that ``"2GB"``, ``"500 MB"``, ``"1.5GiB"`` or ``"2g"`` says.
 
-    Raises
-    ------
-    UsageError
-        If it is no amount of memory.
+    Raise `UsageError` if it is no amount of memory.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]I?)?B?\s*", text.upper())
     n_bytes = int(float(match[1]) * UNITS[match[2] or ""]) if match else 0
@@ -123,13 +120,7 @@ T = TypeVar("T")
 
 
 class LRUCache(Generic[T]):
-    """Values by key, as many as their sizes allow; threads may share it.
-
-    Parameters
-    ----------
-    limit
-        Sum of the sizes, in whatever unit they are given. One value is always kept.
-    """
+    """Values by key, up to a sum of sizes (`limit`, in any unit); one value is always kept. Threads may share it."""
 
     def __init__(self, limit: int) -> None:
         self._limit, self._size = limit, 0

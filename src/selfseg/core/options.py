@@ -23,13 +23,7 @@ Channels = str | int | Sequence[str | int] | None
 
 
 def check_names(names: Iterable[str], known: Sequence[str], what: str = "option") -> None:
-    """Raise unless all names are known ones.
-
-    Raises
-    ------
-    UsageError
-        With the known name that is nearest to the first unknown one.
-    """
+    """Raise `UsageError` unless all names are known ones, with the known name that is nearest to the first unknown one."""
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(str(name), known, 1, 0.5)
@@ -60,10 +54,7 @@ def option_names(*kinds: type) -> list[str]:
 def share_out(values: Mapping[str, Any], *kinds: type) -> list[Any]:
     """Make one instance of each option class; an option that several have goes to each of them.
 
-    Raises
-    ------
-    UsageError
-        If an option is of none of the classes.
+    Raise `UsageError` if an option is of none of the classes.
     """
     check_names(values, option_names(*kinds))
     own = [set(option_names(kind)) for kind in kinds]

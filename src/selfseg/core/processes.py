@@ -17,22 +17,15 @@ from selfseg.core.errors import Interrupted
 
 @dataclass(frozen=True)
 class Rank:
-    """The place of a process among those that torchrun started.
-
-    Attributes
-    ----------
-    rank
-        Number of this process, from 0.
-    world
-        How many there are in all; 1 = nobody to share with.
-    local_rank, local_world
-        The same among those on this machine.
-    """
+    """The place of a process among those that torchrun started."""
 
     rank: int = 0
+    """Number of this process, from 0."""
     world: int = 1
+    """How many there are in all; 1 = nobody to share with."""
     local_rank: int = 0
     local_world: int = 1
+    """The same among those on this machine."""
 
     @property
     def first(self) -> bool:

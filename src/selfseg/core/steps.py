@@ -46,27 +46,18 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A value that a step takes.
-
-    Attributes
-    ----------
-    name
-        Its key.
-    allowed
-        Bounds of a number, or the words that are possible.
-    default
-        Value where none is given; None = it must be given.
-    meaning
-        For messages.
-    repeats
-        Most numbers that it takes; above 1, its value is a tuple.
-    """
+    """A value that a step takes."""
 
     name: str
+    """Its key."""
     allowed: Bounds | tuple[str, ...]
+    """Bounds of a number, or the words that are possible."""
     default: float | str | None = None
+    """Value where none is given; None = it must be given."""
     meaning: str = ""
+    """For messages."""
     repeats: int = 1
+    """Most numbers that it takes; above 1, its value is a tuple."""
 
     @property
     def usage(self) -> str:
@@ -115,21 +106,14 @@ class StepKind:
 
 @dataclass(frozen=True)
 class Call:
-    """One step as it was written.
-
-    Attributes
-    ----------
-    name
-        A key of the kinds that were given to `parse_calls`.
-    given
-        The values that were written, by name of parameter, in their order. A tuple where the parameter repeats.
-    values
-        The same and the defaults of the others.
-    """
+    """One step as it was written."""
 
     name: str
+    """A key of the kinds that were given to `parse_calls`."""
     given: dict[str, Value]
+    """The values that were written, by name of parameter, in their order. A tuple where the parameter repeats."""
     values: dict[str, Value]
+    """The same and the defaults of the others."""
 
     def number(self, name: str) -> float:
         """Return the value of a parameter that takes one number."""

@@ -68,38 +68,26 @@ _QUIET = threading.RLock()
 
 @dataclass(frozen=True)
 class Decoded:
-    """One file's pixels, before a name is given to them.
-
-    Attributes
-    ----------
-    data
-        Array as the file has it: integers keep their range, alpha is taken out. NumPy's, or where parts can be read a
-        `selfseg.read._lazy_array.LazyArray`; `valid` likewise.
-    axes
-        One letter an axis, out of ``T C Z Y X``.
-    guessed
-        True if the file does not say what an axis is.
-    spacing
-        Size of a pixel along a spatial axis, by the axis' letter; 1 where unknown.
-    unit
-        Unit of `spacing`.
-    channels
-        Channel names, empty when unknown.
-    valid
-        Bool array over the axes other than C, False where the file says that there is nothing (alpha 0, no data);
-        None = there is something everywhere.
-    meta
-        What the file's own writer needs, see `selfseg.core.image.Image`.
-    """
+    """One file's pixels, before a name is given to them."""
 
     data: Any
+    """Array as the file has it: integers keep their range, alpha is taken out. NumPy's, or where parts can be read a
+    `selfseg.read._lazy_array.LazyArray`; `valid` likewise."""
     axes: str
+    """One letter an axis, out of ``T C Z Y X``."""
     guessed: bool = False
+    """True if the file does not say what an axis is."""
     spacing: Mapping[str, float] = field(default_factory=dict)
+    """Size of a pixel along a spatial axis, by the axis' letter; 1 where unknown."""
     unit: str = "pixel"
+    """Unit of `spacing`."""
     channels: tuple[str, ...] = ()
+    """Channel names, empty when unknown."""
     valid: Any = None
+    """Bool array over the axes other than C, False where the file says that there is nothing (alpha 0, no data); None =
+    there is something everywhere."""
     meta: Mapping[str, Any] = field(default_factory=dict)
+    """What the file's own writer needs, see `selfseg.core.image.Image`."""
 
 
 @contextlib.contextmanager

@@ -107,12 +107,7 @@ class LazyArray:
     def __getitem__(self, index: Any) -> NDArray[Any]:
         """Read a part.
 
-        Raises
-        ------
-        IndexError
-            If the index does not fit the array.
-        InputError
-            If the file is damaged there, or is not the one that was opened any more.
+        Raise `IndexError` if the index does not fit, `InputError` if the file is damaged there or was changed since it was opened.
         """
         asked = _full_index(index, self.ndim)
         ranges: list[slice] = []
@@ -133,14 +128,9 @@ class LazyArray:
         check_size(self.path, self.shape, self.dtype.itemsize, self.stored, max_bytes, self.ratio)
 
     def arranged(self, order: Sequence[int], flipped: Sequence[int] = ()) -> "LazyArray":
-        """Return a view with the axes in another order.
+        """Return a view with the axes of this array in another order; those that are left out have length 1.
 
-        Parameters
-        ----------
-        order
-            Axes of this array, in the order of the view. Those that are left out have length 1.
-        flipped
-            Axes of this array that run backwards in the view.
+        The axes `flipped` of this array run backwards in the view.
         """
 
         def read(ranges: tuple[slice, ...]) -> NDArray[Any]:

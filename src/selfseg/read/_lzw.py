@@ -21,10 +21,7 @@ UNKNOWN_CODE = -1
 def unpack_lzw(packed: Any, size: int) -> NDArray[np.uint8]:
     """Return the bytes of a strip or tile, at most `size`; what a writer left behind them is not looked at.
 
-    Raises
-    ------
-    ValueError
-        If the stream is damaged, or of the kind before TIFF 6.0, with the lowest bits first.
+    Raise `ValueError` if the stream is damaged, or of the kind before TIFF 6.0, with the lowest bits first.
     """
     stream = np.frombuffer(packed, np.uint8)
     if len(stream) > 1 and stream[0] == 0 and stream[1] & 1:

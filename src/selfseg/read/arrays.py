@@ -14,20 +14,10 @@ MAX_GUESSED_CHANNELS = 4
 
 
 def guess_axes(shape: tuple[int, ...], source: str = "array") -> tuple[str, bool]:
-    """Guess the axes of an array that comes without any.
+    """Guess the axes of an array; return them and whether they could be wrong (all but ``YX``, and ``YXC`` of 3 or 4 channels).
 
     Two axes are ``YX``. A last axis of up to 4 behind longer ones is C. Any other first axis is pages: Z, and T before
-    it.
-
-    Returns
-    -------
-    tuple
-        The axes, and whether they could be wrong (all but ``YX``, and ``YXC`` of 3 or 4 channels).
-
-    Raises
-    ------
-    InputError
-        If the array has fewer than two axes or too many for a guess.
+    it. Raise `InputError` if the array has fewer than two axes or too many for a guess.
     """
     colour = len(shape) > 2 and shape[-1] <= MAX_GUESSED_CHANNELS < min(shape[-3:-1])
     known = {2: "YX", 3: "ZYX", 4: "TZYX"}.get(len(shape) - colour)
@@ -124,12 +114,7 @@ def make_image(decoded: Decoded, axes: str | None, name: str, source: str) -> Im
 def chosen_axes(decoded: Decoded, axes: str | None, source: str) -> str:
     """Return the axes that the user gives, else those of the file.
 
-    Raises
-    ------
-    UsageError
-        If `axes` is no axes string.
-    InputError
-        If it does not fit the array, or the file's own axes cannot be told.
+    Raise `UsageError` if `axes` is no axes string, `InputError` if it does not fit or the file's own axes cannot be told.
     """
     if axes is None:
         unknown = set(decoded.axes) - set("TCZYX")

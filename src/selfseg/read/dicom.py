@@ -48,22 +48,15 @@ TO_RIGHT_FRONT_TOP = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 @dataclass(frozen=True)
 class Slice:
-    """One image plane: its file, the frame in it, and where it lies.
-
-    Attributes
-    ----------
-    path, frame
-        The file, and the number of the frame, from 0.
-    corner
-        Place of the first pixel's centre ``[3]`` in mm, to the left, back and top; None = not told.
-    directions
-        Directions ``[2 3]`` in which columns and rows count up; None = not told.
-    """
+    """One image plane: its file, the frame in it, and where it lies."""
 
     path: Path
     frame: int
+    """The file, and the number of the frame, from 0."""
     corner: NDArray[np.float64] | None
+    """Place of the first pixel's centre ``[3]`` in mm, to the left, back and top; None = not told."""
     directions: NDArray[np.float64] | None
+    """Directions ``[2 3]`` in which columns and rows count up; None = not told."""
 
 
 def open_file(path: Path, max_bytes: int | None, as_labels: bool) -> Decoded:

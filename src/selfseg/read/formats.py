@@ -73,17 +73,10 @@ def known_suffixes() -> str:
 
 
 def module_of(path: Path) -> str:
-    """Return the module that a file's first bytes, or else its suffix, ask for; of a folder, what is in it.
+    """Return the module that a file's first bytes, or else its suffix, ask for; of a folder (zarr, DICOM), what is in it.
 
-    Parameters
-    ----------
-    path
-        A file, a folder that is one image (zarr, DICOM), or an address of a place inside, ``file.h5:/inside``.
-
-    Raises
-    ------
-    InputError
-        If there is no such file, it may not be read, it is empty, or its suffix is unknown.
+    Of an address ``file.h5:/inside`` the file counts. Raise `InputError` if there is no such file, it may not be read, it is empty,
+    or its suffix is unknown.
     """
     file, _ = split_address(path)
     suffix = suffix_of(file)
@@ -123,10 +116,8 @@ def _module_of_folder(folder: Path) -> str:
 def open_file(path: Path, max_bytes: int | None = None, as_labels: bool = False, level: int = 0) -> Decoded:
     """Open a file, or a folder that is one image, with the module of its format.
 
-    Raises
-    ------
-    InputError
-        As for `module_of`, if it has no such level, its bytes are no image, or if they change while they are read.
+    Raise `InputError` as for `module_of`, if it has no such level, its bytes are no image, or if they change while they
+    are read.
     """
     module = module_of(path)
     if level and module not in PYRAMIDS:
@@ -138,13 +129,7 @@ def open_file(path: Path, max_bytes: int | None = None, as_labels: bool = False,
 
 
 def decode_labels(path: Path) -> Decoded:
-    """Decode a file whose values are labels, all of it.
-
-    Raises
-    ------
-    InputError
-        As for `read_image`.
-    """
+    """Decode a file whose values are labels, all of it. Raise `InputError` as for `read_image`."""
     decoded = open_file(path, as_labels=True)
     lazy = decoded.data
     if isinstance(lazy, LazyArray):

@@ -62,12 +62,8 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool) -> Decoded:
     Axes are taken from ``DIMENSION_LABELS`` (h5py, BigDataViewer), ilastik's ``axistags``, or an attribute ``axes``;
     pixel sizes from ``element_size_um``, or ``spacing`` and ``unit``.
 
-    Nothing is read, and values are always as they are in the file: `max_bytes` and `as_labels` change nothing.
-
-    Raises
-    ------
-    InputError
-        If h5py is not installed, the file is damaged, or nothing says which dataset is meant.
+    Nothing is read, and values are always as they are in the file: `max_bytes` and `as_labels` change nothing. Raise
+    `InputError` if h5py is not installed, the file is damaged, or nothing says which dataset is meant.
     """
     file, inside = split_address(path)
     h5py = needed(file, "h5py", "hdf5")

@@ -44,12 +44,8 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool) -> Decoded:
     Palettes become RGB (grey if all their colours are), CMYK becomes RGB, 1-bit becomes uint8 of 0 and 255, alpha
     becomes `valid`, and the EXIF orientation is applied. 8 and 16-bit integers keep their values.
 
-    As labels, palette indices stay indices, and small bit depths are not spread over 0-255.
-
-    Raises
-    ------
-    InputError
-        If the file is empty, is no picture, is damaged, or is too large.
+    As labels, palette indices stay indices, and small bit depths are not spread over 0-255. Raise `InputError` if the
+    file is empty, is no picture, is damaged, or is too large.
     """
     with path.open("rb") as file:
         header = file.read(64)

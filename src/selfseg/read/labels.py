@@ -69,12 +69,8 @@ def read_label_image(path: Path | str, name: str | None = None) -> Image:
 def read_truths(path: Path | str) -> list[NDArray[np.integer]]:
     """Read the truth of one image: one array ``[*S]`` an annotator.
 
-    An NPZ file with an array ``segmentations`` ``[A *S]`` holds several annotators; every other file holds one.
-
-    Raises
-    ------
-    InputError
-        As for `read_labels`.
+    An NPZ file with an array ``segmentations`` ``[A *S]`` holds several annotators; every other file holds one. Raise
+    `InputError` as for `read_labels`.
     """
     path = Path(path)
     several = _annotators(path)
@@ -246,23 +242,16 @@ def _stem(source: Source) -> str:
 
 @dataclass(frozen=True, eq=False)
 class MaskedSource(Source):
-    """An input of which only the pixels inside a mask count.
-
-    Attributes
-    ----------
-    mask
-        A file of integers, or an array: of the size of the image, 0 = outside. One without time goes for every time point.
-    """
+    """An input of which only the pixels inside a mask count."""
 
     mask: Mask = field(default_factory=lambda: np.ones(()))
+    """A file of integers, or an array: of the size of the image, 0 = outside. One without time goes for every time
+    point."""
 
     def _opened(self, axes: str | None, max_bytes: int | None) -> Image:
         """Return the image in memory, with `valid` False outside of the mask.
 
-        Raises
-        ------
-        InputError
-            If the image or the mask cannot be read, the mask is of another size, or nothing is inside.
+        Raise `InputError` if the image or the mask cannot be read, the mask is of another size, or nothing is inside.
         """
         with super()._opened(axes, max_bytes) as opened:
             image = opened.load(max_bytes)

@@ -54,13 +54,8 @@ UNIT = "angstrom"
 def open_file(path: Path, max_bytes: int | None, as_labels: bool) -> Decoded:
     """Open one image, stack or volume; nothing is read, and `max_bytes` and `as_labels` change nothing.
 
-    Axes are turned to Z Y X where the header orders them differently (MAPC, MAPR, MAPS). Pixel sizes are the cell over the
-    sampling, in angstrom.
-
-    Raises
-    ------
-    InputError
-        If the file is damaged or truncated, or holds no real numbers.
+    Axes are turned to Z Y X where the header orders them differently (MAPC, MAPR, MAPS). Pixel sizes are the cell over
+    the sampling, in angstrom. Raise `InputError` if the file is damaged or truncated, or holds no real numbers.
     """
     with decoding(path):
         header = _header(path)

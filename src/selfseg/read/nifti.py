@@ -30,16 +30,9 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool) -> Decoded:
     Here X always runs to the patient's right, Y to the front and Z up, so that they fit each other: the array is
     ``nibabel.as_closest_canonical(file)`` with its axes reversed. Nothing is resampled: an oblique volume stays oblique.
 
-    Returns
-    -------
-    Decoded
-        ``ZYX``, with T before and C behind where the file has them; axes of length 1 other than Y and X are left out.
-        Integers stay integers, unless the header scales them: then they are float32. Voxel sizes are in the file's unit.
-
-    Raises
-    ------
-    InputError
-        If nibabel is not installed, the file is damaged, truncated or, packed, too large, or holds no real numbers.
+    Axes are ``ZYX``, with T before and C behind where the file has them; those of length 1 other than Y and X are left out.
+    Integers stay integers, unless the header scales them: then they are float32. Voxel sizes are in the file's unit. Raise
+    `InputError` if nibabel is not installed, the file is damaged, truncated or, packed, too large, or holds no real numbers.
     """
     nibabel = needed(path, "nibabel", "nifti")
     errors = (nibabel.spatialimages.HeaderDataError, nibabel.wrapstruct.WrapStructError)

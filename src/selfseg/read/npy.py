@@ -27,12 +27,8 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool) -> Decoded:
 
     Axes are guessed, unless an NPZ file has small arrays ``axes`` (a string), ``spacing`` and ``unit`` beside the large.
 
-    Values are always as they are in the file: `as_labels` changes nothing.
-
-    Raises
-    ------
-    InputError
-        If the file is damaged, holds pickled objects, several arrays, or none, or an array of an NPZ file is too large.
+    Values are always as they are in the file: `as_labels` changes nothing. Raise `InputError` if the file is damaged,
+    holds pickled objects, several arrays, or none, or an array of an NPZ file is too large.
     """
     file, inside = split_address(path)
     with decoding(path, zipfile.BadZipFile, tokenize.TokenError):

@@ -37,21 +37,11 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool, level: int = 0
 
     Axes, pixel sizes, units and channel names are those of the NGFF metadata; axes of length 1 other than Y and X are left
     out. Chunks that are missing have the array's fill value: the format says so, thus a lost chunk cannot be told.
+    `path` may be a folder inside (``x.zarr/0``), `level` 0 is the finest. As labels, open the label image of an image that has
+    exactly one (``x.zarr/labels/NAME``).
 
-    Parameters
-    ----------
-    path
-        The folder, or one inside it (``x.zarr/0``).
-    as_labels
-        Open the label image of an image that has exactly one (``x.zarr/labels/NAME``).
-    level
-        Level of the pyramid, 0 = finest.
-
-    Raises
-    ------
-    InputError
-        If zarr is not installed, the metadata are damaged, there are several images, a codec is unknown, or there is no such
-        level.
+    Raise `InputError` if zarr is not installed, the metadata are damaged, there are several images, a codec is unknown, or there is
+    no such level.
     """
     file, inside = split_address(path)
     folder = file / inside

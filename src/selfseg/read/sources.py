@@ -71,27 +71,20 @@ def _stamp(path: Path | None) -> Stamp | None:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """One input that can be read when its turn comes. What it opens, decodes and hashes is kept, so that it is done once a run.
-
-    Attributes
-    ----------
-    name
-        Stem for outputs, unique among the inputs, with ``/`` for sub-folders.
-    path
-        The file, the folder that is one image, or a place inside a file (``a.h5:/raw``); None for an array.
-    content
-        The array or image, or None for a file.
-    settled
-        The content is an image whose axes are known for sure: those that the user gives were applied when it was made.
-    images
-        Those of the run that are open, which the sources of one `find_inputs` share; None = nothing that is opened is kept.
-    """
+    """One input that can be read when its turn comes. What it opens, decodes and hashes is kept, so that it is done once a run."""
 
     name: str
+    """Stem for outputs, unique among the inputs, with ``/`` for sub-folders."""
     path: Path | None = None
+    """The file, the folder that is one image, or a place inside a file (``a.h5:/raw``); None for an array."""
     content: NDArray[Any] | Image | None = None
+    """The array or image, or None for a file."""
     settled: bool = False
+    """The content is an image whose axes are known for sure: those that the user gives were applied when it was
+    made."""
     images: OpenImages | None = field(default=None, repr=False)
+    """Those of the run that are open, which the sources of one `find_inputs` share; None = nothing that is opened is
+    kept."""
     _own: object = field(default_factory=object, init=False, repr=False)
     _digests: dict[Hashable, str] = field(default_factory=dict, init=False, repr=False)
 
@@ -261,10 +254,7 @@ def is_single(inputs: Any) -> bool:
 def list_files(where: str | Path, keep_scribbles: bool = False) -> list[tuple[Path, str]]:
     """Return the files that a path, folder or glob stands for, in natural order, each with its name below that folder.
 
-    Raises
-    ------
-    InputError
-        If a folder or glob has no file of a known suffix, or a folder cannot be listed.
+    Raise `InputError` if a folder or glob has no file of a known suffix, or a folder cannot be listed.
     """
     try:
         return _listed(where, keep_scribbles)

@@ -54,12 +54,8 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool, level: int = 0
 
     Palettes and CMYK become RGB, "0 is white" is turned to "0 is black", 1, 2 and 4-bit values are spread over 0-255,
     alpha and no-data values become `valid`, and the orientation tag is applied. Other integers and floats keep their
-    values. Of labels, none of these changes of values is made.
-
-    Raises
-    ------
-    InputError
-        If the file is damaged or truncated, holds several images of different sizes, or has no such level.
+    values. Of labels, none of these changes of values is made. Raise `InputError` if the file is damaged or truncated,
+    holds several images of different sizes, or has no such level.
     """
     file, chosen = split_address(path)
     with contextlib.ExitStack() as stack:

@@ -121,12 +121,8 @@ class VideoFrames(Frames):
 def open_file(path: Path, max_bytes: int | None, as_labels: bool) -> Decoded:
     """Read a whole clip into memory, ``TYX`` or ``TYXC``; `VideoFrames` reads one of any length.
 
-    `as_labels` changes nothing: a grey video without loss has its values either way.
-
-    Raises
-    ------
-    InputError
-        If the file is too large or damaged, or a frame has another size than the first.
+    `as_labels` changes nothing: a grey video without loss has its values either way. Raise `InputError` if the file is
+    too large or damaged, or a frame has another size than the first.
     """
     video = VideoFrames(path)
     stack: NDArray[Any] | None = None

@@ -26,30 +26,21 @@ FOLDS_BELOW = 8
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How much training images are varied.
-
-    Attributes
-    ----------
-    elastic
-        Standard deviation of the random displacements on a coarse grid, in pixels (less on short axes); 0 = none.
-    points
-        Points of that grid along each axis.
-    rotation
-        Largest angle by which the last two axes are turned, either way, in degrees.
-    mirror
-        Whether half of the views are mirrored, along each axis.
-    grey
-        Standard deviation of the logarithm of the contrast, and of the brightness in standard deviations of the image.
-    noise
-        Largest standard deviation of the noise that is added, in standard deviations of the view.
-    """
+    """How much training images are varied."""
 
     elastic: float = 0.0
+    """Standard deviation of the random displacements on a coarse grid, in pixels (less on short axes); 0 = none."""
     points: int = 3
+    """Points of that grid along each axis."""
     rotation: float = 0.0
+    """Largest angle by which the last two axes are turned, either way, in degrees."""
     mirror: bool = False
+    """Whether half of the views are mirrored, along each axis."""
     grey: float = 0.0
+    """Standard deviation of the logarithm of the contrast, and of the brightness in standard deviations of the
+    image."""
     noise: float = 0.0
+    """Largest standard deviation of the noise that is added, in standard deviations of the view."""
 
 
 def view_coordinates(
@@ -123,30 +114,20 @@ def add_noise(image: Tensor, most: float, seed: int) -> Tensor:
 
 
 class Views(NamedTuple):
-    """Random views of some images.
-
-    Attributes
-    ----------
-    images
-        ``[B C *side + 2 margin]``.
-    annotations
-        ``[B *side]`` int64, -1 = no label.
-    weights
-        ``[B *side]``; None where none were given.
-    """
+    """Random views of some images."""
 
     images: Tensor
+    """``[B C *side + 2 margin]``."""
     annotations: Tensor
+    """``[B *side]`` int64, -1 = no label."""
     weights: Tensor | None
+    """``[B *side]``; None where none were given."""
 
 
 def labelled_parts(batch: Batch) -> list[tuple[Tensor, Tensor]]:
     """Return each image ``[C *s]`` of a batch without its padding, with its annotations ``[*s]``: -1 = none, or not valid.
 
-    Raises
-    ------
-    UsageError
-        If the batch has no annotations.
+    Raise `UsageError` if the batch has no annotations.
     """
     if batch.annotations is None:
         raise UsageError("training images", expected="labels for them", got="none", fix="give labels or scribbles")

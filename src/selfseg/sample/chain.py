@@ -17,7 +17,7 @@ from selfseg.core.errors import InputError
 from selfseg.core.image import Image, spatial_axes
 from selfseg.sample import statistics
 from selfseg.sample.geometry import SizeChange
-from selfseg.sample.statistics import Region, Scaling, Valid, Values, bands, spread_windows
+from selfseg.sample.statistics import Region, Scaling, Valid, Values, bands, spread_windows, within
 
 TRUNCATE = 4.0
 """Standard deviations after which a Gaussian is cut off (SciPy's default)."""
@@ -80,19 +80,14 @@ class Foreground(Pointwise):
 
 @dataclass(frozen=True)
 class Unsharp:
-    """Sharpen: ``x + amount (x - blurred x)``, blurred by a Gaussian of deviation `radius` pixels, clipped to low..high.
-
-    Attributes
-    ----------
-    shape
-        ``*S``, at whose sides the Gaussian sees the nearest pixel.
-    """
+    """Sharpen: ``x + amount (x - blurred x)``, blurred by a Gaussian of deviation `radius` pixels, clipped to low..high."""
 
     radius: float
     amount: float
     low: float
     high: float
     shape: tuple[int, ...]
+    """``*S``, at whose sides the Gaussian sees the nearest pixel."""
 
     def region_before(self, region: Region) -> Region:
         """Return the region and all that the Gaussian reaches from it."""
@@ -106,38 +101,21 @@ class Unsharp:
 
         sigma = (self.radius,) * len(self.shape) + (0.0,)
         blurred = ndimage.gaussian_filter(array, sigma, mode="nearest", truncate=TRUNCATE)
-        inner = tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(region, before, strict=True))
+        inner = within(region, before)
         array, blurred = array[inner], blurred[inner]
-        return np.clip(array + self.amount * (array - blurred), self.low, self.high), None if valid is None else valid[
-            inner
-        ]
+        sharp = np.clip(array + self.amount * (array - blurred), self.low, self.high)
+        return sharp, None if valid is None else valid[inner]
 
 
 class Chain:
-    """An image under some operations.
-
-    Parameters
-    ----------
-    image
-        One image or volume, without T.
-    plan
-        The operations, first to last.
+    """One image or volume, without T, under the operations of a `plan`, first to last. Raise `InputError` if it has a time axis.
 
     Attributes
     ----------
-    image, plan
-        As given, and with the operations that were added.
     dtype
         Of the values: float32, or float64 while they need more digits.
     whole
         All values ``[*S C]`` after the operations, and where they are valid; None if they are not in memory.
-    n_channels
-        Number of channels.
-
-    Raises
-    ------
-    InputError
-        If the image has a time axis.
     """
 
     def __init__(self, image: Image, plan: tuple[Operation, ...] = ()) -> None:

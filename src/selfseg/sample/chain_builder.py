@@ -37,23 +37,13 @@ class ChainBuilder:
         The normalisation of the global step, None = there is none.
     seed
         Decides the windows that statistics are taken of; None = they are of all pixels.
-
-    Attributes
-    ----------
-    notes
-        What the user should know of what was done, one sentence each.
-
-    Raises
-    ------
-    InputError, UsageError
-        As `sample.prepare.prepare`.
     """
 
     def __init__(self, chain: Chain, steps: Sequence[Step], fitted: Scaling | None, seed: int | None) -> None:
         self.chain, self.image, self.seed = chain, chain.image, seed
         if fitted is not None and len(fitted.scale) != chain.n_channels:
             raise other_channels(self.image, len(fitted.scale))
-        self.notes: list[str] = []
+        self.notes: list[str] = []  # for the user
         self._limits: tuple[float, float] | None = None
         self._known: tuple[float, float] | None = None  # extremes of all valid pixels as they are now
         self._seen_valid = False

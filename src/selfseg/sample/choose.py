@@ -23,10 +23,7 @@ BLANK = 0.1
 def describe(image: Image) -> NDArray[np.float32]:
     """Return the mean of each channel and the standard deviation of the brightness in each cell of a grid ``[D]``.
 
-    Parameters
-    ----------
-    image
-        A 2D image; pixels that are not finite count as 0.
+    The image is 2D; pixels that are not finite count as 0.
     """
     pixels = image.channels_last()
     steps = [max(1, n // LOOKED_AT) for n in pixels.shape[:2]]
@@ -48,17 +45,7 @@ def most_different(frames: Iterable[tuple[int, Image]], n: int) -> list[int]:
 
     Farthest-point choice covers all frames within twice the least possible radius (Gonzalez 1985). There is no chance in it.
 
-    Parameters
-    ----------
-    frames
-        Numbers and images, in order; each is looked at once and let go.
-    n
-        Frames wanted.
-
-    Returns
-    -------
-    list of int
-        `n` numbers, ascending; all of them if there are fewer.
+    `frames` are numbers and images, in order, each looked at once and let go. Return `n` numbers, ascending; all if there are fewer.
     """
     numbers: list[int] = []
     rows: list[NDArray[np.float32]] = []

@@ -27,23 +27,16 @@ WIDTH = 1 + LEVELS // N_BINS
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """What becomes of the grey levels of one plane.
-
-    Attributes
-    ----------
-    low, high
-        Extremes of the plane.
-    tiles
-        ``[T N_BINS]`` grey level of each bin in each tile; T is 0 where the plane is constant, which stays as it is.
-    darkest, brightest
-        Extremes of the result, in grey levels.
-    """
+    """What becomes of the grey levels of one plane."""
 
     low: float
     high: float
+    """Extremes of the plane."""
     tiles: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, N_BINS), np.int64))
+    """``[T N_BINS]`` grey level of each bin in each tile; T is 0 where the plane is constant, which stays as it is."""
     darkest: int = 0
     brightest: int = LEVELS - 1
+    """Extremes of the result, in grey levels."""
 
     def levels(self, plane: Values) -> NDArray[np.uint16]:
         """Return the grey levels of values from 0 to 1."""
@@ -60,24 +53,17 @@ class Clahe(Pointwise):
 
     Three channels are colours: their largest value is equalised and the others keep their ratio to it, so that hue and
     saturation stay. Other channels are equalised one by one.
-
-    Attributes
-    ----------
-    low, high
-        Extremes of all channels.
-    shape
-        ``*S`` of the image.
-    sides
-        Pixels of a tile along each axis.
-    planes
-        Curves of each plane; empty = the image is constant, and becomes 0.
     """
 
     low: float
     high: float
+    """Extremes of all channels."""
     shape: tuple[int, ...]
+    """``*S`` of the image."""
     sides: tuple[int, ...]
+    """Pixels of a tile along each axis."""
     planes: tuple[Curves, ...] = ()
+    """Curves of each plane; empty = the image is constant, and becomes 0."""
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -149,18 +135,9 @@ class Clahe(Pointwise):
 
 
 def measure_clahe(chain: Chain, low: float, high: float, clip: float, tiles: int) -> Clahe:
-    """Take the curves of an image, in three passes over it.
+    """Take the curves of an image, whose valid pixels go from `low` to `high`, in three passes over it.
 
-    Parameters
-    ----------
-    chain
-        The image.
-    low, high
-        Extremes of its valid pixels.
-    clip
-        Most of a tile's pixels that a bin may hold, 0-1.
-    tiles
-        Tiles a side.
+    A bin may hold at most the share `clip`, 0-1, of the pixels of one of the `tiles` a side.
     """
     sides = tuple(max(1, math.ceil(n / tiles)) for n in chain.shape)
     clahe = Clahe(low, high, chain.shape, sides)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from selfseg.core.errors import InputError, UsageError
-from selfseg.sample.statistics import Region, Valid, Values
+from selfseg.sample.statistics import Region, Valid, Values, within
 from selfseg.sample.steps import Step
 
 NO_ANNOTATION = -1
@@ -24,33 +24,22 @@ NO_ANNOTATION = -1
 
 @dataclass(frozen=True)
 class SizeChange:
-    """One change of the spatial shape: an operation of a `sample.chain.Chain`.
-
-    Attributes
-    ----------
-    kind
-        ``"resample"``, ``"border"`` (what is cut counts as outside) or ``"multiple"`` (what is cut is extended again).
-    before, after
-        Spatial shapes.
-    start
-        First kept pixel on each axis; zeros for a resampling.
-    """
+    """One change of the spatial shape: an operation of a `sample.chain.Chain`."""
 
     kind: str
+    """``"resample"``, ``"border"`` (what is cut counts as outside) or ``"multiple"`` (what is cut is extended
+    again)."""
     before: tuple[int, ...]
     after: tuple[int, ...]
+    """Spatial shapes."""
     start: tuple[int, ...]
+    """First kept pixel on each axis; zeros for a resampling."""
 
     @classmethod
     def plan(cls, step: Step, shape: tuple[int, ...], source: str) -> "SizeChange":
         """Return the change that a step makes of a spatial shape.
 
-        Raises
-        ------
-        UsageError
-            If the step has a value for another number of axes.
-        InputError
-            If the image is too small.
+        Raise `UsageError` if the step has a value for another number of axes, `InputError` if the image is too small.
         """
         zeros = (0,) * len(shape)
         if step.name == "size":
@@ -99,10 +88,7 @@ class SizeChange:
     def apply(self, array: Values, valid: Valid, before: Region, region: Region) -> tuple[Values, Valid]:
         """Return a region ``[*s C]`` and its mask; a resampled pixel is valid if every pixel that it is made of is."""
         if self.kind != "resample":
-            part = tuple(
-                slice(a.start - b.start, a.stop - b.start)
-                for a, b in zip(self.region_before(region), before, strict=True)
-            )
+            part = within(self.region_before(region), before)
             return array[part], None if valid is None else valid[part]
         sides = zip(self.before, self.after, before, region, strict=True)
         matrices = [None if n == m else resample_matrix(n, m)[part][:, old] for n, m, old, part in sides]

@@ -25,22 +25,15 @@ BLOCK = 1 << 14
 
 
 class Assigned(NamedTuple):
-    """Rows given to their nearest centre.
-
-    Attributes
-    ----------
-    labels
-        ``[N]`` int64; of equally near centres the first.
-    distances
-        ``[N]`` squared distance to that centre.
-    sums, mass
-        ``[K F]`` and ``[K]`` float64: weighted sum of the rows of each centre, and sum of their weights.
-    """
+    """Rows given to their nearest centre."""
 
     labels: Tensor
+    """``[N]`` int64; of equally near centres the first."""
     distances: Tensor
+    """``[N]`` squared distance to that centre."""
     sums: Tensor
     mass: Tensor
+    """``[K F]`` and ``[K]`` float64: weighted sum of the rows of each centre, and sum of their weights."""
 
 
 class Clusters(NamedTuple):
@@ -95,21 +88,8 @@ def seed_centres(rows: Tensor, n_clusters: int, seed: int, weights: Tensor | Non
     """Return centres ``[K F]`` among the rows by greedy k-means++ (Arthur & Vassilvitskii, SODA 2007).
 
     Each further centre is drawn with a probability that grows with its weighted squared distance to those chosen; of
-    2 + ln K draws the one that leaves the least is taken. The draws are the same on every device.
-
-    Parameters
-    ----------
-    rows, weights
-        As in `assign_rows`.
-    n_clusters
-        K. Where fewer rows differ, centres coincide.
-    seed
-        Decides the draws.
-
-    Raises
-    ------
-    InputError
-        If there is no row.
+    2 + ln K draws the one that leaves the least is taken. The draws are the same on every device. Where fewer than K rows differ,
+    centres coincide. Raise `InputError` if there is no row.
     """
     if len(rows) == 0:
         raise InputError("k-means", expected="at least one row", got="none", fix="check the mask of the images")
@@ -145,12 +125,8 @@ def lloyd(
 
     Parameters
     ----------
-    rows, weights
-        As in `assign_rows`.
     centres
-        ``[K F]``, where to begin.
-    iterations
-        At most so many.
+        ``[K F]``, where to begin; `rows` and `weights` as in `assign_rows`.
     tolerance
         Stop when the centres move by no more than this share of the variance of the rows, in summed squares. 0 = when no row
         changes its centre.
@@ -193,21 +169,7 @@ def revived(centres: Tensor, empty: Tensor, rows: Tensor, distances: Tensor) -> 
 def k_means(
     rows: Tensor, n_clusters: int, seed: int, weights: Tensor | None = None, restarts: int = 8, iterations: int = 100
 ) -> Clusters:
-    """Cluster rows: the best of several runs of `lloyd`, each from centres of its own by `seed_centres`.
-
-    Parameters
-    ----------
-    rows, weights
-        As in `assign_rows`.
-    n_clusters
-        K.
-    seed
-        Decides the starts.
-    restarts
-        Runs; the one with the least inertia is kept.
-    iterations
-        Of each run, at most.
-    """
+    """Cluster rows: the run of least inertia out of `restarts` runs of `lloyd`, each from centres of its own by `seed_centres`."""
     starts = (seed_centres(rows, n_clusters, derive(seed, "restart", i), weights) for i in range(restarts))
     return min((lloyd(rows, start, weights, iterations) for start in starts), key=lambda run: run.inertia)
 

@@ -38,35 +38,23 @@ class PatchShape:
 
 @dataclass(frozen=True)
 class PatchPosition:
-    """One patch.
-
-    Attributes
-    ----------
-    start
-        Its first pixel along each spatial axis of the source.
-    sides
-        Its sides before it is turned; a turned patch has its last two sides equal.
-    flips
-        Whether it is mirrored along each spatial axis.
-    turns
-        Quarter turns in the plane of the last two axes, after the mirroring.
-    """
+    """One patch."""
 
     start: tuple[int, ...]
+    """Its first pixel along each spatial axis of the source."""
     sides: tuple[int, ...]
+    """Its sides before it is turned; a turned patch has its last two sides equal."""
     flips: tuple[bool, ...]
+    """Whether it is mirrored along each spatial axis."""
     turns: int = 0
+    """Quarter turns in the plane of the last two axes, after the mirroring."""
 
 
 def equal_pixel_shapes(sides: Sequence[int], n_largest: int, n_dims: int = 2) -> tuple[PatchShape, ...]:
     """Return every combination of sides, each with as many patches as make the pixels of `n_largest` of the largest.
 
-    Sides 64 and 96 with 4 of the largest give 9 of 64x64, 6 of 64x96, 6 of 96x64 and 4 of 96x96.
-
-    Raises
-    ------
-    UsageError
-        If a side or `n_largest` is below 1, or there is no side.
+    Sides 64 and 96 with 4 of the largest give 9 of 64x64, 6 of 64x96, 6 of 96x64 and 4 of 96x96. Raise `UsageError` if
+    a side or `n_largest` is below 1, or there is no side.
     """
     if not sides or min(sides) < 1 or n_largest < 1:
         got = f"sides {tuple(sides)}, {n_largest} of the largest"
@@ -141,19 +129,9 @@ def _draw(
 
 
 def cut(source: Any, places: Sequence[PatchPosition]) -> Tensor:
-    """Cut patches of one shape out of a source.
+    """Cut patches ``[n C *s]`` at one place or more of one shape out of a source ``[C *S]``, of its type.
 
-    Parameters
-    ----------
-    source
-        ``[C *S]``: a tensor, an array, or anything with a `shape` that gives arrays for slices.
-    places
-        Where; all of one shape, at least one.
-
-    Returns
-    -------
-    Tensor
-        ``[n C *s]``, of the source's type.
+    The source is a tensor, an array, or anything with a `shape` that gives arrays for slices.
     """
     patches = []
     for place in places:
@@ -167,17 +145,9 @@ def cut(source: Any, places: Sequence[PatchPosition]) -> Tensor:
 
 
 def patch_sheet(groups: Sequence[Tensor]) -> Tensor:
-    """Return patches side by side, one row for each shape.
+    """Return patches, ``[n C *s]`` for each shape, side by side: ``[C H W]``, a row a shape, the largest value between them.
 
-    Parameters
-    ----------
-    groups
-        ``[n C *s]`` for each shape; of volumes the middle slice is shown.
-
-    Returns
-    -------
-    Tensor
-        ``[C H W]``, the largest value between the patches.
+    Of volumes the middle slice is shown.
     """
     flat = [group if group.ndim == 4 else group[:, :, group.shape[2] // 2] for group in groups]
     ground = max(float(group.max()) for group in flat)

@@ -26,36 +26,26 @@ from selfseg.sample.geometry import (
     forward_index,
     resampled,
 )
-from selfseg.sample.statistics import Region, Scaling, Statistics, Valid
+from selfseg.sample.statistics import Region, Scaling, Statistics, Valid, within
 from selfseg.sample.steps import GLOBAL, Step, parse_steps
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """Named steps, in order, with the statistics of the training images where a step is global.
-
-    Attributes
-    ----------
-    steps
-        The steps; at least one of them normalises.
-    fitted
-        The normalisation of the global step, once `fit` has seen the training images.
-    """
+    """Named steps, in order, with the statistics of the training images where a step is global."""
 
     steps: tuple[Step, ...]
+    """The steps; at least one of them normalises."""
     fitted: Scaling | None = None
+    """The normalisation of the global step, once `fit` has seen the training images."""
 
     @classmethod
     def parse(cls, text: str) -> "Preparation":
         """Make a preparation out of ``"step=value:value,step"``.
 
-        If no step normalises (`range`, `minmax`, `max`, `percentile`, `zscore`, `robust`), `range` is added at the end: a
-        network is never fed raw integers.
-
-        Raises
-        ------
-        UsageError
-            If a step is unknown (the message lists all) or a value is wrong.
+        If no step normalises (`range`, `minmax`, `max`, `percentile`, `zscore`, `robust`), `range` is added at the end:
+        a network is never fed raw integers. Raise `UsageError` if a step is unknown (the message lists all) or a value
+        is wrong.
         """
         return cls(parse_steps(text))
 
@@ -70,14 +60,8 @@ class Preparation:
     def fit(self, images: Iterable[Image]) -> "Preparation":
         """Return a preparation with the statistics that its global step takes over all training images.
 
-        Without a global step nothing is read.
-
-        Raises
-        ------
-        InputError
-            If the images differ in their number of channels, or one cannot be prepared.
-        UsageError
-            If there is no image.
+        Without a global step nothing is read. Raise `InputError` if the images differ in their number of channels, or one cannot be
+        prepared, `UsageError` if there is no image.
         """
 
         def pixels(before: Preparation) -> Iterator[NDArray[Any]]:
@@ -93,16 +77,8 @@ class Preparation:
     def fit_pixels(self, pixels: Callable[["Preparation"], Iterable[NDArray[Any]]]) -> "Preparation":
         """Do what `fit` does, for images of which nobody has more than parts.
 
-        Parameters
-        ----------
-        pixels
-            Called with the steps before the global one; gives the valid pixels ``[N C]`` of the training images after them, part
-            after part.
-
-        Raises
-        ------
-        UsageError
-            If nothing comes.
+        `pixels` is called with the steps before the global one, and gives the valid pixels ``[N C]`` of the training images after
+        them, part after part. Raise `UsageError` if nothing comes.
         """
         where = next((i for i, step in enumerate(self.steps) if step.scope == GLOBAL), None)
         if where is None:
@@ -118,10 +94,7 @@ class Preparation:
     def pixels(self, image: Image, seed: int | None = None) -> Iterator[NDArray[Any]]:
         """Yield the valid pixels ``[N C]`` of an image after these steps, none of them global, part after part.
 
-        Raises
-        ------
-        InputError
-            If the image cannot be prepared, or no pixel is valid.
+        Raise `InputError` if the image cannot be prepared, or no pixel is valid.
         """
         chain = Chain(image)
         ChainBuilder(chain, self.steps, self.fitted, seed)
@@ -145,10 +118,7 @@ class Preparation:
     def from_json(cls, values: dict[str, Any]) -> "Preparation":
         """Make a preparation out of the plain values of `to_json`.
 
-        Raises
-        ------
-        ModelError
-            If the values are not of that kind.
+        Raise `ModelError` if the values are not of that kind.
         """
         fix = "the model's file is damaged: use another copy"
         try:
@@ -269,7 +239,7 @@ class PreparedImage(Chain):
         inside = np.ones(sides, np.bool_)
         for band in self.parts(region):
             array, valid = _finished(*self.values(band))
-            place = tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(band, region, strict=True))
+            place = within(band, region)
             result[(slice(None), *place)] = array
             if valid is not None:
                 inside[place] = valid
@@ -331,10 +301,7 @@ class PreparedImage(Chain):
     def forward_labels(self, labels: NDArray[Any], region: Region | None = None) -> NDArray[Any]:
         """Bring a label image ``[*S]`` to the prepared size ``[*s]``, or a region of it: each pixel gets the nearest one's label.
 
-        Raises
-        ------
-        InputError
-            If the labels are not of the image's size.
+        Raise `InputError` if the labels are not of the image's size.
         """
         self._check_own("label image", labels.shape, "give them at the size of the image")
         shape, changes = self.image.spatial_shape, self.changes
@@ -345,12 +312,8 @@ class PreparedImage(Chain):
     def forward_annotations(self, annotations: NDArray[Any], region: Region | None = None) -> NDArray[np.int64]:
         """Bring annotations ``[*S]`` (-1 = none) to the prepared size ``[*s]``, or a region of it; thin lines survive a shrinking.
 
-        Where several classes fall on one pixel, the most frequent wins. Pixels that are not valid lose their annotation.
-
-        Raises
-        ------
-        InputError
-            If the annotations are not of the image's size.
+        Where several classes fall on one pixel, the most frequent wins. Pixels that are not valid lose their
+        annotation. Raise `InputError` if the annotations are not of the image's size.
         """
         self._check_own("scribbles", annotations.shape, "draw them on the image at its full size")
         regions = [region or self.everything]

@@ -66,6 +66,11 @@ def bands(region: Region, most: float) -> Iterator[Region]:
             yield from ((band, *part) for part in bands(tuple(rest), most))
 
 
+def within(region: Region, frame: Region) -> Region:
+    """Return a region of the image in the frame of a region that holds it."""
+    return tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(region, frame, strict=True))
+
+
 @dataclass(frozen=True)
 class Scaling:
     """The normalisation ``(x - offset) / scale`` of each channel, and then a clip to 0-1 if asked."""

@@ -64,10 +64,7 @@ class Step:
 def parse_steps(text: str) -> tuple[Step, ...]:
     """Parse steps (grammar: `selfseg.core.steps`), and add `range` at the end where no step normalises.
 
-    Raises
-    ------
-    UsageError
-        If a step is unknown, a value is wrong, or two steps are global.
+    Raise `UsageError` if a step is unknown, a value is wrong, or two steps are global.
     """
     steps: tuple[Step, ...] = ()
     for call in parse_calls(text, KINDS, "preparation step"):

@@ -17,33 +17,22 @@ Memo = dict[str, Any]
 
 @dataclass(frozen=True)
 class Batch:
-    """Prepared training images of one step.
-
-    Attributes
-    ----------
-    images
-        ``[B C *S]`` float32.
-    valid
-        ``[B *S]`` bool, False = the pixel must not count (padding, mask, NaN); None = every pixel counts.
-    annotations
-        ``[B *S]`` int64: class wanted by the user's label or scribble, -1 = none; None = no annotations at all.
-    indices
-        Which training images these are, 0-based.
-    ends_epoch
-        True for the batch after which every training image has been seen once more.
-    first
-        Place of the first of these images in the batch of all processes that share it.
-    memos
-        One for each image (`Memo`); None = the images have none.
-    """
+    """Prepared training images of one step."""
 
     images: Tensor
+    """``[B C *S]`` float32."""
     valid: Tensor | None = None
+    """``[B *S]`` bool, False = the pixel must not count (padding, mask, NaN); None = every pixel counts."""
     annotations: Tensor | None = None
+    """``[B *S]`` int64: class wanted by the user's label or scribble, -1 = none; None = no annotations at all."""
     indices: tuple[int, ...] = (0,)
+    """Which training images these are, 0-based."""
     ends_epoch: bool = True
+    """True for the batch after which every training image has been seen once more."""
     first: int = 0
+    """Place of the first of these images in the batch of all processes that share it."""
     memos: tuple[Memo, ...] | None = None
+    """One for each image (`Memo`); None = the images have none."""
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on another device."""

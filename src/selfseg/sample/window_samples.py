@@ -29,30 +29,20 @@ TRIES = 8
 
 @dataclass(frozen=True)
 class WindowSample:
-    """A window of a prepared image that is learned from.
-
-    Attributes
-    ----------
-    prepared
-        The prepared image.
-    region
-        The window, in pixels of the prepared image.
-    kept
-        Where windows are kept.
-    annotations
-        Those of the window ``[*s]``, -1 = none; None = the image has none.
-    time
-        Time point of a series.
-    given
-        What the memo of the window begins with: the user's own superpixels.
-    """
+    """A window of a prepared image that is learned from."""
 
     prepared: PreparedImage
+    """The prepared image."""
     region: Region
+    """The window, in pixels of the prepared image."""
     kept: LRUCache[Sample] = field(repr=False)
+    """Where windows are kept."""
     annotations: NDArray[np.integer] | None = field(default=None, repr=False)
+    """Those of the window ``[*s]``, -1 = none; None = the image has none."""
     time: int | None = None
+    """Time point of a series."""
     given: Memo = field(default_factory=dict, repr=False)
+    """What the memo of the window begins with: the user's own superpixels."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -60,13 +50,7 @@ class WindowSample:
         return (self.prepared.n_channels, *(part.stop - part.start for part in self.region))
 
     def read(self) -> Sample:
-        """Read the window.
-
-        Raises
-        ------
-        InputError
-            If the file is damaged there.
-        """
+        """Read the window. Raise `InputError` if the file is damaged there."""
         image = self.prepared.image
         place = [(part.start, part.stop) for part in self.region]
         key = f"{image.source} {image.name} {self.time} {place}"

@@ -26,9 +26,9 @@ from selfseg.refine.link import Link
 from selfseg.refine.steps import Refinement, parse_refinements, refine
 from selfseg.results.model import FittedModel
 from selfseg.sample.prepare import PreparedImage, prepare
-from selfseg.sample.statistics import LOOKED_AT, WINDOW_SIDE, spread_windows
+from selfseg.sample.statistics import LOOKED_AT, WINDOW_SIDE, spread_windows, within
 from selfseg.sample.stream import Memo
-from selfseg.tiling.tiles import Grid, Region, Tiles, grown, memory_budget, plan_grid, within
+from selfseg.tiling.tiles import Grid, Region, Tiles, grown, memory_budget, plan_grid
 
 PLANES_KEPT = 4
 """Slices of a volume whose preparation and tiles are kept for the next block."""

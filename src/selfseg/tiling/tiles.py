@@ -14,6 +14,7 @@ from torch import Tensor
 
 from selfseg.core.memory import free_memory, resident_memory, reusing_memory
 from selfseg.methods.base import Method
+from selfseg.sample.statistics import within
 from selfseg.sample.stream import Memo
 
 Region = tuple[slice, ...]
@@ -146,11 +147,6 @@ def make_grid(shape: Sequence[int], halo: int, max_pixels: int, multiple: int = 
         sides[axis] = -(-sides[axis] // multiple) * multiple
         grid = Grid(tuple(shape), tuple(sides), halo)
     return grid
-
-
-def within(region: Region, frame: Region) -> Region:
-    """Return a region of the image in the frame of a region that holds it."""
-    return tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(region, frame, strict=True))
 
 
 def grown(region: Region, halo: Sequence[int], shape: Sequence[int]) -> Region:

@@ -4,8 +4,18 @@
 folder of the user's or out of the cache that `download` fills; `verify` compares what is there with known SHA-256 sums.
 """
 
-from selfseg.read.datasets._base import Dataset, Item, RemoteFile, Task, dataset_names, find_dataset
-from selfseg.read.datasets._files import Fault, count_present, download, verify
+from selfseg.read.datasets._base import (
+    Dataset,
+    Fault,
+    Item,
+    RemoteFile,
+    Task,
+    count_present,
+    dataset_names,
+    download,
+    find_dataset,
+    verify,
+)
 
 __all__ = [
     "Dataset",

