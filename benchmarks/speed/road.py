@@ -26,7 +26,7 @@ STATIONS = {
     "opened": ("read/formats.py", "open_lazy"),
     "decoded": ("read/image.py", "open_file"),
     "hashed": ("read/sources.py", "Source._fingerprint"),
-    "prepared": ("sample/chain_builder.py", "ChainBuilder.__init__"),
+    "prepared": ("sample/prepare.py", "ChainBuilder.__init__"),
     "assigned": ("methods/region_merging.py", "RegionMerging.assign"),
 }
 """Functions that do what should be done once."""

@@ -66,7 +66,7 @@ def test_a_masked_input_and_its_mask_are_decoded_once(tmp_path, counts):
     (source,) = with_masks(find_inputs(written(tmp_path, ".npy")), tmp_path / "mask.tif")
     for _ in range(3):
         assert source.open() is source.read() and source.read().valid.sum() == 9 * 50
-        labels.mask_facts([source])
+        source.mask_fingerprint()
     assert (counts["decode_labels"], counts["load"], counts["open_file"]) == (1, 1, 2)  # the image, and the mask
 
 

@@ -98,10 +98,10 @@ def test_an_hdf5_file_that_declares_what_it_does_not_hold(tmp_path):
         assert image.data[5, :3, 7].tolist() == [0, 0, 0]
     with h5py.File(tmp_path / "b.h5", "w") as file:
         file.create_dataset("raw", (60_000, 60_000), "u1", chunks=(60_000, 60_000), compression="gzip")
-    from selfseg.read import _decoded
+    from selfseg.read import arrays
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_decoded, "memory_limit", lambda: 10**9)
+        patch.setattr(arrays, "memory_limit", lambda: 10**9)
         with pytest.raises(InputError, match=r"chunks of at most 1\.0 GB, got 3\.6 GB"):
             open_lazy(tmp_path / "b.h5")
 

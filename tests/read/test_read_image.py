@@ -12,7 +12,7 @@ from PIL import ImageOps
 
 from selfseg.core.errors import InputError, UsageError
 from selfseg.read import read_image
-from selfseg.read._decoded import orient
+from selfseg.read.arrays import orient
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (11, 17), dtype=np.uint8)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from selfseg.core.errors import InputError
-from selfseg.read._decoded import check_size, decoding, stamp_of, unchanged
+from selfseg.read.arrays import check_size, decoding, stamp_of, unchanged
 
 OVERHEAD = 1 << 14
 """Bytes that can be read in the time that a read takes by itself."""

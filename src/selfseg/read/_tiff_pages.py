@@ -19,8 +19,8 @@ import tifffile
 from numpy.typing import NDArray
 
 from selfseg.core.memory import LRUCache
-from selfseg.read._decoded import damaged, decoding
 from selfseg.read._lazy_array import FileArray, LazyArray, from_sliceable
+from selfseg.read.arrays import damaged, decoding
 
 CACHED = 64 << 20
 """Bytes of decoded strips and tiles that are kept, since neighbouring windows share them."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError
-from selfseg.read._decoded import DAMAGE, Decoded, check_size, decoding, needed, quiet, split_address
+from selfseg.read.arrays import DAMAGE, Decoded, check_size, decoding, needed, quiet, split_address
 
 UNIT = "millimeter"
 

@@ -13,9 +13,8 @@ import numpy as np
 
 from selfseg.core.errors import InputError
 from selfseg.core.image import Image
-from selfseg.read._decoded import Decoded, damaged, split_address, unchanged
 from selfseg.read._lazy_array import LazyArray, check_real
-from selfseg.read.arrays import make_image
+from selfseg.read.arrays import Decoded, damaged, make_image, split_address, unchanged
 from selfseg.read.ome_zarr import is_zarr
 
 SUFFIXES = {

@@ -13,9 +13,19 @@ import numpy as np
 
 from selfseg.core.errors import InputError
 from selfseg.core.image import SPATIAL, spatial_axes
-from selfseg.read._decoded import DAMAGE, MAX_DEFLATE, Decoded, check_chunk, decoding, needed, split_address, unit_name
 from selfseg.read._lazy_array import check_real, from_sliceable
-from selfseg.read.arrays import by_letter, named_axes
+from selfseg.read.arrays import (
+    DAMAGE,
+    MAX_DEFLATE,
+    Decoded,
+    by_letter,
+    check_chunk,
+    decoding,
+    named_axes,
+    needed,
+    split_address,
+    unit_name,
+)
 
 MAX_RATIO = {None: 1.0, "gzip": float(MAX_DEFLATE)}
 """Bytes that one stored byte can stand for, by compression; others have no bound."""

@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from selfseg.core.errors import InputError
-from selfseg.read._decoded import DAMAGE, MAX_DEFLATE, Decoded, check_size, damaged, opaque, orient, quiet
+from selfseg.read.arrays import DAMAGE, MAX_DEFLATE, Decoded, check_size, damaged, opaque, orient, quiet
 
 # The classes are used directly, not through `PIL.Image.open`: its limit on pixels is a setting of the whole process,
 # and refuses honest large pictures. `check_size` takes its place.

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError
 from selfseg.core.image import Image
-from selfseg.read._decoded import Decoded, split_address
-from selfseg.read.arrays import make_image
+from selfseg.read.arrays import Decoded, make_image, split_address
 from selfseg.read.formats import decode_labels, stem_of, suffix_of
 from selfseg.read.ome_zarr import is_zarr
 from selfseg.read.sources import SCRIBBLE_ENDING, Source, list_files, natural_order, walk

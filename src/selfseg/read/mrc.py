@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from selfseg.core.errors import InputError
-from selfseg.read._decoded import Decoded, decoding
 from selfseg.read._lazy_array import FileArray, from_sliceable
+from selfseg.read.arrays import Decoded, decoding
 
 HEADER = np.dtype(
     [

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError
-from selfseg.read._decoded import ANY_SIZE, MAX_DEFLATE, Decoded, check_size, damaged, decoding, needed, quiet
 from selfseg.read._lazy_array import FileArray, from_sliceable
+from selfseg.read.arrays import ANY_SIZE, MAX_DEFLATE, Decoded, check_size, damaged, decoding, needed, quiet
 
 GZIP = b"\x1f\x8b"
 UNITS = {"mm": "millimeter", "micron": "micrometer", "meter": "meter"}

@@ -11,9 +11,18 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError
 from selfseg.core.image import spatial_axes
-from selfseg.read._decoded import MAX_DEFLATE, Decoded, check_size, decoding, quiet, split_address
 from selfseg.read._lazy_array import FileArray, check_real, from_sliceable
-from selfseg.read.arrays import by_letter, guess_axes, named_axes
+from selfseg.read.arrays import (
+    MAX_DEFLATE,
+    Decoded,
+    by_letter,
+    check_size,
+    decoding,
+    guess_axes,
+    named_axes,
+    quiet,
+    split_address,
+)
 
 MAX_STORED = {zipfile.ZIP_STORED: 1.0, zipfile.ZIP_DEFLATED: float(MAX_DEFLATE)}
 """Bytes that one stored byte can stand for, by the compression of a member of an NPZ file."""

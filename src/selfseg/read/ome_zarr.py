@@ -8,9 +8,18 @@ from typing import Any
 
 from selfseg.core.errors import InputError
 from selfseg.core.image import KNOWN
-from selfseg.read._decoded import Decoded, check_chunk, check_level, damaged, decoding, needed, split_address, unit_name
 from selfseg.read._lazy_array import check_real, from_sliceable
-from selfseg.read.arrays import named_axes
+from selfseg.read.arrays import (
+    Decoded,
+    check_chunk,
+    check_level,
+    damaged,
+    decoding,
+    named_axes,
+    needed,
+    split_address,
+    unit_name,
+)
 
 MARKS = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 """Files of which every zarr group or array has one."""

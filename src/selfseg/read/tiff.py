@@ -14,7 +14,9 @@ import tifffile
 from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError
-from selfseg.read._decoded import (
+from selfseg.read._lazy_array import LazyArray
+from selfseg.read._tiff_pages import decode_lzw_safely, open_windows, sound
+from selfseg.read.arrays import (
     ANY_SIZE,
     MAX_DEFLATE,
     MICROMETER,
@@ -27,8 +29,6 @@ from selfseg.read._decoded import (
     split_address,
     unit_name,
 )
-from selfseg.read._lazy_array import LazyArray
-from selfseg.read._tiff_pages import decode_lzw_safely, open_windows, sound
 
 ONE_IMAGE_KINDS = ("generic", "uniform", "shaped", "imagej", "ome")
 """Kinds of series of which a file should hold one. Slides also hold labels and thumbnails: there the first counts."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError
 from selfseg.core.image import Image
-from selfseg.read._decoded import Decoded, check_size, unchanged
+from selfseg.read.arrays import Decoded, check_size, unchanged
 from selfseg.read.frames import Frames, same_size
 from selfseg.read.sources import Source
 

@@ -27,7 +27,7 @@ from selfseg.export.report import Report, ReportImage, curves_svg, thumbnail, wr
 from selfseg.measure.flicker import FlickerCount
 from selfseg.methods.base import Method, build_config
 from selfseg.read import Source, find_inputs
-from selfseg.read._decoded import split_address
+from selfseg.read.arrays import split_address
 from selfseg.read.labels import find_labels, read_label_image
 from selfseg.results.instances import INSTANCES
 from selfseg.results.model import FittedModel, selfseg_version

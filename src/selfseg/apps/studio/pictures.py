@@ -15,7 +15,7 @@ from selfseg.core.classes import class_colours
 from selfseg.core.errors import InputError
 from selfseg.core.image import Image
 from selfseg.read import Source
-from selfseg.read._decoded import memory_limit
+from selfseg.read.arrays import memory_limit
 from selfseg.read.video import VideoFrames
 
 TILE = 512

@@ -21,7 +21,7 @@ from selfseg.core.errors import InputError, OutputError, UsageError
 from selfseg.core.files import writing
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress, Silent
-from selfseg.read._decoded import DAMAGE
+from selfseg.read.arrays import DAMAGE
 from selfseg.read.formats import decode_labels
 from selfseg.read.labels import read_truths
 
