@@ -1,9 +1,10 @@
-"""The class table as ``classes.json``, and what each class covers in each image as ``classes.csv``."""
+"""The class table as ``classes.json``, and tables as CSV: what each class covers in each image, and measures of objects."""
 
 import csv
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,28 +70,18 @@ def read_classes(path: Path | str) -> ClassTable:
         ) from error
 
 
-def class_areas(
-    image: str, labels: NDArray[Any], table: ClassTable, spacing: Sequence[float] | None = None, unit: str = "pixel"
-) -> list[ClassArea]:
-    """Count what each class of `table` covers in one image, in the table's order; classes that are absent cover 0.
-
-    Parameters
-    ----------
-    labels
-        Ids ``[*S]``; 0 (ignore) is not counted.
-    spacing
-        Size of a pixel along each spatial axis; None = 1 along each axis of `labels`.
-    unit
-        Unit of `spacing`.
-    """
-    counts = np.bincount(labels.ravel())
-    return count_areas(image, counts, table, spacing if spacing is not None else (1.0,) * labels.ndim, unit)
-
-
 def count_areas(
     image: str, counts: NDArray[np.integer], table: ClassTable, spacing: Sequence[float], unit: str = "pixel"
 ) -> list[ClassArea]:
-    """Return what each class covers, as `class_areas`, where the pixels of each id ``[n]`` are counted."""
+    """Return what each class of `table` covers in one image, in the table's order; classes that are absent cover 0.
+
+    Parameters
+    ----------
+    counts
+        ``[n]`` pixels of each id; 0 (ignore) is not counted.
+    spacing, unit
+        Size of a pixel along each spatial axis, and its unit.
+    """
     counts = np.pad(counts, (0, max(0, 1 + max((item.id for item in table.classes), default=0) - len(counts))))
     total = int(counts.sum() - counts[IGNORE])
     size = math.prod(spacing)
@@ -110,13 +101,16 @@ def write_areas(path: Path | str, areas: Iterable[ClassArea]) -> None:
     OutputError
         If the file cannot be written.
     """
-    with writing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file, lineterminator="\n")
+    with _csv_rows(path) as rows:
         rows.writerow(COLUMNS)
-        for item in areas:
-            rows.writerow(
-                (item.image, item.id, item.name, item.pixels, f"{item.share:.6f}", f"{item.area:.9g}", item.unit)
-            )
+        for one in areas:
+            rows.writerow((one.image, one.id, one.name, one.pixels, f"{one.share:.6f}", f"{one.area:.9g}", one.unit))
+
+
+@contextmanager
+def _csv_rows(path: Path | str) -> Iterator[Any]:
+    with writing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        yield csv.writer(file, lineterminator="\n")
 
 
 def colour_table(table: ClassTable | None, largest: int = 0) -> NDArray[np.uint8]:
@@ -158,3 +152,36 @@ def labels_picture(labels: NDArray[Any], table: ClassTable | None = None) -> NDA
     """
     picture: NDArray[np.uint8] = colour_table(table, int(labels.max(initial=0)))[labels]
     return picture
+
+
+def write_object_table(path: Path | str, tables: Sequence[Mapping[str, NDArray[Any] | Sequence[Any]]]) -> int:
+    """Write the columns of several images below each other as CSV in UTF-8; return the number of lines below the header.
+
+    Parameters
+    ----------
+    tables
+        Columns of equal length by name, one table an image. Where a table lacks a column of another, its fields are
+        empty; so are NaN. Truth values are 0 and 1, floating values have 7 digits.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    names = list(dict.fromkeys(name for table in tables for name in table))
+    n_lines = 0
+    with _csv_rows(path) as rows:
+        rows.writerow(names)
+        for table in tables:
+            length = max((len(column) for column in table.values()), default=0)
+            columns = [_texts(table[name]) if name in table else [""] * length for name in names]
+            rows.writerows(zip(*columns, strict=True))
+            n_lines += length
+    return n_lines
+
+
+def _texts(column: NDArray[Any] | Sequence[Any]) -> list[Any]:
+    values = np.asarray(column)
+    if values.dtype.kind == "f":
+        return ["" if np.isnan(value) else f"{value:.7g}" for value in values.tolist()]
+    return values.astype(int).tolist() if values.dtype.kind == "b" else values.tolist()

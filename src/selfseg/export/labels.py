@@ -240,11 +240,11 @@ class LabelFormat(NamedTuple):
 FORMATS = {
     "tiff": LabelFormat(".tif"),
     "ome-zarr": LabelFormat(".ome.zarr", "ome_zarr.write_ome_zarr", "zarr", ("zarr",)),
-    "nifti": LabelFormat(".nii.gz", "nifti.write_nifti", "nifti", ("nibabel",)),
-    "mrc": LabelFormat(".mrc", "mrc.write_mrc"),
-    "hdf5": LabelFormat(".h5", "array_files.write_hdf5", "hdf5", ("h5py",)),
-    "numpy": LabelFormat(".npz", "array_files.write_npz"),
-    "dicom-seg": LabelFormat(".dcm", "dicom_seg.write_dicom_seg", "dicom", ("pydicom", "highdicom")),
+    "nifti": LabelFormat(".nii.gz", "volumes.write_nifti", "nifti", ("nibabel",)),
+    "mrc": LabelFormat(".mrc", "volumes.write_mrc"),
+    "hdf5": LabelFormat(".h5", "volumes.write_hdf5", "hdf5", ("h5py",)),
+    "numpy": LabelFormat(".npz", "volumes.write_npz"),
+    "dicom-seg": LabelFormat(".dcm", "volumes.write_dicom_seg", "dicom", ("pydicom", "highdicom")),
 }
 """Formats by the name that ``--write`` takes."""
 

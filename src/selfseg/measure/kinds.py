@@ -11,8 +11,7 @@ from numpy.typing import ArrayLike
 from selfseg.core.errors import Failure, UsageError
 from selfseg.measure._table import Labels, Table, Truths, as_truths, check_counted, check_labels, contingencies, pooled
 from selfseg.measure.boundary import boundary_counts
-from selfseg.measure.foreground import foreground_scores
-from selfseg.measure.instances import instance_scores, lesion_counts
+from selfseg.measure.instances import foreground_scores, instance_scores, lesion_counts
 from selfseg.measure.overlap import (
     AreaSum,
     best_ious,
@@ -264,24 +263,16 @@ def score(labels: ArrayLike, truths: Truths, kind: str = "regions", ignore: int 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of labels against truth.
-
-    Attributes
-    ----------
-    images
-        Scores by the name of the image.
-    failures
-        Pairs that could not be scored: name, and the one line that says why.
-    without_labels
-        Names in the truth for which there are no labels.
-    tables
-        Contingency table of each image that has one annotator and was scored as classes.
-    """
+    """Scores of labels against truth."""
 
     images: dict[str, Scores]
+    """Scores by the name of the image."""
     failures: list[Failure]
+    """Pairs that could not be scored: name, and the one line that says why."""
     without_labels: list[str] = field(default_factory=list)
+    """Names in the truth for which there are no labels."""
     tables: list[Table] = field(default_factory=list, repr=False)
+    """Contingency table of each image that has one annotator and was scored as classes."""
 
     def summary(self) -> dict[str, float]:
         """Return the value of every score over all images: the mean, or the pooled value (`Scores`).

@@ -191,13 +191,9 @@ def best_overlap_miou(
 
 def connected_parts(labels: Labels) -> NDArray[np.int64]:
     """Return the face-connected components of equal label, of any dimension, numbered from 1 by their first pixels."""
-    # Imported here: numba and scikit-image are slow to import and most measures do without.
-    if labels.ndim > 3:
-        from skimage.measure import label
-
-        parts: NDArray[np.int64] = label(labels.astype(np.int64), background=int(labels.min()) - 1, connectivity=1)
-        return parts
-    from selfseg.regions.connect import connected_components
+    from selfseg.regions.connect import (
+        connected_components,  # here: numba is slow to import, and most measures do without
+    )
 
     return connected_components(labels.astype(np.int64) - int(labels.min())).astype(np.int64) + 1
 

@@ -61,24 +61,17 @@ class Faces:
 
 @dataclass(frozen=True)
 class PartGraph:
-    """Connected parts of equal label, and which of them touch.
-
-    Attributes
-    ----------
-    labels, sizes, first
-        ``[R]`` label, number of pixels, and flat number of the first pixel of each part.
-    is_open
-        ``[R]``: the part touches the border of the image, or a pixel that takes no part.
-    edges, lengths
-        ``[E 2]`` parts that share a face, and ``[E]`` the number of such faces.
-    """
+    """Connected parts of equal label, and which of them touch."""
 
     labels: NDArray[np.int64]
     sizes: NDArray[np.int64]
     first: NDArray[np.int64]
+    """``[R]`` label, number of pixels, and flat number of the first pixel of each part."""
     is_open: NDArray[np.bool_]
+    """``[R]``: the part touches the border of the image, or a pixel that takes no part."""
     edges: NDArray[np.int64]
     lengths: NDArray[np.int64]
+    """``[E 2]`` parts that share a face, and ``[E]`` the number of such faces."""
 
     def contract(
         self, links: NDArray[np.int64], labels: NDArray[np.int64] | None = None

@@ -56,18 +56,12 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Cleaning:
-    """What is too small to stay.
-
-    Attributes
-    ----------
-    holes
-        Holes of fewer pixels are given to what surrounds them.
-    objects
-        Connected parts of a class of fewer pixels are given to the neighbour with the longest common boundary.
-    """
+    """What is too small to stay."""
 
     holes: int = 0
+    """Holes of fewer pixels are given to what surrounds them."""
     objects: int = 0
+    """Connected parts of a class of fewer pixels are given to the neighbour with the longest common boundary."""
 
     @classmethod
     def parse(cls, text: str | None) -> "Cleaning":

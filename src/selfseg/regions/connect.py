@@ -16,7 +16,7 @@ def connected_components(labels: NDArray[np.integer]) -> NDArray[np.int32]:
     Parameters
     ----------
     labels
-        ``[*S]`` integers in up to three dimensions; negative values are outside and stay -1.
+        ``[*S]`` integers; negative values are outside and stay -1.
 
     Returns
     -------

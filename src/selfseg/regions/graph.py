@@ -14,24 +14,16 @@ from selfseg.core.errors import UsageError
 
 @dataclass(frozen=True)
 class RegionGraph:
-    """Which regions touch, and how.
-
-    Attributes
-    ----------
-    edges
-        ``[E 2]`` int32, i < j, sorted by i, then j.
-    length
-        ``[E]`` float64: pixel faces that the two regions share; their area when a spacing was given.
-    strength
-        ``[E]`` float64: mean boundary strength over those faces; 0 when no strength was given.
-    sizes
-        ``[R]`` int64: pixels of each region.
-    """
+    """Which regions touch, and how."""
 
     edges: NDArray[np.int32]
+    """``[E 2]`` int32, i < j, sorted by i, then j."""
     length: NDArray[np.float64]
+    """``[E]`` float64: pixel faces that the two regions share; their area when a spacing was given."""
     strength: NDArray[np.float64]
+    """``[E]`` float64: mean boundary strength over those faces; 0 when no strength was given."""
     sizes: NDArray[np.int64]
+    """``[R]`` int64: pixels of each region."""
 
     @property
     def n_regions(self) -> int:

@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 from selfseg.core.errors import UsageError
 from selfseg.core.processes import run_shared
-from selfseg.regions.codebook import feature_words
+from selfseg.regions.clusters import feature_words
 from selfseg.regions.graph import check_picture, check_spacing
 
 BANDS = (0.0, 1.0, 2.0, 4.0)
@@ -202,7 +202,7 @@ def gradient_at_angles(image: NDArray[Any], sigma: float = 2.0, n_angles: int = 
     ``[A Y X]`` float32 of an image ``[Y X C]``, in units of the channels per pixel: sqrt(sum over channels of (df/dn)^2), n across the
     line.
     Plane k is for a boundary at k pi / A from the X axis towards growing Y; `sigma` is in pixels, above 0. NaN and inf count as 0. It
-    is a learned cue for `regions.oriented_watershed`, where the channels are probabilities or features of a method.
+    is a learned cue for `regions.watershed`, where the channels are probabilities or features of a method.
     """
     check_picture(image)
     angles = (np.arange(n_angles) * (np.pi / n_angles)).astype(np.float32)
