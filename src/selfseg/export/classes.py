@@ -1,4 +1,7 @@
-"""The class table as ``classes.json``, and tables as CSV: what each class covers in each image, and measures of objects."""
+"""The class table as ``classes.json``, and tables as CSV: what each class covers in each image, and measures of objects.
+
+Functions that write raise `OutputError` where the file cannot be written.
+"""
 
 import csv
 import json
@@ -42,13 +45,7 @@ class ClassArea:
 
 
 def write_classes(path: Path | str, table: ClassTable) -> None:
-    """Write the class table as JSON: one object a class, with id, name, rgba, area_share, intensity and sources.
-
-    Raises
-    ------
-    OutputError
-        If the file cannot be written.
-    """
+    """Write the class table as JSON: one object a class, with id, name, rgba, area_share, intensity and sources."""
     write_json(path, table.to_json())
 
 
@@ -94,13 +91,7 @@ def count_areas(
 
 
 def write_areas(path: Path | str, areas: Iterable[ClassArea]) -> None:
-    """Write one line for each image and class as CSV in UTF-8, with the columns of `COLUMNS`.
-
-    Raises
-    ------
-    OutputError
-        If the file cannot be written.
-    """
+    """Write one line for each image and class as CSV in UTF-8, with the columns of `COLUMNS`."""
     with _csv_rows(path) as rows:
         rows.writerow(COLUMNS)
         for one in areas:
@@ -141,15 +132,7 @@ def colour_table(table: ClassTable | None, largest: int = 0) -> NDArray[np.uint8
 
 
 def labels_picture(labels: NDArray[Any], table: ClassTable | None = None) -> NDArray[np.uint8]:
-    """Return the class colours of a label image: red, green, blue, alpha ``[*S 4]`` uint8. Ignored pixels are transparent.
-
-    Parameters
-    ----------
-    labels
-        Ids ``[*S]``, 0 = ignore.
-    table
-        Colours of the ids, as in `colour_table`.
-    """
+    """Return the colours (see `colour_table`) of ids ``[*S]``: red, green, blue, alpha ``[*S 4]`` uint8; 0 is transparent."""
     picture: NDArray[np.uint8] = colour_table(table, int(labels.max(initial=0)))[labels]
     return picture
 
@@ -162,11 +145,6 @@ def write_object_table(path: Path | str, tables: Sequence[Mapping[str, NDArray[A
     tables
         Columns of equal length by name, one table an image. Where a table lacks a column of another, its fields are
         empty; so are NaN. Truth values are 0 and 1, floating values have 7 digits.
-
-    Raises
-    ------
-    OutputError
-        If the file cannot be written.
     """
     names = list(dict.fromkeys(name for table in tables for name in table))
     n_lines = 0

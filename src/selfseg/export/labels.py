@@ -79,21 +79,17 @@ def write_labels(
     if whole.dtype == np.uint32 or whole.nbytes > LARGEST_IMAGEJ:
         _write(path, data, ome=True, metadata=_ome_metadata(data, order, steps, unit))
         return
-    metadata = _imagej_metadata(order, steps, unit)
+    metadata: dict[str, Any] = {"axes": order, "unit": imagej_unit(unit)}
+    if "Z" in steps:
+        metadata["spacing"] = steps["Z"]
     if table is not None:
         metadata["Info"] = imagej_info(table)
     if whole.dtype == np.uint8:
         metadata |= imagej_look(table, int(data.max(initial=0)))
     else:
         metadata.update(min=0.0, max=float(max(1, data.max(initial=0))))
-    _write(path, data, imagej=True, metadata=metadata, **_resolution(steps))
-
-
-def _imagej_metadata(order: str, steps: Mapping[str, float], unit: str | None) -> dict[str, Any]:
-    metadata: dict[str, Any] = {"axes": order, "unit": imagej_unit(unit)}
-    if "Z" in steps:
-        metadata["spacing"] = steps["Z"]
-    return metadata
+    resolution = (1 / steps["X"], 1 / steps["Y"])
+    _write(path, data, imagej=True, metadata=metadata, resolution=resolution, resolutionunit="NONE")
 
 
 def _ome_metadata(data: NDArray[Any], order: str, steps: Mapping[str, float], unit: str | None) -> dict[str, Any]:
@@ -105,10 +101,6 @@ def _ome_metadata(data: NDArray[Any], order: str, steps: Mapping[str, float], un
         metadata[f"PhysicalSize{letter}"] = step
         metadata[f"PhysicalSize{letter}Unit"] = name
     return metadata
-
-
-def _resolution(steps: Mapping[str, float]) -> dict[str, Any]:
-    return {"resolution": (1 / steps["X"], 1 / steps["Y"]), "resolutionunit": "NONE"}
 
 
 def _write(path: Path | str, data: NDArray[Any], **options: Any) -> None:
@@ -298,14 +290,7 @@ class LabelWriter:
     ) -> list[Path]:
         """Write ``folder/NAME.SUFFIX`` in each format; return the paths.
 
-        Parameters
-        ----------
-        folder, name
-            The place; `name` may have ``/`` in it.
-        labels
-            Ids with the axes of `image` other than C, 0 = ignore.
-        image
-            The image that was segmented.
+        `labels` are ids with the axes of the image other than C, 0 = ignore; `name` may have ``/`` in it.
 
         Raises
         ------

@@ -114,7 +114,7 @@ def _write_array(group: Any, name: str, array: NDArray[Any], order: str, ngff: s
     stored[...] = array
 
 
-def _transforms(scale: list[float], start: list[float]) -> list[dict[str, Any]]:
+def _transforms(scale: list[float], start: Sequence[float] = ()) -> list[dict[str, Any]]:
     steps: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
     return [*steps, {"type": "translation", "translation": start}] if any(start) else steps
 
@@ -176,10 +176,8 @@ def open_label_zarr(
     ----------
     path
         The folder, called ``NAME.zarr``.
-    shape, dtype, chunks
-        Of the array.
     axes
-        Its axes, out of TZYX.
+        Axes of the array, out of TZYX.
     spacing, unit
         Size of a pixel along the spatial axes.
     table
@@ -197,7 +195,12 @@ def open_label_zarr(
         if fresh or not (path / LEVEL / "zarr.json").is_file():
             with writing_folder(path) as temporary:
                 group = zarr.open_group(temporary, mode="w", zarr_format=3)
-                group.attrs["ome"] = _metadata(path, axes, spacing, unit, table)
+                steps = dict(zip(spatial_axes(axes), spacing, strict=True))
+                transforms = _transforms([float(steps.get(letter, 1.0)) for letter in axes])
+                dataset = {"path": LEVEL, "coordinateTransformations": transforms}
+                scales = {"name": path.stem, "axes": ngff_axes(axes, unit), "datasets": [dataset]}
+                label = {} if table is None else {"image-label": {"version": NGFF, **ngff_classes(table)}}
+                _describe(group, {"multiscales": [scales], **label}, NGFF)
                 options = {"shape": tuple(shape), "chunks": tuple(chunks), "dtype": dtype, "fill_value": 0}
                 group.create_array(LEVEL, dimension_names=[letter.lower() for letter in axes], **options)
         return zarr.open_array(path / LEVEL, mode="r+")
@@ -221,13 +224,7 @@ def known_label_zarr(path: Path) -> Any:
 
 @contextlib.contextmanager
 def storing(path: Path) -> Iterator[None]:
-    """Turn what the disk says against writing into one line.
-
-    Raises
-    ------
-    OutputError
-        If the disk is full or the folder may not be written.
-    """
+    """Raise `OutputError`, in one line, if the disk is full or the folder may not be written."""
     try:
         yield
     except OSError as error:
@@ -258,15 +255,6 @@ def ngff_classes(table: ClassTable | None) -> dict[str, Any]:
         return {}
     colours = [{"label-value": item.id, "rgba": list(item.rgba)} for item in table.classes]
     return {"colors": colours, "properties": [{"label-value": item.id, "name": item.name} for item in table.classes]}
-
-
-def _metadata(path: Path, axes: str, spacing: Sequence[float], unit: str, table: ClassTable | None) -> dict[str, Any]:
-    steps = dict(zip(spatial_axes(axes), spacing, strict=True))
-    scale = {"type": "scale", "scale": [float(steps.get(letter, 1.0)) for letter in axes]}
-    dataset = {"path": LEVEL, "coordinateTransformations": [scale]}
-    scales = {"name": path.stem, "axes": ngff_axes(axes, unit), "datasets": [dataset]}
-    label = {} if table is None else {"image-label": {"version": NGFF, **ngff_classes(table)}}
-    return {"version": NGFF, "multiscales": [scales], **label}
 
 
 def _zarr(path: Path) -> Any:

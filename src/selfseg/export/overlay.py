@@ -103,13 +103,7 @@ def write_labels_picture(
 
 
 def write_picture(path: Path | str, picture: NDArray[np.uint8]) -> None:
-    """Write ``[H W 3]``, ``[H W 4]`` or ``[H W]`` uint8 as a PNG.
-
-    Raises
-    ------
-    OutputError
-        If the file cannot be written.
-    """
+    """Write ``[H W 3]``, ``[H W 4]`` or ``[H W]`` uint8 as a PNG; `OutputError` if that fails."""
     with writing(path) as temporary:
         Picture.fromarray(np.ascontiguousarray(picture)).save(temporary, format="PNG")
 
@@ -254,14 +248,8 @@ def displayed(image: Image, planes: list[int]) -> NDArray[np.uint8]:
 
     8-bit images of three channels stay as they are. All others are stretched channel by channel, from the 0.5th to the
     99.5th percentile of the valid, finite values of the whole image. One channel is grey; two are magenta and green;
-    more than three are cut into three runs of neighbouring channels, whose means are red, green and blue.
-
-    Parameters
-    ----------
-    image
-        Image of any axes.
-    planes
-        Indices into the planes of `plane_shape`.
+    more than three are cut into three runs of neighbouring channels, whose means are red, green and blue. `planes` are
+    indices into the planes of `plane_shape`.
     """
     letters = [letter for letter in "TZYX" if letter in image.axes]
     data = image.data if "C" in image.axes else image.data[..., None]

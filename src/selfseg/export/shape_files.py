@@ -31,12 +31,8 @@ def write_geojson(
     """Write polygons as GeoJSON that QuPath imports (drag the file onto the image): regions of classes as annotations,
     objects as detections, both with class names and colours.
 
-    Coordinates are (x, y) in pixels, in QuPath's frame: (0, 0) is the outer corner of the first pixel.
-
-    Parameters
-    ----------
-    labels, table, objects, axes, least_area
-        As in `export.outlines.shapes`; planes are numbered from 0 along Z and T.
+    Coordinates are (x, y) in pixels, in QuPath's frame: (0, 0) is the outer corner of the first pixel. Planes are numbered from 0
+    along Z and T. See `export.outlines.shapes` for the arguments.
 
     Raises
     ------
@@ -129,12 +125,8 @@ def run_lengths(rings: Iterable[NDArray[np.int64]], shape: tuple[int, int]) -> l
     """Return COCO's run lengths of what rings along pixel edges enclose.
 
     Pixels are counted down the columns, column after column; runs of pixels outside and inside take turns, beginning
-    outside. Each horizontal side of a ring is where a run of its columns begins or ends.
-
-    Parameters
-    ----------
-    rings
-        Corners ``[N 2]``, (Y, X); a pixel is inside if an odd number of rings go around it.
+    outside. Each horizontal side of a ring (corners ``[N 2]``, (Y, X)) is where a run of its columns begins or ends. A pixel is inside
+    if an odd number of rings go around it.
     """
     height, width = shape
     turns = []
@@ -193,12 +185,10 @@ def write_imagej_rois(
 
     Polygons run along pixel edges, as ImageJ's own wand traces them: a ROI selects exactly the pixels of its object.
     Those with holes, or of several parts, are composite ROIs. Each has the name of its class and a number, the colour
-    of the class as stroke, and its class id as group.
+    of the class as stroke, and its class id as group. See `export.outlines.shapes` for the other arguments.
 
     Parameters
     ----------
-    labels, table, objects, axes, least_area
-        As in `export.outlines.shapes`.
     hyperstack
         The image that they are for has channels besides Z or T: positions are then (slice, frame) on any channel, and
         not numbers of planes. Labels with both Z and T always have such positions.
@@ -226,13 +216,7 @@ def write_imagej_rois(
 
 
 def require_roifile(path: Path | str) -> Any:
-    """Return the package roifile.
-
-    Raises
-    ------
-    OutputError
-        If it is not installed.
-    """
+    """Return the package roifile; `OutputError` if it is not installed."""
     try:
         import roifile
     except ImportError as error:

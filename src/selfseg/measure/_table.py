@@ -89,17 +89,7 @@ def contingency(labels: ArrayLike, truth: ArrayLike, ignore: int | None = None) 
 
 
 def contingencies(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> list[Table]:
-    """Count one segmentation against several annotators: one table each (see `contingency`).
-
-    Parameters
-    ----------
-    labels
-        Integer array ``[*S]``.
-    truths
-        One annotator ``[*S]``, or several: a sequence of such arrays, or an array ``[A *S]``.
-    ignore
-        Truth value of pixels to leave out.
-    """
+    """Count one segmentation against several annotators: one table each. See `contingency` and `Truths`."""
     segmentation = check_labels(labels, "labels")
     flat = segmentation.ravel()
     tables = []

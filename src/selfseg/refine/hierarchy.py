@@ -323,18 +323,10 @@ def _colour(image: NDArray[Any]) -> NDArray[np.float32]:
 def split_classes(
     classes: NDArray[np.integer], guide: NDArray[Any], size: float, spacing: Sequence[float] | None
 ) -> NDArray[np.int32]:
-    """Return superpixels ``[*S]``, each within one class: a class map split by SLIC.
+    """Return superpixels ``[*S]``, each within one class: ``classes [*S]`` (negative = outside) split by SLIC.
 
-    Parameters
-    ----------
-    classes
-        ``[*S]``, negative = outside.
-    guide
-        ``[*S C]`` by which it is split, in the unit of Lab; fragments join others of the same class only.
-    size
-        Mean size of a superpixel in pixels.
-    spacing
-        Size of a pixel along each axis.
+    It is split by ``guide [*S C]``, in the unit of Lab, into superpixels of `size` pixels on average; fragments join others of the same
+    class only.
     """
     inside = classes >= 0
     pieces = slic(guide, max(1, round(int(inside.sum()) / size)), spacing=spacing, mask=inside)
@@ -417,15 +409,7 @@ def find_leaves(labels: NDArray[np.integer], hierarchy: Hierarchy, image: NDArra
 
 
 class LeafSums:
-    """Adds up the leaves of an image block by block: distinct pairs of superpixel and class, their pixels and mean look.
-
-    Parameters
-    ----------
-    tree
-        The merge tree over the superpixels.
-    n_values
-        Labels are 0..n_values-1.
-    """
+    """Sums behind `Leaves`, block by block: distinct pairs of superpixel and label 0..n_values-1, their pixels and mean look."""
 
     def __init__(self, tree: MergeTree, n_values: int) -> None:
         self.tree, self.n_values = tree, n_values

@@ -82,7 +82,7 @@ def contour_strength(
     if cues.get("local"):
         total += np.float32(cues["local"]) * _local(lab, mask, seed)
     if cues.get("pmi"):
-        factor = _factor(image)
+        factor = max(1, round(np.sqrt(image.shape[0] * image.shape[1] / NODES)))
         affinity = pmi_affinity(_shrink(lab, factor), seed=seed)
         total += np.float32(cues["pmi"]) * _cut(affinity, image.shape[:2], factor, seed)
     return total
@@ -138,11 +138,6 @@ def _local(lab: NDArray[np.float32], mask: NDArray[np.bool_] | None, seed: int) 
         stride = max(1, radius // 5)
         total += enlarge(fit_parabolas(gradient, radius / stride), stride, lab.shape[:2])
     return total
-
-
-def _factor(image: NDArray[Any]) -> int:
-    """Return by how much both sides are reduced for normalised cuts."""
-    return max(1, round(np.sqrt(image.shape[0] * image.shape[1] / NODES)))
 
 
 def _shrink(plane: NDArray[np.float32], factor: int) -> NDArray[np.float32]:

@@ -113,10 +113,8 @@ def _check(graph: RegionGraph, means: NDArray[Any], sizes: NDArray[Any]) -> None
     if graph.n_regions < 1:
         raise UsageError("graph", expected="at least one region", got="none", fix="check the mask")
     if means.ndim != 2 or len(means) != graph.n_regions or len(sizes) != graph.n_regions:
-        got = f"means {list(means.shape)}, {len(sizes)} sizes"
-        raise UsageError(
-            "graph", expected=f"{graph.n_regions} regions in all arguments", got=got, fix="use one superpixel image"
-        )
+        expected, got = f"{graph.n_regions} regions in all arguments", f"means {list(means.shape)}, {len(sizes)} sizes"
+        raise UsageError("graph", expected=expected, got=got, fix="use one superpixel image")
 
 
 def merge(

@@ -119,9 +119,8 @@ def _at_angle(gradient: NDArray[Any], pixels: NDArray[np.int64], angle: NDArray[
     flat = gradient.reshape(n_angles, -1)
     value = np.zeros(len(angle))
     for side in range(2):
-        value += (1 - share) * flat[low % n_angles, pixels[:, side]] + share * flat[
-            (low + 1) % n_angles, pixels[:, side]
-        ]
+        here, there = flat[low % n_angles, pixels[:, side]], flat[(low + 1) % n_angles, pixels[:, side]]
+        value += (1 - share) * here + share * there
     return value / 2
 
 
