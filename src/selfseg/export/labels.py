@@ -180,10 +180,7 @@ def imagej_unit(unit: str | None) -> str:
 def smallest_integers(labels: NDArray[Any], table: ClassTable | None) -> NDArray[Any]:
     """Return labels as the smallest unsigned integers that hold all ids of `labels` and of `table`.
 
-    Raises
-    ------
-    UsageError
-        If they are no integers from 0 to 2**32 - 1.
+    Labels that are no integers from 0 to 2**32 - 1 raise `UsageError`.
     """
     if labels.dtype.kind not in "biu":
         raise UsageError("labels", expected="integers", got=str(labels.dtype), fix="round and convert them first")
@@ -200,10 +197,7 @@ def in_order(
 ) -> tuple[NDArray[Any], str, dict[str, float]]:
     """Return the data with its axes in the order of `wanted`, these axes, and the spacing by letter in the same order.
 
-    Raises
-    ------
-    UsageError
-        If `spacing` does not fit `axes`.
+    A spacing that does not fit the axes raises `UsageError`.
     """
     letters = spatial_axes(axes)
     steps = tuple(spacing) if spacing is not None else (1.0,) * len(letters)

@@ -38,14 +38,8 @@ def write_ome_zarr(path: Path, content: LabelImage, ngff: str = "0.5") -> None:
     """Write a folder that napari, Fiji (MoBIE, N5), neuroglancer and vizarr open as an image with labels over it.
 
     A labels group only has a meaning inside an image, thus the image is written as well, as it was read. Levels halve rows and
-    columns: images by means, labels by every second pixel. Scales and translations are exact for both.
-
-    Parameters
-    ----------
-    path
-        The folder; one that is there already is replaced when all is written.
-    ngff
-        ``"0.5"`` (zarr 3) or ``"0.4"`` (zarr 2).
+    columns: images by means, labels by every second pixel. Scales and translations are exact for both. A folder that is there already
+    is replaced when all is written. `ngff` is ``"0.5"`` (zarr 3) or ``"0.4"`` (zarr 2).
     """
     import zarr
 
@@ -209,10 +203,7 @@ def open_label_zarr(
 def known_label_zarr(path: Path) -> Any:
     """Return the array of a label image that `open_label_zarr` has made, perhaps in another process, to be written.
 
-    Raises
-    ------
-    OutputError
-        If there is none, or zarr is not installed.
+    Without such an array, or without zarr, it raises `OutputError`.
     """
     zarr = _zarr(path)
     if not (path / LEVEL / "zarr.json").is_file():

@@ -156,17 +156,9 @@ def _wider(mask: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
 def _numbered(tile: NDArray[np.uint8], ids: NDArray[Any]) -> NDArray[np.uint8]:
     size = max(11, min(28, round(max(ids.shape) / 36)))
     picture = Picture.fromarray(tile)
-    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size)
+    draw, font, edge = ImageDraw.Draw(picture), ImageFont.load_default(size), max(1, size // 8)
     for label, y, x in number_places(ids):
-        draw.text(
-            (x, y),
-            str(label),
-            fill="white",
-            stroke_fill="black",
-            stroke_width=max(1, size // 8),
-            font=font,
-            anchor="mm",
-        )
+        draw.text((x, y), str(label), fill="white", font=font, anchor="mm", stroke_fill="black", stroke_width=edge)
     return np.array(picture)
 
 
@@ -221,14 +213,9 @@ def middle_planes(n_planes: int, wanted: int) -> list[int]:
 
 
 def label_planes(labels: NDArray[Any], image: Image, planes: list[int]) -> NDArray[Any]:
-    """Return some planes of the labels of `image` ``[P Y X]``.
+    """Return some planes ``[P Y X]`` of the labels of `image`, which have its axes without C.
 
-    `labels` has the axes of `image` without C.
-
-    Raises
-    ------
-    UsageError
-        If the labels are not integers of 0 or more, or not of the image's size.
+    Labels that are not integers of 0 or more, or not of the image's size, raise `UsageError`.
     """
     if labels.dtype.kind not in "biu" or labels.min(initial=0) < 0:
         fix = "0 is ignore, classes are 1..K"

@@ -37,12 +37,7 @@ def write_nifti(path: Path, content: LabelImage) -> None:
 
     Of a volume that came from NIfTI the storage order, both affines and the units are kept to the bit, so that labels and
     image fit voxel by voxel in every viewer. Of others the affine is made of the patient's axes (DICOM), or of pixel sizes and
-    offset. Equal input gives equal bytes.
-
-    Raises
-    ------
-    UsageError
-        If an id is above 2**31 - 1.
+    offset. Equal input gives equal bytes. An id above 2**31 - 1 raises `UsageError`.
     """
     import nibabel
 
@@ -138,12 +133,7 @@ def write_mrc(path: Path, content: LabelImage) -> None:
     """Write labels as int8, int16, uint16 or (for more than 65535 regions) float32, and the first nine class names.
 
     Cell (in angstrom) and origin are those of the map that was segmented; where the image has no unit of length the cell is left empty.
-    Equal input gives equal bytes.
-
-    Raises
-    ------
-    UsageError
-        If an id is above 2**24, which float32 cannot hold.
+    Equal input gives equal bytes. An id above 2**24, which float32 cannot hold, raises `UsageError`.
     """
     array, axes, _ = in_order(content.labels, content.axes, content.image.spacing, "TZYX")
     array, mode = _mrc_type(array)

@@ -99,7 +99,7 @@ def list_scores(
     ignore: int | None = None,
     boundaries: bool = False,
 ) -> ScaleScores:
-    """Score a list of segmentations of one image, for example the same method at several scales. See also `tree_scores`.
+    """Score a list of segmentations of one image, for example by one method at several scales. See `tree_scores` for the other arguments.
 
     Parameters
     ----------

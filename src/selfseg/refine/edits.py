@@ -106,7 +106,10 @@ class Edits:
             else:
                 rows |= {part: _part(rows[step.source], part) for part in step.parts[1:]}
         kept = (rows[key] for key in sorted(rows) if key not in self.ignored)
-        return ClassTable(tuple(self._dressed(row) for row in kept))
+        edited = (
+            replace(row, name=self.names.get(row.id, row.name), rgba=self.colours.get(row.id, row.rgba)) for row in kept
+        )
+        return ClassTable(tuple(edited))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values; `from_json` reads them."""
@@ -116,13 +119,7 @@ class Edits:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Edits":
-        """Build edits from the plain values of `to_json`.
-
-        Raises
-        ------
-        UsageError
-            If they are none.
-        """
+        """Build edits from the plain values of `to_json`; others raise `UsageError`."""
         try:
             steps = tuple(_step_from(row) for row in values.get("steps", ()))
             return cls(
@@ -135,9 +132,6 @@ class Edits:
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             got, fix = f"{type(error).__name__}: {error}", "give what `Edits.to_json` returned"
             raise UsageError("edits", expected="plain values of edits", got=got, fix=fix) from error
-
-    def _dressed(self, row: SegmentClass) -> SegmentClass:
-        return replace(row, name=self.names.get(row.id, row.name), rgba=self.colours.get(row.id, row.rgba))
 
 
 def read_edits(path: Path | str) -> Edits:

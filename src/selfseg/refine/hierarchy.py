@@ -378,24 +378,16 @@ class Leaves:
 def find_leaves(labels: NDArray[np.integer], hierarchy: Hierarchy, image: NDArray[Any]) -> Leaves:
     """Cut superpixels that hold several classes into parts of one class each, which are the first to merge again.
 
+    The tree begins with the merges of the parts of a superpixel, at altitude 0; above them it is that of `hierarchy`.
+
     Parameters
     ----------
     labels
         ``[*S]`` the model's labels, 0 = ignored.
     hierarchy
-        The merge tree of the same image.
+        The merge tree of the same image. `UsageError` if its shape differs.
     image
         ``[C *S]`` prepared image.
-
-    Returns
-    -------
-    Leaves
-        The tree begins with the merges of the parts of a superpixel, at altitude 0; above them it is that of `hierarchy`.
-
-    Raises
-    ------
-    UsageError
-        If the shapes differ.
     """
     shape = hierarchy.superpixels.shape
     if labels.shape != shape or image.shape[1:] != shape:

@@ -44,7 +44,7 @@ def watershed(
     Parameters
     ----------
     boundary
-        ``[*S]``, large on boundaries, for example `boundaries.gradient_strength`. NaN counts as the largest value.
+        ``[*S]``, large on boundaries, for example `texture.gradient_strength`. NaN counts as the largest value.
     n_segments
         Basins wanted: their markers are the weakest pixels of a regular grid's cells. Without it, each local minimum
         is a marker.
@@ -132,12 +132,8 @@ def arc_graph(labels: NDArray[np.integer], gradient: NDArray[Any]) -> RegionGrap
     labels
         ``[Y X]`` integers 0..R-1, -1 = outside.
     gradient
-        ``[A Y X]``, boundary strength at A angles evenly over half a turn from the X axis towards growing Y.
-
-    Raises
-    ------
-    UsageError
-        If labels are not integers or do not fit the gradient.
+        ``[A Y X]``, boundary strength at A angles evenly over half a turn from the X axis towards growing Y. Labels that are not
+        integers or do not fit it raise `UsageError`.
     """
     check_labels(labels)
     if labels.ndim != 2 or gradient.shape[1:] != labels.shape:
