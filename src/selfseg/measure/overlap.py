@@ -184,7 +184,7 @@ def best_overlap_miou(
 
 
 def connected_parts(labels: Labels) -> NDArray[np.int64]:
-    """Return the face-connected components of equal label, of any dimension, numbered from 1 by their first pixels."""
+    """Return the face-connected components of equal label, in up to three dimensions, numbered from 1 by their first pixels."""
     from selfseg.regions.connect import (
         connected_components,  # here: numba is slow to import, and most measures do without
     )

@@ -13,7 +13,7 @@ from selfseg.regions.graph import check_labels
 def connected_components(labels: NDArray[np.integer]) -> NDArray[np.int32]:
     """Number every face-connected part of equal labels ``[*S]``: ``[*S]`` int32, 0..R-1 in the order of the first pixels.
 
-    Negative labels are outside and become -1. Labels that are not integers raise `UsageError`.
+    Up to three dimensions. Negative labels are outside and become -1. Labels that are not integers raise `UsageError`.
     """
     from skimage.measure import label
 
