@@ -21,7 +21,7 @@ import yaml
 from selfseg import Segmenter
 from selfseg.core.files import write_json
 from selfseg.core.progress import Silent
-from selfseg.measure.foreground import foreground_scores
+from selfseg.measure.instances import foreground_scores
 from selfseg.measure.kinds import mask_kind
 from selfseg.read.datasets import find_dataset
 

@@ -14,8 +14,8 @@ from pycocotools.coco import COCO
 
 from selfseg.core.classes import ClassTable, SegmentClass
 from selfseg.core.errors import InputError
-from selfseg.export.coco import CocoImage, run_lengths, write_coco
 from selfseg.export.outlines import outlines
+from selfseg.export.shape_files import CocoImage, run_lengths, write_coco
 
 TABLE = ClassTable(tuple(SegmentClass(i, f"class {i}", (i, i, i, 255), 0.3, 0.1 * i, (i,)) for i in (1, 2, 3)))
 

@@ -9,7 +9,7 @@ from shapely.geometry import shape as read_geometry
 
 from selfseg.core.classes import ClassTable, SegmentClass
 from selfseg.core.errors import UsageError
-from selfseg.export.geojson import write_geojson
+from selfseg.export.shape_files import write_geojson
 
 
 def _features(path):

@@ -9,7 +9,7 @@ from skimage.draw import polygon2mask
 
 from selfseg.core.classes import ClassTable, SegmentClass
 from selfseg.core.errors import OutputError, UsageError
-from selfseg.export.imagej_roi import write_imagej_rois
+from selfseg.export.shape_files import write_imagej_rois
 
 TABLE = ClassTable(tuple(SegmentClass(i, f"class {i}", (9, 8, i, 255), 0.3, 0.1 * i, (i,)) for i in (1, 2, 3)))
 

@@ -6,7 +6,7 @@ from selfseg.core.errors import UsageError
 from selfseg.methods.base import Batch, build_config, find_method
 from selfseg.methods.region_merging import RegionMerging
 from selfseg.regions.contours import contour_strength
-from selfseg.regions.oriented_watershed import oriented_watershed
+from selfseg.regions.watershed import oriented_watershed
 
 
 def make(n_channels=3, n_dims=2, **values):

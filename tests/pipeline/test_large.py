@@ -12,7 +12,7 @@ import pytest
 from conftest import blobs
 from in_parts import QUICK, Killed, KilledAfter, contents, predict_large, stored
 from selfseg.core.errors import OutputError
-from selfseg.export.label_zarr import storing
+from selfseg.export.ome_zarr import storing
 from selfseg.learning.run import predict
 from selfseg.learning.segmenter import Segmenter
 from selfseg.methods.feature_clustering import FeatureClustering

@@ -13,8 +13,7 @@ from conftest import blobs, write_clip
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
 from selfseg.core.options import FitOptions
-from selfseg.export.label_stack import LabelStack
-from selfseg.export.video import VideoFile
+from selfseg.export.sequences import LabelStack, VideoFile
 from selfseg.learning.run import predict
 from selfseg.read import read_image
 from selfseg.read.frames import Frames

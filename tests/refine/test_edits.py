@@ -8,7 +8,7 @@ import pytest
 from selfseg.core.classes import ClassTable, SegmentClass
 from selfseg.core.errors import UsageError
 from selfseg.refine.edits import Edits, Merge, Split, split_class
-from selfseg.refine.leaves import Leaves
+from selfseg.refine.hierarchy import Leaves
 from selfseg.regions.merge_tree import MergeTree
 
 

@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfseg.core.errors import UsageError
-from selfseg.refine.hierarchy import Hierarchy
-from selfseg.refine.leaves import _distinct, find_leaves
+from selfseg.refine.hierarchy import Hierarchy, _distinct, find_leaves
 from selfseg.regions.graph import adjacency
 from selfseg.regions.merge_tree import MergeTree, merge
 

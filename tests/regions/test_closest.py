@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from selfseg.regions.closest import merge_closest, winning_offsets
+from selfseg.regions.clusters import merge_closest, winning_offsets
 
 
 def error(points, sizes, groups):

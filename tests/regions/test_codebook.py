@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 
-from selfseg.regions.codebook import codebook, lloyd
+from selfseg.regions.clusters import codebook, lloyd
 
 
 def test_the_fewest_entries_that_explain_enough():

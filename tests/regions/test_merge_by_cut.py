@@ -3,7 +3,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from selfseg.regions.closest import merge_by_cut
+from selfseg.regions.clusters import merge_by_cut
 
 
 def cut(assignment, weights):

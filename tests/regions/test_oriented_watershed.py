@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from selfseg.core.errors import UsageError
-from selfseg.regions.oriented_watershed import arc_graph, oriented_watershed
+from selfseg.regions.watershed import arc_graph, oriented_watershed
 
 
 def one_hot_planes(shape, k, value=1.0):

@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 
 from selfseg.core.errors import UsageError
-from selfseg.regions.pmi import FLOOR, joint_counts, local_variance, pmi_affinity, pointwise_mutual_information, smear
-from selfseg.regions.spectral import normalised_cuts
+from selfseg.regions.spectral import (
+    FLOOR,
+    joint_counts,
+    local_variance,
+    normalised_cuts,
+    pmi_affinity,
+    pointwise_mutual_information,
+    smear,
+)
 
 
 def test_pairs_are_counted_by_the_gaussian_of_their_distance():

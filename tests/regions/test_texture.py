@@ -4,7 +4,7 @@ from scipy.signal import correlate2d
 from sklearn.cluster import KMeans
 
 from selfseg.core.errors import UsageError
-from selfseg.regions.codebook import feature_words
+from selfseg.regions.clusters import feature_words
 from selfseg.regions.texture import filter_bank, filter_responses, textons
 
 

@@ -1,6 +1,6 @@
-"""Exports, a file each.
+"""Exports.
 
-``labels`` (label TIFFs), ``overlay`` (PNG), ``outlines`` (boundaries, polygons), ``classes``
-(``classes.json``, ``classes.csv``), ``report`` (``report.html``); for other programs ``nnunet``, ``coco``, ``geojson``
-(QuPath), ``imagej_roi`` and ``object_table`` (CSV).
+``labels`` (TIFF), ``volumes`` (NIfTI, MRC, HDF5, NPZ, DICOM-SEG), ``ome_zarr``, ``sequences`` (TIFF stacks, videos), ``overlay``
+(PNG), ``outlines`` (boundaries, polygons), ``classes`` (``classes.json``, CSV tables), ``report`` (``report.html``); for other
+programs ``nnunet`` and ``shape_files`` (GeoJSON, COCO, ImageJ ROIs).
 """

@@ -1,9 +1,13 @@
-"""The class table as ``classes.json``, and what each class covers in each image as ``classes.csv``."""
+"""The class table as ``classes.json``, and tables as CSV: what each class covers in each image, and measures of objects.
+
+Functions that write raise `OutputError` where the file cannot be written.
+"""
 
 import csv
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,13 +45,7 @@ class ClassArea:
 
 
 def write_classes(path: Path | str, table: ClassTable) -> None:
-    """Write the class table as JSON: one object a class, with id, name, rgba, area_share, intensity and sources.
-
-    Raises
-    ------
-    OutputError
-        If the file cannot be written.
-    """
+    """Write the class table as JSON: one object a class, with id, name, rgba, area_share, intensity and sources."""
     write_json(path, table.to_json())
 
 
@@ -69,28 +67,18 @@ def read_classes(path: Path | str) -> ClassTable:
         ) from error
 
 
-def class_areas(
-    image: str, labels: NDArray[Any], table: ClassTable, spacing: Sequence[float] | None = None, unit: str = "pixel"
-) -> list[ClassArea]:
-    """Count what each class of `table` covers in one image, in the table's order; classes that are absent cover 0.
-
-    Parameters
-    ----------
-    labels
-        Ids ``[*S]``; 0 (ignore) is not counted.
-    spacing
-        Size of a pixel along each spatial axis; None = 1 along each axis of `labels`.
-    unit
-        Unit of `spacing`.
-    """
-    counts = np.bincount(labels.ravel())
-    return count_areas(image, counts, table, spacing if spacing is not None else (1.0,) * labels.ndim, unit)
-
-
 def count_areas(
     image: str, counts: NDArray[np.integer], table: ClassTable, spacing: Sequence[float], unit: str = "pixel"
 ) -> list[ClassArea]:
-    """Return what each class covers, as `class_areas`, where the pixels of each id ``[n]`` are counted."""
+    """Return what each class of `table` covers in one image, in the table's order; classes that are absent cover 0.
+
+    Parameters
+    ----------
+    counts
+        ``[n]`` pixels of each id; 0 (ignore) is not counted.
+    spacing, unit
+        Size of a pixel along each spatial axis, and its unit.
+    """
     counts = np.pad(counts, (0, max(0, 1 + max((item.id for item in table.classes), default=0) - len(counts))))
     total = int(counts.sum() - counts[IGNORE])
     size = math.prod(spacing)
@@ -103,20 +91,17 @@ def count_areas(
 
 
 def write_areas(path: Path | str, areas: Iterable[ClassArea]) -> None:
-    """Write one line for each image and class as CSV in UTF-8, with the columns of `COLUMNS`.
-
-    Raises
-    ------
-    OutputError
-        If the file cannot be written.
-    """
-    with writing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file, lineterminator="\n")
+    """Write one line for each image and class as CSV in UTF-8, with the columns of `COLUMNS`."""
+    with _csv_rows(path) as rows:
         rows.writerow(COLUMNS)
-        for item in areas:
-            rows.writerow(
-                (item.image, item.id, item.name, item.pixels, f"{item.share:.6f}", f"{item.area:.9g}", item.unit)
-            )
+        for one in areas:
+            rows.writerow((one.image, one.id, one.name, one.pixels, f"{one.share:.6f}", f"{one.area:.9g}", one.unit))
+
+
+@contextmanager
+def _csv_rows(path: Path | str) -> Iterator[Any]:
+    with writing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        yield csv.writer(file, lineterminator="\n")
 
 
 def colour_table(table: ClassTable | None, largest: int = 0) -> NDArray[np.uint8]:
@@ -147,14 +132,34 @@ def colour_table(table: ClassTable | None, largest: int = 0) -> NDArray[np.uint8
 
 
 def labels_picture(labels: NDArray[Any], table: ClassTable | None = None) -> NDArray[np.uint8]:
-    """Return the class colours of a label image: red, green, blue, alpha ``[*S 4]`` uint8. Ignored pixels are transparent.
+    """Return the colours (see `colour_table`) of ids ``[*S]``: red, green, blue, alpha ``[*S 4]`` uint8; 0 is transparent."""
+    picture: NDArray[np.uint8] = colour_table(table, int(labels.max(initial=0)))[labels]
+    return picture
+
+
+def write_object_table(path: Path | str, tables: Sequence[Mapping[str, NDArray[Any] | Sequence[Any]]]) -> int:
+    """Write the columns of several images below each other as CSV in UTF-8; return the number of lines below the header.
 
     Parameters
     ----------
-    labels
-        Ids ``[*S]``, 0 = ignore.
-    table
-        Colours of the ids, as in `colour_table`.
+    tables
+        Columns of equal length by name, one table an image. Where a table lacks a column of another, its fields are
+        empty; so are NaN. Truth values are 0 and 1, floating values have 7 digits.
     """
-    picture: NDArray[np.uint8] = colour_table(table, int(labels.max(initial=0)))[labels]
-    return picture
+    names = list(dict.fromkeys(name for table in tables for name in table))
+    n_lines = 0
+    with _csv_rows(path) as rows:
+        rows.writerow(names)
+        for table in tables:
+            length = max((len(column) for column in table.values()), default=0)
+            columns = [_texts(table[name]) if name in table else [""] * length for name in names]
+            rows.writerows(zip(*columns, strict=True))
+            n_lines += length
+    return n_lines
+
+
+def _texts(column: NDArray[Any] | Sequence[Any]) -> list[Any]:
+    values = np.asarray(column)
+    if values.dtype.kind == "f":
+        return ["" if np.isnan(value) else f"{value:.7g}" for value in values.tolist()]
+    return values.astype(int).tolist() if values.dtype.kind == "b" else values.tolist()

@@ -79,21 +79,17 @@ def write_labels(
     if whole.dtype == np.uint32 or whole.nbytes > LARGEST_IMAGEJ:
         _write(path, data, ome=True, metadata=_ome_metadata(data, order, steps, unit))
         return
-    metadata = _imagej_metadata(order, steps, unit)
+    metadata: dict[str, Any] = {"axes": order, "unit": imagej_unit(unit)}
+    if "Z" in steps:
+        metadata["spacing"] = steps["Z"]
     if table is not None:
         metadata["Info"] = imagej_info(table)
     if whole.dtype == np.uint8:
         metadata |= imagej_look(table, int(data.max(initial=0)))
     else:
         metadata.update(min=0.0, max=float(max(1, data.max(initial=0))))
-    _write(path, data, imagej=True, metadata=metadata, **_resolution(steps))
-
-
-def _imagej_metadata(order: str, steps: Mapping[str, float], unit: str | None) -> dict[str, Any]:
-    metadata: dict[str, Any] = {"axes": order, "unit": imagej_unit(unit)}
-    if "Z" in steps:
-        metadata["spacing"] = steps["Z"]
-    return metadata
+    resolution = (1 / steps["X"], 1 / steps["Y"])
+    _write(path, data, imagej=True, metadata=metadata, resolution=resolution, resolutionunit="NONE")
 
 
 def _ome_metadata(data: NDArray[Any], order: str, steps: Mapping[str, float], unit: str | None) -> dict[str, Any]:
@@ -105,10 +101,6 @@ def _ome_metadata(data: NDArray[Any], order: str, steps: Mapping[str, float], un
         metadata[f"PhysicalSize{letter}"] = step
         metadata[f"PhysicalSize{letter}Unit"] = name
     return metadata
-
-
-def _resolution(steps: Mapping[str, float]) -> dict[str, Any]:
-    return {"resolution": (1 / steps["X"], 1 / steps["Y"]), "resolutionunit": "NONE"}
 
 
 def _write(path: Path | str, data: NDArray[Any], **options: Any) -> None:
@@ -188,10 +180,7 @@ def imagej_unit(unit: str | None) -> str:
 def smallest_integers(labels: NDArray[Any], table: ClassTable | None) -> NDArray[Any]:
     """Return labels as the smallest unsigned integers that hold all ids of `labels` and of `table`.
 
-    Raises
-    ------
-    UsageError
-        If they are no integers from 0 to 2**32 - 1.
+    Labels that are no integers from 0 to 2**32 - 1 raise `UsageError`.
     """
     if labels.dtype.kind not in "biu":
         raise UsageError("labels", expected="integers", got=str(labels.dtype), fix="round and convert them first")
@@ -208,10 +197,7 @@ def in_order(
 ) -> tuple[NDArray[Any], str, dict[str, float]]:
     """Return the data with its axes in the order of `wanted`, these axes, and the spacing by letter in the same order.
 
-    Raises
-    ------
-    UsageError
-        If `spacing` does not fit `axes`.
+    A spacing that does not fit the axes raises `UsageError`.
     """
     letters = spatial_axes(axes)
     steps = tuple(spacing) if spacing is not None else (1.0,) * len(letters)
@@ -240,11 +226,11 @@ class LabelFormat(NamedTuple):
 FORMATS = {
     "tiff": LabelFormat(".tif"),
     "ome-zarr": LabelFormat(".ome.zarr", "ome_zarr.write_ome_zarr", "zarr", ("zarr",)),
-    "nifti": LabelFormat(".nii.gz", "nifti.write_nifti", "nifti", ("nibabel",)),
-    "mrc": LabelFormat(".mrc", "mrc.write_mrc"),
-    "hdf5": LabelFormat(".h5", "array_files.write_hdf5", "hdf5", ("h5py",)),
-    "numpy": LabelFormat(".npz", "array_files.write_npz"),
-    "dicom-seg": LabelFormat(".dcm", "dicom_seg.write_dicom_seg", "dicom", ("pydicom", "highdicom")),
+    "nifti": LabelFormat(".nii.gz", "volumes.write_nifti", "nifti", ("nibabel",)),
+    "mrc": LabelFormat(".mrc", "volumes.write_mrc"),
+    "hdf5": LabelFormat(".h5", "volumes.write_hdf5", "hdf5", ("h5py",)),
+    "numpy": LabelFormat(".npz", "volumes.write_npz"),
+    "dicom-seg": LabelFormat(".dcm", "volumes.write_dicom_seg", "dicom", ("pydicom", "highdicom")),
 }
 """Formats by the name that ``--write`` takes."""
 
@@ -298,14 +284,7 @@ class LabelWriter:
     ) -> list[Path]:
         """Write ``folder/NAME.SUFFIX`` in each format; return the paths.
 
-        Parameters
-        ----------
-        folder, name
-            The place; `name` may have ``/`` in it.
-        labels
-            Ids with the axes of `image` other than C, 0 = ignore.
-        image
-            The image that was segmented.
+        `labels` are ids with the axes of the image other than C, 0 = ignore; `name` may have ``/`` in it.
 
         Raises
         ------

@@ -94,10 +94,7 @@ def write_nnunet(
 def label_values(table: ClassTable, background: int) -> NDArray[np.uint8]:
     """Return nnU-Net's value for each of our ids ``[largest id + 1]``: the background 0, then the others, ignore last.
 
-    Raises
-    ------
-    UsageError
-        If `background` is no class, or there are more classes than 8 bits hold.
+    A background that is no class, or more classes than 8 bits hold, raise `UsageError`.
     """
     ids = sorted(item.id for item in table.classes)
     if background not in ids:

@@ -102,13 +102,7 @@ def write_labels_picture(
 
 
 def write_picture(path: Path | str, picture: NDArray[np.uint8]) -> None:
-    """Write ``[H W 3]``, ``[H W 4]`` or ``[H W]`` uint8 as a PNG.
-
-    Raises
-    ------
-    OutputError
-        If the file cannot be written.
-    """
+    """Write ``[H W 3]``, ``[H W 4]`` or ``[H W]`` uint8 as a PNG; `OutputError` if that fails."""
     with writing(path) as temporary:
         Picture.fromarray(np.ascontiguousarray(picture)).save(temporary, format="PNG")
 
@@ -161,17 +155,9 @@ def _wider(mask: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
 def _numbered(tile: NDArray[np.uint8], ids: NDArray[Any]) -> NDArray[np.uint8]:
     size = max(11, min(28, round(max(ids.shape) / 36)))
     picture = Picture.fromarray(tile)
-    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size)
+    draw, font, edge = ImageDraw.Draw(picture), ImageFont.load_default(size), max(1, size // 8)
     for label, y, x in number_places(ids):
-        draw.text(
-            (x, y),
-            str(label),
-            fill="white",
-            stroke_fill="black",
-            stroke_width=max(1, size // 8),
-            font=font,
-            anchor="mm",
-        )
+        draw.text((x, y), str(label), fill="white", font=font, anchor="mm", stroke_fill="black", stroke_width=edge)
     return np.array(picture)
 
 
@@ -226,14 +212,9 @@ def middle_planes(n_planes: int, wanted: int) -> list[int]:
 
 
 def label_planes(labels: NDArray[Any], image: Image, planes: list[int]) -> NDArray[Any]:
-    """Return some planes of the labels of `image` ``[P Y X]``.
+    """Return some planes ``[P Y X]`` of the labels of `image`, which have its axes without C.
 
-    `labels` has the axes of `image` without C.
-
-    Raises
-    ------
-    UsageError
-        If the labels are not integers of 0 or more, or not of the image's size.
+    Labels that are not integers of 0 or more, or not of the image's size, raise `UsageError`.
     """
     if labels.dtype.kind not in "biu" or labels.min(initial=0) < 0:
         fix = "0 is ignore, classes are 1..K"
@@ -253,14 +234,8 @@ def displayed(image: Image, planes: list[int]) -> NDArray[np.uint8]:
 
     8-bit images of three channels stay as they are. All others are stretched channel by channel, from the 0.5th to the
     99.5th percentile of the valid, finite values of the whole image. One channel is grey; two are magenta and green;
-    more than three are cut into three runs of neighbouring channels, whose means are red, green and blue.
-
-    Parameters
-    ----------
-    image
-        Image of any axes.
-    planes
-        Indices into the planes of `plane_shape`.
+    more than three are cut into three runs of neighbouring channels, whose means are red, green and blue. `planes` are
+    indices into the planes of `plane_shape`.
     """
     letters = [letter for letter in "TZYX" if letter in image.axes]
     data = image.data if "C" in image.axes else image.data[..., None]

@@ -95,14 +95,7 @@ class Report:
 
 
 def write_report(path: Path | str, report: Report) -> None:
-    """Write a report as one self-contained HTML file. Equal reports give equal bytes.
-
-    Parameters
-    ----------
-    path
-        File to write: ``OUT/report.html``. Links of images are relative to it.
-    report
-        Its content.
+    """Write a report as one self-contained HTML file, to which links of images are relative. Equal reports give equal bytes.
 
     Raises
     ------
@@ -188,16 +181,9 @@ class EmbeddedPicture(NamedTuple):
 
 
 def render(template: str, package: str = "selfseg.export", **values: Any) -> str:
-    """Return a template filled in. Names, messages and values are escaped.
+    """Return a template filled in with its variables. Names, messages and values are escaped.
 
-    Parameters
-    ----------
-    template
-        Name of a file in the folder ``templates`` of `package`; it may extend and import those of `selfseg.export`.
-    package
-        The package that brings the template.
-    values
-        Its variables.
+    `template` is a file in the folder ``templates`` of `package`; it may extend and import those of `selfseg.export`.
     """
     return str(_environment(package).get_template(template).render(**values))
 
@@ -223,16 +209,10 @@ def percent(share: float) -> str:
 
 
 def thumbnail(picture: NDArray[np.uint8], max_side: int, labels: bool = False) -> NDArray[np.uint8]:
-    """Return a picture whose longer side has at most `max_side` pixels.
+    """Return a picture (``[H W]``, ``[H W 3]`` or ``[H W 4]`` uint8) whose longer side has at most `max_side` pixels.
 
-    Parameters
-    ----------
-    picture
-        ``[H W]``, ``[H W 3]`` or ``[H W 4]`` uint8.
-    max_side
-        Largest side in pixels; smaller pictures are returned as they are.
-    labels
-        Take the nearest pixel, so that no colours (or ids) come up that were not there; else average areas.
+    For labels the nearest pixel is taken, so that no colours (or ids) come up that were not there; else areas are averaged. Smaller
+    pictures are returned as they are.
     """
     height, width = picture.shape[:2]
     scale = max_side / max(height, width)

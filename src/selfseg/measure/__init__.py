@@ -16,8 +16,9 @@ _HOMES = {
     ),
     "boundary": "BoundaryCounts boundary_counts boundary_f boundary_map",
     "flicker": "FlickerCount FlickerMeter flicker",
-    "foreground": "ForegroundScores foreground_scores thin_borders",
-    "instances": "InstanceScores LesionCounts instance_scores lesion_counts panoptic_quality",
+    "instances": (
+        "ForegroundScores InstanceScores LesionCounts foreground_scores instance_scores lesion_counts panoptic_quality thin_borders"
+    ),
     "label_free": (
         "ClusterValidity LabelChange borsotti_q boundary_edge_agreement cluster_validity description_length "
         "liu_yang reconstruction_error small_changes stability zeboudj zhang_entropy"

@@ -89,17 +89,7 @@ def contingency(labels: ArrayLike, truth: ArrayLike, ignore: int | None = None) 
 
 
 def contingencies(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> list[Table]:
-    """Count one segmentation against several annotators: one table each (see `contingency`).
-
-    Parameters
-    ----------
-    labels
-        Integer array ``[*S]``.
-    truths
-        One annotator ``[*S]``, or several: a sequence of such arrays, or an array ``[A *S]``.
-    ignore
-        Truth value of pixels to leave out.
-    """
+    """Count one segmentation against several annotators: one table each. See `contingency` and `Truths`."""
     segmentation = check_labels(labels, "labels")
     flat = segmentation.ravel()
     tables = []
@@ -192,19 +182,15 @@ def _count(rows: Labels, columns: Labels) -> Table:
         joint -= column_low
         bins = np.bincount(joint)
         keys = np.flatnonzero(bins)
-        return _from_values(keys // n_columns + row_low, keys % n_columns + column_low, bins[keys])
+        row_labels, row_index = np.unique(keys // n_columns + row_low, return_inverse=True)
+        column_labels, column_index = np.unique(keys % n_columns + column_low, return_inverse=True)
+        return Table(row_index, column_index, bins[keys].astype(np.int64), row_labels, column_labels)
     row_labels, row_index = np.unique(rows, return_inverse=True)
     column_labels, column_index = np.unique(columns, return_inverse=True)
     keys, counts = np.unique(row_index * len(column_labels) + column_index, return_counts=True)
     width = len(column_labels)
     parts = row_labels.astype(np.int64), column_labels.astype(np.int64)
     return Table(keys // width, keys % width, counts.astype(np.int64), *parts)
-
-
-def _from_values(row_values: Counts, column_values: Counts, counts: Counts) -> Table:
-    row_labels, rows = np.unique(row_values, return_inverse=True)
-    column_labels, columns = np.unique(column_values, return_inverse=True)
-    return Table(rows, columns, counts.astype(np.int64), row_labels, column_labels)
 
 
 def _from_joint(joint: Counts, counts: Counts, n_rows: int, column_labels: Counts) -> Table:

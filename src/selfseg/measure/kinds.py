@@ -11,8 +11,7 @@ from numpy.typing import ArrayLike
 from selfseg.core.errors import Failure, UsageError
 from selfseg.measure._table import Labels, Table, Truths, as_truths, check_counted, check_labels, contingencies, pooled
 from selfseg.measure.boundary import boundary_counts
-from selfseg.measure.foreground import foreground_scores
-from selfseg.measure.instances import instance_scores, lesion_counts
+from selfseg.measure.instances import foreground_scores, instance_scores, lesion_counts
 from selfseg.measure.overlap import (
     AreaSum,
     best_ious,
@@ -152,12 +151,15 @@ def class_kind(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> 
     """Score classes under two matchings made with the truth of this image: one to one (Hungarian), and by majority."""
     parts = []
     for table in contingencies(labels, truths, ignore):
-        means: dict[str, float] = {}
-        for name, found in (("hungarian", hungarian_class_scores(table)), ("majority", majority_class_scores(table))):
-            values = {"iou": found.mean_iou, "dice": found.mean_dice, "accuracy": found.accuracy}
-            means |= {f"{name}_{key}": value for key, value in values.items()}
-        parts.append(Scores(means))
+        parts.append(Scores(_class_means(table)))
     return _over_annotators(parts)
+
+
+def _class_means(table: Table) -> dict[str, float]:
+    means: dict[str, float] = {}
+    for name, found in (("hungarian", hungarian_class_scores(table)), ("majority", majority_class_scores(table))):
+        means |= {f"{name}_iou": found.mean_iou, f"{name}_dice": found.mean_dice, f"{name}_accuracy": found.accuracy}
+    return means
 
 
 def instance_kind(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> Scores:
@@ -240,12 +242,10 @@ KINDS: Mapping[str, Callable[[ArrayLike, Truths, int | None], Scores]] = {
 
 
 def score(labels: ArrayLike, truths: Truths, kind: str = "regions", ignore: int | None = None) -> Scores:
-    """Return all scores of one image.
+    """Return all scores of one image. See `contingencies` for the other arguments.
 
     Parameters
     ----------
-    labels, truths, ignore
-        As for `contingencies`.
     kind
         ``regions`` (a partition), ``classes`` (ids of either side are matched), ``instances`` (0 = none), ``mask``,
         ``membranes`` (ISBI 2012; 0 = membrane), ``lesions`` (0 = healthy).
@@ -264,24 +264,16 @@ def score(labels: ArrayLike, truths: Truths, kind: str = "regions", ignore: int 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of labels against truth.
-
-    Attributes
-    ----------
-    images
-        Scores by the name of the image.
-    failures
-        Pairs that could not be scored: name, and the one line that says why.
-    without_labels
-        Names in the truth for which there are no labels.
-    tables
-        Contingency table of each image that has one annotator and was scored as classes.
-    """
+    """Scores of labels against truth."""
 
     images: dict[str, Scores]
+    """Scores by the name of the image."""
     failures: list[Failure]
+    """Pairs that could not be scored: name, and the one line that says why."""
     without_labels: list[str] = field(default_factory=list)
+    """Names in the truth for which there are no labels."""
     tables: list[Table] = field(default_factory=list, repr=False)
+    """Contingency table of each image that has one annotator and was scored as classes."""
 
     def summary(self) -> dict[str, float]:
         """Return the value of every score over all images: the mean, or the pooled value (`Scores`).
@@ -291,11 +283,5 @@ class Evaluation:
         """
         scores = summarize(list(self.images.values()))
         if len(self.tables) > 1:
-            whole = pooled(self.tables)
-            for name, found in (
-                ("hungarian", hungarian_class_scores(whole)),
-                ("majority", majority_class_scores(whole)),
-            ):
-                scores |= {f"pooled_{name}_iou": found.mean_iou, f"pooled_{name}_dice": found.mean_dice}
-                scores |= {f"pooled_{name}_accuracy": found.accuracy}
+            scores |= {f"pooled_{name}": value for name, value in _class_means(pooled(self.tables)).items()}
         return scores

@@ -206,12 +206,10 @@ def description_length(
     Data: A/2 log2(2 pi e (variance + q^2/12) / q^2) for each region and channel. Model: log2 A for its mean and
     variance (1/2 log2 A each), log2 N for where its boundary starts, and log2 3 a step of boundary, counted once
     (Leclerc 1989 and Rissanen 1983 in spirit). Neighbouring pixels are alike, so the data term counts too much: hence
-    its weight.
+    its weight. See `zhang_entropy` for the other arguments.
 
     Parameters
     ----------
-    labels, image, ignore
-        As for `zhang_entropy`.
     quantum
         Step q to which values are exact, in the unit of the image: 1 for integers.
     data_weight
@@ -268,14 +266,8 @@ def reconstruction_error(labels: ArrayLike, image: ArrayLike, ignore: int | None
     sum_i sum_{x in i} |I(x) - p_i(x)|^2 / sum_x |I(x) - mean I|^2, where p_i is the polynomial of the given degree in
     the coordinates that fits region i best. Degree 0: the mean, the piecewise constant limit of Mumford & Shah 1989.
     Degree 1: a plane, Haralick & Watson's sloped facet (1981), so that shading costs nothing. No split ever raises it:
-    it compares segmentations of equally many regions, and says nothing on how many there should be.
-
-    Parameters
-    ----------
-    labels, image, ignore
-        As for `zhang_entropy`.
-    degree
-        0 or 1.
+    it compares segmentations of equally many regions, and says nothing on how many there should be. See `zhang_entropy` for the
+    other arguments.
 
     Raises
     ------

@@ -51,7 +51,9 @@ def measure_objects(
     UsageError
         If `objects` are not integers of 0 or more in 2D or 3D, or another argument does not fit.
     """
-    _check_objects(objects)
+    if objects.dtype.kind not in "iu" or objects.ndim not in (2, 3) or objects.min(initial=0) < 0:
+        got, fix = f"{objects.dtype} in {objects.ndim}D", "give ids of 1 and more, 0 = none"
+        raise UsageError("objects", expected="integers of 0 or more in 2D or 3D", got=got, fix=fix)
     ids, numbers = np.unique(objects, return_inverse=True)
     if ids[:1].tolist() != [0]:
         ids, numbers = np.append(0, ids), numbers + 1
@@ -61,7 +63,7 @@ def measure_objects(
 
 
 class ObjectSums:
-    """Adds up what `measure_objects` tells, region by region of an image that may be larger than memory.
+    """Sums behind `measure_objects` (see there for the other arguments), for an image that may be larger than memory.
 
     Parameters
     ----------
@@ -69,8 +71,6 @@ class ObjectSums:
         Sizes of the whole image's axes.
     n_objects
         Number N of objects; their ids are 1..N.
-    spacing, letters
-        As for `measure_objects`.
 
     Raises
     ------
@@ -199,9 +199,3 @@ class _Values:
         deviation = np.sqrt(self.squares / np.maximum(self.counts, 1))
         statistics = {"mean": self.means, "std": deviation, "min": self.low, "max": self.high}
         return {f"{kind}_{name}": np.where(none, np.nan, column) for kind, column in statistics.items()}
-
-
-def _check_objects(objects: NDArray[Any]) -> None:
-    if objects.dtype.kind not in "iu" or objects.ndim not in (2, 3) or objects.min(initial=0) < 0:
-        got, fix = f"{objects.dtype} in {objects.ndim}D", "give ids of 1 and more, 0 = none"
-        raise UsageError("objects", expected="integers of 0 or more in 2D or 3D", got=got, fix=fix)

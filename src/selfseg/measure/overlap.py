@@ -110,12 +110,7 @@ def hungarian_class_scores(table: Table) -> ClassScores:
     """Return class scores under the one-to-one matching of labels to classes that makes the summed IoU largest.
 
     Where there are more labels than classes, the rest stand for no class; where fewer, some classes score 0. Matching
-    each image on its own is much kinder than one matching for a dataset: `pooled` tables give the latter.
-
-    Parameters
-    ----------
-    table
-        From `contingency`, or `pooled` over images.
+    each image on its own is much kinder than one matching for a dataset: tables that are `pooled` over images give the latter.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -164,12 +159,11 @@ def best_overlap_sums(
 
     The protocol of Kim, Kanezaki & Tanaka 2020: the segmentation is split into connected components (4-connected in
     2D), then each truth segment takes the component of largest IoU, many to one. Every truth segment of every image
-    weighs the same. The truth is not split. It rewards oversegmentation: report it for comparison only.
+    weighs the same. The truth is not split, and ignored pixels split no component. It rewards oversegmentation: report it for
+    comparison only. See `contingencies` for the other arguments.
 
     Parameters
     ----------
-    labels, truths, ignore
-        As for `contingencies`; ignored pixels split no component.
     annotators
         ``"all"``; ``"fine"`` = only the annotator with most segments, ``"coarse"`` = with fewest (the first of equals).
     components
@@ -190,14 +184,10 @@ def best_overlap_miou(
 
 
 def connected_parts(labels: Labels) -> NDArray[np.int64]:
-    """Return the face-connected components of equal label, of any dimension, numbered from 1 by their first pixels."""
-    # Imported here: numba and scikit-image are slow to import and most measures do without.
-    if labels.ndim > 3:
-        from skimage.measure import label
-
-        parts: NDArray[np.int64] = label(labels.astype(np.int64), background=int(labels.min()) - 1, connectivity=1)
-        return parts
-    from selfseg.regions.connect import connected_components
+    """Return the face-connected components of equal label, in up to three dimensions, numbered from 1 by their first pixels."""
+    from selfseg.regions.connect import (
+        connected_components,  # here: numba is slow to import, and most measures do without
+    )
 
     return connected_components(labels.astype(np.int64) - int(labels.min())).astype(np.int64) + 1
 

@@ -99,20 +99,14 @@ def list_scores(
     ignore: int | None = None,
     boundaries: bool = False,
 ) -> ScaleScores:
-    """Score a list of segmentations of one image, for example the same method at several scales.
+    """Score a list of segmentations of one image, for example by one method at several scales. See `tree_scores` for the other arguments.
 
     Parameters
     ----------
     segmentations
         Integer arrays ``[*S]``, in the same order for every image. They may come one by one from a generator.
-    truths
-        One annotator ``[*S]``, or several.
     levels
         ``[L]`` what to call the segmentations; None = 0, 1, ...
-    ignore
-        Truth value of pixels to leave out.
-    boundaries
-        Match boundaries too.
     """
     gather: _Gather | None = None
     for k, labels in enumerate(segmentations):

@@ -21,7 +21,7 @@ from selfseg.losses.clustering import clustering_terms, similarity
 from selfseg.losses.cross_entropy import scribble
 from selfseg.methods.base import Batch, Memo, Method, MethodConfig, exactly_k_classes, sum_within_classes
 from selfseg.nets.pixel_cnn import PixelCNN
-from selfseg.regions.closest import merge_closest
+from selfseg.regions.clusters import merge_closest
 from selfseg.sample.shared_batch import total
 
 AXES = {2: ("y", "x"), 3: ("z", "y", "x")}

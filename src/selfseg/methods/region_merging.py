@@ -22,13 +22,13 @@ from torch import Tensor
 
 from selfseg.core.errors import UsageError
 from selfseg.methods.base import Batch, Memo, Method, MethodConfig
-from selfseg.regions.codebook import codebook
+from selfseg.regions.clusters import codebook
 from selfseg.regions.contours import contour_strength
 from selfseg.regions.graph import RegionGraph, adjacency, region_means
 from selfseg.regions.merge_tree import MergeTree, merge
-from selfseg.regions.oriented_watershed import oriented_watershed
 from selfseg.regions.slic import slic
 from selfseg.regions.texture import BANDS, band_energy, gradient_strength, rgb_to_lab
+from selfseg.regions.watershed import oriented_watershed
 
 LIGHTNESS = 100.0
 """Lab's L of white. Channels that are not colours are put on this scale, so that one level serves both."""

@@ -29,7 +29,7 @@ from selfseg.methods.base import Batch, Memo, Method, exactly_k_classes, sum_wit
 from selfseg.nets.norms import PixelNorm, calibrate_batch_norms, give_unit_variance
 from selfseg.nets.region_pool import region_mean, region_votes, spread
 from selfseg.nets.unet import UNet, UNetShape, cut_middle, mirror_frame
-from selfseg.regions.closest import merge_by_cut, winning_offsets
+from selfseg.regions.clusters import merge_by_cut, winning_offsets
 from selfseg.regions.merge_tree import MergeTree
 from selfseg.regions.superpixels import probability_tree
 from selfseg.sample.patches import (

@@ -25,7 +25,7 @@ from selfseg.losses.soft_ncut import Affinity, association_sums, soft_ncut, wind
 from selfseg.methods.base import Batch, Memo, Method, MethodConfig, exactly_k_classes, sum_within_classes
 from selfseg.nets.norms import calibrate_batch_norms, give_unit_variance, lifts_to_win
 from selfseg.nets.unet import UNet, UNetShape
-from selfseg.regions.closest import merge_by_cut
+from selfseg.regions.clusters import merge_by_cut
 from selfseg.sample.patches import random_windows
 
 DEFAULT_CLUSTERS = 8

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from selfseg.kernels.layout import runs_on_channels_last
-from selfseg.regions.closest import winning_offsets
+from selfseg.regions.clusters import winning_offsets
 from selfseg.sample.shared_batch import is_shared, total_moments
 
 FeatureScale = Literal["effect", "total", "each", "none"]
@@ -286,7 +286,7 @@ def lifts_to_win(rows: Iterable[tuple[Tensor, Tensor | None]], wanted: int, leas
     """Return what must be added to the logits so that at least `wanted` of the K clusters win somewhere: ``[K]`` float64.
 
     `rows` are the logits ``[B K *S]`` of each batch, and which of its pixels count ``[B *S]``, None = all. A cluster lives that wins more
-    than the share `least` of the pixels (`regions.closest.winning_offsets`).
+    than the share `least` of the pixels (`regions.clusters.winning_offsets`).
     """
     columns = []
     for logits, valid in rows:

@@ -1,5 +1,6 @@
 """Connected parts of a label image in blocks: found block by block, linked where blocks touch, and numbered as in the whole image."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -61,24 +62,17 @@ class Faces:
 
 @dataclass(frozen=True)
 class PartGraph:
-    """Connected parts of equal label, and which of them touch.
-
-    Attributes
-    ----------
-    labels, sizes, first
-        ``[R]`` label, number of pixels, and flat number of the first pixel of each part.
-    is_open
-        ``[R]``: the part touches the border of the image, or a pixel that takes no part.
-    edges, lengths
-        ``[E 2]`` parts that share a face, and ``[E]`` the number of such faces.
-    """
+    """Connected parts of equal label, and which of them touch."""
 
     labels: NDArray[np.int64]
     sizes: NDArray[np.int64]
     first: NDArray[np.int64]
+    """``[R]`` label, number of pixels, and flat number of the first pixel of each part."""
     is_open: NDArray[np.bool_]
+    """``[R]``: the part touches the border of the image, or a pixel that takes no part."""
     edges: NDArray[np.int64]
     lengths: NDArray[np.int64]
+    """``[E 2]`` parts that share a face, and ``[E]`` the number of such faces."""
 
     def contract(
         self, links: NDArray[np.int64], labels: NDArray[np.int64] | None = None
@@ -136,14 +130,12 @@ class BlockParts:
         Find out as well which parts touch, and which are open.
     tick
         Called with the number of blocks that are done.
-
-    Attributes
-    ----------
-    graph
-        The parts of the whole image, in the order of their first pixels.
-    owner
-        ``[P]`` part of the whole image for each part of a block.
     """
+
+    graph: PartGraph
+    """The parts of the whole image, in the order of their first pixels."""
+    owner: NDArray[np.int64]
+    """``[P]`` part of the whole image for each part of a block."""
 
     def __init__(
         self,
@@ -172,9 +164,8 @@ class BlockParts:
 
     def write(self, out: LabelArray, values: NDArray[Any], tick: Tick | None = None) -> None:
         """Write the value of each part of the whole image ``[R]``, and 0 outside, into `out`, which may be the labels themselves."""
-        for done, ((_, core), start, stop) in enumerate(
-            zip(self._cores(), self._ends[:-1], self._ends[1:], strict=True), 1
-        ):
+        ends = itertools.pairwise(self._ends)
+        for done, ((_, core), (start, stop)) in enumerate(zip(self._cores(), ends, strict=True), 1):
             _, parts = self._read(core)
             out[core] = np.append(values[self.owner[start:stop]], 0).astype(out.dtype)[parts]
             if tick is not None:
@@ -200,14 +191,12 @@ class BlockParts:
         faces: Faces,
     ) -> None:
         before, flat = self._ends[-1], parts.ravel()
-        first = np.flatnonzero(
-            np.diff(np.maximum.accumulate(np.append(-1, flat)))
-        )  # each part has a number above all before it
+        # each part has a number above all before it
+        first = np.flatnonzero(np.diff(np.maximum.accumulate(np.append(-1, flat))))
         pixels = [i + edge.start for i, edge in zip(np.unravel_index(first, block.shape), core, strict=True)]
         sizes = np.bincount(flat[flat >= 0], minlength=len(first)).astype(np.int64)
-        found.columns.append(
-            (block.ravel()[first], sizes, np.ravel_multi_index(pixels, self.grid.shape).astype(np.int64))
-        )
+        places = np.ravel_multi_index(pixels, self.grid.shape).astype(np.int64)
+        found.columns.append((block.ravel()[first], sizes, places))
         self._ends.append(before + len(first))
         numbers = np.where(parts >= 0, parts.astype(np.int64) + before, -1)
         if self._with_edges:

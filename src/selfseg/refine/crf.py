@@ -64,23 +64,16 @@ NOTHING = np.float32(0)
 
 
 def colour_range(image: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
-    """Return the width ``[C]`` of each channel's values, from the 1st to the 99.8th percentile of the valid pixels; 1 for one value.
+    """Return the width ``[C]`` of the values of each channel of ``[C *S]``, from the 1st to the 99.8th percentile; 1 for one value.
 
-    Parameters
-    ----------
-    image
-        ``[C *S]``; NaN and infinite values do not count.
-    valid
-        ``[*S]``, False where a pixel does not count.
+    NaN, infinite values and pixels where `valid` ``[*S]`` is False do not count.
     """
     pixels = [channel if valid is None else channel[valid] for channel in image]
     finite = [values[np.isfinite(values)] for values in pixels]
     ends = [np.percentile(values, (LOW, HIGH)) if values.size else (0.0, 0.0) for values in finite]
     width = np.array([high - low for low, high in ends], np.float32)
-    spans = np.array(
-        [float(values.max()) - float(values.min()) if values.size else 0.0 for values in finite], np.float32
-    )
-    width = np.where(width > 0, width, spans)
+    spans = [float(values.max()) - float(values.min()) if values.size else 0.0 for values in finite]
+    width = np.where(width > 0, width, np.array(spans, np.float32))
     return np.where(width > 0, width, np.float32(1))
 
 
@@ -138,12 +131,13 @@ def dense_crf(
     _check_shapes(before, colours, spacing, valid)
     colours = colours.reshape(-1, *before.shape[1:])  # [C *S]
     units = np.asarray(spacing if spacing is not None else (1.0,) * (before.ndim - 1))
-    width = (
-        np.float32(SHARE) * colour_range(colours, valid) if bilateral_sigma_colour is None else bilateral_sigma_colour
-    )
+    given = bilateral_sigma_colour
+    width = np.float32(SHARE) * colour_range(colours, valid) if given is None else given
     sigmas = (bilateral_sigma_space, spatial_sigma, np.min(width))
     _check_numbers(iterations, (bilateral_weight, spatial_weight), sigmas)
-    taking_part = _taking_part(before, colours, valid)
+    taking_part = np.isfinite(colours).all(0) & np.isfinite(before).all(0)
+    if valid is not None:
+        taking_part &= valid
     if not taking_part.any():
         return _like(probabilities, before.astype(np.float32))
     inside = None if taking_part.all() else np.flatnonzero(taking_part)
@@ -152,9 +146,8 @@ def dense_crf(
         steps = units / bilateral_sigma_space
         kernels.append(Normalised(Lattice(_features(colours, width, steps, inside)), bilateral_weight))
     if spatial_weight:
-        kernels.append(
-            Normalised(GridGaussian(before.shape[1:], (spatial_sigma / units).tolist(), inside), spatial_weight)
-        )
+        spatial = GridGaussian(before.shape[1:], (spatial_sigma / units).tolist(), inside)
+        kernels.append(Normalised(spatial, spatial_weight))
     rows = before.reshape(len(before), -1).T  # [N K]
     after = mean_field(rows if inside is None else rows[inside], kernels, iterations if kernels else 0)
     return _like(probabilities, _whole(before, after, inside))
@@ -168,13 +161,6 @@ def _as_array(values: NDArray[Any] | torch.Tensor) -> NDArray[Any]:
 
 def _like(model: Array, values: Values) -> Array:
     return torch.from_numpy(values).to(model.device) if isinstance(model, torch.Tensor) else values
-
-
-def _taking_part(
-    probabilities: NDArray[Any], image: NDArray[Any], valid: NDArray[np.bool_] | None
-) -> NDArray[np.bool_]:
-    finite = np.isfinite(image).all(0) & np.isfinite(probabilities).all(0)
-    return finite if valid is None else finite & valid
 
 
 def _features(
@@ -275,15 +261,7 @@ def _update(start, stop, unary, message, beliefs):
 
 
 class Normalised:
-    """A kernel divided by the square roots of its row sums on both sides, without its diagonal, times a weight.
-
-    Parameters
-    ----------
-    kernel
-        The kernel.
-    weight
-        w.
-    """
+    """A kernel divided by the square roots of its row sums on both sides, without its diagonal, times the weight w."""
 
     def __init__(self, kernel: "Lattice | GridGaussian", weight: float) -> None:
         self._kernel = kernel

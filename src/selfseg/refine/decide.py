@@ -17,15 +17,7 @@ from selfseg.refine.blocks import BlockParts, LabelArray, PartGraph
 
 
 def class_probabilities(clusters: NDArray[np.float32], table: ClassTable) -> NDArray[np.float32]:
-    """Sum the probabilities of the clusters of each class: ``[K *S]``, channel k belongs to label k + 1.
-
-    Parameters
-    ----------
-    clusters
-        ``[R *S]``, the method's output.
-    table
-        Classes with their source clusters.
-    """
+    """Sum the probabilities ``[R *S]`` of the clusters of each class: ``[K *S]``, channel k belongs to label k + 1."""
     if all(len(item.sources) == 1 for item in table.classes):
         return clusters[[item.sources[0] for item in table.classes]]
     return np.stack([clusters[list(item.sources)].sum(0) for item in table.classes])
@@ -56,29 +48,18 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Cleaning:
-    """What is too small to stay.
-
-    Attributes
-    ----------
-    holes
-        Holes of fewer pixels are given to what surrounds them.
-    objects
-        Connected parts of a class of fewer pixels are given to the neighbour with the longest common boundary.
-    """
+    """What is too small to stay."""
 
     holes: int = 0
+    """Holes of fewer pixels are given to what surrounds them."""
     objects: int = 0
+    """Connected parts of a class of fewer pixels are given to the neighbour with the longest common boundary."""
 
     @classmethod
     def parse(cls, text: str | None) -> "Cleaning":
         """Make a cleaning out of ``"objects(200), holes(100)"`` or ``"objects:200,holes:100"`` (`core.steps`).
 
-        None, an empty text and ``none`` clean nothing.
-
-        Raises
-        ------
-        UsageError
-            If the text is none of these.
+        None, an empty text and ``none`` clean nothing; another text raises `UsageError`.
         """
         calls = parse_calls(text, KINDS, "clean")
         if len({call.name for call in calls}) < len(calls):

@@ -13,7 +13,7 @@ from selfseg.core.classes import IGNORE, MOST, ClassTable, SegmentClass, class_c
 from selfseg.core.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
-    from selfseg.refine.leaves import Leaves
+    from selfseg.refine.hierarchy import Leaves
 
 Colour = tuple[int, int, int, int]
 
@@ -43,45 +43,30 @@ class Merge:
 
 @dataclass(frozen=True)
 class Split:
-    """A class falls into parts by what its leaves look like.
-
-    Attributes
-    ----------
-    source
-        The class.
-    parts
-        Its new ids, the first of which is `source` itself.
-    centres
-        ``[len(parts) D]`` mean look of each part, as in `Leaves.features`.
-    """
+    """A class falls into parts by what its leaves look like."""
 
     source: int
+    """The class."""
     parts: tuple[int, ...]
+    """Its new ids, the first of which is `source` itself."""
     centres: tuple[tuple[float, ...], ...]
+    """``[len(parts) D]`` mean look of each part, as in `Leaves.features`."""
 
 
 @dataclass(frozen=True)
 class Edits:
-    """Everything done by hand to the classes of one model.
-
-    Attributes
-    ----------
-    level
-        Where the merge tree is cut, the same for all images; each region then takes the class of most of its pixels.
-        `AS_LEARNED` leaves the model's labels as they are.
-    steps
-        Merges and splits of classes, in the order in which they were made.
-    ignored
-        Classes whose pixels become 0.
-    names, colours
-        By class id, where they differ from the model's.
-    """
+    """Everything done by hand to the classes of one model."""
 
     level: float = AS_LEARNED
+    """Where the merge tree is cut, the same for all images; each region then takes the class of most of its pixels.
+    `AS_LEARNED` leaves the model's labels as they are."""
     steps: tuple[Merge | Split, ...] = ()
+    """Merges and splits of classes, in the order in which they were made."""
     ignored: frozenset[int] = frozenset()
+    """Classes whose pixels become 0."""
     names: Mapping[int, str] = field(default_factory=dict)
     colours: Mapping[int, Colour] = field(default_factory=dict)
+    """By class id, where they differ from the model's."""
 
     def classes(self, leaves: Looks) -> NDArray[np.integer]:
         """Return the class of each leaf ``[R]`` after all merges and splits; ignored classes keep their ids."""
@@ -121,7 +106,10 @@ class Edits:
             else:
                 rows |= {part: _part(rows[step.source], part) for part in step.parts[1:]}
         kept = (rows[key] for key in sorted(rows) if key not in self.ignored)
-        return ClassTable(tuple(self._dressed(row) for row in kept))
+        edited = (
+            replace(row, name=self.names.get(row.id, row.name), rgba=self.colours.get(row.id, row.rgba)) for row in kept
+        )
+        return ClassTable(tuple(edited))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values; `from_json` reads them."""
@@ -131,13 +119,7 @@ class Edits:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Edits":
-        """Build edits from the plain values of `to_json`.
-
-        Raises
-        ------
-        UsageError
-            If they are none.
-        """
+        """Build edits from the plain values of `to_json`; others raise `UsageError`."""
         try:
             steps = tuple(_step_from(row) for row in values.get("steps", ()))
             return cls(
@@ -150,9 +132,6 @@ class Edits:
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             got, fix = f"{type(error).__name__}: {error}", "give what `Edits.to_json` returned"
             raise UsageError("edits", expected="plain values of edits", got=got, fix=fix) from error
-
-    def _dressed(self, row: SegmentClass) -> SegmentClass:
-        return replace(row, name=self.names.get(row.id, row.name), rgba=self.colours.get(row.id, row.rgba))
 
 
 def read_edits(path: Path | str) -> Edits:
@@ -201,7 +180,7 @@ def split_class(
     UsageError
         If `n_parts` is below 2, the class has fewer different leaves, or no id is left.
     """
-    from selfseg.regions.codebook import codebook  # scikit-learn takes a second to import, and few split a class
+    from selfseg.regions.clusters import codebook  # scikit-learn takes a second to import, and few split a class
 
     chosen = [found == source for found in classes]
     rows = np.concatenate([image.features[here] for image, here in zip(images, chosen, strict=True)])

@@ -32,26 +32,6 @@ LARGEST_PART = 2**23
 """Pixels of the box of a connected part that is cut; one larger than this and than a block stays whole: memory is bounded."""
 
 
-def find_instances(
-    labels: NDArray[np.integer],
-    kind: str = "watershed",
-    classes: Sequence[int] | None = None,
-    spacing: Sequence[float] | None = None,
-    min_size: int = 1,
-    depth: float = DEPTH,
-) -> NDArray[np.uint32]:
-    """Number the objects of some classes, in memory: ``[*S]`` uint32. See `number_objects`.
-
-    Raises
-    ------
-    UsageError
-        If an argument is out of range.
-    """
-    out = np.zeros(labels.shape, np.uint32)
-    number_objects(labels, out, kind, classes, spacing, min_size, depth)
-    return out
-
-
 def number_objects(
     labels: LabelArray,
     out: LabelArray,

@@ -182,19 +182,9 @@ def _diagonal(start, stop, weights, near, result):
 
 
 class Lattice:
-    """The lattice around some points, and a Gaussian filter over them.
+    """The lattice around points ``[N d]`` in units of the Gaussian's standard deviation, and a Gaussian filter over them.
 
-    Parameters
-    ----------
-    points
-        ``[N d]``, in units of the Gaussian's standard deviation along each axis.
-
-    Attributes
-    ----------
-    ids, weights : ndarray
-        ``[N d+1]``: corners of each point's simplex, and its weights, which sum to 1.
-    n_corners : int
-        M.
+    `ids` and `weights` ``[N d+1]`` are the corners of each point's simplex, and its weights, which sum to 1; `n_corners` is M.
     """
 
     def __init__(self, points: NDArray[np.floating]) -> None:
@@ -317,14 +307,8 @@ class Blur:
     """[1 2 1] / 4 along each direction, over corners that exist.
 
     As in `AllPairs`, `gain` makes the whole kernel 1 at its centre, on average over places, and ``near [d+1]`` is what one corner
-    of a simplex gives to the one s further on, before the gain.
-
-    Parameters
-    ----------
-    slots, found
-        Hash table of the corners' numbers.
-    offsets
-        ``[d+1]``: what is added to a number for one step along each direction.
+    of a simplex gives to the one s further on, before the gain. `slots` and `found` are the hash table of the corners' numbers, and
+    ``offsets [d+1]`` what is added to a number for one step along each direction.
     """
 
     def __init__(self, slots: NDArray[np.int32], found: NDArray[np.uint64], offsets: NDArray[np.uint64]) -> None:
@@ -347,15 +331,7 @@ class Blur:
 
 
 class AllPairs:
-    """A Gaussian between all corners.
-
-    Parameters
-    ----------
-    places
-        ``[M d]``, in standard deviations of the whole kernel.
-    fineness
-        f.
-    """
+    """A Gaussian between all corners at places ``[M d]``, in standard deviations of the whole kernel, for the fineness f."""
 
     def __init__(self, places: Values, fineness: float) -> None:
         d = places.shape[1]

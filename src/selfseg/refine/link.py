@@ -32,18 +32,12 @@ SQUARE = 9
 
 @dataclass
 class Link:
-    """Links the frames of one sequence, given one after the other.
-
-    Attributes
-    ----------
-    strength
-        0-1 without 1.
-    likeness
-        sigma as a share of the range (from the 1st to the 99th percentile) of the frame.
-    """
+    """Links the frames of one sequence, given one after the other."""
 
     strength: float = STRENGTH
+    """0-1 without 1."""
     likeness: float = LIKENESS
+    """sigma as a share of the range (from the 1st to the 99th percentile) of the frame."""
     _picture: NDArray[np.float32] | None = field(default=None, repr=False)
     _linked: NDArray[np.float32] | None = field(default=None, repr=False)
 

@@ -150,10 +150,7 @@ def refine(
 def parse_refinements(text: str | None) -> tuple[Refinement, ...]:
     """Parse ``"name(key=value, key=value)"`` (`core.steps`); None, an empty text and ``none`` give no refinement.
 
-    Raises
-    ------
-    UsageError
-        If a name, a key or a value is wrong.
+    A wrong name, key or value raises `UsageError`.
     """
     calls = parse_calls(text, KINDS, "refinement")
     return tuple(Refinement(call.name, tuple((key, call.number(key)) for key in call.given)) for call in calls)

@@ -11,22 +11,9 @@ from selfseg.regions.graph import check_labels
 
 
 def connected_components(labels: NDArray[np.integer]) -> NDArray[np.int32]:
-    """Number every face-connected part of equal labels.
+    """Number every face-connected part of equal labels ``[*S]``: ``[*S]`` int32, 0..R-1 in the order of the first pixels.
 
-    Parameters
-    ----------
-    labels
-        ``[*S]`` integers in up to three dimensions; negative values are outside and stay -1.
-
-    Returns
-    -------
-    ndarray
-        ``[*S]`` int32, 0..R-1 in the order of the first pixels, -1 outside.
-
-    Raises
-    ------
-    UsageError
-        If labels are not integers.
+    Up to three dimensions. Negative labels are outside and become -1. Labels that are not integers raise `UsageError`.
     """
     from skimage.measure import label
 
@@ -38,15 +25,7 @@ def connected_components(labels: NDArray[np.integer]) -> NDArray[np.int32]:
 
 
 def number_by_first_pixel(labels: NDArray[np.int32], n_labels: int) -> NDArray[np.int32]:
-    """Renumber labels 0..R-1 without gaps in the order of their first pixels; -1 stays.
-
-    Parameters
-    ----------
-    labels
-        ``[*S]`` int32 below `n_labels`, negative = outside.
-    n_labels
-        One more than the largest label; some may be unused.
-    """
+    """Renumber labels ``[*S]`` below `n_labels`, some perhaps unused, to 0..R-1 in the order of their first pixels; -1 stays."""
     flat = labels.ravel()
     first = np.full(n_labels + 1, flat.size, np.int64)
     # Backwards, so that the first pixel of each label is written last. Label -1 lands in the spare last place.
@@ -75,7 +54,7 @@ def merge_small(
         ``[*S]`` integers, the same over each region: only regions of one group merge.
     """
     n_regions = int(labels.max(initial=-1)) + 1
-    flat, shape = np.ascontiguousarray(labels, np.int32).ravel(), _volume(labels.shape)
+    flat, shape = np.ascontiguousarray(labels, np.int32).ravel(), (1, 1, 1, *labels.shape)[-3:]
     values = np.nan_to_num(np.asarray(features, np.float64)).reshape(flat.size, -1)
     sizes, sums = np.zeros(n_regions), np.zeros((n_regions, values.shape[1]))
     _sizes_and_sums(flat, values, sizes, sums)
@@ -92,25 +71,16 @@ def merge_small(
     return merged.reshape(labels.shape)
 
 
-def _volume(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Return a shape of up to three axes as (Z, Y, X)."""
-    z, y, x = (1, 1, 1, *shape)[-3:]
-    return z, y, x
-
-
 def separate_objects(objects: NDArray[np.integer]) -> NDArray[np.int64]:
     """Return the objects with every pixel set to background that has another object among its neighbours, diagonals included.
 
-    Objects that do not touch keep all their pixels; between two that do, two pixels of background are left.
+    Objects that do not touch keep all their pixels; between two that do, two pixels of background are left: the "pre-defined
+    separation border" of Ronneberger, Fischer and Brox (U-Net, MICCAI 2015, section 3).
 
     Parameters
     ----------
     objects
         ``[*S]``, 0 = background, each other value one object; negative = unknown, which is kept and touches nothing.
-
-    References
-    ----------
-    Ronneberger, Fischer and Brox, U-Net, MICCAI 2015, section 3: "a pre-defined separation border".
     """
     labels = np.asarray(objects, np.int64)
     inside = labels > 0
@@ -129,15 +99,6 @@ def _find(parent, i):
         parent[i] = parent[parent[i]]
         i = parent[i]
     return i
-
-
-@njit(cache=True, nogil=True)
-def _join(parent, i, j):
-    a, b = _find(parent, i), _find(parent, j)
-    if a < b:
-        parent[b] = a
-    elif b < a:
-        parent[a] = b
 
 
 @njit(cache=True, nogil=True)
@@ -214,7 +175,8 @@ def _merge_rounds(contacts, sizes, sums, min_size, parent):
         # Each small region takes one step only, so that no two large ones can meet in it.
         for a in range(n_regions):
             if best[a] >= 0:
-                _join(parent, a, best[a])
+                i, j = _find(parent, a), _find(parent, best[a])
+                parent[max(i, j)] = min(i, j)
         for a in range(n_regions):
             root = _find(parent, a)
             if root != a and sizes[a] > 0:

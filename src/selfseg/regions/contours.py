@@ -3,9 +3,9 @@
 Two cues, each ``[8 Y X]``, boundary strength at 8 angles:
 
 - ``local``: the mean of half-disc gradients of brightness, colour and texture, at three radii each (`regions.oriented_gradient`).
-- ``pmi``: normalised cuts of the mutual information of colours that meet in this picture (`regions.pmi`).
+- ``pmi``: normalised cuts of the mutual information of colours that meet in this picture (`regions.spectral`).
 
-Their weighted sum goes through the oriented watershed (`regions.oriented_watershed`). Berkeley's weights were learned on human labels;
+Their weighted sum goes through the oriented watershed (`regions.watershed`). Berkeley's weights were learned on human labels;
 here the parts of a cue weigh the same, and the weights between cues make their strong boundaries about equally strong.
 """
 
@@ -19,8 +19,7 @@ from selfseg.core.errors import UsageError
 from selfseg.regions.graph import RegionGraph, check_picture, check_shape
 from selfseg.regions.merge_tree import MergeTree, merge
 from selfseg.regions.oriented_gradient import enlarge, fit_parabolas, half_disc_gradient, quantise
-from selfseg.regions.pmi import pmi_affinity
-from selfseg.regions.spectral import normalised_cuts, spectral_gradient
+from selfseg.regions.spectral import normalised_cuts, pmi_affinity, spectral_gradient
 from selfseg.regions.texture import band_energy, rgb_to_lab, textons
 
 CUES: Mapping[str, float] = {"local": 1.0, "pmi": 2.0}
@@ -83,7 +82,7 @@ def contour_strength(
     if cues.get("local"):
         total += np.float32(cues["local"]) * _local(lab, mask, seed)
     if cues.get("pmi"):
-        factor = _factor(image)
+        factor = max(1, round(np.sqrt(image.shape[0] * image.shape[1] / NODES)))
         affinity = pmi_affinity(_shrink(lab, factor), seed=seed)
         total += np.float32(cues["pmi"]) * _cut(affinity, image.shape[:2], factor, seed)
     return total
@@ -139,11 +138,6 @@ def _local(lab: NDArray[np.float32], mask: NDArray[np.bool_] | None, seed: int) 
         stride = max(1, radius // 5)
         total += enlarge(fit_parabolas(gradient, radius / stride), stride, lab.shape[:2])
     return total
-
-
-def _factor(image: NDArray[Any]) -> int:
-    """Return by how much both sides are reduced for normalised cuts."""
-    return max(1, round(np.sqrt(image.shape[0] * image.shape[1] / NODES)))
 
 
 def _shrink(plane: NDArray[np.float32], factor: int) -> NDArray[np.float32]:

@@ -14,24 +14,16 @@ from selfseg.core.errors import UsageError
 
 @dataclass(frozen=True)
 class RegionGraph:
-    """Which regions touch, and how.
-
-    Attributes
-    ----------
-    edges
-        ``[E 2]`` int32, i < j, sorted by i, then j.
-    length
-        ``[E]`` float64: pixel faces that the two regions share; their area when a spacing was given.
-    strength
-        ``[E]`` float64: mean boundary strength over those faces; 0 when no strength was given.
-    sizes
-        ``[R]`` int64: pixels of each region.
-    """
+    """Which regions touch, and how."""
 
     edges: NDArray[np.int32]
+    """``[E 2]`` int32, i < j, sorted by i, then j."""
     length: NDArray[np.float64]
+    """``[E]`` float64: pixel faces that the two regions share; their area when a spacing was given."""
     strength: NDArray[np.float64]
+    """``[E]`` float64: mean boundary strength over those faces; 0 when no strength was given."""
     sizes: NDArray[np.int64]
+    """``[R]`` int64: pixels of each region."""
 
     @property
     def n_regions(self) -> int:
@@ -145,27 +137,15 @@ def boundary_sums(
 def region_sums(
     labels: NDArray[np.integer], features: NDArray[Any], n_regions: int | None = None
 ) -> NDArray[np.float64]:
-    """Add up features over each region: ``[R C]`` float64.
+    """Add up ``features [*S C]`` over each region, ``[R C]`` float64.
 
-    Parameters
-    ----------
-    labels
-        ``[*S]`` integers 0..R-1, negative = outside.
-    features
-        ``[*S C]``.
-    n_regions
-        R, when the last labels may be unused.
-
-    Raises
-    ------
-    UsageError
-        If labels are not integers or the shapes differ.
+    Labels ``[*S]`` are 0..R-1, negative = outside; give R where the last ones may be unused. Labels that are not integers or shapes
+    that differ raise `UsageError`.
     """
     check_labels(labels)
     if features.shape[:-1] != labels.shape:
-        raise UsageError(
-            "features", expected=f"{list(labels.shape)} + [C]", got=str(list(features.shape)), fix="put channels last"
-        )
+        expected, got = f"{list(labels.shape)} + [C]", str(list(features.shape))
+        raise UsageError("features", expected=expected, got=got, fix="put channels last")
     count = int(labels.max(initial=-1)) + 1 if n_regions is None else n_regions
     flat, values = labels.ravel(), features.reshape(labels.size, features.shape[-1])
     if flat.min(initial=0) < 0:

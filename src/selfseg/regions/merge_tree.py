@@ -18,21 +18,14 @@ from selfseg.regions.graph import RegionGraph
 
 @dataclass(frozen=True)
 class MergeTree:
-    """A binary tree of merges.
-
-    Attributes
-    ----------
-    parents
-        ``[2R-1]`` int32, the parent of each node; the root is its own parent.
-    altitudes
-        ``[2R-1]`` float64, the cost at which a node was made, 0 for leaves, ascending; the unit is the builder's.
-    sizes
-        ``[2R-1]`` float64, pixels of each node.
-    """
+    """A binary tree of merges."""
 
     parents: NDArray[np.int32]
+    """``[2R-1]`` int32, the parent of each node; the root is its own parent."""
     altitudes: NDArray[np.float64]
+    """``[2R-1]`` float64, the cost at which a node was made, 0 for leaves, ascending; the unit is the builder's."""
     sizes: NDArray[np.float64]
+    """``[2R-1]`` float64, pixels of each node."""
 
     @property
     def n_leaves(self) -> int:
@@ -120,10 +113,8 @@ def _check(graph: RegionGraph, means: NDArray[Any], sizes: NDArray[Any]) -> None
     if graph.n_regions < 1:
         raise UsageError("graph", expected="at least one region", got="none", fix="check the mask")
     if means.ndim != 2 or len(means) != graph.n_regions or len(sizes) != graph.n_regions:
-        got = f"means {list(means.shape)}, {len(sizes)} sizes"
-        raise UsageError(
-            "graph", expected=f"{graph.n_regions} regions in all arguments", got=got, fix="use one superpixel image"
-        )
+        expected, got = f"{graph.n_regions} regions in all arguments", f"means {list(means.shape)}, {len(sizes)} sizes"
+        raise UsageError("graph", expected=expected, got=got, fix="use one superpixel image")
 
 
 def merge(

@@ -115,11 +115,6 @@ def follow(before: NDArray[np.float32], after: NDArray[np.float32]) -> tuple[NDA
 
     Where it does not, something has come into the picture or from behind something else, or a block was matched wrongly: there is
     no pixel that it came from (the check of Lai et al., ECCV 2018, and others, with a bound in pixels).
-
-    Parameters
-    ----------
-    before, after
-        ``[Y X]``, of one size.
     """
     shape = (after.shape[0], after.shape[1])
     origin = origins(block_motion(before, after), shape)

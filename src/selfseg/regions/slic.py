@@ -1,4 +1,4 @@
-"""SLIC superpixels (Achanta et al., PAMI 2012): local k-means in colour and place, in 2D and 3D.
+"""SLIC superpixels (Achanta et al., PAMI 34(11), 2012): local k-means in colour and place, in 2D and 3D.
 
 The distance of a pixel p to a centre k is (eq. 3 of the paper, squared)
 
@@ -31,14 +31,8 @@ SMALLEST = 0.25
 def grid_counts(shape: Sequence[int], n_cells: int, spacing: Sequence[float]) -> tuple[int, ...]:
     """Return into how many cells to cut each axis, so that about `n_cells` cells are about cubic in physical units.
 
-    An axis shorter than the side of such a cube is left whole, and the others share out the cells.
-
-    Parameters
-    ----------
-    shape, spacing
-        Pixels, and the size of a pixel, along each axis.
-    n_cells
-        1 or more.
+    An axis shorter than the side of such a cube is left whole, and the others share out the cells. `shape` and `spacing` are the pixels,
+    and the size of a pixel, along each axis.
     """
     extent = [n * unit for n, unit in zip(shape, spacing, strict=True)]
     free = [axis for axis, n in enumerate(shape) if n > 1]
@@ -181,10 +175,6 @@ def slic(
     ------
     UsageError
         If a shape, `n_segments` or `spacing` is wrong.
-
-    Notes
-    -----
-    Achanta et al., "SLIC superpixels compared to state-of-the-art superpixel methods", PAMI 34(11), 2012.
     """
     _check(image, n_segments, spacing, mask)
     space = tuple(image.shape[:-1])

@@ -28,30 +28,20 @@ Distance = Literal["values", "lab"]
 
 @dataclass(frozen=True)
 class SuperpixelRecipe:
-    """How superpixels are made.
-
-    Attributes
-    ----------
-    kind
-        ``slic`` or ``watershed``.
-    number
-        Superpixels of an image, about; None = by `size`.
-    size
-        Mean size of a superpixel in pixels (voxels).
-    compactness
-        How round they are: SLIC's m, in units of Lab; or that of the watershed, in Lab a pixel.
-    sigma
-        Smoothing before they are made, in the unit of the spacing.
-    spacing
-        Size of a pixel along each spatial axis; empty = 1.
-    """
+    """How superpixels are made."""
 
     kind: Literal["slic", "watershed"] = "slic"
+    """``slic`` or ``watershed``."""
     number: int | None = None
+    """Superpixels of an image, about; None = by `size`."""
     size: float = 24.0
+    """Mean size of a superpixel in pixels (voxels)."""
     compactness: float = 10.0
+    """How round they are: SLIC's m, in units of Lab; or that of the watershed, in Lab a pixel."""
     sigma: float = 1.0
+    """Smoothing before they are made, in the unit of the spacing."""
     spacing: Sequence[float] = ()
+    """Size of a pixel along each spatial axis; empty = 1."""
 
 
 def make_superpixels(

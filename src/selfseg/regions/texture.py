@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 from selfseg.core.errors import UsageError
 from selfseg.core.processes import run_shared
-from selfseg.regions.codebook import feature_words
+from selfseg.regions.clusters import feature_words
 from selfseg.regions.graph import check_picture, check_spacing
 
 BANDS = (0.0, 1.0, 2.0, 4.0)
@@ -94,9 +94,8 @@ def band_energy(
     for band, sigma in enumerate(BANDS[1:]):
         # Smoothing adds up in squares, so that each copy is made from the one before with a narrower kernel.
         coarser = gaussian_filter(finer, np.sqrt(sigma**2 - BANDS[band] ** 2) / units, mode="nearest")
-        energy[..., band] = gaussian_filter(
-            np.sqrt(np.abs(finer - coarser)), window / units, mode="nearest", truncate=3
-        )
+        root = np.sqrt(np.abs(finer - coarser))
+        energy[..., band] = gaussian_filter(root, window / units, mode="nearest", truncate=3)
         finer = coarser
     return energy
 
@@ -140,15 +139,7 @@ def _convert(start, stop, rgb, linear, root, matrix, lab):
 def rgb_to_lab(rgb: NDArray[Any]) -> NDArray[np.float32]:
     """Convert sRGB colours to CIE Lab under D65: L in 0-100, a and b about -100 to 100, within .02 of the closed form.
 
-    Parameters
-    ----------
-    rgb
-        ``[*S 3]``, red, green, blue in 0-1; values outside are clipped, NaN counts as 0.
-
-    Raises
-    ------
-    UsageError
-        If the last axis is not 3 long.
+    Colours ``[*S 3]`` are red, green, blue in 0-1; values outside are clipped, NaN counts as 0. Another shape raises `UsageError`.
     """
     if rgb.ndim < 1 or rgb.shape[-1] != 3:
         raise UsageError("colours", expected="[*S 3]", got=str(list(rgb.shape)), fix="put the channels last")
@@ -202,7 +193,7 @@ def gradient_at_angles(image: NDArray[Any], sigma: float = 2.0, n_angles: int = 
     ``[A Y X]`` float32 of an image ``[Y X C]``, in units of the channels per pixel: sqrt(sum over channels of (df/dn)^2), n across the
     line.
     Plane k is for a boundary at k pi / A from the X axis towards growing Y; `sigma` is in pixels, above 0. NaN and inf count as 0. It
-    is a learned cue for `regions.oriented_watershed`, where the channels are probabilities or features of a method.
+    is a learned cue for `regions.watershed`, where the channels are probabilities or features of a method.
     """
     check_picture(image)
     angles = (np.arange(n_angles) * (np.pi / n_angles)).astype(np.float32)

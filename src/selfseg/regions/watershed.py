@@ -1,14 +1,20 @@
-"""Watershed superpixels: basins of a boundary map, from its local minima or from a regular grid of markers."""
+"""Watersheds: basins of a boundary map, from its local minima or from a regular grid of markers; and the oriented watershed.
+
+The oriented watershed (Arbelaez, Maire, Fowlkes & Malik, PAMI 2011, section 4) is that of the strongest angle's gradient: closed arcs.
+But an arc that passes near a strong contour of another angle would inherit its strength: so each piece of an arc takes the gradient at
+the arc's own angle.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from selfseg.core.errors import UsageError
 from selfseg.regions.connect import connected_components, number_by_first_pixel
-from selfseg.regions.graph import check_shape, check_spacing
+from selfseg.regions.graph import RegionGraph, check_labels, check_shape, check_spacing
 from selfseg.regions.slic import grid_cells, grid_counts
 
 
@@ -38,7 +44,7 @@ def watershed(
     Parameters
     ----------
     boundary
-        ``[*S]``, large on boundaries, for example `boundaries.gradient_strength`. NaN counts as the largest value.
+        ``[*S]``, large on boundaries, for example `texture.gradient_strength`. NaN counts as the largest value.
     n_segments
         Basins wanted: their markers are the weakest pixels of a regular grid's cells. Without it, each local minimum
         is a marker.
@@ -80,3 +86,153 @@ def watershed(
     missed = connected_components(np.where(inside & (basins < 0), 0, -1))
     basins = np.where(missed >= 0, missed + basins.max(initial=-1) + np.int32(1), basins).astype(np.int32)
     return number_by_first_pixel(basins, int(basins.max(initial=-1)) + 1)
+
+
+REACH = 6
+"""Faces to each side over which the angle of an arc is measured."""
+
+
+def _faces(labels: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the faces between different regions: flat pixels on both sides ``[F 2]``, end corners ``[F 2]``, regions ``[F 2]``."""
+    height, width = labels.shape
+    flat = np.arange(height * width).reshape(height, width)
+    corner = np.arange((height + 1) * (width + 1)).reshape(height + 1, width + 1)
+    pixels, ends = [], []
+    for before, after, one, other in (
+        (flat[:, :-1], flat[:, 1:], corner[:-1, 1:-1], corner[1:, 1:-1]),
+        (flat[:-1], flat[1:], corner[1:-1, :-1], corner[1:-1, 1:]),
+    ):
+        meet = labels.ravel()[before] != labels.ravel()[after]
+        meet &= (labels.ravel()[before] >= 0) & (labels.ravel()[after] >= 0)
+        pixels.append(np.stack([before[meet], after[meet]], -1))
+        ends.append(np.stack([one[meet], other[meet]], -1))
+    sides = np.concatenate(pixels)
+    return sides, np.concatenate(ends), np.sort(labels.ravel()[sides].astype(np.int64), 1)
+
+
+def _at_angle(gradient: NDArray[Any], pixels: NDArray[np.int64], angle: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the gradient ``[A Y X]`` at faces ``[F]`` and their angles, between the nearest two angles of the gradient."""
+    n_angles = len(gradient)
+    place = angle * (n_angles / np.pi)
+    low = np.floor(place).astype(np.intp)
+    share = place - low
+    flat = gradient.reshape(n_angles, -1)
+    value = np.zeros(len(angle))
+    for side in range(2):
+        here, there = flat[low % n_angles, pixels[:, side]], flat[(low + 1) % n_angles, pixels[:, side]]
+        value += (1 - share) * here + share * there
+    return value / 2
+
+
+def arc_graph(labels: NDArray[np.integer], gradient: NDArray[Any]) -> RegionGraph:
+    """Weigh the arcs between regions by the mean of the gradient at their own angles over their pixel faces.
+
+    Parameters
+    ----------
+    labels
+        ``[Y X]`` integers 0..R-1, -1 = outside.
+    gradient
+        ``[A Y X]``, boundary strength at A angles evenly over half a turn from the X axis towards growing Y. Labels that are not
+        integers or do not fit it raise `UsageError`.
+    """
+    check_labels(labels)
+    if labels.ndim != 2 or gradient.shape[1:] != labels.shape:
+        got = f"{list(labels.shape)} and {list(gradient.shape)}"
+        raise UsageError("arcs", expected="labels [Y X], gradient [A Y X]", got=got, fix="crop them alike")
+    count = int(labels.max(initial=-1)) + 1
+    pixels, ends, regions = _faces(labels)
+    keys, arc = np.unique(regions[:, 0] * count + regions[:, 1], return_inverse=True)
+    height, width = labels.shape
+    angle = _face_angles(ends, arc, (height + 1) * (width + 1), width + 1, REACH)
+    value = _at_angle(gradient, pixels, angle)
+    length = np.bincount(arc, minlength=len(keys)).astype(np.float64)
+    strength = np.bincount(arc, value, len(keys)) / np.maximum(length, 1)
+    edges = np.stack([keys // max(count, 1), keys % max(count, 1)], -1).astype(np.int32)
+    sizes = np.bincount(labels[labels >= 0], minlength=count).astype(np.int64)
+    return RegionGraph(edges, length, strength, sizes)
+
+
+def oriented_watershed(
+    gradient: NDArray[Any], mask: NDArray[np.bool_] | None = None
+) -> tuple[NDArray[np.int32], RegionGraph]:
+    """Cut the plane into the basins of an oriented gradient ``[Y X]`` (-1 = outside), and weigh the arcs between them.
+
+    Parameters
+    ----------
+    gradient
+        ``[A Y X]``, boundary strength at A angles (see `arc_graph`).
+    mask
+        ``[Y X]`` bool, False = outside.
+    """
+    labels = watershed(gradient.max(0), mask=mask)
+    return labels, arc_graph(labels, gradient)
+
+
+# The kernel of `arc_graph`: follow the arcs between regions, pixel face by pixel face, and find their angles.
+
+
+@njit(cache=True, nogil=True)
+def _link(ends, arc, n_corners):
+    """For each face [F] and end (two corners a face), the one other face of its arc that meets it there, else -1."""
+    partner = np.full(ends.shape, -1)
+    at_corner = np.full((n_corners, 4), -1)
+    for face in range(len(ends)):
+        for side in range(2):
+            corner, slot = ends[face, side], 0
+            while at_corner[corner, slot] >= 0:
+                slot += 1
+            at_corner[corner, slot] = face
+    for face in range(len(ends)):
+        for side in range(2):
+            found = 0
+            for other in at_corner[ends[face, side]]:
+                if other >= 0 and other != face and arc[other] == arc[face]:
+                    partner[face, side] = other
+                    found += 1
+            if found != 1:
+                partner[face, side] = -1
+    return partner
+
+
+@njit(cache=True, nogil=True)
+def _walk(first, side, ends, partner, done, chain):
+    """Follow an arc from face `first`, leaving by its end `side`; write its faces to chain and return their number."""
+    face, count = first, 0
+    while face >= 0 and not done[face]:
+        done[face] = True
+        chain[count] = face
+        count += 1
+        following = partner[face, side]
+        if following >= 0:
+            side = 1 if ends[following, 0] == ends[face, side] else 0
+        face = following
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _face_angles(ends, arc, n_corners, width, reach):
+    """Return the angle of the arc at each face ``[F]``, in radians from the X axis, half a turn: that of the chord between the middles
+    of the faces that are `reach` steps before and after, or the arc's last ones.
+
+    ends [F 2] are the corners of the pixel grid that a face joins, numbered row by row, `width` a row; arc [F] is the pair of regions.
+    """
+    partner = _link(ends, arc, n_corners)
+    done, angle = np.zeros(len(ends), np.bool_), np.zeros(len(ends), np.float64)
+    chain = np.zeros(len(ends), np.int64)
+    # Twice the places of the middles, which are whole numbers.
+    y, x = (ends // width).sum(1), (ends % width).sum(1)
+    # Open arcs first, from one of their ends; what is left then are closed loops, which may begin anywhere.
+    for loops in range(2):
+        for first in range(len(ends)):
+            if done[first] or (loops == 0 and partner[first, 0] >= 0 and partner[first, 1] >= 0):
+                continue
+            side = 0 if partner[first, 0] >= 0 else 1
+            count = _walk(first, side, ends, partner, done, chain)
+            for i in range(count):
+                face, a, b = chain[i], chain[max(i - reach, 0)], chain[min(i + reach, count - 1)]
+                down, right = y[b] - y[a], x[b] - x[a]
+                if down == 0 and right == 0:
+                    down = ends[face, 1] // width - ends[face, 0] // width
+                    right = ends[face, 1] % width - ends[face, 0] % width
+                angle[face] = np.arctan2(down, right) % np.pi
+    return angle

@@ -10,11 +10,9 @@ from selfseg.core.classes import ClassTable
 from selfseg.core.errors import Failure, InputError, SelfsegError, UsageError
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress, Silent
-from selfseg.export.coco import CocoImage, write_coco
-from selfseg.export.geojson import write_geojson
-from selfseg.export.imagej_roi import require_roifile, write_imagej_rois
+from selfseg.export.classes import write_object_table
 from selfseg.export.nnunet import FOLDER, write_nnunet
-from selfseg.export.object_table import write_object_table
+from selfseg.export.shape_files import CocoImage, require_roifile, write_coco, write_geojson, write_imagej_rois
 from selfseg.read import split_frames
 from selfseg.results.folder import RunFolder, SegmentedImage
 from selfseg.results.instances import InstanceFolder, Instances, ObjectOptions, image_instances

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from selfseg.core.classes import ClassTable
 from selfseg.core.image import Image, spatial_axes, time_points
 from selfseg.core.progress import Progress
-from selfseg.export.classes import POWERS
-from selfseg.export.label_zarr import open_label_zarr, storing
+from selfseg.export.classes import POWERS, write_object_table
 from selfseg.export.labels import write_labels
-from selfseg.export.object_table import write_object_table
+from selfseg.export.ome_zarr import open_label_zarr, storing
 from selfseg.export.overlay import write_overlay
 from selfseg.measure.objects import ObjectSums
 from selfseg.refine.instances import DEPTH, LARGEST_PART, check_kind, number_objects
@@ -34,7 +33,7 @@ class ObjectOptions:
     Attributes
     ----------
     kind
-        ``"components"`` or ``"watershed"``, see `refine.instances.find_instances`.
+        ``"components"`` or ``"watershed"``, see `refine.instances.number_objects`.
     of
         Names or ids of the classes that consist of objects; None = all but the background, the largest class.
     min_size

@@ -11,8 +11,8 @@ from selfseg.core.errors import Failure, InputError, UsageError
 from selfseg.core.files import writing
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress, Silent
-from selfseg.export.label_zarr import open_label_zarr, storing
 from selfseg.export.labels import write_labels
+from selfseg.export.ome_zarr import open_label_zarr, storing
 from selfseg.read import open_lazy
 from selfseg.regions.merge_tree import MergeTree
 from selfseg.results.result import Result

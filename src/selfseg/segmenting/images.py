@@ -15,14 +15,13 @@ from selfseg.core.errors import InputError, SelfsegError, UsageError
 from selfseg.core.files import remove_folder
 from selfseg.core.image import Image, time_points
 from selfseg.core.progress import Progress, Silent
-from selfseg.export.label_zarr import open_label_zarr, storing
+from selfseg.export.ome_zarr import open_label_zarr, storing
 from selfseg.methods.base import Method
 from selfseg.read import Source
 from selfseg.read.labels import find_labels, read_labels
 from selfseg.refine.decide import Cleaning, clean_blocks
 from selfseg.refine.edits import Edits
-from selfseg.refine.hierarchy import Hierarchy
-from selfseg.refine.leaves import Leaves, find_leaves
+from selfseg.refine.hierarchy import Hierarchy, Leaves, find_leaves
 from selfseg.refine.link import Link
 from selfseg.refine.steps import parse_refinements
 from selfseg.results.model import FittedModel

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from selfseg.core.classes import ClassTable
 from selfseg.core.image import Image, time_points
 from selfseg.export.classes import labels_picture
-from selfseg.export.label_stack import LabelStack
-from selfseg.export.label_zarr import known_label_zarr, storing
 from selfseg.export.labels import write_labels
+from selfseg.export.ome_zarr import known_label_zarr, storing
 from selfseg.export.overlay import overlay
-from selfseg.export.video import VideoFile
+from selfseg.export.sequences import LabelStack, VideoFile
 from selfseg.read.frames import Frames
 from selfseg.tiling.tiles import Region
 

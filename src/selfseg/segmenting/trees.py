@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from selfseg.core.memory import reusing_memory
 from selfseg.core.progress import Progress
-from selfseg.export.label_zarr import known_label_zarr, open_label_zarr, storing
+from selfseg.export.ome_zarr import known_label_zarr, open_label_zarr, storing
 from selfseg.refine.edits import Edits
-from selfseg.refine.hierarchy import HALO, IMAGE_WEIGHT, SUPERPIXEL_SIZE, TreeBlock, merge_blocks, tree_block
-from selfseg.refine.leaves import LeafSums
+from selfseg.refine.hierarchy import HALO, IMAGE_WEIGHT, SUPERPIXEL_SIZE, LeafSums, TreeBlock, merge_blocks, tree_block
 from selfseg.regions.merge_tree import MergeTree
 from selfseg.results.merge_trees import TREES, check_single, read_tree, write_tree
 from selfseg.results.model import FittedModel

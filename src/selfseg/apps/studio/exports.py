@@ -23,7 +23,7 @@ from selfseg.refine.edits import AS_LEARNED, Edits
 
 if TYPE_CHECKING:  # the server exports what is segmented already, without torch
     from selfseg import Segmenter
-    from selfseg.refine.leaves import Leaves
+    from selfseg.refine.hierarchy import Leaves
 
 OWN_FORMATS = {
     "labels": "Label TIFF: integers, for Fiji, napari, QuPath and programs",

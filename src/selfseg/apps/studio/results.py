@@ -17,7 +17,7 @@ from selfseg.read.video import VideoFrames
 
 if TYPE_CHECKING:  # the server reads results, and must not import torch
     from selfseg import Result, Segmenter
-    from selfseg.refine.leaves import Leaves
+    from selfseg.refine.hierarchy import Leaves
 
 FACTS = "result.json"
 ARRAYS = ("superpixels", "parents", "altitudes", "sizes", "classes", "features", "probabilities")
@@ -135,7 +135,7 @@ class StoredResult:
 
     def leaves(self) -> "Leaves":
         """Return the leaves with their merge tree. The first call imports `refine`, which takes seconds."""
-        from selfseg.refine.leaves import Leaves
+        from selfseg.refine.hierarchy import Leaves
         from selfseg.regions.merge_tree import MergeTree
 
         tree = MergeTree(self.array("parents"), self.array("altitudes"), self.array("sizes"))
