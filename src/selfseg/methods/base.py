@@ -33,19 +33,14 @@ class MethodConfig(Config):
 
     n_classes: int | None = Field(default=None, ge=1, le=255)
     """Exact number of classes of the finished model; empty = as many as the method finds."""
-
     prepare: str = "range"
     """Preparation of every image, in order, as named steps: ``rescale=0.5,range``. Stored and repeated at prediction."""
-
     batch_size: int = Field(default=1, ge=1)
     """Images in one optimiser step. Images of different sizes are padded, and the padding is masked out of everything."""
-
     accumulate: int = Field(default=1, ge=1)
     """Parts into which each batch is split to save memory; their gradients are averaged."""
-
     spacing: tuple[float, ...] = ()
     """Relative distance of pixels along each spatial axis, for example 5,1,1; empty = as the first training image says."""
-
     precision: Literal["float32", "bfloat16"] = "float32"
     """Matrix products while learning. bfloat16 is used in 2D where the hardware has it; parameters stay float32."""
 

@@ -78,10 +78,8 @@ class Order(Enum):
 
     GO = "go"
     """Go on."""
-
     PAUSE = "pause"
     """Save a checkpoint and stop there; the run can be resumed."""
-
     FINISH = "finish"
     """Save a checkpoint and end the training here, as if it had been the last step."""
 
