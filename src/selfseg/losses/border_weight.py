@@ -12,29 +12,13 @@ REACH = 4
 
 
 def border_weight(objects: NDArray[np.integer], w0: float = 10.0, sigma: float = 5.0) -> NDArray[np.float32]:
-    r"""Return what the weight of each pixel gains by two objects that are near.
+    r"""Return the extra weight of each background pixel between two near objects, ``[*S]`` float32.
 
     .. math:: w(x) = w_0 \exp\left(-\frac{(d_1(x) + d_2(x))^2}{2 \sigma^2}\right)
 
-    with the distances to the nearest and to the second nearest object. Pixels within an object gain nothing.
-
-    Parameters
-    ----------
-    objects
-        ``[*S]`` integers, 0 = background, each other value one object.
-    w0
-        Largest gain.
-    sigma
-        Fall-off, in pixels.
-
-    Returns
-    -------
-    ndarray
-        ``[*S]`` float32, 0 where there are not two objects within reach.
-
-    References
-    ----------
-    Ronneberger, Fischer and Brox, U-Net, MICCAI 2015, equation 2 (w0 = 10, sigma about 5 pixels).
+    d are the distances to the nearest and to the second nearest object, in pixels; `objects` ``[*S]`` are integers, 0 = background, each
+    other value one object. `w0` is the largest weight, `sigma` its fall-off in pixels. Pixels within an object, and those without two
+    objects within reach, get 0. Ronneberger, Fischer and Brox, U-Net, MICCAI 2015, equation 2 (w0 = 10, sigma about 5 pixels).
     """
     labels = np.asarray(objects)
     reach = int(np.ceil(REACH * sigma))

@@ -15,10 +15,12 @@ MIN_FUSED_PIXELS = 1024
 
 
 def similarity(response: Tensor, target: Tensor | None = None, valid: Tensor | None = None) -> Tensor:
-    r"""Return the cross entropy of the softmax of the response against the pixel's own cluster.
+    r"""Return the cross entropy of the softmax of the response against the pixel's own cluster: a scalar, in nats.
 
     .. math:: L_{sim} = -\frac{1}{N} \sum_n \log \frac{\exp r'_{n, c_n}}{\sum_i \exp r'_{n, i}},
               \qquad c_n = \arg\max_i r'_{n, i}
+
+    It is 0 without a valid pixel. On a CPU in float32 it has a first derivative only.
 
     Parameters
     ----------
@@ -29,11 +31,6 @@ def similarity(response: Tensor, target: Tensor | None = None, valid: Tensor | N
         argmax of the response, the first where several are largest. No gradient flows through it.
     valid
         ``[B *S]`` bool, False = the pixel does not count; None = all count.
-
-    Returns
-    -------
-    Tensor
-        Scalar, in nats; 0 without a valid pixel. On a CPU in float32 it has a first derivative only.
 
     Raises
     ------
@@ -63,27 +60,11 @@ def similarity(response: Tensor, target: Tensor | None = None, valid: Tensor | N
 def clustering_terms(
     response: Tensor, valid: Tensor | None = None, live: Tensor | None = None
 ) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
-    """Return similarity, continuity along each axis, and the labels of the response.
+    """Return `similarity`, `continuity` along each axis, and the labels of the response; `response` and `valid` as for these.
 
-    Parameters
-    ----------
-    response
-        Normalised response r' ``[B K *S]``.
-    valid
-        ``[B *S]`` bool, False = the pixel does not count; None = all count.
-    live
-        ``[K]`` bool: clusters that a pixel may be labelled with, at least one; None = all. The others stay in the
-        softmax, so that the similarity pushes them down.
-
-    Returns
-    -------
-    similarity
-        Scalar: `losses.similarity` of the response against `labels`.
-    continuity
-        One scalar for each spatial axis: `losses.continuity`.
-    labels
-        ``[B *S]`` int64: argmax of the response over the live clusters, the first where several are largest; also where
-        `valid` is False, though such a label means nothing.
+    Labels ``[B *S]`` int64 are the argmax of the response over the `live` clusters (``[K]`` bool, at least one; None = all), the first where
+    several are largest; also where `valid` is False, though such a label means nothing. The other clusters stay in the softmax, so that
+    the similarity pushes them down.
 
     Raises
     ------

@@ -11,32 +11,18 @@ from selfseg.losses._valid import check_pixels, mean_over
 
 
 def continuity(response: Tensor, valid: Tensor | None = None) -> tuple[Tensor, ...]:
-    r"""Return, for each spatial axis, the mean absolute difference between neighbours along that axis.
+    r"""Return, for each spatial axis, the mean absolute difference between neighbours along that axis; 0 without a pair of them.
 
     .. math:: L_{con, y} = \frac{1}{K (Y - 1) X} \sum_{k, y, x} |r'_{k, y+1, x} - r'_{k, y, x}|, \quad \text{and so on}
 
-    The sum over the axes is the continuity loss of the paper, up to the constant by which its sum becomes a mean.
-
-    Parameters
-    ----------
-    response
-        Normalised response r' ``[B K *S]``.
-    valid
-        ``[B *S]`` bool; a pair with a pixel that is False does not count. None = all count.
-
-    Returns
-    -------
-    tuple of Tensor
-        One scalar for each spatial axis, in their order (Y, X) or (Z, Y, X); 0 where an axis has no pair.
+    The scalars are in the order of the axes, (Y, X) or (Z, Y, X). Their sum is the continuity loss of the paper (Kim, Kanezaki and Tanaka,
+    IEEE TIP 2020, equation 4), up to the constant by which its sum becomes a mean. The normalised response r' is ``[B K *S]``; a pair
+    with a pixel whose `valid` ``[B *S]`` is False does not count, None = all count.
 
     Raises
     ------
     UsageError
         If `valid` has another shape than the pixels of `response`.
-
-    References
-    ----------
-    Kim, Kanezaki and Tanaka, IEEE TIP 2020, equation 4.
     """
     check_pixels("valid", valid, response)
     terms = []
@@ -71,12 +57,8 @@ def neighbour_weights(edges: Tensor, distances: Tensor, n_nodes: int, tau: float
 
     Parameters
     ----------
-    edges
-        ``[E 2]`` integers, each pair of neighbours once.
-    distances
-        d ``[E]`` floating, finite: how far the mean colours of the two are apart.
-    n_nodes
-        Number of superpixels R.
+    edges, distances, n_nodes
+        As for `losses.region_affinity`.
     tau
         :math:`\tau` (tau_con), in 1 / unit of the distances: 0 = plain mean over the neighbours, negative = like ones count
         more, ``-inf`` = the nearest alone, ``inf`` = the farthest alone; those that are equally near share.
@@ -102,27 +84,17 @@ def neighbour_weights(edges: Tensor, distances: Tensor, n_nodes: int, tau: float
 
 
 def region_continuity(response: Tensor, neighbours: Neighbours) -> Tensor:
-    r"""Return how far superpixels are from the weighted mean of their neighbours.
+    r"""Return how far superpixels are from the weighted mean of their neighbours (Leng et al., VISAPP 2024).
 
     .. math:: L_{con} = \frac{1}{R K} \sum_{r k} \Big| m_{kr} - \sum_j W_{rj} m_{kj} \Big|
 
-    The mean is over superpixels that have a neighbour; 0 where none has.
-
-    Parameters
-    ----------
-    response
-        m ``[B K R]``, the mean response of each superpixel.
-    neighbours
-        W, from `neighbour_weights`, in the type of m.
+    `response` is m ``[B K R]``, the mean response of each superpixel; `neighbours` are W of `neighbour_weights`. The mean is over
+    superpixels that have a neighbour; 0 where none has.
 
     Raises
     ------
     UsageError
         If `response` has other superpixels than `neighbours`.
-
-    References
-    ----------
-    Leng et al., VISAPP 2024 (tau_con).
     """
     if response.ndim != 3 or response.shape[2] != len(neighbours.counted):
         expected = f"shape (B, K, {len(neighbours.counted)})"

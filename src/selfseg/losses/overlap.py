@@ -9,34 +9,18 @@ from selfseg.sample.shared_batch import total
 
 
 def soft_dice(probabilities: Tensor, labels: Tensor, smooth: float = 1.0) -> Tensor:
-    r"""Return one minus the mean soft Dice coefficient, over the classes that have a label in the batch.
+    r"""Return one minus the mean soft Dice coefficient, over the classes that have a label in the batch: 0-1; 0 without a label.
 
     .. math:: L = 1 - \frac{1}{|C|} \sum_{c \in C} \frac{2 \sum_x p_c(x) t_c(x) + s}{\sum_x p_c(x)^2 + \sum_x t_c(x)^2 + s}
 
-    Sums run over the labelled pixels of all images.
-
-    Parameters
-    ----------
-    probabilities
-        ``[B K *S]``, summing to 1 over K.
-    labels
-        ``[B *S]`` int64, 0..K-1; -1 = not labelled.
-    smooth
-        s, in pixels: keeps the gradient of a class of a few pixels finite.
-
-    Returns
-    -------
-    Tensor
-        Scalar in 0-1; 0 without a labelled pixel.
+    Sums run over the labelled pixels of all images. `probabilities` are p ``[B K *S]``, summing to 1 over K; `labels` ``[B *S]`` int64 are
+    0..K-1, -1 = not labelled; s is `smooth`, in pixels: it keeps the gradient of a class of a few pixels finite. Milletari, Navab and
+    Ahmadi, V-Net, 3DV 2016, section 3 (with squares in the denominator).
 
     Raises
     ------
     UsageError
         If `labels` has another shape than the pixels of `probabilities`.
-
-    References
-    ----------
-    Milletari, Navab and Ahmadi, V-Net, 3DV 2016, section 3 (with squares in the denominator).
     """
     check_pixels("labels", labels, probabilities)
     labelled = (labels >= 0)[:, None]
@@ -54,14 +38,7 @@ def soft_dice(probabilities: Tensor, labels: Tensor, smooth: float = 1.0) -> Ten
 def count_pairs(answers: Tensor, labels: Tensor, n_classes: int) -> Tensor:
     """Return how many labelled pixels of each class got each answer, ``[K K]`` int64: rows are labels, columns answers.
 
-    Parameters
-    ----------
-    answers
-        ``[B *S]`` int64, 0..K-1.
-    labels
-        ``[B *S]`` int64, 0..K-1; -1 = not labelled.
-    n_classes
-        K.
+    `answers` and `labels` are ``[B *S]`` int64, 0..K-1, and -1 = not labelled.
     """
     labelled = labels >= 0
     pairs = labels[labelled] * n_classes + answers[labelled]
@@ -73,10 +50,7 @@ def mean_iou(pairs: Tensor) -> Tensor:
 
     .. math:: \frac{1}{|C|} \sum_{c \in C} \frac{n_{cc}}{\sum_k n_{ck} + \sum_k n_{kc} - n_{cc}}
 
-    Parameters
-    ----------
-    pairs
-        ``[K K]`` from `count_pairs`, which may be summed over images, and its rows weighed.
+    `pairs` are ``[K K]`` from `count_pairs`, which may be summed over images, and its rows weighed.
     """
     right, labelled = pairs.diagonal(), pairs.sum(1)
     either = pairs.sum(0) + labelled - right
