@@ -38,8 +38,8 @@ def student_t(distances: Tensor, spread: Tensor | float = 1.0, freedom: float = 
 
     .. math:: q_k \propto (1 + d_k^2 / (\alpha s^2))^{-(\alpha + 1) / 2}
 
-    `distances` are d^2 ``[B K *S]``; `spread` is s^2, the squared distance that counts as one (1 in the papers), `freedom` the papers' alpha.
-    The nearest centre has the largest share.
+    `distances` are d^2 ``[B K *S]``; `spread` is s^2, the squared distance that counts as one (1 in the papers), `freedom` the papers'
+    alpha. The nearest centre has the largest share.
     """
     logits = -(freedom + 1) / 2 * torch.log1p(distances / (freedom * spread))
     return logits.softmax(1)

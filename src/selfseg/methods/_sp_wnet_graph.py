@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from selfseg.core.errors import InputError, UsageError
-from selfseg.losses.continuity import Neighbours, neighbour_weights
+from selfseg.losses.clustering import Neighbours, neighbour_weights
 from selfseg.losses.soft_ncut import Affinity, region_affinity
 from selfseg.methods.base import Memo, MethodConfig
 from selfseg.nets.region_pool import RegionMap, region_map

@@ -18,7 +18,7 @@ from torch.optim import SGD, Optimizer
 
 from selfseg.losses.area import area_too_large, area_too_small
 from selfseg.losses.clustering import clustering_terms, similarity
-from selfseg.losses.cross_entropy import scribble
+from selfseg.losses.supervised import scribble
 from selfseg.methods.base import Batch, Memo, Method, MethodConfig, exactly_k_classes, sum_within_classes
 from selfseg.nets.pixel_cnn import PixelCNN
 from selfseg.regions.closest import merge_closest

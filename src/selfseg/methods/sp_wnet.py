@@ -20,8 +20,7 @@ from torch.optim import Adam, Optimizer
 
 from selfseg.core.errors import UsageError
 from selfseg.core.seed import derive
-from selfseg.losses.clustering import clustering_terms, similarity
-from selfseg.losses.continuity import region_continuity
+from selfseg.losses.clustering import clustering_terms, region_continuity, similarity
 from selfseg.losses.reconstruction import reconstruction
 from selfseg.losses.soft_ncut import Affinity, association, soft_ncut, window_affinity
 from selfseg.methods._sp_wnet_graph import SuperpixelConfig, SuperpixelGraph, SuperpixelGraphs

@@ -17,9 +17,15 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
-from selfseg.losses.border_weight import BorderWeights
-from selfseg.losses.cross_entropy import binary_cross_entropy, class_weights, weighted_cross_entropy
-from selfseg.losses.overlap import count_pairs, mean_iou, soft_dice
+from selfseg.losses.supervised import (
+    BorderWeights,
+    binary_cross_entropy,
+    class_weights,
+    count_pairs,
+    mean_iou,
+    soft_dice,
+    weighted_cross_entropy,
+)
 from selfseg.methods.base import Batch, Memo, Method, MethodConfig
 from selfseg.nets.unet import UNet, UNetShape, cut_back, he_init, mean_over_symmetries
 from selfseg.sample.augment import Augmentation, Views, labelled_parts, random_views
