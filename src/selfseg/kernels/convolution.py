@@ -335,21 +335,14 @@ def _copy_plus(source: Any, base: Any, more: Any, target: Any, at: Any, C: Any) 
 
 
 class _Transforms(NamedTuple):
-    """Kernels over a range of tile rows ``(start, stop, source, target, ...)`` on flat float32 arrays.
-
-    Attributes
-    ----------
-    of_input
-        ``B^T d B``: padded image ``[Hp Wp C]`` to tiles ``[36 T C]``; further arguments: tile rows, tile columns.
-    to_output
-        ``A^T m A``: tiles ``[36 T C]`` to image ``[H W C]``; further arguments: bias, H, W, tile columns, T.
-    of_gradient
-        ``A g A^T``: gradient ``[4 ty, 4 tx, C]`` (padded with zeros) to tiles ``[36 T C]``; as `of_input`.
-    """
+    """Kernels over a range of tile rows ``(start, stop, source, target, ...)`` on flat float32 arrays."""
 
     of_input: Kernel
+    """``B^T d B``: padded image ``[Hp Wp C]`` to tiles ``[36 T C]``; further arguments: tile rows, tile columns."""
     to_output: Kernel
+    """``A^T m A``: tiles ``[36 T C]`` to image ``[H W C]``; further arguments: bias, H, W, tile columns, T."""
     of_gradient: Kernel
+    """``A g A^T``: gradient ``[4 ty, 4 tx, C]`` (padded with zeros) to tiles ``[36 T C]``; as `of_input`."""
 
 
 @lru_cache(maxsize=16)

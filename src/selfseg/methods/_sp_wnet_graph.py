@@ -75,14 +75,8 @@ class SuperpixelGraphs:
     def of(self, image: Tensor, valid: Tensor | None = None, memo: Memo | None = None) -> SuperpixelGraph | None:
         """Return the graph of ``[C *S]``, whose superpixels are -1 where `valid` ``[*S]`` is False; None in dense mode.
 
-        Padding, beyond the last valid pixel along each axis, is not looked at.
-
-        Raises
-        ------
-        InputError
-            If superpixels should be given, and are not.
-        UsageError
-            If superpixels are given, and the model makes its own.
+        Padding, beyond the last valid pixel along each axis, is not looked at. `InputError` if superpixels should be given, and are not;
+        `UsageError` if they are given, and the model makes its own.
         """
         memo = {} if memo is None else memo
         if "superpixels" in memo and self.config.superpixels != "given":
