@@ -58,7 +58,7 @@ class Precision:
 
 
 def choose_device(asked: str = "auto") -> torch.device:
-    """Return the device to work on: ``auto`` takes a CUDA GPU where there is one, else the CPU; `UsageError` if it is not on this machine."""
+    """Return the device to work on, ``auto`` = a CUDA GPU, else the CPU; `UsageError` if it does not exist on this machine."""
     if asked == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
