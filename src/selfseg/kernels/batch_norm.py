@@ -112,9 +112,6 @@ def _scale_and_shift(start: Any, stop: Any, x: Any, y: Any, scale: Any, shift: A
             y[at + c] = max(x[at + c], floor) * scale[c] + shift[c]
 
 
-
-
-
 @njit(cache=True, nogil=True)
 def _input_gradient(start: Any, stop: Any, x: Any, g: Any, dx: Any, a: Any, b: Any, c0: Any, floor: Any) -> None:
     """``dx = a g + b x + c0`` where ``x > floor``, else 0, over rows start..stop."""
