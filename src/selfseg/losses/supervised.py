@@ -9,6 +9,9 @@ from torch import Tensor
 from selfseg.losses._valid import check_labels, check_pixels, labelled_mean, mean_over
 from selfseg.sample.shared_batch import total
 
+REACH = 4
+"""Objects farther than this many sigmas are not looked at: what is left out is below w0 exp(-8)."""
+
 
 def weighted_cross_entropy(response: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     r"""Return the cross entropy of the softmax of the response, a weighted mean over the labelled pixels, in nats; 0 without one.
@@ -135,10 +138,6 @@ def mean_iou(pairs: Tensor) -> Tensor:
     right, labelled = pairs.diagonal(), pairs.sum(1)
     either = pairs.sum(0) + labelled - right
     return (right / either.clamp(min=1e-12))[labelled > 0].mean()
-
-
-REACH = 4
-"""Objects farther than this many sigmas are not looked at: what is left out is below w0 exp(-8)."""
 
 
 def border_weight(objects: NDArray[np.integer], w0: float = 10.0, sigma: float = 5.0) -> NDArray[np.float32]:
