@@ -23,8 +23,7 @@ import numpy as np
 import torch
 from soft_ncut import describe
 
-from selfseg.losses.clustering import similarity
-from selfseg.losses.continuity import neighbour_weights, region_continuity
+from selfseg.losses.clustering import neighbour_weights, region_continuity, similarity
 from selfseg.losses.soft_ncut import region_affinity, soft_ncut
 from selfseg.nets.region_pool import RegionMap, region_map, region_mean
 from selfseg.regions.graph import adjacency

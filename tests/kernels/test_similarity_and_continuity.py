@@ -5,8 +5,7 @@ import torch
 
 from selfseg.kernels.cross_entropy import similarity_and_continuity
 from selfseg.kernels.layout import runs_on_channels_last
-from selfseg.losses.clustering import MIN_FUSED_PIXELS, clustering_terms, similarity
-from selfseg.losses.continuity import continuity
+from selfseg.losses.clustering import MIN_FUSED_PIXELS, clustering_terms, continuity, similarity
 
 SHAPES = [(1, 5, 32, 33), (2, 100, 40, 31), (3, 2, 2, 700), (1, 17, 600, 2)]
 

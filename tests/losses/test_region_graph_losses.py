@@ -7,7 +7,7 @@ import torch
 
 from selfseg.core.errors import UsageError
 from selfseg.losses import soft_ncut
-from selfseg.losses.continuity import neighbour_weights, region_continuity
+from selfseg.losses.clustering import neighbour_weights, region_continuity
 from selfseg.losses.soft_ncut import region_affinity
 
 EDGES = torch.tensor([[0, 1], [0, 2], [1, 2], [2, 3], [3, 4], [1, 4]])

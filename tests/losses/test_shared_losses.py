@@ -5,12 +5,10 @@ import torch
 
 from conftest import shared_in_threads
 from selfseg.losses.area import area_too_large, area_too_small, imbalance
-from selfseg.losses.clustering import clustering_terms, similarity
-from selfseg.losses.continuity import continuity
-from selfseg.losses.cross_entropy import binary_cross_entropy, scribble, weighted_cross_entropy
-from selfseg.losses.overlap import soft_dice
+from selfseg.losses.clustering import clustering_terms, continuity, similarity
 from selfseg.losses.reconstruction import reconstruction
 from selfseg.losses.soft_ncut import soft_ncut, window_affinity
+from selfseg.losses.supervised import binary_cross_entropy, scribble, soft_dice, weighted_cross_entropy
 
 SHAPE, SIZES = (5, 4, 33, 34), [2, 3]
 

@@ -7,9 +7,15 @@ from scipy import ndimage
 from sklearn.metrics import confusion_matrix, f1_score, jaccard_score, log_loss
 
 from selfseg.core.errors import UsageError
-from selfseg.losses.border_weight import border_weight
-from selfseg.losses.cross_entropy import binary_cross_entropy, class_weights, weighted_cross_entropy
-from selfseg.losses.overlap import count_pairs, mean_iou, soft_dice
+from selfseg.losses.supervised import (
+    binary_cross_entropy,
+    border_weight,
+    class_weights,
+    count_pairs,
+    mean_iou,
+    soft_dice,
+    weighted_cross_entropy,
+)
 
 
 def drawn(k=3, seed=0):

@@ -32,7 +32,7 @@ def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, rectify: bool, eps: floa
 def channel_sums(x: Tensor) -> Tensor:
     """Return the sum of each channel ``[C]`` of float32 ``x [B C H W]`` on a CPU, channels last; added up in float64."""
     C = x.shape[1]
-    total = np.sum(run_shared(_sums, x.numel() // C, flat_rows(x), C, AS_IS), axis=0)[:C]
+    total = np.sum(run_shared(_sums, x.numel() // C, flat_rows(x), flat_rows(x), C, AS_IS, AS_IS), axis=0)[:C]
     return torch.from_numpy(total).to(x.dtype)
 
 
@@ -49,7 +49,7 @@ class _BatchNorm(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, floor: np.float32, eps: float) -> Tensor:
         C, n = x.shape[1], x.numel() // x.shape[1]
         share = current_share()
-        sums = np.sum(run_shared(_sums, n, flat_rows(x), C, floor), axis=0)
+        sums = np.sum(run_shared(_sums, n, flat_rows(x), flat_rows(x), C, floor, floor), axis=0)
         *total, counted = _added_up(np.append(sums, n), share)
         total = np.asarray(total) / counted
         mean = total[:C]
@@ -69,7 +69,7 @@ class _BatchNorm(torch.autograd.Function):
         mean, deviation, scale, floor, counted, share = ctx.statistics
         C, n = x.shape[1], x.numel() // x.shape[1]
         g = gradients[0].contiguous(memory_format=torch.channels_last)
-        own = np.sum(run_shared(_gradient_sums, n, flat_rows(x), flat_rows(g), C, floor), axis=0)
+        own = np.sum(run_shared(_sums, n, flat_rows(g), flat_rows(x), C, AS_IS, floor), axis=0)
         db, dw = own[:C], (own[C:] - mean * own[:C]) / deviation
         counts = share is None or not share.empty  # pixels that count nowhere move no statistics
         whole = _added_up(own, share) * counts
@@ -82,8 +82,8 @@ class _BatchNorm(torch.autograd.Function):
 
 
 @njit(cache=True, nogil=True)
-def _sums(start: Any, stop: Any, x: Any, n_channels: Any, floor: Any) -> Any:
-    """Return ``[2 C]`` float64: the sums of ``max(x, floor)`` and of its square over rows start..stop."""
+def _sums(start: Any, stop: Any, a: Any, b: Any, n_channels: Any, floor_a: Any, floor_b: Any) -> Any:
+    """Return ``[2 C]`` float64: the sums of ``max(a, floor_a)`` and of its product with ``max(b, floor_b)`` over rows start..stop."""
     C = np.uint64(n_channels)
     total = np.zeros(2 * n_channels)
     one, two = np.zeros(n_channels, np.float32), np.zeros(n_channels, np.float32)
@@ -93,9 +93,9 @@ def _sums(start: Any, stop: Any, x: Any, n_channels: Any, floor: Any) -> Any:
         for row in range(first, min(first + BLOCK, stop)):
             at = np.uint64(row) * C
             for c in range(C):
-                value = max(x[at + c], floor)
+                value = max(a[at + c], floor_a)
                 one[c] += value
-                two[c] += value * value
+                two[c] += value * max(b[at + c], floor_b)
         for c in range(C):
             total[c] += one[c]
             total[C + c] += two[c]
@@ -110,26 +110,6 @@ def _scale_and_shift(start: Any, stop: Any, x: Any, y: Any, scale: Any, shift: A
         at = np.uint64(row) * C
         for c in range(C):
             y[at + c] = max(x[at + c], floor) * scale[c] + shift[c]
-
-
-@njit(cache=True, nogil=True)
-def _gradient_sums(start: Any, stop: Any, x: Any, g: Any, n_channels: Any, floor: Any) -> Any:
-    """Return ``[2 C]`` float64: the sums of ``g`` and of ``g * max(x, floor)`` over rows start..stop."""
-    C = np.uint64(n_channels)
-    total = np.zeros(2 * n_channels)
-    one, two = np.zeros(n_channels, np.float32), np.zeros(n_channels, np.float32)
-    for first in range(start, stop, BLOCK):
-        one[:] = 0
-        two[:] = 0
-        for row in range(first, min(first + BLOCK, stop)):
-            at = np.uint64(row) * C
-            for c in range(C):
-                one[c] += g[at + c]
-                two[c] += g[at + c] * max(x[at + c], floor)
-        for c in range(C):
-            total[c] += one[c]
-            total[C + c] += two[c]
-    return total
 
 
 @njit(cache=True, nogil=True)

@@ -335,63 +335,43 @@ def _copy_plus(source: Any, base: Any, more: Any, target: Any, at: Any, C: Any) 
 
 
 class _Transforms(NamedTuple):
-    """Kernels over a range of tile rows ``(start, stop, source, target, ...)`` on flat float32 arrays.
-
-    Attributes
-    ----------
-    of_input
-        ``B^T d B``: padded image ``[Hp Wp C]`` to tiles ``[36 T C]``; further arguments: tile rows, tile columns.
-    to_output
-        ``A^T m A``: tiles ``[36 T C]`` to image ``[H W C]``; further arguments: bias, H, W, tile columns, T.
-    of_gradient
-        ``A g A^T``: gradient ``[4 ty, 4 tx, C]`` (padded with zeros) to tiles ``[36 T C]``; as `of_input`.
-    """
+    """Kernels over a range of tile rows ``(start, stop, source, target, ...)`` on flat float32 arrays."""
 
     of_input: Kernel
+    """``B^T d B``: padded image ``[Hp Wp C]`` to tiles ``[36 T C]``; further arguments: tile rows, tile columns."""
     to_output: Kernel
+    """``A^T m A``: tiles ``[36 T C]`` to image ``[H W C]``; further arguments: bias, H, W, tile columns, T."""
     of_gradient: Kernel
+    """``A g A^T``: gradient ``[4 ty, 4 tx, C]`` (padded with zeros) to tiles ``[36 T C]``; as `of_input`."""
 
 
 @lru_cache(maxsize=16)
 def _transforms(n_channels: int) -> _Transforms:
     """Return the kernels for `n_channels`; compiled at their first call, then read from numba's cache on disk."""
-    return _Transforms(_input_kernel(n_channels), _output_kernel(n_channels), _gradient_kernel(n_channels))
+    return _Transforms(_tile_kernel(n_channels, 6), _output_kernel(n_channels), _tile_kernel(n_channels, 4))
 
 
-def _input_kernel(n_channels: int) -> Kernel:
-    C, ROW, TILE = u(n_channels), u(6 * n_channels), 36 * n_channels
-
-    @njit(cache=True, nogil=True)
-    def kernel(start: Any, stop: Any, image: Any, tiles: Any, n_columns: Any, n_tiles: Any) -> None:
-        half, whole = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-        width = u(4 * n_columns + 2) * C
-        for row in range(start, stop):
-            for column in range(n_columns):
-                corner = u(4 * row) * width + u(4 * column) * C
-                for s in range(6):
-                    _input_columns(image, corner + u(s) * C, width, half, u(s) * C, ROW, C)
-                for k in range(6):
-                    _input_columns(half, u(k) * ROW, C, whole, u(k) * ROW, C, C)
-                for k in range(36):
-                    _copy(whole, u(k) * C, tiles, u(k * n_tiles + row * n_columns + column) * C, C)
-
-    return kernel
-
-
-def _gradient_kernel(n_channels: int) -> Kernel:
-    C, ROW, TILE = u(n_channels), u(4 * n_channels), 36 * n_channels
+def _tile_kernel(n_channels: int, side: int) -> Kernel:
+    """Return the kernel that makes tiles of squares of `side` pixels: 6 of the input, which overlap by 2, or 4 of the gradient."""
+    C, ROW, TILE, SIDE = u(n_channels), u(side * n_channels), 36 * n_channels, side
 
     @njit(cache=True, nogil=True)
     def kernel(start: Any, stop: Any, image: Any, tiles: Any, n_columns: Any, n_tiles: Any) -> None:
         half, whole = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-        width = u(4 * n_columns) * C
+        width = u(4 * n_columns + SIDE - 4) * C
         for row in range(start, stop):
             for column in range(n_columns):
                 corner = u(4 * row) * width + u(4 * column) * C
-                for s in range(4):
-                    _gradient_columns(image, corner + u(s) * C, width, half, u(s) * C, ROW, C)
+                for s in range(SIDE):
+                    if SIDE == 6:
+                        _input_columns(image, corner + u(s) * C, width, half, u(s) * C, ROW, C)
+                    else:
+                        _gradient_columns(image, corner + u(s) * C, width, half, u(s) * C, ROW, C)
                 for k in range(6):
-                    _gradient_columns(half, u(k) * ROW, C, whole, u(6 * k) * C, C, C)
+                    if SIDE == 6:
+                        _input_columns(half, u(k) * ROW, C, whole, u(6 * k) * C, C, C)
+                    else:
+                        _gradient_columns(half, u(k) * ROW, C, whole, u(6 * k) * C, C, C)
                 for k in range(36):
                     _copy(whole, u(k) * C, tiles, u(k * n_tiles + row * n_columns + column) * C, C)
 

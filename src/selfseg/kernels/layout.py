@@ -12,21 +12,14 @@ Offsets = list[tuple[tuple[int, ...], float]]
 
 
 class Lines(NamedTuple):
-    """A map as flat memory.
-
-    Attributes
-    ----------
-    values
-        NumPy view of the map's memory, ``[B K *S]`` in some order.
-    strides
-        From one (image, class, line, pixel) to the next, in values.
-    per_image
-        Lines of one image.
-    """
+    """A map as flat memory."""
 
     values: Any
+    """NumPy view of the map's memory, ``[B K *S]`` in some order."""
     strides: tuple[int, int, int, int]
+    """From one (image, class, line, pixel) to the next, in values."""
     per_image: int
+    """Lines of one image."""
 
 
 def runs_kernels(values: Tensor) -> bool:

@@ -30,42 +30,31 @@ MIN_PARALLEL_SIZE = 100_000
 
 
 class Window(NamedTuple):
-    """Images and the window around each of their pixels, as flat arrays.
-
-    Attributes
-    ----------
-    image
-        Flat ``[B C L X]``, float32, finite.
-    valid
-        Flat ``[B L X]``, float32: 1 = counts, 0 = has no weight to anything. Empty: all count.
-    scale
-        ``[B]``: ``log2(e) / sigma_intensity^2``.
-    groups
-        ``[G 5]`` int64: (dz, dy, first dx, number of dx, first tap) of each line displacement, not negative in (dz, dy).
-    fall
-        For each tap ``log2(e) |X|^2 / sigma_space^2``.
-    shape
-        ``(B, C, Z, Y, X)``.
-    taps
-        ``[E 5]`` int64: (dz, dy, dx, of a, of b), a place relative to a pixel of line a, with the code of its weight to that
-        pixel, and to the pixel below, of line b: 0 = none, 1 = itself, 2 + 2t = tap t, 3 + 2t = tap t of the place itself.
-    reach
-        Largest number of lines from a line to another in its window.
-    margin, width, pitch
-        Zeros before a line in the scratch memory, its length in whole blocks, and the distance to the next line.
-    """
+    """Images and the window around each of their pixels, as flat arrays."""
 
     image: Any
+    """Flat ``[B C L X]``, float32, finite."""
     valid: Any
+    """Flat ``[B L X]``, float32: 1 = counts, 0 = has no weight to anything. Empty: all count."""
     scale: Any
+    """``[B]``: ``log2(e) / sigma_intensity^2``."""
     groups: Any
+    """``[G 5]`` int64: (dz, dy, first dx, number of dx, first tap) of each line displacement, not negative in (dz, dy)."""
     fall: Any
+    """For each tap ``log2(e) |X|^2 / sigma_space^2``."""
     taps: Any
+    """``[E 5]`` int64: (dz, dy, dx, of a, of b), a place relative to a pixel of line a, with the code of its weight to that
+    pixel, and to the pixel below, of line b: 0 = none, 1 = itself, 2 + 2t = tap t, 3 + 2t = tap t of the place itself."""
     shape: Any
+    """``(B, C, Z, Y, X)``."""
     reach: int
+    """Largest number of lines from a line to another in its window."""
     margin: int
+    """Zeros before a line in the scratch memory."""
     width: int
+    """Length of a line there, in whole blocks."""
     pitch: int
+    """Distance to the next line there."""
 
 
 def lay_out(image: Tensor, valid: Tensor | None, sigma_intensity: Tensor, offsets: Offsets) -> Window:

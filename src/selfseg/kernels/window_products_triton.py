@@ -67,27 +67,18 @@ def _products(
 
 
 class Window(NamedTuple):
-    """Images and the window around each of their pixels.
-
-    Attributes
-    ----------
-    image
-        ``[B C *S]`` float32, finite.
-    valid
-        ``[B *S]`` bool; None = all count.
-    taps
-        ``[N 3]`` int32: (dz, dy, dx) of every pixel in the window, the centre too.
-    fall
-        ``[N]`` float32: ``log2(e) |X|^2 / sigma_space^2``.
-    scale
-        ``[B]`` float32: ``log2(e) / sigma_intensity^2``.
-    """
+    """Images and the window around each of their pixels."""
 
     image: Tensor
+    """``[B C *S]`` float32, finite."""
     valid: Tensor | None
+    """``[B *S]`` bool; None = all count."""
     taps: Tensor
+    """``[N 3]`` int32: (dz, dy, dx) of every pixel in the window, the centre too."""
     fall: Tensor
+    """``[N]`` float32: ``log2(e) |X|^2 / sigma_space^2``."""
     scale: Tensor
+    """``[B]`` float32: ``log2(e) / sigma_intensity^2``."""
 
 
 def lay_out(image: Tensor, valid: Tensor | None, sigma_intensity: Tensor, offsets: Offsets) -> Window:

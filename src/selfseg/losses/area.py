@@ -14,12 +14,7 @@ from selfseg.sample.shared_batch import total, total_mean
 def soft_areas(probabilities: Tensor, valid: Tensor | None = None) -> Tensor:
     """Return the share of the valid pixels that each cluster holds, softly: ``a_k = mean_n q_nk``, ``[K]``.
 
-    Parameters
-    ----------
-    probabilities
-        q ``[B K *S]``, summing to 1 over K.
-    valid
-        ``[B *S]`` bool; None = all count.
+    `probabilities` are q ``[B K *S]``, summing to 1 over K; `valid` is ``[B *S]`` bool, None = all count.
     """
     check_pixels("valid", valid, probabilities)
     rows = probabilities.movedim(1, -1).reshape(-1, probabilities.shape[1])  # [N K]
@@ -31,48 +26,28 @@ def soft_areas(probabilities: Tensor, valid: Tensor | None = None) -> Tensor:
 
 
 def area_too_large(probabilities: Tensor, maximum: float, valid: Tensor | None = None) -> Tensor:
-    r"""Return how far soft areas exceed `maximum`.
+    r"""Return how far soft areas exceed `maximum`, a share of the valid pixels; tensors as for `soft_areas`.
 
     .. math:: L_M = \sum_k \max(a_k - a_{max}, 0)^2 / a_{max}^2, \qquad a_k = \frac{1}{N} \sum_n q_{nk}
 
-    Parameters
-    ----------
-    probabilities
-        q ``[B K *S]``, the softmax of the response.
-    maximum
-        Largest share of the valid pixels that a cluster may hold without a penalty, above 0 and at most 1.
-    valid
-        ``[B *S]`` bool; None = all count.
+    The original (`max_k A_k / (n H W)` over argmax counts) has no gradient. This form has one, through q.
 
     Raises
     ------
     UsageError
         If `maximum` is not in (0, 1].
-
-    Notes
-    -----
-    The original (`max_k A_k / (n H W)` over argmax counts) has no gradient. This form has one, through q.
     """
     _check_share("maximum", maximum)
     return (F.relu(soft_areas(probabilities, valid) - maximum) / maximum).square().sum()
 
 
 def area_too_small(probabilities: Tensor, minimum: float, valid: Tensor | None = None, grow: bool = True) -> Tensor:
-    r"""Return how far the soft areas of live clusters fall short of `minimum`.
+    r"""Return how far the soft areas of live clusters fall short of `minimum`, a share of the valid pixels; tensors as for `soft_areas`.
 
     .. math:: L_m = \pm \sum_k g_k \max(a_{min} - a_k, 0)^2 / a_{min}^2,
               \qquad g_k = [\text{some pixel has } \arg\max_i q_{ni} = k]
 
-    Parameters
-    ----------
-    probabilities
-        q ``[B K *S]``, the softmax of the response.
-    minimum
-        Smallest share of the valid pixels that a live cluster may hold without a penalty, above 0 and at most 1.
-    valid
-        ``[B *S]`` bool; None = all count.
-    grow
-        True: small live clusters are drawn larger. False: the sign is negative, and they are driven out.
+    With `grow`, small live clusters are drawn larger; otherwise the sign is negative, and they are driven out.
 
     Raises
     ------
@@ -94,14 +69,8 @@ def imbalance(probabilities: Tensor, valid: Tensor | None = None) -> Tensor:
 
     .. math:: L = 1 + \frac{1}{\log K} \sum_k a_k \log a_k, \qquad a_k = \frac{1}{N} \sum_n q_{nk}
 
-    The marginal entropy of Krause, Perona & Gomes, "Discriminative Clustering by Regularized Information Maximization", NIPS 2010, eq. 2.
-
-    Parameters
-    ----------
-    probabilities
-        q ``[B K *S]``, summing to 1 over K; the mean is over the whole batch.
-    valid
-        ``[B *S]`` bool; None = all count.
+    The mean is over the whole batch; tensors as for `soft_areas`. The marginal entropy of Krause, Perona & Gomes, "Discriminative
+    Clustering by Regularized Information Maximization", NIPS 2010, eq. 2.
     """
     shares = soft_areas(probabilities, valid)
     entropy = -(shares * shares.clamp(min=1e-12).log()).sum()

@@ -1,4 +1,10 @@
-"""The terms of differentiable feature clustering: every pixel sure of its cluster, or of its superpixel's, and like its neighbours."""
+"""The terms of differentiable feature clustering: similarity to the own cluster, and continuity between neighbours.
+
+Neighbours are pixels or superpixels; on graphs the cost is O(edges), never that of a dense matrix.
+"""
+
+import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -7,7 +13,6 @@ from torch import Tensor
 from selfseg.core.errors import UsageError
 from selfseg.kernels.layout import runs_on_channels_last
 from selfseg.losses._valid import check_pixels, mean_over
-from selfseg.losses.continuity import continuity
 from selfseg.sample.shared_batch import own_weight
 
 MIN_FUSED_PIXELS = 1024
@@ -15,10 +20,12 @@ MIN_FUSED_PIXELS = 1024
 
 
 def similarity(response: Tensor, target: Tensor | None = None, valid: Tensor | None = None) -> Tensor:
-    r"""Return the cross entropy of the softmax of the response against the pixel's own cluster.
+    r"""Return the cross entropy of the softmax of the response against the pixel's own cluster: a scalar, in nats.
 
     .. math:: L_{sim} = -\frac{1}{N} \sum_n \log \frac{\exp r'_{n, c_n}}{\sum_i \exp r'_{n, i}},
               \qquad c_n = \arg\max_i r'_{n, i}
+
+    It is 0 without a valid pixel. On a CPU in float32 it has a first derivative only.
 
     Parameters
     ----------
@@ -29,11 +36,6 @@ def similarity(response: Tensor, target: Tensor | None = None, valid: Tensor | N
         argmax of the response, the first where several are largest. No gradient flows through it.
     valid
         ``[B *S]`` bool, False = the pixel does not count; None = all count.
-
-    Returns
-    -------
-    Tensor
-        Scalar, in nats; 0 without a valid pixel. On a CPU in float32 it has a first derivative only.
 
     Raises
     ------
@@ -63,27 +65,11 @@ def similarity(response: Tensor, target: Tensor | None = None, valid: Tensor | N
 def clustering_terms(
     response: Tensor, valid: Tensor | None = None, live: Tensor | None = None
 ) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
-    """Return similarity, continuity along each axis, and the labels of the response.
+    """Return `similarity`, `continuity` along each axis, and the labels of the response; `response` and `valid` as for these.
 
-    Parameters
-    ----------
-    response
-        Normalised response r' ``[B K *S]``.
-    valid
-        ``[B *S]`` bool, False = the pixel does not count; None = all count.
-    live
-        ``[K]`` bool: clusters that a pixel may be labelled with, at least one; None = all. The others stay in the
-        softmax, so that the similarity pushes them down.
-
-    Returns
-    -------
-    similarity
-        Scalar: `losses.similarity` of the response against `labels`.
-    continuity
-        One scalar for each spatial axis: `losses.continuity`.
-    labels
-        ``[B *S]`` int64: argmax of the response over the live clusters, the first where several are largest; also where
-        `valid` is False, though such a label means nothing.
+    Labels ``[B *S]`` int64 are the argmax of the response over the `live` clusters (``[K]`` bool, at least one; None = all), the first
+    where several are largest; also where `valid` is False, though such a label means nothing. The other clusters stay in the softmax,
+    so that the similarity pushes them down.
 
     Raises
     ------
@@ -115,3 +101,101 @@ def _check_live(live: Tensor | None, response: Tensor) -> None:
         raise UsageError("live", expected=f"shape {wanted}", got=got, fix=fix)
     if not bool(live.any()):
         raise UsageError("live", expected="at least one live cluster", got="none", fix="leave one cluster alive")
+
+
+def continuity(response: Tensor, valid: Tensor | None = None) -> tuple[Tensor, ...]:
+    r"""Return, for each spatial axis, the mean absolute difference between neighbours along that axis; 0 without a pair of them.
+
+    .. math:: L_{con, y} = \frac{1}{K (Y - 1) X} \sum_{k, y, x} |r'_{k, y+1, x} - r'_{k, y, x}|, \quad \text{and so on}
+
+    The scalars are in the order of the axes, (Y, X) or (Z, Y, X). Their sum is the continuity loss of the paper (Kim, Kanezaki and Tanaka,
+    IEEE TIP 2020, equation 4), up to the constant by which its sum becomes a mean. The normalised response r' is ``[B K *S]``; a pair
+    with a pixel whose `valid` ``[B *S]`` is False does not count, None = all count.
+
+    Raises
+    ------
+    UsageError
+        If `valid` has another shape than the pixels of `response`.
+    """
+    check_pixels("valid", valid, response)
+    terms = []
+    for axis in range(2, response.ndim):
+        length = response.shape[axis] - 1
+        near, far = response.narrow(axis, 0, max(length, 0)), response.narrow(axis, min(1, length + 1), max(length, 0))
+        pairs = None
+        if valid is not None:
+            both = valid.narrow(axis - 1, 0, max(length, 0)) & valid.narrow(
+                axis - 1, min(1, length + 1), max(length, 0)
+            )
+            pairs = both.unsqueeze(1).expand(near.shape)
+        terms.append(mean_over((far - near).abs(), pairs))
+    return tuple(terms)
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """How much each neighbour of a superpixel counts for it: `matrix` W ``[R R]``, sparse, whose rows sum to 1.
+
+    The row of a superpixel without neighbours is empty, and `counted` ``[R]`` is False there.
+    """
+
+    matrix: Tensor
+    counted: Tensor
+
+
+def neighbour_weights(edges: Tensor, distances: Tensor, n_nodes: int, tau: float = 0.0) -> Neighbours:
+    r"""Return the weights of continuity on a graph.
+
+    .. math:: W_{ij} = \frac{\exp(\tau d_{ij})}{\sum_{m \in N(i)} \exp(\tau d_{im})} \quad \text{for } j \in N(i), \text{ else } 0
+
+    Parameters
+    ----------
+    edges, distances, n_nodes
+        As for `losses.region_affinity`.
+    tau
+        :math:`\tau` (tau_con), in 1 / unit of the distances: 0 = plain mean over the neighbours, negative = like ones count
+        more, ``-inf`` = the nearest alone, ``inf`` = the farthest alone; those that are equally near share.
+
+    Raises
+    ------
+    UsageError
+        If shapes do not fit, or `tau` is NaN.
+    """
+    if edges.ndim != 2 or edges.shape[1] != 2 or distances.shape != edges.shape[:1]:
+        got = f"{tuple(edges.shape)} and {tuple(distances.shape)}"
+        raise UsageError("edges and distances", expected="(E, 2) and (E,)", got=got, fix="use one graph")
+    if math.isnan(tau):
+        raise UsageError("tau", expected="a number or an infinity", got="nan", fix="0 gives the plain mean")
+    both = torch.cat([edges, edges.flip(1)]).long()  # each pair in both directions: i takes from j
+    i, scores = both[:, 0], distances.repeat(2) * (math.copysign(1.0, tau) if math.isinf(tau) else tau)
+    best = scores.new_full((n_nodes,), -math.inf).scatter_reduce(0, i, scores, "amax")
+    gap = scores - best[i]
+    weights = (gap == 0).to(scores) if math.isinf(tau) else gap.exp()
+    total = weights.new_zeros(n_nodes).index_add(0, i, weights)
+    matrix = torch.sparse_coo_tensor(both.T, weights / total[i], (n_nodes, n_nodes), check_invariants=True).coalesce()
+    return Neighbours(matrix, total > 0)
+
+
+def region_continuity(response: Tensor, neighbours: Neighbours) -> Tensor:
+    r"""Return how far superpixels are from the weighted mean of their neighbours (Leng et al., VISAPP 2024).
+
+    .. math:: L_{con} = \frac{1}{R K} \sum_{r k} \Big| m_{kr} - \sum_j W_{rj} m_{kj} \Big|
+
+    `response` is m ``[B K R]``, the mean response of each superpixel; `neighbours` are W of `neighbour_weights`. The mean is over
+    superpixels that have a neighbour; 0 where none has.
+
+    Raises
+    ------
+    UsageError
+        If `response` has other superpixels than `neighbours`.
+    """
+    if response.ndim != 3 or response.shape[2] != len(neighbours.counted):
+        expected = f"shape (B, K, {len(neighbours.counted)})"
+        raise UsageError("response", expected=expected, got=str(tuple(response.shape)), fix="use the same superpixels")
+    response = response.float() if response.dtype in (torch.float16, torch.bfloat16) else response
+    rows = response.flatten(0, 1).T  # [R BK]
+    with torch.autocast(rows.device.type, enabled=False):  # which would round the products to half precision
+        pulled = torch.sparse.mm(neighbours.matrix.to(rows.dtype), rows)
+    apart = (rows - pulled).abs().where(neighbours.counted[:, None], rows.new_zeros(()))
+    mean: Tensor = apart.sum() / (neighbours.counted.sum().clamp(min=1) * rows.shape[1])
+    return mean

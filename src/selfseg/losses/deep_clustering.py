@@ -19,18 +19,9 @@ def nearest_distance(
 
     .. math:: L = \frac{1}{N F} \sum_i w_i |z_i - c_{s_i}|^2
 
-    Parameters
-    ----------
-    features
-        ``[B F *S]``.
-    centres
-        ``[K F]``; they get no gradient.
-    labels
-        ``[B *S]`` int64, the nearest centre of each pixel.
-    counted
-        ``[B *S]`` float, the weight of each pixel, 0 where it must not count; None = 1 everywhere. Weights are divided by their sum.
-    by_size
-        Divide the sum of each cluster by its own weight, so that small clusters count as much as large ones.
+    `features` are z ``[B F *S]``, `centres` c ``[K F]``, which get no gradient, `labels` ``[B *S]`` int64 the nearest centre of each pixel.
+    The weights w are `counted` ``[B *S]``, 0 where a pixel must not count, divided by their sum; None = 1 everywhere. With `by_size` the
+    sum of each cluster is divided by its own weight, so that small clusters count as much as large ones.
     """
     own = centres.detach()[labels].movedim(-1, 1)  # [B F *S]
     weights = torch.ones_like(own[:, 0]) if counted is None else counted.to(own.dtype)
@@ -43,23 +34,12 @@ def nearest_distance(
 
 
 def student_t(distances: Tensor, spread: Tensor | float = 1.0, freedom: float = 1.0) -> Tensor:
-    r"""Return soft assignments by Student's t (van der Maaten & Hinton 2008; Xie et al. 2016, eq. 1).
+    r"""Return soft assignments by Student's t (van der Maaten & Hinton 2008; Xie et al. 2016, eq. 1): ``[B K *S]``, summing to 1 over K.
 
     .. math:: q_k \propto (1 + d_k^2 / (\alpha s^2))^{-(\alpha + 1) / 2}
 
-    Parameters
-    ----------
-    distances
-        ``[B K *S]`` squared distances.
-    spread
-        The squared distance s^2 that counts as one; the papers have 1.
-    freedom
-        The papers' alpha.
-
-    Returns
-    -------
-    Tensor
-        ``[B K *S]``, sums to 1 over K; the nearest centre has the largest share.
+    `distances` are d^2 ``[B K *S]``; `spread` is s^2, the squared distance that counts as one (1 in the papers), `freedom` the papers'
+    alpha. The nearest centre has the largest share.
     """
     logits = -(freedom + 1) / 2 * torch.log1p(distances / (freedom * spread))
     return logits.softmax(1)
@@ -70,12 +50,7 @@ def sharpened_divergence(assignments: Tensor, valid: Tensor | None = None) -> Te
 
     .. math:: p_{ik} \propto q_{ik}^2 / \sum_i q_{ik}, \quad L = \frac{1}{N} \sum_i \sum_k p_{ik} \log (p_{ik} / q_{ik})
 
-    Parameters
-    ----------
-    assignments
-        ``[B K *S]``: q. The target p gets no gradient.
-    valid
-        ``[B *S]`` bool; None = all count.
+    `assignments` are q ``[B K *S]``; the target p gets no gradient. `valid` is ``[B *S]`` bool, None = all count.
     """
     check_pixels("valid", valid, assignments)
     q = assignments.clamp(min=1e-12)

@@ -6,18 +6,12 @@ from selfseg.losses._valid import check_pixels, mean_over
 
 
 def reconstruction(rebuilt: Tensor, images: Tensor, valid: Tensor | None = None) -> Tensor:
-    r"""Return the mean squared error over all values of the pixels that count.
+    r"""Return the mean squared error of `rebuilt` over all values ``[B C *S]`` of the pixels that count.
 
     .. math:: L = \frac{1}{N C} \sum_{n c} (\hat{x}_{nc} - x_{nc})^2
 
-    A mean, so that it neither grows with the image nor drowns what stands beside it.
-
-    Parameters
-    ----------
-    rebuilt, images
-        ``[B C *S]``.
-    valid
-        ``[B *S]`` bool; None = all count. What `images` hold elsewhere does not matter.
+    A mean, so that it neither grows with the image nor drowns what stands beside it. `valid` is ``[B *S]`` bool, None = all count; what
+    `images` hold elsewhere does not matter.
     """
     check_pixels("valid", valid, images)
     error = (rebuilt - images).square()

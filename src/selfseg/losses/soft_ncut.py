@@ -30,17 +30,14 @@ def soft_ncut(probabilities: Tensor, affinity: "Affinity") -> Tensor:
     .. math:: J = K - \sum_k \frac{A_k}{D_k}, \qquad A_k = \sum_u p_{uk} \sum_v w_{uv} p_{vk},
               \qquad D_k = \sum_u p_{uk} d_u, \qquad d_u = \sum_v w_{uv}
 
+    Uniform probabilities give K - 1, whatever the image. It has a first derivative only.
+
     Parameters
     ----------
     probabilities
         p ``[B K *S]``, summing to 1 over K. Half precision is computed in float32.
     affinity
         Weights between the nodes ``*S``: `window_affinity` of an image or a volume, `edge_affinity` of a graph.
-
-    Returns
-    -------
-    Tensor
-        Scalar. Uniform probabilities give K - 1, whatever the image. It has a first derivative only.
 
     Raises
     ------
@@ -177,12 +174,13 @@ def window_affinity(
     spacing: Sequence[float] | None = None,
     valid: Tensor | None = None,
 ) -> "WindowAffinity":
-    r"""Return the affinity of the soft normalised cut between the pixels of each image of a batch.
+    r"""Return the affinity of the soft normalised cut between the pixels of each image of a batch (Xia and Kulis, "W-Net", section 3.3).
 
     .. math:: w_{uv} = \exp\left(-\frac{|F_u - F_v|^2}{\sigma_I^2} - \frac{|X_u - X_v|^2}{\sigma_X^2}\right)
               \text{ if } |X_u - X_v| < r, \text{ else } 0
 
-    Strictly less than r, so ``w(u, u) = 1`` and r = 5 gives 69 pixels. Beyond the border there is nothing.
+    Strictly less than r, so ``w(u, u) = 1`` and r = 5 gives 69 pixels. Beyond the border there is nothing. It serves probabilities
+    ``[B K *S]``, or ``[any K *S]`` if B = 1.
 
     Parameters
     ----------
@@ -200,19 +198,10 @@ def window_affinity(
     valid
         ``[B *S]`` bool; a pixel that is False has weight 0 to everything, itself included. None = all count.
 
-    Returns
-    -------
-    WindowAffinity
-        For `probabilities` ``[B K *S]``, or ``[any K *S]`` if B = 1.
-
     Raises
     ------
     UsageError
         If a shape or a number is none of these.
-
-    References
-    ----------
-    Xia and Kulis, "W-Net", arXiv 1711.08506, section 3.3.
     """
     if image.ndim not in (4, 5) or min(image.shape) < 1:
         got = str(tuple(image.shape))
@@ -362,7 +351,7 @@ def _window_kernels(values: Tensor) -> Any:
 
 
 def edge_affinity(edges: Tensor, weights: Tensor, n_nodes: int) -> "EdgeAffinity":
-    """Return the affinity of an undirected graph.
+    """Return the affinity of an undirected graph, which serves all B of probabilities ``[B K R]``.
 
     Parameters
     ----------
@@ -373,11 +362,6 @@ def edge_affinity(edges: Tensor, weights: Tensor, n_nodes: int) -> "EdgeAffinity
         ``[E]`` floating, finite, not negative.
     n_nodes
         Number of nodes R. One that no edge names has no weight to anything, and counts for nothing.
-
-    Returns
-    -------
-    EdgeAffinity
-        For `probabilities` ``[B K R]``; the same graph serves all B.
 
     Raises
     ------
@@ -438,30 +422,26 @@ def region_affinity(
 
     .. math:: w_{ij} = \exp(\tau d_{ij}) \; \frac{l_{ij}}{\bar l} \; \frac{n_i n_j}{\bar n^2}
 
+    The first factor, with :math:`\tau` = tau_cut, is that of Leng et al., "Unsupervised few-shot image segmentation with dense feature
+    learning and sparse clustering", VISAPP 2024.
+
     Parameters
     ----------
     edges
         ``[E 2]`` integers, each pair of neighbours once.
     distances
-        d ``[E]`` floating: how far the mean colours of the two are apart.
+        d ``[E]`` floating, finite: how far the mean colours of the two are apart.
     n_nodes
         Number of superpixels R.
     tau
         :math:`\tau`, below 0 for weights that fall with the distance, in 1 / unit of the distances.
-    lengths
-        l ``[E]``: boundary that two share. None = the factor is left out, as in the origin.
-    sizes
-        n ``[R]``: pixels of each. None = the factor is left out, as in the origin.
+    lengths, sizes
+        l ``[E]``, the boundary that two share, and n ``[R]``, the pixels of each. None = the factor is left out, as in the origin.
 
     Raises
     ------
     UsageError
         If shapes or values do not fit, or the weights overflow.
-
-    References
-    ----------
-    Leng et al., "Unsupervised few-shot image segmentation with dense feature learning and sparse clustering", VISAPP 2024: the
-    first factor (tau_cut).
     """
     weights = torch.exp(tau * distances)
     for name, values, n in (("lengths", lengths, len(edges)), ("sizes", sizes, n_nodes)):

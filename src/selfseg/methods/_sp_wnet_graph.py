@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from selfseg.core.errors import InputError, UsageError
-from selfseg.losses.continuity import Neighbours, neighbour_weights
+from selfseg.losses.clustering import Neighbours, neighbour_weights
 from selfseg.losses.soft_ncut import Affinity, region_affinity
 from selfseg.methods.base import Memo, MethodConfig
 from selfseg.nets.region_pool import RegionMap, region_map
@@ -31,34 +31,24 @@ class SuperpixelConfig(MethodConfig):
 
     superpixels: Literal["slic", "watershed", "given", "none"] = "slic"
     """Where superpixels come from: SLIC, watershed, your own label images (``--superpixels``), or none: all terms on pixels."""
-
     n_superpixels: int | None = Field(default=None, ge=1)
     """Superpixels of an image, about; empty = as many as `superpixel_size` gives."""
-
     superpixel_size: float = Field(default=24.0, gt=0)
     """Mean size of a superpixel, in pixels (voxels) of the prepared image."""
-
     compactness: float = Field(default=10.0, ge=0)
     """How round superpixels are: SLIC's m, in units of Lab; of the watershed, in Lab a pixel."""
-
     superpixel_sigma: float = Field(default=1.0, ge=0)
     """Smoothing before superpixels are made, in pixels."""
-
     distance: Literal["values", "lab"] = "values"
     """Distance d of two superpixels: of their mean values as in the origin, or of their mean Lab colours / 100."""
-
     relative_distance: bool = False
     """Divide d by its mean over the image, so that tau_cut and tau_con mean the same in faint and in strong images."""
-
     tau_cut: float = Field(default=-1.0, le=0)
     """Weights of the cut fall with the distance d as exp(tau_cut d)."""
-
     cut_lengths: bool = False
     """Weigh the edges of the cut by the boundary that two superpixels share."""
-
     cut_sizes: bool = False
     """Weigh the edges of the cut by the product of the sizes of the two superpixels."""
-
     tau_con: float | Literal["nearest", "farthest"] = "nearest"
     """Weights of the neighbours in the continuity, exp(tau_con d): 0 = plain mean, as in the origin, which smooths edges too;
     ``nearest`` and ``farthest`` = that one alone (minus and plus infinity)."""
@@ -85,14 +75,8 @@ class SuperpixelGraphs:
     def of(self, image: Tensor, valid: Tensor | None = None, memo: Memo | None = None) -> SuperpixelGraph | None:
         """Return the graph of ``[C *S]``, whose superpixels are -1 where `valid` ``[*S]`` is False; None in dense mode.
 
-        Padding, beyond the last valid pixel along each axis, is not looked at.
-
-        Raises
-        ------
-        InputError
-            If superpixels should be given, and are not.
-        UsageError
-            If superpixels are given, and the model makes its own.
+        Padding, beyond the last valid pixel along each axis, is not looked at. `InputError` if superpixels should be given, and are not;
+        `UsageError` if they are given, and the model makes its own.
         """
         memo = {} if memo is None else memo
         if "superpixels" in memo and self.config.superpixels != "given":

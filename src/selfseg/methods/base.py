@@ -33,29 +33,21 @@ class MethodConfig(Config):
 
     n_classes: int | None = Field(default=None, ge=1, le=255)
     """Exact number of classes of the finished model; empty = as many as the method finds."""
-
     prepare: str = "range"
     """Preparation of every image, in order, as named steps: ``rescale=0.5,range``. Stored and repeated at prediction."""
-
     batch_size: int = Field(default=1, ge=1)
     """Images in one optimiser step. Images of different sizes are padded, and the padding is masked out of everything."""
-
     accumulate: int = Field(default=1, ge=1)
     """Parts into which each batch is split to save memory; their gradients are averaged."""
-
     spacing: tuple[float, ...] = ()
     """Relative distance of pixels along each spatial axis, for example 5,1,1; empty = as the first training image says."""
-
     precision: Literal["float32", "bfloat16"] = "float32"
     """Matrix products while learning. bfloat16 is used in 2D where the hardware has it; parameters stay float32."""
 
     def distances(self, n_dims: int) -> tuple[float, ...]:
         """Return the relative distance of pixels along each of `n_dims` axes; 1 where none is known.
 
-        Raises
-        ------
-        UsageError
-            If `spacing` has another number of axes, or is not positive.
+        `UsageError` if `spacing` has another number of axes, or is not positive.
         """
         if self.spacing and (len(self.spacing) != n_dims or min(self.spacing) <= 0):
             expected, fix = f"{n_dims} positive numbers", "give one number for each spatial axis, or none"
@@ -173,10 +165,7 @@ class Method(nn.Module, ABC):
     def change(self, options: Mapping[str, Any]) -> None:
         """Go on with other values of `live` options: as if a run with these had begun from where this one is.
 
-        Raises
-        ------
-        UsageError
-            If an option is not live, or a value is wrong; nothing has changed then.
+        `UsageError` if an option is not live, or a value is wrong; nothing has changed then.
         """
         if fixed := sorted(set(options) - set(self.live)):
             expected, fix = f"one of {', '.join(sorted(self.live)) or 'none'}", "begin anew from a checkpoint with it"
@@ -247,22 +236,13 @@ class Method(nn.Module, ABC):
         return dict(self.state_dict())
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take over tensors that `state` returned.
-
-        Raises
-        ------
-        RuntimeError, KeyError
-            If a tensor is missing or of the wrong shape.
-        """
+        """Take over tensors that `state` returned; `RuntimeError` or `KeyError` if one is missing or of the wrong shape."""
         self.load_state_dict(dict(state))
 
     def adopt(self, state: Mapping[str, Tensor]) -> None:
         """Take over the state of a run with other options; what that run did not have stays as it is here.
 
-        Raises
-        ------
-        RuntimeError, KeyError
-            If a tensor that both have differs in shape.
+        `RuntimeError` if a tensor that both have differs in shape.
         """
         self.restore({**self.state(), **state})
 
@@ -270,23 +250,11 @@ class Method(nn.Module, ABC):
 def exactly_k_classes(
     areas: Tensor, n_classes: int | None, merge: Callable[[Tensor, int], NDArray[np.integer]], min_share: float = 0.0
 ) -> Tensor:
-    """Drop dead clusters and merge the living ones down to `n_classes`.
+    """Drop dead clusters and merge the living ones down to `n_classes`; return the class of each cluster, ``[K]`` int64, -1 = dropped.
 
-    Parameters
-    ----------
-    areas
-        ``[K]``: pixels of each cluster over the training images.
-    n_classes
-        Classes wanted. Where fewer clusters live, the largest of the dead live too. None = every living cluster is a class.
-    merge
-        Takes the living clusters ``[n]`` and a number of classes; returns the class of each, 0-based.
-    min_share
-        Share of all pixels that a cluster must exceed to live.
-
-    Returns
-    -------
-    Tensor
-        ``[K]`` int64: the class of each cluster, -1 = dropped. At least one lives.
+    `areas` ``[K]`` are the pixels of each cluster over the training images; one lives that has more than the share `min_share` of them all.
+    Where fewer than `n_classes` live, the largest of the dead live too; None = every living cluster is a class, at least one. `merge` takes
+    the living clusters ``[n]`` and a number of classes, and returns the class of each, 0-based.
     """
     alive = areas > min_share * areas.sum()
     if int(alive.sum()) < (n_classes or 1):
@@ -318,13 +286,7 @@ def method_names() -> list[str]:
 
 
 def find_method(name: str) -> type[Method]:
-    """Return the class of the method called `name`.
-
-    Raises
-    ------
-    UsageError
-        If there is no such method, or its file defines no subclass of `Method`.
-    """
+    """Return the class of the method called `name`; `UsageError` if there is none, or its file defines no subclass of `Method`."""
     if name in _own_names():  # other packages are looked through only where they must be: that takes 30 ms each time
         return _class_in(name)
     for point in entry_points(group=ENTRY_POINTS):

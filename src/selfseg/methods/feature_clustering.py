@@ -18,7 +18,7 @@ from torch.optim import SGD, Optimizer
 
 from selfseg.losses.area import area_too_large, area_too_small
 from selfseg.losses.clustering import clustering_terms, similarity
-from selfseg.losses.cross_entropy import scribble
+from selfseg.losses.supervised import scribble
 from selfseg.methods.base import Batch, Memo, Method, MethodConfig, exactly_k_classes, sum_within_classes
 from selfseg.nets.pixel_cnn import PixelCNN
 from selfseg.regions.clusters import merge_closest
@@ -32,66 +32,46 @@ class FeatureClusteringConfig(MethodConfig):
 
     n_features: int = Field(default=100, ge=1, le=4096)
     """Channels of the feature maps (the paper's p)."""
-
     n_clusters: int = Field(default=100, ge=2, le=255)
     """Clusters at the start (the paper's q). Training lets them die; the survivors are the classes."""
-
     n_convolutions: int = Field(default=2, ge=1, le=16)
     """Components of 3x3 convolution, ReLU and batch normalisation (the paper's M); each sees one pixel further."""
-
     prepare: str = "size=240,range"
     """Preparation of every image, in order, as named steps. Stored and repeated at prediction. Learning at 240 pixels on the
     longer side costs little in quality and much less time; `--preset full` keeps the images' own size."""
-
     iterations: int = Field(default=40, ge=1)
     """Optimiser steps (the paper's T), if `epochs` is empty; more where `min_epochs` asks for more."""
-
     min_epochs: int = Field(default=10, ge=1)
     """With many images, each is seen at least this many times."""
-
     epochs: int | None = Field(default=None, ge=1)
     """Passes over all training images; replaces `iterations` and `min_epochs`."""
-
     border: Literal["repeat", "zeros"] = "repeat"
     """What the convolutions see beyond the image: its outermost pixels again, or zeros as in the paper, which often gives the
     image a frame of its own class. Batches that are masked or padded see zeros."""
-
     min_classes: int = Field(default=3, ge=1)
     """Training stops once no more clusters than this are left over all training images (the paper's minimum of labels)."""
-
     learning_rate: float = Field(default=0.1, gt=0)
     """Step size of stochastic gradient descent."""
-
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Momentum of stochastic gradient descent."""
-
     similarity: float = Field(default=1.0, ge=0)
     """Weight of the similarity loss: cross-entropy with the network's own decision. 0 switches it off."""
-
     continuity: float = Field(default=5.0, ge=0)
     """Weight of the continuity loss (the paper's mu): mean difference of neighbouring responses. 0 switches it off."""
-
     nu_y: float = Field(default=1.0, ge=0)
     """Share of the vertical differences in the continuity loss. 0 switches them off."""
-
     nu_x: float = Field(default=1.0, ge=0)
     """Share of the horizontal differences in the continuity loss. 0 switches them off."""
-
     nu_z: float = Field(default=1.0, ge=0)
     """Share of the differences between planes of a volume in the continuity loss. 0 switches them off."""
-
     too_large: float = Field(default=0.0, ge=0)
     """Weight of the loss on classes that take more than `max_area`. 0 switches it off."""
-
     max_area: float = Field(default=0.6, gt=0, le=1)
     """Largest share of a batch's pixels that a class may take without loss."""
-
     too_small: float = Field(default=0.0, ge=0)
     """Weight of the loss on living classes that take less than `min_area`. 0 switches it off."""
-
     min_area: float = Field(default=0.01, gt=0, le=1)
     """Smallest share of a batch's pixels that a living class may take without loss."""
-
     scribble: float = Field(default=0.5, ge=0)
     """Weight of the cross-entropy with the user's scribbles, where there are any. 0 switches it off."""
 

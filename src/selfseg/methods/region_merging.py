@@ -53,40 +53,28 @@ class RegionMergingConfig(MethodConfig):
     boundaries: Literal["gradient", "contours"] = "gradient"
     """What lies between regions: the gradient of smoothed colour between SLIC superpixels; or, in 2D only and over ten times
     slower, contours (`regions.contours`), whose watershed gives the superpixels, so that size and roundness have no say."""
-
     superpixel_size: float = Field(default=200.0, gt=0)
     """Mean size of a superpixel, in pixels (voxels). Smaller ones follow finer detail and take longer."""
-
     compactness: float = Field(default=8.0, ge=0)
     """How round superpixels are, in units of Lab (SLIC's m)."""
-
     level: float = Field(default=9.0, ge=0)
     """Where the merge tree is cut: merges that cost at most this are done. Larger = fewer regions."""
-
     lightness: float = Field(default=0.5, ge=0)
     """Weight of lightness (and of channels that are not colours) against a and b: shading changes lightness most."""
-
     texture: float = Field(default=20.0, ge=0)
     """Weight of texture against colour; 0 = colour alone."""
-
     boundary_sigma: float = Field(default=2.5, ge=0)
     """Smoothing before boundaries are measured, in pixels."""
-
     size_power: float = Field(default=0.4, ge=0)
     """Exponent of size in the cost of a merge: 1 as in Ward's method, 0 = small regions are treated like large ones."""
-
     difference_power: float = Field(default=1.0, ge=0)
     """Exponent of the difference of the mean features in the cost of a merge: 2 as in Ward's method."""
-
     strength_power: float = Field(default=1.0, ge=0)
     """Exponent of boundary strength in the cost of a merge; 0 = boundaries do not count."""
-
     explained: float = Field(default=0.98, gt=0, le=1)
     """Without a fixed number of classes: the fewest that explain this share of the variance between regions."""
-
     max_classes: int = Field(default=24, ge=1, le=255)
     """Without a fixed number of classes: never more than this."""
-
     softness: float = Field(default=4.0, gt=0)
     """Standard deviation of a region's membership of a class, a Gaussian of their distance, in units of Lab."""
 

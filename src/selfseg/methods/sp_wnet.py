@@ -20,8 +20,7 @@ from torch.optim import Adam, Optimizer
 
 from selfseg.core.errors import UsageError
 from selfseg.core.seed import derive
-from selfseg.losses.clustering import clustering_terms, similarity
-from selfseg.losses.continuity import region_continuity
+from selfseg.losses.clustering import clustering_terms, region_continuity, similarity
 from selfseg.losses.reconstruction import reconstruction
 from selfseg.losses.soft_ncut import Affinity, association, soft_ncut, window_affinity
 from selfseg.methods._sp_wnet_graph import SuperpixelConfig, SuperpixelGraph, SuperpixelGraphs
@@ -79,98 +78,68 @@ class SPWNetConfig(SuperpixelConfig):
 
     prepare: str = "size=640,range"
     """Preparation of every image, in order, as named steps: ``rescale=0.33,unsharp=5:1``. Stored and repeated at prediction."""
-
     n_clusters: int = Field(default=16, ge=2, le=255)
     """Channels between the two networks, and so the largest number of labels (the demos: 32). Dead ones are dropped, and
     those that cut most merge if `n_classes` asks for fewer."""
-
     width: int = Field(default=8, ge=2)
     """Channels of the first module (the origin's ch_mul, 64); each pooling doubles them."""
-
     depth: int = Field(default=3, ge=1, le=6)
     """Poolings of each U-Net (the origin's n_blocks, 4)."""
-
     separable: bool = True
     """Depthwise-separable convolutions, but in the first and the last module of each U-Net."""
-
     norm: Literal["batch", "group", "none"] = "group"
     """Normalisation before each ReLU: over the batch as in the origin, over groups of channels of each image, or none."""
-
     up: Literal["transposed", "transposed3", "linear"] = "linear"
     """Up-convolution: transposed 2x2, transposed 3x3 as in the origin, or linear interpolation and a 1x1 convolution."""
-
     border: Literal["mirror", "zeros"] = "mirror"
     """What convolutions see beyond the border of a whole image: its mirror image, as wide as 2^(depth + 1) pixels, or zeros as in
     the origin, which learn where the border is. Patches are cut from the middle of things, and see zeros."""
-
     response_norm: bool = True
     """Normalise each channel of the features over the image, as Kim et al. 2020 do: so that every label can win. The origin
     does not."""
-
     contrast_start: bool = True
     """Scale the first response to unit variance over the first batch, so that no label is ahead of the others by chance."""
-
     region_label: Literal["mean", "majority"] = "mean"
     """Label of a superpixel: the largest channel of its mean features, or the one that is largest in most of its pixels."""
-
     beta_rc_image: Weight = Field(default=0.5, ge=0)
     """Weight of the squared error of whole rebuilt images."""
-
     beta_rc_patches: Weight = Field(default=1.0, ge=0)
     """Weight of the squared error of rebuilt patches."""
-
     beta_cut: Weight = Field(default=None, ge=0)
     """Weight of the normalised cut on the superpixel graph, divided by n_clusters; without superpixels on pixels."""
-
     beta_sim: Weight = Field(default=0.1, ge=0)
     """Weight of the cross entropy of pixels against the label of their superpixel; without superpixels against their own."""
-
     beta_con: Weight = Field(default=0.1, ge=0)
     """Weight of the difference of superpixels from their neighbours; without superpixels of pixels from theirs."""
-
     beta_balance: Weight = Field(default=None, ge=0)
     """Weight of the entropy that the mean label shares lack: against collapse into few labels. Not in the origin."""
-
     warm_up: int = Field(default=0, ge=0)
     """Steps over which cut, similarity, continuity and balance rise from nothing to their weights: labels are then taken from
     features that rebuild the image, not from those of a network that has learned nothing. Not in the origin."""
-
     patch_sides: tuple[int, ...] = (64, 96)
     """Sides of patches in pixels: every combination of them is a shape, with as many patches as make equal pixels."""
-
     patches_of_largest: int = Field(default=1, ge=1)
     """Patches of the largest shape that each image gives to a step."""
-
     patch_shapes: tuple[tuple[int, ...], ...] = ()
     """Shapes instead of `patch_sides`, each with its number of patches: ``[[64, 96, 6], [96, 96, 4]]``."""
-
     patch_window: tuple[float, ...] = ()
     """Part of the image that patches come from, start and stop along each axis as shares 0-1: 0.2,0.9,0,1. Empty = all of it."""
-
     redraw: bool = True
     """Draw patches anew at each step; false = from a pool that is drawn once, as in the origin."""
-
     patch_batches: int = Field(default=8, ge=1)
     """Batches of patches in the pool, where they are not redrawn (the origin's n_batches)."""
-
     iterations: int = Field(default=100, ge=1)
     """Optimiser steps, at least `min_epochs` passes over the images. The origin: epochs times n_batches, all images in each."""
-
     min_epochs: int = Field(default=1, ge=1)
     """Least passes over the images, where there are several batches of them."""
-
     learning_rate: float = Field(default=0.01, gt=0)
     """Step size of Adam. The origin: 0.001."""
-
     radius: int = Field(default=5, ge=2)
     """Without superpixels: pixels nearer than this are neighbours in the cut."""
-
     sigma_intensity: float | None = Field(default=None, gt=0)
     """Without superpixels: fall-off of the cut's weights with the difference of values; empty = from the image's gradients."""
-
     sigma_space: float = Field(default=4.0, gt=0)
     """Without superpixels: fall-off of the cut's weights with distance, in pixels."""
-
     min_share: float = Field(default=0.001, ge=0, lt=1)
     """Labels that win less than this share of the training pixels are dropped at the end."""
 

@@ -154,12 +154,8 @@ def options_from_file(networks: str | None) -> Iterator[None]:
 def own_networks(name: str, n_channels: int, n_features: int, n_dims: int) -> tuple[nn.Module, nn.Module]:
     """Import the module called `name` and make its encoder and decoder, for C channels, F features, and 2 or 3 axes.
 
-    Raises
-    ------
-    UsageError
-        If the module cannot be imported, lacks a function, or a network does not keep the size or the channels.
-    ModelError
-        If the name comes out of a model folder and the user did not give it again.
+    `UsageError` if the module cannot be imported, lacks a function, or a network does not keep the size or the channels. `ModelError` if
+    the name comes out of a model folder and the user did not give it again.
     """
     if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", name):
         fix = "write it as package.module, without .py"

@@ -18,15 +18,11 @@ class PixelCNN(nn.Module):
     """Map every pixel of ``[B C *S]`` and its neighbourhood to a normalised response over K clusters (q in the paper).
 
     ``M x (conv 3x3, pad 1 -> ReLU -> norm)``, then ``conv 1x1 -> norm``. The last norm is the "response normalisation"
-    of the paper: every cluster axis has mean 0 and variance 1, which lets every cluster win somewhere.
+    of the paper: every cluster axis has mean 0 and variance 1, which lets every cluster win somewhere. (Kim, Kanezaki and Tanaka,
+    "Unsupervised learning of image segmentation based on differentiable feature clustering", IEEE TIP 2020, section III.)
 
     In training mode the norms use the statistics of the valid pixels of the batch. In evaluation mode they use frozen
     statistics, which `calibrate` computes; after it, for one image, both modes give the same response.
-
-    References
-    ----------
-    Kim, Kanezaki and Tanaka, "Unsupervised learning of image segmentation based on differentiable feature clustering",
-    IEEE TIP 2020, section III.
     """
 
     def __init__(

@@ -16,20 +16,12 @@ from selfseg.core.errors import UsageError
 
 @dataclass(frozen=True, eq=False)
 class RegionMap:
-    """Which pixels belong to which superpixel.
-
-    Attributes
-    ----------
-    labels
-        ``[*S]`` int64, 0..R-1; -1 = outside.
-    sizes
-        ``[R]`` int64, pixels of each superpixel.
-    order, first
-        Pixels sorted by superpixel: those of r are ``order[first[r] : first[r + 1]]``, numbered over ``*S``.
-    """
+    """Superpixel of each pixel, and pixels of each superpixel: those of r are ``order[first[r] : first[r + 1]]``, numbered over ``*S``."""
 
     labels: Tensor
+    """``[*S]`` int64, 0..R-1; -1 = outside."""
     sizes: Tensor
+    """``[R]`` int64, pixels of each superpixel."""
     order: NDArray[np.int64]
     first: NDArray[np.int64]
 
@@ -49,12 +41,8 @@ def region_map(
 ) -> RegionMap:
     """Prepare superpixels ``[*S]``, integers 0..R-1 and negative = outside, for pooling on `device`.
 
-    `n_regions` is R, where the last labels may be unused; the mean over an unused label is 0.
-
-    Raises
-    ------
-    UsageError
-        If labels are not integers, or exceed `n_regions`.
+    `n_regions` is R, where the last labels may be unused; the mean over an unused label is 0. `UsageError` if labels are not integers,
+    or exceed it.
     """
     if not np.issubdtype(labels.dtype, np.integer):
         raise UsageError("labels", expected="integers", got=str(labels.dtype), fix="convert with astype(int)")
@@ -77,13 +65,8 @@ def region_mean(features: Tensor, regions: RegionMap) -> Tensor:
     .. math:: m_{kr} = \frac{1}{n_r} \sum_{u: s_u = r} f_{ku}, \qquad
               \frac{\partial L}{\partial f_{ku}} = \frac{1}{n_{s_u}} \frac{\partial L}{\partial m_{k s_u}}
 
-    Features f are ``[B K *S]`` floating, finite where a superpixel is; half precision is computed in float32. The same superpixels s serve
-    all B. It has a first derivative only on a CPU in float32, and all in float64.
-
-    Raises
-    ------
-    UsageError
-        If the features have another shape than the superpixels.
+    Features f are ``[B K *S]`` floating, finite where a superpixel is, on the pixels of the superpixels s (else `UsageError`), which serve
+    all B; half precision is computed in float32. It has a first derivative only on a CPU in float32, and all in float64.
     """
     if features.shape[2:] != regions.labels.shape:
         wanted, got = (str(tuple(shape)) for shape in (regions.labels.shape, features.shape[2:]))

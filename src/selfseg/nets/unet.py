@@ -30,46 +30,29 @@ MOST_GROUPS = 8
 
 @dataclass(frozen=True)
 class UNetShape:
-    """What a U-Net is made of.
-
-    Attributes
-    ----------
-    width
-        Channels of the first module; each further level has twice as many.
-    depth
-        Number of poolings; there are 2 depth + 1 modules.
-    n_dims
-        2 or 3.
-    separable
-        Depthwise-separable convolutions in all modules but the first, and the last where `plain_last`.
-    plain_last
-        The last module has ordinary convolutions, as in W-Net.
-    norm
-        ``batch``, ``group`` or ``none``.
-    norm_last
-        ReLU before the norm, as W-Net's paper has it; False = norm before the ReLU.
-    up
-        ``transposed`` (2x2, stride 2), ``transposed3`` (3x3, stride 2) or ``linear`` (interpolation, then a 1x1 convolution).
-    dropout
-        Share of the values set to 0 after each module while training.
-    bottom_dropout
-        The same at the end of the contracting path only, its last two modules, as in the paper.
-    padded
-        Convolutions keep the size, with zeros around the image; False = they use what is there and lose a pixel on each
-        side, and the contracting side is cropped before it is joined, as in the paper.
-    """
+    """The parts of a U-Net."""
 
     width: int = 64
+    """Channels of the first module; each further level has twice as many."""
     depth: int = 4
+    """Number of poolings; there are 2 depth + 1 modules."""
     n_dims: int = 2
     separable: bool = False
+    """Depthwise-separable convolutions in all modules but the first, and the last where `plain_last`."""
     plain_last: bool = True
+    """The last module has ordinary convolutions, as in W-Net."""
     norm: Norm = "batch"
     norm_last: bool = True
+    """ReLU before the norm, as W-Net's paper has it; False = norm before the ReLU."""
     up: Up = "transposed"
+    """``transposed`` (2x2, stride 2), ``transposed3`` (3x3, stride 2) or ``linear`` (interpolation, then a 1x1 convolution)."""
     dropout: float = 0.0
+    """Share of the values set to 0 after each module while training."""
     bottom_dropout: float = 0.0
+    """The same at the end of the contracting path only, its last two modules, as in the paper."""
     padded: bool = True
+    """Convolutions keep the size, with zeros around the image; False = they use what is there and lose a pixel on each
+    side, and the contracting side is cropped before it is joined, as in the paper."""
 
 
 class Module(nn.Module):

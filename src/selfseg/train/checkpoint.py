@@ -35,13 +35,7 @@ class Checkpoint:
 def save_checkpoint(
     path: Path, step: int, seconds: float, state: Mapping[str, Tensor], optimizers: Mapping[str, Optimizer]
 ) -> None:
-    """Write a checkpoint, whole or not at all, over the one before.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written; the checkpoint before it stays as it was.
-    """
+    """Write a checkpoint over the one before, whole or not at all; `OutputError` if it cannot be written."""
     tensors = {f"method/{name}": _plain(tensor) for name, tensor in state.items()}
     settings: dict[str, Any] = {}
     for name, optimizer in optimizers.items():
@@ -63,13 +57,7 @@ def _plain(tensor: Tensor) -> Tensor:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint.
-
-    Raises
-    ------
-    ModelError
-        If the file is missing, damaged, or of a newer version.
-    """
+    """Read a checkpoint; `ModelError` if the file is missing, damaged, or of a newer version."""
     if not path.exists():
         expected, fix = "a checkpoint to resume from", "start without --resume"
         raise ModelError(path, expected=expected, got="no such file", fix=fix)
@@ -108,12 +96,8 @@ def _damaged(path: Path, error: Exception) -> ModelError:
 def continue_optimizer(optimizer: Optimizer, name: str, checkpoint: Checkpoint, same_run: bool) -> None:
     """Put an optimiser back to where the checkpoint has it, with the options in which it was made otherwise than that one.
 
-    An optimiser that the checkpoint does not know, or whose parameters are others, begins anew where another run is begun from it.
-
-    Raises
-    ------
-    ValueError
-        If there is such an optimiser although the checkpoint should be of the same run.
+    An optimiser that the checkpoint does not know, or whose parameters are others, begins anew where another run is begun from it;
+    `ValueError` if the checkpoint should be of the same run.
     """
     settings = checkpoint.settings.get(name)
     fresh = optimizer.state_dict()["param_groups"]

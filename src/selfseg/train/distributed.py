@@ -132,10 +132,7 @@ class Processes:
     def first_does(self, function: Callable[[], int]) -> int:
         """Let the first process do something, the others wait for it; return its answer, 0 or more, in all of them.
 
-        Raises
-        ------
-        TrainingError
-            In the others, if it raised an error in the first.
+        If it raises an error, the others raise `TrainingError`.
         """
         if self.world == 1:
             return function()
@@ -149,13 +146,7 @@ class Processes:
         return answer
 
     def check_same(self, digest: str, what: str) -> None:
-        """Refuse to go on where a process has another `what` than the first one, by a digest of hexadecimal digits.
-
-        Raises
-        ------
-        UsageError
-            In every process, if one of them differs.
-        """
+        """Raise `UsageError` in every process if one has another `what` than the first one, by a digest of hexadecimal digits."""
         own = torch.frombuffer(bytearray.fromhex(digest), dtype=torch.uint8).to(torch.int64)
         differs = int(not torch.equal(self.broadcast(own, 0), own))
         if self.largest(differs)[0]:
@@ -168,10 +159,7 @@ class Processes:
 def started_together(shared: bool) -> Iterator[Processes]:
     """Join the processes that torchrun has started, for the time of the block; not `shared` = this process works alone.
 
-    Raises
-    ------
-    UsageError
-        If they cannot find each other.
+    `UsageError` if they cannot find each other.
     """
     place = own_rank() if shared else Rank()
     if place.world == 1:

@@ -78,10 +78,8 @@ class Order(Enum):
 
     GO = "go"
     """Go on."""
-
     PAUSE = "pause"
     """Save a checkpoint and stop there; the run can be resumed."""
-
     FINISH = "finish"
     """Save a checkpoint and end the training here, as if it had been the last step."""
 
@@ -104,61 +102,42 @@ ORDERS = list(Order)
 
 @dataclass
 class Training:
-    """A training run: what to train, on what, and where to keep it.
-
-    Attributes
-    ----------
-    method, stream, precision
-        The method, its batches, and how steps are run.
-    seed
-        Seed of every random choice inside a step.
-    checkpoint
-        File of the checkpoint, None = keep none.
-    journal
-        File of the journal, None = keep none.
-    checkpoint_every, preview_every
-        Seconds between two checkpoints and between two previews; 0 = after every step.
-    preview
-        Called with the number of finished steps.
-    watch
-        Returns figures to show beside the losses; called `evaluations` times over the training. It must change nothing.
-    evaluations
-        How often `watch` is called.
-    progress
-        Who watches.
-    control
-        Asked after every step whether to go on, pause, finish, or go on with other options; None = nobody asks.
-    changed
-        Called when options were changed on the way, with the number of finished steps and the options.
-    begin
-        Checkpoint of a run with other options to begin from, where `run` is not told to resume. Options of an optimiser
-        (its learning rate) that this run's configuration changes are this run's; all else goes on as it was.
-    keep
-        Folder in which every checkpoint stays, as ``step-000040.safetensors``; None = the last one only.
-    processes
-        Who shares the batches of the stream, each with the same `Training`; only the first of them writes.
-    begun_with
-        Number of processes that the run was begun with, between which a batch of the stream was shared then.
-    """
+    """A training run: what to train, on what, and where to keep it."""
 
     method: Method
     stream: Stream
     precision: Precision
     seed: int = 0
+    """Seed of every random choice inside a step."""
     checkpoint: Path | None = None
+    """File of the checkpoint; None = keep none."""
     journal: Path | None = None
+    """File of the journal; None = keep none."""
     checkpoint_every: float = 20.0
+    """Seconds between two checkpoints; 0 = after every step."""
     preview_every: float = 10.0
+    """Seconds between two previews; 0 = after every step."""
     preview: Preview | None = None
+    """Called with the number of finished steps."""
     watch: Callable[[], dict[str, float]] | None = None
+    """Returns figures to show beside the losses. It must change nothing."""
     evaluations: int = 20
+    """Number of calls of `watch` over the training."""
     progress: Progress = field(default_factory=Silent)
+    """Progress reporter."""
     control: Control | None = None
+    """Asked after every step whether to go on, pause, finish, or go on with other options; None = always go on."""
     changed: Callable[[int, Mapping[str, Any]], None] | None = None
+    """Called when options were changed on the way, with the number of finished steps and the options."""
     begin: Path | None = None
+    """Checkpoint of a run with other options to begin from, unless `run` resumes. Options of an optimiser (its learning rate) that
+    this run's configuration changes are this run's; all else goes on as it was."""
     keep: Path | None = None
+    """Folder in which every checkpoint stays, as ``step-000040.safetensors``; None = the last one only."""
     processes: Processes = field(default_factory=Processes)
+    """Processes that share the batches of the stream, each with the same `Training`; only the first of them writes."""
     begun_with: int = 1
+    """Number of processes that the run was begun with, between which a batch of the stream was shared then."""
     _earlier: float = 0.0
     _begun: float = 0.0
     _seconds_taken: float = 0.0
@@ -171,12 +150,8 @@ class Training:
     def run(self, resume: bool = False) -> int:
         """Train from the start, or from the checkpoint; return the number of finished steps.
 
-        Raises
-        ------
-        Interrupted
-            After Ctrl-C, SIGTERM or an order to pause, once the checkpoint is written.
-        TrainingError
-            If a loss is not finite; the last checkpoint stays.
+        `Interrupted` after Ctrl-C, SIGTERM or an order to pause, once the checkpoint is written. `TrainingError` if a loss is not finite;
+        the last checkpoint stays.
         """
         self.precision.place(self.method)
         optimizers = self.method.optimizers()

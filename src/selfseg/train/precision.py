@@ -58,13 +58,7 @@ class Precision:
 
 
 def choose_device(asked: str = "auto") -> torch.device:
-    """Return the device to work on: ``auto`` takes a CUDA GPU where there is one, else the CPU.
-
-    Raises
-    ------
-    UsageError
-        If the device asked for does not exist on this machine.
-    """
+    """Return the device to work on, ``auto`` = a CUDA GPU, else the CPU; `UsageError` if it does not exist on this machine."""
     if asked == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -92,19 +86,10 @@ def choose_precision(
 ) -> Precision:
     """Return how steps are run on `device` for a schedule of `n_steps`: in float32 unless less is asked for.
 
-    Parameters
-    ----------
-    compiled
-        Compile the networks; None = on a GPU with a C compiler from `COMPILE_FROM_STEPS` steps.
-    asked
-        ``float32`` or ``bfloat16``; None = the method's option `precision`. bfloat16 is used where the hardware has it: elsewhere it is
-        several times slower than float32. In 3D on a CPU it is not used: weight gradients are not always finite (torch 2.13;
-        EXPERIMENTS.md).
-
-    Raises
-    ------
-    UsageError
-        If `asked` is no precision.
+    `compiled` compiles the networks; None = on a GPU with a C compiler from `COMPILE_FROM_STEPS` steps. `asked` is ``float32`` or
+    ``bfloat16``, None = the method's option `precision`; `UsageError` if it is neither. bfloat16 is used where the hardware has it:
+    elsewhere it is several times slower than float32. In 3D on a CPU it is not used: weight gradients are not always finite (torch 2.13;
+    EXPERIMENTS.md).
     """
     wanted = asked or method.config.precision
     if wanted not in PRECISIONS:
