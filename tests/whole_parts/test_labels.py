@@ -118,9 +118,9 @@ def test_a_block_has_the_probabilities_labels_and_objects_of_the_whole(case, cle
     np.testing.assert_array_equal(parts, expected)
     numbers = np.zeros(parts.shape, np.uint32)
     number_objects(parts, numbers, kind, sides=blocks.sides)
-    whole = np.zeros(parts.shape, np.uint32)
-    number_objects(parts, whole, kind)
-    np.testing.assert_array_equal(numbers, whole)
+    at_once = np.zeros(parts.shape, np.uint32)
+    number_objects(parts, at_once, kind)
+    np.testing.assert_array_equal(numbers, at_once)
 
 
 @pytest.mark.parametrize("clean", [None, "objects:20,holes:10"])

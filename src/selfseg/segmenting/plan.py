@@ -14,6 +14,7 @@ import numpy as np
 from selfseg.core.errors import OutputError
 from selfseg.core.files import remove, write_text
 from selfseg.core.image import Image
+from selfseg.export.ome_zarr import is_label_zarr
 from selfseg.refine.steps import parse_refinements
 from selfseg.results.model import FittedModel, selfseg_version
 from selfseg.sample.prepare import PreparedImage
