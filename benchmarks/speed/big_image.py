@@ -45,7 +45,7 @@ def make_image(path: Path, side: int) -> None:
 def one(folder: Path, side: int, how: str, memory: str) -> None:
     """Predict one image in this process, and print its seconds."""
     import selfseg
-    from selfseg.core.memory import parse_bytes
+    from selfseg.core.machine import parse_bytes
     from selfseg.read import open_lazy
     from selfseg.segmenting.images import Settings, segment_stored
 

@@ -24,7 +24,7 @@ from skimage.transform import resize
 from sklearn.cluster import KMeans
 
 from selfseg.core.files import write_json
-from selfseg.core.processes import n_threads
+from selfseg.core.machine import n_threads
 from selfseg.refine.crf import Normalised, dense_crf
 from selfseg.refine.lattice import Lattice
 from selfseg.refine.steps import KINDS

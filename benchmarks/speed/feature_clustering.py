@@ -88,7 +88,7 @@ def serve(side: str, height: int, width: int) -> None:
     """Run a step for every line on standard input, and answer with its seconds; at the end, the peak memory in bytes."""
     import contextlib
 
-    from selfseg.core.memory import reusing_memory
+    from selfseg.core.machine import reusing_memory
 
     if side == "selfseg":
         step = our_step(height, width)

@@ -38,7 +38,7 @@ def seconds_of(model: object, path: Path, out: Path, cluster: DaskCluster, memor
 
 def main() -> None:
     import selfseg
-    from selfseg.core.memory import parse_bytes
+    from selfseg.core.machine import parse_bytes
     from selfseg.read import open_lazy
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

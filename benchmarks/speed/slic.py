@@ -23,7 +23,7 @@ from PIL import Image as Picture
 from scipy.ndimage import gaussian_filter
 from skimage.segmentation import slic as skimage_slic
 
-from selfseg.core.processes import n_threads
+from selfseg.core.machine import n_threads
 from selfseg.measure import contingency
 from selfseg.regions.slic import slic
 from selfseg.regions.texture import rgb_to_lab

@@ -111,7 +111,7 @@ def prepare(side: str, shape: tuple[int, ...], radius: int, n_classes: int) -> C
 
 def serve(side: str, case: str) -> None:
     """Run a step for every line on standard input, and answer with its seconds and its value."""
-    from selfseg.core.memory import reusing_memory
+    from selfseg.core.machine import reusing_memory
 
     step = prepare(side, *CASES[case])
     with reusing_memory():

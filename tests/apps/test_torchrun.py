@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from conftest import blobs
 from selfseg.apps.cli import main
 from selfseg.core.errors import UsageError
-from selfseg.core.processes import Rank, n_threads, own_rank
+from selfseg.core.machine import Rank, n_threads, own_rank
 from selfseg.learning.segmenter import Segmenter
 from selfseg.train.loop import read_journal
 

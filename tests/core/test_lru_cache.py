@@ -1,4 +1,4 @@
-from selfseg.core.memory import LRUCache
+from selfseg.core.machine import LRUCache
 
 
 def test_what_was_used_longest_ago_goes_first():

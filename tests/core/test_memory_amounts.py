@@ -4,7 +4,7 @@ import psutil
 import pytest
 
 from selfseg.core.errors import UsageError
-from selfseg.core.memory import free_memory, parse_bytes, resident_memory
+from selfseg.core.machine import free_memory, parse_bytes, resident_memory
 
 
 @pytest.mark.parametrize(

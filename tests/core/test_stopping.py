@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from selfseg.core.errors import Interrupted
-from selfseg.core.processes import PREEMPTED, Preempted, noting_stops, raising_sigterm
+from selfseg.core.machine import PREEMPTED, Preempted, noting_stops, raising_sigterm
 
 
 def send(number):

@@ -8,7 +8,7 @@ import pytest
 
 from selfseg.core.classes import ClassTable, SegmentClass
 from selfseg.core.errors import ModelError
-from selfseg.export.classes import count_areas, read_classes, write_areas, write_classes
+from selfseg.export.labels import count_areas, read_classes, write_areas, write_classes
 
 TABLE = ClassTable(
     (

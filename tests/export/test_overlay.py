@@ -7,7 +7,7 @@ from PIL import Image as Picture
 from selfseg.core.classes import ClassTable, SegmentClass, class_colours
 from selfseg.core.errors import UsageError
 from selfseg.core.image import Image
-from selfseg.export.classes import colour_table, labels_picture
+from selfseg.export.labels import colour_table, labels_picture
 from selfseg.export.overlay import (
     GREY_RANGE,
     displayed,

@@ -12,8 +12,7 @@ from PIL import Image as Pillow
 from selfseg.core.classes import ClassTable, SegmentClass
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
-from selfseg.export.classes import write_classes
-from selfseg.export.labels import write_labels
+from selfseg.export.labels import write_classes, write_labels
 from selfseg.read import Source
 from selfseg.results.exporting import FORMATS, export_folder, export_result, instances
 from selfseg.results.folder import RunFolder

@@ -3,7 +3,7 @@ import pytest
 from scipy.ndimage import label as connected
 from skimage.measure import label
 
-from selfseg.regions.connect import connected_components, merge_small, number_by_first_pixel, separate_objects
+from selfseg.regions.graph import connected_components, merge_small, number_by_first_pixel, separate_objects
 
 
 def flood_fill(labels):

@@ -8,7 +8,7 @@ import pytest
 from conftest import blobs
 from selfseg.core.errors import InputError
 from selfseg.core.image import Image
-from selfseg.core.memory import LRUCache
+from selfseg.core.machine import LRUCache
 from selfseg.read import open_lazy
 from selfseg.sample import statistics
 from selfseg.sample.prepare import Preparation

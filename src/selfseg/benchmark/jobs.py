@@ -13,7 +13,7 @@ from selfseg.benchmark.contenders import Contender
 from selfseg.benchmark.scoring import scales_to_json, score_outcome
 from selfseg.core.errors import InputError
 from selfseg.core.files import remove, write_json
-from selfseg.core.memory import peak_memory, reset_peak_memory
+from selfseg.core.machine import peak_memory, reset_peak_memory
 from selfseg.export.labels import write_labels
 from selfseg.read.datasets import find_dataset
 from selfseg.read.datasets._base import Item

@@ -33,7 +33,7 @@ from selfseg.benchmark.tables import (
 )
 from selfseg.core.errors import InputError
 from selfseg.core.files import write_json, write_text
-from selfseg.core.processes import n_threads
+from selfseg.core.machine import n_threads
 from selfseg.export.overlay import displayed, middle_planes, overlay, plane_shape, write_picture
 from selfseg.export.report import EmbeddedPicture, data_uri, render, thumbnail
 from selfseg.read.datasets import find_dataset

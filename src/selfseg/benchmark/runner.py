@@ -12,7 +12,7 @@ from selfseg.benchmark.jobs import BenchmarkJob, JobContext, list_items, run_job
 from selfseg.benchmark.workers import in_processes, reason
 from selfseg.core.errors import Interrupted, UsageError
 from selfseg.core.files import clear_unfinished, write_json
-from selfseg.core.processes import PREEMPTED, Preempted, interruption, n_threads
+from selfseg.core.machine import PREEMPTED, Preempted, interruption, n_threads
 from selfseg.core.progress import Progress, Silent
 from selfseg.methods.base import find_method
 from selfseg.read.datasets import find_dataset

@@ -14,7 +14,7 @@ from selfseg.measure import label_free
 from selfseg.measure.kinds import Scores, region_kind, score
 from selfseg.measure.scales import ScaleScores, list_scores, tree_scores
 from selfseg.read.datasets._base import Dataset
-from selfseg.regions.connect import connected_components
+from selfseg.regions.graph import connected_components
 
 Labels = NDArray[np.integer]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from selfseg.benchmark.jobs import BenchmarkJob, run_job
 from selfseg.core.errors import SelfsegError
-from selfseg.core.processes import n_threads
+from selfseg.core.machine import n_threads
 
 Row = dict[str, Any]
 

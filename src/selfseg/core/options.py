@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, dataclass_transform
 
 from selfseg.core.errors import UsageError
-from selfseg.core.memory import parse_bytes
+from selfseg.core.machine import parse_bytes
 from selfseg.core.progress import Progress
 
 T = TypeVar("T")

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from selfseg.core.classes import IGNORE, ClassTable
 from selfseg.core.errors import UsageError
 from selfseg.core.image import check_axes
-from selfseg.export.classes import colour_table
-from selfseg.regions.connect import connected_components
+from selfseg.export.labels import colour_table
+from selfseg.regions.graph import connected_components
 
 # The sides of a pixel, clockwise, so that the region lies on the right hand: top (going east), right (south),
 # bottom (west), left (north). Each row: step to the pixel ahead, corner at which the side starts.

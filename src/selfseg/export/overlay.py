@@ -13,7 +13,7 @@ from selfseg.core.classes import ClassTable
 from selfseg.core.errors import UsageError
 from selfseg.core.files import writing
 from selfseg.core.image import Image
-from selfseg.export.classes import colour_table, labels_picture
+from selfseg.export.labels import colour_table, labels_picture
 from selfseg.export.outlines import connected_regions
 
 LINE_STRENGTH = 0.8

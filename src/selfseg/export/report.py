@@ -17,7 +17,7 @@ from PIL import Image as Picture
 
 from selfseg.core.classes import ClassTable, relative_luminance
 from selfseg.core.files import write_text
-from selfseg.export.classes import colour_table
+from selfseg.export.labels import colour_table
 
 __all__ = ["Report", "ReportImage", "report_html", "thumbnail", "write_report"]
 

@@ -15,7 +15,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from selfseg.core.processes import run_shared
+from selfseg.core.machine import run_shared
 from selfseg.kernels.layout import flat_rows
 from selfseg.sample.shared_batch import Share, current_share
 

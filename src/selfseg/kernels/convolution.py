@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from numba import njit
 from torch import Tensor
 
-from selfseg.core.processes import run_shared
+from selfseg.core.machine import run_shared
 from selfseg.kernels.batch_norm import channel_sums
 from selfseg.kernels.layout import runs_on_channels_last
 

@@ -18,8 +18,8 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from selfseg.core.machine import run_shared
 from selfseg.core.powers import power_of_e
-from selfseg.core.processes import run_shared
 from selfseg.kernels.layout import flat_rows, rows_or_planes
 
 f32 = np.float32

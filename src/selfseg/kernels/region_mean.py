@@ -12,7 +12,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from selfseg.core.processes import run_shared
+from selfseg.core.machine import run_shared
 from selfseg.kernels.layout import rows_or_planes
 
 f32 = np.float32

@@ -15,8 +15,8 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from selfseg.core.machine import run_shared
 from selfseg.core.powers import power_of_two
-from selfseg.core.processes import run_shared
 from selfseg.kernels._line_sums import LANES, eight, five, four, one, three, two
 from selfseg.kernels.layout import Offsets, as_lines
 

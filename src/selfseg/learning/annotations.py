@@ -15,7 +15,7 @@ from selfseg.core.image import Image
 from selfseg.methods.base import Method
 from selfseg.read import Source, find_annotations, read_annotations
 from selfseg.read.labels import find_labels, read_labels
-from selfseg.regions.connect import separate_objects
+from selfseg.regions.graph import separate_objects
 from selfseg.sample.prepare import PreparedImage
 
 MEANINGS = ("sparse", "full", "objects")

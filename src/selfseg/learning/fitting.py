@@ -12,8 +12,8 @@ import torch
 from selfseg.core.classes import ClassTable, SegmentClass, class_colours
 from selfseg.core.errors import Failure, UsageError
 from selfseg.core.files import write_json
+from selfseg.core.machine import own_rank
 from selfseg.core.options import FitOptions, ModelOptions, RunOptions
-from selfseg.core.processes import own_rank
 from selfseg.core.progress import Progress, Silent
 from selfseg.core.seed import derive
 from selfseg.learning.annotations import Annotations, requested_annotations

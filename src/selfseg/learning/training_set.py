@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import Failure, InputError, SelfsegError, UsageError
 from selfseg.core.image import SPATIAL, Image
-from selfseg.core.memory import LRUCache
+from selfseg.core.machine import LRUCache
 from selfseg.core.options import Channels, FitOptions
 from selfseg.core.progress import Progress
 from selfseg.core.seed import generator

@@ -185,7 +185,7 @@ def best_overlap_miou(
 
 def connected_parts(labels: Labels) -> NDArray[np.int64]:
     """Return the face-connected components of equal label, in up to three dimensions, numbered from 1 by their first pixels."""
-    from selfseg.regions.connect import (
+    from selfseg.regions.graph import (
         connected_components,  # here: numba is slow to import, and most measures do without
     )
 

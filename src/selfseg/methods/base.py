@@ -9,17 +9,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from itertools import chain
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from selfseg.core.config import Config
 from selfseg.core.errors import UsageError
+from selfseg.core.options import check_names
 from selfseg.regions.merge_tree import MergeTree
 from selfseg.sample.stream import Batch, Memo
 
@@ -28,8 +28,13 @@ __all__ = ["Batch", "Memo", "Method", "MethodConfig", "build_config", "find_meth
 ENTRY_POINTS = "selfseg.methods"
 
 
-class MethodConfig(Config):
-    """Options that every method has. A method's own `Config` adds to them."""
+class MethodConfig(BaseModel):
+    """Options that every method has: typed, checked, unchangeable; one docstring under each field makes flags, forms and files.
+
+    A method's own `Config` adds to them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     n_classes: int | None = Field(default=None, ge=1, le=255)
     """Exact number of classes of the finished model; empty = as many as the method finds."""
@@ -53,6 +58,23 @@ class MethodConfig(Config):
             expected, fix = f"{n_dims} positive numbers", "give one number for each spatial axis, or none"
             raise UsageError("spacing", expected=expected, got=str(self.spacing), fix=fix)
         return self.spacing or (1.0,) * n_dims
+
+    @classmethod
+    def build(cls, values: Mapping[str, Any], what: str = "option") -> Self:
+        """Make a configuration out of plain values, or raise `UsageError` that says what the first wrong field takes."""
+        check_names(values, list(cls.model_fields), what)
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"]) or "configuration"
+            message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+            fix = "see `selfseg methods NAME` for every option"
+            raise UsageError(f"{what} {name!r}", expected=message, got=repr(first["input"]), fix=fix) from None
+
+    def changed(self, **values: Any) -> Self:
+        """Return a copy with some fields changed, checked again."""
+        return type(self).build({**self.model_dump(), **values})
 
 
 class Method(nn.Module, ABC):

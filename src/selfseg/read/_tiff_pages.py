@@ -18,7 +18,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from selfseg.core.memory import LRUCache
+from selfseg.core.machine import LRUCache
 from selfseg.read._lazy_array import FileArray, LazyArray, from_sliceable
 from selfseg.read.arrays import damaged, decoding
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image, spatial_axes
-from selfseg.core.memory import LRUCache, free_memory
+from selfseg.core.machine import LRUCache, free_memory
 from selfseg.read.arrays import Decoded, Stamp, guess_axes, make_image, split_address, stamp_of
 from selfseg.read.dicom import group_series
 from selfseg.read.formats import FORMATS, known_suffixes, open_lazy, stem_of, suffix_of

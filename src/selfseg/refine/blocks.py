@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components as graph_components
 
-from selfseg.regions.connect import connected_components
-from selfseg.regions.graph import adjacency
+from selfseg.regions.graph import adjacency, connected_components
 from selfseg.tiling.tiles import Grid, Region
 
 NO_PART, NO_PAIR = np.zeros(0, np.int64), np.zeros((0, 2), np.int64)

@@ -32,8 +32,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from selfseg.core.errors import UsageError
+from selfseg.core.machine import run_shared
 from selfseg.core.powers import power_of_e
-from selfseg.core.processes import run_shared
 from selfseg.refine.lattice import Lattice, Values
 from selfseg.regions.graph import check_shape, check_spacing
 

@@ -15,9 +15,17 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import UsageError
 from selfseg.refine.blocks import Faces
-from selfseg.regions.connect import connected_components, merge_small
 from selfseg.regions.contours import appearance, merge_contours
-from selfseg.regions.graph import RegionGraph, boundary_sums, check_shape, face_areas, region_means, region_sums
+from selfseg.regions.graph import (
+    RegionGraph,
+    boundary_sums,
+    check_shape,
+    connected_components,
+    face_areas,
+    merge_small,
+    region_means,
+    region_sums,
+)
 from selfseg.regions.merge_tree import MergeTree, merge
 from selfseg.regions.slic import slic
 from selfseg.regions.superpixels import IMAGE_WEIGHT, LIGHTNESS

@@ -18,8 +18,7 @@ from scipy.ndimage import distance_transform_edt, find_objects
 from selfseg.core.errors import UsageError
 from selfseg.core.progress import Progress, Silent
 from selfseg.refine.blocks import BlockParts, LabelArray
-from selfseg.regions.connect import connected_components
-from selfseg.regions.graph import check_spacing
+from selfseg.regions.graph import check_spacing, connected_components
 from selfseg.tiling.tiles import Grid, Region
 
 KINDS = ("components", "watershed")

@@ -23,8 +23,8 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from selfseg.core.machine import run_shared
 from selfseg.core.powers import power_of_e
-from selfseg.core.processes import run_shared
 from selfseg.core.seed import generator
 
 Values = NDArray[np.float32]

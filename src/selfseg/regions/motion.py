@@ -13,7 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from selfseg.core.errors import UsageError
-from selfseg.core.processes import run_shared
+from selfseg.core.machine import run_shared
 
 BLOCK = 16
 """Side of a block, in pixels; half of that on smaller pictures."""

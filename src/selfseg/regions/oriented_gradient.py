@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import correlate
 
 from selfseg.core.errors import UsageError
-from selfseg.core.processes import run_shared
+from selfseg.core.machine import run_shared
 
 N_ANGLES = 8
 """Angles of the cutting line, evenly over half a turn."""

@@ -17,9 +17,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from selfseg.core.errors import UsageError
-from selfseg.core.processes import run_shared
-from selfseg.regions.connect import connected_components, merge_small
-from selfseg.regions.graph import check_shape, check_spacing
+from selfseg.core.machine import run_shared
+from selfseg.regions.graph import check_shape, check_spacing, connected_components, merge_small
 
 GROUP = 3
 """Channels that the kernel takes at once; a Lab image is one group. Missing channels are zeros, which add nothing."""

@@ -11,7 +11,7 @@ from scipy.fft import irfft2, next_fast_len, rfft2
 from scipy.ndimage import gaussian_filter
 
 from selfseg.core.errors import UsageError
-from selfseg.core.processes import run_shared
+from selfseg.core.machine import run_shared
 from selfseg.regions.clusters import feature_words
 from selfseg.regions.graph import check_picture, check_spacing
 

@@ -13,8 +13,14 @@ from numba import njit
 from numpy.typing import NDArray
 
 from selfseg.core.errors import UsageError
-from selfseg.regions.connect import connected_components, number_by_first_pixel
-from selfseg.regions.graph import RegionGraph, check_labels, check_shape, check_spacing
+from selfseg.regions.graph import (
+    RegionGraph,
+    check_labels,
+    check_shape,
+    check_spacing,
+    connected_components,
+    number_by_first_pixel,
+)
 from selfseg.regions.slic import grid_cells, grid_counts
 
 

@@ -10,7 +10,7 @@ from selfseg.core.classes import ClassTable
 from selfseg.core.errors import Failure, InputError, SelfsegError, UsageError
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress, Silent
-from selfseg.export.classes import write_object_table
+from selfseg.export.labels import write_object_table
 from selfseg.export.nnunet import FOLDER, write_nnunet
 from selfseg.export.shape_files import CocoImage, require_roifile, write_coco, write_geojson, write_imagej_rois
 from selfseg.read import split_frames

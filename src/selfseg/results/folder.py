@@ -19,9 +19,8 @@ from selfseg.core.classes import ClassTable, class_colours
 from selfseg.core.errors import Failure, InputError, SelfsegError
 from selfseg.core.files import clear_unfinished, write_json, write_text
 from selfseg.core.image import Image
-from selfseg.core.memory import peak_memory
-from selfseg.export.classes import ClassArea, labels_picture, read_classes, write_areas, write_classes
-from selfseg.export.labels import LabelWriter
+from selfseg.core.machine import peak_memory
+from selfseg.export.labels import ClassArea, LabelWriter, labels_picture, read_classes, write_areas, write_classes
 from selfseg.export.overlay import displayed, label_planes, middle_planes, overlay, plane_shape, write_picture
 from selfseg.export.report import Report, ReportImage, curves_svg, thumbnail, write_report
 from selfseg.measure.flicker import FlickerCount

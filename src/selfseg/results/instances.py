@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from selfseg.core.classes import ClassTable
 from selfseg.core.image import Image, spatial_axes, time_points
 from selfseg.core.progress import Progress
-from selfseg.export.classes import POWERS, write_object_table
-from selfseg.export.labels import write_labels
+from selfseg.export.labels import POWERS, write_labels, write_object_table
 from selfseg.export.ome_zarr import open_label_zarr, storing
 from selfseg.export.overlay import write_overlay
 from selfseg.measure.objects import ObjectSums

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import Failure, UsageError
 from selfseg.core.image import Image
-from selfseg.export.classes import ClassArea, count_areas, write_classes
-from selfseg.export.labels import LabelWriter
+from selfseg.export.labels import ClassArea, LabelWriter, count_areas, write_classes
 from selfseg.export.overlay import write_overlay
 from selfseg.measure.flicker import FlickerMeter
 from selfseg.read.frames import Frames

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from selfseg.core.errors import InputError
-from selfseg.core.processes import run_shared
+from selfseg.core.machine import run_shared
 from selfseg.core.seed import derive, generator
 
 PIECE = 1 << 16

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError
 from selfseg.core.image import Image
-from selfseg.core.memory import LRUCache
+from selfseg.core.machine import LRUCache
 from selfseg.core.seed import derive
 from selfseg.sample.prepare import Preparation, PreparedImage, prepare
 from selfseg.sample.statistics import WINDOW_SIDE, Region, spread_windows

@@ -20,8 +20,7 @@ from typing import Any, Protocol, Self
 from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError, ModelError, SelfsegError, UsageError
-from selfseg.core.memory import give_back_memory, resident_memory, reusing_memory
-from selfseg.core.processes import n_threads, noting_stops
+from selfseg.core.machine import give_back_memory, n_threads, noting_stops, resident_memory, reusing_memory
 from selfseg.core.progress import Progress
 from selfseg.read import open_lazy
 from selfseg.results.model import FittedModel, selfseg_version

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import Failure, InputError, SelfsegError
 from selfseg.core.image import Image
-from selfseg.core.memory import reusing_memory
+from selfseg.core.machine import reusing_memory
 from selfseg.core.progress import Progress
 from selfseg.read import Source
 from selfseg.read.frames import Frames

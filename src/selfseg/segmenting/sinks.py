@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.classes import ClassTable
 from selfseg.core.image import Image, time_points
-from selfseg.export.classes import labels_picture
-from selfseg.export.labels import write_labels
+from selfseg.export.labels import labels_picture, write_labels
 from selfseg.export.ome_zarr import known_label_zarr, storing
 from selfseg.export.overlay import overlay
 from selfseg.export.sequences import LabelStack, VideoFile

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.memory import reusing_memory
+from selfseg.core.machine import reusing_memory
 from selfseg.core.progress import Progress
 from selfseg.export.ome_zarr import known_label_zarr, open_label_zarr, storing
 from selfseg.refine.edits import Edits

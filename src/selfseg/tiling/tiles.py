@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from selfseg.core.memory import free_memory, resident_memory, reusing_memory
+from selfseg.core.machine import free_memory, resident_memory, reusing_memory
 from selfseg.methods.base import Method
 from selfseg.sample.statistics import within
 from selfseg.sample.stream import Memo

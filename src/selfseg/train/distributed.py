@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from selfseg.core.errors import TrainingError, UsageError
-from selfseg.core.processes import Rank, own_rank
+from selfseg.core.machine import Rank, own_rank
 from selfseg.sample.shared_batch import Share
 from selfseg.sample.stream import Batch
 from selfseg.train.precision import Precision

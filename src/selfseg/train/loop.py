@@ -17,8 +17,7 @@ from torch.optim import Optimizer
 
 from selfseg.core.errors import Interrupted, ModelError, OutputError, SelfsegError, TrainingError
 from selfseg.core.files import keep_file, write_text
-from selfseg.core.memory import reusing_memory
-from selfseg.core.processes import Stop, interruption, noting_stops
+from selfseg.core.machine import Stop, interruption, noting_stops, reusing_memory
 from selfseg.core.progress import Progress, Silent
 from selfseg.core.seed import derive
 from selfseg.methods.base import Batch, Method

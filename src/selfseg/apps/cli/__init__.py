@@ -18,7 +18,7 @@ COMMANDS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; every foreseen error is one line on standard error."""
-    from selfseg.core.processes import PREEMPTED, Preempted, raising_sigterm
+    from selfseg.core.machine import PREEMPTED, Preempted, raising_sigterm
 
     try:
         with raising_sigterm():
@@ -62,7 +62,7 @@ def _run(tokens: list[str]) -> int:
 def _check_distributed(tokens: Sequence[str]) -> None:
     """Refuse to do the same in several processes at once, into the same folder."""
     from selfseg.core.errors import UsageError
-    from selfseg.core.processes import own_rank
+    from selfseg.core.machine import own_rank
 
     if own_rank().world > 1 and tokens[:1] != ["fit"]:
         got, fix = " ".join(tokens[:1]) or "no command", "use fit, then the others without torchrun"
@@ -70,7 +70,7 @@ def _check_distributed(tokens: Sequence[str]) -> None:
 
 
 def _complain(message: str) -> None:
-    from selfseg.core.processes import own_rank
+    from selfseg.core.machine import own_rank
 
     rank = own_rank()
     who = "selfseg" if rank.world == 1 else f"selfseg, {rank}"

@@ -51,7 +51,7 @@ def _packages() -> tuple[bool, str]:
 
 
 def _device() -> tuple[bool, str]:
-    from selfseg.core.processes import n_threads
+    from selfseg.core.machine import n_threads
     from selfseg.train.precision import choose_device, has_fast_bf16
 
     device = choose_device()

@@ -17,7 +17,7 @@ def fit(
     quiet: Quiet = False,
 ) -> int:
     """Learn a model from images; OUT becomes the model folder. Under torchrun, its processes learn it together."""
-    from selfseg.core.processes import own_rank
+    from selfseg.core.machine import own_rank
     from selfseg.learning.segmenter import Segmenter
 
     rank = own_rank()

@@ -13,7 +13,7 @@ from selfseg.apps.studio.runs import Run, Spec
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import ModelError, UsageError
 from selfseg.core.files import write_json
-from selfseg.export.classes import read_classes
+from selfseg.export.labels import read_classes
 from selfseg.refine.edits import AS_LEARNED, Edits, Merge, Split, split_class
 
 EDITS = "edits.json"

@@ -15,9 +15,8 @@ from selfseg.core.errors import UsageError
 from selfseg.core.files import writing
 from selfseg.core.image import Image
 from selfseg.core.progress import Silent
-from selfseg.export.classes import write_classes
 from selfseg.export.labels import FORMATS as LABEL_FORMATS
-from selfseg.export.labels import LabelWriter, write_labels
+from selfseg.export.labels import LabelWriter, write_classes, write_labels
 from selfseg.read import Source
 from selfseg.refine.edits import AS_LEARNED, Edits
 

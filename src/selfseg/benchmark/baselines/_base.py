@@ -18,7 +18,7 @@ from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image, spatial_axes
 from selfseg.core.seed import derive, generator
 from selfseg.refine.hierarchy import Hierarchy
-from selfseg.regions.connect import number_by_first_pixel
+from selfseg.regions.graph import number_by_first_pixel
 from selfseg.regions.slic import slic
 from selfseg.regions.texture import rgb_to_lab
 
