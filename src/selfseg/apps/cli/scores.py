@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from selfseg.benchmark.runner import BenchmarkPlan
-    from selfseg.benchmark.standings import Standing
-    from selfseg.benchmark.tables import Column
+    from selfseg.benchmark.standings import Column, Standing
 
 
 MEASURES = {
@@ -140,8 +139,7 @@ class BenchmarkOptions:
         UsageError
             If one of them is unknown, or the seeds are no whole numbers.
         """
-        from selfseg.benchmark.contenders import find_contenders
-        from selfseg.benchmark.jobs import JobContext
+        from selfseg.benchmark.jobs import JobContext, find_contenders
         from selfseg.benchmark.runner import BenchmarkPlan
         from selfseg.read.datasets import find_dataset
 
@@ -182,7 +180,7 @@ def benchmark(
 
 def _show_standings(plan: "BenchmarkPlan", standings: "Sequence[Standing]", columns: "Sequence[Column]") -> None:
 
-    from selfseg.benchmark.tables import ORACLE_NOTE, for_terminal
+    from selfseg.benchmark.standings import ORACLE_NOTE, for_terminal
     from selfseg.read.datasets import find_dataset
 
     found = find_dataset(plan.place.dataset)
