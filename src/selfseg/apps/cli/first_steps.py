@@ -141,12 +141,10 @@ def demo(*, out: Out = Path("demo-out"), quiet: Quiet = False) -> int:
         model = Segmenter(method, seed=0)
         model.fit(photo, out=folder / "model", overwrite=True, progress=Bar(quiet))
         predict(model, photo, folder, progress=Bar(quiet))
-        stem = photo.stem
         console.print(f"  {len(model.table_)} classes in {time.monotonic() - begun:.1f} s")
-        console.print(
-            f"  picture  {folder / 'overlay' / stem}.png\n  labels   {folder / 'labels' / stem}.tif\n  report   {folder / 'report.html'}",
-            soft_wrap=True,
-        )
+        files = {"picture": f"overlay/{photo.stem}.png", "labels": f"labels/{photo.stem}.tif", "report": "report.html"}
+        for kind, file in files.items():
+            console.print(f"  {kind:9}{folder / file}", soft_wrap=True)
     console.print(f"Your own pictures: selfseg segment PICTURES -o OUT    (photo: {PHOTO} of scikit-image)")
     return 0
 

@@ -8,8 +8,16 @@ from typing import Any
 
 from selfseg import __version__
 from selfseg.apps.studio import messages as m
-from selfseg.apps.studio.annotations import scribble_names, write_scribbles
-from selfseg.apps.studio.editing import check_operation, class_rows, edits_of, find_split, learned_table, write_edits
+from selfseg.apps.studio.editing import (
+    check_operation,
+    class_rows,
+    edits_of,
+    find_split,
+    learned_table,
+    scribble_names,
+    write_edits,
+    write_scribbles,
+)
 from selfseg.apps.studio.exports import OWN_FORMATS, label_kinds, save_edited
 from selfseg.apps.studio.project import EXPORTS, SCRIBBLES, new_folder
 from selfseg.apps.studio.results import find_result
@@ -279,21 +287,10 @@ def write_stored(studio: Studio, run: Run, name: str, out: Path, formats: list[s
     return save_edited(out, replace(picture.image, name=name), frames, edits, edits.table(table), formats)
 
 
-HANDLERS: dict[type[Any], Callable[[Studio, Any], Awaitable[None]]] = {
-    m.StartRun: start,
-    m.OrderRun: order,
-    m.ChangeRun: change,
-    m.ForkRun: fork,
-    m.NameRun: name_run,
-    m.RemoveRun: remove,
-    m.EditRun: edit,
-    m.SplitClass: split,
-    m.Scribble: scribble,
-    m.Turn: turn,
-    m.Want: want,
-    m.Export: export,
-    m.Apply: apply,
-}
+ALL = (start, order, change, fork, name_run, remove, edit, split, scribble, turn, want, export, apply)
+
+HANDLERS: dict[type[Any], Callable[[Studio, Any], Awaitable[None]]] = {do.__annotations__["request"]: do for do in ALL}
+"""The function of each kind of message: the one whose argument `request` is of that kind."""
 
 AT_ONCE = (m.EditRun, m.Scribble, m.Turn, m.NameRun)
 """Messages that are done in the order in which they come; the others run beside them."""
