@@ -15,22 +15,10 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from selfseg.benchmark import tables
 from selfseg.benchmark.jobs import BenchmarkJob, find_item
 from selfseg.benchmark.runner import BenchmarkPlan, Rows
-from selfseg.benchmark.standings import (
-    ORACLE_NOTE,
-    Column,
-    Standing,
-    as_csv,
-    as_markdown,
-    columns_of,
-    images_csv,
-    shown_columns,
-    standings,
-    table_json,
-    table_rows,
-    written,
-)
+from selfseg.benchmark.tables import Column, Standing
 from selfseg.core.classes import class_colours
 from selfseg.core.errors import InputError
 from selfseg.core.files import write_json, write_text
@@ -48,7 +36,6 @@ SIDE = 360
 
 GAP = 6
 """Pixels between two of them."""
-
 
 FRAME = Frame(760, 400, 62, 570, 14, 354)
 """The names of the lines stand in the right margin."""
@@ -114,20 +101,20 @@ def write_outputs(plan: BenchmarkPlan, result: Rows, command: str) -> tuple[list
     if not result.rows:
         raise InputError(result.failures[0][1] if result.failures else "benchmark: no image was asked for")
     out, dataset = plan.place.out, find_dataset(plan.place.dataset)
-    columns = columns_of(dataset.task, plan.curve)
+    columns = tables.columns_of(dataset.task, plan.curve)
     main = columns[0]
-    found = standings(result.rows, main.key)
+    found = tables.standings(result.rows, main.key)
     found.sort(key=lambda one: -main.sign * one.values.get(main.key, -math.inf))
     wanted = len(plan.items())
     sheets = _sheets(plan, found, main.sign)
     facts = run_facts()
-    write_text(out / "table.md", as_markdown(found, columns, wanted))
-    write_text(out / "table.csv", as_csv(found))
-    write_text(out / "images.csv", images_csv(result.rows, columns))
+    write_text(out / "table.md", tables.as_markdown(found, columns, wanted))
+    write_text(out / "table.csv", tables.as_csv(found))
+    write_text(out / "images.csv", tables.images_csv(result.rows, columns))
     write_json(out / "results.json", _results(plan, result, found, facts, command))
     for title, sheet in sheets.items():
         write_picture(out / "sheets" / f"{title}.png", sheet.picture)
-    shown = shown_columns(found, columns)
+    shown = tables.shown_columns(found, columns)
     learned = f"on {plan.train}" if plan.train else "on each image alone"
     headline = {"images": str(wanted), "seeds": ", ".join(map(str, plan.seeds)), "methods learn": learned}
     over_scale, against_time = _plots(found, main)
@@ -138,8 +125,8 @@ def write_outputs(plan: BenchmarkPlan, result: Rows, command: str) -> tuple[list
         facts={**headline, "commit": facts["commit"], "date": facts["date"]},
         script="",
         columns=shown,
-        rows=list(zip(found, table_rows(found, shown, wanted), strict=True)),
-        oracle_note=ORACLE_NOTE,
+        rows=list(zip(found, tables.table_rows(found, shown, wanted), strict=True)),
+        oracle_note=tables.ORACLE_NOTE,
         main=main,
         frame=FRAME,
         over_scale=over_scale,
@@ -175,7 +162,7 @@ def _results(
         "train": plan.train,
         "command": command,
         "facts": facts,
-        "standings": table_json(found),
+        "standings": tables.table_json(found),
         "failures": [{"what": what, "error": message} for what, message in result.failures],
     }
 
@@ -198,7 +185,7 @@ def _ranks(sheet: Sheet, main: Column) -> str:
     """Return the images of a sheet with their scores, in a line."""
     ranks = ("best", "median", "worst") if len(sheet.names) == 3 else ("image",) * len(sheet.names)
     rows = zip(ranks, sheet.names, sheet.scores, strict=True)
-    return "; ".join(f"{rank}: {name} ({written(score, main.digits)})" for rank, name, score in rows)
+    return "; ".join(f"{rank}: {name} ({tables.written(score, main.digits)})" for rank, name, score in rows)
 
 
 def ranked(standing: Standing, sign: int) -> list[str]:
@@ -285,8 +272,8 @@ def processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
 
 
 def device() -> str:
@@ -300,10 +287,7 @@ def device() -> str:
 
 
 def plot(series: Sequence[Series], x_title: str, y_title: str) -> Plot | None:
-    """Return a plot of curves (several points) and of points (one), x logarithmic; None if no series has points.
-
-    All x are above 0.
-    """
+    """Return a plot of curves (several points) and of points (one), x logarithmic and above 0; None if no series has points."""
     series = [one for one in series if one.points]
     if not series:
         return None

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from selfseg.methods.base import Method
-if TYPE_CHECKING:
     from selfseg.read.datasets import Dataset
 
 
@@ -34,9 +33,7 @@ def _list_methods() -> None:
     for name in method_names():
         method = find_method(name)
         doc = inspect.getdoc(inspect.getmodule(method)) or ""
-        table.add_row(
-            name, doc.partition("\n")[0], ", ".join(["default", *(p for p in method.presets if p != "default")])
-        )
+        table.add_row(name, doc.partition("\n")[0], ", ".join({"default": {}, **method.presets}))
     Console().print(table)
 
 

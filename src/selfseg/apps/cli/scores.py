@@ -15,13 +15,11 @@ from selfseg.core.errors import UsageError
 from selfseg.core.options import options
 
 if TYPE_CHECKING:
-    from selfseg.measure.kinds import Evaluation
-if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from selfseg.benchmark.runner import BenchmarkPlan
-    from selfseg.benchmark.standings import Column, Standing
-
+    from selfseg.benchmark.tables import Column, Standing
+    from selfseg.measure.kinds import Evaluation
 
 MEASURES = {
     "covering": "share covered by the best region",
@@ -78,7 +76,6 @@ def _as_json(result: "Evaluation") -> str:
 
 def _show_scores(result: "Evaluation") -> None:
     """Print the summary as a table; with two to twelve images also the main score of each."""
-
     count = len(result.images)
     table = Table("score", "value", "meaning", box=None, pad_edge=False, header_style="bold")
     for name, value in result.summary().items():
@@ -91,7 +88,6 @@ def _show_scores(result: "Evaluation") -> None:
 
 
 def _show_images(result: "Evaluation", console: Console) -> None:
-
     rows = {name: scores.row() for name, scores in result.images.items()}
     wanted = ("covering", "variation_of_information", "hungarian_iou", "dice", "ap_50", "v_rand")
     names = [name for name in wanted if any(name in row for row in rows.values())]
@@ -132,13 +128,7 @@ class BenchmarkOptions:
     """Processes. Default: one a core; 1 = all threads for one image at a time."""
 
     def plan(self, dataset: str, out: Path) -> "BenchmarkPlan":
-        """Find the dataset and the contenders.
-
-        Raises
-        ------
-        UsageError
-            If one of them is unknown, or the seeds are no whole numbers.
-        """
+        """Find the dataset and the contenders; UsageError if one is unknown, or the seeds are no whole numbers."""
         from selfseg.benchmark.jobs import JobContext, find_contenders
         from selfseg.benchmark.runner import BenchmarkPlan
         from selfseg.read.datasets import find_dataset
@@ -179,8 +169,7 @@ def benchmark(
 
 
 def _show_standings(plan: "BenchmarkPlan", standings: "Sequence[Standing]", columns: "Sequence[Column]") -> None:
-
-    from selfseg.benchmark.standings import ORACLE_NOTE, for_terminal
+    from selfseg.benchmark.tables import ORACLE_NOTE, for_terminal
     from selfseg.read.datasets import find_dataset
 
     found = find_dataset(plan.place.dataset)

@@ -43,10 +43,7 @@ class Standing:
 
 
 def standings(rows: Sequence[Row], main: str) -> list[Standing]:
-    """Return the standing of each contender that has rows of `jobs.run_job`, in their order.
-
-    `main` is the key of the column by which images are ranked.
-    """
+    """Return the standing of each contender with rows of `jobs.run_job`, in their order; images are ranked by the column `main`."""
     groups: dict[Contender, dict[int, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         groups[Contender(**row["key"]["contender"])][row["key"]["seed"]].append(row)
@@ -56,10 +53,9 @@ def standings(rows: Sequence[Row], main: str) -> list[Standing]:
 def _standing(contender: Contender, seeds: Mapping[int, list[Row]], main: str) -> Standing:
     runs = [summary_of(rows) for rows in seeds.values()]
     keys = dict.fromkeys(key for run in runs for key in run)
-    values = {key: statistics.fmean([run.get(key, math.nan) for run in runs]) for key in keys}
-    spread = {}
-    if len(runs) > 1:
-        spread = {key: float(np.std([run.get(key, math.nan) for run in runs], ddof=1)) for key in keys}
+    found = {key: [run.get(key, math.nan) for run in runs] for key in keys}
+    values = {key: statistics.fmean(scores) for key, scores in found.items()}
+    spread = {key: float(np.std(scores, ddof=1)) for key, scores in found.items()} if len(runs) > 1 else {}
     images: dict[str, list[float]] = defaultdict(list)
     for rows in seeds.values():
         for row in rows:
