@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from selfseg.apps.cli.bar import Bar
+from selfseg.apps.cli.app import Bar
 
 
 def test_time_left_becomes_time_taken():

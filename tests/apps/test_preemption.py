@@ -11,7 +11,7 @@ import pytest
 
 from conftest import blobs
 from selfseg.apps.cli import main
-from selfseg.apps.cli.bar import Bar
+from selfseg.apps.cli.app import Bar
 from selfseg.learning.segmenter import Segmenter
 from selfseg.segmenting import predicting
 from selfseg.segmenting.executors import BlockLog

@@ -5,10 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from selfseg.benchmark.contenders import Contender, find_contenders
-from selfseg.benchmark.plots import Series, log_ticks, plot
-from selfseg.benchmark.standings import standings
-from selfseg.benchmark.tables import BY_TASK, Column, as_csv, as_markdown, columns_of, written
+from selfseg.benchmark.jobs import Contender, find_contenders
+from selfseg.benchmark.outputs import Series, log_ticks, plot
+from selfseg.benchmark.tables import BY_TASK, Column, as_csv, as_markdown, columns_of, standings, written
 from selfseg.core.errors import UsageError
 from selfseg.measure import AreaSum, Scores
 

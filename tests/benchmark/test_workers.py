@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from selfseg.benchmark.workers import DIED, in_processes
+from selfseg.benchmark.runner import DIED, in_processes
 
 
 def square(number):

@@ -49,23 +49,10 @@ def score_outcome(
     instances: bool = False,
     curve: bool = False,
 ) -> ImageScores:
-    """Score one outcome.
+    """Score one outcome by the task of the dataset; InputError if labels or truth do not fit the image.
 
-    Parameters
-    ----------
-    dataset
-        It says what the task is, and by which rule the foreground is chosen without labels.
-    truths
-        One array ``[*S]`` an annotator.
-    instances
-        The labels are single objects, 1 = background.
-    curve
-        Score boundaries at every scale, which is slow.
-
-    Raises
-    ------
-    InputError
-        If labels or truth do not fit the image.
+    `truths` are one array ``[*S]`` an annotator. With `instances`, labels are single objects and 1 is the background. With
+    `curve`, boundaries are scored at every scale, which is slow.
     """
     for name, array in (("labels", outcome.labels), *(("truth", truth) for truth in truths)):
         if array.shape != image.spatial_shape:
@@ -110,30 +97,20 @@ def _score_foreground(dataset: Dataset, image: Image, labels: Labels, truth: Lab
     if instances:
         own = np.maximum(labels.astype(np.int64) - 1, 0)
         return ImageScores(score(own, truth, kind), oracle=score(own, truth, kind))
-    chosen = np.isin(labels, foreground_classes(labels, dataset.foreground, image))
-    best = np.isin(labels, best_classes(labels, truth != 0, both=dataset.task == "foreground"))
-    return ImageScores(
-        score(_objects(chosen, dataset.task), truth, kind), oracle=score(_objects(best, dataset.task), truth, kind)
-    )
-
-
-def _objects(mask: NDArray[np.bool_], task: str) -> Labels:
-    """Return single objects where the task counts them, else the mask as it is."""
-    if task != "instances":
-        return mask.astype(np.uint8)
-    return connected_components(mask.astype(np.int32) - 1) + np.int32(1)
+    by_rule = foreground_classes(labels, dataset.foreground, image)
+    by_truth = best_classes(labels, truth != 0, both=dataset.task == "foreground")
+    masks = (np.isin(labels, classes).astype(np.int32) for classes in (by_rule, by_truth))
+    # Single objects where the task counts them.
+    objects = ((connected_components(mask - 1) + 1 if dataset.task == "instances" else mask) for mask in masks)
+    one, oracle = (score(found, truth, kind) for found in objects)
+    return ImageScores(one, oracle=oracle)
 
 
 def foreground_classes(labels: Labels, rule: str, image: Image) -> list[int]:
-    """Choose the foreground among the classes by a rule that knows no truth.
+    """Choose the foreground among the classes of ``labels [*S]``, 1..K, 0 = ignore, without truth.
 
-    Parameters
-    ----------
-    labels
-        ``[*S]``, 1..K, 0 = ignore.
-    rule
-        ``not_largest`` (the class with most pixels is background), ``largest`` (only that one is foreground), or
-        ``brightest`` (the class of the highest mean intensity).
+    The rule is ``not_largest`` (the class with most pixels is background), ``largest`` (only that one is foreground), or
+    ``brightest`` (the class of the highest mean intensity).
     """
     ids, counts = np.unique(labels[labels > 0], return_counts=True)
     if len(ids) == 0:
@@ -149,16 +126,11 @@ def foreground_classes(labels: Labels, rule: str, image: Image) -> list[int]:
 
 
 def best_classes(labels: Labels, inside: NDArray[np.bool_], both: bool = False) -> list[int]:
-    """Return the classes whose union fits the mask `inside` best: an oracle.
+    """Return the classes of ``labels [*S]``, 1..K, 0 = in no union, whose union fits the mask ``inside [*S]`` best: an oracle.
 
-    Parameters
-    ----------
-    labels, inside
-        ``[*S]``, 1..K, 0 = in no union; and the mask.
-    both
-        False: the union with the best Dice, which takes all classes whose share inside the mask is above some value, so that
-        only K unions are compared. True: of these K unions the one with the best mean IoU of inside and outside, for masks
-        that cover most of the image, where taking everything has a good Dice.
+    The union with the best Dice takes all classes whose share inside the mask is above some value, so that only K unions are
+    compared. With `both`, the best of these K has the best mean IoU of inside and outside: for masks that cover most of the
+    image, where taking everything has a good Dice.
     """
     ids, index = np.unique(labels, return_inverse=True)
     area = np.bincount(index.ravel(), minlength=len(ids)).astype(np.float64)
@@ -180,12 +152,11 @@ def scales_to_json(found: ImageScores) -> dict[str, Any] | None:
     scales = found.scales
     if scales is None:
         return None
-    counts = [list(astuple(one)) for one in scales.boundaries]
     arrays = ("levels", "n_regions", "rand", "variation", "covered")
     return {
         **{name: getattr(scales, name).tolist() for name in arrays},
         "altitudes": None if found.altitudes is None else found.altitudes.tolist(),
         "covered_best": scales.covered_best,
         "area": scales.area,
-        "boundaries": counts,
+        "boundaries": [list(astuple(one)) for one in scales.boundaries],
     }

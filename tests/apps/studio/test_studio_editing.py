@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from selfseg.apps.studio.annotations import draw, visible_strokes
-from selfseg.apps.studio.editing import check_operation, edits_from
+from selfseg.apps.studio.editing import check_operation, draw, edits_from, visible_strokes
 from selfseg.core.errors import UsageError
 from selfseg.refine.edits import AS_LEARNED, Edits, Merge
 

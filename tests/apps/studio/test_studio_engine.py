@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from selfseg.apps.studio.engine import Engine
 from selfseg.apps.studio.engine_process import describe_methods
+from selfseg.apps.studio.studio import Engine
 from selfseg.core.errors import InputError
 from selfseg.methods.base import build_config, find_method, method_names
 

@@ -13,14 +13,13 @@ from PIL import Image as Pillow
 from starlette.testclient import TestClient
 
 from selfseg import load
-from selfseg.apps.studio.engine import Engine
 from selfseg.apps.studio.engine_process import answer
 from selfseg.apps.studio.exports import further_formats
 from selfseg.apps.studio.messages import REQUESTS, schema
 from selfseg.apps.studio.runs import MODEL, Runs, Spec
 from selfseg.apps.studio.security import Access
 from selfseg.apps.studio.server import make_app
-from selfseg.apps.studio.studio import Studio
+from selfseg.apps.studio.studio import Engine, Studio
 from selfseg.core.errors import InputError
 from selfseg.refine.edits import read_edits
 from selfseg.segmenting.images import edited

@@ -3,9 +3,17 @@
 import numpy as np
 import pytest
 
-from selfseg.apps.studio.pictures import TILE, as_picture, thumbnail_png
+from selfseg.apps.studio.pictures import (
+    TILE,
+    TilePosition,
+    as_nifti,
+    as_picture,
+    image_tile,
+    leaf_tile,
+    probability_tile,
+    thumbnail_png,
+)
 from selfseg.apps.studio.results import find_result, need_result
-from selfseg.apps.studio.tiles import TilePosition, as_nifti, image_tile, leaf_tile, probability_tile
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
 

@@ -8,9 +8,8 @@ from conftest import write_clip
 from selfseg import Segmenter
 from selfseg.apps.studio import pictures as studio_pictures
 from selfseg.apps.studio.exports import save_video
-from selfseg.apps.studio.pictures import Reel, open_picture
+from selfseg.apps.studio.pictures import Reel, TilePosition, image_tile, open_picture
 from selfseg.apps.studio.results import FIRST_FRAMES, find_result, frames_of, store_results
-from selfseg.apps.studio.tiles import TilePosition, image_tile
 from selfseg.core.errors import InputError
 from selfseg.read import Source
 from selfseg.read.video import VideoFrames

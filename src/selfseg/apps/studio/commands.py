@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from selfseg import __version__
+from selfseg.apps.studio import editing
 from selfseg.apps.studio import messages as m
-from selfseg.apps.studio.annotations import scribble_names, write_scribbles
-from selfseg.apps.studio.editing import check_operation, class_rows, edits_of, find_split, learned_table, write_edits
 from selfseg.apps.studio.exports import OWN_FORMATS, label_kinds, save_edited
 from selfseg.apps.studio.project import EXPORTS, SCRIBBLES, new_folder
 from selfseg.apps.studio.results import find_result
@@ -43,8 +42,8 @@ async def start(studio: Studio, request: m.StartRun) -> None:
     await _check_options(studio, spec)
     run = await asyncio.to_thread(studio.runs.create, spec)
     if request.use_scribbles:
-        folder = await asyncio.to_thread(write_scribbles, project, studio.pictures, run, sources)
-        names = scribble_names(project, studio.runs)
+        folder = await asyncio.to_thread(editing.write_scribbles, project, studio.pictures, run, sources)
+        names = editing.scribble_names(project, studio.runs)
         replace(spec, scribbles=str(folder), scribble_names=names).save(run.folder)
     await asyncio.to_thread(run.start)
     await studio.send_run(run)
@@ -142,7 +141,7 @@ async def edit(studio: Studio, request: m.EditRun) -> None:
     """Edit the classes of a run."""
     run = studio.runs.get(request.run)
     operation = request.operation.model_dump(mode="json")
-    check_operation(operation, _ids(studio, run))
+    editing.check_operation(operation, _ids(studio, run))
     await asyncio.to_thread(studio.project.log.do, run.id, operation)
     await studio.keep_edits(run)
 
@@ -150,14 +149,14 @@ async def edit(studio: Studio, request: m.EditRun) -> None:
 async def split(studio: Studio, request: m.SplitClass) -> None:
     """Split a class, over all pictures that the run has segmented."""
     run = studio.runs.get(request.run)
-    check_operation({"op": "split", "id": request.id}, _ids(studio, run))
-    operation = await asyncio.to_thread(find_split, studio.project, run, request.id, request.parts)
+    editing.check_operation({"op": "split", "id": request.id}, _ids(studio, run))
+    operation = await asyncio.to_thread(editing.find_split, studio.project, run, request.id, request.parts)
     await asyncio.to_thread(studio.project.log.do, run.id, operation)
     await studio.keep_edits(run)
 
 
 def _ids(studio: Studio, run: Run) -> set[int]:
-    return {row.id for row in class_rows(studio.project, run)}
+    return {row.id for row in editing.class_rows(studio.project, run)}
 
 
 async def scribble(studio: Studio, request: m.Scribble) -> None:
@@ -180,7 +179,7 @@ async def turn(studio: Studio, request: m.Turn) -> None:
 async def want(studio: Studio, request: m.Want) -> None:
     """Segment a picture that has no result yet, once the run has a model."""
     run = studio.runs.get(request.run)
-    if run.status()["state"] in WORKING or learned_table(run) is None:
+    if run.status()["state"] in WORKING or editing.learned_table(run) is None:
         return
     source = studio.project.source(request.image)
     await studio.engine.ask("predict", **_place(studio, run, source), run=str(run.folder), frame=request.frame)
@@ -206,7 +205,7 @@ async def apply(studio: Studio, request: m.Apply) -> None:
 
 async def _write(studio: Studio, run: Run, sources: list[Source], out: Path, formats: list[str], title: str) -> None:
     """Write pictures one by one, then the formats of whole folders, and send the progress to all pages."""
-    if learned_table(run) is None:
+    if editing.learned_table(run) is None:
         fix = "wait until it has learned"
         raise UsageError(f"run {run.id}", expected="a run with classes", got="none yet", fix=fix)
     out.mkdir(parents=True)
@@ -236,7 +235,7 @@ async def _write(studio: Studio, run: Run, sources: list[Source], out: Path, for
 
 def _write_facts(studio: Studio, run: Run, sources: list[Source], out: Path) -> None:
     """Write ``run.json``: the pictures, the run and its edits."""
-    write_edits(studio.project, run)
+    editing.write_edits(studio.project, run)
     images = [{"name": s.name, "source": str(s.path), "sha256": s.fingerprint()} for s in sources]
     values = {"selfseg": __version__, "run": read_json(run.folder / SPEC), "edits": _edits(studio, run)}
     write_json(out / "run.json", {**values, "images": images})
@@ -256,7 +255,7 @@ async def _write_picture(studio: Studio, run: Run, source: Source, out: Path, fo
 
 
 def _edits(studio: Studio, run: Run) -> dict[str, Any]:
-    return edits_of(studio.project, run).to_json()
+    return editing.edits_of(studio.project, run).to_json()
 
 
 def _place(studio: Studio, run: Run, source: Source) -> dict[str, Any]:
@@ -271,29 +270,18 @@ def write_stored(studio: Studio, run: Run, name: str, out: Path, formats: list[s
         return None
     stored = [find_result(run.folder, name, frame) for frame in range(len(picture.data))]
     whole = [result for result in stored if result is not None]
-    table = learned_table(run)
+    table = editing.learned_table(run)
     if len(whole) < len(stored) or table is None:
         return None
-    edits = edits_of(studio.project, run)
+    edits = editing.edits_of(studio.project, run)
     frames = [result.leaves() for result in whole]
     return save_edited(out, replace(picture.image, name=name), frames, edits, edits.table(table), formats)
 
 
-HANDLERS: dict[type[Any], Callable[[Studio, Any], Awaitable[None]]] = {
-    m.StartRun: start,
-    m.OrderRun: order,
-    m.ChangeRun: change,
-    m.ForkRun: fork,
-    m.NameRun: name_run,
-    m.RemoveRun: remove,
-    m.EditRun: edit,
-    m.SplitClass: split,
-    m.Scribble: scribble,
-    m.Turn: turn,
-    m.Want: want,
-    m.Export: export,
-    m.Apply: apply,
-}
+ALL = (start, order, change, fork, name_run, remove, edit, split, scribble, turn, want, export, apply)
+
+HANDLERS: dict[type[Any], Callable[[Studio, Any], Awaitable[None]]] = {do.__annotations__["request"]: do for do in ALL}
+"""The function of each kind of message: the one whose argument `request` is of that kind."""
 
 AT_ONCE = (m.EditRun, m.Scribble, m.Turn, m.NameRun)
 """Messages that are done in the order in which they come; the others run beside them."""

@@ -1,4 +1,4 @@
-"""The process behind `engine`: a line of JSON in, a line of JSON out. It holds torch and the model that was used last."""
+"""The process behind `studio.Engine`: a line of JSON in, a line of JSON out. It holds torch and the model that was used last."""
 
 import inspect
 import json

@@ -116,10 +116,7 @@ def save_video(out: Path, source: Source, model: "Segmenter", edits: Edits) -> l
 def save_folder(out: str, formats: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
     """Write a folder of results, which has label TIFFs and ``run.json``, in formats of whole folders.
 
-    Returns
-    -------
-    tuple
-        New files below `out`, and (name, message) of each picture that failed.
+    Returns new files below `out`, and (name, message) of each picture that failed.
     """
     from selfseg.results.exporting import export_folder
 

@@ -28,10 +28,9 @@ def launch(
     axes: str | None = None,
     browser: bool = True,
 ) -> int:
-    """Serve the studio until it is interrupted; return the exit code.
+    """Serve the studio until it is interrupted; return the exit code. The arguments are those of `selfseg studio`.
 
-    The arguments are those of `selfseg studio` (`apps/cli/studio`). UsageError if the extra is not installed or the port is
-    taken.
+    UsageError if the extra is not installed or the port is taken.
     """
     _check_packages()
     opened = open_project(inputs, project, allow, axes)

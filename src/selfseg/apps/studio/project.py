@@ -46,10 +46,7 @@ class History:
 class EventLog:
     """Append-only log of a project's edits, for undo and redo without limit: one JSON line an event, flushed before it counts.
 
-    Parameters
-    ----------
-    path
-        The file. A last line that a crash cut off is dropped.
+    A last line that a crash cut off is dropped.
     """
 
     def __init__(self, path: Path) -> None:
@@ -118,27 +115,17 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
 
 @dataclass
 class Project:
-    """The project folder, and the inputs that it is about.
-
-    Attributes
-    ----------
-    folder
-        The project folder.
-    inputs
-        Files, folders and globs that were given.
-    models
-        Model folders that were given.
-    roots
-        Folders into which paths may lead.
-    axes
-        Axes of all inputs; None = as the files say.
-    """
+    """The project folder, and the inputs that it is about."""
 
     folder: Path
     inputs: list[str]
+    """Files, folders and globs that were given."""
     models: list[Path]
+    """Model folders that were given."""
     roots: list[Path]
+    """Folders into which paths may lead."""
     axes: str | None = None
+    """Axes of all inputs; None = as the files say."""
     log: EventLog = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -178,10 +165,7 @@ class Project:
         write_json(self.folder / PROJECT, values)
 
     def upload_path(self, name: str) -> Path:
-        """Return where an uploaded file of this name goes; a name in use gets a number.
-
-        InputError if it is no name of a picture.
-        """
+        """Return where an uploaded file of this name goes, with a number if it is in use; InputError if it is no picture."""
         clean = Path(name.replace("\\", "/")).name
         if not suffix_of(Path(clean)) or clean.startswith("."):
             expected = f"the name of a picture ({known_suffixes()})"
@@ -203,25 +187,12 @@ def new_folder(home: Path, stem: str) -> Path:
 def open_project(
     inputs: Sequence[str], folder: Path | None = None, allow: Sequence[Path] = (), axes: str | None = None
 ) -> Project:
-    """Open the project of these inputs, or begin it.
+    """Open the project of these inputs (pictures, folders, globs, model folders, or one project folder), or begin it.
 
-    Parameters
-    ----------
-    inputs
-        Pictures, folders, globs, model folders, or one project folder.
-    folder
-        The project folder; None = beside the first input, named after it, where it was before too.
-    allow
-        Further folders into which paths may lead.
-    axes
-        Axes of the inputs; None = as the files say, or as the project has them.
+    A `folder` of None is the one beside the first input, named after it, where it was before too. Paths may also lead into
+    the folders `allow`. `axes` None = as the project has them, or as the files say.
 
-    Raises
-    ------
-    InputError
-        If an input is not there.
-    UsageError
-        If the folder is there and is no project.
+    InputError if an input is not there; UsageError if the folder is there and is no project.
     """
     if folder is None and len(inputs) == 1 and (Path(inputs[0]) / PROJECT).is_file():
         folder, inputs = Path(inputs[0]), []

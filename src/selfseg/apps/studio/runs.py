@@ -45,35 +45,10 @@ STORED_AS = {"scribbles": "hints", "scribble_names": "hint_names"}
 
 @dataclass(frozen=True)
 class Spec:
-    """Specification of a run, ``spec.json`` in its folder.
-
-    Attributes
-    ----------
-    name
-        Name for the user.
-    method, preset, n_classes, seed, prepare, refine, device, options
-        Arguments of `selfseg.Segmenter`.
-    inputs
-        Files to learn from and to segment.
-    axes
-        Axes of the inputs; None = as the files say.
-    scribbles
-        Folder of scribbles, or None.
-    scribble_names
-        Names of the classes of the scribbles, by their values.
-    begin
-        Checkpoint of another run, or of this one with other options, to begin from.
-    origin
-        Run and step that it was forked from.
-    changes
-        Options that were changed during the run: ``{"step": 40, "options": {...}}``.
-    model
-        A model folder that is used as it is, without learning.
-    otherwise
-        Preset to use instead where this one finds a single class.
-    """
+    """Specification of a run, ``spec.json`` in its folder; `method` to `options` are arguments of `selfseg.Segmenter`."""
 
     name: str
+    """Name for the user."""
     method: str = "region_merging"
     preset: str = "default"
     n_classes: int | None = None
@@ -83,14 +58,23 @@ class Spec:
     device: str = "auto"
     options: Mapping[str, Any] = field(default_factory=dict)
     inputs: tuple[str, ...] = ()
+    """Files to learn from and to segment."""
     axes: str | None = None
+    """Axes of the inputs; None = as the files say."""
     scribbles: str | None = None
+    """Folder of scribbles, or None."""
     scribble_names: Mapping[str, str] = field(default_factory=dict)
+    """Names of the classes of the scribbles, by their values."""
     begin: str | None = None
+    """Checkpoint of another run, or of this one with other options, to begin from."""
     origin: Mapping[str, Any] | None = None
+    """Run and step that it was forked from."""
     changes: tuple[Mapping[str, Any], ...] = ()
+    """Options that were changed during the run: ``{"step": 40, "options": {...}}``."""
     model: str | None = None
+    """A model folder that is used as it is, without learning."""
     otherwise: str | None = None
+    """Preset to use instead where this one finds a single class."""
 
     def parameters(self) -> dict[str, Any]:
         """Return the arguments of `selfseg.Segmenter`."""
@@ -111,13 +95,7 @@ class Spec:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a project.
-
-    Attributes
-    ----------
-    folder
-        Its folder; the name of it is the id of the run.
-    """
+    """One run of a project, in a folder whose name is the id of the run."""
 
     folder: Path
 
@@ -213,24 +191,30 @@ class Run:
         """Return whether the process may still be starting: scribbles are written before it, its number is noted after."""
         if status.get("state") != "starting":
             return False
-        asked, noted = max(map(self._written, (SPEC, STATUS))), self._written(PROCESS)
-        return noted < asked and time.time() - asked < START_WITHIN
+        (asked, _), (noted, _) = max(map(self._stamp, (SPEC, STATUS))), self._stamp(PROCESS)
+        return noted < asked and time.time_ns() - asked < START_WITHIN * 1e9
 
-    def _written(self, name: str) -> float:
-        """Return when a file of the run was written; 0 if it is not there."""
+    def stamps(self) -> tuple[Any, ...]:
+        """Return values that change with the files: specification and status, checkpoints, journal, previews."""
+        newest = max((path.name for path in (self.folder / PREVIEWS).glob("step-*.json")), default="")
+        state = self._stamp(STATUS), self._stamp(SPEC), self.status().get("state")
+        return state, len(self.checkpoints), self._stamp(JOURNAL), newest
+
+    def _stamp(self, name: str) -> tuple[int, int]:
+        """Return time (ns) and size (bytes) of a file of the run; zeros if it does not exist."""
         try:
-            return (self.folder / name).stat().st_mtime
+            found = (self.folder / name).stat()
         except OSError:
-            return 0.0
+            return 0, 0
+        return found.st_mtime_ns, found.st_size
 
     def _last_words(self) -> str:
         try:
             lines = (self.folder / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
         except OSError:
             lines = []
-        return (
-            f"the process ended: {lines[-1][:300]}" if lines else "the process ended; resume starts from its checkpoint"
-        )
+        last = f": {lines[-1][:300]}" if lines else "; resume starts from its checkpoint"
+        return f"the process ended{last}"
 
 
 class Runs:
@@ -260,10 +244,7 @@ class Runs:
         return run
 
     def fork(self, parent: Run, step: int, spec: Spec) -> Run:
-        """Make a run that starts from a checkpoint of another, with other options.
-
-        UsageError if that checkpoint is not kept.
-        """
+        """Make a run that starts from a checkpoint of another, with other options; UsageError if it is not kept."""
         checkpoint = parent.checkpoint(step)
         run = self.create(replace(spec, origin={"run": parent.id, "step": step}))
         copy = run.folder / "begin.safetensors"

@@ -34,21 +34,14 @@ HEADERS = {
 
 @dataclass(frozen=True)
 class Access:
-    """Conditions that a request must meet.
-
-    Attributes
-    ----------
-    port
-        Port of the server, part of the name of its cookie: cookies are shared between the ports of a host.
-    hosts
-        Names by which the server may be called (against DNS rebinding).
-    token
-        The secret of this start.
-    """
+    """Conditions that a request must meet."""
 
     port: int
+    """Port of the server, part of the name of its cookie: cookies are shared between the ports of a host."""
     hosts: frozenset[str] = frozenset(LOOPBACK)
+    """Names by which the server may be called (against DNS rebinding)."""
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+    """The secret of this start."""
 
     @property
     def cookie(self) -> str:
@@ -142,10 +135,7 @@ def _with_headers(send: Send) -> Send:
 
 
 def confine(path: str | Path, roots: Iterable[Path]) -> Path:
-    """Return the path, resolved, if it lies in one of the folders that were given.
-
-    InputError if it leads elsewhere, also by ``..`` or a link.
-    """
+    """Return the path, resolved, if it lies in one of these folders; InputError if it leads elsewhere, also by ``..`` or a link."""
     known: Sequence[Path] = [root.resolve() for root in roots]
     try:
         resolved = Path(path).expanduser().resolve()

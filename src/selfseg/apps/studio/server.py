@@ -13,12 +13,11 @@ from fastapi import Depends, FastAPI, Query, Request, WebSocket, WebSocketDiscon
 from fastapi.responses import FileResponse, JSONResponse, Response
 from pydantic import ValidationError
 
-from selfseg.apps.studio import tiles
+from selfseg.apps.studio import pictures
 from selfseg.apps.studio.commands import AT_ONCE, HANDLERS
 from selfseg.apps.studio.editing import EDITS, edits_of, write_edits
 from selfseg.apps.studio.exports import as_command, as_python, zip_folder
 from selfseg.apps.studio.messages import REQUESTS, Notice, schema
-from selfseg.apps.studio.pictures import open_picture, thumbnail_png
 from selfseg.apps.studio.project import EXPORTS
 from selfseg.apps.studio.results import StoredResult, need_result
 from selfseg.apps.studio.runs import PREVIEWS, Spec, start_first_look
@@ -38,7 +37,7 @@ MOST_MESSAGE = 2**21
 RAW = "application/octet-stream"
 
 Name = Annotated[str, Query(max_length=1000)]
-Position = Annotated[tiles.TilePosition, Depends()]
+Position = Annotated[pictures.TilePosition, Depends()]
 
 
 def make_app(studio: Studio, access: Access) -> FastAPI:
@@ -91,11 +90,11 @@ def _add_pictures(app: FastAPI, studio: Studio) -> None:
 
     @app.get("/api/thumbnail")
     def thumbnail(name: Name) -> Response:
-        return Response(thumbnail_png(studio.pictures.get(name)), media_type="image/png")
+        return Response(pictures.thumbnail_png(studio.pictures.get(name)), media_type="image/png")
 
     @app.get("/tiles/image")
     def image_tile(name: Name, channels: str, position: Position) -> Response:
-        return Response(tiles.image_tile(studio.pictures.get(name), position, _numbers(channels)), media_type=RAW)
+        return Response(pictures.image_tile(studio.pictures.get(name), position, _numbers(channels)), media_type=RAW)
 
     @app.get("/api/volume.nii")
     def volume(name: Name, frame: int = 0) -> Response:
@@ -103,7 +102,7 @@ def _add_pictures(app: FastAPI, studio: Studio) -> None:
         if not 0 <= frame < len(picture.data):
             raise InputError(f"frame {frame}", expected="one of the picture", got="none", fix="choose another")
         grey = picture.data[frame].mean(-1).astype(picture.data.dtype)
-        return Response(tiles.as_nifti(grey, picture.image.spacing), media_type=RAW)
+        return Response(pictures.as_nifti(grey, picture.image.spacing), media_type=RAW)
 
 
 def _numbers(text: str) -> list[int]:
@@ -119,11 +118,11 @@ def _add_results(app: FastAPI, studio: Studio) -> None:
     @app.get("/tiles/leaves")
     def leaf_tile(stored: Stored, position: Position) -> Response:
         studio.shown.set()
-        return Response(tiles.leaf_tile(stored, position), media_type=RAW)
+        return Response(pictures.leaf_tile(stored, position), media_type=RAW)
 
     @app.get("/tiles/probability")
     def probability_tile(stored: Stored, position: Position, sources: str = "") -> Response:
-        return Response(tiles.probability_tile(stored, position, _numbers(sources)), media_type=RAW)
+        return Response(pictures.probability_tile(stored, position, _numbers(sources)), media_type=RAW)
 
     @app.get("/api/tree")
     def tree(stored: Stored) -> Response:
@@ -141,7 +140,7 @@ def _add_results(app: FastAPI, studio: Studio) -> None:
     @app.get("/api/labels.nii")
     def label_volume(run: str, name: Name, stored: Stored) -> Response:
         labels = edits_of(studio.project, studio.runs.get(run)).labels(stored.leaves())
-        return Response(tiles.as_nifti(labels, studio.pictures.get(name).image.spacing), media_type=RAW)
+        return Response(pictures.as_nifti(labels, studio.pictures.get(name).image.spacing), media_type=RAW)
 
     @app.get("/api/preview")
     def preview(run: str, step: int) -> Response:
@@ -154,10 +153,8 @@ def _add_results(app: FastAPI, studio: Studio) -> None:
     def recipe(run: str) -> Response:
         found = studio.runs.get(run)
         write_edits(studio.project, found)
-        spec, edits, path = Spec.read(found.folder), edits_of(studio.project, found), found.folder / EDITS
-        return JSONResponse(
-            {"python": as_python(spec, found.model, edits), "command": as_command(spec, found.model, edits, path)}
-        )
+        asked = Spec.read(found.folder), found.model, edits_of(studio.project, found)
+        return JSONResponse({"python": as_python(*asked), "command": as_command(*asked, found.folder / EDITS)})
 
 
 def _add_files(app: FastAPI, studio: Studio) -> None:
@@ -168,7 +165,7 @@ def _add_files(app: FastAPI, studio: Studio) -> None:
             return JSONResponse({"error": f"{name}: expected at most {MOST_UPLOAD >> 20} MB"}, 413)
         await _receive(request, path)
         try:
-            await asyncio.to_thread(open_picture, Source(path.stem, path), None)
+            await asyncio.to_thread(pictures.open_picture, Source(path.stem, path), None)
         except SelfsegError:
             path.unlink(missing_ok=True)
             raise

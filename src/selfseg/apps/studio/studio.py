@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import json
+import sys
 import threading
 import time
 from pathlib import Path
@@ -10,16 +12,14 @@ from typing import Any
 from fastapi import WebSocket
 
 import selfseg
-from selfseg.apps.studio.annotations import visible_strokes
-from selfseg.apps.studio.editing import class_rows, edit_revision, edits_of, write_edits
-from selfseg.apps.studio.engine import Engine
+from selfseg.apps.studio.editing import class_rows, edit_revision, edits_of, visible_strokes, write_edits
 from selfseg.apps.studio.exports import OWN_FORMATS
 from selfseg.apps.studio.messages import Figures, Methods, Notice, Preview, ProjectState, RunState, Update
 from selfseg.apps.studio.pictures import Pictures
 from selfseg.apps.studio.project import RUNS, SCRIBBLES, Project
 from selfseg.apps.studio.results import FACTS, list_results
-from selfseg.apps.studio.runs import JOURNAL, PREVIEWS, SPEC, STATUS, WORKING, Run, Runs, Spec, read_json, step_of
-from selfseg.core.errors import SelfsegError
+from selfseg.apps.studio.runs import JOURNAL, PREVIEWS, WORKING, Run, Runs, Spec, child_environment, read_json, step_of
+from selfseg.core.errors import InputError, SelfsegError
 from selfseg.train.loop import read_journal
 
 POLL = 0.15
@@ -144,7 +144,7 @@ class Studio:
             await asyncio.sleep(POLL)
 
     async def _send_changes(self, run: Run) -> None:
-        seen, before = _stamps(run), self._seen.get(run.id)
+        seen, before = run.stamps(), self._seen.get(run.id)
         if seen == before:
             return
         self._seen[run.id] = seen
@@ -178,22 +178,6 @@ def thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return rows
     step = -(-len(rows) // MOST_ROWS)
     return [*rows[:-1:step], rows[-1]]
-
-
-def _stamps(run: Run) -> tuple[Any, ...]:
-    """Return values that change with a run's files: specification and status, checkpoints, journal, previews."""
-    newest = max((path.name for path in (run.folder / PREVIEWS).glob("step-*.json")), default="")
-    state = _stamp(run.folder / STATUS), _stamp(run.folder / SPEC), run.status().get("state")
-    return state, len(run.checkpoints), _stamp(run.folder / JOURNAL), newest
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    """Return time (ns) and size (bytes) of a file; zeros if it does not exist."""
-    try:
-        found = path.stat()
-    except OSError:
-        return 0, 0
-    return found.st_mtime_ns, found.st_size
 
 
 def project_state(project: Project, formats: dict[str, str]) -> ProjectState:
@@ -239,3 +223,55 @@ def last_preview(run: Run) -> Preview | None:
     if found is None:
         return None
     return Preview(run=run.id, step=int(found["step"]), image=str(found.get("image", "")), areas=list(found["areas"]))
+
+
+LONGEST_LINE = 2**24
+"""Bytes of one answer at most."""
+
+
+class Engine:
+    """One process at a time, one question after the other; `log` takes what the process writes to standard error."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._process: asyncio.subprocess.Process | None = None
+        self._turn = asyncio.Lock()
+
+    async def ask(self, task: str, **fields: Any) -> Any:
+        """Do one of `engine_process.TASKS` and return its value; InputError if it failed, or if the process died."""
+        async with self._turn:
+            process = await self._started()
+            question = json.dumps({"task": task, **fields}) + "\n"
+            line = b""
+            if process.stdin is not None and process.stdout is not None:
+                with contextlib.suppress(ConnectionError):
+                    process.stdin.write(question.encode())
+                    await process.stdin.drain()
+                    line = await process.stdout.readline()
+            if not line:
+                self._process = None
+                raise InputError("the process that segments ended; it starts again when needed (see engine.txt)")
+            answer = json.loads(line)
+        if "error" in answer:
+            raise InputError(answer["error"])
+        return answer["ok"]
+
+    async def _started(self) -> asyncio.subprocess.Process:
+        if self._process is None or self._process.returncode is not None:
+            with self._log.open("ab") as log:
+                self._process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", "selfseg.apps.studio.engine_process"),
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=log,
+                    env=child_environment(),
+                    limit=LONGEST_LINE,
+                )
+        return self._process
+
+    async def close(self) -> None:
+        """End the process."""
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
+            await self._process.wait()

@@ -6,9 +6,9 @@ A baseline is a file of this folder with a function `segment`, found by its name
 import importlib
 import math
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -66,6 +66,12 @@ class Outcome:
         return () if self.cut is None else tuple((level, self.cut(level)) for level in self.levels)
 
 
+def cut_outcome(cut: Callable[[float], Labels], default: float, levels: Iterable[float]) -> Outcome:
+    """Return the outcome of a baseline that can be cut at levels, each made once and when it is first asked for."""
+    cut = cache(cut)
+    return Outcome(cut(default), tuple(map(float, levels)), cut)
+
+
 class Baseline(Protocol):
     """A module. The first line of its docstring says what it is and is shown in tables.
 
@@ -75,24 +81,14 @@ class Baseline(Protocol):
     __doc__: str | None
 
     def segment(self, image: Image, n_classes: int | None, seed: int) -> Outcome:
-        """Segment one image.
+        """Segment one image: axes YX or YXC, ZYX or ZYXC where the baseline takes volumes; any type, any channels.
 
-        Parameters
-        ----------
-        image
-            Axes YX or YXC, and ZYX or ZYXC where the baseline takes volumes; any type and number of channels.
-        n_classes
-            Number of classes wanted. Fewer come only where the image has not so many different pixels. A baseline that
-            cannot choose the number ignores it and says why. None = the baseline's own, fixed beforehand.
-        seed
-            Seed of every random choice.
+        `n_classes` are wanted; fewer come only where the image has not so many different pixels. A baseline that cannot
+        choose the number ignores it and says why. None = the baseline's own, fixed beforehand. `seed` is that of every random
+        choice.
 
-        Raises
-        ------
-        InputError
-            If the image has an axis that the baseline cannot take, or no valid pixel.
-        UsageError
-            If `n_classes` is below 1.
+        InputError if the image has an axis that the baseline cannot take, or no valid pixel. UsageError if `n_classes` is
+        below 1.
         """
         ...
 
@@ -104,13 +100,7 @@ def baseline_names() -> list[str]:
 
 
 def find_baseline(name: str) -> Baseline:
-    """Return the baseline called `name`.
-
-    Raises
-    ------
-    UsageError
-        If there is none of that name.
-    """
+    """Return the baseline called `name`; UsageError if no baseline has that name."""
     if name not in baseline_names():
         known = ", ".join(baseline_names())
         raise UsageError("baseline", expected=f"one of {known}", got=repr(name), fix="check the name")
@@ -201,17 +191,7 @@ def read_pixels(image: Image, planes_only: bool = False) -> Pixels:
     8-bit channels are divided by 255. Others are stretched between two percentiles: three channels are colours and share
     one range, so that hues stay; otherwise each channel has its own.
 
-    Parameters
-    ----------
-    image
-        Any image without a time axis.
-    planes_only
-        Refuse volumes.
-
-    Raises
-    ------
-    InputError
-        If there is a time axis, a depth where `planes_only`, or no valid pixel.
+    InputError if there is a time axis, a depth where `planes_only`, or no valid pixel.
     """
     axes = spatial_axes(image.axes)
     if "T" in image.axes:
@@ -244,13 +224,7 @@ def _scaled(data: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.float32]
 
 
 def n_wanted(n_classes: int | None, default: int) -> int:
-    """Return `n_classes`, or the default for None.
-
-    Raises
-    ------
-    UsageError
-        If it is below 1.
-    """
+    """Return `n_classes`, or the default for None; UsageError if it is below 1."""
     if n_classes is not None and n_classes < 1:
         raise UsageError("n_classes", expected="1 or more", got=str(n_classes), fix="ask for more classes")
     return default if n_classes is None else n_classes
@@ -277,21 +251,10 @@ def reduced(pixels: Pixels, most: int) -> tuple[Pixels, int]:
 def k_means(
     features: NDArray[np.floating], n_clusters: int, seed: int
 ) -> tuple[NDArray[np.int32], NDArray[np.floating]]:
-    """Cluster rows by k-means: Lloyd's, on one thread, of a sample of the rows.
+    """Cluster rows ``[N F]`` by k-means: Lloyd's, on one thread, of a sample of the rows; the seed chooses sample and starts.
 
-    Parameters
-    ----------
-    features
-        ``[N F]``, N at least 1.
-    n_clusters
-        K, 1 or more. Fewer are found where fewer of the rows differ.
-    seed
-        Chooses the sample and the starts.
-
-    Returns
-    -------
-    clusters, distances
-        ``[N]`` the cluster of each row, 0..K-1, and ``[N]`` its distance to the centre of that cluster.
+    Returns ``[N]`` the cluster of each row, 0..K-1 (fewer where fewer of the rows differ), and ``[N]`` its distance to the
+    centre of that cluster.
     """
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits

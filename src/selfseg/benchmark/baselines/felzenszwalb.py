@@ -1,13 +1,12 @@
 """Felzenszwalb: a graph of pixels, cut where a boundary is strong for what it bounds (Felzenszwalb & Huttenlocher 2004)."""
 
 import warnings
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 from skimage.segmentation import felzenszwalb
 
-from selfseg.benchmark.baselines._base import Outcome, Pixels, n_wanted, read_pixels
+from selfseg.benchmark.baselines._base import Outcome, Pixels, cut_outcome, n_wanted, read_pixels
 from selfseg.core.image import Image
 
 SIGMA = 0.8
@@ -24,12 +23,7 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     """Return regions of one plane. `n_classes` is ignored: the number of regions follows from the two settings."""
     n_wanted(n_classes, 1)
     pixels = read_pixels(image, planes_only=True)
-
-    @cache
-    def cut(level: float) -> NDArray[np.int32]:
-        return _cut(pixels, *SETTINGS[int(level)])
-
-    return Outcome(cut(DEFAULT), tuple(float(i) for i in range(len(SETTINGS))), cut)
+    return cut_outcome(lambda level: _cut(pixels, *SETTINGS[int(level)]), DEFAULT, range(len(SETTINGS)))
 
 
 def _cut(pixels: Pixels, scale: float, least: int) -> NDArray[np.int32]:

@@ -1,11 +1,6 @@
 """Square grid: n x n equal blocks, without a look at the image."""
 
-from functools import cache
-
-import numpy as np
-from numpy.typing import NDArray
-
-from selfseg.benchmark.baselines._base import Outcome, n_wanted, read_pixels
+from selfseg.benchmark.baselines._base import Outcome, cut_outcome, n_wanted, read_pixels
 from selfseg.core.image import Image
 from selfseg.regions.slic import grid_cells
 
@@ -20,9 +15,7 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     """Return blocks, 2 x 2 as the one output. `n_classes` is ignored: few numbers are squares."""
     n_wanted(n_classes, DEFAULT)
     pixels = read_pixels(image)
-
-    @cache
-    def cut(n: float) -> NDArray[np.int32]:
-        return pixels.region_ids(grid_cells(pixels.shape, [min(int(n), size) for size in pixels.shape]))
-
-    return Outcome(cut(DEFAULT), tuple(float(n) for n in SIDES), cut)
+    shape = pixels.shape
+    return cut_outcome(
+        lambda n: pixels.region_ids(grid_cells(shape, [min(int(n), size) for size in shape])), DEFAULT, SIDES
+    )

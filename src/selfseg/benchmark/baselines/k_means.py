@@ -1,11 +1,9 @@
 """K-means on colour and position: Lab with the place of the pixel."""
 
-from functools import cache
-
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.benchmark.baselines._base import Outcome, k_means, n_wanted, read_pixels
+from selfseg.benchmark.baselines._base import Outcome, cut_outcome, k_means, n_wanted, read_pixels
 from selfseg.core.image import Image
 
 CLASSES = (24, 16, 12, 8, 6, 4, 3, 2)
@@ -24,10 +22,9 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     wanted = n_wanted(n_classes, DEFAULT)
     both = pixels.colour_and_place(PLACE_WEIGHT)
 
-    @cache
     def cut(k: float) -> NDArray[np.int32]:
         groups = np.zeros(pixels.shape, np.int32)
         groups[pixels.valid] = k_means(both[pixels.valid], int(k), seed)[0]
         return pixels.class_ids(groups)
 
-    return Outcome(cut(wanted), tuple(float(k) for k in CLASSES), cut)
+    return cut_outcome(cut, wanted, CLASSES)

@@ -1,12 +1,10 @@
 """Mean shift on the mean colour and place of superpixels (Comaniciu & Meer 2002)."""
 
-from functools import cache
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from selfseg.benchmark.baselines._base import Outcome, n_wanted, read_pixels
+from selfseg.benchmark.baselines._base import Outcome, cut_outcome, n_wanted, read_pixels
 from selfseg.core.image import Image
 from selfseg.regions.graph import region_means
 
@@ -32,12 +30,7 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     superpixels = pixels.superpixels()
     both = pixels.colour_and_place(PLACE_WEIGHT)
     means = region_means(superpixels, both)
-
-    @cache
-    def cut(bandwidth: float) -> NDArray[np.int32]:
-        return pixels.class_ids(mean_shift(means, bandwidth)[superpixels])
-
-    return Outcome(cut(DEFAULT), BANDWIDTHS, cut)
+    return cut_outcome(lambda radius: pixels.class_ids(mean_shift(means, radius)[superpixels]), DEFAULT, BANDWIDTHS)
 
 
 def mean_shift(points: NDArray[np.float64], bandwidth: float) -> NDArray[np.intp]:

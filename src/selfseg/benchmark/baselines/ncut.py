@@ -1,14 +1,12 @@
 """Spectral normalised cut of a graph of superpixels (Shi & Malik 2000), k-means on the eigenvectors."""
 
-from functools import cache
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
 from scipy.spatial.distance import cdist
 from threadpoolctl import threadpool_limits
 
-from selfseg.benchmark.baselines._base import Outcome, k_means, n_wanted, read_pixels
+from selfseg.benchmark.baselines._base import Outcome, cut_outcome, k_means, n_wanted, read_pixels
 from selfseg.core.image import Image
 from selfseg.regions.graph import region_means
 
@@ -37,14 +35,13 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     n_dims = len(pixels.shape)
     vectors = eigenvectors(affinity(means[:, :-n_dims], means[:, -n_dims:]), max(*CLASSES, wanted))
 
-    @cache
     def cut(k: float) -> NDArray[np.int32]:
         rows = vectors[:, : min(int(k), vectors.shape[1])]
         # Rows of length 1 (Ng, Jordan & Weiss 2001): k-means then sees directions and not how well linked a node is.
         rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
         return pixels.class_ids(k_means(rows, int(k), seed)[0][superpixels])
 
-    return Outcome(cut(wanted), tuple(float(k) for k in CLASSES), cut)
+    return cut_outcome(cut, wanted, CLASSES)
 
 
 def affinity(colours: NDArray[np.floating], places: NDArray[np.floating]) -> NDArray[np.float64]:

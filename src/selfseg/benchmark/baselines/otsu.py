@@ -1,11 +1,9 @@
 """Otsu: thresholds on luminance that separate K classes best (Otsu 1979; Liao, Chen & Chung 2001 for K > 2)."""
 
-from functools import cache
-
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.benchmark.baselines._base import Outcome, Pixels, n_wanted, read_pixels
+from selfseg.benchmark.baselines._base import Outcome, Pixels, cut_outcome, n_wanted, read_pixels
 from selfseg.core.image import Image
 
 CLASSES = (8, 6, 5, 4, 3, 2)
@@ -22,12 +20,7 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     pixels = read_pixels(image)
     wanted = n_wanted(n_classes, DEFAULT)
     bins, counts, values = _histogram(pixels)
-
-    @cache
-    def cut(k: float) -> NDArray[np.int32]:
-        return pixels.class_ids(_classes(counts, values, int(k))[bins])
-
-    return Outcome(cut(wanted), tuple(float(k) for k in CLASSES), cut)
+    return cut_outcome(lambda k: pixels.class_ids(_classes(counts, values, int(k))[bins]), wanted, CLASSES)
 
 
 def _histogram(pixels: Pixels) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:

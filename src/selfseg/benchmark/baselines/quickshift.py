@@ -1,12 +1,10 @@
 """Quickshift: each pixel climbs to the nearest denser one (Vedaldi & Soatto 2008), at a quarter of the size."""
 
-from functools import cache
-
 import numpy as np
 from numpy.typing import NDArray
 from skimage.segmentation import quickshift
 
-from selfseg.benchmark.baselines._base import Outcome, n_wanted, read_pixels, reduced
+from selfseg.benchmark.baselines._base import Outcome, cut_outcome, n_wanted, read_pixels, reduced
 from selfseg.core.image import Image
 
 N_PIXELS = 10_000
@@ -37,11 +35,10 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     )
     steps, parents = np.asarray(steps).ravel(), np.asarray(parents).ravel()
 
-    @cache
     def cut(reach: float) -> NDArray[np.int32]:
         top = np.where(steps > reach, np.arange(parents.size), parents)
         while not np.array_equal(top, higher := top[top]):
             top = higher
         return pixels.region_ids(pixels.enlarged(top.reshape(small.shape), side))
 
-    return Outcome(cut(DEFAULT), REACHES, cut)
+    return cut_outcome(cut, DEFAULT, REACHES)

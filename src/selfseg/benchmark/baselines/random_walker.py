@@ -1,13 +1,12 @@
 """Random walker (Grady 2006) from seeds by k-means alone, at a third of the size."""
 
 import warnings
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 from skimage.segmentation import random_walker
 
-from selfseg.benchmark.baselines._base import Outcome, Pixels, k_means, n_wanted, read_pixels, reduced
+from selfseg.benchmark.baselines._base import Outcome, Pixels, cut_outcome, k_means, n_wanted, read_pixels, reduced
 from selfseg.core.image import Image
 
 N_PIXELS = 20_000
@@ -34,12 +33,7 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     pixels = read_pixels(image)
     wanted = n_wanted(n_classes, DEFAULT)
     small, side = reduced(pixels, N_PIXELS)
-
-    @cache
-    def cut(k: float) -> NDArray[np.int32]:
-        return pixels.class_ids(pixels.enlarged(_walk(small, int(k), seed), side))
-
-    return Outcome(cut(wanted), tuple(float(k) for k in CLASSES), cut)
+    return cut_outcome(lambda k: pixels.class_ids(pixels.enlarged(_walk(small, int(k), seed), side)), wanted, CLASSES)
 
 
 def _walk(pixels: Pixels, n_classes: int, seed: int) -> NDArray[np.int32]:
