@@ -9,14 +9,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-COMMANDS = {
-    "segment": ("segment", "fit", "predict", "distill"),
-    "results": ("edit", "instances", "cut", "export"),
-    "scores": ("evaluate", "benchmark"),
-    "lists": ("methods", "datasets"),
-    "first_steps": ("studio", "doctor", "demo"),
-}
-"""Files of this package, and the functions in them that are commands."""
+COMMANDS = (
+    *("segment", "fit", "predict", "distill", "edit", "instances", "cut", "export", "evaluate", "benchmark"),
+    *("studio", "methods", "datasets", "doctor", "demo"),
+)
+"""Each is a file of this package with a function of the same name."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,8 +39,7 @@ def _run(tokens: list[str]) -> int:
     from selfseg.apps.cli.app import app
     from selfseg.core.errors import SelfsegError
 
-    # One file is enough for one command.
-    for name in [file for file, names in COMMANDS.items() if tokens[:1] and tokens[0] in names] or COMMANDS:
+    for name in tokens[:1] if tokens[:1] and tokens[0] in COMMANDS else COMMANDS:  # one file is enough for one command
         importlib.import_module(f"selfseg.apps.cli.{name}")
     try:
         _check_distributed(tokens)

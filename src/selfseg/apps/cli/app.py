@@ -1,9 +1,10 @@
-"""What the commands share: the application, inputs and folders, the progress bar, exit codes."""
+"""The application, and what several commands share: public options as flags, inputs, folders, the progress bar, exit codes."""
 
 import sys
 from collections.abc import Mapping
+from dataclasses import field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 from rich.console import Console
@@ -11,7 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextCol
 from rich.table import Column
 from rich.text import Text
 
-from selfseg.core.errors import Failure
+from selfseg.core.errors import Failure, UsageError
+from selfseg.core.options import DistillOptions, FitOptions, LearnerOptions, ModelOptions, PredictOptions, options
 
 app = App(
     name="selfseg",
@@ -31,8 +33,54 @@ Folder = Annotated[Path, Parameter(help="The OUT folder of segment or predict.")
 Images = Annotated[
     str | None, Parameter(help="Where the images are now, if they have moved: a file, a folder or a glob.")
 ]
+Settings = Annotated[list[str] | None, Parameter(name="--set")]
 Flags = Parameter(name="*")
 """Marks a parameter whose fields are flags."""
+
+
+@options
+class ModelFlags(ModelOptions):
+    """The model's options; help and defaults are those of the fields that are not named here."""
+
+    n_classes: Annotated[int | Literal["auto"] | None, Parameter(name=["--classes", "--n-classes"])] = None
+    channels: str | None = None
+    options: Settings = None  # type: ignore[assignment]  # see `arguments`
+
+
+@options
+class FitFlags(FitOptions):
+    """Options of learning as flags."""
+
+    frames: str | None = None
+    compiled: Annotated[bool | None, Parameter(name="--compile", negative="--no-compile")] = None
+
+
+@options
+class PredictFlags(PredictOptions):
+    """Options of prediction as flags."""
+
+    sequence: Annotated[bool | None, Parameter(negative="--no-sequence")] = None
+    write: list[str] = field(default_factory=lambda: ["tiff"])
+
+
+@options
+class DistillFlags(DistillOptions):
+    """Options of distillation as flags."""
+
+    options: Settings = None  # type: ignore[assignment]  # see `arguments`
+
+
+def arguments(flags: LearnerOptions) -> dict[str, Any]:
+    """Return flags as Python takes them: ``--set key=value`` as a mapping. `UsageError` if one has no equals sign."""
+    import yaml
+
+    settings = {}
+    for item in flags.options or ():
+        key, sign, value = item.partition("=")
+        if not sign:
+            raise UsageError("--set", expected="key=value", got=repr(item), fix="write for example --set momentum=0.5")
+        settings[key.strip().replace("-", "_")] = yaml.safe_load(value)
+    return {**vars(flags), "options": settings}
 
 
 def exit_code(failures: list[Failure]) -> int:
@@ -48,7 +96,7 @@ def split_names(text: str) -> list[str]:
 
 
 class Bar:
-    """Progress reporter: every loss term, the class count and the time left; plain lines where there is no terminal."""
+    """A `selfseg.core.progress.Progress` that draws a bar on standard error."""
 
     def __init__(self, quiet: bool = False) -> None:
         self.console = Console(stderr=True, quiet=quiet)

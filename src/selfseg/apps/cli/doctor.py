@@ -1,6 +1,5 @@
-"""`selfseg doctor`, `demo` and `studio`: is this machine ready, a first example, and the page in the browser."""
+"""`selfseg doctor`: check that this machine is ready, and print what will pay on it."""
 
-import importlib
 import os
 import platform
 import re
@@ -10,12 +9,10 @@ import tempfile
 import time
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import Parameter
 from rich.console import Console
 
-from selfseg.apps.cli.app import Bar, Out, Quiet, app
+from selfseg.apps.cli.app import app
 
 
 @app.command
@@ -116,60 +113,3 @@ def _kernels() -> tuple[bool, str]:
         where = ", ".join(closed) or "nowhere"
         return False, f"compiled kernels cannot be kept in {where}: set NUMBA_CACHE_DIR to a writable folder"
     return True, f"compiled kernels are kept in {len(folders)} folder(s) such as {min(folders)}"
-
-
-PHOTO = "coffee.png"
-
-
-@app.command
-def demo(*, out: Out = Path("demo-out"), quiet: Quiet = False) -> int:
-    """Segment a real photograph that comes with scikit-image, and say where the pictures are."""
-    import skimage.data
-
-    from selfseg.learning.run import predict
-    from selfseg.learning.segmenter import Segmenter
-
-    photo = Path(skimage.data.__file__).parent / PHOTO
-    console = Console(quiet=quiet, highlight=False)
-    for method, what in (
-        ("region_merging", "no learning, the instant preview"),
-        ("feature_clustering", "features learned from this one photo"),
-    ):
-        folder = out / method
-        console.print(f"[bold]{method}[/bold]: {what}")
-        begun = time.monotonic()
-        model = Segmenter(method, seed=0)
-        model.fit(photo, out=folder / "model", overwrite=True, progress=Bar(quiet))
-        predict(model, photo, folder, progress=Bar(quiet))
-        console.print(f"  {len(model.table_)} classes in {time.monotonic() - begun:.1f} s")
-        files = {"picture": f"overlay/{photo.stem}.png", "labels": f"labels/{photo.stem}.tif", "report": "report.html"}
-        for kind, file in files.items():
-            console.print(f"  {kind:9}{folder / file}", soft_wrap=True)
-    console.print(f"Your own pictures: selfseg segment PICTURES -o OUT    (photo: {PHOTO} of scikit-image)")
-    return 0
-
-
-STUDIO = "selfseg.apps.studio.launch"
-
-
-@app.command
-def studio(
-    *inputs: Annotated[
-        str, Parameter(help="Images, folders, globs, a model folder, or a project folder of the studio.")
-    ],
-    project: Annotated[
-        Path | None, Parameter(help="Folder that keeps everything; Default: NAME.studio beside the first input.")
-    ] = None,
-    port: Annotated[int | None, Parameter(help="Port. Default: the first free one from 8770.")] = None,
-    host: Annotated[
-        str, Parameter(help="Address to bind to. Another than 127.0.0.1 lets other machines in, who need the token.")
-    ] = "127.0.0.1",
-    allow: Annotated[
-        list[Path] | None, Parameter(help="A further folder that the page may read pictures from.")
-    ] = None,
-    axes: Annotated[str | None, Parameter(help="Axes of the inputs, such as YXC, where files do not say.")] = None,
-    browser: Annotated[bool, Parameter(negative="--no-browser", help="Open the page in the browser.")] = True,
-) -> int:
-    """Look, slide, merge, name and export in the browser, on this machine."""
-    launch = importlib.import_module(STUDIO).launch
-    return int(launch(inputs, project=project, port=port, host=host, allow=allow or (), axes=axes, browser=browser))
