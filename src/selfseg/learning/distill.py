@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import Failure, SelfsegError, UsageError
 from selfseg.core.files import write_json
+from selfseg.core.options import DistillOptions, LearnerOptions, option_names, share_out
 from selfseg.core.progress import Progress, Silent
 from selfseg.learning.annotations import Annotations, find_label_files
 from selfseg.learning.segmenter import Segmenter
@@ -79,22 +80,7 @@ class Lesson:
 
 
 def distill(
-    teacher: Segmenter,
-    inputs: Any,
-    out: str | Path | None = None,
-    *,
-    confidence: float = 0.9,
-    preset: str = "fast",
-    seed: int = 0,
-    prepare: str | None = None,
-    device: str = "auto",
-    options: Mapping[str, Any] | None = None,
-    truth: Any = None,
-    truth_as: str = "sparse",
-    axes: str | None = None,
-    limit: int | None = None,
-    progress: Progress | None = None,
-    **fit_options: Any,
+    teacher: Segmenter, inputs: Any, out: str | Path | None = None, *, progress: Progress | None = None, **options: Any
 ) -> Distilled:
     """Train a U-Net on the labels that another model gives unlabelled images.
 
@@ -106,41 +92,36 @@ def distill(
         Images; a path, a folder, a glob, an array, an `Image`, or a list of any of these.
     out
         Folder of the pupil's model; the comparison is written beside it.
-    confidence
-        Pixels to whose class the teacher gives a lower probability are not learned from; of each class, the surer half is
-        always kept.
-    preset, seed, prepare, device, options
-        Of the pupil; its preparation is the teacher's unless given.
-    truth, truth_as
-        Labels of some of the images, to score both, and the meaning of their values (`annotations.MEANINGS`). Nothing is
-        learned from them.
-    axes, limit, progress
-        As for `fit`.
-    **fit_options
-        Further options of `fit`: ``resume``, ``overwrite``.
+    progress
+        Progress reporter.
+    **options
+        Fields of `selfseg.core.options.DistillOptions`: ``confidence``, ``preset``, ``truth``, ... The pupil's preparation is the
+        teacher's unless given; of each class, the surer half is always learned from.
 
     Raises
     ------
     SelfsegError
         If no input can be segmented, or the pupil cannot learn. One failing input among others is named in `failures`.
     UsageError
-        If `confidence` is not a probability.
+        If an option is unknown or wrong, before any work.
     """
+    (chosen,) = share_out(options, DistillOptions)
     progress = progress or Silent()
-    if not 0 <= confidence <= 1:
+    if not 0 <= chosen.confidence <= 1:
         fix = "give 0.6, say; 0 learns from every pixel"
-        raise UsageError("--confidence", expected="a probability from 0 to 1", got=f"{confidence}", fix=fix)
-    sources = find_inputs(inputs, limit=limit)
-    truths = None if truth is None else find_label_files(truth, sources, truth_as)
-    lessons, failures = ask(teacher, sources, confidence, axes, progress)
-    prepare = prepare or str(teacher.preparation_)
-    pupil = Segmenter(PUPIL, preset=preset, seed=seed, prepare=prepare, device=device, options=options)
+        raise UsageError("--confidence", expected="a probability from 0 to 1", got=f"{chosen.confidence}", fix=fix)
+    sources = find_inputs(inputs, limit=chosen.limit)
+    truths = None if chosen.truth is None else find_label_files(chosen.truth, sources, chosen.truth_as)
+    lessons, failures = ask(teacher, sources, chosen.confidence, chosen.axes, progress)
+    learner = {name: getattr(chosen, name) for name in option_names(LearnerOptions)}
+    pupil = Segmenter(PUPIL, **{**learner, "prepare": chosen.prepare or str(teacher.preparation_)})
     sources = [lesson.source for lesson in lessons]
     labels = [np.where(lesson.sure, lesson.labels, 0) for lesson in lessons]
-    pupil.fit(sources, labels, labels_as="sparse", out=out, axes=axes, progress=progress, **fit_options)
+    again = {"resume": chosen.resume, "overwrite": chosen.overwrite}
+    pupil.fit(sources, labels, labels_as="sparse", out=out, axes=chosen.axes, progress=progress, **again)
     pupil.model_ = replace(pupil.model_, table=_with_names(pupil.table_, teacher.table_))
     answers: dict[str, Result] = {}
-    for source, outcome in iter_segment(pupil.fitted, sources, axes, Settings(progress=progress)):
+    for source, outcome in iter_segment(pupil.fitted, sources, chosen.axes, Settings(progress=progress)):
         if isinstance(outcome, SelfsegError):
             failures.append((source.name, str(outcome)))
         else:
@@ -151,7 +132,9 @@ def distill(
     comparison = compare(lessons, answers, annotations)
     if out is not None:
         pupil.save(out)
-        write_json(Path(out) / REPORT, {"confidence": confidence, "teacher": teacher.method, **asdict(comparison)})
+        write_json(
+            Path(out) / REPORT, {"confidence": chosen.confidence, "teacher": teacher.method, **asdict(comparison)}
+        )
     return Distilled(pupil, comparison, failures)
 
 

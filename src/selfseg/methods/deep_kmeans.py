@@ -49,7 +49,7 @@ class DeepKMeansConfig(MethodConfig):
     depth: int = Field(default=2, ge=0, le=6)
     """Levels below the first in the encoder: how far around a pixel it looks."""
     networks: str = ""
-    """Your own encoder and decoder: a module, ``package.module``, with functions of these names (`selfseg.nets.own`)."""
+    """Your own encoder and decoder: a module, ``package.module``, with functions of these names (`nets.autoencoder.own_networks`)."""
     rectified: bool = False
     """End encoder and decoder with a ReLU, as the original for brain images does. Features can die of it."""
     scale: Literal["effect", "total", "each", "none"] = "effect"

@@ -243,8 +243,7 @@ def write_first_preview(run: Path, model: Segmenter, image: Image, step: int) ->
 
 def _clusters(method: Method, prepared: PreparedImage) -> NDArray[np.integer]:
     """Return the cluster of each pixel, ``[*s]``, from 1 on."""
-    device = next((tensor.device for tensor in method.state().values()), torch.device("cpu"))
-    images = torch.from_numpy(prepared.array)[None].to(device)
+    images = torch.from_numpy(prepared.array)[None].to(method.device)
     return decide(method.assign(images)[0].float().cpu().numpy())
 
 
