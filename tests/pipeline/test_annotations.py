@@ -11,7 +11,8 @@ from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
 from selfseg.core.progress import Silent
 from selfseg.learning.annotations import find_label_files
-from selfseg.learning.training_set import build_training_set, split_sources
+from selfseg.learning.fitting import split_sources
+from selfseg.learning.training_set import build_training_set
 from selfseg.read import find_inputs
 from selfseg.sample.prepare import Preparation
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
 from selfseg.sample import statistics
-from selfseg.sample.prepare import Preparation, PreparedImage, prepare
+from selfseg.sample.chain import PreparedImage
+from selfseg.sample.prepare import Preparation, prepare
 
 BAND = 70
 """Pixels that are read at a time here: many bands, some of them shorter than a row."""

@@ -103,8 +103,12 @@ def find_contenders(methods: list[str], baselines: bool | list[str] = True) -> l
         unrefined, _, refine = item.partition("+")
         name, _, preset = unrefined.partition(":")
         if name not in method_names():
-            fix = "see `selfseg methods`; baselines are chosen with --baselines"
-            raise UsageError("--methods", expected=", ".join(method_names()), got=repr(name), fix=fix)
+            raise UsageError(
+                "--methods",
+                expected=", ".join(method_names()),
+                got=repr(name),
+                fix="see `selfseg methods`; baselines are chosen with --baselines",
+            )
         build_config(name, preset or "default")
         parse_refinements(refine.replace("+", ",") or None)
         found.append(Contender(name, preset or "default", refine))
@@ -193,8 +197,12 @@ def find_item(place: JobContext, name: str) -> Item:
     """Return one image of a split; InputError if it is not there."""
     items = {item.name: item for item in list_items(place)}
     if name not in items:
-        got, fix = "nothing", "check the folder given with --data"
-        raise InputError(f"{place.dataset} image {name}", expected="an image of it", got=got, fix=fix)
+        raise InputError(
+            f"{place.dataset} image {name}",
+            expected="an image of it",
+            got="nothing",
+            fix="check the folder given with --data",
+        )
     return items[name]
 
 

@@ -154,12 +154,20 @@ def _check_supervised(plan: BenchmarkPlan) -> None:
     if not supervised:
         return
     if plan.train is None:
-        fix = "give a split to learn from, for example --train train"
-        raise UsageError("--train", expected=f"a split for {supervised[0]}", got="nothing", fix=fix)
+        raise UsageError(
+            "--train",
+            expected=f"a split for {supervised[0]}",
+            got="nothing",
+            fix="give a split to learn from, for example --train train",
+        )
     task = find_dataset(plan.place.dataset).task
     if task in ("partition", "none"):
-        expected, fix = "a dataset whose truth names classes or objects", "leave it out"
-        raise UsageError(supervised[0], expected=expected, got=f"{plan.place.dataset} ({task})", fix=fix)
+        raise UsageError(
+            supervised[0],
+            expected="a dataset whose truth names classes or objects",
+            got=f"{plan.place.dataset} ({task})",
+            fix="leave it out",
+        )
 
 
 def model_folder(plan: BenchmarkPlan, contender: Contender, seed: int) -> Path:

@@ -56,8 +56,12 @@ def score_outcome(
     """
     for name, array in (("labels", outcome.labels), *(("truth", truth) for truth in truths)):
         if array.shape != image.spatial_shape:
-            got = f"{name} of shape {array.shape}"
-            raise InputError(image.name, expected=f"shape {image.spatial_shape}", got=got, fix="check the dataset")
+            raise InputError(
+                image.name,
+                expected=f"shape {image.spatial_shape}",
+                got=f"{name} of shape {array.shape}",
+                fix="check the dataset",
+            )
     if dataset.task == "partition":
         return _score_partition(outcome, truths, curve)
     if dataset.task == "none":

@@ -56,9 +56,12 @@ class ClassTable:
         named = [label for group in groups for label in group]
         known = {item.id: item for item in self.classes}
         if any(len(group) < 2 for group in groups) or len(set(named)) < len(named) or not set(named) <= set(known):
-            got = ", ".join("+".join(map(str, group)) for group in groups)
-            expected = f"groups of two or more ids out of 1..{len(self)}, each id once"
-            raise UsageError("merge", expected=expected, got=got, fix="see classes.json for the ids")
+            raise UsageError(
+                "merge",
+                expected=f"groups of two or more ids out of 1..{len(self)}, each id once",
+                got=", ".join("+".join(map(str, group)) for group in groups),
+                fix="see classes.json for the ids",
+            )
         rows = [_union([known[label] for label in group], keep) for group in groups]
         rows += [item for item in self.classes if item.id not in named]
         # A class without area has no intensity of its own, and comes last, as where classes are numbered first.
@@ -68,9 +71,12 @@ class ClassTable:
     def named(self, names: Mapping[int, str]) -> "ClassTable":
         """Return a table with other names, by id. Raise `UsageError` if an id is unknown, or a name is empty."""
         if not set(names) <= {item.id for item in self.classes} or not all(name.strip() for name in names.values()):
-            got = ", ".join(f"{label}={name}" for label, name in names.items())
-            expected = f"ID=NAME with an id out of 1..{len(self)}"
-            raise UsageError("name", expected=expected, got=got, fix="see classes.json for the ids")
+            raise UsageError(
+                "name",
+                expected=f"ID=NAME with an id out of 1..{len(self)}",
+                got=", ".join(f"{label}={name}" for label, name in names.items()),
+                fix="see classes.json for the ids",
+            )
         rows = (replace(item, name=names.get(item.id, item.name).strip()) for item in self.classes)
         return ClassTable(tuple(rows))
 

@@ -111,8 +111,12 @@ class Image:
         strange = [letter for letter in ranges if letter not in self.axes]
         strange += [letter for letter in "YX" if letter in ranges and not isinstance(ranges[letter], slice)]
         if strange:
-            fix = "give a slice for each of them"
-            raise UsageError("window", expected=f"axes out of {self.axes}", got=", ".join(strange), fix=fix)
+            raise UsageError(
+                "window",
+                expected=f"axes out of {self.axes}",
+                got=", ".join(strange),
+                fix="give a slice for each of them",
+            )
         index = tuple(ranges.get(letter, slice(None)) for letter in self.axes)
         data = self.data[index]
         left = "".join(a for a, one in zip(self.axes, index, strict=True) if isinstance(one, slice))
@@ -139,9 +143,12 @@ class Image:
         spacing. Raise `UsageError` if there is no such axis, or no such place on it.
         """
         if axis not in self.axes or axis == "C" or not 0 <= number < self.size(axis):
-            got, fix = f"{axis} {number} of {self.axes}", "count from 0"
-            expected = f"a place on an axis of {self.axes} below its length"
-            raise UsageError(self.source, expected=expected, got=got, fix=fix)
+            raise UsageError(
+                self.source,
+                expected=f"a place on an axis of {self.axes} below its length",
+                got=f"{axis} {number} of {self.axes}",
+                fix="count from 0",
+            )
         rest = self.axes.replace(axis, "")
         spatial = iter("YX")
         flat = rest if len(spatial_axes(rest)) > 2 else "".join(next(spatial) if a in "ZYX" else a for a in rest)
@@ -183,8 +190,9 @@ class Image:
         if item.isdecimal() and int(item) < self.n_channels:
             return int(item)
         known = ", ".join(f"{n} ({name})" for n, name in enumerate(self.channels)) or f"0 to {self.n_channels - 1}"
-        fix = "choose among them with --channels"
-        raise InputError(self.source, expected=f"a channel out of {known}", got=repr(item), fix=fix)
+        raise InputError(
+            self.source, expected=f"a channel out of {known}", got=repr(item), fix="choose among them with --channels"
+        )
 
     def load(self, max_bytes: int | None = None) -> "Image":
         """Return the image with its pixels in memory, at most `max_bytes`; None = three quarters of the memory that is free.
@@ -235,8 +243,12 @@ def finite_mask(data: NDArray[Any], axes: str, valid: NDArray[np.bool_] | None) 
 
 def no_finite_values(source: str) -> InputError:
     """Return the error for an image without a finite value."""
-    fix = "check how the file was written, or leave it out"
-    return InputError(source, expected="some finite values", got="only NaN or infinite ones", fix=fix)
+    return InputError(
+        source,
+        expected="some finite values",
+        got="only NaN or infinite ones",
+        fix="check how the file was written, or leave it out",
+    )
 
 
 def _place(array: Any, axis: int, number: int) -> Any:

@@ -27,8 +27,12 @@ def check_names(names: Iterable[str], known: Sequence[str], what: str = "option"
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(str(name), known, 1, 0.5)
-            fix = f"did you mean {near[0]}?" if near else "check the name"
-            raise UsageError(f"{what} {name!r}", expected=f"one of {', '.join(known)}", got=name, fix=fix)
+            raise UsageError(
+                f"{what} {name!r}",
+                expected=f"one of {', '.join(known)}",
+                got=name,
+                fix=f"did you mean {near[0]}?" if near else "check the name",
+            )
 
 
 @dataclass_transform(eq_default=False, kw_only_default=True, frozen_default=True, field_specifiers=(field,))
@@ -68,8 +72,9 @@ def _parse_numbers(given: str | Sequence[int] | None) -> tuple[int, ...] | None:
     if not isinstance(given, str):
         return None if given is None else tuple(given)
     if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", given):
-        fix = "write for example --frames 0,40,80"
-        raise UsageError("--frames", expected="whole numbers with commas", got=repr(given), fix=fix)
+        raise UsageError(
+            "--frames", expected="whole numbers with commas", got=repr(given), fix="write for example --frames 0,40,80"
+        )
     return tuple(int(word) for word in given.split(","))
 
 
@@ -194,14 +199,17 @@ class FitOptions(ResumeOptions, ReadOptions):
         super().__post_init__()
         numbers = self.frame_numbers
         if numbers is not None and self.n_frames is not None:
-            fix = "give --frames or --n-frames"
-            raise UsageError("--frames", expected="no --n-frames beside it", got="both", fix=fix)
+            raise UsageError(
+                "--frames", expected="no --n-frames beside it", got="both", fix="give --frames or --n-frames"
+            )
         if numbers is not None and (not numbers or min(numbers) < 0):
-            fix = "write for example --frames 0,40,80"
-            raise UsageError("--frames", expected="numbers from 0 on", got=str(self.frames), fix=fix)
+            raise UsageError(
+                "--frames", expected="numbers from 0 on", got=str(self.frames), fix="write for example --frames 0,40,80"
+            )
         if self.n_frames is not None and self.n_frames < 1:
-            fix = "write for example --n-frames 4"
-            raise UsageError("--n-frames", expected="1 or more", got=str(self.n_frames), fix=fix)
+            raise UsageError(
+                "--n-frames", expected="1 or more", got=str(self.n_frames), fix="write for example --n-frames 4"
+            )
 
     @property
     def frame_numbers(self) -> tuple[int, ...] | None:

@@ -153,8 +153,12 @@ def parse_calls(text: str | None, kinds: Mapping[str, StepKind], what: str) -> l
     for part in re.findall(r"(?:[^,()]|\([^()]*\)|[()])+", text or ""):
         match = _STEP.fullmatch(part)
         if match is None:
-            fix = "write name(key=value, key=value), name"
-            raise UsageError(f"{what} {part.strip()!r}", expected="pairs of parentheses", got=repr(text), fix=fix)
+            raise UsageError(
+                f"{what} {part.strip()!r}",
+                expected="pairs of parentheses",
+                got=repr(text),
+                fix="write name(key=value, key=value), name",
+            )
         name, inside, rest = match[1].lower(), match[2], match[3]
         if not name or (name == NONE and inside is None and rest is None):
             continue
@@ -199,13 +203,21 @@ def _bound(step: _Written, source: str) -> Call:
         for word in filter(None, map(str.strip, words.split(":"))):
             parameter = kind.find(key) if key else _first_free(kind, found, word)
             if parameter is None or len(found.get(parameter.name, ())) >= parameter.repeats:
-                got = f"the value {word!r}" if parameter or not key else f"{key}={word}"
-                raise UsageError(source, expected=kind.usage, got=got, fix=_advice(kind, key))
+                raise UsageError(
+                    source,
+                    expected=kind.usage,
+                    got=f"the value {word!r}" if parameter or not key else f"{key}={word}",
+                    fix=_advice(kind, key),
+                )
             value = parameter.read(word)
             if value is None:
                 about = f" ({parameter.meaning})" if parameter.meaning else ""
-                expected = f"{parameter.name}{about} of {parameter.expected}"
-                raise UsageError(source, expected=expected, got=repr(word), fix=f"{kind.usage}: {kind.meaning}")
+                raise UsageError(
+                    source,
+                    expected=f"{parameter.name}{about} of {parameter.expected}",
+                    got=repr(word),
+                    fix=f"{kind.usage}: {kind.meaning}",
+                )
             found.setdefault(parameter.name, []).append(value)
     missing = next((p.name for p in kind.parameters if p.default is None and p.name not in found), None)
     if missing:

@@ -191,8 +191,9 @@ def smallest_integers(labels: NDArray[Any], table: ClassTable | None) -> NDArray
         raise UsageError("labels", expected="integers", got=str(labels.dtype), fix="round and convert them first")
     low, high = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
     if low < 0 or high >= 2**32:
-        fix = "0 is ignore, classes are 1..K"
-        raise UsageError("labels", expected="0 to 4294967295", got=f"{low} to {high}", fix=fix)
+        raise UsageError(
+            "labels", expected="0 to 4294967295", got=f"{low} to {high}", fix="0 is ignore, classes are 1..K"
+        )
     largest = max([high, *(item.id for item in table.classes)] if table is not None else [high])
     return labels.astype(np.min_scalar_type(largest) if largest < 2**32 else np.uint32, copy=False)
 
@@ -207,8 +208,12 @@ def in_order(
     letters = spatial_axes(axes)
     steps = tuple(spacing) if spacing is not None else (1.0,) * len(letters)
     if len(steps) != len(letters) or not all(math.isfinite(step) and step > 0 for step in steps):
-        fix = "give one size for each spatial axis"
-        raise UsageError("spacing", expected=f"{len(letters)} positive sizes for {letters}", got=str(steps), fix=fix)
+        raise UsageError(
+            "spacing",
+            expected=f"{len(letters)} positive sizes for {letters}",
+            got=str(steps),
+            fix="give one size for each spatial axis",
+        )
     order = "".join(letter for letter in wanted if letter in axes)
     by_letter = dict(zip(letters, steps, strict=True))
     ordered = np.ascontiguousarray(data.transpose([axes.index(letter) for letter in order]))
@@ -278,8 +283,12 @@ class LabelWriter:
                 raise UsageError("--write", expected=known, got=repr(kind), fix="check the name")
             for package in FORMATS[kind].packages:
                 if find_spec(package) is None:
-                    what, fix = f"the package {package}", f"pip install 'selfseg[{FORMATS[kind].extra}]'"
-                    raise UsageError(f"--write {kind}", expected=what, got="none installed", fix=fix)
+                    raise UsageError(
+                        f"--write {kind}",
+                        expected=f"the package {package}",
+                        got="none installed",
+                        fix=f"pip install 'selfseg[{FORMATS[kind].extra}]'",
+                    )
         if self.ngff not in NGFF_VERSIONS:
             versions = " or ".join(NGFF_VERSIONS)
             raise UsageError("--ngff", expected=versions, got=repr(self.ngff), fix="leave it out for 0.5")
@@ -357,9 +366,11 @@ def read_classes(path: Path | str) -> ClassTable:
         rows = json.loads(Path(path).read_text(encoding="utf-8"))
         return ClassTable.from_json(rows)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        fix = "give each class its own id of 1 or more, a name and four colour values 0-255, or segment again"
         raise ModelError(
-            str(path), expected="a class table", got=f"{type(error).__name__}: {error}", fix=fix
+            str(path),
+            expected="a class table",
+            got=f"{type(error).__name__}: {error}",
+            fix="give each class its own id of 1 or more, a name and four colour values 0-255, or segment again",
         ) from error
 
 

@@ -67,15 +67,23 @@ def write_nnunet(
     folder = Path(folder)
     values = label_values(table, background)
     if not FOLDER.fullmatch(folder.name):
-        fix = "nnU-Net finds datasets by such names"
-        raise UsageError("folder", expected="a name like Dataset501_cells", got=folder.name, fix=fix)
+        raise UsageError(
+            "folder",
+            expected="a name like Dataset501_cells",
+            got=folder.name,
+            fix="nnU-Net finds datasets by such names",
+        )
     remove(folder / "dataset.json")  # without it nnU-Net does not take a half-written dataset for a whole one
     written = _Written()
     for image, labels in cases:
         _write_case(folder, image, labels, values, written)
     if not written.names:
-        fix = "the images themselves are wanted, not only their labels"
-        raise InputError(folder, expected="at least one image", got="none", fix=fix)
+        raise InputError(
+            folder,
+            expected="at least one image",
+            got="none",
+            fix="the images themselves are wanted, not only their labels",
+        )
     _check_nothing_else(folder, written.names)
     names = {item.id: _label_name(item.name, item.id, table) for item in table.classes}
     known = {"background": 0, **{names[i]: int(values[i]) for i in sorted(names) if i != background}}
@@ -98,11 +106,16 @@ def label_values(table: ClassTable, background: int) -> NDArray[np.uint8]:
     """
     ids = sorted(item.id for item in table.classes)
     if background not in ids:
-        got, fix = str(background), "give the id of the class that is the background"
-        raise UsageError("background", expected=f"one of {ids}", got=got, fix=fix)
+        raise UsageError(
+            "background",
+            expected=f"one of {ids}",
+            got=str(background),
+            fix="give the id of the class that is the background",
+        )
     if len(ids) > 255:
-        fix = "merge some classes first"
-        raise UsageError("classes", expected="at most 255 for nnU-Net", got=str(len(ids)), fix=fix)
+        raise UsageError(
+            "classes", expected="at most 255 for nnU-Net", got=str(len(ids)), fix="merge some classes first"
+        )
     values = np.full(max(ids) + 1, len(ids), np.uint8)  # ids that are no class are ignored too
     values[background] = 0
     values[[i for i in ids if i != background]] = np.arange(1, len(ids))
@@ -150,20 +163,25 @@ def _ordered(data: NDArray[Any], axes: str) -> NDArray[Any]:
 def _check_alike(image: Image, name: str, n_channels: int, labels: NDArray[Any], written: _Written) -> None:
     n_dims, what = len(image.spatial_shape), f"nnU-Net case {name}"
     if "T" in image.axes or n_channels > MOST_CHANNELS:
-        fix = "give its frames one by one"
-        raise InputError(what, expected="an image or a volume", got=f"axes {image.axes}", fix=fix)
+        raise InputError(
+            what, expected="an image or a volume", got=f"axes {image.axes}", fix="give its frames one by one"
+        )
     if labels.shape != image.spatial_shape:
         expected, got = str(list(image.spatial_shape)), str(list(labels.shape))
         raise InputError(what, expected=f"labels of {expected}", got=got, fix="use the labels of this image")
     if written.n_dims is None:
         written.n_dims, written.channels = n_dims, _channel_names(image)
     if (n_dims, n_channels) != (written.n_dims, len(written.channels)):
-        expected = f"{len(written.channels)} channel(s) in {written.n_dims}D, like the others"
-        fix = "export them apart: nnU-Net wants equal channels in a dataset"
-        raise InputError(what, expected=expected, got=f"{n_channels} in {n_dims}D", fix=fix)
+        raise InputError(
+            what,
+            expected=f"{len(written.channels)} channel(s) in {written.n_dims}D, like the others",
+            got=f"{n_channels} in {n_dims}D",
+            fix="export them apart: nnU-Net wants equal channels in a dataset",
+        )
     if name in written.names:
-        fix = "rename one of the images"
-        raise InputError(what, expected="one image of that name", got=f"another, {image.name}", fix=fix)
+        raise InputError(
+            what, expected="one image of that name", got=f"another, {image.name}", fix="rename one of the images"
+        )
     written.names.add(name)
 
 
@@ -183,9 +201,12 @@ def _check_nothing_else(folder: Path, names: set[str]) -> None:
     there = {path.name.removesuffix(ENDING) for path in (folder / "labelsTr").glob(f"*{ENDING}")}
     others = sorted(there - names)
     if others:
-        fix = "remove it, or choose another place with -o"
-        got = f"{len(others)} case(s) of another export, such as {others[0]}"
-        raise OutputError(folder, expected="a new dataset", got=got, fix=fix)
+        raise OutputError(
+            folder,
+            expected="a new dataset",
+            got=f"{len(others)} case(s) of another export, such as {others[0]}",
+            fix="remove it, or choose another place with -o",
+        )
 
 
 def _write_tiff(path: Path, data: NDArray[Any]) -> None:

@@ -207,8 +207,12 @@ def known_label_zarr(path: Path) -> Any:
     """
     zarr = _zarr(path)
     if not (path / LEVEL / "zarr.json").is_file():
-        fix = "put the output folder where every machine sees it under the same path"
-        raise OutputError(path, expected="the labels that were begun", got="no such folder", fix=fix)
+        raise OutputError(
+            path,
+            expected="the labels that were begun",
+            got="no such folder",
+            fix="put the output folder where every machine sees it under the same path",
+        )
     with storing(path):
         return zarr.open_array(path / LEVEL, mode="r+")
 
@@ -219,8 +223,12 @@ def storing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        got, fix = error.strerror or str(error), "make room, then run the same command again: a prediction goes on"
-        raise OutputError(path, expected="a folder to be written", got=got, fix=fix) from error
+        raise OutputError(
+            path,
+            expected="a folder to be written",
+            got=error.strerror or str(error),
+            fix="make room, then run the same command again: a prediction goes on",
+        ) from error
 
 
 def is_label_zarr(path: Path, shape: Sequence[int]) -> bool:
@@ -252,6 +260,7 @@ def _zarr(path: Path) -> Any:
     try:
         import zarr
     except ImportError as error:
-        fix = "pip install 'selfseg[zarr]'"
-        raise OutputError(path, expected="the package zarr", got="none installed", fix=fix) from error
+        raise OutputError(
+            path, expected="the package zarr", got="none installed", fix="pip install 'selfseg[zarr]'"
+        ) from error
     return zarr

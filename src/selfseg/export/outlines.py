@@ -256,11 +256,19 @@ def shapes(
         If the axes are others, or `objects` are not of the shape of `labels`.
     """
     if check_axes(axes) not in PLANE_AXES or labels.ndim != len(axes):
-        fix = "transpose the labels, or give one plane at a time"
-        raise UsageError("labels", expected=f"axes {', '.join(PLANE_AXES)}", got=f"{axes}, {labels.ndim} axes", fix=fix)
+        raise UsageError(
+            "labels",
+            expected=f"axes {', '.join(PLANE_AXES)}",
+            got=f"{axes}, {labels.ndim} axes",
+            fix="transpose the labels, or give one plane at a time",
+        )
     if objects is not None and objects.shape != labels.shape:
-        got, fix = str(list(objects.shape)), "use the objects of these labels"
-        raise UsageError("objects", expected=f"shape {list(labels.shape)}", got=got, fix=fix)
+        raise UsageError(
+            "objects",
+            expected=f"shape {list(labels.shape)}",
+            got=str(list(objects.shape)),
+            fix="use the objects of these labels",
+        )
     classes = None if objects is None else object_classes(objects, labels)
     names = {item.id: item.name for item in table.classes} if table is not None else {}
     colours = colour_table(table, int(labels.max(initial=0)))

@@ -217,13 +217,21 @@ def label_planes(labels: NDArray[Any], image: Image, planes: list[int]) -> NDArr
     Labels that are not integers of 0 or more, or not of the image's size, raise `UsageError`.
     """
     if labels.dtype.kind not in "biu" or labels.min(initial=0) < 0:
-        fix = "0 is ignore, classes are 1..K"
-        raise UsageError(f"labels of {image.name}", expected="ids of 0 or more", got=str(labels.dtype), fix=fix)
+        raise UsageError(
+            f"labels of {image.name}",
+            expected="ids of 0 or more",
+            got=str(labels.dtype),
+            fix="0 is ignore, classes are 1..K",
+        )
     axes = image.axes.replace("C", "")
     shape = tuple(size for size, letter in zip(image.data.shape, image.axes, strict=True) if letter != "C")
     if labels.shape != shape:
-        fix = "use the labels of this image"
-        raise UsageError(f"labels of {image.name}", expected=f"shape {shape} ({axes})", got=str(labels.shape), fix=fix)
+        raise UsageError(
+            f"labels of {image.name}",
+            expected=f"shape {shape} ({axes})",
+            got=str(labels.shape),
+            fix="use the labels of this image",
+        )
     ordered = labels.transpose([axes.index(letter) for letter in "TZYX" if letter in axes])
     flat: NDArray[Any] = ordered.reshape(-1, *ordered.shape[-2:])[planes]
     return flat.astype(np.uint8) if flat.dtype.kind == "b" else flat

@@ -156,8 +156,9 @@ class VideoFile(_Pages):
             with contextlib.suppress(ValueError, self._av.FFmpegError):
                 self._av.codec.Codec(row[0], "w")
                 return row
-        fix = "install another build of PyAV"
-        raise OutputError(self.path, expected="a video codec", got="an FFmpeg without one", fix=fix)
+        raise OutputError(
+            self.path, expected="a video codec", got="an FFmpeg without one", fix="install another build of PyAV"
+        )
 
     def _encode(self, frame: Any) -> None:
         try:
@@ -168,8 +169,12 @@ class VideoFile(_Pages):
 
     def _failure(self, error: Exception) -> OutputError:
         reason = getattr(error, "strerror", None) or str(error)
-        fix = "free some space, or choose another place with -o"
-        return OutputError(self.path, expected="a video that can be written", got=reason, fix=fix)
+        return OutputError(
+            self.path,
+            expected="a video that can be written",
+            got=reason,
+            fix="free some space, or choose another place with -o",
+        )
 
 
 class LabelStack(_Pages):

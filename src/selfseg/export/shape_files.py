@@ -108,8 +108,12 @@ def write_coco(path: Path | str, images: Iterable[CocoImage], table: ClassTable,
     annotations: list[dict[str, Any]] = []
     for number, image in enumerate(images, 1):
         if image.labels.ndim != 2:
-            got, fix = f"{image.labels.ndim} axes", "COCO has no volumes: use geojson, imagej-roi or nnunet"
-            raise InputError(image.file_name, expected="labels with axes YX", got=got, fix=fix)
+            raise InputError(
+                image.file_name,
+                expected="labels with axes YX",
+                got=f"{image.labels.ndim} axes",
+                fix="COCO has no volumes: use geojson, imagej-roi or nnunet",
+            )
         height, width = image.labels.shape
         entries.append({"id": number, "file_name": image.file_name, "width": width, "height": height})
         for shape in shapes(image.labels, table, image.objects, least_area=least_area):
@@ -202,8 +206,12 @@ def write_imagej_rois(
     """
     roifile = require_roifile(path)
     if max(labels.shape[-2:]) > LARGEST:
-        got, fix = " x ".join(str(n) for n in labels.shape[-2:]), "use geojson, or cut the image"
-        raise UsageError("labels", expected=f"sides of up to {LARGEST} pixels", got=got, fix=fix)
+        raise UsageError(
+            "labels",
+            expected=f"sides of up to {LARGEST} pixels",
+            got=" x ".join(str(n) for n in labels.shape[-2:]),
+            fix="use geojson, or cut the image",
+        )
     found = shapes(labels, table, objects, axes, least_area)
     digits = max(4, len(str(max((item.id for item in found), default=0))))
     taken: set[str] = set()
@@ -220,8 +228,9 @@ def require_roifile(path: Path | str) -> Any:
     try:
         import roifile
     except ImportError as error:
-        fix = "pip install 'selfseg[roi]'"
-        raise OutputError(path, expected="the package roifile", got="none installed", fix=fix) from error
+        raise OutputError(
+            path, expected="the package roifile", got="none installed", fix="pip install 'selfseg[roi]'"
+        ) from error
     return roifile
 
 

@@ -72,8 +72,12 @@ def _nifti_type(array: NDArray[Any]) -> NDArray[Any]:
     """Return integers of a type that every reader of NIfTI knows."""
     largest = int(array.max(initial=0))
     if largest >= 2**31:
-        fix = "relabel the regions, or use --write tiff"
-        raise UsageError("labels for NIfTI", expected="ids below 2147483648", got=str(largest), fix=fix)
+        raise UsageError(
+            "labels for NIfTI",
+            expected="ids below 2147483648",
+            got=str(largest),
+            fix="relabel the regions, or use --write tiff",
+        )
     return array.astype(np.uint8 if largest < 2**8 else np.int16 if largest < 2**15 else np.int32)
 
 
@@ -162,8 +166,12 @@ def _mrc_type(array: NDArray[Any]) -> tuple[NDArray[Any], int]:
     """Return the labels in the smallest of MRC's types, little-endian, and its mode."""
     largest = int(array.max(initial=0))
     if largest > 2**24:
-        fix = "relabel the regions, or use --write tiff"
-        raise UsageError("labels for MRC", expected="ids up to 16777216", got=str(largest), fix=fix)
+        raise UsageError(
+            "labels for MRC",
+            expected="ids up to 16777216",
+            got=str(largest),
+            fix="relabel the regions, or use --write tiff",
+        )
     for limit, kind, mode in ((2**7, "<i1", 0), (2**15, "<i2", 1), (2**16, "<u2", 6)):
         if largest < limit:
             return array.astype(kind), mode
@@ -270,8 +278,12 @@ def write_dicom_seg(path: Path, content: LabelImage) -> None:
     source = content.image.source
     planes = content.image.meta.get("dicom")
     if not planes:
-        fix = "use --write nifti or --write tiff for it"
-        raise InputError(source, expected="a DICOM input for --write dicom-seg", got="another format", fix=fix)
+        raise InputError(
+            source,
+            expected="a DICOM input for --write dicom-seg",
+            got="another format",
+            fix="use --write nifti or --write tiff for it",
+        )
     labels = content.labels if "Z" in spatial_axes(content.axes) or "T" in content.axes else content.labels[None]
     files = list(dict.fromkeys(file for file, _ in planes))
     if len(files) == 1:  # frames of one file are segmented in the order in which they stand there
@@ -297,8 +309,12 @@ def write_dicom_seg(path: Path, content: LabelImage) -> None:
             omit_empty_frames=bool(labels.any(axis=(1, 2)).all()),  # each plane must be there for one frame at least
         )
     except (AttributeError, ValueError, TypeError, KeyError, OSError) as error:
-        got, fix = f"{type(error).__name__}: {error}"[:200], "use --write nifti for it"
-        raise InputError(source, expected="DICOM images that can be referred to", got=got, fix=fix) from error
+        raise InputError(
+            source,
+            expected="DICOM images that can be referred to",
+            got=f"{type(error).__name__}: {error}"[:200],
+            fix="use --write nifti for it",
+        ) from error
     with writing(path) as temporary:
         segmentation.save_as(temporary)
 
@@ -313,8 +329,12 @@ def _descriptions(content: LabelImage, largest: int) -> Sequence[Any]:
     classes = {} if content.table is None else {item.id: item for item in content.table.classes}
     n = max([largest, 1, *classes])
     if n > MOST_SEGMENTS:
-        fix = "merge classes, or use --write nifti"
-        raise UsageError("labels for DICOM-SEG", expected=f"at most {MOST_SEGMENTS} segments", got=str(n), fix=fix)
+        raise UsageError(
+            "labels for DICOM-SEG",
+            expected=f"at most {MOST_SEGMENTS} segments",
+            got=str(n),
+            fix="merge classes, or use --write nifti",
+        )
     algorithm = AlgorithmIdentificationSequence(
         name="selfseg", version=_version(), family=codes.cid7162.ArtificialIntelligence
     )

@@ -16,7 +16,7 @@ from selfseg.methods.base import Method
 from selfseg.read import Source, find_annotations, read_annotations
 from selfseg.read.labels import find_labels, read_labels
 from selfseg.regions.graph import separate_objects
-from selfseg.sample.prepare import PreparedImage
+from selfseg.sample.chain import PreparedImage
 
 MEANINGS = ("sparse", "full", "objects")
 """Meanings of the values of label images: classes with 0 = not labelled, classes with 0 as one of them, single objects."""
@@ -109,9 +109,12 @@ class AnnotationFiles:
         values, arrays = _numbered(arrays, lowest=int(sparse))
         top = max(values, default=0) if sparse else len(values)
         if self.meaning != SCRIBBLES and (not values or top > MAX_CLASSES):
-            got = f"{len(values)}, the largest {max(values)}" if values else "none"
-            fix = "give --labels-as objects if each number is an object, or full if 0 is a class"
-            raise InputError("labels", expected="class numbers from 1 to 255", got=got, fix=fix)
+            raise InputError(
+                "labels",
+                expected="class numbers from 1 to 255",
+                got=f"{len(values)}, the largest {max(values)}" if values else "none",
+                fix="give --labels-as objects if each number is an object, or full if 0 is a class",
+            )
         kind = {"sparse": "class", "full": "label", SCRIBBLES: "scribble"}[self.meaning]
         names = tuple(self.names.get(value, f"{kind} {value}") for value in values)
         return Annotations(arrays, values, values if sparse else tuple(range(1, len(values) + 1)), names)
@@ -119,8 +122,12 @@ class AnnotationFiles:
     @staticmethod
     def _scribbles(path: Any, image: Image) -> list[LabelArray]:
         if "T" in image.axes:
-            fix = "give the frame as a file of its own"
-            raise UsageError(path, expected="scribbles on single images", got=f"a series in {image.name}", fix=fix)
+            raise UsageError(
+                path,
+                expected="scribbles on single images",
+                got=f"a series in {image.name}",
+                fix="give the frame as a file of its own",
+            )
         return [read_annotations(path, image.spatial_shape)]
 
 
@@ -137,11 +144,19 @@ def requested_annotations(
     given = scribbles is not None or labels is not None
     if given and not kind.uses_annotations:
         what = "labels" if scribbles is None else "scribbles"
-        fix = "leave them out, or use --method unet or feature_clustering"
-        raise UsageError(what, expected="a method that learns from them", got=method, fix=fix)
+        raise UsageError(
+            what,
+            expected="a method that learns from them",
+            got=method,
+            fix="leave them out, or use --method unet or feature_clustering",
+        )
     if kind.needs_annotations and not given:
-        expected, fix = "labels of some of the images", "give --labels to `selfseg fit`, or --scribbles"
-        raise UsageError(method, expected=expected, got="images alone", fix=fix)
+        raise UsageError(
+            method,
+            expected="labels of some of the images",
+            got="images alone",
+            fix="give --labels to `selfseg fit`, or --scribbles",
+        )
     if scribbles is not None and labels is not None:
         raise UsageError("labels", expected="labels or scribbles", got="both", fix="give one of them")
     if scribbles is not None:
@@ -170,8 +185,12 @@ def find_label_files(labels: Any, sources: Sequence[Source], meaning: str) -> An
         If the meaning is unknown, or the number of arrays is not that of the inputs.
     """
     if meaning not in MEANINGS:
-        fix = "sparse: 0 = not labelled; full: 0 is a class; objects: a number an object"
-        raise UsageError("--labels-as", expected=f"one of {', '.join(MEANINGS)}", got=repr(meaning), fix=fix)
+        raise UsageError(
+            "--labels-as",
+            expected=f"one of {', '.join(MEANINGS)}",
+            got=repr(meaning),
+            fix="sparse: 0 = not labelled; full: 0 is a class; objects: a number an object",
+        )
     if not isinstance(labels, str | Path):
         return AnnotationFiles(_given_arrays(labels, sources), meaning)
     folder = Path(labels).expanduser()
@@ -189,8 +208,12 @@ def find_label_files(labels: Any, sources: Sequence[Source], meaning: str) -> An
         if source.name in files or len(alike) == 1:
             fitting[source.name] = files.get(source.name) or alike[0]
     if not fitting:
-        expected, got = "a file named like an input", f"none of {', '.join(list(files)[:3])}"
-        raise InputError(f"labels {labels}", expected=expected, got=got, fix="rename the files")
+        raise InputError(
+            f"labels {labels}",
+            expected="a file named like an input",
+            got=f"none of {', '.join(list(files)[:3])}",
+            fix="rename the files",
+        )
     return AnnotationFiles(fitting, meaning, _table_names(folder))
 
 
@@ -201,16 +224,21 @@ def _stem(name: str) -> str:
 def _given_arrays(labels: Any, sources: Sequence[Source]) -> dict[str, Path | LabelArray]:
     items = [labels] if isinstance(labels, np.ndarray | Image) else list(labels)
     if len(items) != len(sources):
-        expected, fix = f"{len(sources)}, one for each input", "give None for an input without labels"
-        raise UsageError("labels", expected=expected, got=str(len(items)), fix=fix)
+        raise UsageError(
+            "labels",
+            expected=f"{len(sources)}, one for each input",
+            got=str(len(items)),
+            fix="give None for an input without labels",
+        )
     arrays: dict[str, Path | LabelArray] = {}
     for source, item in zip(sources, items, strict=True):
         if item is None:
             continue
         array = np.asarray(item.data if isinstance(item, Image) else item)
         if array.dtype.kind not in "biu":
-            got = f"values of type {array.dtype}"
-            raise InputError(f"labels of {source.name}", expected="integers", got=got, fix="convert them")
+            raise InputError(
+                f"labels of {source.name}", expected="integers", got=f"values of type {array.dtype}", fix="convert them"
+            )
         arrays[source.name] = array
     if not arrays:
         raise InputError("labels", expected="some", got="none for any input", fix="give labels of some inputs")
@@ -225,8 +253,12 @@ def _label_frames(labels: Path | LabelArray, image: Image) -> list[LabelArray]:
     if array.shape != shape:
         expected, got = (" x ".join(map(str, sizes)) for sizes in (shape, array.shape))
         what = f"labels {labels}" if isinstance(labels, Path) else f"labels of {image.name}"
-        fix = "give labels at the full size of the image"
-        raise InputError(what, expected=f"the size of the image, {expected}", got=got, fix=fix)
+        raise InputError(
+            what,
+            expected=f"the size of the image, {expected}",
+            got=got,
+            fix="give labels at the full size of the image",
+        )
     return list(np.moveaxis(array, axes.index("T"), 0)) if "T" in axes else [array]
 
 

@@ -108,8 +108,12 @@ def distill(
     (chosen,) = share_out(options, DistillOptions)
     progress = progress or Silent()
     if not 0 <= chosen.confidence <= 1:
-        fix = "give 0.6, say; 0 learns from every pixel"
-        raise UsageError("--confidence", expected="a probability from 0 to 1", got=f"{chosen.confidence}", fix=fix)
+        raise UsageError(
+            "--confidence",
+            expected="a probability from 0 to 1",
+            got=f"{chosen.confidence}",
+            fix="give 0.6, say; 0 learns from every pixel",
+        )
     sources = find_inputs(inputs, limit=chosen.limit)
     truths = None if chosen.truth is None else find_label_files(chosen.truth, sources, chosen.truth_as)
     lessons, failures = ask(teacher, sources, chosen.confidence, chosen.axes, progress)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from selfseg.core.files import write_json
 from selfseg.core.machine import own_rank
 from selfseg.core.options import FitOptions, ModelOptions, RunOptions
 from selfseg.core.progress import Progress, Silent
-from selfseg.core.seed import derive
+from selfseg.core.seed import derive, generator
 from selfseg.learning.annotations import Annotations, requested_annotations
 from selfseg.learning.model_folder import (
     ALL_CHECKPOINTS,
@@ -28,24 +28,24 @@ from selfseg.learning.model_folder import (
     read_run,
 )
 from selfseg.learning.monitor import EVALUATIONS, truth_scorer, write_preview
-from selfseg.learning.training_set import (
-    HoldOut,
-    TrainingSet,
-    WindowChoice,
-    build_training_set,
-    split_sources,
-    take_frames,
-    with_spacing,
-)
+from selfseg.learning.training_set import TrainingSet, WindowChoice, build_training_set, take_frames
 from selfseg.methods.base import Method, MethodConfig, find_method
 from selfseg.read import find_inputs
 from selfseg.results.model import FittedModel
-from selfseg.sample.stream import Batch, Stream
+from selfseg.sample.stream import Batch, Readable, Stream
 from selfseg.segmenting.images import OwnSuperpixels
 from selfseg.tiling.tiles import keep_assigned
 from selfseg.train.distributed import Processes, started_together
 from selfseg.train.loop import Training
 from selfseg.train.precision import Precision, choose_device, choose_precision
+
+
+class HoldOut(NamedTuple):
+    """Training samples, and those that are held out: never learned from."""
+
+    learned: list[Readable]
+    held: list[Readable]
+    held_names: list[str]
 
 
 @dataclass
@@ -112,11 +112,19 @@ class TrainingRun:
     def _check_distributed(self) -> None:
         name, reason = self.model.method, self.kind.distributed_unsupported
         if reason is not None:
-            expected, fix = "a method that learns in several processes", "start it without torchrun"
-            raise UsageError("torchrun", expected=expected, got=f"{name}: {reason}", fix=fix)
+            raise UsageError(
+                "torchrun",
+                expected="a method that learns in several processes",
+                got=f"{name}: {reason}",
+                fix="start it without torchrun",
+            )
         if self.options.compiled:
-            fix = "leave --compile out, or start it without torchrun"
-            raise UsageError("torchrun", expected="networks that are not compiled", got="--compile", fix=fix)
+            raise UsageError(
+                "torchrun",
+                expected="networks that are not compiled",
+                got="--compile",
+                fix="leave --compile out, or start it without torchrun",
+            )
 
     def _run(self, inputs: Any, processes: Processes, progress: Progress) -> Fitted:
         data, method, facts, failures = self._gather(inputs, progress)
@@ -207,8 +215,12 @@ class TrainingRun:
         config, number = self.config, len(data.annotation_values)
         needed = self.kind.needs_annotations
         if number > (wanted := config.n_classes or 255) or (needed and number < (config.n_classes or 0)):
-            expected, fix = f"values for {wanted} classes", "leave --classes out, or check the values"
-            raise UsageError("labels or scribbles", expected=expected, got=f"{number} values", fix=fix)
+            raise UsageError(
+                "labels or scribbles",
+                expected=f"values for {wanted} classes",
+                got=f"{number} values",
+                fix="leave --classes out, or check the values",
+            )
         if needed:
             config = config.changed(n_classes=number)
         with torch.random.fork_rng(devices=[]):
@@ -308,3 +320,44 @@ def _annotation_names(method: Method, annotations: Annotations | None) -> dict[i
     class_of = getattr(method, "class_of", None)
     places = [] if class_of is None else [int(place) for place in class_of[: len(annotations.names)]]
     return {place: name for place, name in zip(places, annotations.names, strict=False) if place >= 0}
+
+
+def with_spacing(config: MethodConfig, data: TrainingSet, progress: Progress) -> MethodConfig:
+    """Return the configuration with the ratios of the first image's spacing, unless the user gave others."""
+    ratios = [
+        tuple(round(size / min(one.spacing), 4) for size in one.spacing)
+        for one in (item.prepared for item in data.items)
+    ]
+    if config.spacing or max(ratios[0]) == 1:
+        return config
+    shown = " : ".join(f"{ratio:g}" for ratio in ratios[0])
+    others = sum(not np.allclose(ratio, ratios[0], rtol=0.01) for ratio in ratios)
+    differ = f"; {others} image(s) differ" if others else ""
+    progress.say(f"pixels lie {shown} apart, as {data.items[0].name} says{differ}")
+    return config.model_copy(update={"spacing": ratios[0]})
+
+
+def split_sources(data: TrainingSet, share: float, seed: int) -> HoldOut:
+    """Hold out a share of the images, by source and before anything is drawn from them, so that no frame or view leaks.
+
+    Parameters
+    ----------
+    data
+        The training set.
+    share
+        Share of the sources, rounded; of a single series its last frames. Nothing is held out if less than one half of a
+        source, or all of them, would be.
+    seed
+        Decides which.
+    """
+    groups = [item.name for item in data.items]
+    names = list(dict.fromkeys(groups))
+    if len(names) == 1:  # the last frames of a series: neighbours resemble each other
+        held = set(range(len(groups) - round(share * len(groups)), len(groups)))
+    else:
+        drawn = generator(seed, "validation").permutation(len(names))[: round(share * len(names))]
+        held = {i for i, name in enumerate(groups) if name in {names[j] for j in drawn}}
+    if len(held) == len(groups):
+        held = set()
+    learned = [sample for i, sample in enumerate(data.samples) if i not in held]
+    return HoldOut(learned, [data.samples[i] for i in sorted(held)], sorted({groups[i] for i in held}))

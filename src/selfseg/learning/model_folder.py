@@ -70,14 +70,22 @@ def _open_folder(folder: Path, facts: Mapping[str, Any], resume: bool, overwrite
     if "classes" in before.get("config", ()):  # begun before options were renamed
         before["config"] = stored_config(find_method(before["method"]), before["config"]).model_dump(mode="json")
     if before.get("finished") is False and not (resume or overwrite):
-        fix = "add --resume to go on with it, or --overwrite to begin anew"
-        raise UsageError(folder, expected="no unfinished run", got="one", fix=fix)
+        raise UsageError(
+            folder,
+            expected="no unfinished run",
+            got="one",
+            fix="add --resume to go on with it, or --overwrite to begin anew",
+        )
     if resume and (folder / CHECKPOINT).exists():
         changed = [key for key in RESUME_FACTS if before.get(key) != facts.get(key)]
         if changed:
             what, got = f"--resume {folder}", f"other {', '.join(changed)}"
-            fix = "repeat the first command's options, or begin anew with --overwrite"
-            raise UsageError(what, expected="the settings it began with", got=got, fix=fix)
+            raise UsageError(
+                what,
+                expected="the settings it began with",
+                got=got,
+                fix="repeat the first command's options, or begin anew with --overwrite",
+            )
         return True
     for name in (CHECKPOINT,) if forked else (CHECKPOINT, JOURNAL):
         remove(folder / name)
@@ -123,6 +131,10 @@ def memory_note(method: Method, shapes: Sequence[tuple[int, ...]], device: torch
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     estimate = f"a step on {pixels / 1e6:.2f} megapixels takes about {needed / 2**30:.1f} GiB of memory"
     if needed > free:
-        fix = "shrink the images (--prepare size=1000), learn from windows of them (--windows 16), or lower n_features or batch_size"
-        raise InputError(estimate, expected=f"at most the {free / 2**30:.1f} GiB that are free", got="more", fix=fix)
+        raise InputError(
+            estimate,
+            expected=f"at most the {free / 2**30:.1f} GiB that are free",
+            got="more",
+            fix="shrink the images (--prepare size=1000), learn from windows of them (--windows 16), or lower n_features or batch_size",
+        )
     return f"{estimate}, of {free / 2**30:.1f} GiB free" if needed > 0.25 * free else None

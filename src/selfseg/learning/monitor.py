@@ -17,7 +17,7 @@ from selfseg.methods.base import Method
 from selfseg.read.labels import find_labels, read_truths
 from selfseg.refine.decide import decide
 from selfseg.results.folder import shown
-from selfseg.sample.prepare import PreparedImage
+from selfseg.sample.chain import PreparedImage
 
 RECONSTRUCTION = "reconstruction"
 """Name of the method's picture that stands beside the labels in a preview."""
@@ -86,14 +86,22 @@ def truth_scorer(truth: str | Path, data: TrainingSet, progress: Progress) -> Ca
     files = find_labels(truth)
     images = {item.name: item.prepared for item in data.items}
     if any(item.prepared is not images[item.name] for item in data.items):
-        fix = "leave --truth out, and use `selfseg evaluate` on the labels"
-        raise UsageError("--truth", expected="single training images", got="a series (axis T)", fix=fix)
+        raise UsageError(
+            "--truth",
+            expected="single training images",
+            got="a series (axis T)",
+            fix="leave --truth out, and use `selfseg evaluate` on the labels",
+        )
     if len(images) == 1 and [*files.values()] == [Path(truth)]:
         files = {next(iter(images)): Path(truth)}
     items = [item for item in data.items if item.name in files]
     if not items:
-        expected, got = "a file named like a training image", f"none of {', '.join(list(files)[:3])}"
-        raise InputError(f"truth {truth}", expected=expected, got=got, fix="rename the files")
+        raise InputError(
+            f"truth {truth}",
+            expected="a file named like a training image",
+            got=f"none of {', '.join(list(files)[:3])}",
+            fix="rename the files",
+        )
     chosen = [items[i] for i in sorted(set(np.linspace(0, len(items) - 1, MOST_SCORED).round().astype(int)))]
     truths: dict[str, list[NDArray[np.integer]]] = {}
     for name in dict.fromkeys(item.name for item in chosen):
@@ -103,8 +111,9 @@ def truth_scorer(truth: str | Path, data: TrainingSet, progress: Progress) -> Ca
             progress.say(str(error))
     scored = [(item, [item.part(array) for array in truths[item.name]]) for item in chosen if item.name in truths]
     if not scored:
-        fix = "mend the files named above"
-        raise InputError(f"truth {truth}", expected="truth that can be used", got="none", fix=fix)
+        raise InputError(
+            f"truth {truth}", expected="truth that can be used", got="none", fix="mend the files named above"
+        )
 
     def scores(method: Method) -> dict[str, float]:
         rows = [region_scores(_clusters(method, item.view()[1]), arrays) for item, arrays in scored]

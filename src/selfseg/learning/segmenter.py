@@ -149,8 +149,12 @@ class Segmenter(ModelOptions):
             If `fit` was not called.
         """
         if not hasattr(self, "model_"):
-            fix = "call fit first, or selfseg.load a folder"
-            raise UsageError("model", expected="a fitted model", got="an unfitted one", fix=fix)
+            raise UsageError(
+                "model",
+                expected="a fitted model",
+                got="an unfitted one",
+                fix="call fit first, or selfseg.load a folder",
+            )
         params = {k: v for k, v in self.get_params().items() if k not in ("method", "device", "refine", "clean")}
         params["options"] = dict(params["options"] or {})
         return replace(self.model_, params=params, refine=self.refine, clean=self.clean, device=self.device)
@@ -223,7 +227,8 @@ class Segmenter(ModelOptions):
         try:
             model = cls(**{**loaded.params, **own})
         except (TypeError, UsageError) as error:
-            fix = "copy the folder again or train anew"
-            raise ModelError(folder, expected="a whole model", got=str(error)[:200], fix=fix) from error
+            raise ModelError(
+                folder, expected="a whole model", got=str(error)[:200], fix="copy the folder again or train anew"
+            ) from error
         model.model_, model.failures_ = loaded, []
         return model

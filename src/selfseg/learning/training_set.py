@@ -17,14 +17,13 @@ from selfseg.core.image import SPATIAL, Image
 from selfseg.core.machine import LRUCache
 from selfseg.core.options import Channels, FitOptions
 from selfseg.core.progress import Progress
-from selfseg.core.seed import generator
 from selfseg.learning.annotations import AnnotationFiles, Annotations
-from selfseg.methods.base import MethodConfig
 from selfseg.read import Source, split_frames
 from selfseg.read.frames import ALL_AXES, Frames
 from selfseg.read.video import open_video
+from selfseg.sample.chain import PreparedImage
 from selfseg.sample.choose import MOST, most_different
-from selfseg.sample.prepare import Preparation, PreparedImage, prepare
+from selfseg.sample.prepare import Preparation, prepare
 from selfseg.sample.statistics import Region
 from selfseg.sample.stream import Memo, Readable, Sample
 from selfseg.sample.window_samples import KEPT_PIXELS, WindowSample, window_pixels, window_samples
@@ -319,8 +318,12 @@ class WindowChoice:
             return cls(None, None, memory, seed, only)
         match = re.fullmatch(r"\s*0*([1-9]\d*)\s*(?::\s*0*([1-9]\d*)\s*)?", str(text))
         if match is None:
-            expected, fix = "a number of windows, or NUMBER:SIDE", "write for example --windows 16:512"
-            raise UsageError("--windows", expected=expected, got=repr(text), fix=fix)
+            raise UsageError(
+                "--windows",
+                expected="a number of windows, or NUMBER:SIDE",
+                got=repr(text),
+                fix="write for example --windows 16:512",
+            )
         return cls(int(match[1]), int(match[2]) if match[2] else None, memory, seed, only)
 
     def open(self, source: Source, axes: str | None) -> Image:
@@ -461,9 +464,12 @@ def _image_sequences(source: Source, options: FitOptions, progress: Progress) ->
         yield Frames.along(image, "T")
         return
     if "Z" not in image.axes:
-        expected, got = "a video, a time series, a volume or several images", f"axes {image.axes}"
-        fix = "leave --frames, --n-frames and --slices out, or name its axes with --axes"
-        raise InputError(image.source, expected=expected, got=got, fix=fix)
+        raise InputError(
+            image.source,
+            expected="a video, a time series, a volume or several images",
+            got=f"axes {image.axes}",
+            fix="leave --frames, --n-frames and --slices out, or name its axes with --axes",
+        )
     if options.slices is None:
         progress.say(f"{image.name}: a volume, taken as slices along z (--slices y, x or all for others)")
     for axis in ALL_AXES if options.slices == "all" else options.slices or "z":
@@ -500,52 +506,3 @@ def _readable(sequence: Frames, every: int, progress: Progress) -> Iterator[tupl
             progress.update(number + 1, {})
     except InputError as error:  # the sequence ended early
         progress.say(str(error))
-
-
-def with_spacing(config: MethodConfig, data: TrainingSet, progress: Progress) -> MethodConfig:
-    """Return the configuration with the ratios of the first image's spacing, unless the user gave others."""
-    ratios = [
-        tuple(round(size / min(one.spacing), 4) for size in one.spacing)
-        for one in (item.prepared for item in data.items)
-    ]
-    if config.spacing or max(ratios[0]) == 1:
-        return config
-    shown = " : ".join(f"{ratio:g}" for ratio in ratios[0])
-    others = sum(not np.allclose(ratio, ratios[0], rtol=0.01) for ratio in ratios)
-    differ = f"; {others} image(s) differ" if others else ""
-    progress.say(f"pixels lie {shown} apart, as {data.items[0].name} says{differ}")
-    return config.model_copy(update={"spacing": ratios[0]})
-
-
-class HoldOut(NamedTuple):
-    """Training samples, and those that are held out: never learned from."""
-
-    learned: list[Readable]
-    held: list[Readable]
-    held_names: list[str]
-
-
-def split_sources(data: TrainingSet, share: float, seed: int) -> HoldOut:
-    """Hold out a share of the images, by source and before anything is drawn from them, so that no frame or view leaks.
-
-    Parameters
-    ----------
-    data
-        The training set.
-    share
-        Share of the sources, rounded; of a single series its last frames. Nothing is held out if less than one half of a
-        source, or all of them, would be.
-    seed
-        Decides which.
-    """
-    groups = [item.name for item in data.items]
-    names = list(dict.fromkeys(groups))
-    if len(names) == 1:  # the last frames of a series: neighbours resemble each other
-        held = set(range(len(groups) - round(share * len(groups)), len(groups)))
-    else:
-        drawn = generator(seed, "validation").permutation(len(names))[: round(share * len(names))]
-        held = {i for i, name in enumerate(groups) if name in {names[j] for j in drawn}}
-    if len(held) == len(groups):
-        held = set()
-    learned = [sample for i, sample in enumerate(data.samples) if i not in held]
-    return HoldOut(learned, [data.samples[i] for i in sorted(held)], sorted({groups[i] for i in held}))

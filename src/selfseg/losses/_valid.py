@@ -25,8 +25,12 @@ def check_pixels(what: str, mask: Tensor | None, response: Tensor) -> None:
     """Raise `UsageError` unless `mask` is None or ``[B *S]``, one value for each pixel of `response` ``[B K *S]``."""
     wanted = (response.shape[0], *response.shape[2:])
     if mask is not None and tuple(mask.shape) != wanted:
-        fix = "give one value for each pixel of the response"
-        raise UsageError(what, expected=f"shape {wanted}", got=f"{tuple(mask.shape)}", fix=fix)
+        raise UsageError(
+            what,
+            expected=f"shape {wanted}",
+            got=f"{tuple(mask.shape)}",
+            fix="give one value for each pixel of the response",
+        )
 
 
 def check_labels(labels: Tensor, weights: Tensor | None, response: Tensor) -> None:

@@ -79,5 +79,6 @@ def imbalance(probabilities: Tensor, valid: Tensor | None = None) -> Tensor:
 
 def _check_share(name: str, value: float) -> None:
     if not 0 < value <= 1:
-        expected = "a share of the pixels, above 0 and at most 1"
-        raise UsageError(name, expected=expected, got=f"{value}", fix="give 0.6, say")
+        raise UsageError(
+            name, expected="a share of the pixels, above 0 and at most 1", got=f"{value}", fix="give 0.6, say"
+        )

@@ -97,8 +97,9 @@ def _check_live(live: Tensor | None, response: Tensor) -> None:
         return
     wanted = (response.shape[1],)
     if tuple(live.shape) != wanted:
-        got, fix = f"{tuple(live.shape)}", "give one bool for each cluster"
-        raise UsageError("live", expected=f"shape {wanted}", got=got, fix=fix)
+        raise UsageError(
+            "live", expected=f"shape {wanted}", got=f"{tuple(live.shape)}", fix="give one bool for each cluster"
+        )
     if not bool(live.any()):
         raise UsageError("live", expected="at least one live cluster", got="none", fix="leave one cluster alive")
 
@@ -162,8 +163,12 @@ def neighbour_weights(edges: Tensor, distances: Tensor, n_nodes: int, tau: float
         If shapes do not fit, or `tau` is NaN.
     """
     if edges.ndim != 2 or edges.shape[1] != 2 or distances.shape != edges.shape[:1]:
-        got = f"{tuple(edges.shape)} and {tuple(distances.shape)}"
-        raise UsageError("edges and distances", expected="(E, 2) and (E,)", got=got, fix="use one graph")
+        raise UsageError(
+            "edges and distances",
+            expected="(E, 2) and (E,)",
+            got=f"{tuple(edges.shape)} and {tuple(distances.shape)}",
+            fix="use one graph",
+        )
     if math.isnan(tau):
         raise UsageError("tau", expected="a number or an infinity", got="nan", fix="0 gives the plain mean")
     both = torch.cat([edges, edges.flip(1)]).long()  # each pair in both directions: i takes from j
@@ -190,8 +195,12 @@ def region_continuity(response: Tensor, neighbours: Neighbours) -> Tensor:
         If `response` has other superpixels than `neighbours`.
     """
     if response.ndim != 3 or response.shape[2] != len(neighbours.counted):
-        expected = f"shape (B, K, {len(neighbours.counted)})"
-        raise UsageError("response", expected=expected, got=str(tuple(response.shape)), fix="use the same superpixels")
+        raise UsageError(
+            "response",
+            expected=f"shape (B, K, {len(neighbours.counted)})",
+            got=str(tuple(response.shape)),
+            fix="use the same superpixels",
+        )
     response = response.float() if response.dtype in (torch.float16, torch.bfloat16) else response
     rows = response.flatten(0, 1).T  # [R BK]
     with torch.autocast(rows.device.type, enabled=False):  # which would round the products to half precision

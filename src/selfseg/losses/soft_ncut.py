@@ -138,8 +138,12 @@ class Affinity(ABC):
         got = tuple(probabilities.shape)
         if len(got) < 3 or got[2:] != nodes or (batch != 1 and got[0] != batch):
             wanted = ", ".join(str(n) for n in ("B" if batch == 1 else batch, "K", *nodes))
-            fix = "make the affinity from the same images"
-            raise UsageError("probabilities", expected=f"shape ({wanted})", got=f"{got}", fix=fix)
+            raise UsageError(
+                "probabilities",
+                expected=f"shape ({wanted})",
+                got=f"{got}",
+                fix="make the affinity from the same images",
+            )
 
 
 @torch.no_grad()
@@ -204,13 +208,18 @@ def window_affinity(
         If a shape or a number is none of these.
     """
     if image.ndim not in (4, 5) or min(image.shape) < 1:
-        got = str(tuple(image.shape))
-        raise UsageError("image", expected="shape (B, C, Y, X) or (B, C, Z, Y, X)", got=got, fix="add axes")
+        raise UsageError(
+            "image", expected="shape (B, C, Y, X) or (B, C, Z, Y, X)", got=str(tuple(image.shape)), fix="add axes"
+        )
     check_pixels("valid", valid, image)
     distances = tuple(float(s) for s in spacing) if spacing is not None else (1.0,) * (image.ndim - 2)
     if len(distances) != image.ndim - 2:
-        fix = "give one for each spatial axis"
-        raise UsageError("spacing", expected=f"{image.ndim - 2} numbers", got=f"{len(distances)}", fix=fix)
+        raise UsageError(
+            "spacing",
+            expected=f"{image.ndim - 2} numbers",
+            got=f"{len(distances)}",
+            fix="give one for each spatial axis",
+        )
     numbers = {
         "radius": radius,
         "sigma_space": sigma_space,
@@ -369,17 +378,30 @@ def edge_affinity(edges: Tensor, weights: Tensor, n_nodes: int) -> "EdgeAffinity
         If shapes, types or values are others than these.
     """
     if edges.ndim != 2 or edges.shape[1] != 2 or edges.is_floating_point() or edges.is_complex():
-        got = f"{edges.dtype} {tuple(edges.shape)}"
-        raise UsageError("edges", expected="integers of shape (E, 2)", got=got, fix="give pairs of nodes")
+        raise UsageError(
+            "edges",
+            expected="integers of shape (E, 2)",
+            got=f"{edges.dtype} {tuple(edges.shape)}",
+            fix="give pairs of nodes",
+        )
     if weights.shape != edges.shape[:1] or not weights.is_floating_point():
-        got, wanted = f"{weights.dtype} {tuple(weights.shape)}", f"floating numbers of shape ({len(edges)},)"
-        raise UsageError("weights", expected=wanted, got=got, fix="give one for each edge")
+        raise UsageError(
+            "weights",
+            expected=f"floating numbers of shape ({len(edges)},)",
+            got=f"{weights.dtype} {tuple(weights.shape)}",
+            fix="give one for each edge",
+        )
     if len(edges) and (int(edges.min()) < 0 or int(edges.max()) >= n_nodes):
-        got = f"{int(edges.min())}..{int(edges.max())}"
-        raise UsageError("edges", expected=f"nodes in 0..{n_nodes - 1}", got=got, fix="check `n_nodes`")
+        raise UsageError(
+            "edges",
+            expected=f"nodes in 0..{n_nodes - 1}",
+            got=f"{int(edges.min())}..{int(edges.max())}",
+            fix="check `n_nodes`",
+        )
     if not bool(((weights >= 0) & weights.isfinite()).all()):
-        fix = "use exp(-distance), say"
-        raise UsageError("weights", expected="finite numbers, not negative", got="others", fix=fix)
+        raise UsageError(
+            "weights", expected="finite numbers, not negative", got="others", fix="use exp(-distance), say"
+        )
     return EdgeAffinity(edges.long(), weights.detach(), n_nodes)
 
 
@@ -446,8 +468,9 @@ def region_affinity(
     weights = torch.exp(tau * distances)
     for name, values, n in (("lengths", lengths, len(edges)), ("sizes", sizes, n_nodes)):
         if values is not None and values.shape != (n,):
-            got = str(tuple(values.shape))
-            raise UsageError(name, expected=f"shape ({n},)", got=got, fix="use one superpixel graph")
+            raise UsageError(
+                name, expected=f"shape ({n},)", got=str(tuple(values.shape)), fix="use one superpixel graph"
+            )
     if lengths is not None and len(lengths):
         weights = weights * (lengths / lengths.to(weights).mean())
     if sizes is not None and len(edges):

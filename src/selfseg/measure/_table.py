@@ -127,8 +127,12 @@ def check_labels(labels: ArrayLike, name: str) -> Labels:
             raise InputError(name, expected="labels below 2**63", got=str(largest), fix="renumber the labels")
         array = array.astype(np.int64)
     if not np.issubdtype(array.dtype, np.integer):
-        got = f"{array.dtype} of shape {array.shape}"
-        raise InputError(name, expected="an array of integer labels", got=got, fix="convert it, as by .astype(int)")
+        raise InputError(
+            name,
+            expected="an array of integer labels",
+            got=f"{array.dtype} of shape {array.shape}",
+            fix="convert it, as by .astype(int)",
+        )
     if array.size == 0:
         raise InputError(name, expected="at least one pixel", got=f"shape {array.shape}", fix="check the file")
     return array
@@ -153,8 +157,12 @@ def as_truths(truths: Truths, shape: tuple[int, ...]) -> list[Labels]:
     checked = [check_labels(truth, "truth") for truth in annotators]
     for truth in checked:
         if truth.shape != shape:
-            got = f"labels of shape {shape} and truth of shape {truth.shape}"
-            raise InputError("labels and truth", expected="equal shapes", got=got, fix="compare matching images")
+            raise InputError(
+                "labels and truth",
+                expected="equal shapes",
+                got=f"labels of shape {shape} and truth of shape {truth.shape}",
+                fix="compare matching images",
+            )
     return checked
 
 

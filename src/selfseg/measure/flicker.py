@@ -71,8 +71,9 @@ def flicker(
     """
     if labels.shape != labels_before.shape or image.shape != image_before.shape or image.shape[:2] != labels.shape:
         sizes = ", ".join(str(one.shape) for one in (labels, labels_before, image, image_before))
-        fix = "give two frames and their labels"
-        raise InputError("flicker", expected="frames and labels of one size", got=sizes, fix=fix)
+        raise InputError(
+            "flicker", expected="frames and labels of one size", got=sizes, fix="give two frames and their labels"
+        )
     now = image.reshape(labels.size, -1).astype(np.float32)
     then = image_before.reshape(labels.size, -1).astype(np.float32)
     old = labels_before.ravel()

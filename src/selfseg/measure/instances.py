@@ -31,8 +31,12 @@ class InstanceScores:
 
     def __add__(self, other: "InstanceScores") -> "InstanceScores":
         if not np.array_equal(self.thresholds, other.thresholds):
-            got = f"{self.thresholds.tolist()} and {other.thresholds.tolist()}"
-            raise InputError("instance scores", expected="equal thresholds", got=got, fix="score both alike")
+            raise InputError(
+                "instance scores",
+                expected="equal thresholds",
+                got=f"{self.thresholds.tolist()} and {other.thresholds.tolist()}",
+                fix="score both alike",
+            )
         true, false, missed = self.true + other.true, self.false + other.false, self.missed + other.missed
         return InstanceScores(self.thresholds, true, false, missed, self.matched_iou + other.matched_iou)
 
@@ -233,8 +237,12 @@ def foreground_scores(
     target = as_truths([np.asarray(truth)], proposal.shape)[0]
     inside = target != background
     if not inside.any():
-        got = f"only background {background} in the whole truth of shape {target.shape}"
-        raise InputError("truth", expected="some foreground", got=got, fix="check the background label")
+        raise InputError(
+            "truth",
+            expected="some foreground",
+            got=f"only background {background} in the whole truth of shape {target.shape}",
+            fix="check the background label",
+        )
     proposal = _objects(proposal, background, components)
     target = _objects(target, background, components)
     proposal = thin_borders(proposal) if thin else proposal

@@ -201,8 +201,9 @@ def mask_kind(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> S
 def membrane_kind(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> Scores:
     """Score cells between membranes (0 = membrane) as the ISBI 2012 challenge does: V_rand, V_info; and the mask's Dice."""
     if ignore is not None:
-        fix = "leave --ignore out for this kind"
-        raise UsageError("membranes", expected="no ignore label", got=str(ignore), fix=fix)
+        raise UsageError(
+            "membranes", expected="no ignore label", got=str(ignore), fix="leave --ignore out for this kind"
+        )
     found = [foreground_scores(labels, truth) for truth in _annotators(labels, truths)]
     names = {"v_rand": "rand", "v_info": "info", "v_rand_split": "rand_split", "v_rand_merge": "rand_merge"}
     both = _over_annotators([Scores({name: getattr(one, part) for name, part in names.items()}) for one in found])

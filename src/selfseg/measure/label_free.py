@@ -57,13 +57,18 @@ def prepare(labels: ArrayLike, image: ArrayLike, ignore: int | None) -> Regions:
     picture = np.asarray(image, np.float64)
     picture = picture[..., None] if picture.shape == array.shape else picture
     if picture.shape[:-1] != array.shape:
-        got = f"labels of shape {array.shape} and image of shape {picture.shape}"
-        raise InputError("labels and image", expected="equal sizes", got=got, fix="give matching arrays, channels last")
+        raise InputError(
+            "labels and image",
+            expected="equal sizes",
+            got=f"labels of shape {array.shape} and image of shape {picture.shape}",
+            fix="give matching arrays, channels last",
+        )
     used = np.ones(array.shape, bool) if ignore is None else array != ignore
     check_counted(used, ignore, "labels")
     if not np.isfinite(picture[used]).all():
-        fix = "label those pixels as ignored"
-        raise InputError("image", expected="finite values", got="NaN or infinite values", fix=fix)
+        raise InputError(
+            "image", expected="finite values", got="NaN or infinite values", fix="label those pixels as ignored"
+        )
     grid = np.full(array.shape, -1, np.intp)
     grid[used] = _renumbered(array[used])
     return Regions(grid[used], picture[used], grid, picture)
@@ -351,12 +356,19 @@ def small_changes(
     """
     picture = np.asarray(image, np.float64)
     if picture.ndim < 2 or picture.size == 0 or not np.isfinite(picture).all():
-        got = f"shape {picture.shape}" if np.isfinite(picture).all() else "NaN or infinite values"
-        raise InputError("image", expected="finite [*S C]", got=got, fix="put channels last")
+        raise InputError(
+            "image",
+            expected="finite [*S C]",
+            got=f"shape {picture.shape}" if np.isfinite(picture).all() else "NaN or infinite values",
+            fix="put channels last",
+        )
     if noise < 0 or not 0 <= tone < 1 or not 0 < shrink <= 1:
-        got = f"noise={noise}, tone={tone}, shrink={shrink}"
-        expected = "noise of 0 or more, tone in 0-1, shrink above 0 and up to 1"
-        raise InputError("small changes", expected=expected, got=got, fix="see small_changes")
+        raise InputError(
+            "small changes",
+            expected="noise of 0 or more, tone in 0-1, shrink above 0 and up to 1",
+            got=f"noise={noise}, tone={tone}, shrink={shrink}",
+            fix="see small_changes",
+        )
     low, high = float(picture.min()), float(picture.max())
     grain = generator(seed, "noise").normal(0.0, noise * (high - low), picture.shape)
     gain = 1.0 + generator(seed, "tone").uniform(-tone, tone, picture.shape[-1])

@@ -52,8 +52,12 @@ def measure_objects(
         If `objects` are not integers of 0 or more in 2D or 3D, or another argument does not fit.
     """
     if objects.dtype.kind not in "iu" or objects.ndim not in (2, 3) or objects.min(initial=0) < 0:
-        got, fix = f"{objects.dtype} in {objects.ndim}D", "give ids of 1 and more, 0 = none"
-        raise UsageError("objects", expected="integers of 0 or more in 2D or 3D", got=got, fix=fix)
+        raise UsageError(
+            "objects",
+            expected="integers of 0 or more in 2D or 3D",
+            got=f"{objects.dtype} in {objects.ndim}D",
+            fix="give ids of 1 and more, 0 = none",
+        )
     ids, numbers = np.unique(objects, return_inverse=True)
     if ids[:1].tolist() != [0]:
         ids, numbers = np.append(0, ids), numbers + 1
@@ -86,8 +90,12 @@ class ObjectSums:
         self.names = (letters or "ZYX"[3 - n_dims :]).lower()
         self.steps = tuple(float(step) for step in spacing) if spacing is not None else (1.0,) * n_dims
         if n_dims not in (2, 3) or len(self.steps) != n_dims or len(self.names) != n_dims or min(self.steps) <= 0:
-            got, fix = f"spacing {self.steps}, axes {self.names}", "give one of each an axis"
-            raise UsageError("objects", expected=f"{n_dims} sizes and letters", got=got, fix=fix)
+            raise UsageError(
+                "objects",
+                expected=f"{n_dims} sizes and letters",
+                got=f"spacing {self.steps}, axes {self.names}",
+                fix="give one of each an axis",
+            )
         self._counts = np.zeros(n_objects, np.int64)
         self._means = np.zeros((n_dims, n_objects))
         self._moments = np.zeros((n_dims, n_dims, n_objects))

@@ -120,8 +120,12 @@ def list_scores(
     n = len(gather.rows)
     gather.levels = np.arange(n, dtype=np.float64) if levels is None else np.asarray(levels, np.float64)
     if gather.levels.shape != (n,):
-        got = f"levels of shape {gather.levels.shape} and {n} segmentations"
-        raise InputError("levels", expected="one for each segmentation", got=got, fix="leave them out or match them")
+        raise InputError(
+            "levels",
+            expected="one for each segmentation",
+            got=f"levels of shape {gather.levels.shape} and {n} segmentations",
+            fix="leave them out or match them",
+        )
     return gather.scores()
 
 
@@ -164,8 +168,12 @@ def ods_ois(images: Sequence[ScaleScores]) -> OdsOis:
     levels = images[0].levels
     for image in images:
         if not np.array_equal(image.levels, levels):
-            got = f"{len(levels)} levels and {len(image.levels)} others"
-            raise InputError("images", expected="the same levels for all", got=got, fix="score all at one list")
+            raise InputError(
+                "images",
+                expected="the same levels for all",
+                got=f"{len(levels)} levels and {len(image.levels)} others",
+                fix="score all at one list",
+            )
     area = sum(image.area for image in images)
     covered = np.stack([image.covered for image in images])
     best = sum(image.covered_best for image in images) / area
@@ -235,20 +243,33 @@ def _check_tree(
     """Return parents and altitudes as arrays of one type if they are a tree over the superpixels, else raise."""
     n = len(parents)
     if parents.ndim != 1 or altitudes.shape != parents.shape or n % 2 == 0:
-        got = f"shapes {parents.shape} and {altitudes.shape}"
-        raise InputError("parents and altitudes", expected="2R-1 values each", got=got, fix="check the tree")
+        raise InputError(
+            "parents and altitudes",
+            expected="2R-1 values each",
+            got=f"shapes {parents.shape} and {altitudes.shape}",
+            fix="check the tree",
+        )
     leaves = (n + 1) // 2
     low, high = int(superpixels.min()), int(superpixels.max())
     if low < -1 or high >= leaves:
-        got = f"values from {low} to {high}"
-        raise InputError("superpixels", expected=f"values up to {leaves - 1}, as in the tree", got=got, fix="relabel")
+        raise InputError(
+            "superpixels",
+            expected=f"values up to {leaves - 1}, as in the tree",
+            got=f"values from {low} to {high}",
+            fix="relabel",
+        )
     nodes = np.arange(n)
     if parents[-1] != n - 1 or (parents[:-1] <= nodes[:-1]).any() or (parents >= n).any():
-        got = "a parent that does not lie above its child"
-        raise InputError("parents", expected="larger indices than the node's", got=got, fix="sort the nodes")
+        raise InputError(
+            "parents",
+            expected="larger indices than the node's",
+            got="a parent that does not lie above its child",
+            fix="sort the nodes",
+        )
     if not (altitudes[parents] >= altitudes).all():
-        got = "a parent below its child"
-        raise InputError("altitudes", expected="no fall towards the root", got=got, fix="make them monotone")
+        raise InputError(
+            "altitudes", expected="no fall towards the root", got="a parent below its child", fix="make them monotone"
+        )
     return parents.astype(np.intp), altitudes.astype(np.float64)
 
 

@@ -80,8 +80,12 @@ class SuperpixelGraphs:
         """
         memo = {} if memo is None else memo
         if "superpixels" in memo and self.config.superpixels != "given":
-            expected, fix = "a model that learned with given ones", "leave --superpixels out, or learn with it too"
-            raise UsageError("superpixels", expected=expected, got=self.config.superpixels, fix=fix)
+            raise UsageError(
+                "superpixels",
+                expected="a model that learned with given ones",
+                got=self.config.superpixels,
+                fix="leave --superpixels out, or learn with it too",
+            )
         if self.config.superpixels == "none":
             return None
         shape = image.shape[1:]
@@ -143,8 +147,12 @@ class SuperpixelGraphs:
             size, round_ = (c.n_superpixels, c.superpixel_size), (c.compactness, c.superpixel_sigma)
             return make_superpixels(image, SuperpixelRecipe(c.superpixels, *size, *round_, c.spacing), valid)
         if own is None:
-            fix = "name a label image, or a folder with one for each image, with --superpixels"
-            raise InputError("superpixels", expected="your own for every image", got="none for one", fix=fix)
+            raise InputError(
+                "superpixels",
+                expected="your own for every image",
+                got="none for one",
+                fix="name a label image, or a folder with one for each image, with --superpixels",
+            )
         numbers, labels = np.unique(own, return_inverse=True)
         labels = np.maximum(labels.reshape(own.shape) - int((numbers < 0).sum()), -1).astype(np.int32)
         return labels if valid is None else np.where(valid, labels, np.int32(-1))

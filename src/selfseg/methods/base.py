@@ -55,8 +55,12 @@ class MethodConfig(BaseModel):
         `UsageError` if `spacing` has another number of axes, or is not positive.
         """
         if self.spacing and (len(self.spacing) != n_dims or min(self.spacing) <= 0):
-            expected, fix = f"{n_dims} positive numbers", "give one number for each spatial axis, or none"
-            raise UsageError("spacing", expected=expected, got=str(self.spacing), fix=fix)
+            raise UsageError(
+                "spacing",
+                expected=f"{n_dims} positive numbers",
+                got=str(self.spacing),
+                fix="give one number for each spatial axis, or none",
+            )
         return self.spacing or (1.0,) * n_dims
 
     @classmethod
@@ -69,8 +73,12 @@ class MethodConfig(BaseModel):
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"]) or "configuration"
             message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-            fix = "see `selfseg methods NAME` for every option"
-            raise UsageError(f"{what} {name!r}", expected=message, got=repr(first["input"]), fix=fix) from None
+            raise UsageError(
+                f"{what} {name!r}",
+                expected=message,
+                got=repr(first["input"]),
+                fix="see `selfseg methods NAME` for every option",
+            ) from None
 
     def changed(self, **values: Any) -> Self:
         """Return a copy with some fields changed, checked again."""
@@ -190,8 +198,12 @@ class Method(nn.Module, ABC):
         `UsageError` if an option is not live, or a value is wrong; nothing has changed then.
         """
         if fixed := sorted(set(options) - set(self.live)):
-            expected, fix = f"one of {', '.join(sorted(self.live)) or 'none'}", "begin anew from a checkpoint with it"
-            raise UsageError("option to change on the way", expected=expected, got=fixed[0], fix=fix)
+            raise UsageError(
+                "option to change on the way",
+                expected=f"one of {', '.join(sorted(self.live)) or 'none'}",
+                got=fixed[0],
+                fix="begin anew from a checkpoint with it",
+            )
         self.config = self.config.changed(**options)
 
     @abstractmethod
@@ -324,8 +336,9 @@ def _class_in(name: str) -> type[Method]:
     for value in vars(module).values():
         if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__:
             return value
-    expected, fix = "a subclass of Method in its file", "see CONTRIBUTING.md"
-    raise UsageError(f"method {name}", expected=expected, got="none", fix=fix)
+    raise UsageError(
+        f"method {name}", expected="a subclass of Method in its file", got="none", fix="see CONTRIBUTING.md"
+    )
 
 
 def current_options(method: type[Method], options: Mapping[str, Any], stored_before: bool = False) -> dict[str, Any]:
@@ -351,7 +364,11 @@ def build_config(name: str, preset: str = "default", **changes: Any) -> MethodCo
     method = find_method(name)
     presets = {"default": {}, **method.presets}
     if preset not in presets:
-        expected, fix = f"one of {', '.join(sorted(presets))}", f"see `selfseg methods {name}`"
-        raise UsageError("preset", expected=expected, got=repr(preset), fix=fix)
+        raise UsageError(
+            "preset",
+            expected=f"one of {', '.join(sorted(presets))}",
+            got=repr(preset),
+            fix=f"see `selfseg methods {name}`",
+        )
     changes = current_options(method, changes)
     return method.Config.build({**presets[preset], **changes}, what=f"{name} option")

@@ -119,8 +119,9 @@ class RegionMerging(Method):
         super().__init__(config, n_channels, n_dims)
         self._spacing = config.distances(n_dims)
         if config.boundaries == "contours" and n_dims != 2:
-            fix = "leave boundaries at gradient"
-            raise UsageError("boundaries", expected="gradient in 3D", got="contours", fix=fix)
+            raise UsageError(
+                "boundaries", expected="gradient in 3D", got="contours", fix="leave boundaries at gradient"
+            )
         width = (3 if n_channels == 3 else n_channels) + len(BANDS) - 1
         self.register_buffer("centres", torch.full((config.n_classes or 1, width), NOWHERE, dtype=torch.float64))
         # One row a region of the training images: its share of its image, then its mean features.

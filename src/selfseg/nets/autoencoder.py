@@ -158,17 +158,25 @@ def own_networks(name: str, n_channels: int, n_features: int, n_dims: int) -> tu
     the name comes out of a model folder and the user did not give it again.
     """
     if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", name):
-        fix = "write it as package.module, without .py"
-        raise UsageError("networks", expected="the name of a module", got=repr(name), fix=fix)
+        raise UsageError(
+            "networks", expected="the name of a module", got=repr(name), fix="write it as package.module, without .py"
+        )
     if _reading.get() and _named_again.get() != name:
-        fix = f"if you trust it, name it again: --networks {name}, or load(..., networks={name!r})"
-        got = f"one that needs the module {name!r}, which would be run"
-        raise ModelError("networks", expected="a model without code of its own", got=got, fix=fix)
+        raise ModelError(
+            "networks",
+            expected="a model without code of its own",
+            got=f"one that needs the module {name!r}, which would be run",
+            fix=f"if you trust it, name it again: --networks {name}, or load(..., networks={name!r})",
+        )
     try:
         module = importlib.import_module(name)
     except ImportError as error:
-        fix = "start Python where it is found, for example with PYTHONPATH=."
-        raise UsageError(f"networks {name}", expected="a module to import", got=str(error), fix=fix) from error
+        raise UsageError(
+            f"networks {name}",
+            expected="a module to import",
+            got=str(error),
+            fix="start Python where it is found, for example with PYTHONPATH=.",
+        ) from error
     encoder = _made(name, module, "encoder", (n_channels, n_features, n_dims))
     decoder = _made(name, module, "decoder", (n_features, n_channels, n_dims))
     return encoder, decoder
@@ -181,11 +189,16 @@ def _made(name: str, module: object, function: str, numbers: tuple[int, int, int
         try:
             made = make(*numbers)
         except TypeError as error:
-            fix = "give it these three arguments"
-            raise UsageError(f"networks {name}, {function}", expected=PROTOCOL, got=str(error), fix=fix) from error
+            raise UsageError(
+                f"networks {name}, {function}", expected=PROTOCOL, got=str(error), fix="give it these three arguments"
+            ) from error
     if not isinstance(made, nn.Module):
-        got = "no such function" if make is None else f"{type(made).__name__} from {function}"
-        raise UsageError(f"networks {name}", expected=f"{PROTOCOL}, each giving an nn.Module", got=got, fix="add it")
+        raise UsageError(
+            f"networks {name}",
+            expected=f"{PROTOCOL}, each giving an nn.Module",
+            got="no such function" if make is None else f"{type(made).__name__} from {function}",
+            fix="add it",
+        )
     n_in, n_out, n_dims = numbers
     wanted = (1, n_out, *(7, 6, 5)[:n_dims])
     training = made.training
@@ -198,6 +211,10 @@ def _made(name: str, module: object, function: str, numbers: tuple[int, int, int
     if not isinstance(out, Tensor) or tuple(out.shape) != wanted:
         got = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else str(out)
         what = f"networks {name}, {function}"
-        fix = "keep the size of any image, for example by padding"
-        raise UsageError(what, expected=f"shape {wanted} of {(1, n_in, *wanted[2:])}", got=got, fix=fix)
+        raise UsageError(
+            what,
+            expected=f"shape {wanted} of {(1, n_in, *wanted[2:])}",
+            got=got,
+            fix="keep the size of any image, for example by padding",
+        )
     return made

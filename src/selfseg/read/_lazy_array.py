@@ -187,8 +187,9 @@ def from_sliceable(path: Path, array: Any, **known: Any) -> LazyArray:
 def check_real(path: Path, dtype: np.dtype[Any]) -> None:
     """Refuse values that are no real numbers: complex ones, records, text, objects."""
     if dtype.kind not in "buif":
-        fix = "choose or save one real number a pixel"
-        raise InputError(path, expected="real numbers", got=f"values of type {dtype}", fix=fix)
+        raise InputError(
+            path, expected="real numbers", got=f"values of type {dtype}", fix="choose or save one real number a pixel"
+        )
 
 
 def _full_index(index: Any, ndim: int) -> list[Any]:

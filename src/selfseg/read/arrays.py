@@ -123,8 +123,9 @@ def needed(path: Path, module: str, extra: str) -> Any:
         return import_module(module)
     except ImportError as error:
         package = module.partition(".")[0]
-        fix = f"pip install 'selfseg[{extra}]'"
-        raise InputError(path, expected=f"the package {package}", got="none installed", fix=fix) from error
+        raise InputError(
+            path, expected=f"the package {package}", got="none installed", fix=f"pip install 'selfseg[{extra}]'"
+        ) from error
 
 
 def split_address(path: Path | str) -> tuple[Path, str]:
@@ -159,9 +160,12 @@ def unchanged(path: Path | str, before: Stamp | None = None) -> Iterator[None]:
         wrong = error
     after = stamp_of(path)
     if before is not None and after != before:
-        got = "one that was removed" if after is None else "one that was changed"
-        fix = "wait until it is written or copied, then run the same command again"
-        raise InputError(path, expected="a file that stays as it is while it is read", got=got, fix=fix) from wrong
+        raise InputError(
+            path,
+            expected="a file that stays as it is while it is read",
+            got="one that was removed" if after is None else "one that was changed",
+            fix="wait until it is written or copied, then run the same command again",
+        ) from wrong
     if wrong is not None:
         raise wrong
 
@@ -169,8 +173,12 @@ def unchanged(path: Path | str, before: Stamp | None = None) -> Iterator[None]:
 def damaged(path: Path, reason: str) -> InputError:
     """Return the error for a file whose bytes cannot be decoded."""
     reason = " ".join(reason.split())[:160] or "unknown damage"
-    fix = "copy or export the file again, or leave it out"
-    return InputError(path, expected="a whole image file", got=f"a damaged or truncated one ({reason})", fix=fix)
+    return InputError(
+        path,
+        expected="a whole image file",
+        got=f"a damaged or truncated one ({reason})",
+        fix="copy or export the file again, or leave it out",
+    )
 
 
 def unit_name(unit: str) -> str:
@@ -219,30 +227,43 @@ def check_size(
     declared = math.prod(int(n) for n in shape) * itemsize
     possible = ratio * stored if math.isfinite(ratio) else math.inf
     if declared > max(PLAUSIBLE, possible):
-        got = f"{size} values ({gigabytes(declared)}) declared by {max(stored, 0)} stored bytes, which cannot hold them"
-        fix = "the header is false or the file was cut short: copy or export it again"
-        raise InputError(path, expected="a plausible image size", got=got, fix=fix)
+        raise InputError(
+            path,
+            expected="a plausible image size",
+            got=f"{size} values ({gigabytes(declared)}) declared by {max(stored, 0)} stored bytes, which cannot hold them",
+            fix="the header is false or the file was cut short: copy or export it again",
+        )
     limit = memory_limit() if max_bytes is None else max_bytes
     if declared > limit:
-        fix = "cut it into pieces, save it smaller, or use a machine with more memory"
-        expected = f"at most {gigabytes(limit)} of pixels"
-        raise InputError(path, expected=expected, got=f"{size} values, {gigabytes(declared)}", fix=fix)
+        raise InputError(
+            path,
+            expected=f"at most {gigabytes(limit)} of pixels",
+            got=f"{size} values, {gigabytes(declared)}",
+            fix="cut it into pieces, save it smaller, or use a machine with more memory",
+        )
 
 
 def check_level(path: Path, level: int, n_levels: int) -> None:
     """Refuse a level that a pyramid does not have."""
     if not 0 <= level < n_levels:
-        got, fix = str(level), f"0 is the finest, {n_levels - 1} the coarsest"
-        raise InputError(path, expected=f"one of {n_levels} levels", got=got, fix=fix)
+        raise InputError(
+            path,
+            expected=f"one of {n_levels} levels",
+            got=str(level),
+            fix=f"0 is the finest, {n_levels - 1} the coarsest",
+        )
 
 
 def check_chunk(path: Path, chunk: Sequence[int] | None, itemsize: int) -> None:
     """Refuse an array whose chunks, each of which is unpacked whole, cannot fit in memory."""
     n_bytes = math.prod(int(n) for n in chunk or ()) * itemsize
     if n_bytes > memory_limit():
-        fix = "the header is false, or the chunks must be made smaller"
-        expected = f"chunks of at most {gigabytes(memory_limit())}"
-        raise InputError(path, expected=expected, got=gigabytes(n_bytes), fix=fix)
+        raise InputError(
+            path,
+            expected=f"chunks of at most {gigabytes(memory_limit())}",
+            got=gigabytes(n_bytes),
+            fix="the header is false, or the chunks must be made smaller",
+        )
 
 
 def orient(array: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -282,8 +303,12 @@ def guess_axes(shape: tuple[int, ...], source: str = "array") -> tuple[str, bool
     known = {2: "YX", 3: "ZYX", 4: "TZYX"}.get(len(shape) - colour)
     if known is None:
         size = " x ".join(str(n) for n in shape) or "a single number"
-        fix = "give its axes, for example --axes TCZYX, or split it"
-        raise InputError(source, expected="2 to 4 axes, and one of channels", got=size, fix=fix)
+        raise InputError(
+            source,
+            expected="2 to 4 axes, and one of channels",
+            got=size,
+            fix="give its axes, for example --axes TCZYX, or split it",
+        )
     axes = known + "C" * colour
     return axes, not (axes == "YX" or (axes == "YXC" and shape[-1] >= 3))
 
@@ -379,14 +404,22 @@ def chosen_axes(decoded: Decoded, axes: str | None, source: str) -> str:
         unknown = set(decoded.axes) - set("TCZYX")
         if unknown or len(set(decoded.axes)) != len(decoded.axes):
             size = " x ".join(str(n) for n in decoded.data.shape)
-            fix = f"give one letter for each of its {decoded.data.ndim} axes, for example --axes TZCYX"
-            raise InputError(source, expected="axes that can be told", got=f"{decoded.axes} of {size}", fix=fix)
+            raise InputError(
+                source,
+                expected="axes that can be told",
+                got=f"{decoded.axes} of {size}",
+                fix=f"give one letter for each of its {decoded.data.ndim} axes, for example --axes TZCYX",
+            )
         return decoded.axes
     axes = check_axes(axes)
     if len(axes) != decoded.data.ndim:
         size = " x ".join(str(n) for n in decoded.data.shape)
-        got = f"{decoded.data.ndim} axes of {size}, like {decoded.axes}"
-        raise InputError(source, expected=f"{len(axes)} axes ({axes})", got=got, fix="change or leave out --axes")
+        raise InputError(
+            source,
+            expected=f"{len(axes)} axes ({axes})",
+            got=f"{decoded.data.ndim} axes of {size}, like {decoded.axes}",
+            fix="change or leave out --axes",
+        )
     return axes
 
 

@@ -140,8 +140,12 @@ def _check_alike(path: Path, datasets: Sequence[Any]) -> None:
         for one in datasets
     }
     if len(kinds) > 1:
-        got = ", ".join(f"{rows} x {columns}, {bits} bit" for rows, columns, _, bits in sorted(kinds)[:3])
-        raise InputError(path, expected="slices of one size and type", got=got, fix="give them as single files")
+        raise InputError(
+            path,
+            expected="slices of one size and type",
+            got=", ".join(f"{rows} x {columns}, {bits} bit" for rows, columns, _, bits in sorted(kinds)[:3]),
+            fix="give them as single files",
+        )
 
 
 def _group(dataset: Any, frame: int, name: str) -> Any:
@@ -191,8 +195,12 @@ def _values(path: Path, dataset: Any) -> tuple[NDArray[Any], NDArray[np.bool_] |
         stored = pixel_array(dataset)
     except (RuntimeError, NotImplementedError) as error:
         kind = dataset.file_meta.TransferSyntaxUID.name
-        fix = "convert it to Explicit VR Little Endian, with gdcmconv --raw for example"
-        raise InputError(path, expected="pixels that can be unpacked", got=kind, fix=fix) from error
+        raise InputError(
+            path,
+            expected="pixels that can be unpacked",
+            got=kind,
+            fix="convert it to Explicit VR Little Endian, with gdcmconv --raw for example",
+        ) from error
     stored = stored if _n_frames(dataset) > 1 else stored[None]
     if str(dataset.get("PhotometricInterpretation", "")) == "PALETTE COLOR":
         colours = apply_color_lut(stored, dataset)
@@ -231,15 +239,18 @@ def _stacked(
 def _segmentation(path: Path, file: Path, as_labels: bool, max_bytes: int | None) -> Decoded:
     """Read a segmentation as one label image over its own planes."""
     if not as_labels:
-        fix = "give the images that it segments"
-        raise InputError(path, expected="an image", got="a DICOM segmentation", fix=fix)
+        raise InputError(path, expected="an image", got="a DICOM segmentation", fix="give the images that it segments")
     seg = needed(path, "highdicom", "dicom").seg.segread(file)
     check_size(
         path, (int(seg.NumberOfFrames), int(seg.Rows), int(seg.Columns)), 1, file.stat().st_size, max_bytes, math.inf
     )
     if seg.get("FrameOfReferenceUID") is None:
-        fix = "give one that was made of slices with a place in the patient"
-        raise InputError(path, expected="a segmentation with places", got="none", fix=fix)
+        raise InputError(
+            path,
+            expected="a segmentation with places",
+            got="none",
+            fix="give one that was made of slices with a place in the patient",
+        )
     volume = seg.get_volume(combine_segments=True)
     labels, places = np.asarray(volume.array), volume.affine[:3]
     if np.dot(places[:, 0], np.cross(places[:, 2], places[:, 1])) < 0:  # our slices follow the normal of their plane
@@ -310,16 +321,23 @@ def _files_of(folder: Path, uid: str) -> list[Path]:
     for file in files:
         header = _read_header(file)
         if header is None:
-            fix = "copy the file again, or leave it out"
-            raise InputError(file, expected="a DICOM file", got="a damaged or foreign one", fix=fix)
+            raise InputError(
+                file,
+                expected="a DICOM file",
+                got="a damaged or foreign one",
+                fix="copy the file again, or leave it out",
+            )
         if str(header.get("Modality", "")) not in NO_IMAGES and "Rows" in header:
             series[str(header.get("SeriesInstanceUID", ""))].append(file)
     if uid in series:
         return series[uid]
     if len(series) != 1 or uid:
-        got = f"{len(series)}: " + ", ".join(list(series)[:3])
-        fix = f"choose one: {folder}:/{next(iter(series))}" if series else "check the folder"
-        raise InputError(folder, expected=f"one series {uid}".strip(), got=got, fix=fix)
+        raise InputError(
+            folder,
+            expected=f"one series {uid}".strip(),
+            got=f"{len(series)}: " + ", ".join(list(series)[:3]),
+            fix=f"choose one: {folder}:/{next(iter(series))}" if series else "check the folder",
+        )
     return next(iter(series.values()))
 
 
@@ -334,19 +352,27 @@ def _ordered(path: Path, slices: Sequence[Slice]) -> tuple[list[Slice], float | 
     if len(corners) < len(slices) or len(directions) < len(slices) or len(slices) < 2:
         return list(slices), None
     if any(not np.allclose(one, directions[0], atol=1e-3) for one in directions):
-        fix = "split them, or give the slices as single files"
-        raise InputError(path, expected="parallel slices", got="several orientations", fix=fix)
+        raise InputError(
+            path,
+            expected="parallel slices",
+            got="several orientations",
+            fix="split them, or give the slices as single files",
+        )
     places = np.array(corners) @ np.cross(*directions[0])
     order = np.argsort(places, kind="stable")
     gaps = np.diff(places[order])
     usual = float(np.median(gaps))
     if gaps.min() < PLACE_TOLERANCE:
-        fix = "give one time point or echo at a time"
-        raise InputError(path, expected="one slice at a place", got="several", fix=fix)
+        raise InputError(
+            path, expected="one slice at a place", got="several", fix="give one time point or echo at a time"
+        )
     if np.abs(gaps - usual).max() > GAP_TOLERANCE * usual:
-        got = f"gaps of {gaps.min():.4g} to {gaps.max():.4g} mm"
-        fix = "copy the missing slices, or give the slices as single files"
-        raise InputError(path, expected="evenly spaced slices", got=got, fix=fix)
+        raise InputError(
+            path,
+            expected="evenly spaced slices",
+            got=f"gaps of {gaps.min():.4g} to {gaps.max():.4g} mm",
+            fix="copy the missing slices, or give the slices as single files",
+        )
     return [slices[int(i)] for i in order], usual
 
 

@@ -83,21 +83,30 @@ def module_of(path: Path) -> str:
         if file.is_dir():
             return _module_of_folder(file)
         if not file.is_file():
-            got = "something that is no ordinary file" if file.exists() else "nothing: there is no such file"
-            raise InputError(path, expected="an image file", got=got, fix="check the name and the folder")
+            raise InputError(
+                path,
+                expected="an image file",
+                got="something that is no ordinary file" if file.exists() else "nothing: there is no such file",
+                fix="check the name and the folder",
+            )
         if suffix is None:
-            got = f"the suffix {file.suffix!r}" if file.suffix else "no suffix"
-            fix = "convert the file, to TIFF for example"
-            raise InputError(path, expected=f"one of {known_suffixes()}", got=got, fix=fix)
+            raise InputError(
+                path,
+                expected=f"one of {known_suffixes()}",
+                got=f"the suffix {file.suffix!r}" if file.suffix else "no suffix",
+                fix="convert the file, to TIFF for example",
+            )
         with file.open("rb") as opened:
             start = opened.read(4)
     except OSError as error:
         reason = error.strerror or str(error)
-        fix = "check that you may read it"
-        raise InputError(path, expected="a file that can be opened", got=reason, fix=fix) from error
+        raise InputError(
+            path, expected="a file that can be opened", got=reason, fix="check that you may read it"
+        ) from error
     if not start:
-        fix = "copy or export the file again"
-        raise InputError(path, expected="an image", got="an empty file of zero bytes", fix=fix)
+        raise InputError(
+            path, expected="an image", got="an empty file of zero bytes", fix="copy or export the file again"
+        )
     return next((module for signature, module in SIGNATURES.items() if start.startswith(signature)), FORMATS[suffix])
 
 
@@ -108,8 +117,9 @@ def _module_of_folder(folder: Path) -> str:
         return "dicom"
     if FORMATS.get(suffix_of(folder) or "") == "ome_zarr":
         raise damaged(folder, "a folder without zarr metadata")
-    fix = "give the folder where a folder is taken, or a file in it"
-    raise InputError(folder, expected="a file", got="a folder", fix=fix)
+    raise InputError(
+        folder, expected="a file", got="a folder", fix="give the folder where a folder is taken, or a file in it"
+    )
 
 
 def open_file(path: Path, max_bytes: int | None = None, as_labels: bool = False, level: int = 0) -> Decoded:

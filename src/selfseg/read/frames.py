@@ -85,8 +85,9 @@ class Frames:
             That of the source from which it was opened; None = of the image's pixels, or of its file.
         """
         if axis not in image.axes:
-            got, fix = f"axes {image.axes}", "name its axes with --axes"
-            raise InputError(image.source, expected=f"an axis {axis}", got=got, fix=fix)
+            raise InputError(
+                image.source, expected=f"an axis {axis}", got=f"axes {image.axes}", fix="name its axes with --axes"
+            )
 
         def read(number: int) -> Image:
             return image.at(axis, number).load()
@@ -111,8 +112,12 @@ class Frames:
         def read(number: int) -> Image:
             image = sources[number].read(axes)
             if set(image.axes) & set("TZ"):
-                got, fix = f"axes {image.axes}", "give it alone, or name its axes with --axes"
-                raise InputError(image.source, expected="a single image as a frame", got=got, fix=fix)
+                raise InputError(
+                    image.source,
+                    expected="a single image as a frame",
+                    got=f"axes {image.axes}",
+                    fix="give it alone, or name its axes with --axes",
+                )
             return image
 
         def fingerprint() -> str:
@@ -170,8 +175,12 @@ class Frames:
     def check_number(self, number: int) -> None:
         """Raise `InputError` unless there is a frame of this number."""
         if not 0 <= number < self.n_frames:
-            expected = f"a frame number from 0 to {self.n_frames - 1}"
-            raise InputError(self.source, expected=expected, got=str(number), fix="count from 0")
+            raise InputError(
+                self.source,
+                expected=f"a frame number from 0 to {self.n_frames - 1}",
+                got=str(number),
+                fix="count from 0",
+            )
 
 
 def same_size(what: str, image: Image, first: Image) -> Image | InputError:

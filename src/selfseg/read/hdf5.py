@@ -111,9 +111,12 @@ def _dataset(h5py: Any, path: Path, opened: Any, inside: str) -> Any:
         return found[0]
     file, _ = split_address(path)
     names = ", ".join(item.name for item in found[:MOST_NAMED]) + (", ..." if len(found) > MOST_NAMED else "")
-    fix = f"choose one: {file}:{found[0].name}" if found else "save an image into it"
-    expected = f"a dataset {inside!r}" if inside else "one dataset of two axes or more"
-    raise InputError(path, expected=expected, got=f"{len(found)}: {names}" if found else "none", fix=fix)
+    raise InputError(
+        path,
+        expected=f"a dataset {inside!r}" if inside else "one dataset of two axes or more",
+        got=f"{len(found)}: {names}" if found else "none",
+        fix=f"choose one: {file}:{found[0].name}" if found else "save an image into it",
+    )
 
 
 def _attributes(h5py: Any, file: Path, dataset: Any) -> dict[str, Any]:

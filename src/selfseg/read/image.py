@@ -62,9 +62,12 @@ def _opener(path: Path, header: bytes) -> type[ImageFile]:
     for signature, opener in SIGNATURES:
         if header.startswith(signature):
             return opener
-    fix = "check that it is an image and not a renamed file of another kind"
-    got = "an empty file of zero bytes" if not header else f"a file that starts with {header[:12]!r}"
-    raise InputError(path, expected="a PNG, JPEG, BMP, WebP or GIF picture", got=got, fix=fix)
+    raise InputError(
+        path,
+        expected="a PNG, JPEG, BMP, WebP or GIF picture",
+        got="an empty file of zero bytes" if not header else f"a file that starts with {header[:12]!r}",
+        fix="check that it is an image and not a renamed file of another kind",
+    )
 
 
 def _open(opener: type[ImageFile], file: BinaryIO) -> ImageFile:

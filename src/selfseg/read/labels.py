@@ -31,9 +31,12 @@ def _read(path: Path, role: str) -> Decoded:
     decoded = decode_labels(path)
     kind = decoded.data.dtype
     if "C" in decoded.axes or kind.kind not in "bui":
-        got = f"{decoded.data.shape[-1]} channels" if "C" in decoded.axes else f"values of type {kind}"
-        fix = "save whole numbers as grey values or palette indices (uint8, uint16 or int32), not as colours"
-        raise InputError(f"{role} {path}", expected="one channel of integers", got=got, fix=fix)
+        raise InputError(
+            f"{role} {path}",
+            expected="one channel of integers",
+            got=f"{decoded.data.shape[-1]} channels" if "C" in decoded.axes else f"values of type {kind}",
+            fix="save whole numbers as grey values or palette indices (uint8, uint16 or int32), not as colours",
+        )
     return replace(decoded, data=decoded.data.astype(np.uint8)) if kind.kind == "b" else decoded
 
 
@@ -54,8 +57,9 @@ def read_labels(path: Path | str) -> NDArray[np.integer]:
     """
     several = read_truths(path)
     if len(several) > 1:
-        got, fix = f"{len(several)}", "give it as the truth"
-        raise InputError(f"labels {path}", expected="one segmentation", got=got, fix=fix)
+        raise InputError(
+            f"labels {path}", expected="one segmentation", got=f"{len(several)}", fix="give it as the truth"
+        )
     return several[0]
 
 
@@ -76,8 +80,12 @@ def read_truths(path: Path | str) -> list[NDArray[np.integer]]:
     if several is None:
         return [_read(path, "labels").data]
     if several.dtype.kind not in "bui":
-        fix = "round the values and save them as uint8, uint16 or int32"
-        raise InputError(f"labels {path}", expected="integers", got=f"values of type {several.dtype}", fix=fix)
+        raise InputError(
+            f"labels {path}",
+            expected="integers",
+            got=f"values of type {several.dtype}",
+            fix="round the values and save them as uint8, uint16 or int32",
+        )
     return [part.astype(np.uint8) if part.dtype == bool else part for part in several]
 
 
@@ -90,8 +98,12 @@ def _annotators(path: Path) -> NDArray[Any] | None:
             return np.asarray(loaded[SEVERAL]) if SEVERAL in loaded.files else None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         got = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    expected = f"a NumPy file of one array, or with an array {SEVERAL!r}"
-    raise InputError(f"labels {path}", expected=expected, got=got, fix="check the file")
+    raise InputError(
+        f"labels {path}",
+        expected=f"a NumPy file of one array, or with an array {SEVERAL!r}",
+        got=got,
+        fix="check the file",
+    )
 
 
 def find_labels(where: Path | str, prefer: str | None = None) -> dict[str, Path]:
@@ -119,8 +131,12 @@ def find_labels(where: Path | str, prefer: str | None = None) -> dict[str, Path]
     for path in sorted((p for p in shown if suffix_of(p) is not None), key=lambda p: natural_order(p, where)):
         name = (path.relative_to(where).parent / stem_of(path)).as_posix()
         if name in found and prefer is None:
-            got, fix = f"{found[name].name} and {path.name}", "remove one of them"
-            raise InputError(f"labels {where}", expected="one file a name", got=got, fix=fix)
+            raise InputError(
+                f"labels {where}",
+                expected="one file a name",
+                got=f"{found[name].name} and {path.name}",
+                fix="remove one of them",
+            )
         if name not in found or suffix_of(path) == prefer:
             found[name] = path
     if not found:
@@ -156,8 +172,12 @@ def read_annotations(path: Path | str, spatial_shape: Sequence[int]) -> NDArray[
     data = decoded.data
     if data.shape != tuple(spatial_shape):
         expected, got = (" x ".join(str(n) for n in shape) for shape in (spatial_shape, data.shape))
-        fix = "draw the scribbles on the image at its full size"
-        raise InputError(f"scribbles {path}", expected=f"the size of the image, {expected}", got=got, fix=fix)
+        raise InputError(
+            f"scribbles {path}",
+            expected=f"the size of the image, {expected}",
+            got=got,
+            fix="draw the scribbles on the image at its full size",
+        )
     annotations = data.astype(np.int64)
     nothing = annotations < 0
     if data.dtype in (np.uint8, np.uint16):
@@ -166,8 +186,12 @@ def read_annotations(path: Path | str, spatial_shape: Sequence[int]) -> NDArray[
         nothing |= ~decoded.valid
     annotations[nothing] = NO_SCRIBBLE
     if annotations.max() > MAX_CLASS:
-        fix, got = "number the classes from 0, and mark no scribble by 255 (8-bit) or -1", str(annotations.max())
-        raise InputError(f"scribbles {path}", expected=f"class numbers up to {MAX_CLASS}", got=got, fix=fix)
+        raise InputError(
+            f"scribbles {path}",
+            expected=f"class numbers up to {MAX_CLASS}",
+            got=str(annotations.max()),
+            fix="number the classes from 0, and mark no scribble by 255 (8-bit) or -1",
+        )
     return annotations
 
 
@@ -212,8 +236,12 @@ def find_annotations(annotations: str | Path | Sequence[str | Path], sources: Se
         if len(pairs) == before:
             expected = "a file named like an input, or that and _scribble"
             shown = ", ".join(source.name for source in sources[:5])
-            got = f"none that fits {shown}" + (", ..." if len(sources) > 5 else "")
-            raise InputError(f"scribbles {item}", expected=expected, got=got, fix="rename the files")
+            raise InputError(
+                f"scribbles {item}",
+                expected=expected,
+                got=f"none that fits {shown}" + (", ..." if len(sources) > 5 else ""),
+                fix="rename the files",
+            )
     return pairs
 
 
@@ -225,14 +253,19 @@ def _pair(path: Path, name: str, sources: Sequence[Source], pairs: dict[str, Pat
         source for source in sources if _stem(source) == stem
     ]
     if len(fitting) > 1:
-        fix = "name the scribbles folder/stem like the inputs, or give the inputs different names"
-        raise InputError(f"scribbles {path}", expected="one input", got=f"{len(fitting)} of that name", fix=fix)
+        raise InputError(
+            f"scribbles {path}",
+            expected="one input",
+            got=f"{len(fitting)} of that name",
+            fix="name the scribbles folder/stem like the inputs, or give the inputs different names",
+        )
     if not fitting:
         return
     known = pairs.setdefault(fitting[0].name, path)
     if known.resolve() != path.resolve():
-        got = f"{known.name} as well"
-        raise InputError(f"scribbles {path}", expected="one file for an input", got=got, fix="remove one of them")
+        raise InputError(
+            f"scribbles {path}", expected="one file for an input", got=f"{known.name} as well", fix="remove one of them"
+        )
 
 
 def _stem(source: Source) -> str:
@@ -260,11 +293,16 @@ class MaskedSource(Source):
             inside = np.broadcast_to(np.expand_dims(inside, image.axes.replace("C", "").index("T")), counted)
         if inside.shape != counted:
             expected, got = (" x ".join(map(str, shape)) for shape in (counted, inside.shape))
-            fix = "give a mask of every pixel of the image"
-            raise InputError(what, expected=f"the size of the image, {expected}", got=got, fix=fix)
+            raise InputError(
+                what,
+                expected=f"the size of the image, {expected}",
+                got=got,
+                fix="give a mask of every pixel of the image",
+            )
         if not inside.any():
-            fix = "mark what counts by values above 0"
-            raise InputError(what, expected="some pixels that count", got="zeros alone", fix=fix)
+            raise InputError(
+                what, expected="some pixels that count", got="zeros alone", fix="mark what counts by values above 0"
+            )
         return replace(image, valid=inside if image.valid is None else image.valid & inside)
 
     def _inside(self) -> NDArray[np.bool_]:
@@ -299,8 +337,12 @@ def with_masks(sources: Sequence[Source], masks: str | Path | NDArray[Any] | Non
     if masks is None:
         return list(sources)
     for video in (source for source in sources if source.is_video()):
-        fix = "use a TIFF of its frames, or leave the mask out"
-        raise InputError(f"mask of {video.name}", expected="an image", got="a video", fix=fix)
+        raise InputError(
+            f"mask of {video.name}",
+            expected="an image",
+            got="a video",
+            fix="use a TIFF of its frames, or leave the mask out",
+        )
     if isinstance(masks, np.ndarray):
         found: dict[str, Mask] = {source.name: masks for source in sources if len(sources) == 1}
     else:
@@ -309,9 +351,12 @@ def with_masks(sources: Sequence[Source], masks: str | Path | NDArray[Any] | Non
             found = {sources[0].name: Path(masks)}
     without = [source.name for source in sources if source.name not in found]
     if without:
-        got = f"none for {', '.join(without[:3])}" + (", ..." if len(without) > 3 else "")
-        fix = "name the masks like the images, in a folder like theirs"
-        raise InputError("masks", expected="one for every input", got=got, fix=fix)
+        raise InputError(
+            "masks",
+            expected="one for every input",
+            got=f"none for {', '.join(without[:3])}" + (", ..." if len(without) > 3 else ""),
+            fix="name the masks like the images, in a folder like theirs",
+        )
     return [
         MaskedSource(item.name, item.path, item.content, item.settled, item.images, mask=found[item.name])
         for item in sources

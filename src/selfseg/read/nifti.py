@@ -80,13 +80,17 @@ def _is_second(file: BinaryIO) -> bool:
 def _check_declared(path: Path, header: Any, max_bytes: int | None) -> bool:
     """Refuse a header that cannot be true; return whether the file is packed."""
     if header["magic"].item() not in (b"n+1", b"n+2"):
-        fix = "save it as one file, .nii or .nii.gz"
-        got = "a header alone, or a file of another kind"
-        raise InputError(path, expected="a NIfTI file with its voxels", got=got, fix=fix)
+        raise InputError(
+            path,
+            expected="a NIfTI file with its voxels",
+            got="a header alone, or a file of another kind",
+            fix="save it as one file, .nii or .nii.gz",
+        )
     dtype = header.get_data_dtype()
     if dtype.kind not in "uif":
-        fix = "save one real number a voxel"
-        raise InputError(path, expected="real numbers", got=f"voxels of type {dtype}", fix=fix)
+        raise InputError(
+            path, expected="real numbers", got=f"voxels of type {dtype}", fix="save one real number a voxel"
+        )
     with path.open("rb") as raw:
         packed = raw.read(2) == GZIP
     itemsize = max(dtype.itemsize, 4 if _scale(header) else 0)

@@ -88,8 +88,12 @@ def _chosen(path: Path, archive: zipfile.ZipFile, members: dict[str, zipfile.Zip
     if inside:
         if inside in members:
             return inside
-        got = f"the arrays {', '.join(members)}"[:200]
-        raise InputError(path, expected=f"an array {inside!r}", got=got, fix="choose one of them")
+        raise InputError(
+            path,
+            expected=f"an array {inside!r}",
+            got=f"the arrays {', '.join(members)}"[:200],
+            fix="choose one of them",
+        )
     images = []
     for name, info in members.items():
         with archive.open(info) as member:
@@ -97,9 +101,12 @@ def _chosen(path: Path, archive: zipfile.ZipFile, members: dict[str, zipfile.Zip
         if len(shape) >= 2 and dtype.kind in "buifO":
             images.append(name)
     if len(images) != 1:
-        got = f"{len(images)}: {', '.join(images)}"[:200] if images else "none"
-        fix = f"choose one: {path}:/{images[0]}" if images else "save an image into it"
-        raise InputError(path, expected="one array of two axes or more", got=got, fix=fix)
+        raise InputError(
+            path,
+            expected="one array of two axes or more",
+            got=f"{len(images)}: {', '.join(images)}"[:200] if images else "none",
+            fix=f"choose one: {path}:/{images[0]}" if images else "save an image into it",
+        )
     return images[0]
 
 

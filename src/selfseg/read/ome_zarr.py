@@ -105,8 +105,12 @@ def _below(folder: Path, depth: int = 3) -> list[Path]:
 
 def _several(path: Path, kind: str, names: Sequence[str]) -> InputError:
     shown = ", ".join(names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
-    fix = f"choose one: {path}/{names[0]}" if names else "check the file"
-    return InputError(path, expected=f"one {kind}", got=f"{len(names)}: {shown}", fix=fix)
+    return InputError(
+        path,
+        expected=f"one {kind}",
+        got=f"{len(names)}: {shown}",
+        fix=f"choose one: {path}/{names[0]}" if names else "check the file",
+    )
 
 
 def _safe(path: Path, inside: str) -> PurePosixPath:
@@ -128,8 +132,9 @@ def _array(path: Path, zarr: Any, folder: Path) -> Any:
     metadata = json.loads(described.read_text(encoding="utf-8"))
     strange = sorted(set(_codecs(metadata)) - CODECS)
     if strange:
-        expected, fix = "codecs of numbers", "save it with zstd, blosc or gzip"
-        raise InputError(path, expected=expected, got=", ".join(strange)[:80], fix=fix)
+        raise InputError(
+            path, expected="codecs of numbers", got=", ".join(strange)[:80], fix="save it with zstd, blosc or gzip"
+        )
     array = zarr.open_array(zarr.storage.LocalStore(folder, read_only=True), mode="r")
     check_real(path, array.dtype)
     check_chunk(path, array.shards or array.chunks, array.dtype.itemsize)

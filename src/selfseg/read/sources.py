@@ -151,8 +151,12 @@ class Source:
             try:
                 return _digest(self.path)
             except OSError as error:
-                got, fix = error.strerror or str(error), "check that it is there and that you may read it"
-                raise InputError(self.path, expected="a file that can be opened", got=got, fix=fix) from error
+                raise InputError(
+                    self.path,
+                    expected="a file that can be opened",
+                    got=error.strerror or str(error),
+                    fix="check that it is there and that you may read it",
+                ) from error
         array = self.content.data if isinstance(self.content, Image) else np.asarray(self.content)
         digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
@@ -226,16 +230,24 @@ def find_inputs(inputs: Inputs, limit: int | None = None) -> list[Source]:
         elif isinstance(item, str | Path):
             found.extend(Source(_clean(name), path, images=images) for path, name in list_files(item))
         else:
-            expected = "a path, a folder, a glob, an array or an Image"
-            raise UsageError("input", expected=expected, got=type(item).__name__, fix="convert it")
+            raise UsageError(
+                "input",
+                expected="a path, a folder, a glob, an array or an Image",
+                got=type(item).__name__,
+                fix="convert it",
+            )
     found = _once(found)
     missing = [
         source.path for source in found if source.path is not None and not split_address(source.path)[0].exists()
     ]
     if len(missing) == len(found):
         what = str(missing[0]) if missing else "inputs"
-        got = "nothing: there is no such file" if missing else "an empty list"
-        raise InputError(what, expected="at least one image", got=got, fix="check the name and the folder")
+        raise InputError(
+            what,
+            expected="at least one image",
+            got="nothing: there is no such file" if missing else "an empty list",
+            fix="check the name and the folder",
+        )
     return _unique(found)[:limit]
 
 
@@ -280,8 +292,12 @@ def _listed(where: str | Path, keep_scribbles: bool) -> list[tuple[Path, str]]:
         stems = {file.parent / stem_of(file) for file in known}
         known = [file for file in known if not _is_scribble(file, stems)]
     if not known:
-        expected = f"images ({known_suffixes()})"
-        raise InputError(f"{what} {where}", expected=expected, got="none", fix="check the place and the suffixes")
+        raise InputError(
+            f"{what} {where}",
+            expected=f"images ({known_suffixes()})",
+            got="none",
+            fix="check the place and the suffixes",
+        )
     return [(file, _name_below(file, root)) for file in group_series(known)]
 
 
@@ -320,8 +336,12 @@ def _glob(pattern: Path) -> tuple[Path, list[Path]]:
     try:
         return root, list(root.glob(str(Path(*parts[first:]))))
     except (ValueError, NotImplementedError) as error:
-        fix = "use * for any name and ** for any sub-folders"
-        raise InputError(f"glob {pattern}", expected="a valid pattern", got=str(error), fix=fix) from error
+        raise InputError(
+            f"glob {pattern}",
+            expected="a valid pattern",
+            got=str(error),
+            fix="use * for any name and ** for any sub-folders",
+        ) from error
 
 
 def natural_order(file: Path, root: Path) -> tuple[Any, ...]:

@@ -98,8 +98,12 @@ def _main_series(path: Path, tif: tifffile.TiffFile, chosen: str) -> tifffile.Ti
         return full[int(chosen)]
     if several or chosen:
         sizes = ", ".join(" x ".join(str(n) for n in series.shape) for series in full[:4])
-        fix = f"choose one, from {split_address(path)[0]}:/0 on, or save them as separate files"
-        raise InputError(path, expected="pages of one size and type", got=f"{len(full)} images ({sizes})", fix=fix)
+        raise InputError(
+            path,
+            expected="pages of one size and type",
+            got=f"{len(full)} images ({sizes})",
+            fix=f"choose one, from {split_address(path)[0]}:/0 on, or save them as separate files",
+        )
     return full[0] if full else tif.series[0]
 
 
@@ -108,8 +112,12 @@ def _check_declared(path: Path, series: tifffile.TiffPageSeries, max_bytes: int 
     if series.dtype is None:
         raise damaged(path, f"no such pixel type: {page.bitspersample} bits, sample format {page.sampleformat}")
     if series.dtype.kind == "c":
-        fix = "save the magnitude or the phase as float"
-        raise InputError(path, expected="real numbers", got=f"complex ones ({series.dtype})", fix=fix)
+        raise InputError(
+            path,
+            expected="real numbers",
+            got=f"complex ones ({series.dtype})",
+            fix="save the magnitude or the phase as float",
+        )
     pages = [one for one in series.pages if one is not None]
     decode_lzw_safely([page, *pages])
     files = {id(one.parent): one.parent.filehandle.size for one in pages}

@@ -27,8 +27,12 @@ def import_av() -> ModuleType:
     try:
         import av
     except ImportError as error:
-        fix = "pip install 'selfseg[video]', or extract the frames into a folder"
-        raise InputError("video", expected="PyAV for reading videos", got="no such package", fix=fix) from error
+        raise InputError(
+            "video",
+            expected="PyAV for reading videos",
+            got="no such package",
+            fix="pip install 'selfseg[video]', or extract the frames into a folder",
+        ) from error
     # Not `set_level`: its messages pass through Python, and a decoder that ends while it has one waits for itself.
     av.logging.set_libav_level(av.logging.PANIC)
     return av
@@ -49,8 +53,12 @@ class VideoFrames(Frames):
         origin = Source(self.path.stem if name is None else name, self.path)
         super().__init__(origin.name, str(path), len(self._listed[0]), self._seek, origin.fingerprint, fps=fps)
         if not self.n_frames:
-            got, fix = "a video stream without a frame", "copy or export the file again"
-            raise InputError(self.source, expected="at least one frame", got=got, fix=fix)
+            raise InputError(
+                self.source,
+                expected="at least one frame",
+                got="a video stream without a frame",
+                fix="copy or export the file again",
+            )
 
     @cached_property
     def _listed(self) -> tuple[list[int], bool]:
@@ -76,9 +84,12 @@ class VideoFrames(Frames):
         for missing in range(due, self.n_frames, every):
             yield self._undecodable(missing)
         if self.promised is not None and self.n_frames < math.floor(self.promised * (1 - SHORTFALL)) - 1:
-            expected = f"about {self.promised} frames, as the file says"
-            fix = "the file ends early or has gaps: what there is is used; copy it again for the rest"
-            raise InputError(self.source, expected=expected, got=str(self.n_frames), fix=fix)
+            raise InputError(
+                self.source,
+                expected=f"about {self.promised} frames, as the file says",
+                got=str(self.n_frames),
+                fix="the file ends early or has gaps: what there is is used; copy it again for the rest",
+            )
 
     def _seek(self, number: int) -> Image:
         for found, image in self._decoded(number):
@@ -147,15 +158,24 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         container = av.open(str(path), metadata_errors="ignore")
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        fix = "the file is damaged, cut short or no video: copy or export it again"
-        raise InputError(path, expected="a video that can be opened", got=reason, fix=fix) from error
+        raise InputError(
+            path,
+            expected="a video that can be opened",
+            got=reason,
+            fix="the file is damaged, cut short or no video: copy or export it again",
+        ) from error
     try:
         if not container.streams.video:
-            fix = "check that it is the right file"
-            raise InputError(path, expected="a video stream", got="none (sound only?)", fix=fix)
+            raise InputError(
+                path, expected="a video stream", got="none (sound only?)", fix="check that it is the right file"
+            )
         if container.streams.video[0].codec_context is None:
-            fix = "copy or export the file again"
-            raise InputError(path, expected="a codec that FFmpeg has", got="one it does not know", fix=fix)
+            raise InputError(
+                path,
+                expected="a codec that FFmpeg has",
+                got="one it does not know",
+                fix="copy or export the file again",
+            )
         with unchanged(path):
             yield container, container.streams.video[0]
     finally:

@@ -194,11 +194,19 @@ def _check_shapes(
 ) -> None:
     shape = probabilities.shape[1:]
     if len(shape) not in (2, 3) or not probabilities.size:
-        got, fix = str(list(probabilities.shape)), "put the classes first"
-        raise UsageError("probabilities", expected="[K Y X] or [K Z Y X]", got=got, fix=fix)
+        raise UsageError(
+            "probabilities",
+            expected="[K Y X] or [K Z Y X]",
+            got=str(list(probabilities.shape)),
+            fix="put the classes first",
+        )
     if image.shape != shape and image.shape[1:] != shape:
-        expected, got = f"[C *S] or [*S] with *S = {list(shape)}", str(list(image.shape))
-        raise UsageError("image", expected=expected, got=got, fix="put the channels first")
+        raise UsageError(
+            "image",
+            expected=f"[C *S] or [*S] with *S = {list(shape)}",
+            got=str(list(image.shape)),
+            fix="put the channels first",
+        )
     check_shape("valid", valid, shape)
     check_spacing(spacing, len(shape))
 
@@ -209,8 +217,12 @@ def _check_numbers(iterations: int, weights: Sequence[float], sigmas: Sequence[f
     if not all(0 <= weight < np.inf for weight in weights):
         raise UsageError("weights of the CRF", expected="0 or more", got=str(weights), fix="0 switches one off")
     if not all(0 < sigma < np.inf for sigma in sigmas):
-        fix = "set a weight to 0 to switch a kernel off"
-        raise UsageError("standard deviations of the CRF", expected="above 0", got=str(sigmas), fix=fix)
+        raise UsageError(
+            "standard deviations of the CRF",
+            expected="above 0",
+            got=str(sigmas),
+            fix="set a weight to 0 to switch a kernel off",
+        )
 
 
 @njit(cache=True, nogil=True)

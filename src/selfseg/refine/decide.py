@@ -63,8 +63,9 @@ class Cleaning:
         """
         calls = parse_calls(text, KINDS, "clean")
         if len({call.name for call in calls}) < len(calls):
-            fix = "give one size for objects, one for holes"
-            raise UsageError("clean", expected="each step once", got=repr(text), fix=fix)
+            raise UsageError(
+                "clean", expected="each step once", got=repr(text), fix="give one size for objects, one for holes"
+            )
         return cls(**{call.name: int(call.number("size")) for call in calls})
 
     def __str__(self) -> str:

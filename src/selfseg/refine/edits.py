@@ -130,8 +130,12 @@ class Edits:
                 {int(key): _colour(rgba) for key, rgba in values.get("colours", {}).items()},
             )
         except (TypeError, ValueError, KeyError, AttributeError) as error:
-            got, fix = f"{type(error).__name__}: {error}", "give what `Edits.to_json` returned"
-            raise UsageError("edits", expected="plain values of edits", got=got, fix=fix) from error
+            raise UsageError(
+                "edits",
+                expected="plain values of edits",
+                got=f"{type(error).__name__}: {error}",
+                fix="give what `Edits.to_json` returned",
+            ) from error
 
 
 def read_edits(path: Path | str) -> Edits:
@@ -147,8 +151,9 @@ def read_edits(path: Path | str) -> Edits:
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        fix = "give the edits.json of a run of the studio"
-        raise ModelError(path, expected="a file of edits", got=str(error), fix=fix) from error
+        raise ModelError(
+            path, expected="a file of edits", got=str(error), fix="give the edits.json of a run of the studio"
+        ) from error
     return Edits.from_json(values)
 
 
@@ -187,9 +192,12 @@ def split_class(
     weights = np.concatenate([image.sizes[here] for image, here in zip(images, chosen, strict=True)])
     centres = codebook(rows, weights, n_parts, 1.0, n_parts) if n_parts >= 2 and len(rows) >= 2 else rows[:1]
     if n_parts < 2 or len(centres) < n_parts:
-        got = f"{len(centres)} in class {source}" if n_parts >= 2 else f"{n_parts} parts"
-        fix = "choose a larger class, or fewer parts"
-        raise UsageError("split", expected=f"{max(2, n_parts)} or more different regions", got=got, fix=fix)
+        raise UsageError(
+            "split",
+            expected=f"{max(2, n_parts)} or more different regions",
+            got=f"{len(centres)} in class {source}" if n_parts >= 2 else f"{n_parts} parts",
+            fix="choose a larger class, or fewer parts",
+        )
     nearest = np.square(rows[:, None] - centres).sum(-1).argmin(1)
     order = np.argsort(-np.bincount(nearest, weights, len(centres)), kind="stable")
     free = [key for key in range(1, MOST + 1) if key > max(known, default=0)][: n_parts - 1]

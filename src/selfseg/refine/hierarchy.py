@@ -257,8 +257,9 @@ def graph_of_blocks(
         if store is not None:
             store(place, numbers)
     if not n_regions:
-        fix = "make no tree of it, or check the mask"
-        raise UsageError(source, expected="at least one pixel inside", got="none", fix=fix)
+        raise UsageError(
+            source, expected="at least one pixel inside", got="none", fix="make no tree of it, or check the mask"
+        )
     edges, length, total = (np.concatenate(column) for column in zip(*shared, strict=True))
     order = np.lexsort((edges[:, 1], edges[:, 0]))
     strength = total / np.maximum(length, 1e-300)
@@ -353,8 +354,12 @@ def _check(
     contours: NDArray[Any] | None,
 ) -> None:
     if probabilities.ndim not in (3, 4) or probabilities.size == 0:
-        got = str(list(probabilities.shape))
-        raise UsageError("probabilities", expected="[K Y X] or [K Z Y X]", got=got, fix="put the classes first")
+        raise UsageError(
+            "probabilities",
+            expected="[K Y X] or [K Z Y X]",
+            got=str(list(probabilities.shape)),
+            fix="put the classes first",
+        )
     space = probabilities.shape[1:]
     check_shape("image", None if image is None or not len(image) else image[0], space)
     check_shape("superpixels", superpixels, space)
@@ -399,8 +404,12 @@ def find_leaves(labels: NDArray[np.integer], hierarchy: Hierarchy, image: NDArra
     """
     shape = hierarchy.superpixels.shape
     if labels.shape != shape or image.shape[1:] != shape:
-        got = f"labels {list(labels.shape)}, image {list(image.shape)}, superpixels {list(shape)}"
-        raise UsageError("leaves", expected="one spatial shape", got=got, fix="use one image's own")
+        raise UsageError(
+            "leaves",
+            expected="one spatial shape",
+            got=f"labels {list(labels.shape)}, image {list(image.shape)}, superpixels {list(shape)}",
+            fix="use one image's own",
+        )
     sums = LeafSums(hierarchy.tree, int(labels.max(initial=0)) + 1)
     sums.add(hierarchy.superpixels, labels, image)
     leaves = sums.finish()

@@ -236,21 +236,31 @@ def _seeds(distance: NDArray[np.float64], mask: NDArray[np.bool_], drop: float) 
 def check_kind(kind: str, depth: float = DEPTH) -> None:
     """Raise `UsageError` unless objects can be found in this way."""
     if kind not in KINDS:
-        got, fix = repr(kind), "watershed also cuts what touches"
-        raise UsageError("instances", expected=" or ".join(KINDS), got=got, fix=fix)
+        raise UsageError(
+            "instances", expected=" or ".join(KINDS), got=repr(kind), fix="watershed also cuts what touches"
+        )
     if not 0 <= depth < math.inf:
-        fix = f"{DEPTH:g} is usual; more cuts less"
-        raise UsageError("depth", expected="0 pixels or more", got=str(depth), fix=fix)
+        raise UsageError(
+            "depth", expected="0 pixels or more", got=str(depth), fix=f"{DEPTH:g} is usual; more cuts less"
+        )
 
 
 def _check(labels: LabelArray, out: LabelArray, spacing: Sequence[float] | None, min_size: int) -> None:
     if tuple(labels.shape) != tuple(out.shape):
-        got, fix = str(tuple(out.shape)), "make it of the labels' shape"
-        raise UsageError("objects", expected=f"an array of shape {tuple(labels.shape)}", got=got, fix=fix)
+        raise UsageError(
+            "objects",
+            expected=f"an array of shape {tuple(labels.shape)}",
+            got=str(tuple(out.shape)),
+            fix="make it of the labels' shape",
+        )
     n_dims = len(labels.shape)
     if labels.dtype.kind not in "iu" or n_dims not in (2, 3):
-        got, fix = f"{labels.dtype} in {n_dims}D", "give class ids of one image or volume"
-        raise UsageError("labels", expected="integers in 2D or 3D", got=got, fix=fix)
+        raise UsageError(
+            "labels",
+            expected="integers in 2D or 3D",
+            got=f"{labels.dtype} in {n_dims}D",
+            fix="give class ids of one image or volume",
+        )
     check_spacing(spacing, n_dims)
     if min_size < 0:
         raise UsageError("min_size", expected="0 or more", got=str(min_size), fix="give a number of pixels")

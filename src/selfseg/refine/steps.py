@@ -165,8 +165,12 @@ def contour_tree(
     probabilities against the contours (`refine.hierarchy`). A volume raises `InputError`.
     """
     if probabilities.ndim != 3:
-        got, fix = f"axes {image.axes}", "refine volumes with crf"
-        raise InputError(f"{image.name}: contours", expected="an image with axes YX", got=got, fix=fix)
+        raise InputError(
+            f"{image.name}: contours",
+            expected="an image with axes YX",
+            got=f"axes {image.axes}",
+            fix="refine volumes with crf",
+        )
     steps = "range" if image.data.dtype == np.uint8 else "percentile=1:99.8"
     picture = Preparation.parse(steps).fit([image]).apply(image).array
     contours = contour_strength(np.moveaxis(picture, 0, -1), mask=valid)

@@ -119,8 +119,12 @@ def feature_words(features: NDArray[Any], n_words: int, seed: int = 0) -> tuple[
         Of the sample of pixels, and of the start of k-means (k-means++).
     """
     if features.size == 0 or not 1 <= n_words <= 255:
-        got = f"{list(features.shape)} and {n_words} words"
-        raise UsageError("words", expected="some pixels, and 1 to 255 words", got=got, fix="ask for fewer")
+        raise UsageError(
+            "words",
+            expected="some pixels, and 1 to 255 words",
+            got=f"{list(features.shape)} and {n_words} words",
+            fix="ask for fewer",
+        )
     from sklearn.cluster import kmeans_plusplus
 
     points = np.nan_to_num(features.reshape(-1, features.shape[-1]), posinf=0, neginf=0).astype(np.float32)

@@ -163,5 +163,9 @@ def _check(image: NDArray[Any], cues: Mapping[str, float], mask: NDArray[np.bool
     check_shape("mask", mask, image.shape[:2])
     unknown = sorted(set(cues) - set(CUES))
     if unknown or not all(weight >= 0 for weight in cues.values()):
-        got = ", ".join(f"{name}={weight}" for name, weight in cues.items())
-        raise UsageError("cues", expected="weights of local and pmi, 0 or more", got=got, fix="drop the others")
+        raise UsageError(
+            "cues",
+            expected="weights of local and pmi, 0 or more",
+            got=", ".join(f"{name}={weight}" for name, weight in cues.items()),
+            fix="drop the others",
+        )

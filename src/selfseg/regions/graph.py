@@ -148,8 +148,9 @@ def region_sums(
     """
     check_labels(labels)
     if features.shape[:-1] != labels.shape:
-        expected, got = f"{list(labels.shape)} + [C]", str(list(features.shape))
-        raise UsageError("features", expected=expected, got=got, fix="put channels last")
+        raise UsageError(
+            "features", expected=f"{list(labels.shape)} + [C]", got=str(list(features.shape)), fix="put channels last"
+        )
     count = int(labels.max(initial=-1)) + 1 if n_regions is None else n_regions
     flat, values = labels.ravel(), features.reshape(labels.size, features.shape[-1])
     if flat.min(initial=0) < 0:

@@ -58,8 +58,12 @@ class MergeTree:
             Unless exactly one of the two is given and `n_regions` is at least 1.
         """
         if (n_regions is None) == (level is None) or (n_regions is not None and n_regions < 1):
-            got = f"n_regions={n_regions}, level={level}"
-            raise UsageError("cut", expected="either n_regions (1 or more) or level", got=got, fix="give one of them")
+            raise UsageError(
+                "cut",
+                expected="either n_regions (1 or more) or level",
+                got=f"n_regions={n_regions}, level={level}",
+                fix="give one of them",
+            )
         leaves = self.n_leaves
         if level is not None:
             last = leaves + int(np.searchsorted(self.altitudes[leaves:], level, side="right"))
@@ -113,8 +117,12 @@ def _check(graph: RegionGraph, means: NDArray[Any], sizes: NDArray[Any]) -> None
     if graph.n_regions < 1:
         raise UsageError("graph", expected="at least one region", got="none", fix="check the mask")
     if means.ndim != 2 or len(means) != graph.n_regions or len(sizes) != graph.n_regions:
-        expected, got = f"{graph.n_regions} regions in all arguments", f"means {list(means.shape)}, {len(sizes)} sizes"
-        raise UsageError("graph", expected=expected, got=got, fix="use one superpixel image")
+        raise UsageError(
+            "graph",
+            expected=f"{graph.n_regions} regions in all arguments",
+            got=f"means {list(means.shape)}, {len(sizes)} sizes",
+            fix="use one superpixel image",
+        )
 
 
 def merge(

@@ -81,8 +81,12 @@ def block_motion(before: NDArray[np.float32], after: NDArray[np.float32], block:
         If the pictures are no two planes of one size.
     """
     if before.ndim != 2 or before.shape != after.shape:
-        got, fix = f"{list(before.shape)} and {list(after.shape)}", "give frames of one sequence"
-        raise UsageError("frames", expected="two planes of one size", got=got, fix=fix)
+        raise UsageError(
+            "frames",
+            expected="two planes of one size",
+            got=f"{list(before.shape)} and {list(after.shape)}",
+            fix="give frames of one sequence",
+        )
     old, new = (np.ascontiguousarray(np.nan_to_num(one), np.float32) for one in (before, after))
     cost = np.float32(STIFFNESS * max(1e-12, float(np.ptp(new)), float(np.ptp(old))))
     return _search(old, new, block, cost, LEVELS)

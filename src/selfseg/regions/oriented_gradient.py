@@ -66,12 +66,16 @@ def half_disc_gradient(
         If `words` are not integers in a plane, or a number is out of range.
     """
     if words.ndim != 2 or not np.issubdtype(words.dtype, np.integer) or words.size == 0:
-        got = f"{words.dtype} {list(words.shape)}"
-        raise UsageError("words", expected="integers [Y X]", got=got, fix="quantise one plane")
+        raise UsageError(
+            "words", expected="integers [Y X]", got=f"{words.dtype} {list(words.shape)}", fix="quantise one plane"
+        )
     if not (radius >= 1 and stride >= 1 and blur >= 0 and 1 <= n_words <= 255):
-        got = f"radius={radius}, stride={stride}, blur={blur}, n_words={n_words}"
-        fix = "keep radius and stride at 1 or more"
-        raise UsageError("half discs", expected="positive sizes, at most 255 words", got=got, fix=fix)
+        raise UsageError(
+            "half discs",
+            expected="positive sizes, at most 255 words",
+            got=f"radius={radius}, stride={stride}, blur={blur}, n_words={n_words}",
+            fix="keep radius and stride at 1 or more",
+        )
     reach = int(radius)
     known = np.where((words >= 0) & (words < n_words), words, n_words).astype(np.uint8)
     padded = np.pad(known, reach, mode="symmetric")

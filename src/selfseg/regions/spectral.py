@@ -82,8 +82,12 @@ def normalised_cuts(
         Of the start of Lanczos' iteration.
     """
     if affinity.shape != (shape[0] * shape[1],) * 2:
-        got = f"{list(affinity.shape)} for {list(shape)}"
-        raise UsageError("affinity", expected="one row a pixel", got=got, fix="give the picture's own shape")
+        raise UsageError(
+            "affinity",
+            expected="one row a pixel",
+            got=f"{list(affinity.shape)} for {list(shape)}",
+            fix="give the picture's own shape",
+        )
     carriers, (height, width) = [], shape
     while affinity.shape[0] > FEW_NODES:
         kept = np.arange(height * width).reshape(height, width)[::2, ::2]

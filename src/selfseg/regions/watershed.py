@@ -143,8 +143,12 @@ def arc_graph(labels: NDArray[np.integer], gradient: NDArray[Any]) -> RegionGrap
     """
     check_labels(labels)
     if labels.ndim != 2 or gradient.shape[1:] != labels.shape:
-        got = f"{list(labels.shape)} and {list(gradient.shape)}"
-        raise UsageError("arcs", expected="labels [Y X], gradient [A Y X]", got=got, fix="crop them alike")
+        raise UsageError(
+            "arcs",
+            expected="labels [Y X], gradient [A Y X]",
+            got=f"{list(labels.shape)} and {list(gradient.shape)}",
+            fix="crop them alike",
+        )
     count = int(labels.max(initial=-1)) + 1
     pixels, ends, regions = _faces(labels)
     keys, arc = np.unique(regions[:, 0] * count + regions[:, 1], return_inverse=True)

@@ -109,8 +109,9 @@ def export_folder(
     _check_formats(wanted)
     folder = RunFolder(out, images)
     if objects and not folder.has_objects:
-        fix = "run `selfseg instances` first"
-        raise UsageError(out, expected="objects of every image in instances/", got="none", fix=fix)
+        raise UsageError(
+            out, expected="objects of every image in instances/", got="none", fix="run `selfseg instances` first"
+        )
     whole = folder.has_objects if objects is None else objects
     place = Path(dest) if dest is not None else folder.out / "export"
     failures: list[Failure] = []
@@ -171,8 +172,12 @@ def dataset_name(name: str) -> str:
 def _check_formats(wanted: list[str]) -> None:
     unknown = [name for name in wanted if name not in FORMATS]
     if unknown or not wanted:
-        got, fix = ", ".join(unknown) or "none", "write for example --format coco"
-        raise UsageError("format", expected=f"some of {', '.join(FORMATS)}", got=got, fix=fix)
+        raise UsageError(
+            "format",
+            expected=f"some of {', '.join(FORMATS)}",
+            got=", ".join(unknown) or "none",
+            fix="write for example --format coco",
+        )
 
 
 def _watched(items: Iterable[SegmentedImage], total: int, task: str, progress: Progress) -> Iterator[SegmentedImage]:

@@ -31,7 +31,8 @@ from selfseg.read.labels import find_labels, read_label_image
 from selfseg.results.instances import INSTANCES
 from selfseg.results.model import FittedModel, selfseg_version
 from selfseg.results.result import Result, SequenceFacts
-from selfseg.sample.prepare import PreparedImage, prepare
+from selfseg.sample.chain import PreparedImage
+from selfseg.sample.prepare import prepare
 from selfseg.train.loop import read_journal
 
 LABELS = "labels"
@@ -308,9 +309,12 @@ class SegmentedImage:
         image = self.content or self._read()
         shape = tuple(n for n, letter in zip(image.data.shape, image.axes, strict=True) if letter != "C")
         if shape != self.labels.data.shape or image.axes.replace("C", "") != self.labels.axes:
-            expected = f"{self.labels.axes} of {_size(self.labels.data.shape)}, like its labels"
-            got, fix = f"{image.axes} of {_size(image.data.shape)}", "give the images that were segmented with --images"
-            raise InputError(image.source, expected=expected, got=got, fix=fix)
+            raise InputError(
+                image.source,
+                expected=f"{self.labels.axes} of {_size(self.labels.data.shape)}, like its labels",
+                got=f"{image.axes} of {_size(image.data.shape)}",
+                fix="give the images that were segmented with --images",
+            )
         return image
 
     def _read(self) -> Image:
@@ -318,11 +322,16 @@ class SegmentedImage:
         if self.source is None:
             raise InputError(self.name, expected="a note of its image in run.json", got="none", fix=fix)
         if self.source.path is not None and not split_address(self.source.path)[0].exists():
-            got = "nothing: it has moved or was an array"
-            raise InputError(self.source.path, expected="the segmented image", got=got, fix=fix)
+            raise InputError(
+                self.source.path, expected="the segmented image", got="nothing: it has moved or was an array", fix=fix
+            )
         if self.sha256 and self.source.fingerprint() != self.sha256:
-            got = "a file with other content than the one that was segmented"
-            raise InputError(self.source.path, expected="the same image", got=got, fix=fix)
+            raise InputError(
+                self.source.path,
+                expected="the same image",
+                got="a file with other content than the one that was segmented",
+                fix=fix,
+            )
         return self.source.read(self.axes)
 
 
@@ -347,9 +356,12 @@ class RunFolder:
     def __init__(self, out: Path | str, images: Any = None) -> None:
         self.out = Path(out)
         if not (self.out / LABELS).is_dir() or not (self.out / "classes.json").is_file():
-            fix = "give the OUT folder of `selfseg segment` or `selfseg predict`"
-            got = "another folder" if self.out.is_dir() else "nothing: there is no such folder"
-            raise InputError(out, expected="a folder with labels/ and classes.json", got=got, fix=fix)
+            raise InputError(
+                out,
+                expected="a folder with labels/ and classes.json",
+                got="another folder" if self.out.is_dir() else "nothing: there is no such folder",
+                fix="give the OUT folder of `selfseg segment` or `selfseg predict`",
+            )
         self.table: ClassTable = read_classes(self.out / "classes.json")
         self._labels = find_labels(self.out / LABELS, SUFFIX)
         self._objects = find_labels(self.out / INSTANCES, SUFFIX) if (self.out / INSTANCES).is_dir() else {}
@@ -384,13 +396,11 @@ class RunFolder:
         labels = read_label_image(path, name)
         found = read_label_image(self._objects[name]) if objects else None
         if found is not None and found.data.shape != labels.data.shape:
-            fix = "run `selfseg instances` again"
-            got = _size(found.data.shape)
             raise InputError(
                 str(self._objects[name]),
                 expected=f"the size of its labels, {_size(labels.data.shape)}",
-                got=got,
-                fix=fix,
+                got=_size(found.data.shape),
+                fix="run `selfseg instances` again",
             )
         row = self._facts.get(name, {})
         data = None if found is None else found.data
@@ -411,8 +421,9 @@ def _image_rows(path: Path) -> list[dict[str, Any]]:
         if not all(isinstance(row, dict) and isinstance(row.get("name"), str) for row in rows):
             raise TypeError("images without names")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        fix = "restore it, or segment again"
-        raise InputError(path, expected="the facts of a run", got=str(error), fix=fix) from error
+        raise InputError(
+            path, expected="the facts of a run", got=str(error), fix="restore it, or segment again"
+        ) from error
     return list(rows)
 
 

@@ -49,23 +49,29 @@ def read_tree(path: Path) -> MergeTree:
         with np.load(path, allow_pickle=False) as loaded:
             parents, altitudes, sizes = (loaded[name] for name in ("parents", "altitudes", "sizes"))
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        got, fix = getattr(error, "strerror", None) or str(error) or type(error).__name__, "make it again with --tree"
-        raise InputError(path, expected="a merge tree", got=got, fix=fix) from error
+        raise InputError(
+            path,
+            expected="a merge tree",
+            got=getattr(error, "strerror", None) or str(error) or type(error).__name__,
+            fix="make it again with --tree",
+        ) from error
     places = np.arange(len(parents))
     whole = len(parents) % 2 == 1 and parents.ndim == 1 and parents.dtype.kind == "i" and parents.max() < len(parents)
     upwards = whole and bool((parents[:-1] > places[:-1]).all()) and parents[-1] == places[-1]
     if not upwards or altitudes.shape != parents.shape or sizes.shape != parents.shape:
-        fix = "make it again with --tree"
-        raise InputError(path, expected="a merge tree", got="arrays that are none", fix=fix)
+        raise InputError(path, expected="a merge tree", got="arrays that are none", fix="make it again with --tree")
     return MergeTree(parents.astype(np.int32), altitudes.astype(np.float64), sizes.astype(np.float64))
 
 
 def check_single(image: Image) -> None:
     """Raise `UsageError` if an image is a series: each of its frames has a tree of its own."""
     if "T" in image.axes:
-        fix = "give the frames one by one, or leave --tree out"
-        got = f"axes {image.axes}"
-        raise UsageError(image.source, expected="a single image or volume for a tree", got=got, fix=fix)
+        raise UsageError(
+            image.source,
+            expected="a single image or volume for a tree",
+            got=f"axes {image.axes}",
+            fix="give the frames one by one, or leave --tree out",
+        )
 
 
 def save_tree(result: Result, out: Path) -> None:
@@ -115,12 +121,20 @@ def cut_folder(
         Unless exactly one of `n_regions` (1 or more) and `level` is given.
     """
     if (n_regions is None) == (level is None) or (n_regions is not None and n_regions < 1):
-        got, fix = f"regions {n_regions}, level {level}", "write for example --regions 12, or --level 0.05"
-        raise UsageError("cut", expected="either a number of regions or a level", got=got, fix=fix)
+        raise UsageError(
+            "cut",
+            expected="either a number of regions or a level",
+            got=f"regions {n_regions}, level {level}",
+            fix="write for example --regions 12, or --level 0.05",
+        )
     out = Path(out)
     if not (out / TREES).is_dir():
-        fix = "make them: selfseg predict MODEL INPUT -o OUT --tree"
-        raise InputError(out, expected="a folder with merge trees", got="none", fix=fix)
+        raise InputError(
+            out,
+            expected="a folder with merge trees",
+            got="none",
+            fix="make them: selfseg predict MODEL INPUT -o OUT --tree",
+        )
     failures: list[Failure] = []
     for path in sorted((out / TREES).rglob("*.npz")):
         name, zarr = path.relative_to(out / TREES).with_suffix("").as_posix(), path.with_suffix(".zarr")
@@ -149,9 +163,12 @@ def _cut(superpixels: Image, regions: NDArray[np.int32], out: Path, large: bool,
             core = grid.tile(place).core
             numbers = data[core]
             if int(numbers.max(initial=0)) >= len(of):
-                fix = "make both again with --tree"
-                got = f"superpixel {int(numbers.max())} of {len(of) - 1}"
-                raise InputError(superpixels.source, expected="the superpixels of its tree", got=got, fix=fix)
+                raise InputError(
+                    superpixels.source,
+                    expected="the superpixels of its tree",
+                    got=f"superpixel {int(numbers.max())} of {len(of) - 1}",
+                    fix="make both again with --tree",
+                )
             with storing(path):
                 stored[core] = of[numbers]
             progress.update(done, {})

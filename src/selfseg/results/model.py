@@ -94,9 +94,12 @@ class FittedModel:
         """
         wanted = (self.method.n_channels, self.method.n_dims)
         if (image.n_channels, 2 if self.slices_volume(image) else len(image.spatial_shape)) != wanted:
-            expected = "{} channel(s) in {}D, as in training".format(*wanted)
-            got, fix = f"{image.n_channels} channel(s), axes {image.axes}", "convert it, or name its axes with --axes"
-            raise InputError(image.name, expected=expected, got=got, fix=fix)
+            raise InputError(
+                image.name,
+                expected="{} channel(s) in {}D, as in training".format(*wanted),
+                got=f"{image.n_channels} channel(s), axes {image.axes}",
+                fix="convert it, or name its axes with --axes",
+            )
 
     def save(self, folder: Path | str) -> None:
         """Write the model folder: weights, configuration, class table, card."""
@@ -125,8 +128,9 @@ class FittedModel:
             preparation = Preparation.from_json(stored.facts["preparation"])
             facts = dict(stored.facts.get("training", {}))
         except (KeyError, TypeError, ValueError, AttributeError, SelfsegError) as error:
-            fix = "copy the folder again or train anew"
-            raise ModelError(folder, expected="a whole model", got=str(error)[:200], fix=fix) from error
+            raise ModelError(
+                folder, expected="a whole model", got=str(error)[:200], fix="copy the folder again or train anew"
+            ) from error
         method = stored.method.to(choose_device(device))
         return cls(stored.name, method, stored.table, preparation, params, facts, refine, clean, device)
 
@@ -228,15 +232,19 @@ def load_method(folder: Path, networks: str | None = None) -> Stored:
     facts = _read_json(folder / CONFIG, dict)
     version = facts.get("format")
     if not isinstance(version, int) or version > FORMAT:
-        got = f"format {version}, written by selfseg {facts.get('selfseg', 'of another version')}"
         raise ModelError(
-            str(folder), expected=f"a model folder of format {FORMAT} or older", got=got, fix="update selfseg"
+            str(folder),
+            expected=f"a model folder of format {FORMAT} or older",
+            got=f"format {version}, written by selfseg {facts.get('selfseg', 'of another version')}",
+            fix="update selfseg",
         )
     digest = _digest(folder / WEIGHTS)
     if digest != facts.get("weights_sha256"):
-        fix = "copy the folder again or train anew"
         raise ModelError(
-            str(folder / WEIGHTS), expected="the weights that config.json names", got="other bytes", fix=fix
+            str(folder / WEIGHTS),
+            expected="the weights that config.json names",
+            got="other bytes",
+            fix="copy the folder again or train anew",
         )
     try:
         kind = find_method(facts["method"])
@@ -250,8 +258,9 @@ def load_method(folder: Path, networks: str | None = None) -> Stored:
         if max((source for item in table.classes for source in item.sources), default=0) >= method.n_classes:
             raise ValueError(f"classes of more than the {method.n_classes} clusters that there are")
     except DAMAGE as error:
-        fix = "copy the folder again or train anew"
-        raise ModelError(folder, expected="a whole model", got=str(error)[:200], fix=fix) from error
+        raise ModelError(
+            folder, expected="a whole model", got=str(error)[:200], fix="copy the folder again or train anew"
+        ) from error
     except ModelError:
         raise
     except SelfsegError as error:
@@ -276,9 +285,12 @@ def _check_file(folder: Path, name: str) -> None:
     path = folder / name
     inside = path.resolve().is_relative_to(folder.resolve())
     if path.exists() and not (inside and path.is_file()):
-        got = "something that is no ordinary file" if inside else f"a link to {path.resolve()}"
-        fix = "do not trust this folder, or copy the file itself into it"
-        raise ModelError(path, expected="a file in the model folder", got=got, fix=fix)
+        raise ModelError(
+            path,
+            expected="a file in the model folder",
+            got="something that is no ordinary file" if inside else f"a link to {path.resolve()}",
+            fix="do not trust this folder, or copy the file itself into it",
+        )
 
 
 def _check_room(build: Callable[[], Method], stored: int) -> None:
@@ -314,9 +326,11 @@ def _digest(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        fix = "give the folder that `selfseg fit -o` wrote"
         raise ModelError(
-            str(path), expected="the weights of a model", got=error.strerror or "no file", fix=fix
+            str(path),
+            expected="the weights of a model",
+            got=error.strerror or "no file",
+            fix="give the folder that `selfseg fit -o` wrote",
         ) from error
 
 

@@ -126,13 +126,18 @@ class Result:
         if self._tree is None and not self.in_memory:
             raise self._in_parts("hierarchy")
         if self._tree is None:
-            fix = "predict its frames one by one"
-            raise UsageError("hierarchy", expected="a single image or volume", got="a series", fix=fix)
+            raise UsageError(
+                "hierarchy", expected="a single image or volume", got="a series", fix="predict its frames one by one"
+            )
         return self._tree()
 
     def _in_parts(self, what: str) -> UsageError:
-        fix = "use `selfseg predict --tree` and `selfseg cut`, or a smaller image"
-        return UsageError(what, expected="an image in memory", got="one that was segmented in parts", fix=fix)
+        return UsageError(
+            what,
+            expected="an image in memory",
+            got="one that was segmented in parts",
+            fix="use `selfseg predict --tree` and `selfseg cut`, or a smaller image",
+        )
 
     @cached_property
     def areas(self) -> list[ClassArea]:

@@ -6,17 +6,27 @@ wanted. Nothing that an operation does depends on how the image is cut: what it 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import InputError
+from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image, spatial_axes
 from selfseg.sample import statistics
-from selfseg.sample.geometry import SizeChange
+from selfseg.sample.geometry import (
+    NO_ANNOTATION,
+    SizeChange,
+    annotated_before,
+    back_index,
+    back_rows,
+    forward_annotations,
+    forward_index,
+    resampled,
+)
 from selfseg.sample.statistics import Region, Scaling, Valid, Values, bands, spread_windows, within
 
 TRUNCATE = 4.0
@@ -120,8 +130,12 @@ class Chain:
 
     def __init__(self, image: Image, plan: tuple[Operation, ...] = ()) -> None:
         if "T" in image.axes:
-            fix = "prepare its time points one by one"
-            raise InputError(image.source, expected="one image or volume", got=f"axes {image.axes}", fix=fix)
+            raise InputError(
+                image.source,
+                expected="one image or volume",
+                got=f"axes {image.axes}",
+                fix="prepare its time points one by one",
+            )
         # with a memo of its own: the image keeps what is made of it, and would be kept by it
         self.image, self.n_channels = replace(image, memo={}), image.n_channels
         self.plan: tuple[Operation, ...] = ()
@@ -244,3 +258,187 @@ class Chain:
             kept = array.reshape(-1, array.shape[-1]) if valid is None else array[valid]
             if len(kept):
                 yield kept
+
+
+class PreparedImage(Chain):
+    """A preparation bound to an image: any region of it, and the way back to the image's own grid.
+
+    The values of a region do not depend on how the image is cut. `prepare` makes it. Its `plan`, plain values, are the operations
+    with all statistics.
+
+    Attributes
+    ----------
+    notes
+        What the user should know of what was done, one sentence each.
+    memo
+        What methods compute of the prepared image and want again: superpixels, graphs.
+    """
+
+    def __init__(self, image: Image, plan: tuple[Operation, ...] = ()) -> None:
+        super().__init__(image, plan)
+        self.notes: tuple[str, ...] = ()
+        self.memo: dict[str, Any] = {}
+        self._finished: tuple[NDArray[np.float32], Valid] | None = None
+
+    @classmethod
+    def from_plan(cls, image: Image, plan: tuple[Operation, ...]) -> "PreparedImage":
+        """Bind the `plan` of a prepared image to the same image, opened again: no statistics are taken."""
+        prepared = cls(image, plan)
+        prepared.finish()
+        return prepared
+
+    def finish(self, notes: Iterable[str] = ()) -> None:
+        """End the chain of operations: of an image in memory only the prepared values are kept."""
+        self.notes = tuple(notes)
+        if self.whole is not None:
+            self._finished, self.whole = _finished(*self.whole), None
+
+    def is_of(self, image: Image) -> bool:
+        """Return whether this was made of an image, and not of one that only shares its memo."""
+        own = self.image
+        same = own.data is image.data and own.valid is image.valid
+        return same and (own.axes, own.spacing) == (image.axes, image.spacing)
+
+    @property
+    def array(self) -> NDArray[np.float32]:
+        """All of it, ``[C *s]`` float32, 0 where not valid."""
+        return self.read()
+
+    def read(self, region: Region | None = None) -> NDArray[np.float32]:
+        """Return a region of the prepared image ``[C *region]`` float32, 0 where not valid; None = all of it."""
+        return self.window(region)[0]
+
+    def valid(self, region: Region | None = None) -> Valid:
+        """Return ``[*region]`` bool, False where a pixel that went into this one must not count; None = all count."""
+        return self.window(region)[1] if self.may_be_invalid else None
+
+    def window(self, region: Region | None = None) -> tuple[NDArray[np.float32], Valid]:
+        """Return `read` and `valid` of a region at once.
+
+        Where the image is in its file and shrunk, it is read band by band, so that little of it is in memory.
+        """
+        region = region or self.everything
+        if self._finished is not None:
+            array, valid = self._finished
+            return array[(slice(None), *region)], None if valid is None else valid[region]
+        sides = tuple(part.stop - part.start for part in region)
+        result = np.empty((self.n_channels, *sides), np.float32)
+        inside = np.ones(sides, np.bool_)
+        for band in self.parts(region):
+            array, valid = _finished(*self.values(band))
+            place = within(band, region)
+            result[(slice(None), *place)] = array
+            if valid is not None:
+                inside[place] = valid
+        return result, None if inside.all() else inside
+
+    def restore(self, region: Region, probabilities: Callable[[Region], NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Return probabilities on a region of the image's own grid: linear interpolation; what was cut gets the nearest value.
+
+        Sums over K stay what they were. Use `inside` for the pixels that were really looked at.
+
+        Parameters
+        ----------
+        region
+            Of the image.
+        probabilities
+            From a region of the prepared image to ``[K *s]``.
+
+        Returns
+        -------
+        array
+            ``[K *region]`` float32.
+        """
+        changes = self.changes
+        if not changes:
+            return np.ascontiguousarray(probabilities(region), np.float32)
+        parts, matrices = zip(*(back_rows(changes, axis, part) for axis, part in enumerate(region)), strict=True)
+        values = np.asarray(probabilities(parts), np.float32)
+        if all(matrix is None for matrix in matrices):
+            return np.ascontiguousarray(values)
+        return np.stack([resampled(plane, matrices) for plane in values])  # one by one: little memory
+
+    def restore_all(self, probabilities: NDArray[Any]) -> NDArray[np.float32]:
+        """Bring ``[K *s]`` back to the image's own grid ``[K *S]``, as `restore` does."""
+        values = np.asarray(probabilities)
+        self._check(values.shape[1:])
+        return self.restore(self._image_region(None), lambda region: values[(slice(None), *region)])
+
+    def restore_labels(self, labels: NDArray[Any], fill: int = 0) -> NDArray[Any]:
+        """Bring labels ``[*s]`` back to ``[*S]`` (nearest), with `fill` where `inside` is False."""
+        labels = np.asarray(labels)
+        self._check(labels.shape)
+        labels = labels[np.ix_(*self._back())]
+        inside = self.inside()
+        return labels if inside is None else np.where(inside, labels, labels.dtype.type(fill))
+
+    def inside(self, region: Region | None = None) -> Valid:
+        """Return ``[*region]`` bool on the image's own grid: False where a border was cut and where the image is not valid.
+
+        What `multiple` cut counts as inside: it is a rounding of the size, not a wish of the user. None = True everywhere.
+        """
+        region = self._image_region(region)
+        valid = self.valid_in_image(region)
+        if all(change.kind != "border" for change in self.changes):
+            return valid
+        sides = [index[part] >= 0 for index, part in zip(self._back(), region, strict=True)]
+        inside = reduce(np.logical_and.outer, sides)
+        return inside if valid is None else inside & valid
+
+    def forward_labels(self, labels: NDArray[Any], region: Region | None = None) -> NDArray[Any]:
+        """Bring a label image ``[*S]`` to the prepared size ``[*s]``, or a region of it: each pixel gets the nearest one's label.
+
+        Raise `InputError` if the labels are not of the image's size.
+        """
+        self._check_own("label image", labels.shape, "give them at the size of the image")
+        shape, changes = self.image.spatial_shape, self.changes
+        parts = enumerate(region or self.everything)
+        index = [forward_index(shape, changes, axis)[part] for axis, part in parts]
+        return np.ascontiguousarray(labels[np.ix_(*index)])
+
+    def forward_annotations(self, annotations: NDArray[Any], region: Region | None = None) -> NDArray[np.int64]:
+        """Bring annotations ``[*S]`` (-1 = none) to the prepared size ``[*s]``, or a region of it; thin lines survive a shrinking.
+
+        Where several classes fall on one pixel, the most frequent wins. Pixels that are not valid lose their
+        annotation. Raise `InputError` if the annotations are not of the image's size.
+        """
+        self._check_own("scribbles", annotations.shape, "draw them on the image at its full size")
+        regions = [region or self.everything]
+        for change in reversed(self.changes):
+            regions.append(annotated_before(change, regions[-1]))
+        result = np.asarray(annotations[regions[-1]], np.int64)
+        for change, before, after in zip(self.changes, reversed(regions[1:]), reversed(regions[:-1]), strict=True):
+            result = forward_annotations(result, change, before, after)
+        valid = self.valid(region)
+        return np.ascontiguousarray(result if valid is None else np.where(valid, result, NO_ANNOTATION))
+
+    def _back(self) -> list[NDArray[np.int64]]:
+        """Return the prepared pixel of each pixel of the image along each axis, -1 in a border that was cut."""
+        shape, changes = self.image.spatial_shape, self.changes
+        return [back_index(shape, changes, axis) for axis in range(len(shape))]
+
+    def _image_region(self, region: Region | None) -> Region:
+        return region or tuple(slice(0, n) for n in self.image.spatial_shape)
+
+    def _check(self, shape: tuple[int, ...]) -> None:
+        if shape != self.shape:
+            expected, got = (" x ".join(map(str, size)) for size in (self.shape, shape))
+            raise UsageError(
+                "values to restore",
+                expected=f"the prepared size {expected}",
+                got=got,
+                fix="give what was computed from the prepared array",
+            )
+
+    def _check_own(self, what: str, shape: tuple[int, ...], fix: str) -> None:
+        if shape != self.image.spatial_shape:
+            expected, got = (" x ".join(map(str, size)) for size in (self.image.spatial_shape, shape))
+            raise InputError(what, expected=f"the size of the image, {expected}", got=got, fix=fix)
+
+
+def _finished(array: NDArray[Any], valid: Valid) -> tuple[NDArray[np.float32], Valid]:
+    """Return ``[C *s]`` float32 with 0 where a pixel is not valid."""
+    if valid is not None:
+        array[~valid] = 0
+        valid = None if valid.all() else valid
+    return np.ascontiguousarray(np.moveaxis(array, -1, 0), np.float32), valid

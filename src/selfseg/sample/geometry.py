@@ -47,8 +47,12 @@ class SizeChange:
             return cls("resample", shape, tuple(max(1, round(n * factor)) for n in shape), zeros)
         values = step.values * len(shape) if len(step.values) == 1 else step.values
         if len(values) != len(shape):
-            fix, got = f"give one value, or {len(shape)}", f"{len(values)} values for {source}"
-            raise UsageError(f"preparation step {step}", expected=f"{len(shape)} values", got=got, fix=fix)
+            raise UsageError(
+                f"preparation step {step}",
+                expected=f"{len(shape)} values",
+                got=f"{len(values)} values for {source}",
+                fix=f"give one value, or {len(shape)}",
+            )
         if step.name == "rescale":
             after = tuple(max(1, round(n * factor)) for n, factor in zip(shape, values, strict=True))
             return cls("resample", shape, after, zeros)
@@ -58,8 +62,12 @@ class SizeChange:
         else:
             after = tuple(n // cut * cut for n, cut in zip(shape, cuts, strict=True))
         if min(after) < 1:
-            got, fix = " x ".join(map(str, shape)), "use a smaller value, or leave the image out"
-            raise InputError(source, expected=f"an image large enough for {step}", got=got, fix=fix)
+            raise InputError(
+                source,
+                expected=f"an image large enough for {step}",
+                got=" x ".join(map(str, shape)),
+                fix="use a smaller value, or leave the image out",
+            )
         return cls(step.name, shape, after, tuple((n - kept) // 2 for n, kept in zip(shape, after, strict=True)))
 
     def region_before(self, region: Region) -> Region:

@@ -57,8 +57,12 @@ def equal_pixel_shapes(sides: Sequence[int], n_largest: int, n_dims: int = 2) ->
     a side or `n_largest` is below 1, or there is no side.
     """
     if not sides or min(sides) < 1 or n_largest < 1:
-        got = f"sides {tuple(sides)}, {n_largest} of the largest"
-        raise UsageError("patches", expected="sides and a number of 1 or more", got=got, fix="use (64, 96)")
+        raise UsageError(
+            "patches",
+            expected="sides and a number of 1 or more",
+            got=f"sides {tuple(sides)}, {n_largest} of the largest",
+            fix="use (64, 96)",
+        )
     pixels = n_largest * max(sides) ** n_dims
     shapes = product(sorted(set(sides)), repeat=n_dims)
     return tuple(PatchShape(shape, max(1, round(pixels / math.prod(shape)))) for shape in shapes)
@@ -114,12 +118,19 @@ def _draw(
 ) -> PatchPosition:
     bounds = [(0, n) for n in extent] if window is None else list(window)
     if len(sides) != len(extent) or len(bounds) != len(extent):
-        got = f"sides {tuple(sides)}" + ("" if window is None else f", window {tuple(window)}")
-        expected = f"{len(extent)} values, one for each axis of the image"
-        raise UsageError("patches", expected=expected, got=got, fix="give one for each axis")
+        raise UsageError(
+            "patches",
+            expected=f"{len(extent)} values, one for each axis of the image",
+            got=f"sides {tuple(sides)}" + ("" if window is None else f", window {tuple(window)}"),
+            fix="give one for each axis",
+        )
     if any(not 0 <= low < high <= n for (low, high), n in zip(bounds, extent, strict=True)):
-        expected = f"a part of the image of {tuple(extent)} pixels"
-        raise UsageError("window", expected=expected, got=f"{tuple(bounds)}", fix="make it smaller")
+        raise UsageError(
+            "window",
+            expected=f"a part of the image of {tuple(extent)} pixels",
+            got=f"{tuple(bounds)}",
+            fix="make it smaller",
+        )
     kept = tuple(min(side, high - low) for side, (low, high) in zip(sides, bounds, strict=True))
     places = zip(kept, bounds, strict=True)
     start = tuple(int(rng.integers(low, high - side + 1)) for side, (low, high) in places)

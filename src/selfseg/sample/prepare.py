@@ -7,7 +7,6 @@ stored with the model and used at prediction. See `selfseg.sample.steps` for eve
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -15,20 +14,22 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError, ModelError, SelfsegError, UsageError
 from selfseg.core.image import Image
-from selfseg.sample.chain import Chain, Filled, Foreground, Operation, Scaled, Unsharp
+from selfseg.sample.chain import Chain, Filled, Foreground, Operation, PreparedImage, Scaled, Unsharp
 from selfseg.sample.clahe import measure_clahe
-from selfseg.sample.geometry import (
-    NO_ANNOTATION,
-    SizeChange,
-    annotated_before,
-    back_index,
-    back_rows,
-    forward_annotations,
-    forward_index,
-    resampled,
-)
-from selfseg.sample.statistics import Region, Scaling, Statistics, Valid, noise, within
+from selfseg.sample.geometry import SizeChange
+from selfseg.sample.statistics import Scaling, Statistics, noise
 from selfseg.sample.steps import CHANGING_SIZE, GLOBAL, NORMALISING, Step, parse_steps
+
+LARGEST = 1e30
+"""Values beyond this would overflow in float32 sums; files that hold them mean "no data" by them."""
+
+UNIT = (0.0, 1.0)
+
+MIXING = ("rescale", "size", "clahe", "unsharp")
+"""Steps that mix a pixel with its neighbours."""
+
+EXTREME = ("minmax", "max")
+"""Steps whose statistics are extremes."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,9 @@ class Preparation:
         for part in pixels(Preparation(self.steps[:where])):
             statistics.add(part)
         if not statistics.count:
-            fix = "give the training images"
-            raise UsageError(f"preparation {self}", expected="at least one image", got="none", fix=fix)
+            raise UsageError(
+                f"preparation {self}", expected="at least one image", got="none", fix="give the training images"
+            )
         return Preparation(self.steps, statistics.scaling()[0])
 
     def pixels(self, image: Image, seed: int | None = None) -> Iterator[NDArray[Any]]:
@@ -106,7 +108,7 @@ class Preparation:
         if not found:
             raise nothing_valid(image)
 
-    def apply(self, image: Image) -> "PreparedImage":
+    def apply(self, image: Image) -> PreparedImage:
         """Prepare one image or volume: `prepare` without a seed."""
         return prepare(image, self)
 
@@ -128,14 +130,18 @@ class Preparation:
                 return made
             offset, scale = (tuple(float(value) for value in fitted[key]) for key in ("offset", "scale"))
         except (KeyError, TypeError, ValueError, AttributeError, SelfsegError) as error:
-            got = f"{json.dumps(values, default=str)[:200]} ({error})"
-            raise ModelError("stored preparation", expected="steps and statistics", got=got, fix=fix) from error
+            raise ModelError(
+                "stored preparation",
+                expected="steps and statistics",
+                got=f"{json.dumps(values, default=str)[:200]} ({error})",
+                fix=fix,
+            ) from error
         if len(offset) != len(scale) or not np.isfinite([*offset, *scale]).all() or not all(scale):
             raise ModelError("stored preparation", expected="finite statistics", got=str(fitted), fix=fix)
         return cls(made.steps, Scaling(offset, scale))
 
 
-def prepare(image: Image, preparation: Preparation, seed: int | None = None) -> "PreparedImage":
+def prepare(image: Image, preparation: Preparation, seed: int | None = None) -> PreparedImage:
     """Prepare one image or volume (not a time series: `read.split_frames` splits those).
 
     An image in memory is prepared at once. Of an image in its file the statistics are taken, in one pass over it for each step
@@ -160,8 +166,12 @@ def prepare(image: Image, preparation: Preparation, seed: int | None = None) -> 
         If a step has a value for another number of axes, or a global step was not fitted.
     """
     if preparation.needs_fit:
-        fix = "call fit with the training images"
-        raise UsageError(f"preparation {preparation}", expected="statistics", got="a global step without", fix=fix)
+        raise UsageError(
+            f"preparation {preparation}",
+            expected="statistics",
+            got="a global step without",
+            fix="call fit with the training images",
+        )
     made: dict[Any, PreparedImage] = image.memo.setdefault("prepared", {})
     known = made.get((preparation, seed))
     if known is not None and known.is_of(image):
@@ -172,198 +182,6 @@ def prepare(image: Image, preparation: Preparation, seed: int | None = None) -> 
     prepared.finish(builder.notes)
     made[preparation, seed] = prepared
     return prepared
-
-
-class PreparedImage(Chain):
-    """A preparation bound to an image: any region of it, and the way back to the image's own grid.
-
-    The values of a region do not depend on how the image is cut. `prepare` makes it. Its `plan`, plain values, are the operations
-    with all statistics.
-
-    Attributes
-    ----------
-    notes
-        What the user should know of what was done, one sentence each.
-    memo
-        What methods compute of the prepared image and want again: superpixels, graphs.
-    """
-
-    def __init__(self, image: Image, plan: tuple[Operation, ...] = ()) -> None:
-        super().__init__(image, plan)
-        self.notes: tuple[str, ...] = ()
-        self.memo: dict[str, Any] = {}
-        self._finished: tuple[NDArray[np.float32], Valid] | None = None
-
-    @classmethod
-    def from_plan(cls, image: Image, plan: tuple[Operation, ...]) -> "PreparedImage":
-        """Bind the `plan` of a prepared image to the same image, opened again: no statistics are taken."""
-        prepared = cls(image, plan)
-        prepared.finish()
-        return prepared
-
-    def finish(self, notes: Iterable[str] = ()) -> None:
-        """End the chain of operations: of an image in memory only the prepared values are kept."""
-        self.notes = tuple(notes)
-        if self.whole is not None:
-            self._finished, self.whole = _finished(*self.whole), None
-
-    def is_of(self, image: Image) -> bool:
-        """Return whether this was made of an image, and not of one that only shares its memo."""
-        own = self.image
-        same = own.data is image.data and own.valid is image.valid
-        return same and (own.axes, own.spacing) == (image.axes, image.spacing)
-
-    @property
-    def array(self) -> NDArray[np.float32]:
-        """All of it, ``[C *s]`` float32, 0 where not valid."""
-        return self.read()
-
-    def read(self, region: Region | None = None) -> NDArray[np.float32]:
-        """Return a region of the prepared image ``[C *region]`` float32, 0 where not valid; None = all of it."""
-        return self.window(region)[0]
-
-    def valid(self, region: Region | None = None) -> Valid:
-        """Return ``[*region]`` bool, False where a pixel that went into this one must not count; None = all count."""
-        return self.window(region)[1] if self.may_be_invalid else None
-
-    def window(self, region: Region | None = None) -> tuple[NDArray[np.float32], Valid]:
-        """Return `read` and `valid` of a region at once.
-
-        Where the image is in its file and shrunk, it is read band by band, so that little of it is in memory.
-        """
-        region = region or self.everything
-        if self._finished is not None:
-            array, valid = self._finished
-            return array[(slice(None), *region)], None if valid is None else valid[region]
-        sides = tuple(part.stop - part.start for part in region)
-        result = np.empty((self.n_channels, *sides), np.float32)
-        inside = np.ones(sides, np.bool_)
-        for band in self.parts(region):
-            array, valid = _finished(*self.values(band))
-            place = within(band, region)
-            result[(slice(None), *place)] = array
-            if valid is not None:
-                inside[place] = valid
-        return result, None if inside.all() else inside
-
-    def restore(self, region: Region, probabilities: Callable[[Region], NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Return probabilities on a region of the image's own grid: linear interpolation; what was cut gets the nearest value.
-
-        Sums over K stay what they were. Use `inside` for the pixels that were really looked at.
-
-        Parameters
-        ----------
-        region
-            Of the image.
-        probabilities
-            From a region of the prepared image to ``[K *s]``.
-
-        Returns
-        -------
-        array
-            ``[K *region]`` float32.
-        """
-        changes = self.changes
-        if not changes:
-            return np.ascontiguousarray(probabilities(region), np.float32)
-        parts, matrices = zip(*(back_rows(changes, axis, part) for axis, part in enumerate(region)), strict=True)
-        values = np.asarray(probabilities(parts), np.float32)
-        if all(matrix is None for matrix in matrices):
-            return np.ascontiguousarray(values)
-        return np.stack([resampled(plane, matrices) for plane in values])  # one by one: little memory
-
-    def restore_all(self, probabilities: NDArray[Any]) -> NDArray[np.float32]:
-        """Bring ``[K *s]`` back to the image's own grid ``[K *S]``, as `restore` does."""
-        values = np.asarray(probabilities)
-        self._check(values.shape[1:])
-        return self.restore(self._image_region(None), lambda region: values[(slice(None), *region)])
-
-    def restore_labels(self, labels: NDArray[Any], fill: int = 0) -> NDArray[Any]:
-        """Bring labels ``[*s]`` back to ``[*S]`` (nearest), with `fill` where `inside` is False."""
-        labels = np.asarray(labels)
-        self._check(labels.shape)
-        labels = labels[np.ix_(*self._back())]
-        inside = self.inside()
-        return labels if inside is None else np.where(inside, labels, labels.dtype.type(fill))
-
-    def inside(self, region: Region | None = None) -> Valid:
-        """Return ``[*region]`` bool on the image's own grid: False where a border was cut and where the image is not valid.
-
-        What `multiple` cut counts as inside: it is a rounding of the size, not a wish of the user. None = True everywhere.
-        """
-        region = self._image_region(region)
-        valid = self.valid_in_image(region)
-        if all(change.kind != "border" for change in self.changes):
-            return valid
-        sides = [index[part] >= 0 for index, part in zip(self._back(), region, strict=True)]
-        inside = reduce(np.logical_and.outer, sides)
-        return inside if valid is None else inside & valid
-
-    def forward_labels(self, labels: NDArray[Any], region: Region | None = None) -> NDArray[Any]:
-        """Bring a label image ``[*S]`` to the prepared size ``[*s]``, or a region of it: each pixel gets the nearest one's label.
-
-        Raise `InputError` if the labels are not of the image's size.
-        """
-        self._check_own("label image", labels.shape, "give them at the size of the image")
-        shape, changes = self.image.spatial_shape, self.changes
-        parts = enumerate(region or self.everything)
-        index = [forward_index(shape, changes, axis)[part] for axis, part in parts]
-        return np.ascontiguousarray(labels[np.ix_(*index)])
-
-    def forward_annotations(self, annotations: NDArray[Any], region: Region | None = None) -> NDArray[np.int64]:
-        """Bring annotations ``[*S]`` (-1 = none) to the prepared size ``[*s]``, or a region of it; thin lines survive a shrinking.
-
-        Where several classes fall on one pixel, the most frequent wins. Pixels that are not valid lose their
-        annotation. Raise `InputError` if the annotations are not of the image's size.
-        """
-        self._check_own("scribbles", annotations.shape, "draw them on the image at its full size")
-        regions = [region or self.everything]
-        for change in reversed(self.changes):
-            regions.append(annotated_before(change, regions[-1]))
-        result = np.asarray(annotations[regions[-1]], np.int64)
-        for change, before, after in zip(self.changes, reversed(regions[1:]), reversed(regions[:-1]), strict=True):
-            result = forward_annotations(result, change, before, after)
-        valid = self.valid(region)
-        return np.ascontiguousarray(result if valid is None else np.where(valid, result, NO_ANNOTATION))
-
-    def _back(self) -> list[NDArray[np.int64]]:
-        """Return the prepared pixel of each pixel of the image along each axis, -1 in a border that was cut."""
-        shape, changes = self.image.spatial_shape, self.changes
-        return [back_index(shape, changes, axis) for axis in range(len(shape))]
-
-    def _image_region(self, region: Region | None) -> Region:
-        return region or tuple(slice(0, n) for n in self.image.spatial_shape)
-
-    def _check(self, shape: tuple[int, ...]) -> None:
-        if shape != self.shape:
-            expected, got = (" x ".join(map(str, size)) for size in (self.shape, shape))
-            fix = "give what was computed from the prepared array"
-            raise UsageError("values to restore", expected=f"the prepared size {expected}", got=got, fix=fix)
-
-    def _check_own(self, what: str, shape: tuple[int, ...], fix: str) -> None:
-        if shape != self.image.spatial_shape:
-            expected, got = (" x ".join(map(str, size)) for size in (self.image.spatial_shape, shape))
-            raise InputError(what, expected=f"the size of the image, {expected}", got=got, fix=fix)
-
-
-def _finished(array: NDArray[Any], valid: Valid) -> tuple[NDArray[np.float32], Valid]:
-    """Return ``[C *s]`` float32 with 0 where a pixel is not valid."""
-    if valid is not None:
-        array[~valid] = 0
-        valid = None if valid.all() else valid
-    return np.ascontiguousarray(np.moveaxis(array, -1, 0), np.float32), valid
-
-
-LARGEST = 1e30
-"""Values beyond this would overflow in float32 sums; files that hold them mean "no data" by them."""
-
-UNIT = (0.0, 1.0)
-
-MIXING = ("rescale", "size", "clahe", "unsharp")
-"""Steps that mix a pixel with its neighbours."""
-
-EXTREME = ("minmax", "max")
-"""Steps whose statistics are extremes."""
 
 
 class ChainBuilder:
@@ -401,8 +219,12 @@ class ChainBuilder:
             statistics = self._statistics("zscore" if filling else "minmax", (), whole=_wants_limits(steps))
             low, high = float(statistics.low.min()), float(statistics.high.max())
             if max(-low, high) > LARGEST:
-                got, fix = f"values from {low:g} to {high:g}", "set the pixels without data to NaN or to transparent"
-                raise InputError(self.image.source, expected=f"values up to {LARGEST:g}", got=got, fix=fix)
+                raise InputError(
+                    self.image.source,
+                    expected=f"values up to {LARGEST:g}",
+                    got=f"values from {low:g} to {high:g}",
+                    fix="set the pixels without data to NaN or to transparent",
+                )
             self._limits = UNIT if low >= 0 and high <= 1 else None
         elif dtype.kind == "b":
             self._limits = UNIT
@@ -449,13 +271,21 @@ class ChainBuilder:
     def _leave_out(self, step: Step, later: Sequence[Step]) -> None:
         """Mark pixels that are not above a threshold as not valid, at the image's own size."""
         if self.chain.changes:
-            got, fix = f"{self.chain.changes[-1].kind} before it", "put it before the steps that change the size"
-            raise UsageError(f"preparation step {step}", expected="the image's own size", got=got, fix=fix)
+            raise UsageError(
+                f"preparation step {step}",
+                expected="the image's own size",
+                got=f"{self.chain.changes[-1].kind} before it",
+                fix="put it before the steps that change the size",
+            )
         self._add(Foreground(step.values[0]))
         self._seen_valid = next(self.chain.pixels(), None) is not None
         if not self._seen_valid:
-            got, fix = f"no valid pixel above {step.values[0]:g}", "lower the threshold"
-            raise InputError(self.image.source, expected="some foreground", got=got, fix=fix)
+            raise InputError(
+                self.image.source,
+                expected="some foreground",
+                got=f"no valid pixel above {step.values[0]:g}",
+                fix="lower the threshold",
+            )
         if self._is_filled(later):
             self._fill()
 
@@ -523,12 +353,19 @@ def _wants_limits(later: Sequence[Step]) -> bool:
 
 def nothing_valid(image: Image) -> InputError:
     """Return the error for an image without a valid pixel."""
-    got = "none: each is transparent, NaN or infinite, or near one that is"
-    fix = "leave it out, or make it larger in the preparation"
-    return InputError(image.source, expected="some valid pixels", got=got, fix=fix)
+    return InputError(
+        image.source,
+        expected="some valid pixels",
+        got="none: each is transparent, NaN or infinite, or near one that is",
+        fix="leave it out, or make it larger in the preparation",
+    )
 
 
 def other_channels(image: Image, channels: int) -> InputError:
     """Return the error for an image with other channels than the training images."""
-    got, fix = f"{image.n_channels}", "convert it, or leave it out"
-    return InputError(image.source, expected=f"{channels} channels, like the training images", got=got, fix=fix)
+    return InputError(
+        image.source,
+        expected=f"{channels} channels, like the training images",
+        got=f"{image.n_channels}",
+        fix="convert it, or leave it out",
+    )

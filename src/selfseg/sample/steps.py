@@ -79,8 +79,12 @@ def parse_steps(text: str) -> tuple[Step, ...]:
             got = str(steps[-1])
             raise UsageError(f"preparation step {got!r}", expected="percentiles that rise", got=got, fix=fix)
     if sum(step.scope == GLOBAL for step in steps) > 1:
-        fix = "let the others be of each image"
-        raise UsageError(f"preparation {text!r}", expected="at most one global step", got="several", fix=fix)
+        raise UsageError(
+            f"preparation {text!r}",
+            expected="at most one global step",
+            got="several",
+            fix="let the others be of each image",
+        )
     if not any(step.name in NORMALISING for step in steps):
         steps += (Step("range"),)
     return steps

@@ -13,7 +13,8 @@ from selfseg.core.errors import InputError
 from selfseg.core.image import Image
 from selfseg.core.machine import LRUCache
 from selfseg.core.seed import derive
-from selfseg.sample.prepare import Preparation, PreparedImage, prepare
+from selfseg.sample.chain import PreparedImage
+from selfseg.sample.prepare import Preparation, prepare
 from selfseg.sample.statistics import WINDOW_SIDE, Region, spread_windows
 from selfseg.sample.stream import Memo, Sample
 
@@ -122,8 +123,12 @@ def window_samples(
         if len(found) == n:
             break
     if not found:
-        fix = "leave it out, or cut its empty part off"
-        raise InputError(image.source, expected="windows with valid pixels", got="none", fix=fix)
+        raise InputError(
+            image.source,
+            expected="windows with valid pixels",
+            got="none",
+            fix="leave it out, or cut its empty part off",
+        )
     return found
 
 

@@ -25,7 +25,8 @@ from selfseg.refine.hierarchy import Hierarchy, hierarchy
 from selfseg.refine.link import Link
 from selfseg.refine.steps import Refinement, parse_refinements, refine
 from selfseg.results.model import FittedModel
-from selfseg.sample.prepare import PreparedImage, prepare
+from selfseg.sample.chain import PreparedImage
+from selfseg.sample.prepare import prepare
 from selfseg.sample.statistics import LOOKED_AT, WINDOW_SIDE, spread_windows, within
 from selfseg.sample.stream import Memo
 from selfseg.tiling.tiles import Grid, Region, Tiles, grown, memory_budget, plan_grid
@@ -63,9 +64,12 @@ def refining_halo(refinements: Sequence[Refinement], image: Image, whole: bool) 
     if unfit and whole:
         return image.spatial_shape
     if unfit:
-        fix = "predict with --refine none or crf, or use a smaller image"
-        expected = "a refinement that can be done in parts of an image"
-        raise UsageError(image.source, expected=expected, got=", ".join(unfit), fix=fix)
+        raise UsageError(
+            image.source,
+            expected="a refinement that can be done in parts of an image",
+            got=", ".join(unfit),
+            fix="predict with --refine none or crf, or use a smaller image",
+        )
     reach = max((refinement.reach or 0 for refinement in refinements), default=0)
     return tuple(math.ceil(reach * min(image.spacing) / step) for step in image.spacing)
 

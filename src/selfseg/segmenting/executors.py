@@ -24,7 +24,7 @@ from selfseg.core.machine import give_back_memory, n_threads, noting_stops, resi
 from selfseg.core.progress import Progress
 from selfseg.read import open_lazy
 from selfseg.results.model import FittedModel, selfseg_version
-from selfseg.sample.prepare import PreparedImage
+from selfseg.sample.chain import PreparedImage
 from selfseg.segmenting.blocks import BlockWork, ImageMaps, Plan, SlicedMaps
 from selfseg.segmenting.plan import BlockLog
 from selfseg.segmenting.sinks import ZarrSink
@@ -132,9 +132,12 @@ class BlockOrder:
         """Store the model in `folder`, and return the order for its blocks."""
         maps, sink = work.maps, work.sink
         if not isinstance(sink, ZarrSink) or (isinstance(maps, ImageMaps) and "superpixels" in maps.prepared.memo):
-            fix = "leave --dask out"
-            expected = "an image without superpixels of your own"
-            raise UsageError("--dask", expected=expected, got="one with them", fix=fix)
+            raise UsageError(
+                "--dask",
+                expected="an image without superpixels of your own",
+                got="one with them",
+                fix="leave --dask out",
+            )
         model = maps.model
         model.save(folder)
         order = partial(
@@ -168,8 +171,9 @@ class BlockOrder:
             If one of them cannot be opened here, or this is another version of selfseg.
         """
         if selfseg_version() != self.version:
-            fix = "install the same version everywhere"
-            raise ModelError("selfseg", expected=self.version, got=selfseg_version(), fix=fix)
+            raise ModelError(
+                "selfseg", expected=self.version, got=selfseg_version(), fix="install the same version everywhere"
+            )
         model = FittedModel.load(self.model, self.device, self.networks)
         image = model.view(open_lazy(self.image, self.axes))
         image = image if self.frame is None else image.at("T", self.frame)
@@ -214,8 +218,12 @@ class DaskCluster:
 
     def __init__(self, address: str) -> None:
         if re.fullmatch(r"local(:[1-9]\d*)?|\w+://.+:\d+", address) is None:
-            expected, fix = "local, local:N or tcp://HOST:PORT", "give the address that `dask scheduler` prints"
-            raise UsageError("--dask", expected=expected, got=repr(address), fix=fix)
+            raise UsageError(
+                "--dask",
+                expected="local, local:N or tcp://HOST:PORT",
+                got=repr(address),
+                fix="give the address that `dask scheduler` prints",
+            )
         self.address = address
         self._distributed = _distributed()
         self._client: Any = None
@@ -228,9 +236,12 @@ class DaskCluster:
             self._client.wait_for_workers(1, timeout=PATIENCE)
         except (OSError, TimeoutError) as error:
             self.__exit__(None, None, None)
-            expected, got = "a Dask scheduler with workers", " ".join(str(error).split())[:200] or "no answer"
-            fix = "start `dask scheduler` and `dask worker`, or use --dask local"
-            raise InputError(f"--dask {self.address}", expected=expected, got=got, fix=fix) from error
+            raise InputError(
+                f"--dask {self.address}",
+                expected="a Dask scheduler with workers",
+                got=" ".join(str(error).split())[:200] or "no answer",
+                fix="start `dask scheduler` and `dask worker`, or use --dask local",
+            ) from error
         return self
 
     def _local(self) -> Any:
@@ -323,9 +334,12 @@ class DaskCluster:
         states = {worker.get("status", "running") for worker in self._workers}
         if states - {"paused"}:
             return
-        got = "paused ones, which have no memory left" if states else "none"
-        fix = "start workers with more memory (a worker needs 1GB); the same command goes on"
-        raise InputError(f"--dask {self.address}", expected="workers that work", got=got, fix=fix)
+        raise InputError(
+            f"--dask {self.address}",
+            expected="workers that work",
+            got="paused ones, which have no memory left" if states else "none",
+            fix="start workers with more memory (a worker needs 1GB); the same command goes on",
+        )
 
     def _check_again(self, future: Any, block: int, times: int) -> None:
         """Return if the block should be sent again; else raise what there is to say."""
@@ -336,20 +350,28 @@ class DaskCluster:
         if isinstance(error, self._distributed.KilledWorker):
             if times <= SENT_AGAIN:
                 return
-            got = "workers that died of it, again and again, as they do for lack of memory"
-            fix = "give --memory a part of what a worker has, or workers more memory; the same command goes on"
-            raise InputError(what, expected="a block that is done", got=got, fix=fix)
+            raise InputError(
+                what,
+                expected="a block that is done",
+                got="workers that died of it, again and again, as they do for lack of memory",
+                fix="give --memory a part of what a worker has, or workers more memory; the same command goes on",
+            )
         got = f"{type(error).__name__}: {error}" if error is not None else f"a task that is {future.status}"
-        fix = "check the scheduler, and that selfseg is installed alike on all workers; the same command goes on"
-        raise InputError(what, expected="a block that is done", got=got[:300], fix=fix)
+        raise InputError(
+            what,
+            expected="a block that is done",
+            got=got[:300],
+            fix="check the scheduler, and that selfseg is installed alike on all workers; the same command goes on",
+        )
 
 
 def _distributed() -> Any:
     try:
         import distributed
     except ImportError as error:
-        fix = "pip install 'selfseg[dask]'"
-        raise UsageError("--dask", expected="the package distributed", got="none", fix=fix) from error
+        raise UsageError(
+            "--dask", expected="the package distributed", got="none", fix="pip install 'selfseg[dask]'"
+        ) from error
     return distributed
 
 

@@ -90,8 +90,9 @@ def segment_sequence(
         progress.finish()
     if example is None:
         first = facts.failures[0][1] if facts.failures else "no frame"
-        expected, fix = "a frame that can be segmented", "check the sequence"
-        raise InputError(source.source, expected=expected, got=f"none ({first})", fix=fix)
+        raise InputError(
+            source.source, expected="a frame that can be segmented", got=f"none ({first})", fix="check the sequence"
+        )
     return Result(*example, None, table, time.monotonic() - begun, sequence=facts)
 
 

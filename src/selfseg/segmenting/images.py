@@ -26,7 +26,8 @@ from selfseg.refine.link import Link
 from selfseg.refine.steps import parse_refinements
 from selfseg.results.model import FittedModel
 from selfseg.results.result import Result
-from selfseg.sample.prepare import PreparedImage, prepare
+from selfseg.sample.chain import PreparedImage
+from selfseg.sample.prepare import prepare
 from selfseg.sample.statistics import Region
 from selfseg.sample.stream import Memo
 from selfseg.segmenting.blocks import (
@@ -92,15 +93,23 @@ class OwnSuperpixels:
             memo.pop("superpixels", None)  # those of another run with this image
             return
         if not method.uses_superpixels:
-            expected, got = "a method that takes them", type(method).__name__
-            raise UsageError("superpixels", expected=expected, got=got, fix="use --method sp_wnet")
+            raise UsageError(
+                "superpixels",
+                expected="a method that takes them",
+                got=type(method).__name__,
+                fix="use --method sp_wnet",
+            )
         name = prepared.image.name
         path = self.files.get(name)
         if path is None and len(self.files) == 1 and Path(self.place).is_file():
             path = next(iter(self.files.values()))
         if path is None:
-            got = f"none of {', '.join(list(self.files)[:3])}"
-            raise InputError(f"superpixels {self.place}", expected=f"a file {name}", got=got, fix="rename it")
+            raise InputError(
+                f"superpixels {self.place}",
+                expected=f"a file {name}",
+                got=f"none of {', '.join(list(self.files)[:3])}",
+                fix="rename it",
+            )
         try:
             labels = prepared.forward_labels(read_labels(path), region)
         except InputError as error:
@@ -307,9 +316,11 @@ def segment_stored(
     if slices is None:
         refining_halo(parse_refinements(model.refine), used, whole=False)  # refused before anything is written
     if settings.link:
-        fix = "leave --link out, or use a smaller volume"
         raise UsageError(
-            f"--link of {image.source}", expected="a volume that fits in memory", got="a large one", fix=fix
+            f"--link of {image.source}",
+            expected="a volume that fits in memory",
+            got="a large one",
+            fix="leave --link out, or use a smaller volume",
         )
     path = Path(out) / "labels" / f"{image.name}.zarr"
     cleaning = Cleaning.parse(model.clean)

@@ -17,7 +17,7 @@ from selfseg.core.image import Image
 from selfseg.export.ome_zarr import is_label_zarr
 from selfseg.refine.steps import parse_refinements
 from selfseg.results.model import FittedModel, selfseg_version
-from selfseg.sample.prepare import PreparedImage
+from selfseg.sample.chain import PreparedImage
 from selfseg.segmenting.blocks import Plan, refining_halo
 from selfseg.tiling.tiles import LARGEST_TILE, SMALLEST_TILE, Grid, bytes_per_pixel, make_grid, memory_budget, plan_grid
 
@@ -120,8 +120,12 @@ class BlockLog:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            got, fix = error.strerror or str(error), "free some space, then run the same command again: it goes on"
-            raise OutputError(self.path, expected="a file to be written", got=got, fix=fix) from error
+            raise OutputError(
+                self.path,
+                expected="a file to be written",
+                got=error.strerror or str(error),
+                fix="free some space, then run the same command again: it goes on",
+            ) from error
         self.done.add(block)
 
     def close(self) -> None:

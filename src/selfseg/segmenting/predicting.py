@@ -89,9 +89,12 @@ class FolderRun:
         if sequence or any(source.is_video(axes) for source in left):
             sequences, stills = find_sequences(left, sequence, axes)
         if self.link and not sequences and not any(self._is_sliced(source, axes) for source in stills):
-            fix = "leave it out, or add --sequence"
-            expected = "a video, frames in sequence, or a volume for a 2D model"
-            raise UsageError("--link", expected=expected, got="single images", fix=fix)
+            raise UsageError(
+                "--link",
+                expected="a video, frames in sequence, or a volume for a 2D model",
+                got="single images",
+                fix="leave it out, or add --sequence",
+            )
         for one in sequences:
             self._sequence(one)
         large: list[tuple[Source, Image]] = []
@@ -129,8 +132,12 @@ class FolderRun:
             return
         with self._named(source.name):
             if self.tree:
-                fix = "leave --tree out, or give the frames with --no-sequence"
-                raise UsageError(source.name, expected="single images for trees", got="a sequence", fix=fix)
+                raise UsageError(
+                    source.name,
+                    expected="single images for trees",
+                    got="a sequence",
+                    fix="leave --tree out, or give the frames with --no-sequence",
+                )
             self._say_here(source.name)
             progress = self.settings.progress
             result = segment_sequence(self.model, source, self.folder.out, self.link, progress, self.edits)
@@ -148,9 +155,12 @@ class FolderRun:
         if self.tree or self.edits is not None:
             check_single(image)
         if not {"tiff", "ome-zarr"} >= set(folder.writer.kinds) or folder.writer.ngff != "0.5":
-            got, fix = f"{', '.join(folder.writer.kinds)} (NGFF {folder.writer.ngff})", "leave --write and --ngff out"
-            expected = "labels of an image that is predicted in parts as OME-Zarr 0.5"
-            raise UsageError(source.name, expected=expected, got=got, fix=fix)
+            raise UsageError(
+                source.name,
+                expected="labels of an image that is predicted in parts as OME-Zarr 0.5",
+                got=f"{', '.join(folder.writer.kinds)} (NGFF {folder.writer.ngff})",
+                fix="leave --write and --ngff out",
+            )
         progress.say(f"{source.name}: predicted in parts, into {folder.out / 'labels' / source.name}.zarr")
         result = segment_stored(self.model, image, folder.out, self.settings, self.executor)
         if self.tree or self.edits is not None:
@@ -200,8 +210,12 @@ class FolderRun:
 
     def _check_slices(self) -> None:
         if self.settings.slices is not None and self.model.method.n_dims != 2:
-            fix, got = "leave it out, or fit with --slices", "a 3D one"
-            raise UsageError("--slices", expected="a model that learned from 2D images", got=got, fix=fix)
+            raise UsageError(
+                "--slices",
+                expected="a model that learned from 2D images",
+                got="a 3D one",
+                fix="leave it out, or fit with --slices",
+            )
 
     def _is_sliced(self, source: Source, axes: str | None) -> bool:
         with contextlib.suppress(SelfsegError):

@@ -59,8 +59,7 @@ def _plain(tensor: Tensor) -> Tensor:
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint; `ModelError` if the file is missing, damaged, or of a newer version."""
     if not path.exists():
-        expected, fix = "a checkpoint to resume from", "start without --resume"
-        raise ModelError(path, expected=expected, got="no such file", fix=fix)
+        raise ModelError(path, expected="a checkpoint to resume from", got="no such file", fix="start without --resume")
     try:
         with safe_open(path, framework="pt") as file:
             facts = file.metadata() or {}
@@ -68,9 +67,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except (SafetensorError, OSError) as error:
         raise _damaged(path, error) from error
     if facts.get("version") != str(VERSION):
-        got = f"version {facts.get('version', 'none')}"[:40]
         raise ModelError(
-            str(path), expected=f"a checkpoint of version {VERSION}", got=got, fix="use the selfseg that wrote it"
+            str(path),
+            expected=f"a checkpoint of version {VERSION}",
+            got=f"version {facts.get('version', 'none')}"[:40],
+            fix="use the selfseg that wrote it",
         )
     method: dict[str, Tensor] = {}
     optimizers: dict[str, dict[str, Tensor]] = {}
@@ -89,8 +90,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def _damaged(path: Path, error: Exception) -> ModelError:
-    got = str(error)[:200] or type(error).__name__
-    return ModelError(path, expected="a whole checkpoint", got=got, fix="start without --resume")
+    return ModelError(
+        path, expected="a whole checkpoint", got=str(error)[:200] or type(error).__name__, fix="start without --resume"
+    )
 
 
 def continue_optimizer(optimizer: Optimizer, name: str, checkpoint: Checkpoint, same_run: bool) -> None:

@@ -73,9 +73,12 @@ class Processes:
         try:
             exchange(result)
         except RuntimeError as error:
-            expected, got = "an answer from the others, of which one has ended", str(error).splitlines()[0][:160]
-            fix = "its own message says why; the checkpoint stays, and the same command with --resume goes on from it"
-            raise TrainingError(str(self.place), expected=expected, got=got, fix=fix) from error
+            raise TrainingError(
+                str(self.place),
+                expected="an answer from the others, of which one has ended",
+                got=str(error).splitlines()[0][:160],
+                fix="its own message says why; the checkpoint stays, and the same command with --resume goes on from it",
+            ) from error
         return result.to(values.device)
 
     def part(self, batch: Batch) -> tuple[Batch, Share | None]:
@@ -150,9 +153,12 @@ class Processes:
         own = torch.frombuffer(bytearray.fromhex(digest), dtype=torch.uint8).to(torch.int64)
         differs = int(not torch.equal(self.broadcast(own, 0), own))
         if self.largest(differs)[0]:
-            got = f"others in {self.place}" if differs else "others in another process"
-            fix = "paths and options must lead to the same files on every machine"
-            raise UsageError(what, expected="those of process 0", got=got, fix=fix)
+            raise UsageError(
+                what,
+                expected="those of process 0",
+                got=f"others in {self.place}" if differs else "others in another process",
+                fix="paths and options must lead to the same files on every machine",
+            )
 
 
 @contextlib.contextmanager
@@ -172,8 +178,12 @@ def started_together(shared: bool) -> Iterator[Processes]:
     try:
         dist.init_process_group(backend, timeout=TIMEOUT, rank=place.rank, world_size=place.world)
     except (RuntimeError, ValueError) as error:
-        got, fix = str(error).splitlines()[0][:160], "start all of them with one torchrun command"
-        raise UsageError(place, expected="the other processes", got=got, fix=fix) from error
+        raise UsageError(
+            place,
+            expected="the other processes",
+            got=str(error).splitlines()[0][:160],
+            fix="start all of them with one torchrun command",
+        ) from error
     try:
         yield Processes(place, backend)
     finally:

@@ -59,9 +59,12 @@ class Journal:
             self._file.write(json.dumps({"step": step, **values}) + "\n")
             self._file.flush()
         except OSError as error:
-            fix = "free some space, then go on with --resume"
-            got = error.strerror or str(error)
-            raise OutputError(self._path, expected="room for the journal", got=got, fix=fix) from error
+            raise OutputError(
+                self._path,
+                expected="room for the journal",
+                got=error.strerror or str(error),
+                fix="free some space, then go on with --resume",
+            ) from error
 
     def __enter__(self) -> Self:
         return self
@@ -303,9 +306,12 @@ class Training:
                 continue_optimizer(optimizer, name, checkpoint, same_run=resume)
                 move_optimizer(optimizer, self.precision.device)
         except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
-            fix = "begin anew, or leave options as they were that change the network's size"
-            got = str(error)[:300]
-            raise ModelError(path, expected="a state that fits the options", got=got, fix=fix) from error
+            raise ModelError(
+                path,
+                expected="a state that fits the options",
+                got=str(error)[:300],
+                fix="begin anew, or leave options as they were that change the network's size",
+            ) from error
         return checkpoint.step, checkpoint.seconds
 
     def _interruption(self, done: int, total: int, number: int | None) -> Interrupted:

@@ -65,8 +65,12 @@ def _check_distributed(tokens: Sequence[str]) -> None:
     from selfseg.core.machine import own_rank
 
     if own_rank().world > 1 and tokens[:1] != ["fit"]:
-        got, fix = " ".join(tokens[:1]) or "no command", "use fit, then the others without torchrun"
-        raise UsageError("torchrun", expected="selfseg fit", got=got, fix=fix)
+        raise UsageError(
+            "torchrun",
+            expected="selfseg fit",
+            got=" ".join(tokens[:1]) or "no command",
+            fix="use fit, then the others without torchrun",
+        )
 
 
 def _complain(message: str) -> None:

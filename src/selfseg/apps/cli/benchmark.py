@@ -102,6 +102,10 @@ def _show(plan: "BenchmarkPlan", standings: "Sequence[Standing]", columns: "Sequ
 def _seeds(text: str) -> tuple[int, ...]:
     seeds = split_names(text)
     if not seeds or not all(seed.isdigit() for seed in seeds) or len(set(seeds)) < len(seeds):
-        fix = "write for example --seeds 0,1,2"
-        raise UsageError("--seeds", expected="different whole numbers by commas", got=repr(text), fix=fix)
+        raise UsageError(
+            "--seeds",
+            expected="different whole numbers by commas",
+            got=repr(text),
+            fix="write for example --seeds 0,1,2",
+        )
     return tuple(int(seed) for seed in seeds)

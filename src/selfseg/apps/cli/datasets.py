@@ -33,8 +33,12 @@ def datasets(
     if name is None:
         if download or verify:
             option = "--download" if download else "--verify"
-            fix = f"write for example selfseg datasets bsds500 {option}"
-            raise UsageError(option, expected="the name of a dataset", got="none", fix=fix)
+            raise UsageError(
+                option,
+                expected="the name of a dataset",
+                got="none",
+                fix=f"write for example selfseg datasets bsds500 {option}",
+            )
         _list(data)
         return 0
     dataset = find_dataset(name)

@@ -69,8 +69,12 @@ def _inputs_of(folder: Path) -> list[object]:
         rows = json.loads((folder / "run.json").read_text(encoding="utf-8"))["images"]
         return [Source(str(row["name"]), Path(row["source"])) for row in rows]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        fix = "segment the images again with `selfseg predict`"
-        raise InputError(folder / "run.json", expected="the images of a run", got=str(error), fix=fix) from error
+        raise InputError(
+            folder / "run.json",
+            expected="the images of a run",
+            got=str(error),
+            fix="segment the images again with `selfseg predict`",
+        ) from error
 
 
 def _ids(text: str) -> list[int]:

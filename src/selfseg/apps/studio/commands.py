@@ -81,8 +81,12 @@ async def change(studio: Studio, request: m.ChangeRun) -> None:
         await asyncio.to_thread(run.order, "pause")
     await asyncio.to_thread(run.rest, PAUSE_WITHIN)
     if not run.checkpoints:
-        fix = "wait for its first checkpoint, or start another run"
-        raise UsageError(f"run {run.id}", expected="a checkpoint to start from", got="none", fix=fix)
+        raise UsageError(
+            f"run {run.id}",
+            expected="a checkpoint to start from",
+            got="none",
+            fix="wait for its first checkpoint, or start another run",
+        )
     last = run.checkpoints[-1]
     note: dict[str, Any] = {"step": step_of(last), "options": request.options}
     if request.n_classes is not None:
@@ -113,8 +117,9 @@ async def fork(studio: Studio, request: m.ForkRun) -> None:
 
 def _changed(spec: Spec, options: Mapping[str, Any], n_classes: int | None) -> Spec:
     if spec.model is not None:
-        got = "a model that is used as it is"
-        raise UsageError("run", expected="one that learns", got=got, fix="start a run of its method")
+        raise UsageError(
+            "run", expected="one that learns", got="a model that is used as it is", fix="start a run of its method"
+        )
     return replace(spec, options={**spec.options, **options}, n_classes=n_classes or spec.n_classes)
 
 
@@ -206,8 +211,9 @@ async def apply(studio: Studio, request: m.Apply) -> None:
 async def _write(studio: Studio, run: Run, sources: list[Source], out: Path, formats: list[str], title: str) -> None:
     """Write pictures one by one, then the formats of whole folders, and send the progress to all pages."""
     if editing.learned_table(run) is None:
-        fix = "wait until it has learned"
-        raise UsageError(f"run {run.id}", expected="a run with classes", got="none yet", fix=fix)
+        raise UsageError(
+            f"run {run.id}", expected="a run with classes", got="none yet", fix="wait until it has learned"
+        )
     out.mkdir(parents=True)
     studio.jobs += 1
     job = m.JobMessage(id=studio.jobs, title=title, total=len(sources), folder=str(out))

@@ -201,8 +201,12 @@ def write_scribbles(project: Project, pictures: Pictures, run: Run, sources: Seq
     for name in annotated:
         picture = pictures.get(name)
         if picture.is_video:
-            fix = "extract frames into a folder and draw on those"
-            raise UsageError("scribbles", expected="pictures", got=f"{name}, a video", fix=fix)
+            raise UsageError(
+                "scribbles",
+                expected="pictures",
+                got=f"{name}, a video",
+                fix="extract frames into a folder and draw on those",
+            )
         labels = draw(picture.image.spatial_shape, [stroke for stroke in strokes if stroke["image"] == name])
         with writing(folder / f"{name}{SCRIBBLE_ENDING}.tif") as temporary:
             tifffile.imwrite(temporary, labels, photometric="minisblack", compression="zlib")

@@ -61,8 +61,9 @@ def launch(
 def _check_packages() -> None:
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
-        fix = "pip install 'selfseg[studio]'"
-        raise UsageError("studio", expected="its packages", got=f"no {', '.join(missing)}", fix=fix)
+        raise UsageError(
+            "studio", expected="its packages", got=f"no {', '.join(missing)}", fix="pip install 'selfseg[studio]'"
+        )
 
 
 def _announce(url: str, folder: Path, host: str) -> None:
@@ -91,6 +92,7 @@ def _listen(host: str, port: int | None) -> socket.socket:
             listener.close()
             if isinstance(error, OSError) and error.errno == errno.EADDRINUSE and port is None:
                 continue
-            got, fix = str(error), "choose another --port or --host"
-            raise UsageError(f"{host}:{number}", expected="a free address", got=got, fix=fix) from error
+            raise UsageError(
+                f"{host}:{number}", expected="a free address", got=str(error), fix="choose another --port or --host"
+            ) from error
     raise UsageError(host, expected="a free port", got="none", fix="choose one with --port")

@@ -288,16 +288,24 @@ class TilePosition:
 
     def __post_init__(self) -> None:
         if self.axis not in AXES or min(self.frame, self.index, self.level, self.x, self.y) < 0 or self.level > 30:
-            fix = "ask for a tile of the picture"
-            raise UsageError("tile", expected="an axis z, y or x and numbers from 0", got=str(self), fix=fix)
+            raise UsageError(
+                "tile",
+                expected="an axis z, y or x and numbers from 0",
+                got=str(self),
+                fix="ask for a tile of the picture",
+            )
 
 
 def image_tile(picture: Picture, place: TilePosition, channels: list[int]) -> bytes:
     """Return ``[rows columns C]`` of some channels, at most `TILE` wide and high; UsageError if there is no such tile or channel."""
     n_channels = picture.data.shape[-1]
     if not 1 <= len(channels) <= MOST_CHANNELS or not all(0 <= c < n_channels for c in channels):
-        expected = f"1 to {MOST_CHANNELS} channels below {n_channels}"
-        raise UsageError("tile", expected=expected, got=str(channels), fix="choose other channels")
+        raise UsageError(
+            "tile",
+            expected=f"1 to {MOST_CHANNELS} channels below {n_channels}",
+            got=str(channels),
+            fix="choose other channels",
+        )
     try:
         plane = picture.plane(place.axis, place.frame, place.index, place.level)
     except IndexError as error:
@@ -359,8 +367,9 @@ def as_nifti(volume: NDArray[Any], spacing: tuple[float, ...]) -> bytes:
     `spacing` is the size of a voxel along Z, Y, X. InputError if it is not a volume.
     """
     if volume.ndim != 3 or min(volume.shape) < 2 or str(volume.dtype) not in NIFTI_TYPES:
-        got = f"{volume.dtype} of {volume.shape}"
-        raise InputError("3D view", expected="a volume", got=got, fix="look at it as a picture")
+        raise InputError(
+            "3D view", expected="a volume", got=f"{volume.dtype} of {volume.shape}", fix="look at it as a picture"
+        )
     step = max(1, int(np.ceil((volume.size / MOST_VOXELS) ** (1 / 3))))
     thin = volume[::step, ::step, ::step]
     depth, height, width = thin.shape

@@ -97,9 +97,12 @@ class EventLog:
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
-            fix = "free some space, then try again"
-            got = error.strerror or str(error)
-            raise OutputError(self._path, expected="room for the log", got=got, fix=fix) from error
+            raise OutputError(
+                self._path,
+                expected="room for the log",
+                got=error.strerror or str(error),
+                fix="free some space, then try again",
+            ) from error
         self.history(entry["scope"]).add(entry)
 
 
@@ -168,8 +171,12 @@ class Project:
         """Return where an uploaded file of this name goes, with a number if it is in use; InputError if it is no picture."""
         clean = Path(name.replace("\\", "/")).name
         if not suffix_of(Path(clean)) or clean.startswith("."):
-            expected = f"the name of a picture ({known_suffixes()})"
-            raise InputError(f"upload {name!r}", expected=expected, got="another", fix="convert the file")
+            raise InputError(
+                f"upload {name!r}",
+                expected=f"the name of a picture ({known_suffixes()})",
+                got="another",
+                fix="convert the file",
+            )
         path, number = self.uploads / clean, 2
         while path.exists():
             path, number = self.uploads / f"{Path(clean).stem}_{number}{Path(clean).suffix}", number + 1
@@ -235,15 +242,21 @@ def _stored(folder: Path) -> dict[str, Any]:
     file = folder / PROJECT
     if not file.exists():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            fix = "choose another with --project"
-            raise UsageError(folder, expected="a project or a new folder", got="something else", fix=fix)
+            raise UsageError(
+                folder, expected="a project or a new folder", got="something else", fix="choose another with --project"
+            )
         return {}
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        fix = "restore the file, or choose another folder with --project"
-        raise InputError(file, expected="a project", got=str(error), fix=fix) from error
+        raise InputError(
+            file, expected="a project", got=str(error), fix="restore the file, or choose another folder with --project"
+        ) from error
     if not isinstance(values, dict) or values.get("format") != FORMAT:
-        fix = "update selfseg, or choose another folder with --project"
-        raise InputError(file, expected=f"a project of format {FORMAT}", got="another", fix=fix)
+        raise InputError(
+            file,
+            expected=f"a project of format {FORMAT}",
+            got="another",
+            fix="update selfseg, or choose another folder with --project",
+        )
     return values

@@ -152,8 +152,9 @@ def need_result(run: Path, name: str, frame: int) -> StoredResult:
     """Return the result of a frame of a picture; InputError if the run has none yet."""
     found = find_result(run, name, frame)
     if found is None:
-        fix = "wait until the run has segmented it"
-        raise InputError(f"result of {name!r}", expected="one", got="none yet", fix=fix)
+        raise InputError(
+            f"result of {name!r}", expected="one", got="none yet", fix="wait until the run has segmented it"
+        )
     return found
 
 

@@ -120,8 +120,9 @@ class Run:
         kept = {step_of(path): path for path in self.checkpoints}
         if step not in kept:
             known = ", ".join(map(str, kept)) or "none"
-            fix = "choose one that is kept"
-            raise UsageError(f"checkpoint {step}", expected=f"one of {known}", got=str(step), fix=fix)
+            raise UsageError(
+                f"checkpoint {step}", expected=f"one of {known}", got=str(step), fix="choose one that is kept"
+            )
         return kept[step]
 
     def status(self) -> dict[str, Any]:

@@ -143,6 +143,9 @@ def confine(path: str | Path, roots: Iterable[Path]) -> Path:
         raise InputError(repr(str(path))[:200], expected="a path", got=str(error), fix="check the name") from error
     if any(resolved == root or root in resolved.parents for root in known):
         return resolved
-    expected = "a path inside " + " or ".join(str(root) for root in known)
-    fix = "start the studio with that folder, or with --allow"
-    raise InputError(path, expected=expected, got="another place", fix=fix)
+    raise InputError(
+        path,
+        expected="a path inside " + " or ".join(str(root) for root in known),
+        got="another place",
+        fix="start the studio with that folder, or with --allow",
+    )

@@ -194,8 +194,12 @@ async def _receive(request: Request, path: Path) -> None:
             async for chunk in request.stream():
                 count += len(chunk)
                 if count > MOST_UPLOAD:
-                    fix = "shrink the picture, or start the studio with its path"
-                    raise InputError(path.name, expected=f"at most {MOST_UPLOAD >> 20} MB", got="more", fix=fix)
+                    raise InputError(
+                        path.name,
+                        expected=f"at most {MOST_UPLOAD >> 20} MB",
+                        got="more",
+                        fix="shrink the picture, or start the studio with its path",
+                    )
                 file.write(chunk)
         part.replace(path)
     finally:

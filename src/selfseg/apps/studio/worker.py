@@ -26,7 +26,7 @@ from selfseg.learning.training_set import TrainingSet
 from selfseg.methods.base import Method, find_method, stored_config
 from selfseg.read import Source, find_inputs
 from selfseg.refine.decide import decide
-from selfseg.sample.prepare import PreparedImage
+from selfseg.sample.chain import PreparedImage
 from selfseg.train.loop import OptionChange, Order
 
 SHOW_EVERY = 0.3

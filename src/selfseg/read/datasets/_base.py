@@ -133,13 +133,21 @@ class Dataset:
             If no image of the split is there.
         """
         if split not in self.splits:
-            expected, fix = f"one of {', '.join(self.splits)}", f"see `selfseg datasets {self.name}`"
-            raise UsageError(f"split of {self.name}", expected=expected, got=repr(split), fix=fix)
+            raise UsageError(
+                f"split of {self.name}",
+                expected=f"one of {', '.join(self.splits)}",
+                got=repr(split),
+                fix=f"see `selfseg datasets {self.name}`",
+            )
         root = self.root(data)
         items = self.find(root, split)
         if not items:
-            fix = f"run `selfseg datasets {self.name} --download`, or name a folder that holds it with --data"
-            raise InputError(root, expected=f"images of {self.name}, split {split}", got="none", fix=fix)
+            raise InputError(
+                root,
+                expected=f"images of {self.name}, split {split}",
+                got="none",
+                fix=f"run `selfseg datasets {self.name} --download`, or name a folder that holds it with --data",
+            )
         return items
 
 
@@ -192,8 +200,12 @@ def stacked_truths(path: Path) -> NDArray[Any]:
     truths = read_truths(path)
     shapes = {truth.shape for truth in truths}
     if len(shapes) != 1:
-        got = f"{len(shapes)} sizes" if shapes else "no annotator"
-        raise InputError(f"labels {path}", expected="annotators of one size", got=got, fix="check the file")
+        raise InputError(
+            f"labels {path}",
+            expected="annotators of one size",
+            got=f"{len(shapes)} sizes" if shapes else "no annotator",
+            fix="check the file",
+        )
     return np.stack(truths)
 
 
@@ -306,8 +318,12 @@ def download(dataset: Dataset, data: Path | None = None, progress: Progress | No
     if not wanted:
         return root
     if dataset.bundled is not None:
-        got = f"{len(wanted)} that are missing or differ, {wanted[0].path} among them"
-        raise InputError(root, expected=f"the files of {dataset.name}", got=got, fix="install that package again")
+        raise InputError(
+            root,
+            expected=f"the files of {dataset.name}",
+            got=f"{len(wanted)} that are missing or differ, {wanted[0].path} among them",
+            fix="install that package again",
+        )
     total = len(dataset.files)
     progress.start(f"download {dataset.name}", total, total - len(wanted))
     try:
@@ -347,8 +363,12 @@ def _workspace(root: Path) -> Iterator[Path]:
         root.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=".download-", dir=root))
     except OSError as error:
-        got, fix = error.strerror or str(error), "choose a writable place with -o"
-        raise OutputError(root, expected="a folder that can be written", got=got, fix=fix) from error
+        raise OutputError(
+            root,
+            expected="a folder that can be written",
+            got=error.strerror or str(error),
+            fix="choose a writable place with -o",
+        ) from error
     try:
         yield folder
     finally:
@@ -367,8 +387,9 @@ def _bring(file: RemoteFile, root: Path, workspace: Path, meter: _Meter) -> None
     try:
         array = file.convert(parts)
     except BROKEN as error:
-        fix = f"try again later, {ELSEWHERE}"
-        raise InputError(file.url, expected=f"{file.path} in it", got=str(error), fix=fix) from error
+        raise InputError(
+            file.url, expected=f"{file.path} in it", got=str(error), fix=f"try again later, {ELSEWHERE}"
+        ) from error
     if array_digest(array) != file.sha256:
         raise _changed(file.url, file.path)
     with writing(root / file.path) as temporary:
@@ -395,16 +416,24 @@ def _retrieve(url: str, folder: Path, sha256: str | None, meter: _Meter) -> Path
     except requests.exceptions.RequestException:
         got, fix = "no connection", f"check the network and run the same command again, {ELSEWHERE}"
     except OSError as error:
-        got, fix = error.strerror or str(error), "free some space or choose another place with -o"
-        raise OutputError(folder.parent, expected="room for a download", got=got, fix=fix) from error
+        raise OutputError(
+            folder.parent,
+            expected="room for a download",
+            got=error.strerror or str(error),
+            fix="free some space or choose another place with -o",
+        ) from error
     except ValueError as error:  # what pooch raises for another hash
         raise _changed(url, name.partition("-")[2]) from error
     raise InputError(url, expected="a download", got=got, fix=fix)
 
 
 def _changed(url: str, what: str) -> InputError:
-    fix = f"the origin may have changed, or a proxy answered for it: try again later, {ELSEWHERE}"
-    return InputError(url, expected=f"{what} of the known SHA-256", got="other content", fix=fix)
+    return InputError(
+        url,
+        expected=f"{what} of the known SHA-256",
+        got="other content",
+        fix=f"the origin may have changed, or a proxy answered for it: try again later, {ELSEWHERE}",
+    )
 
 
 def _store(array: NDArray[Any], path: Path) -> None:

@@ -51,8 +51,12 @@ def _files() -> tuple[RemoteFile, ...]:
 
 def _page(path: Path, page: int, array: NDArray[Any]) -> NDArray[Any]:
     if array.ndim != 3 or page >= len(array):
-        size, fix = " x ".join(str(n) for n in array.shape), "check the file, or its name"
-        raise InputError(path, expected=f"a stack with a page {page}", got=size, fix=fix)
+        raise InputError(
+            path,
+            expected=f"a stack with a page {page}",
+            got=" x ".join(str(n) for n in array.shape),
+            fix="check the file, or its name",
+        )
     return array[page]
 
 
