@@ -28,7 +28,7 @@ test-browser: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow tests/apps/studio/test_studio_browser.py tests/apps/studio/test_studio_browser_learning.py
 
 test-slow: $(VENV)/.installed
-	$(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 SELFSEG_THREADS=1 $(BIN)/python -m pytest -m slow -n 2 --dist worksteal
 
 chaos: $(VENV)/.installed
 	$(BIN)/python tests/chaos.py

@@ -132,30 +132,24 @@ class Order:
         return open_lazy(self.image)
 
 
-class Work:
-    """Stands for `BlockWork`."""
-
-    def __init__(self, folder, **how):
-        self.target = SimpleNamespace(path=folder / "a.zarr")
-        self.how = how
-
-    def order(self, folder):
-        return Order(**self.how)
+def run(cluster, monkeypatch, folder, blocks, **how):
+    monkeypatch.setattr("selfseg.segmenting.executors.BlockOrder.of", lambda work, folder: Order(**how))
+    return list(cluster.run(SimpleNamespace(path=folder / "a.zarr"), blocks))
 
 
 @pytest.mark.slow
-def test_a_worker_that_does_not_see_the_image_says_so_in_one_line(cluster, tmp_path):
+def test_a_worker_that_does_not_see_the_image_says_so_in_one_line(cluster, tmp_path, monkeypatch):
     with pytest.raises(
         InputError, match=r"^Dask worker tcp://.*: /nowhere/a.tif: expected an image file, got nothing[^\n]*$"
     ):
-        list(cluster.run(Work(tmp_path, image="/nowhere/a.tif"), [0, 1]))
+        run(cluster, monkeypatch, tmp_path, [0, 1], image="/nowhere/a.tif")
 
 
 @pytest.mark.slow
 def test_a_block_that_ends_every_worker_is_given_up_in_one_line(cluster, tmp_path, monkeypatch):
     monkeypatch.setattr("selfseg.segmenting.executors.SENT_AGAIN", 0)
     with pytest.raises(InputError, match=r"block 4 on local:3: expected .* lack of memory; give --memory"):
-        list(cluster.run(Work(tmp_path, image="", deadly=True), [4]))
+        run(cluster, monkeypatch, tmp_path, [4], image="", deadly=True)
 
 
 @pytest.mark.parametrize(("workers", "word"), [([], "got none"), ([{"status": "paused"}] * 2, "got paused ones")])

@@ -69,7 +69,7 @@ def test_scribbles_teach_the_next_run_whose_options_change_while_it_learns(brows
     page.click("summary >> text=All options")
     for name, value in (
         ("n features", "16"),
-        ("n classes", "16"),
+        ("n clusters", "16"),
         ("iterations", "5000"),
         ("min classes", "1"),
         ("continuity", "0"),  # else clusters die, and the run is done, before a quick machine has the dialogue open
