@@ -42,7 +42,7 @@ class BenchmarkPlan:
     seeds: tuple[int, ...] = (0,)
     """One run a seed for methods and for baselines alike."""
     limit: int | None = None
-    """Use only so many images, evenly spread over the split; None = all."""
+    """Most images to use, evenly spread over the split; None = all."""
     n_classes: int | None = None
     """Exact number of classes; None = what the dataset says."""
     train: str | None = None

@@ -1,6 +1,7 @@
 """Results of a sequence, page by page, so that a file may be larger than memory: pictures as a video, labels as one TIFF."""
 
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -38,7 +39,7 @@ DESCRIPTION_BYTES = 400
 """Room that the first page keeps for ImageJ's description, which is known when the last page is."""
 
 
-class _Pages:
+class _Pages(ABC):
     """A context in which pages are appended to a file, with blank ones for frames that have no result."""
 
     BLANK = 0
@@ -73,8 +74,9 @@ class _Pages:
             self._append(np.full(self._shape, self.BLANK, np.uint8))
         self._skipped = 0
 
+    @abstractmethod
     def _append(self, page: NDArray[np.uint8]) -> None:
-        raise NotImplementedError
+        """Write a page."""
 
 
 class VideoFile(_Pages):

@@ -32,7 +32,7 @@ class BenchmarkOptions:
     data: Path | None = None
     """Folder with the datasets. Default: where `selfseg datasets` puts downloads."""
     limit: int | None = None
-    """Use only so many images, evenly spread over the split."""
+    """Most images to use, evenly spread over the split."""
     seeds: str = "0"
     """Seeds by commas; with several, tables show mean and spread."""
     classes: int | None = None

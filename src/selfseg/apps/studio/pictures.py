@@ -131,7 +131,7 @@ class Picture:
         return max(1, int(np.ceil(np.log2(max(1, longest / TILE)))) + 1)
 
     def plane(self, axis: str, frame: int, index: int, level: int) -> NDArray[Any]:
-        """Return a plane ``[rows columns C]`` at a level, each the means over 2 x 2 pixels; IndexError if there is none."""
+        """Return a plane ``[rows columns C]`` at a level (means of 2 x 2 pixels of the level before); IndexError beyond the last."""
         first = AXES[axis][0]
         if not (0 <= frame < len(self.data) and 0 <= index < self.data.shape[1 + first] and 0 <= level < self.n_levels):
             raise IndexError(f"plane {axis}{index} of frame {frame} at level {level}")

@@ -73,11 +73,11 @@ class EventLog:
         self._append({"scope": scope, "do": operation})
 
     def undo(self, scope: str) -> Operation | None:
-        """Undo the last operation and return it; None if there is none."""
+        """Undo the last operation and return it; None if there is nothing to undo."""
         return self._turn(scope, "undo", self.history(scope).done)
 
     def redo(self, scope: str) -> Operation | None:
-        """Redo the operation that was undone last and return it; None if there is none."""
+        """Redo the operation that was undone last and return it; None if there is nothing to redo."""
         return self._turn(scope, "redo", self.history(scope).undone)
 
     def close(self) -> None:
