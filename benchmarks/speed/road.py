@@ -27,7 +27,7 @@ STATIONS = {
     "decoded": ("read/image.py", "open_file"),
     "hashed": ("read/sources.py", "Source._fingerprint"),
     "prepared": ("sample/prepare.py", "ChainBuilder.__init__"),
-    "assigned": ("methods/region_merging.py", "RegionMerging.assign"),
+    "assigned": ("methods/_regions.py", "RegionMethod.assign"),
 }
 """Functions that do what should be done once."""
 

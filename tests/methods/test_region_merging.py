@@ -5,8 +5,6 @@ import torch
 from selfseg.core.errors import UsageError
 from selfseg.methods.base import Batch, build_config, find_method
 from selfseg.methods.region_merging import RegionMerging
-from selfseg.regions.contours import contour_strength
-from selfseg.regions.watershed import oriented_watershed
 
 
 def make(n_channels=3, n_dims=2, **values):
@@ -148,20 +146,6 @@ def test_every_preset_works_and_is_found_by_name():
 def test_spacing_of_the_wrong_length_is_refused():
     with pytest.raises(UsageError, match="spacing"):
         make(1, 3, spacing=(1.0, 1.0))
-
-
-def test_contours_give_the_superpixels_and_are_refused_in_3d():
-    method = RegionMerging(build_config("region_merging", "contours"), 3)
-    image = patches()
-    superpixels, tree, _ = method.segments(image)
-    expected, graph = oriented_watershed(contour_strength(np.moveaxis(image.numpy(), 0, -1)))
-    np.testing.assert_array_equal(superpixels, expected)
-    assert tree.n_leaves == graph.n_regions
-    valid = torch.ones(image.shape[1:], dtype=torch.bool)
-    valid[:, :5] = False
-    np.testing.assert_array_equal(method.segments(image, valid)[0] >= 0, valid.numpy())
-    with pytest.raises(UsageError, match="boundaries: expected gradient in 3D"):
-        RegionMerging(build_config("region_merging", "contours"), 3, n_dims=3)
 
 
 def test_segments_stay_in_the_memo_of_their_image_by_mask_and_options(monkeypatch):

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from selfseg.core.errors import UsageError
-from selfseg.regions.contours import CUES, appearance, contour_strength, merge_contours
+from selfseg.regions.contours import CUES, contour_strength, merge_contours
 from selfseg.regions.graph import region_means
+from selfseg.regions.texture import appearance
 from selfseg.regions.watershed import oriented_watershed
 
 ALL = {"local": 1.0, "pmi": 1.0}

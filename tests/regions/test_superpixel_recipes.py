@@ -4,13 +4,8 @@ from skimage.color import rgb2lab
 
 from conftest import blobs
 from selfseg.regions.graph import adjacency
-from selfseg.regions.superpixels import (
-    SuperpixelRecipe,
-    colour_channels,
-    make_superpixels,
-    neighbour_distances,
-    probability_tree,
-)
+from selfseg.regions.superpixels import SuperpixelRecipe, make_superpixels, neighbour_distances, probability_tree
+from selfseg.regions.texture import colour_channels
 
 
 def image(channels=3):
@@ -47,11 +42,13 @@ def test_smoothing_and_spacing_count_in_the_same_unit():
 
 
 def test_colours_are_lab_and_other_channels_are_on_its_scale():
-    np.testing.assert_allclose(colour_channels(image()), rgb2lab(np.moveaxis(image(), 0, -1)), atol=0.05)
+    np.testing.assert_allclose(
+        colour_channels(np.moveaxis(image(), 0, -1)), rgb2lab(np.moveaxis(image(), 0, -1)), atol=0.05
+    )
     one = np.array([[[0.0, 1.0, np.nan]]])
-    assert colour_channels(one)[0, :, 0].tolist() == [0, 100, 0]
+    assert colour_channels(np.moveaxis(one, 0, -1))[0, :, 0].tolist() == [0, 100, 0]
     four = np.stack([np.zeros((1, 2)), *[np.array([[0.0, 1.0]])] * 3])
-    assert np.linalg.norm(np.diff(colour_channels(four), axis=1)) == pytest.approx(100 * 3**0.5 / 2)
+    assert np.linalg.norm(np.diff(colour_channels(np.moveaxis(four, 0, -1)), axis=1)) == pytest.approx(100 * 3**0.5 / 2)
 
 
 def test_distances_of_neighbours():

@@ -18,7 +18,7 @@ from selfseg.core.image import Image
 from selfseg.core.machine import peak_memory, reset_peak_memory
 from selfseg.export.labels import write_labels
 from selfseg.learning.segmenter import Segmenter
-from selfseg.methods.base import build_config, find_method, method_names
+from selfseg.methods.base import build_config, current_spelling, find_method, method_names
 from selfseg.read.datasets import find_dataset
 from selfseg.read.datasets._base import Item
 from selfseg.refine.steps import parse_refinements
@@ -109,9 +109,10 @@ def find_contenders(methods: list[str], baselines: bool | list[str] = True) -> l
                 got=repr(name),
                 fix="see `selfseg methods`; baselines are chosen with --baselines",
             )
-        build_config(name, preset or "default")
+        name, preset, _ = current_spelling(name, preset or "default", {})
+        build_config(name, preset)
         parse_refinements(refine.replace("+", ",") or None)
-        found.append(Contender(name, preset or "default", refine))
+        found.append(Contender(name, preset, refine))
     names = baseline_names() if baselines is True else list(baselines or [])
     for name in names:
         if name not in baseline_names():

@@ -108,12 +108,17 @@ class LearnerOptions(ComputeOptions):
     """Any option of the method, as key=value; repeatable. `selfseg methods NAME` lists them."""
 
 
+AUTO = "auto"
+"""Name of the method that follows from the inputs (`selfseg.learning.default_method`)."""
+
+
 @options
 class ModelOptions(LearnerOptions):
     """Options that make a model: the arguments of `selfseg.Segmenter`."""
 
-    method: str = field(default="feature_clustering", kw_only=False)
-    """Method; `selfseg methods` lists them."""
+    method: str = field(default=AUTO, kw_only=False)
+    """Method; `selfseg methods` lists them. auto: contours of images in 2D; feature_clustering of volumes, sequences, annotated
+    images and those larger than memory."""
     n_classes: int | Literal["auto"] | None = field(default=None, kw_only=False)
     """Exact number of classes, or auto: as many as the method finds. Default: auto."""
     refine: str | None = None

@@ -8,11 +8,23 @@ from typing import Any, Self
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import Failure, ModelError, SelfsegError, UsageError
 from selfseg.core.image import Image
-from selfseg.core.options import FitOptions, ModelOptions, ReadOptions, RunOptions, check_names, option_names, share_out
+from selfseg.core.machine import own_rank
+from selfseg.core.options import (
+    AUTO,
+    FitOptions,
+    ModelOptions,
+    ReadOptions,
+    RunOptions,
+    check_names,
+    option_names,
+    share_out,
+)
 from selfseg.core.progress import Progress, Silent
+from selfseg.learning.default_method import LEARNED, choose_method
 from selfseg.learning.fitting import TrainingRun
-from selfseg.methods.base import Method, MethodConfig, build_config, current_options, find_method
-from selfseg.read.sources import is_single
+from selfseg.learning.model_folder import read_run
+from selfseg.methods.base import Method, MethodConfig, build_config, current_spelling
+from selfseg.read.sources import Source, is_single
 from selfseg.refine.decide import Cleaning
 from selfseg.refine.steps import parse_refinements
 from selfseg.results.model import FittedModel
@@ -55,13 +67,19 @@ class Segmenter(ModelOptions):
         )  # other options do not change once made; scikit-learn sets its estimators'
 
     def config(self) -> MethodConfig:
-        """Return the method's whole configuration: defaults, preset, options, number of classes, preparation."""
-        changes = current_options(find_method(self.method), self.options or {})
+        """Return the method's whole configuration: defaults, preset, options, number of classes, preparation.
+
+        Of the method ``auto`` it is that of the learned default, until `fit` has chosen.
+        """
+        return self._config(LEARNED if self.method == AUTO else self.method)
+
+    def _config(self, method: str) -> MethodConfig:
+        name, preset, changes = current_spelling(method, self.preset, self.options or {})
         if self.n_classes not in (None, "auto"):
             changes["n_classes"] = self.n_classes
         if self.prepare is not None:
             changes["prepare"] = self.prepare
-        return build_config(self.method, self.preset, **changes)
+        return build_config(name, preset, **changes)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor's arguments by name."""
@@ -95,8 +113,12 @@ class Segmenter(ModelOptions):
         if self.refine:  # mistakes are found before the learning, not after
             parse_refinements(self.refine)
         Cleaning.parse(self.clean)
-        training = TrainingRun(self, self.config(), learning, setting)
-        fitted = training.run(find_sources(inputs, learning))
+        sources = find_sources(inputs, learning)
+        method = self._chosen(sources, learning, setting)
+        training = TrainingRun(
+            replace(ModelOptions(**self.get_params()), method=method), self._config(method), learning, setting
+        )
+        fitted = training.run(sources)
         self.model_, self.failures_ = fitted.model, fitted.failures
         for change in fitted.model.facts["changes"]:
             self.set_params(options={**(self.options or {}), **change["options"]})
@@ -104,6 +126,22 @@ class Segmenter(ModelOptions):
             self.save(training.written)
             training.finish(fitted)
         return self
+
+    def _chosen(self, sources: Sequence[Source], learning: FitOptions, setting: RunOptions) -> str:
+        """Return the name of the method to fit: the one that was named, under its name of today, or the default for these inputs."""
+        if self.method != AUTO:
+            method, preset, options = current_spelling(self.method, self.preset, self.options or {})
+            if method != self.method:
+                self.set_params(method=method, preset=preset, options=options)
+            return method
+        before = read_run(Path(setting.out)) if learning.resume and setting.out is not None else {}
+        if before.get("method"):
+            return str(before["method"])
+        world = own_rank().world if setting.shared else 1
+        method, reason = choose_method(sources, learning, self.preset, self.options, world)
+        if setting.progress is not None:
+            setting.progress.say(f"method {method}: {reason}")
+        return method
 
     def predict(self, inputs: Any, *, progress: Progress | None = None, **options: Any) -> Result | list[Result]:
         """Segment images: a single input gives one `Result`, a list, folder or glob gives a list.

@@ -116,6 +116,11 @@ class Method(nn.Module, ABC):
     renamed: ClassVar[Mapping[str, str]] = {}
     """Today's names of options by their earlier names, which users and stored models may still have (`current_options`)."""
 
+    @classmethod
+    def moved(cls, preset: str, options: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]] | None:
+        """Return today's name of method, preset and options if these belonged to this method once; None = they are today's."""
+        return None
+
     uses_annotations: ClassVar[bool] = False
     """Whether `Batch.annotations` changes what is learned; scribbles and labels are refused where it does not."""
 
@@ -352,6 +357,15 @@ def current_options(method: type[Method], options: Mapping[str, Any], stored_bef
     if "n_clusters" in known and (stored_before or "classes" in options):
         names["n_classes"] = "n_clusters"
     return {key if key in known and key != "n_classes" else names.get(key, key): options[key] for key in options}
+
+
+def current_spelling(name: str, preset: str, options: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]]:
+    """Return method, preset and options under today's names, whichever names they came with."""
+    method = find_method(name)
+    moved = method.moved(preset, options)
+    if moved is not None:
+        name, preset, options = moved
+    return name, preset, current_options(find_method(name), options)
 
 
 def stored_config(method: type[Method], stored: Mapping[str, Any]) -> MethodConfig:

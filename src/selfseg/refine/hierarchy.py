@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import UsageError
 from selfseg.refine.blocks import Faces
-from selfseg.regions.contours import appearance, merge_contours
+from selfseg.regions.contours import merge_contours
 from selfseg.regions.graph import (
     RegionGraph,
     boundary_sums,
@@ -28,8 +28,15 @@ from selfseg.regions.graph import (
 )
 from selfseg.regions.merge_tree import MergeTree, merge
 from selfseg.regions.slic import slic
-from selfseg.regions.superpixels import IMAGE_WEIGHT, LIGHTNESS
-from selfseg.regions.texture import gradient_at_angles, gradient_strength, rgb_to_lab
+from selfseg.regions.superpixels import IMAGE_WEIGHT
+from selfseg.regions.texture import (
+    LIGHTNESS,
+    appearance,
+    colour_channels,
+    gradient_at_angles,
+    gradient_strength,
+    rgb_to_lab,
+)
 from selfseg.regions.watershed import arc_graph, oriented_watershed
 
 SUPERPIXEL_SIZE = 200.0
@@ -55,6 +62,9 @@ LEARNED_SIGMA = 3.0
 
 LEARNED_WEIGHT = 0.5
 """Weight of the gradient of the probabilities' roots, per pixel, against contours of the image."""
+
+APPEARANCE_UNIT = np.float32(30)
+"""Differences of the image's appearance count as their share of this, beside the probabilities' roots."""
 
 TIE_BREAK = 0.1
 """Weight of the probabilities' roots against the image's appearance where contours are given: more of it does harm."""
@@ -287,7 +297,7 @@ def _tree_features(
     features = np.moveaxis(roots if present is None else roots[present], 0, -1)
     guide = features
     if image is not None:
-        guide = _colour(image)
+        guide = colour_channels(np.moveaxis(image, 0, -1)) / np.float32(LIGHTNESS)
         features = np.concatenate([features, guide * np.float32(image_weight)], -1)
     return features, guide * np.float32(LIGHTNESS)
 
@@ -311,7 +321,7 @@ def _from_contours(
     """Merge the basins of an oriented strength ``[A Y X]``, or given superpixels, by arcs, ``roots [Y X K]`` and image."""
     features = roots
     if image is not None:
-        look = appearance(np.moveaxis(image, 0, -1))
+        look = appearance(np.moveaxis(image, 0, -1)) / APPEARANCE_UNIT
         features = np.concatenate([look, roots * np.float32(TIE_BREAK)], -1)
     if superpixels is None:
         leaves, graph = oriented_watershed(strength, mask)
@@ -319,14 +329,6 @@ def _from_contours(
         leaves = np.asarray(superpixels if mask is None else np.where(mask, superpixels, -1), np.int32)
         graph = arc_graph(leaves, strength)
     return Hierarchy(leaves, merge_contours(graph, region_means(leaves, features)))
-
-
-def _colour(image: NDArray[Any]) -> NDArray[np.float32]:
-    """Return ``[*S C]`` on a scale where black and white are 1 apart: Lab of three channels, others as they are."""
-    last = np.nan_to_num(np.moveaxis(image, 0, -1), posinf=0, neginf=0).astype(np.float32)
-    if last.shape[-1] == 3:
-        return rgb_to_lab(last) / np.float32(LIGHTNESS)
-    return np.asarray(last / np.sqrt(last.shape[-1]), np.float32)
 
 
 def split_classes(

@@ -20,7 +20,7 @@ from selfseg.regions.graph import RegionGraph, check_picture, check_shape
 from selfseg.regions.merge_tree import MergeTree, merge
 from selfseg.regions.oriented_gradient import enlarge, fit_parabolas, half_disc_gradient, quantise
 from selfseg.regions.spectral import normalised_cuts, pmi_affinity, spectral_gradient
-from selfseg.regions.texture import band_energy, rgb_to_lab, textons
+from selfseg.regions.texture import rgb_to_lab, textons
 
 CUES: Mapping[str, float] = {"local": 1.0, "pmi": 2.0}
 """Cues and their weights. Berkeley's third cue, cuts of the intervening contour, adds nothing to these two (EXPERIMENTS.md)."""
@@ -36,15 +36,6 @@ NODES = 45000
 
 SPECTRAL_SCALE = 6.5
 """Puts the derivative of eigenvectors, which are scaled to 0-1 and weighted to sum 1, on the scale of half-disc gradients."""
-
-LIGHTNESS = 0.5
-"""Weight of lightness against a and b in what regions look like: shading changes lightness most."""
-
-TEXTURE = 20.0
-"""Weight of texture against colour in what regions look like."""
-
-APPEARANCE_UNIT = 30.0
-"""Differences of appearance count as their share of this. It scales altitudes, and changes no order."""
 
 SIZE_POWER, FEATURE_POWER = 0.15, 0.25
 """Exponents of size and of squared difference in the cost of a merge; that of strength is 1."""
@@ -96,18 +87,6 @@ def merge_contours(graph: RegionGraph, means: NDArray[Any]) -> MergeTree:
     with n the pixels of a region, N those of the picture, m the mean appearance: weak arcs, small and similar regions first.
     """
     return merge(graph, means, size_power=SIZE_POWER, feature_power=FEATURE_POWER, strength_power=1.0)
-
-
-def appearance(image: NDArray[Any]) -> NDArray[np.float32]:
-    """Return what regions are compared by, ``[Y X D]``: Lab with less lightness, and texture, of an image ``[Y X C]`` (0-1)."""
-    lab = _lab(image)
-    light = lab[..., 0] if image.shape[-1] == 3 else lab.mean(-1)
-    texture = band_energy(light) * np.float32(TEXTURE)
-    if image.shape[-1] == 3:
-        lab = lab * np.array([LIGHTNESS, 1, 1], np.float32)
-    else:
-        lab = lab * np.float32(LIGHTNESS / np.sqrt(lab.shape[-1]))
-    return np.asarray(np.concatenate([lab, texture], -1) / APPEARANCE_UNIT, np.float32)
 
 
 def _lab(image: NDArray[Any]) -> NDArray[np.float32]:

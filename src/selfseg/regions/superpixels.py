@@ -11,11 +11,8 @@ from scipy.ndimage import gaussian_filter
 from selfseg.regions.graph import RegionGraph, adjacency, region_means
 from selfseg.regions.merge_tree import MergeTree, merge
 from selfseg.regions.slic import slic
-from selfseg.regions.texture import gradient_strength, rgb_to_lab
+from selfseg.regions.texture import LIGHTNESS, colour_channels, gradient_strength
 from selfseg.regions.watershed import watershed
-
-LIGHTNESS = 100.0
-"""Lab's L of white: channels that are not colours are put on this scale, so that one compactness serves both."""
 
 IMAGE_WEIGHT = 0.5
 """Weight of the image against probabilities in the merge tree, as in `refine.hierarchy`."""
@@ -48,7 +45,7 @@ def make_superpixels(
     image: NDArray[Any], recipe: SuperpixelRecipe, valid: NDArray[np.bool_] | None = None
 ) -> NDArray[np.int32]:
     """Cut a prepared image ``[C *S]`` into superpixels ``[*S]`` int32, 0..R-1, and -1 where `valid` ``[*S]`` is False."""
-    channels = colour_channels(image)
+    channels = colour_channels(np.moveaxis(image, 0, -1))
     units = tuple(recipe.spacing) or (1.0,) * (image.ndim - 1)
     # Both kinds begin with a grid over the whole image, of which a mask takes its share.
     wanted = max(1, round(channels[..., 0].size / recipe.size) if recipe.number is None else recipe.number)
@@ -62,14 +59,6 @@ def make_superpixels(
     return slic(channels, wanted, recipe.compactness, units, mask=valid)
 
 
-def colour_channels(image: NDArray[Any]) -> NDArray[np.float32]:
-    """Return ``[*S C]`` of a prepared image ``[C *S]``: Lab of three channels, else the channels times 100 / sqrt(C)."""
-    last = np.nan_to_num(np.moveaxis(image, 0, -1), posinf=0, neginf=0).astype(np.float32)
-    if last.shape[-1] == 3:
-        return rgb_to_lab(last)
-    return np.asarray(last * np.float32(LIGHTNESS / np.sqrt(last.shape[-1])), np.float32)
-
-
 def neighbour_distances(
     image: NDArray[Any], superpixels: NDArray[np.integer], graph: RegionGraph, kind: Distance = "values"
 ) -> NDArray[np.float64]:
@@ -77,7 +66,11 @@ def neighbour_distances(
 
     ``values``: of the own values of an image ``[C *S]``. ``lab``: of `colour_channels` / 100, so that black and white are 1 apart too.
     """
-    features = np.moveaxis(np.nan_to_num(image), 0, -1) if kind == "values" else colour_channels(image) / LIGHTNESS
+    features = (
+        np.moveaxis(np.nan_to_num(image), 0, -1)
+        if kind == "values"
+        else colour_channels(np.moveaxis(image, 0, -1)) / LIGHTNESS
+    )
     means = region_means(superpixels, features, graph.n_regions)
     return np.sqrt(((means[graph.edges[:, 0]] - means[graph.edges[:, 1]]) ** 2).sum(-1))
 
@@ -104,7 +97,7 @@ def probability_tree(
     units = tuple(spacing) or (1.0,) * superpixels.ndim
     roots = np.sqrt(np.clip(probabilities, 0, 1)).astype(np.float32).T  # [R K]
     roots = np.concatenate([roots[:, roots.max(0, initial=0) > 0], np.zeros((len(roots), 1), np.float32)], 1)
-    colour = colour_channels(image) * np.float32(IMAGE_WEIGHT / LIGHTNESS)
+    colour = colour_channels(np.moveaxis(image, 0, -1)) * np.float32(IMAGE_WEIGHT / LIGHTNESS)
     features = np.concatenate([np.where((superpixels >= 0)[..., None], roots[superpixels], 0), colour], -1)
     graph = adjacency(superpixels, gradient_strength(features, TREE_SIGMA, units), units, len(roots))
     means = region_means(superpixels, features, len(roots))

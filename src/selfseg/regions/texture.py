@@ -100,6 +100,47 @@ def band_energy(
     return energy
 
 
+LIGHTNESS = 100.0
+"""Lab's L of white: channels that are not colours are put on this scale, so that one compactness and one level serve both."""
+
+
+def colour_channels(image: NDArray[Any]) -> NDArray[np.float32]:
+    """Return ``[*S C]`` of values 0-1 ``[*S C]``: Lab of three channels, else the channels times 100 / sqrt(C). NaN and inf count as 0."""
+    last = np.nan_to_num(image, posinf=0, neginf=0).astype(np.float32)
+    if last.shape[-1] == 3:
+        return rgb_to_lab(last)
+    return np.asarray(last * np.float32(LIGHTNESS / np.sqrt(last.shape[-1])), np.float32)
+
+
+def appearance(
+    image: NDArray[Any], lightness: float = 0.5, texture: float = 20.0, spacing: Sequence[float] | None = None
+) -> NDArray[np.float32]:
+    """Return the features by which regions are compared: colour with less lightness, then texture.
+
+    Parameters
+    ----------
+    image
+        ``[*S C]``, values 0-1; three channels are RGB. NaN and inf count as 0.
+    lightness
+        Weight of lightness (and of channels that are not colours) against a and b: shading changes lightness most.
+    texture
+        Weight of texture (`band_energy`) against colour.
+    spacing
+        Size of a pixel along each axis; all 1 if not given.
+
+    Returns
+    -------
+    ndarray
+        ``[*S D]`` float32 in units of Lab: D = 3 colours or the C channels, and 3 bands of texture.
+    """
+    colour = colour_channels(image)
+    count = colour.shape[-1]
+    light = colour[..., 0] if count == 3 else colour.sum(-1) / np.float32(np.sqrt(count))
+    bands = band_energy(light, spacing=spacing) * np.float32(texture)
+    weights = [lightness, 1, 1] if count == 3 else [lightness] * count
+    return np.concatenate([colour * np.array(weights, np.float32), bands], -1)
+
+
 TABLE = 4096
 """Steps of each table. With linear interpolation the error of L, a and b stays below .01."""
 

@@ -247,8 +247,8 @@ def load_method(folder: Path, networks: str | None = None) -> Stored:
             fix="copy the folder again or train anew",
         )
     try:
+        _rename_options(find_method(facts["method"]), facts)
         kind = find_method(facts["method"])
-        _rename_options(kind, facts)
         config, n_channels, n_dims = kind.Config.build(facts["config"]), int(facts["n_channels"]), int(facts["n_dims"])
         with options_from_file(networks):
             _check_room(partial(kind, config, n_channels, n_dims), (folder / WEIGHTS).stat().st_size)
@@ -270,7 +270,12 @@ def load_method(folder: Path, networks: str | None = None) -> Stored:
 
 
 def _rename_options(kind: type[Method], facts: dict[str, Any]) -> None:
-    """Give the options of a folder of format 1 the names of today, wherever they stand in ``config.json``."""
+    """Give method, preset and options the names of today, wherever they stand in ``config.json``."""
+    params = facts.get("params", {})
+    moved = kind.moved(str(params.get("preset", "default")), facts["config"])
+    if moved is not None:
+        facts["method"], params["preset"], facts["config"] = moved
+        params["options"] = (kind.moved("default", params.get("options") or {}) or ("", "", params.get("options")))[2]
     if facts["format"] > 1:
         return
     training = facts.get("training", {})

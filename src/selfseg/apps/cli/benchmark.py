@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class BenchmarkOptions:
     """Methods to compare, and images to compare them on."""
 
-    methods: str = "region_merging"
+    methods: str = "contours"
     """Methods by commas, NAME or NAME:PRESET; with +crf, +contours, +crf+contours: refined."""
     baselines: str = "all"
     """all, none, or names by commas."""

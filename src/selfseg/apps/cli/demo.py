@@ -21,7 +21,7 @@ def demo(*, out: Out = Path("demo-out"), quiet: Quiet = False) -> int:
     photo = Path(skimage.data.__file__).parent / PHOTO
     console = Console(quiet=quiet, highlight=False)
     for method, what in (
-        ("region_merging", "no learning, the instant preview"),
+        ("contours", "regions between contours; nothing is learned"),
         ("feature_clustering", "features learned from this one photo"),
     ):
         folder = out / method
