@@ -79,24 +79,27 @@ def half_disc_gradient(
     reach = int(radius)
     known = np.where((words >= 0) & (words < n_words), words, n_words).astype(np.uint8)
     padded = np.pad(known, reach, mode="symmetric")
-    offsets, sector = _disc(radius, padded.shape[1])
     rows, columns = -(-words.shape[0] // stride), -(-words.shape[1] // stride)
     gradient = np.zeros((N_ANGLES, rows, columns), np.float32)
-    weights = _bin_weights(blur)
-    run_shared(_compare_halves, rows, padded.ravel(), padded.shape[1], reach, stride, offsets, sector, n_words,
-               weights, gradient)  # fmt: skip
+    run_shared(_compare_halves, rows, padded, stride, _disc(radius), n_words, _bin_weights(blur), gradient)
     return gradient
 
 
-def _disc(radius: float, width: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return flat offsets of the disc's pixels, without its centre, and the sector 0..15 of each."""
+def _disc(radius: float) -> NDArray[np.int64]:
+    """Return the disc without its centre as runs along rows within one sector: row, first and last column + 1, sector 0..15, ``[P 4]``.
+
+    Rows and columns count from the disc's corner.
+    """
     reach = int(radius)
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     inside = (y**2 + x**2 <= radius**2) & ((y != 0) | (x != 0))
-    y, x = y[inside], x[inside]
     # A pixel on a line belongs to the half that follows; its mirror image belongs to the other, so both are as large.
     turn = np.mod(np.arctan2(y, x) / np.pi * N_ANGLES + 1e-9, 2 * N_ANGLES)
-    return (y * width + x).astype(np.int64), turn.astype(np.int64)
+    sector = np.pad(np.where(inside, turn.astype(np.int64), -1), ((0, 0), (1, 1)), constant_values=-1)
+    row, begin = np.nonzero(sector[:, 1:] != sector[:, :-1])
+    begins = sector[row, begin + 1] >= 0
+    end = np.append(begin[1:], 0)  # a run ends where the next one, or the outside, begins
+    return np.stack([row, begin, end, sector[row, begin + 1]], -1)[begins]
 
 
 def _bin_weights(blur: float) -> NDArray[np.float32]:
@@ -107,60 +110,91 @@ def _bin_weights(blur: float) -> NDArray[np.float32]:
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _blur_bins(counts, weights, room, blurred):
-    """Convolve counts [B] with the symmetric weights [T] into blurred [B]; room [B + 2T] has zeros at both ends."""
-    n, reach = len(counts), len(weights) - 1
-    for i in range(n):
-        room[reach + i] = counts[i]
-    for i in range(n):
-        blurred[i] = weights[0] * counts[i]
-    for t in range(1, reach + 1):
-        weight = weights[t]
-        left, right = room[reach - t : reach - t + n], room[reach + t : reach + t + n]
-        for i in range(n):
-            blurred[i] += weight * (left[i] + right[i])
+def _spread_row(words, weights, n_words, sums):
+    """Sum what the words of a row add to each bin, from its first column on: sums [n_words + 1, stride, X / stride], column x in
+    x % stride, x // stride, without its own word. The last bin has the sum of all bins."""
+    stride = sums.shape[1]
+    here = np.zeros(n_words + 1, np.float32)
+    for x in range(len(words) + 1):
+        phase, place = x % stride, x // stride
+        for i in range(n_words + 1):
+            sums[i, phase, place] = here[i]
+        word = int(words[x]) if x < len(words) else n_words
+        if word < n_words:
+            for i in range(max(word - len(weights) + 1, 0), min(word + len(weights), n_words)):
+                weight = weights[abs(i - word)]
+                here[i] += weight
+                here[n_words] += weight
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _chi_squared(half, whole, n_half, n_whole):
-    """Chi-squared distance between a half [B] of n_half counts and the rest of the whole, each scaled to sum 1."""
-    if n_half < 0.5 or n_whole - n_half < 0.5:
-        return np.float32(0)
-    one, other = np.float32(1) / n_half, np.float32(1) / (n_whole - n_half)
-    total = np.float32(0)
-    for i in range(len(half)):
-        g, h = half[i] * one, (whole[i] - half[i]) * other
-        total += (g - h) * (g - h) / (g + h + np.float32(1e-12))
-    return np.float32(0.5) * total
+def _sum_sectors(ring, bin_, top, disc, sectors):
+    """Sum one bin over the sectors of a row of discs, sectors [16 X]. Row r of the picture is ring[r % R] of ring [R bins stride X']."""
+    sectors[:] = 0
+    columns, stride = sectors.shape[1], ring.shape[2]
+    for n in range(len(disc)):
+        row = ring[(top + disc[n, 0]) % len(ring), bin_]
+        first, last, total = disc[n, 1] // stride, disc[n, 2] // stride, sectors[disc[n, 3]]
+        before, until = row[disc[n, 1] % stride, first : first + columns], row[disc[n, 2] % stride, last : last + columns]
+        for x in range(columns):
+            total[x] += until[x] - before[x]
+
+
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")  # a check for zero would keep it from vectorising
+def _compare_bin(sectors, upto, of_half, of_rest, total):
+    """Add one bin to the chi-squared distances total [A X]; of_half and of_rest [A X] are 1 / pixels of the half and of the rest.
+
+    upto [17 X] takes the sums of the sectors before each: its first row stays 0, its last is the whole disc.
+    """
+    n_angles, columns = total.shape
+    for s in range(2 * n_angles):
+        before, sector, after = upto[s], sectors[s], upto[s + 1]
+        for x in range(columns):
+            after[x] = before[x] + sector[x]
+    whole = upto[2 * n_angles]
+    for a in range(n_angles):
+        before, after, per_half, per_rest, distance = upto[a], upto[a + n_angles], of_half[a], of_rest[a], total[a]
+        for x in range(columns):
+            half = after[x] - before[x]
+            g, h = half * per_half[x], (whole[x] - half) * per_rest[x]
+            distance[x] += (g - h) * (g - h) / (abs(g) + abs(h) + np.float32(1e-12))
 
 
 @njit(cache=True, nogil=True)
-def _compare_halves(start, stop, padded, width, reach, stride, offsets, sector, n_words, weights, gradient):
-    """Fill the rows ``start..stop`` of gradient [A Y X]; padded is a flat picture with a border of `reach`."""
+def _compare_halves(start, stop, padded, stride, disc, n_words, weights, gradient):
+    """Fill the rows ``start..stop`` of gradient [A Y X] from a picture of words with a border of the disc's reach.
+
+    A row of discs is done at a time, bin by bin, so that the inner loops run along the row.
+    """
     n_angles, _, columns = gradient.shape
-    sectors = np.zeros((2 * n_angles, n_words + 1), np.float32)
-    half, whole = np.zeros(n_words, np.float32), np.zeros(n_words, np.float32)
-    soft_half, soft_whole = np.zeros(n_words, np.float32), np.zeros(n_words, np.float32)
-    room = np.zeros(n_words + 2 * len(weights), np.float32)
+    size, width = disc[:, 0].max() + 1, padded.shape[1]
+    ring = np.zeros((size, n_words + 1, stride, width // stride + 1), np.float32)
+    sectors, total = np.zeros((2 * n_angles, columns), np.float32), np.zeros((n_angles, columns), np.float32)
+    of_half, of_rest = np.zeros((n_angles, columns), np.float32), np.zeros((n_angles, columns), np.float32)
+    upto = np.zeros((2 * n_angles + 1, columns), np.float32)
+    filled = start * stride
     for row in range(start, stop):
-        for column in range(columns):
-            centre = np.uint64((row * stride + reach) * width + column * stride + reach)
-            sectors[:] = 0
-            for n in range(len(offsets)):
-                sectors[np.uint64(sector[n]), np.uint64(padded[np.uint64(centre + np.uint64(offsets[n]))])] += 1
-            half[:] = 0
-            whole[:] = 0
-            for s in range(n_angles):
-                for i in range(n_words):
-                    half[i] += sectors[s, i]
-                    whole[i] += sectors[s, i] + sectors[s + n_angles, i]
-            _blur_bins(whole, weights, room, soft_whole)
-            n_whole = soft_whole.sum()
-            for angle in range(n_angles):
-                _blur_bins(half, weights, room, soft_half)
-                gradient[angle, row, column] = _chi_squared(soft_half, soft_whole, soft_half.sum(), n_whole)
-                for i in range(n_words):
-                    half[i] += sectors[angle + n_angles, i] - sectors[angle, i]
+        top = row * stride
+        for y in range(max(filled, top), top + size):
+            _spread_row(padded[y], weights, n_words, ring[y % size])
+        filled = top + size
+        _sum_sectors(ring, n_words, top, disc, sectors)
+        for a in range(n_angles):
+            for x in range(columns):
+                inside, outside = np.float32(0), np.float32(0)
+                for s in range(n_angles):
+                    inside += sectors[a + s, x]
+                    outside += sectors[(a + s + n_angles) % (2 * n_angles), x]
+                both = inside >= 0.5 and outside >= 0.5
+                of_half[a, x] = 1 / inside if both else 0
+                of_rest[a, x] = 1 / outside if both else 0
+        total[:] = 0
+        for i in range(n_words):
+            if not ring[:, i, width % stride, width // stride].any():  # the whole rows' sums: nobody has this bin
+                continue
+            _sum_sectors(ring, i, top, disc, sectors)
+            _compare_bin(sectors, upto, of_half, of_rest, total)
+        gradient[:, row] = np.float32(0.5) * total
 
 
 def _parabola_kernel(radius: float, angle: float) -> NDArray[np.float64]:
