@@ -161,17 +161,41 @@ def _compare_bin(sectors, upto, of_half, of_rest, total):
 
 
 @njit(cache=True, nogil=True)
+def _is_empty(ring, bin_, width):
+    """Return whether no row of the ring [R bins stride X'] has anything in a bin: its sums over whole rows, `width` wide, are 0."""
+    for slot in range(len(ring)):
+        if ring[slot, bin_, width % ring.shape[2], width // ring.shape[2]] > 0:
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _weigh_halves(sectors, of_half, of_rest):
+    """Write 1 / pixels of the half discs and of the rest, [A X], of all bins' sectors [16 X]; 0 where one of the two is empty."""
+    n_angles, columns = of_half.shape
+    for a in range(n_angles):
+        for x in range(columns):
+            inside, outside = np.float32(0), np.float32(0)
+            for s in range(n_angles):
+                inside += sectors[a + s, x]
+                outside += sectors[(a + s + n_angles) % (2 * n_angles), x]
+            both = inside >= 0.5 and outside >= 0.5
+            of_half[a, x] = 1 / inside if both else 0
+            of_rest[a, x] = 1 / outside if both else 0
+
+
+@njit(cache=True, nogil=True)
 def _compare_halves(start, stop, padded, stride, disc, n_words, weights, gradient):
     """Fill the rows ``start..stop`` of gradient [A Y X] from a picture of words with a border of the disc's reach.
 
     A row of discs is done at a time, bin by bin, so that the inner loops run along the row.
     """
     n_angles, _, columns = gradient.shape
-    size, width = disc[:, 0].max() + 1, padded.shape[1]
+    size, width = disc[-1, 0] + 1, padded.shape[1]
     ring = np.zeros((size, n_words + 1, stride, width // stride + 1), np.float32)
-    sectors, total = np.zeros((2 * n_angles, columns), np.float32), np.zeros((n_angles, columns), np.float32)
+    sectors, upto = np.zeros((2 * n_angles, columns), np.float32), np.zeros((2 * n_angles + 1, columns), np.float32)
     of_half, of_rest = np.zeros((n_angles, columns), np.float32), np.zeros((n_angles, columns), np.float32)
-    upto = np.zeros((2 * n_angles + 1, columns), np.float32)
+    total = np.zeros((n_angles, columns), np.float32)
     filled = start * stride
     for row in range(start, stop):
         top = row * stride
@@ -179,22 +203,15 @@ def _compare_halves(start, stop, padded, stride, disc, n_words, weights, gradien
             _spread_row(padded[y], weights, n_words, ring[y % size])
         filled = top + size
         _sum_sectors(ring, n_words, top, disc, sectors)
-        for a in range(n_angles):
-            for x in range(columns):
-                inside, outside = np.float32(0), np.float32(0)
-                for s in range(n_angles):
-                    inside += sectors[a + s, x]
-                    outside += sectors[(a + s + n_angles) % (2 * n_angles), x]
-                both = inside >= 0.5 and outside >= 0.5
-                of_half[a, x] = 1 / inside if both else 0
-                of_rest[a, x] = 1 / outside if both else 0
+        _weigh_halves(sectors, of_half, of_rest)
         total[:] = 0
         for i in range(n_words):
-            if not ring[:, i, width % stride, width // stride].any():  # the whole rows' sums: nobody has this bin
-                continue
-            _sum_sectors(ring, i, top, disc, sectors)
-            _compare_bin(sectors, upto, of_half, of_rest, total)
-        gradient[:, row] = np.float32(0.5) * total
+            if not _is_empty(ring, i, width):
+                _sum_sectors(ring, i, top, disc, sectors)
+                _compare_bin(sectors, upto, of_half, of_rest, total)
+        for a in range(n_angles):
+            for x in range(columns):
+                gradient[a, row, x] = np.float32(0.5) * total[a, x]
 
 
 def _parabola_kernel(radius: float, angle: float) -> NDArray[np.float64]:

@@ -184,8 +184,9 @@ def oriented_watershed(
 @njit(cache=True, nogil=True)
 def _link(ends, arc, n_corners):
     """For each face [F] and end (two corners a face), the one other face of its arc that meets it there, else -1."""
-    partner = np.full(ends.shape, -1)
-    at_corner = np.full((n_corners, 4), -1)
+    partner, at_corner = np.empty(ends.shape, np.int64), np.empty((n_corners, 4), np.int64)
+    partner[:] = -1
+    at_corner[:] = -1
     for face in range(len(ends)):
         for side in range(2):
             corner, slot = ends[face, side], 0
@@ -195,7 +196,8 @@ def _link(ends, arc, n_corners):
     for face in range(len(ends)):
         for side in range(2):
             found = 0
-            for other in at_corner[ends[face, side]]:
+            for slot in range(4):
+                other = at_corner[ends[face, side], slot]
                 if other >= 0 and other != face and arc[other] == arc[face]:
                     partner[face, side] = other
                     found += 1
@@ -229,8 +231,10 @@ def _face_angles(ends, arc, n_corners, width, reach):
     partner = _link(ends, arc, n_corners)
     done, angle = np.zeros(len(ends), np.bool_), np.zeros(len(ends), np.float64)
     chain = np.zeros(len(ends), np.int64)
-    # Twice the places of the middles, which are whole numbers.
-    y, x = (ends // width).sum(1), (ends % width).sum(1)
+    y, x = np.zeros(len(ends), np.int64), np.zeros(len(ends), np.int64)  # twice the places of the middles
+    for face in range(len(ends)):
+        y[face] = ends[face, 0] // width + ends[face, 1] // width
+        x[face] = ends[face, 0] % width + ends[face, 1] % width
     # Open arcs first, from one of their ends; what is left then are closed loops, which may begin anywhere.
     for loops in range(2):
         for first in range(len(ends)):
