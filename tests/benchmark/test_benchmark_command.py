@@ -131,7 +131,7 @@ def test_a_supervised_method_never_learns_what_it_is_scored_on(small_bsds, tmp_p
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (["--methods", "magic"], "expected deep_kmeans, feature_clustering"),
+        (["--methods", "magic"], "expected contours, deep_kmeans"),
         (["--baselines", "magic"], "felzenszwalb"),
         (["--seeds", "a"], "--seeds"),
         (["--split", "moon"], "moon"),

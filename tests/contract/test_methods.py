@@ -210,8 +210,9 @@ def test_tiled_equals_whole(name):
     np.testing.assert_allclose(tiled, whole, atol=1e-5)
 
 
-@every_method
-@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize(
+    ("name", "dims"), [(name, dims) for name in method_names() for dims in find_method(name).dimensions]
+)
 def test_probabilities_in_two_and_three_dimensions(name, dims):
     method, data = fitted(name, dims)
     out = predict(method, data[0].array)

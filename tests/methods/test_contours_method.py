@@ -33,7 +33,9 @@ def test_the_superpixels_are_those_of_the_oriented_watershed():
 
 
 def test_volumes_are_refused_with_the_method_that_takes_them():
-    with pytest.raises(UsageError, match=r"contours: expected images in 2D, got a volume; .*region_merging"):
+    with pytest.raises(
+        UsageError, match=r"method contours: expected images in 2 dimensions, got 3; cut volumes into slices"
+    ):
         Contours(build_config("contours"), 3, n_dims=3)
 
 

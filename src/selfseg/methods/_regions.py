@@ -181,15 +181,8 @@ class RegionMethod(Method):
         return np.append(leaf, -1)[superpixels], mean, share / share.sum()
 
     def _gather(self, batch: Batch) -> None:
-        for b, image in enumerate(batch.images):
-            valid = None if batch.valid is None else batch.valid[b]
-            if valid is not None:
-                if not valid.any():
-                    continue
-                # Padding is cut off, not just masked: smoothing would carry its edge into the image.
-                box = [slice(int(i.min()), int(i.max()) + 1) for i in torch.nonzero(valid, as_tuple=True)]
-                image, valid = image[(slice(None), *box)], valid[tuple(box)]
-            _, mean, share = self._regions(image, valid, None if batch.memos is None else batch.memos[b])
+        for image, valid, memo in batch.each():
+            _, mean, share = self._regions(image, valid, memo)
             rows = torch.from_numpy(np.concatenate([share[:, None], mean], 1))
             self.pool = torch.cat([self.pool, rows.to(self.pool.device)])
 

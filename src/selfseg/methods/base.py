@@ -121,6 +121,9 @@ class Method(nn.Module, ABC):
         """Return today's name of method, preset and options if these belonged to this method once; None = they are today's."""
         return None
 
+    dimensions: ClassVar[tuple[int, ...]] = (2, 3)
+    """Numbers of spatial axes of the images that it takes."""
+
     uses_annotations: ClassVar[bool] = False
     """Whether `Batch.annotations` changes what is learned; scribbles and labels are refused where it does not."""
 
@@ -142,6 +145,13 @@ class Method(nn.Module, ABC):
 
     def __init__(self, config: MethodConfig, n_channels: int, n_dims: int = 2) -> None:
         super().__init__()
+        if n_dims not in self.dimensions:
+            raise UsageError(
+                f"method {type(self).__module__.rpartition('.')[2]}",
+                expected=f"images in {' or '.join(map(str, self.dimensions))} dimensions",
+                got=f"{n_dims}",
+                fix="cut volumes into slices (--slices z), or choose another method",
+            )
         self.config = config
         self.n_channels = n_channels
         self.n_dims = n_dims

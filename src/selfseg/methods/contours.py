@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from selfseg.core.errors import UsageError
 from selfseg.methods._regions import RegionConfig, RegionMethod
 from selfseg.regions.contours import CUES, FEATURE_POWER, SIZE_POWER, contour_strength
 from selfseg.regions.graph import RegionGraph
@@ -47,17 +46,8 @@ class Contours(RegionMethod):
         "fine": {"level": 0.5},
         "coarse": {"level": 1.2},
     }
+    dimensions = (2,)
     config: ContoursConfig
-
-    def __init__(self, config: ContoursConfig, n_channels: int, n_dims: int = 2) -> None:
-        if n_dims != 2:
-            raise UsageError(
-                "contours",
-                expected="images in 2D",
-                got="a volume",
-                fix="cut it into slices (--slices z), or use --method region_merging",
-            )
-        super().__init__(config, n_channels, n_dims)
 
     def partition(
         self, image: NDArray[np.float32], colour: NDArray[np.float32], mask: NDArray[np.bool_] | None

@@ -135,7 +135,10 @@ def _sum_sectors(ring, bin_, top, disc, sectors):
     for n in range(len(disc)):
         row = ring[(top + disc[n, 0]) % len(ring), bin_]
         first, last, total = disc[n, 1] // stride, disc[n, 2] // stride, sectors[disc[n, 3]]
-        before, until = row[disc[n, 1] % stride, first : first + columns], row[disc[n, 2] % stride, last : last + columns]
+        before, until = (
+            row[disc[n, 1] % stride, first : first + columns],
+            row[disc[n, 2] % stride, last : last + columns],
+        )
         for x in range(columns):
             total[x] += until[x] - before[x]
 
@@ -163,7 +166,7 @@ def _compare_bin(sectors, upto, of_half, of_rest, total):
 @njit(cache=True, nogil=True)
 def _is_empty(ring, bin_, width):
     """Return whether no row of the ring [R bins stride X'] has anything in a bin: its sums over whole rows, `width` wide, are 0."""
-    for slot in range(len(ring)):
+    for slot in range(len(ring)):  # noqa: SIM110 (a generator would be compiled, slowly)
         if ring[slot, bin_, width % ring.shape[2], width // ring.shape[2]] > 0:
             return False
     return True

@@ -104,6 +104,15 @@ LIGHTNESS = 100.0
 """Lab's L of white: channels that are not colours are put on this scale, so that one compactness and one level serve both."""
 
 
+LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
+"""Weights of red, green and blue (ITU-R BT.709)."""
+
+
+def luminance(image: NDArray[Any]) -> NDArray[np.float32]:
+    """Return ``[*S]`` of an image ``[*S C]``: luma of three channels, else the mean over channels."""
+    return np.asarray(image @ LUMINANCE if image.shape[-1] == 3 else image.mean(-1), np.float32)
+
+
 def colour_channels(image: NDArray[Any]) -> NDArray[np.float32]:
     """Return ``[*S C]`` of values 0-1 ``[*S C]``: Lab of three channels, else the channels times 100 / sqrt(C). NaN and inf count as 0."""
     last = np.nan_to_num(image, posinf=0, neginf=0).astype(np.float32)

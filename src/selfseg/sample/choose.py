@@ -1,9 +1,11 @@
-"""The most different frames of a sequence: farthest-point choice over small descriptors, in one pass."""
+"""Samples of what is too much: the most different frames of a sequence, by farthest points in one pass; rows spread over images."""
 
 from collections.abc import Iterable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from selfseg.core.image import Image
 
@@ -84,3 +86,14 @@ def _farthest(table: NDArray[np.float32], contrast: NDArray[np.float32], n: int)
         nearest[chosen] = -1.0
         chosen.append(int(nearest.argmax()))
     return chosen
+
+
+def spread_rows(parts: Iterable[Tensor], most: int = 100_000) -> Tensor:
+    """Return every n-th row of all parts ``[N F]`` or ``[N]``, between `most` and twice as many where there are enough."""
+    kept: list[Tensor] = []
+    every = 1
+    for part in parts:
+        kept.append(part[::every])
+        while sum(map(len, kept)) > 2 * most:
+            kept, every = [torch.cat(kept)[::2]], 2 * every
+    return torch.cat(kept)

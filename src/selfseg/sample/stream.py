@@ -66,6 +66,17 @@ class Batch:
             memos=None if self.memos is None else self.memos[chosen],
         )
 
+    def each(self) -> Iterator[tuple[Tensor, Tensor, Memo | None]]:
+        """Yield each image ``[C *S]``, its valid pixels ``[*S]`` bool, both cut to the box of these, on the CPU, and its memo.
+
+        Padding is cut off, not just masked: filters would carry its edge into the image.
+        """
+        for b, image in enumerate(self.images):
+            valid = torch.ones(image.shape[1:], dtype=torch.bool) if self.valid is None else self.valid[b].cpu()
+            if valid.any():
+                box = [slice(int(i.min()), int(i.max()) + 1) for i in torch.nonzero(valid, as_tuple=True)]
+                yield image[(slice(None), *box)].cpu(), valid[tuple(box)], None if self.memos is None else self.memos[b]
+
 
 @dataclass(frozen=True)
 class Sample:
