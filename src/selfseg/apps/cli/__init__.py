@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 COMMANDS = (
-    *("segment", "fit", "predict", "distill", "edit", "instances", "cut", "export", "evaluate", "benchmark"),
+    *("look", "segment", "fit", "predict", "distill", "edit", "instances", "cut", "export", "evaluate", "benchmark"),
     *("studio", "methods", "datasets", "doctor", "demo"),
 )
 """Each is a file of this package with a function of the same name."""

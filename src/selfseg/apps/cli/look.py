@@ -1,0 +1,34 @@
+"""`selfseg look`: quick segmentations of a few images side by side, to choose a method by eye."""
+
+import shlex
+import sys
+
+from selfseg.apps.cli.app import Bar, Inputs, Out, Quiet, app, exit_code
+
+
+@app.command
+def look(inputs: Inputs, /, *, out: Out, axes: str | None = None, seed: int = 0, quiet: Quiet = False) -> int:
+    """Show quick segmentations of up to three of the images side by side: OUT/look.html, with the command of each.
+
+    Parameters
+    ----------
+    axes
+        Axes of the inputs, such as YXC or TYX, where files do not say or say wrong.
+    seed
+        Seed of every random choice.
+    """
+    from selfseg.learning.look import choose_views, look, write_look
+    from selfseg.read import find_inputs
+
+    bar = Bar(quiet)
+    views, failures = choose_views(find_inputs(inputs), axes)
+    for view in views:
+        bar.say(f"{view.image.name}{f': {view.part}' if view.part else ''}")
+    words = " ".join(map(shlex.quote, inputs)) + (f" --axes {axes}" if axes else "")
+    tiles = []
+    for number, tile in enumerate(look(views, bar, seed), 1):
+        tiles.append(tile)
+        bar.say(f"{number} {tile.candidate.title}: {tile.error or tile.facts}  ({tile.candidate.arguments})")
+    write_look(out, views, tiles, words, failures)
+    sys.stdout.write(f"{out / 'look.html'}: choose the picture that comes nearest, and run its command\n")
+    return exit_code(failures)
