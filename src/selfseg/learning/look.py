@@ -80,6 +80,12 @@ CANDIDATES = (
 """Candidates, in the order in which they are shown; those whose method is missing are left out."""
 
 
+def candidates() -> list[Candidate]:
+    """Return the candidates whose method is there."""
+    known = set(method_names())
+    return [candidate for candidate in CANDIDATES if candidate.method in known]
+
+
 @dataclass(frozen=True)
 class View:
     """An image, or the part of one, that is shown."""
@@ -171,10 +177,9 @@ def look(views: Sequence[View], progress: Progress | None = None, seed: int = 0)
         Seed of every random choice.
     """
     progress = progress or Silent()
-    known, sources = set(method_names()), find_inputs([view.image for view in views])
-    candidates = [candidate for candidate in CANDIDATES if candidate.method in known]
-    progress.start("looking", len(candidates))
-    for number, candidate in enumerate(candidates, 1):
+    sources, chosen = find_inputs([view.image for view in views]), candidates()
+    progress.start("looking", len(chosen))
+    for number, candidate in enumerate(chosen, 1):
         try:
             yield _tile(candidate, views, sources, seed)
         except SelfsegError as error:
@@ -186,7 +191,9 @@ def look(views: Sequence[View], progress: Progress | None = None, seed: int = 0)
 def _tile(candidate: Candidate, views: Sequence[View], sources: Sequence[Source], seed: int) -> Tile:
     """Segment the views, which are opened as `sources`: what candidates share of an image stays in its memo."""
     begun = time.perf_counter()
-    model = Segmenter(candidate.method, preset=candidate.preset, options=dict(candidate.options), seed=seed).fit(sources)
+    model = Segmenter(candidate.method, preset=candidate.preset, options=dict(candidate.options), seed=seed).fit(
+        sources
+    )
     results = [model.predict_image(source.read()) for source in sources]
     seconds = time.perf_counter() - begun
     largest = max(prod(view.whole) for view in views)
@@ -280,7 +287,8 @@ def write_look(
     page = render("look.html", title="First look", facts=facts, script="", views=shown, tiles=rows, failures=failures)
     write_text(out / "look.html", page)
     keys = ("number", "title", "purpose", "method", "preset", "options", "command", "facts", "suggested", "error")
-    write_json(out / "look.json", {"tiles": [{key: row[key] for key in keys} for row in rows]})
+    short = [{key: row[key] for key in keys} | {"pictures": [one.uri for one in row["pictures"]]} for row in rows]
+    write_json(out / "look.json", {"total": len(candidates()), "tiles": short})
 
 
 def _row(number: int, tile: Tile, inputs: str) -> dict[str, Any]:

@@ -7,8 +7,10 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from PIL import Image as Picture
 
-from selfseg.apps.studio.engine_process import describe_methods
+from conftest import blobs
+from selfseg.apps.studio.engine_process import choose, describe_methods
 from selfseg.apps.studio.studio import Engine
 from selfseg.core.errors import InputError
 from selfseg.methods.base import build_config, find_method, method_names
@@ -33,6 +35,7 @@ def test_a_killed_engine_is_one_line_and_the_next_question_is_answered(photos, t
 
 def test_every_option_of_every_method_has_a_field_with_its_meaning_and_default():
     described = {each["name"]: each for each in describe_methods()}
+    assert described.pop("auto")["fields"] == []
     assert sorted(described) == sorted(method_names())
     assert json.loads(json.dumps(described)) == described
     for name, form in described.items():
@@ -71,3 +74,9 @@ def test_the_page_reads_fields_that_the_forms_have():
     panels = Path(str(files("selfseg.apps.studio"))) / "static" / "js" / "panels"
     asked = set(re.findall(r"chosen\(\)\??\.(\w+)", (panels / "start.js").read_text(encoding="utf-8")))
     assert asked and asked <= describe_methods()[0].keys()
+
+
+def test_the_default_method_of_pictures_is_chosen_with_its_reason(tmp_path):
+    Picture.fromarray(blobs()).save(tmp_path / "a.png")
+    assert choose([str(tmp_path / "a.png")], None, False)[0] == "contours"
+    assert choose([str(tmp_path / "a.png")], None, True) == ("feature_clustering", "it learns from annotations")

@@ -28,7 +28,7 @@ def look(inputs: Inputs, /, *, out: Out, axes: str | None = None, seed: int = 0,
     tiles = []
     for number, tile in enumerate(look(views, bar, seed), 1):
         tiles.append(tile)
+        write_look(out, views, tiles, words, failures)  # the page grows with each tile
         bar.say(f"{number} {tile.candidate.title}: {tile.error or tile.facts}  ({tile.candidate.arguments})")
-    write_look(out, views, tiles, words, failures)
     sys.stdout.write(f"{out / 'look.html'}: choose the picture that comes nearest, and run its command\n")
     return exit_code(failures)

@@ -23,15 +23,27 @@ PAUSE_WITHIN = 300.0
 """Seconds that a run may take to end its step before a change of options is given up."""
 
 
+async def look(studio: Studio, request: m.LookAgain) -> None:
+    """Make the tiles of the first page anew."""
+    await asyncio.to_thread(studio.looking.start)
+
+
 async def start(studio: Studio, request: m.StartRun) -> None:
     """Start a run on some or all pictures."""
     project, sources = studio.project, _sources(studio, request.images)
     if not sources:
         raise UsageError("run", expected="at least one picture", got="none", fix="drop one into the page")
-    name = request.name.strip() or f"{request.method.replace('_', ' ')}, {request.preset}"
+    method = request.method
+    if method == "auto":
+        paths = [str(source.path) for source in sources]
+        method, reason = await studio.engine.ask(
+            "choose", paths=paths, axes=project.axes, scribbles=request.use_scribbles
+        )
+        await studio.hub.send_all(m.Notice(text=f"{method.replace('_', ' ')}: {reason}"))
+    name = request.name.strip() or f"{method.replace('_', ' ')}, {request.preset}"
     spec = Spec(
         name,
-        request.method,
+        method,
         request.preset,
         request.n_classes,
         request.seed,
@@ -284,7 +296,7 @@ def write_stored(studio: Studio, run: Run, name: str, out: Path, formats: list[s
     return save_edited(out, replace(picture.image, name=name), frames, edits, edits.table(table), formats)
 
 
-ALL = (start, order, change, fork, name_run, remove, edit, split, scribble, turn, want, export, apply)
+ALL = (look, start, order, change, fork, name_run, remove, edit, split, scribble, turn, want, export, apply)
 
 HANDLERS: dict[type[Any], Callable[[Studio, Any], Awaitable[None]]] = {do.__annotations__["request"]: do for do in ALL}
 """The function of each kind of message: the one whose argument `request` is of that kind."""

@@ -14,6 +14,8 @@ from selfseg import Segmenter, load
 from selfseg.apps.studio.exports import further_formats, save_edited, save_folder, save_video
 from selfseg.apps.studio.results import store_results
 from selfseg.core.errors import SelfsegError
+from selfseg.core.options import AUTO, FitOptions
+from selfseg.learning.default_method import choose_method
 from selfseg.methods.base import Method, build_config, current_options, find_method, method_names
 from selfseg.read import Source, find_inputs, split_frames
 from selfseg.refine.edits import Edits
@@ -25,7 +27,16 @@ BOUNDS = {"min": "minimum", "above": "exclusiveMinimum", "max": "maximum", "belo
 
 def describe_methods() -> list[dict[str, Any]]:
     """Return every method as a form: text, presets, and for each option of its `Config` kind, bounds, default and meaning."""
-    return [_described(name, find_method(name)) for name in method_names()]
+    automatic = {
+        "name": AUTO,
+        "title": "automatic",
+        "text": "Contours for pictures in 2D; learned features for volumes, sequences, scribbles and very large pictures.",
+        "more": "",
+        "uses_annotations": True,
+        "presets": {"default": {}},
+        "fields": [],
+    }
+    return [automatic, *(_described(name, find_method(name)) for name in method_names())]
 
 
 def _described(name: str, method: type[Method]) -> dict[str, Any]:
@@ -56,6 +67,12 @@ def _field(name: str, entry: Mapping[str, Any], live: bool) -> dict[str, Any]:
         "help": " ".join(entry.get("description", "").split()),
         **{key: chosen[long] for key, long in BOUNDS.items() if long in chosen},
     }
+
+
+def choose(paths: list[str], axes: str | None, scribbles: bool) -> tuple[str, str]:
+    """Return the default method for these pictures, and the reason."""
+    options = FitOptions(axes=axes, scribbles="scribbles" if scribbles else None)
+    return choose_method(find_inputs(list(paths)), options)
 
 
 def check_options(method: str, preset: str, options: Mapping[str, Any], n_classes: int | None = None) -> Any:
@@ -99,6 +116,7 @@ def _model(folder: str, stamp: float) -> Segmenter:
 
 TASKS: dict[str, Callable[..., Any]] = {
     "methods": describe_methods,
+    "choose": choose,
     "check": check_options,
     "predict": predict,
     "formats": further_formats,

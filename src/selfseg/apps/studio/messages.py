@@ -79,6 +79,12 @@ class ClearStrokes(Message):
     image: str
 
 
+class LookAgain(Message):
+    """Make the tiles of the first page anew."""
+
+    type: Literal["look"]
+
+
 class StartRun(Message):
     """Learn with a method and segment all pictures."""
 
@@ -194,7 +200,7 @@ class Apply(Message):
     formats: list[str]
 
 
-RunRequest = StartRun | OrderRun | ChangeRun | ForkRun | NameRun | RemoveRun
+RunRequest = LookAgain | StartRun | OrderRun | ChangeRun | ForkRun | NameRun | RemoveRun
 EditRequest = EditRun | SplitClass | Scribble | Turn
 PageRequest = Annotated[RunRequest | EditRequest | Want | Export | Apply, Field(discriminator="type")]
 """Messages of the page."""
@@ -265,6 +271,18 @@ class RunState(Message):
     can_redo: bool
 
 
+class Look(Message):
+    """The tiles of the first page: what each quick method makes of the pictures."""
+
+    type: Literal["look"] = "look"
+    tiles: list[dict[str, Any]]
+    """Rows of ``look.json``: title, purpose, method, preset, options, command, facts, suggestion, error, pictures."""
+    total: int
+    """Tiles that there will be."""
+    working: bool
+    error: str = ""
+
+
 class Removed(Message):
     """A run was moved to the bin."""
 
@@ -314,7 +332,7 @@ class Notice(Message):
     text: str
 
 
-Update = ProjectState | Methods | RunState | Removed | Figures | Preview | JobMessage | Notice
+Update = ProjectState | Methods | RunState | Look | Removed | Figures | Preview | JobMessage | Notice
 """Messages of the server."""
 
 REQUESTS: TypeAdapter[Any] = TypeAdapter(PageRequest)

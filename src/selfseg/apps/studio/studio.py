@@ -14,6 +14,7 @@ from fastapi import WebSocket
 import selfseg
 from selfseg.apps.studio.editing import class_rows, edit_revision, edits_of, visible_strokes, write_edits
 from selfseg.apps.studio.exports import OWN_FORMATS
+from selfseg.apps.studio.looking import Looking
 from selfseg.apps.studio.messages import Figures, Methods, Notice, Preview, ProjectState, RunState, Update
 from selfseg.apps.studio.pictures import Pictures
 from selfseg.apps.studio.project import RUNS, SCRIBBLES, Project
@@ -72,6 +73,7 @@ class Studio:
         self.pictures = Pictures(project)
         self.runs = Runs(project.folder / RUNS)
         self.engine = Engine(project.folder / "engine.txt")
+        self.looking = Looking(project)
         self.hub = Hub()
         self.methods: list[dict[str, Any]] = []
         self.formats = dict(OWN_FORMATS)
@@ -104,6 +106,7 @@ class Studio:
             await self.hub.send(page, Figures(run=run.id, rows=thinned(rows), whole=True))
             if preview := last_preview(run):
                 await self.hub.send(page, preview)
+        await self.hub.send(page, await asyncio.to_thread(self.looking.message))
         if self.methods:
             await self.hub.send(page, Methods(methods=self.methods))
 
@@ -139,8 +142,10 @@ class Studio:
     async def watch(self) -> None:
         """Watch the files of the runs for ever, and send what changes."""
         while True:
-            for run in await asyncio.to_thread(self.runs.all):
+            runs = await asyncio.to_thread(self.runs.all)
+            for run in runs:
                 await self._guarded(self._send_changes(run))
+            await self._guarded(self._look(runs))
             await asyncio.sleep(POLL)
 
     async def _send_changes(self, run: Run) -> None:
@@ -154,6 +159,15 @@ class Studio:
             await self._send_figures(run)
         if seen[3] != (before or seen)[3] and (preview := last_preview(run)):
             await self.hub.send_all(preview)
+
+    async def _look(self, runs: list[Run]) -> None:
+        """Start the tiles once the first run is done, and send what is new of them."""
+        stamp, before = self.looking.stamp(), self._seen.get("look")
+        if stamp != before:
+            self._seen["look"] = stamp
+            await self.hub.send_all(await asyncio.to_thread(self.looking.message))
+        if before == (False, 0, 0) and not self.project.models and runs and runs[0].status()["state"] not in WORKING:
+            await asyncio.to_thread(self.looking.start)
 
     async def _send_figures(self, run: Run) -> None:
         rows = await asyncio.to_thread(read_journal, run.folder / JOURNAL)
@@ -169,6 +183,7 @@ class Studio:
         for task in list(self.tasks):
             task.cancel()
         await self.engine.close()
+        self.looking.close()
         self.project.log.close()
 
 

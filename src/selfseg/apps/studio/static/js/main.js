@@ -6,6 +6,7 @@ import "./panels/images.js";
 import "./panels/layers.js";
 import "./panels/planes.js";
 import "./panels/selection.js";
+import "./panels/look.js";
 import "./panels/level.js";
 import "./panels/classes.js";
 import "./panels/start.js";

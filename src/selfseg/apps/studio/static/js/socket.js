@@ -56,6 +56,9 @@ const heard = {
     }
     if (news.id === state.run && before?.level !== news.level) change({ level: null });
   },
+  look(news) {
+    change({ look: news });
+  },
   removed(news) {
     state.runs.delete(news.run);
     touch("runs");

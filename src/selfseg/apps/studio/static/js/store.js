@@ -9,6 +9,7 @@ export const state = {
   figures: new Map(), // id -> rows of the journal
   previews: new Map(), // id -> Preview
   jobs: new Map(), // id -> Job
+  look: { tiles: [], total: 0, working: false, error: "" }, // Look
   connected: false,
   // What this page shows.
   run: null,
@@ -17,7 +18,7 @@ export const state = {
   frame: 0,
   plane: null,
   playing: null, // frame | plane, while it plays
-  tab: "classes",
+  tab: "look",
   tool: "select", // select | merge | scribble
   selected: [], // class ids, in the order in which they were clicked
   hovered: null, // class id

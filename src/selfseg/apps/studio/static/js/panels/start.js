@@ -39,7 +39,7 @@ class StudioStart extends HTMLElement {
   fill() {
     const before = this.method.value;
     this.method.replaceChildren(...state.methods.map((each) => element("option", { value: each.name }, each.title)));
-    this.method.value = before || (state.methods.some((each) => each.name === "feature_clustering") ? "feature_clustering" : state.methods[0].name);
+    this.method.value = before || state.methods[0].name;
     this.go.disabled = false;
     this.choose();
   }
