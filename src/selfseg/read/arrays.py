@@ -4,6 +4,7 @@ import contextlib
 import logging
 import math
 import os
+import re
 import struct
 import threading
 import warnings
@@ -170,9 +171,20 @@ def unchanged(path: Path | str, before: Stamp | None = None) -> Iterator[None]:
         raise wrong
 
 
+UNSUPPORTED = re.compile(r"(?i)unsupported|not supported|not implemented|unknown compression|unimplemented")
+"""Words of libraries about files that may be sound, but of a kind that they do not read."""
+
+
 def damaged(path: Path, reason: str) -> InputError:
-    """Return the error for a file whose bytes cannot be decoded."""
+    """Return the error for a file whose bytes cannot be decoded, by damage or because no library here reads the kind."""
     reason = " ".join(reason.split())[:160] or "unknown damage"
+    if UNSUPPORTED.search(reason):
+        return InputError(
+            path,
+            expected="a kind of image file that can be read",
+            got=f"one that cannot, or a damaged one ({reason})",
+            fix="convert it, to PNG or plain TIFF for example, or leave it out",
+        )
     return InputError(
         path,
         expected="a whole image file",

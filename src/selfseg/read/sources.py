@@ -19,7 +19,7 @@ from selfseg.core.image import Image, spatial_axes
 from selfseg.core.machine import LRUCache, free_memory
 from selfseg.read.arrays import Decoded, Stamp, guess_axes, make_image, split_address, stamp_of
 from selfseg.read.dicom import group_series
-from selfseg.read.formats import FORMATS, known_suffixes, open_lazy, stem_of, suffix_of
+from selfseg.read.formats import FORMATS, format_of, known_suffixes, open_lazy, stem_of, suffix_of
 from selfseg.read.ome_zarr import is_zarr
 
 Inputs = str | Path | NDArray[Any] | Image | Sequence["str | Path | NDArray[Any] | Image | Source"]
@@ -310,8 +310,8 @@ def _name_below(path: Path, root: Path) -> str:
 
 
 def _is_image(path: Path) -> bool:
-    """Tell whether a file, or a folder that is one image, has a known suffix."""
-    return suffix_of(path) is not None and (path.is_file() or is_zarr(path))
+    """Tell whether a file, or a folder that is one image, has a known suffix, or none and a known content."""
+    return format_of(path) is not None and (path.is_file() or is_zarr(path))
 
 
 def walk(folder: Path) -> list[Path]:
