@@ -290,6 +290,8 @@ def _checked(page: tifffile.TiffPage) -> Callable[..., Any]:
         data = _unpacked(data, compression, math.prod(shape) * dtype.itemsize)
         if spread:
             values = np.frombuffer(data, dtype, len(data) // dtype.itemsize)
+            if page.subsampling is None and values.size >= math.prod(shape):
+                return plain(data, index, **how)  # not spread after all: a missing tag says 2 x 2
             values = _spread_plane(values, shape, steps, place[0] > 0) if planar else _spread(values, shape, steps)
             data = values.tobytes()
         return plain(data, index, **how)
@@ -309,8 +311,6 @@ def _unpacked(data: bytes, compression: int, size: int) -> Any:
 def _spread(values: NDArray[Any], shape: Sequence[int], steps: tuple[int, int]) -> NDArray[Any]:
     """Return ``[Y X 3]`` of data units: the brightnesses of a block of `steps` columns and rows, then its Cb and Cr (TIFF 6.0, page 93)."""
     (columns, rows), (across, down) = (shape[2], shape[1]), steps
-    if values.size >= rows * columns * 3:
-        return values  # as many colours as brightnesses after all: the tag may be missing, and then says 2 x 2
     wide, high = math.ceil(columns / across), math.ceil(rows / down)
     units = values[: wide * high * (across * down + 2)].reshape(high, wide, across * down + 2)
     brightness = units[..., :-2].reshape(high, wide, down, across).swapaxes(1, 2).reshape(high * down, wide * across)
@@ -321,7 +321,7 @@ def _spread(values: NDArray[Any], shape: Sequence[int], steps: tuple[int, int]) 
 def _spread_plane(values: NDArray[Any], shape: Sequence[int], steps: tuple[int, int], coloured: bool) -> NDArray[Any]:
     """Return ``[Y X]`` of a plane of Cb or Cr, which has one number for a block of `steps` columns and rows."""
     (columns, rows), (across, down) = (shape[2], shape[1]), steps
-    if not coloured or values.size >= rows * columns:
+    if not coloured or values.size >= rows * columns:  # some writers store whole planes all the same
         return values
     wide, high = math.ceil(columns / across), math.ceil(rows / down)
     return values[: wide * high].reshape(high, wide).repeat(down, 0).repeat(across, 1)[:rows, :columns]

@@ -350,8 +350,9 @@ def without_data(array: NDArray[Any], values: Iterable[Any]) -> NDArray[np.bool_
     empty = np.zeros(array.shape, bool)
     for value in values:
         if array.dtype.kind == "f":
+            near = 2 * float(np.finfo(array.dtype).eps) * abs(float(value))
             with np.errstate(over="ignore", invalid="ignore"):
-                empty |= np.abs(array - array.dtype.type(value)) <= 2 * np.spacing(np.abs(array.dtype.type(value)))
+                empty |= np.abs(array - array.dtype.type(value)) <= array.dtype.type(near)
         else:
             empty |= array == value
     return empty

@@ -193,8 +193,8 @@ def _with_pillow(picture: ImageFile, bits: int, as_labels: bool) -> tuple[NDArra
     elif bits == 16:
         array = array.astype(np.uint16)  # older Pillow holds 16-bit grey in 32 bits
     has_alpha = converted.mode in ("LA", "RGBA")
-    if isinstance(picture, BmpImageFile) and has_alpha and not array[..., -1].any():
-        array, has_alpha = array[..., :-1], False  # many programs leave it at 0
+    if isinstance(picture, BmpImageFile):
+        array, has_alpha = _filled(array, has_alpha)
     return array.astype(array.dtype.newbyteorder("="), copy=False), has_alpha
 
 
@@ -299,18 +299,22 @@ def _deep_netpbm(path: Path, file: BinaryIO, header: re.Match[bytes], max_bytes:
 
 
 def _rare_bmp(path: Path, file: BinaryIO, header: bytes, max_bytes: int | None) -> Decoded:
-    """Read a BMP of a kind that Pillow does not know: 16 or 32 bits that are divided in any way."""
+    """Read a BMP of a kind that Pillow does not know."""
+    from selfseg.read._bmp import decode_bmp
+
     try:
         columns, rows = struct.unpack_from("<ii", header, 18)
         check_size(path, (abs(rows), columns, 4), 1, path.stat().st_size, max_bytes, 32)
         file.seek(0)
-        array = imagecodecs.bmp_decode(file.read())
+        array, has_alpha = decode_bmp(file.read())
     except DAMAGED_PICTURE as error:
         raise damaged(path, f"unsupported kind of BMP: {error}") from error
-    has_alpha = array.ndim == 3 and array.shape[-1] == 4
-    if has_alpha and not array[..., -1].any():
-        array, has_alpha = array[..., :-1], False
-    return _described(array, has_alpha)
+    return _described(*_filled(array, has_alpha))
+
+
+def _filled(array: NDArray[Any], has_alpha: bool) -> tuple[NDArray[Any], bool]:
+    """Take the alpha out of a BMP where it is 0 everywhere: many programs leave it so."""
+    return (array[..., :-1], False) if has_alpha and not array[..., -1].any() else (array, has_alpha)
 
 
 def _with_codec(path: Path, codec: str, file: BinaryIO, max_bytes: int | None) -> Decoded:
@@ -327,8 +331,8 @@ def _with_codec(path: Path, codec: str, file: BinaryIO, max_bytes: int | None) -
         has_alpha = has_alpha and _jp2_alpha(content)
         if n == 4 and b"colr\x01\0\0\0\0\0\x0c" in content:  # enumerated colour space 12
             array = cmyk_to_rgb(array)
-    elif codec == "avif" and n > 2 and _is_monochrome(content):
-        array = np.delete(array, (1, 2), axis=-1)
+    elif codec == "avif":
+        array = _turned(np.delete(array, (1, 2), axis=-1) if n > 2 and _is_monochrome(content) else array, content)
     return _described(array.astype(array.dtype.newbyteorder("="), copy=False), has_alpha)
 
 
@@ -388,6 +392,15 @@ def _is_monochrome(content: bytes) -> bool:
     """Return whether an AVIF file has no colours, by its box av1C (AV1 codec ISO media file format binding, 2.3.3)."""
     at = content.find(b"av1C")
     return at >= 0 and content[at + 6 : at + 7] != b"" and bool(content[at + 6] & 0x10)
+
+
+def _turned(array: NDArray[Any], content: bytes) -> NDArray[Any]:
+    """Return an AVIF upright, by its boxes irot (quarters against the clock) and imir (ISO 23008-12, 6.5.10 and 6.5.12)."""
+    turns = content[content.find(b"irot") + 4] & 3 if b"irot" in content else 0
+    array = np.rot90(array, turns)
+    if b"imir" in content:
+        array = array[:, ::-1] if content[content.find(b"imir") + 4] & 1 else array[::-1]
+    return array
 
 
 def _avif_size(content: bytes) -> tuple[int, int]:

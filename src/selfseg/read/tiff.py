@@ -109,8 +109,8 @@ def _main_series(path: Path, tif: tifffile.TiffFile, chosen: str) -> Series:
         raise damaged(path, "it has no page")
     full = [series for series in tif.series if not series.keyframe.is_reduced and not series.keyframe.is_mask]
     # SubIFDs are parts of their page, unless all pages are previews of them (DNG).
-    full.sort(key=lambda series: isinstance(series.keyframe.index, tuple))
-    own = [series for series in full if not isinstance(series.keyframe.index, tuple)]
+    full.sort(key=lambda series: len(series.keyframe.treeindex) > 1)
+    own = [series for series in full if not len(series.keyframe.treeindex) > 1]
     if chosen.isdigit() and int(chosen) < len(full):
         return full[int(chosen)]
     images = own or full
