@@ -11,8 +11,8 @@ BITFIELDS, ALPHA_BITFIELDS = 3, 6
 USUAL_MASKS = {16: (0x7C00, 0x3E0, 0x1F, 0), 32: (0xFF0000, 0xFF00, 0xFF, 0)}
 """Bits of red, green, blue and opacity where the file does not say them."""
 
-HEADER = struct.Struct("<IiiHHIIiiII")
-"""Size of the header, columns, rows (negative = from the top down), planes, bits of a pixel, compression, bytes, resolutions, colours."""
+HEADER = struct.Struct("<IiiHHI20x")
+"""Size of the header, columns, rows (negative = from the top down), planes, bits of a pixel, compression."""
 
 START = 14
 """Bytes before that header."""
@@ -24,7 +24,7 @@ def decode_bmp(content: bytes) -> tuple[NDArray[np.uint8], bool]:
     Raise `ValueError` if the file is cut short, or of a kind that is not read here either.
     """
     (at,) = struct.unpack_from("<I", content, 10)
-    size, columns, rows, _, bits, compression, *_, n_colours = HEADER.unpack_from(content, START)[:11]
+    size, columns, rows, _, bits, compression = HEADER.unpack_from(content, START)
     if size < HEADER.size or compression not in (0, BITFIELDS, ALPHA_BITFIELDS) or bits not in (1, 2, 4, 8, 16, 24, 32):
         raise ValueError(f"unsupported: header of {size} bytes, compression {compression}, {bits} bits")
     stride = (columns * bits + 31) // 32 * 4

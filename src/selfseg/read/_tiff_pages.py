@@ -71,7 +71,7 @@ class MixedPages:
         self.keyframe: tifffile.TiffPage = pages[0].keyframe
         self.shape = (len(pages), *self.keyframe.shape)
         self.axes = "I" + self.keyframe.axes
-        self.dtype = self.keyframe.dtype
+        self.dtype = np.result_type(*{np.uint8 if page.dtype == bool else page.dtype for page in pages})
         self.ndim = len(self.shape)
         self.levels = [self]
 
@@ -82,7 +82,7 @@ class MixedPages:
 
     def asarray(self) -> NDArray[Any]:
         """Return all pages."""
-        return np.stack([page.asarray() for page in self.pages])
+        return np.stack([page.asarray() for page in self.pages]).astype(self.dtype, copy=False)
 
 
 Series = tifffile.TiffPageSeries | MixedPages
@@ -242,21 +242,26 @@ def prepare_pages(pages: Iterable[Any]) -> None:
 
 
 def mend_counts(page: tifffile.TiffPage) -> None:
-    """Work out the bytes of strips where the tag is missing, or 0 with a place: a strip ends where the next one or the file does."""
+    """Work out the bytes of strips where the tag is missing, 0 with a place, or too large.
+
+    Packed strips end where the next one or the file does.
+    """
     offsets, counts = tuple(page.dataoffsets), tuple(page.databytecounts)
-    missing = not any(code in page.tags for code in COUNT_TAGS)
-    if page.is_tiled or not (missing or (offsets and any(offsets) and not any(counts))):
+    missing = not any(code in page.tags for code in COUNT_TAGS) or (any(offsets) and not any(counts))
+    if page.is_tiled or not page.rowsperstrip:
         return
-    end = page.parent.filehandle.size
-    if int(page.compression) == 1:
+    if int(page.compression) == 1 and not _is_spread(page):
         row = math.ceil(page.imagewidth * (page.samplesperpixel if page.planarconfig == 1 else 1) * _bits(page) / 8)
         per_plane = math.ceil(page.imagelength / page.rowsperstrip)
         left = [page.imagelength - i % per_plane * page.rowsperstrip for i in range(len(offsets))]
         sizes = [min(page.rowsperstrip, rows) * row for rows in left]
-    else:
-        marks = sorted({*offsets, end, page.offset})
-        sizes = [next(mark for mark in marks if mark > offset) - offset for offset in offsets if offset < end]
-    page.databytecounts = tuple(sizes)
+        whole = sizes if missing else [min(pair) for pair in zip(sizes, counts, strict=False)]
+        page.databytecounts = tuple(whole) if missing or sum(counts) > sum(sizes) else counts
+    elif missing:
+        marks = sorted({*offsets, page.parent.filehandle.size, page.offset})
+        page.databytecounts = tuple(
+            next((mark for mark in marks if mark > offset), offset) - offset for offset in offsets
+        )
 
 
 def _bits(page: tifffile.TiffPage) -> int:

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
-from PIL.BmpImagePlugin import BmpImageFile
+from PIL.BmpImagePlugin import BmpImageFile, DibImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.Image import DecompressionBombError
 from PIL.ImageFile import ImageFile
@@ -52,7 +52,7 @@ SIGNATURES: tuple[tuple[int, bytes, type[ImageFile] | str], ...] = (
 )
 """Who reads a picture, by where its signature stands: a class of Pillow, or a codec of imagecodecs."""
 
-WITHOUT_SIGNATURE: dict[str, type[ImageFile]] = {".tga": TgaImageFile, ".pcx": PcxImageFile}
+WITHOUT_SIGNATURE: dict[str, type[ImageFile]] = {".tga": TgaImageFile, ".pcx": PcxImageFile, ".dib": DibImageFile}
 
 MODES = {"PA": "RGBA", "RGBa": "RGBA", "La": "LA"} | dict.fromkeys(("CMYK", "YCbCr", "HSV", "LAB", "RGBX"), "RGB")
 """What a Pillow mode is turned into; modes that are not named stay."""

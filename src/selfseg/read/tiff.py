@@ -161,7 +161,8 @@ def _kind_of_page(series: tifffile.TiffPageSeries) -> tuple[Any, ...]:
     probe = np.zeros([n if letter == "S" else 1 for letter, n in zip(key.axes, key.shape, strict=True)], series.dtype)
     values, axes, _ = PageValues(key, False)(probe, key.axes)
     turned = int(key.tags.valueof(ORIENTATION_TAG, default=1))
-    return key.shape, key.axes, str(series.dtype), values.shape[len(key.shape) :], axes, str(values.dtype), turned
+    stored = "uint8" if series.dtype == bool else str(series.dtype)
+    return key.shape, key.axes, stored, values.shape[len(key.shape) :], axes, str(values.dtype), turned
 
 
 def _check_declared(path: Path, series: Series, max_bytes: int | None) -> None:
