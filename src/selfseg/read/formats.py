@@ -5,6 +5,7 @@ A new format is one file in this package and one row in `SUFFIXES`. The file has
 the pixels, of which `max_bytes` are allowed. It raises `InputError` for what it cannot decode. Formats of `PYRAMIDS` take `level` too.
 """
 
+import re
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -33,17 +34,30 @@ SUFFIXES = {
 FORMATS = {suffix: module for module, suffixes in SUFFIXES.items() for suffix in suffixes.split()}
 
 SIGNATURES = {
-    b"II*\0": "tiff",
-    b"MM\0*": "tiff",
-    b"II+\0": "tiff",
-    b"MM\0+": "tiff",
-    b"\x89PNG": "image",
-    b"\xff\xd8\xff": "image",
-    b"GIF8": "image",
-    b"\x89HDF": "hdf5",
-    b"\x93NUM": "npy",
+    (128, b"DICM"): "dicom",  # before TIFF: what lies before it is free, and scanners put a TIFF header there
+    (0, b"II*\0"): "tiff",
+    (0, b"MM\0*"): "tiff",
+    (0, b"II+\0"): "tiff",
+    (0, b"MM\0+"): "tiff",
+    (0, b"\x89PNG"): "image",
+    (0, b"\xff\xd8\xff"): "image",
+    (0, b"GIF8"): "image",
+    (8, b"WEBP"): "image",
+    (0, b"\x89HDF"): "hdf5",
+    (0, b"\x93NUM"): "npy",
+    (344, b"n+1\0"): "nifti",
+    (4, b"n+2\0"): "nifti",
+    (208, b"MAP "): "mrc",
+    (0, b"\x1a\x45\xdf\xa3"): "video",
+    (8, b"AVI "): "video",
+    (4, b"ftypisom"): "video",
+    (4, b"ftypmp4"): "video",
+    (4, b"ftypqt"): "video",
 }
-"""First bytes that tell the module better than a wrong suffix does."""
+"""Bytes at a place near the start that tell the module better than a suffix does; the first that fits counts."""
+
+SIGNED = 348
+"""Bytes at the start of a file in which its signature lies."""
 
 PYRAMIDS = ("tiff", "ome_zarr")
 """Modules whose images may have several levels."""
@@ -66,6 +80,29 @@ def stem_of(path: Path) -> str:
     return f"{stem}_{inside.replace('/', '_')}" if inside else stem
 
 
+def kind_of(path: Path) -> str | None:
+    """Return the module that reads a file met in a folder: by its suffix, or by its first bytes where it has none; None = no image.
+
+    Scanners and CDs write DICOM without a suffix, or with a number for one. A suffix of letters that no format has is
+    believed, but for DICOM: cameras' raw files and slides begin like a TIFF.
+    """
+    suffix = suffix_of(path)
+    if suffix is not None:
+        return FORMATS[suffix]
+    try:
+        told = _told(path) if path.is_file() else None
+    except OSError:
+        return None
+    return told if told == "dicom" or not re.search("[a-zA-Z]", path.suffix) else None
+
+
+def _told(path: Path) -> str | None:
+    """Return the module that the first bytes of a file tell."""
+    with path.open("rb") as opened:
+        start = opened.read(SIGNED)
+    return next((module for (at, mark), module in SIGNATURES.items() if start[at:].startswith(mark)), None)
+
+
 def known_suffixes() -> str:
     """Return the suffixes that can be read, for messages."""
     return " ".join(sorted(FORMATS))
@@ -75,7 +112,7 @@ def module_of(path: Path) -> str:
     """Return the module that a file's first bytes, or else its suffix, ask for; of a folder (zarr, DICOM), what is in it.
 
     Of an address ``file.h5:/inside`` the file counts. Raise `InputError` if there is no such file, it may not be read, it is empty,
-    or its suffix is unknown.
+    or its first bytes and its suffix are unknown.
     """
     file, _ = split_address(path)
     suffix = suffix_of(file)
@@ -89,31 +126,30 @@ def module_of(path: Path) -> str:
                 got="something that is no ordinary file" if file.exists() else "nothing: there is no such file",
                 fix="check the name and the folder",
             )
-        if suffix is None:
-            raise InputError(
-                path,
-                expected=f"one of {known_suffixes()}",
-                got=f"the suffix {file.suffix!r}" if file.suffix else "no suffix",
-                fix="convert the file, to TIFF for example",
-            )
-        with file.open("rb") as opened:
-            start = opened.read(4)
+        empty, told = not file.stat().st_size, _told(file)
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(
             path, expected="a file that can be opened", got=reason, fix="check that you may read it"
         ) from error
-    if not start:
+    if empty:
         raise InputError(
             path, expected="an image", got="an empty file of zero bytes", fix="copy or export the file again"
         )
-    return next((module for signature, module in SIGNATURES.items() if start.startswith(signature)), FORMATS[suffix])
+    if suffix is None and told is None:
+        raise InputError(
+            path,
+            expected=f"one of {known_suffixes()}",
+            got=f"the suffix {file.suffix!r}" if file.suffix else "no suffix, and first bytes that tell nothing",
+            fix="convert the file, to TIFF for example",
+        )
+    return told or FORMATS[suffix or ""]
 
 
 def _module_of_folder(folder: Path) -> str:
     if is_zarr(folder):
         return "ome_zarr"
-    if any(FORMATS.get(suffix_of(file) or "") == "dicom" for file in folder.iterdir()):
+    if any(kind_of(file) == "dicom" for file in folder.iterdir()):
         return "dicom"
     if FORMATS.get(suffix_of(folder) or "") == "ome_zarr":
         raise damaged(folder, "a folder without zarr metadata")
