@@ -4,18 +4,20 @@ import contextlib
 import logging
 import math
 import os
+import re
 import struct
 import threading
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal, InvalidOperation
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from selfseg.core.errors import InputError
 from selfseg.core.image import KNOWN, Image, check_axes, finite_mask, no_finite_values, spatial_axes
@@ -172,9 +174,20 @@ def unchanged(path: Path | str, before: Stamp | None = None) -> Iterator[None]:
         raise wrong
 
 
+UNSUPPORTED = re.compile(r"(?i)unsupported|not supported|not implemented|unknown compression|unimplemented")
+"""Words of libraries about files that may be sound, but of a kind that they do not read."""
+
+
 def damaged(path: Path, reason: str) -> InputError:
-    """Return the error for a file whose bytes cannot be decoded."""
+    """Return the error for a file whose bytes cannot be decoded, by damage or because no library here reads the kind."""
     reason = " ".join(reason.split())[:160] or "unknown damage"
+    if UNSUPPORTED.search(reason):
+        return InputError(
+            path,
+            expected="a kind of image file that can be read",
+            got=f"one that cannot, or a damaged one ({reason})",
+            fix="convert it, to PNG or plain TIFF for example, or leave it out",
+        )
     return InputError(
         path,
         expected="a whole image file",
@@ -279,10 +292,13 @@ def orient(array: NDArray[Any], orientation: int) -> NDArray[Any]:
     return array
 
 
-def cmyk_to_rgb(cmyk: NDArray[Any]) -> NDArray[Any]:
-    """Return RGB ``[... 3]`` of unsigned integers CMYK ``[... 4]`` by (1 - C)(1 - K), without a profile."""
-    top = int(np.iinfo(cmyk.dtype).max)
-    light = (top - cmyk).astype(np.float64)
+def cmyk_to_rgb(cmyk: NDArray[Any], full: float | None = None) -> NDArray[Any]:
+    """Return RGB ``[... 3]`` of unsigned integers CMYK ``[... 4]`` by (1 - C)(1 - K), without a profile.
+
+    `full` is the number of full ink; None = the largest of the type.
+    """
+    top = int(np.iinfo(cmyk.dtype).max) if full is None else full
+    light = (top - cmyk.astype(np.float64)).clip(0)
     return np.rint(light[..., :3] * light[..., 3:] / top).astype(cmyk.dtype)
 
 
@@ -290,6 +306,57 @@ def opaque(alpha: NDArray[Any]) -> NDArray[np.bool_] | None:
     """Return where `alpha` is above 0, or None if no pixel is fully transparent."""
     valid: NDArray[np.bool_] = alpha > 0
     return None if valid.all() else valid
+
+
+def no_data_value(given: Any, dtype: DTypeLike) -> Any:
+    """Return the value of a type that a file's own mark for "no data" stands for; None where no pixel can have it.
+
+    Parameters
+    ----------
+    given
+        A number, or a text of one, as GDAL writes it (``"-9999"``, ``"255.0"``, ``"1e20"``, ``" 0 "``, ``"0,5"``), or several that
+        are equal. What is no number says nothing.
+    dtype
+        Type of the pixels.
+
+    Examples
+    --------
+    >>> no_data_value("255.0", np.uint8), no_data_value("-9999", np.uint8), no_data_value("nan", np.uint16)
+    (255, None, None)
+    """
+    if given is None:
+        return None
+    if isinstance(given, bytes):
+        given = given.decode("latin-1")
+    parts = given.replace("\0", " ").split() if isinstance(given, str) else np.ravel(np.asarray(given)).tolist()
+    try:
+        numbers = {Decimal(str(part).replace(",", ".")) for part in parts}
+    except InvalidOperation:
+        return None
+    if len(numbers) != 1 or (number := numbers.pop()).is_nan():  # NaN is no valid value anyway
+        return None
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        with np.errstate(over="ignore"):
+            value = kind.type(float(number))
+        return value if np.isfinite(value) else None
+    if kind.kind not in "iub":
+        return None
+    low, high = (0, 1) if kind.kind == "b" else (int(np.iinfo(kind).min), int(np.iinfo(kind).max))
+    whole = low <= number <= high and number == number.to_integral_value()
+    return int(number) if whole else None
+
+
+def without_data(array: NDArray[Any], values: Iterable[Any]) -> NDArray[np.bool_]:
+    """Return where an array has one of the values that mark "no data"; of floats, within two steps of their precision, as GDAL does."""
+    empty = np.zeros(array.shape, bool)
+    for value in values:
+        if array.dtype.kind == "f":
+            with np.errstate(over="ignore", invalid="ignore"):
+                empty |= np.abs(array - array.dtype.type(value)) <= 2 * np.spacing(np.abs(array.dtype.type(value)))
+        else:
+            empty |= array == value
+    return empty
 
 
 MAX_GUESSED_CHANNELS = 4

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError
 from selfseg.read.arrays import DAMAGE, Decoded, check_size, decoding, needed, quiet, split_address
-from selfseg.read.formats import kind_of
+from selfseg.read.formats import format_of
 
 UNIT = "millimeter"
 
@@ -369,7 +369,7 @@ def group_series(files: Sequence[Path]) -> list[Path]:
     Files of one series that lie at different places in the patient are a volume. Files that hold no image are left out.
     Others stay as they are, in their order; without pydicom, all DICOM files of a folder count as one series.
     """
-    dicom = [file for file in files if kind_of(file) == "dicom"]
+    dicom = [file for file in files if format_of(file) == "dicom"]
     if not dicom:
         return list(files)
     by_folder: dict[Path, list[Path]] = defaultdict(list)
@@ -427,7 +427,7 @@ def _read_header(path: Path) -> Any | None:
 
 def _files_of(folder: Path, uid: str) -> list[Path]:
     """Return the files of one series in a folder: of the only one where none is chosen."""
-    files = sorted(file for file in folder.iterdir() if file.is_file() and kind_of(file) == "dicom")
+    files = sorted(file for file in folder.iterdir() if file.is_file() and format_of(file) == "dicom")
     headers = {file: _read_header(file) for file in files}
     for file, header in headers.items():
         if header is None:

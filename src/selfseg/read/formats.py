@@ -6,6 +6,7 @@ the pixels, of which `max_bytes` are allowed. It raises `InputError` for what it
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -19,8 +20,9 @@ from selfseg.read.arrays import Decoded, damaged, make_image, split_address, unc
 from selfseg.read.ome_zarr import is_zarr
 
 SUFFIXES = {
-    "tiff": ".ome.tiff .ome.tif .tiff .tif .btf",
-    "image": ".png .jpg .jpeg .bmp .webp .gif",
+    "tiff": ".ome.tiff .ome.tif .tiff .tif .btf .tf8 .tf2 .lsm .svs .scn .ndpi .bif .qptiff .stk",
+    "image": ".png .apng .jpg .jpeg .jpe .jfif .bmp .dib .webp .gif .jp2 .j2k .j2c .jpc .jpf .jpx .jxl .jxr .wdp .jls .avif "
+    ".pbm .pgm .ppm .pnm .pfm .tga .qoi .pcx .sgi",
     "nifti": ".nii.gz .nii",
     "ome_zarr": ".ome.zarr .zarr",
     "mrc": ".mrc .mrcs .rec .map .ccp4",
@@ -33,31 +35,57 @@ SUFFIXES = {
 
 FORMATS = {suffix: module for module, suffixes in SUFFIXES.items() for suffix in suffixes.split()}
 
-SIGNATURES = {
-    (128, b"DICM"): "dicom",  # before TIFF: what lies before it is free, and scanners put a TIFF header there
-    (0, b"II*\0"): "tiff",
-    (0, b"MM\0*"): "tiff",
-    (0, b"II+\0"): "tiff",
-    (0, b"MM\0+"): "tiff",
-    (0, b"\x89PNG"): "image",
-    (0, b"\xff\xd8\xff"): "image",
-    (0, b"GIF8"): "image",
-    (8, b"WEBP"): "image",
-    (0, b"\x89HDF"): "hdf5",
-    (0, b"\x93NUM"): "npy",
-    (344, b"n+1\0"): "nifti",
-    (4, b"n+2\0"): "nifti",
-    (208, b"MAP "): "mrc",
-    (0, b"\x1a\x45\xdf\xa3"): "video",
-    (8, b"AVI "): "video",
-    (4, b"ftypisom"): "video",
-    (4, b"ftypmp4"): "video",
-    (4, b"ftypqt"): "video",
-}
-"""Bytes at a place near the start that tell the module better than a suffix does; the first that fits counts."""
+SIGNATURES = (
+    (128, b"DICM", "dicom"),  # the 128 bytes before it are free, and some scanners write the start of a TIFF there
+    (0, rb"II[*+]\0", "tiff"),
+    (0, rb"MM\0[*+]", "tiff"),
+    (0, b"\x89PNG", "image"),
+    (0, b"\xff\xd8\xff", "image"),
+    (0, b"GIF8", "image"),
+    (0, rb"RIFF.{4}WEBP", "image"),
+    (4, b"jP  \r\n\x87\n", "image"),
+    (0, b"\xff\x4f\xff\x51", "image"),
+    (4, b"JXL \r\n\x87\n", "image"),
+    (4, b"ftypavif", "image"),
+    (4, b"ftypavis", "image"),
+    (4, b"ftypmif1", "image"),
+    (0, b"II\xbc\x01", "image"),
+    (0, b"qoif", "image"),
+    (0, b"\x89HDF", "hdf5"),
+    (0, b"\x93NUM", "npy"),
+)
+"""Patterns of bytes that tell the module better than a wrong suffix does, and where they stand; the first that fits counts."""
 
-SIGNED = 348
-"""Bytes at the start of a file in which its signature lies."""
+WEAK_SIGNATURES = (
+    (344, rb"n\+1\0", "nifti"),
+    (4, rb"n\+2\0", "nifti"),
+    (208, b"MAP ", "mrc"),
+    (4, b"ftyp", "video"),
+    (0, b"\x1aE\xdf\xa3", "video"),
+    (0, rb"RIFF.{4}AVI ", "video"),
+    (0, b"\xff\x0a", "image"),
+    (0, rb"P[1-6]\s+(#|\d+\s)", "image"),
+    (0, rb"BM.{4}\0{4}", "image"),
+)
+"""Bytes that tell the module of a file whose name does not."""
+
+STRANGERS = (
+    (4, b"ftyphei", "a HEIC picture"),
+    (0, b"8BPS", "a Photoshop file"),
+    (0, b"%PDF", "a PDF"),
+    (0, b"ZISRAW", "a Zeiss CZI file"),
+    (0, b"\x70\0\0\0", "a Leica LIF file"),
+    (0, b"\xd0\xcf\x11\xe0", "a compound file (Olympus OIB, old Zeiss ZVI)"),
+    (0, b"SIMPLE  =", "a FITS file"),
+    (0, b"v/1\x01", "an OpenEXR picture"),
+    (0, b"CDF", "a NetCDF 3 file"),
+    (0, b"\x1f\x8b", "a gzip file"),
+    (0, b"PK\x03\x04", "a ZIP file"),
+)
+"""Files that are met and not read, to be refused by their name."""
+
+LONGEST_START = 352
+"""Bytes of a file within which all of these stand."""
 
 PYRAMIDS = ("tiff", "ome_zarr")
 """Modules whose images may have several levels."""
@@ -72,35 +100,51 @@ def suffix_of(path: Path) -> str | None:
     return next((suffix for suffix in FORMATS if name.endswith(suffix) and len(name) > len(suffix)), None)
 
 
-def stem_of(path: Path) -> str:
-    """Return a file's name without the suffix of its format: ``"a"`` of ``a.ome.tif``, ``"a_raw"`` of ``a.h5:/raw``."""
-    file, inside = split_address(path)
-    suffix = suffix_of(file)
-    stem = file.name[: -len(suffix)] if suffix else file.name if file.is_dir() else file.stem
-    return f"{stem}_{inside.replace('/', '_')}" if inside else stem
+def format_of(path: Path) -> str | None:
+    """Return the module for a file that a search meets: that of its suffix, or, where its name has no suffix, of its first bytes.
 
-
-def kind_of(path: Path) -> str | None:
-    """Return the module that reads a file met in a folder: by its suffix, or by its first bytes where it has none; None = no image.
-
-    Scanners and CDs write DICOM without a suffix, or with a number for one. A suffix of letters that no format has is
-    believed, but for DICOM: cameras' raw files and slides begin like a TIFF.
+    A name that ends with a number (``IM.0001``, ``1.2.840.5``) has none; DICOM is told under any suffix that no format has.
+    None = no module; what cannot be opened has none either.
     """
     suffix = suffix_of(path)
     if suffix is not None:
         return FORMATS[suffix]
     try:
-        told = _told(path) if path.is_file() else None
+        told = _module_told(_start(path), named=False) if path.is_file() else None
     except OSError:
         return None
-    return told if told == "dicom" or not re.search("[a-zA-Z]", path.suffix) else None
+    return told if told == "dicom" or not has_suffix(path) else None
 
 
-def _told(path: Path) -> str | None:
-    """Return the module that the first bytes of a file tell."""
+def has_suffix(path: Path) -> bool:
+    """Return whether the end of a name says what the file is, known here or not: ``.txt`` does, the number in ``IM.0001`` does not."""
+    return path.suffix != "" and not path.suffix[1:].isdecimal()
+
+
+def _start(path: Path) -> bytes:
     with path.open("rb") as opened:
-        start = opened.read(SIGNED)
-    return next((module for (at, mark), module in SIGNATURES.items() if start[at:].startswith(mark)), None)
+        return opened.read(LONGEST_START)
+
+
+def _module_told(start: bytes, named: bool) -> str | None:
+    """Return the module that the first bytes of a file ask for; few bytes count only where the name tells nothing."""
+    module = _told(start, SIGNATURES)
+    return module if module or named or _told(start, STRANGERS) else _told(start, WEAK_SIGNATURES)
+
+
+def _told(start: bytes, signatures: Iterable[tuple[int, bytes, str]]) -> str | None:
+    """Return what the first bytes of a file stand for."""
+    fits = (what for at, pattern, what in signatures if re.compile(pattern, re.DOTALL).match(start, at))
+    return next(fits, None)
+
+
+def stem_of(path: Path) -> str:
+    """Return a file's name without the suffix of its format: ``"a"`` of ``a.ome.tif``, ``"a_raw"`` of ``a.h5:/raw``."""
+    file, inside = split_address(path)
+    suffix = suffix_of(file)
+    whole = file.is_dir() or not has_suffix(file)
+    stem = file.name[: -len(suffix)] if suffix else file.name if whole else file.stem
+    return f"{stem}_{inside.replace('/', '_')}" if inside else stem
 
 
 def known_suffixes() -> str:
@@ -112,7 +156,7 @@ def module_of(path: Path) -> str:
     """Return the module that a file's first bytes, or else its suffix, ask for; of a folder (zarr, DICOM), what is in it.
 
     Of an address ``file.h5:/inside`` the file counts. Raise `InputError` if there is no such file, it may not be read, it is empty,
-    or its first bytes and its suffix are unknown.
+    or neither its first bytes nor its suffix are known.
     """
     file, _ = split_address(path)
     suffix = suffix_of(file)
@@ -126,30 +170,29 @@ def module_of(path: Path) -> str:
                 got="something that is no ordinary file" if file.exists() else "nothing: there is no such file",
                 fix="check the name and the folder",
             )
-        empty, told = not file.stat().st_size, _told(file)
+        start = _start(file)
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(
             path, expected="a file that can be opened", got=reason, fix="check that you may read it"
         ) from error
-    if empty:
+    if not start:
         raise InputError(
             path, expected="an image", got="an empty file of zero bytes", fix="copy or export the file again"
         )
-    if suffix is None and told is None:
-        raise InputError(
-            path,
-            expected=f"one of {known_suffixes()}",
-            got=f"the suffix {file.suffix!r}" if file.suffix else "no suffix, and first bytes that tell nothing",
-            fix="convert the file, to TIFF for example",
-        )
-    return told or FORMATS[suffix or ""]
+    module = _module_told(start, named=suffix is not None)
+    stranger = None if module else _told(start, STRANGERS)
+    if module is None and (suffix is None or (stranger and FORMATS[suffix] in ("tiff", "image"))):
+        kind = stranger or (f"the suffix {file.suffix!r}" if file.suffix else "no suffix")
+        fix = "convert the file, to TIFF for example"
+        raise InputError(path, expected=f"one of {known_suffixes()}", got=kind, fix=fix)
+    return module or FORMATS[str(suffix)]
 
 
 def _module_of_folder(folder: Path) -> str:
     if is_zarr(folder):
         return "ome_zarr"
-    if any(kind_of(file) == "dicom" for file in folder.iterdir()):
+    if any(format_of(file) == "dicom" for file in folder.iterdir()):
         return "dicom"
     if FORMATS.get(suffix_of(folder) or "") == "ome_zarr":
         raise damaged(folder, "a folder without zarr metadata")

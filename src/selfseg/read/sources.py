@@ -20,7 +20,7 @@ from selfseg.core.machine import LRUCache, free_memory
 from selfseg.core.progress import Progress
 from selfseg.read.arrays import Decoded, Stamp, guess_axes, make_image, split_address, stamp_of
 from selfseg.read.dicom import group_series
-from selfseg.read.formats import kind_of, known_suffixes, open_lazy, stem_of
+from selfseg.read.formats import format_of, known_suffixes, open_lazy, stem_of
 from selfseg.read.ome_zarr import is_zarr
 
 Inputs = str | Path | NDArray[Any] | Image | Sequence["str | Path | NDArray[Any] | Image | Source"]
@@ -142,7 +142,7 @@ class Source:
     def is_video(self, axes: str | None = None) -> bool:
         """Return whether it is a file that is read as a video, and not as a volume because the user says that it has Z."""
         deep = axes is not None and "Z" in axes.upper()
-        return self.path is not None and kind_of(self.path) == "video" and not deep
+        return self.path is not None and format_of(self.path) == "video" and not deep
 
     def mask_fingerprint(self) -> str | None:
         """Return the SHA-256 of the user's mask; None without one."""
@@ -319,8 +319,8 @@ def _name_below(path: Path, root: Path) -> str:
 
 
 def _is_image(path: Path) -> bool:
-    """Tell whether a file, or a folder that is one image, is of a known kind."""
-    return kind_of(path) is not None and (path.is_file() or is_zarr(path))
+    """Tell whether a file, or a folder that is one image, has a known suffix, or none and a known content."""
+    return format_of(path) is not None and (path.is_file() or is_zarr(path))
 
 
 def walk(folder: Path) -> list[Path]:
