@@ -91,6 +91,8 @@ class Decoded:
     there is something everywhere."""
     meta: Mapping[str, Any] = field(default_factory=dict)
     """What the file's own writer needs, see `selfseg.core.image.Image`."""
+    notes: tuple[str, ...] = ()
+    """Lines to be shown to the user, see `selfseg.core.image.Image`."""
 
 
 @contextlib.contextmanager
@@ -460,6 +462,7 @@ def make_image(decoded: Decoded, axes: str | None, name: str, source: str) -> Im
         finite_mask(data, chosen, valid) if in_memory else valid,
         decoded.guessed and axes is None,
         decoded.meta,
+        decoded.notes,
     )
 
 

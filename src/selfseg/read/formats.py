@@ -103,17 +103,17 @@ def suffix_of(path: Path) -> str | None:
 def format_of(path: Path) -> str | None:
     """Return the module for a file that a search meets: that of its suffix, or, where its name has no suffix, of its first bytes.
 
-    A name that ends with a number (``IM.0001``, ``1.2.840.5``) has none. None = no module; what cannot be opened has none either.
+    A name that ends with a number (``IM.0001``, ``1.2.840.5``) has none; DICOM is told under any suffix that no format has.
+    None = no module; what cannot be opened has none either.
     """
     suffix = suffix_of(path)
     if suffix is not None:
         return FORMATS[suffix]
-    if has_suffix(path) or not path.is_file():
-        return None
     try:
-        return _module_told(_start(path), named=False)
+        told = _module_told(_start(path), named=False) if path.is_file() else None
     except OSError:
         return None
+    return told if told == "dicom" or not has_suffix(path) else None
 
 
 def has_suffix(path: Path) -> bool:
@@ -192,7 +192,7 @@ def module_of(path: Path) -> str:
 def _module_of_folder(folder: Path) -> str:
     if is_zarr(folder):
         return "ome_zarr"
-    if any(FORMATS.get(suffix_of(file) or "") == "dicom" for file in folder.iterdir()):
+    if any(format_of(file) == "dicom" for file in folder.iterdir()):
         return "dicom"
     if FORMATS.get(suffix_of(folder) or "") == "ome_zarr":
         raise damaged(folder, "a folder without zarr metadata")

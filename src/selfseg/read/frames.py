@@ -40,6 +40,11 @@ class Frames:
     fps
         Frames a second; None = they have no time.
 
+    Attributes
+    ----------
+    notes
+        What is odd about the file and does not keep it from being read.
+
     Examples
     --------
     >>> import numpy as np
@@ -61,6 +66,7 @@ class Frames:
     ) -> None:
         self.name, self.source, self.n_frames = name, source, n_frames
         self.names, self.axis, self.fps = tuple(names), axis, fps
+        self.notes: tuple[str, ...] = ()
         self.fingerprint = fingerprint
         self._read = read
 

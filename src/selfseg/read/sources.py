@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image, spatial_axes
 from selfseg.core.machine import LRUCache, free_memory
+from selfseg.core.progress import Progress
 from selfseg.read.arrays import Decoded, Stamp, guess_axes, make_image, split_address, stamp_of
 from selfseg.read.dicom import group_series
-from selfseg.read.formats import FORMATS, format_of, known_suffixes, open_lazy, stem_of, suffix_of
+from selfseg.read.formats import format_of, known_suffixes, open_lazy, stem_of
 from selfseg.read.ome_zarr import is_zarr
 
 Inputs = str | Path | NDArray[Any] | Image | Sequence["str | Path | NDArray[Any] | Image | Source"]
@@ -86,6 +87,7 @@ class Source:
     kept."""
     _own: object = field(default_factory=object, init=False, repr=False)
     _digests: dict[Hashable, str] = field(default_factory=dict, init=False, repr=False)
+    _told: set[str] = field(default_factory=set, init=False, repr=False)
 
     def open(self, axes: str | None = None, max_bytes: int | None = None) -> Image:
         """Return the image: in its file where the format can be read in parts (`open_lazy`), else decoded.
@@ -124,16 +126,23 @@ class Source:
             own = self.content  # goes through the same checks as a file
             spacing = dict(zip(spatial_axes(own.axes), own.spacing, strict=True))
             decoded = Decoded(
-                own.data, own.axes, own.guessed_axes, spacing, own.unit, own.channels, own.valid, own.meta
+                own.data, own.axes, own.guessed_axes, spacing, own.unit, own.channels, own.valid, own.meta, own.notes
             )
             return make_image(decoded, None if self.settled else axes, self.name, own.source)
         array = np.asarray(self.content)
         return make_image(Decoded(array, *guess_axes(array.shape)), axes, self.name, f"array {self.name!r}")
 
+    def tell(self, lines: Sequence[str], progress: Progress) -> None:
+        """Say each line about what was opened, unless this source has said it before."""
+        for line in lines:
+            if line not in self._told:
+                self._told.add(line)
+                progress.say(f"{self.name}: {line}")
+
     def is_video(self, axes: str | None = None) -> bool:
         """Return whether it is a file that is read as a video, and not as a volume because the user says that it has Z."""
         deep = axes is not None and "Z" in axes.upper()
-        return self.path is not None and FORMATS.get(suffix_of(self.path) or "") == "video" and not deep
+        return self.path is not None and format_of(self.path) == "video" and not deep
 
     def mask_fingerprint(self) -> str | None:
         """Return the SHA-256 of the user's mask; None without one."""
@@ -195,7 +204,7 @@ def find_inputs(inputs: Inputs, limit: int | None = None) -> list[Source]:
         A file, a place inside a file (``a.h5:/raw``), a folder (with its sub-folders), a glob such as
         ``"images/**/*.tif"``, an array, an `Image`, or a list of any of these, or of sources found before. A zarr folder is
         one image, and so are the DICOM files of one series. In folders and globs, hidden files and unknown suffixes are
-        passed over, and so is
+        passed over, but for DICOM and others that their first bytes tell, and so is
         ``x_scribble.png`` beside an image ``x``. A file that is named twice is taken once.
     limit
         Take only the first `limit` inputs.

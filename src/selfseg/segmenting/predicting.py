@@ -87,7 +87,7 @@ class FolderRun:
         sequences: list[Frames | Failure] = []
         stills = left
         if sequence or any(source.is_video(axes) for source in left):
-            sequences, stills = find_sequences(left, sequence, axes)
+            sequences, stills = find_sequences(left, sequence, axes, self.settings.progress)
         if self.link and not sequences and not any(self._is_sliced(source, axes) for source in stills):
             raise UsageError(
                 "--link",
@@ -179,6 +179,7 @@ class FolderRun:
         for source in sources:
             try:
                 image = source.open(axes)
+                source.tell(image.remarks, self.settings.progress)
                 fits = fits_in_memory(self.model, image, self.settings.memory)
                 whole = image.in_memory or (self.executor is None and fits)
             except SelfsegError:
