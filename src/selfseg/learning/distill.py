@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import Failure, SelfsegError, UsageError
-from selfseg.core.files import write_json
+from selfseg.core.files import Manifest, write_json
 from selfseg.core.options import DistillOptions, LearnerOptions, option_names, share_out
 from selfseg.core.progress import Progress, Silent
 from selfseg.learning.annotations import Annotations, find_label_files
@@ -20,6 +20,7 @@ from selfseg.measure._table import contingencies, pooled
 from selfseg.measure.kinds import Evaluation, Scores, mask_kind, score
 from selfseg.measure.overlap import connected_parts, hungarian_class_scores
 from selfseg.read import Source, find_inputs
+from selfseg.results.model import RUN
 from selfseg.results.result import Result
 from selfseg.segmenting.images import Settings, iter_segment
 
@@ -136,9 +137,10 @@ def distill(
     comparison = compare(lessons, answers, annotations)
     if out is not None:
         pupil.save(out)
-        write_json(
-            Path(out) / REPORT, {"confidence": chosen.confidence, "teacher": teacher.method, **asdict(comparison)}
-        )
+        with Manifest(out, RUN):
+            write_json(
+                Path(out) / REPORT, {"confidence": chosen.confidence, "teacher": teacher.method, **asdict(comparison)}
+            )
     return Distilled(pupil, comparison, failures)
 
 

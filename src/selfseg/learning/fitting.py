@@ -1,5 +1,6 @@
 """Fitting: from inputs to a model whose classes are ordered, and to its folder if one was asked for."""
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +12,7 @@ import torch
 
 from selfseg.core.classes import ClassTable, SegmentClass, class_colours
 from selfseg.core.errors import Failure, UsageError
-from selfseg.core.files import write_json
+from selfseg.core.files import Manifest, write_json
 from selfseg.core.machine import own_rank
 from selfseg.core.options import FitOptions, ModelOptions, RunOptions
 from selfseg.core.progress import Progress, Silent
@@ -105,9 +106,9 @@ class TrainingRun:
             return self._run(inputs, processes, progress)
 
     def finish(self, fitted: Fitted) -> None:
-        """Note in the folder that the run is finished, once the model is stored."""
+        """Note in the folder that the run is finished, once the model is stored, and remove what earlier runs left in it."""
         if self.written is not None:
-            write_json(self.written / RUN, {**fitted.model.facts, "finished": True})
+            Manifest(self.written, RUN).settle({**fitted.model.facts, "finished": True})
 
     def _check_distributed(self) -> None:
         name, reason = self.model.method, self.kind.distributed_unsupported
@@ -127,6 +128,11 @@ class TrainingRun:
             )
 
     def _run(self, inputs: Any, processes: Processes, progress: Progress) -> Fitted:
+        manifest = None if self.folder is None else Manifest(self.folder, RUN)
+        with contextlib.nullcontext() if self.written is None or manifest is None else manifest:
+            return self._learn(inputs, processes, progress, manifest)
+
+    def _learn(self, inputs: Any, processes: Processes, progress: Progress, manifest: Manifest | None) -> Fitted:
         data, method, facts, failures = self._gather(inputs, progress)
         split, device = split_sources(data, method.held_out, self.model.seed), choose_device(self.model.device)
         n_steps = method.n_steps(len(split.learned))
@@ -137,7 +143,7 @@ class TrainingRun:
             progress.say(note)
         facts = self._facts(data, split, precision.describe()) | facts
         resume, begun = begin_folder(
-            self.folder, facts, processes, self.options.resume, self.options.overwrite, self.setting.begin is not None
+            manifest, facts, processes, self.options.resume, self.options.overwrite, self.setting.begin is not None
         )
         stream = Stream(split.learned, self.config.batch_size * begun, derive(self.model.seed, "stream"))
         if split.held:
