@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -238,6 +239,9 @@ NOTES = ".written.jsonl"
 
 HASHED_WHOLE = 64 << 20
 """Bytes of a file up to which all of it is hashed; of a larger one the size and both ends are."""
+
+MANIFESTS = ("run.json", "training.json", "export.json")
+"""Files that list what selfseg wrote into their folder."""
 
 END = 1 << 20
 """Bytes of such an end."""
@@ -469,3 +473,31 @@ def _digest(path: Path) -> str:
         file.seek(-END, os.SEEK_END)
         digest.update(file.read())
     return digest.hexdigest()
+
+
+@lru_cache(maxsize=1024)
+def _manifests(folder: Path, stamp: tuple[int, ...]) -> tuple[Manifest, ...]:
+    present = [one for one in MANIFESTS if (folder / one).is_file()]
+    noted = [] if present or not (folder / NOTES).exists() else [MANIFESTS[0]]
+    return tuple(Manifest(folder, one) for one in (*present, *noted))
+
+
+def _stamp(folder: Path) -> tuple[int, ...]:
+    """Return values that change with what a folder's manifests say; empty where there is none."""
+    stamps: list[int] = []
+    for name in (*MANIFESTS, NOTES):
+        try:
+            found = (folder / name).stat()
+        except OSError:
+            continue
+        stamps += (found.st_mtime_ns, found.st_size, found.st_ino)
+    return tuple(stamps)
+
+
+def written_into(path: Path) -> Path | None:
+    """Return the folder into which selfseg wrote a file, as the manifest there says; None of a file that is not selfseg's."""
+    path = Path(os.path.normpath(path.absolute()))
+    for folder in path.parents:
+        if (stamp := _stamp(folder)) and any(one.knows(path) for one in _manifests(folder, stamp)):
+            return folder
+    return None

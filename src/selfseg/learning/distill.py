@@ -115,7 +115,7 @@ def distill(
             got=f"{chosen.confidence}",
             fix="give 0.6, say; 0 learns from every pixel",
         )
-    sources = find_inputs(inputs, limit=chosen.limit)
+    sources = find_inputs(inputs, chosen.limit, progress.say)
     truths = None if chosen.truth is None else find_label_files(chosen.truth, sources, chosen.truth_as)
     lessons, failures = ask(teacher, sources, chosen.confidence, chosen.axes, progress)
     learner = {name: getattr(chosen, name) for name in option_names(LearnerOptions)}

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError
+from selfseg.core.files import Manifest
 from selfseg.core.image import Image
 from selfseg.read.arrays import Decoded, make_image, split_address
 from selfseg.read.formats import decode_labels, stem_of, suffix_of
@@ -126,7 +127,9 @@ def find_labels(where: Path | str, prefer: str | None = None) -> dict[str, Path]
         return {stem_of(where): where}
     if not where.is_dir():
         raise InputError(f"labels {where}", expected="a file or a folder", got="nothing", fix="check the name")
+    stale = Manifest(where.parent).stale  # where it is the folder of a run's labels, those of earlier runs do not count
     shown = [path for path in walk(where) if not any(part[0] == "." for part in path.relative_to(where).parts)]
+    shown = [path for path in shown if path.relative_to(where.parent).as_posix() not in stale]
     found: dict[str, Path] = {}
     for path in sorted((p for p in shown if suffix_of(p) is not None), key=lambda p: natural_order(p, where)):
         name = (path.relative_to(where).parent / stem_of(path)).as_posix()
@@ -223,7 +226,7 @@ def find_annotations(annotations: str | Path | Sequence[str | Path], sources: Se
     inputs = {source.path.resolve() for source in sources if source.path is not None}
     pairs: dict[str, Path] = {}
     for item in items:
-        files = list_files(item, keep_scribbles=True)
+        files = list_files(item, as_inputs=False)
         named = len(files) == 1 and files[0][0] == Path(item).expanduser()
         if named and not files[0][0].is_file():
             raise InputError(f"scribbles {item}", expected="a file", got="nothing of that name", fix="check the name")

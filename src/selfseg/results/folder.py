@@ -336,9 +336,11 @@ class SegmentedImage:
 
     @property
     def file_name(self) -> str:
-        """Name of the image's file below the folder of the inputs, ``"series1/cell_03.png"``."""
-        suffix = self.source.path.suffix if self.source is not None and self.source.path is not None else ""
-        return self.name + suffix
+        """Name of the image's file below the folder of the inputs, ``"series1/cell_03.png"``; its own name where it is no file."""
+        if self.source is None or self.source.path is None or split_address(self.source.path)[1]:
+            return self.name
+        folder = self.name.rpartition("/")[0]
+        return f"{folder}/{self.source.path.name}" if folder else self.source.path.name
 
     def image(self) -> Image:
         """Read the image.

@@ -106,7 +106,9 @@ class FolderRun:
             self.settings.progress.say(f"{self.objects.close()} objects of {self.objects.names}")
         for name in self.folder.close(list(self.failures.items())):
             place = self.folder.out / name
-            self.settings.progress.say(f"{place} was changed since an earlier run wrote it: it stays, as no result of this one")
+            self.settings.progress.say(
+                f"{place} was changed since an earlier run wrote it: it stays, as no result of this one"
+            )
 
     def _images(self, sources: list[Source], axes: str | None) -> None:
         if not sources:
@@ -244,9 +246,12 @@ def check_outputs(
     return LabelWriter(kinds, options.ngff), objects, edits
 
 
-def find_sources(inputs: Any, options: ReadOptions) -> list[Source]:
-    """Find the inputs, at most `limit` of them, and lay their masks upon them; sources found before stay the same objects."""
-    sources = find_inputs(inputs, limit=options.limit)
+def find_sources(inputs: Any, options: ReadOptions, progress: Progress | None = None) -> list[Source]:
+    """Find the inputs, at most `limit` of them, and lay their masks upon them; sources found before stay the same objects.
+
+    `progress` is told in a line what a search passes over.
+    """
+    sources = find_inputs(inputs, options.limit, (progress or Silent()).say)
     return sources if options.mask is None else with_masks(sources, options.mask)
 
 
@@ -290,7 +295,7 @@ def predict(
     objects = InstanceFolder(Path(out), table, instances) if instances is not None else None
     own = OwnSuperpixels(options.superpixels)
     settings = Settings(options.memory_bytes, options.slices, own, options.link, progress or Silent())
-    sources = find_sources(inputs, options)
+    sources = find_sources(inputs, options, progress)
     with contextlib.nullcontext() if options.dask is None else DaskCluster(options.dask) as executor:
         work = FolderRun(model, folder, objects, settings, options.link, edits, dict(failures), options.tree, executor)
         folder.manifest.begin()
