@@ -116,7 +116,7 @@ def distill(
             fix="give 0.6, say; 0 learns from every pixel",
         )
     sources = find_inputs(inputs, chosen.limit, progress.say)
-    truths = None if chosen.truth is None else find_label_files(chosen.truth, sources, chosen.truth_as)
+    truths = None if chosen.truth is None else find_label_files(chosen.truth, sources, chosen.truth_as, progress.say)
     lessons, failures = ask(teacher, sources, chosen.confidence, chosen.axes, progress)
     learner = {name: getattr(chosen, name) for name in option_names(LearnerOptions)}
     pupil = Segmenter(PUPIL, **{**learner, "prepare": chosen.prepare or str(teacher.preparation_)})

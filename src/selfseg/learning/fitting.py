@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 
 from selfseg.core.classes import ClassTable, SegmentClass, class_colours
-from selfseg.core.errors import Failure, UsageError
+from selfseg.core.errors import Failure, InputError, UsageError
 from selfseg.core.files import Manifest, write_json
 from selfseg.core.machine import own_rank
 from selfseg.core.options import FitOptions, ModelOptions, RunOptions
@@ -196,7 +197,13 @@ class TrainingRun:
         files = None
         if self.kind.needs_annotations or options.labels is not None or options.scribbles is not None:
             files = requested_annotations(
-                self.kind, self.model.method, options.labels, options.labels_as, options.scribbles, sources
+                self.kind,
+                self.model.method,
+                options.labels,
+                options.labels_as,
+                options.scribbles,
+                sources,
+                progress.say,
             )
         before = read_run(self.folder) if options.resume and self.folder is not None else {}
         only = frozenset(before.get("windows", {})) if before else None  # a resumed run keeps its windows
@@ -205,11 +212,12 @@ class TrainingRun:
             sources, self.config.prepare, files, options.axes, progress, windows, self.model.channels
         )
         if self.kind.needs_annotations:
+            _check_classes(data)
             data, given_items = data.labelled(), len(data.items)
             if without := given_items - len(data.items):
                 progress.say(f"{without} of {given_items} images have no labels and are not learned from")
         self.config = with_spacing(self.config, data, progress)
-        method, own = self._build(data), OwnSuperpixels(options.superpixels)
+        method, own = self._build(data), OwnSuperpixels(options.superpixels, sources)
         self.config = method.config
         masks = {source.name: digest for source in given if (digest := source.mask_fingerprint()) is not None}
         for item in data.items:
@@ -267,6 +275,19 @@ class TrainingRun:
             "windows": data.windows,
             "channels": list(channels) if isinstance(channels, tuple) else channels,
         }
+
+
+def _check_classes(data: TrainingSet) -> None:
+    """Raise `InputError` unless two classes or more are labelled: of one alone nothing can be told apart."""
+    annotations = data.annotations
+    known = [] if annotations is None else annotations.values_in(chain.from_iterable(annotations.arrays.values()))
+    if len(known) == 1:
+        raise InputError(
+            "labels",
+            expected="two classes or more",
+            got=f"one, of the value {known[0]}",
+            fix="give --labels-as full if 0 is a class too (masks of 0 and 255), or objects if 0 is the ground of numbered objects",
+        )
 
 
 @torch.no_grad()

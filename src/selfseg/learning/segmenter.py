@@ -125,11 +125,10 @@ class Segmenter(ModelOptions):
             At the first input that cannot be segmented. `selfseg.predict` goes on past it.
         """
         (reading,) = share_out(options, ReadOptions)
-        settings = Settings(
-            reading.memory_bytes, reading.slices, OwnSuperpixels(reading.superpixels), progress=progress or Silent()
-        )
-        results = []
         sources = find_sources(inputs, reading, progress)
+        own = OwnSuperpixels(reading.superpixels, sources)
+        settings = Settings(reading.memory_bytes, reading.slices, own, progress=progress or Silent())
+        results = []
         for _, outcome in iter_segment(self.fitted, sources, reading.axes, settings):
             if isinstance(outcome, SelfsegError):
                 raise outcome

@@ -251,8 +251,8 @@ def find_sources(inputs: Any, options: ReadOptions, progress: Progress | None = 
 
     `progress` is told in a line what a search passes over.
     """
-    sources = find_inputs(inputs, options.limit, (progress or Silent()).say)
-    return sources if options.mask is None else with_masks(sources, options.mask)
+    say = (progress or Silent()).say
+    return with_masks(find_inputs(inputs, options.limit, say), options.mask, say)
 
 
 def predict(
@@ -293,9 +293,9 @@ def predict(
     table = model.table if edits is None else edits.table(model.table)
     folder = OutputFolder(Path(out), model, table, writer, {"numbers": options.numbers, "opacity": options.opacity})
     objects = InstanceFolder(Path(out), table, instances) if instances is not None else None
-    own = OwnSuperpixels(options.superpixels)
-    settings = Settings(options.memory_bytes, options.slices, own, options.link, progress or Silent())
     sources = find_sources(inputs, options, progress)
+    own = OwnSuperpixels(options.superpixels, sources)
+    settings = Settings(options.memory_bytes, options.slices, own, options.link, progress or Silent())
     with contextlib.nullcontext() if options.dask is None else DaskCluster(options.dask) as executor:
         work = FolderRun(model, folder, objects, settings, options.link, edits, dict(failures), options.tree, executor)
         folder.manifest.begin()
