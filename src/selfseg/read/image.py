@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL.BmpImagePlugin import BmpImageFile, DibImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.Image import DecompressionBombError
+from PIL.Image import Image as Picture
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PcxImagePlugin import PcxImageFile
@@ -26,7 +27,18 @@ from PIL.TgaImagePlugin import TgaImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from selfseg.core.errors import InputError
-from selfseg.read.arrays import DAMAGE, MAX_DEFLATE, Decoded, check_size, cmyk_to_rgb, damaged, opaque, orient, quiet
+from selfseg.read.arrays import (
+    DAMAGE,
+    MAX_DEFLATE,
+    Decoded,
+    check_size,
+    cmyk_to_rgb,
+    damaged,
+    decoding,
+    opaque,
+    orient,
+    quiet,
+)
 
 # The classes are used directly, not through `PIL.Image.open`: its limit on pixels is a setting of the whole process,
 # and refuses honest large pictures. `check_size` takes its place.
@@ -151,7 +163,7 @@ def _pixels(picture: ImageFile, file: BinaryIO, header: bytes, as_labels: bool) 
         has_alpha = samples in (2, 4)
         turned = picture.info.get("exif") is not None
     else:
-        array, has_alpha = _with_pillow(picture, bits, as_labels)
+        array, has_alpha = _with_pillow(picture, bits, as_labels, keyed=not is_png)
         turned = True
     shown = None
     if is_png and header[25] in (0, 2) and "transparency" in picture.info:
@@ -175,14 +187,17 @@ def _described(array: NDArray[Any], has_alpha: bool, shown: NDArray[np.bool_] | 
     return Decoded(np.ascontiguousarray(array), "YX" if array.ndim == 2 else "YXC", valid=valid)
 
 
-def _with_pillow(picture: ImageFile, bits: int, as_labels: bool) -> tuple[NDArray[Any], bool]:
-    """Return ``[Y X]`` or ``[Y X C]``, alpha still in it, and whether the last channel is alpha."""
+def _with_pillow(picture: Picture, bits: int, as_labels: bool, keyed: bool = True) -> tuple[NDArray[Any], bool]:
+    """Return ``[Y X]`` or ``[Y X C]``, alpha still in it, and whether the last channel is alpha.
+
+    `keyed`: a value of grey or colour that is marked as transparent becomes alpha.
+    """
     picture.load()
     converted: Any = picture
     if picture.mode == "P" and as_labels:
         pass
-    elif picture.mode == "P" and picture.has_transparency_data:
-        converted = picture.convert("RGBA")
+    elif picture.has_transparency_data and (picture.mode == "P" or (keyed and picture.mode in ("L", "RGB"))):
+        converted = picture.convert("LA" if picture.mode == "L" else "RGBA")
     elif picture.mode == "P":
         converted = picture.convert("L" if _is_grey(picture) else "RGB")
     elif picture.mode in MODES:
@@ -198,12 +213,12 @@ def _with_pillow(picture: ImageFile, bits: int, as_labels: bool) -> tuple[NDArra
     return array.astype(array.dtype.newbyteorder("="), copy=False), has_alpha
 
 
-def _is_grey(picture: ImageFile) -> bool:
+def _is_grey(picture: Picture) -> bool:
     palette = picture.getpalette("RGB") or []
     return palette[0::3] == palette[1::3] == palette[2::3]
 
 
-def _orientation(picture: ImageFile) -> int:
+def _orientation(picture: Picture) -> int:
     try:
         with quiet("PIL"):
             return int(picture.getexif().get(ORIENTATION_TAG, 1))
@@ -417,3 +432,10 @@ SIZES: dict[str, Callable[[bytes], tuple[int, int]]] = {
     "avif": _avif_size,
 }
 """Rows and columns that the first bytes of a file declare, by codec."""
+
+
+def decode_picture(picture: Picture, source: str, as_labels: bool = False) -> Decoded:
+    """Return the pixels of a picture that Pillow holds, in the way of `open_file`. Raise `InputError` if they cannot be decoded."""
+    with decoding(Path(source), *DAMAGED_PICTURE):
+        array, has_alpha = _with_pillow(picture, 16 if picture.mode.startswith("I;16") else 8, as_labels)
+        return _described(orient(array, _orientation(picture)), has_alpha)
