@@ -17,8 +17,9 @@ from selfseg.core.errors import InputError
 from selfseg.read._lazy_array import LazyArray
 from selfseg.read._tiff_pages import (
     WITH_LIBTIFF,
-    MixedPages,
+    ChosenPages,
     Series,
+    existing_pages,
     open_windows,
     prepare_pages,
     read_with_libtiff,
@@ -56,6 +57,16 @@ PAGE_KINDS = ("generic", "uniform", "shaped")
 LEAST_COLOUR = 3
 """YCbCr may have so many values of a pixel for each one that is stored, at most."""
 
+SECONDS = {
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds", ""), 1.0),
+    **dict.fromkeys(("ms", "msec", "millisecond", "milliseconds"), 1e-3),
+    **dict.fromkeys(("\u00b5s", "\u03bcs", "us", "usec", "microsecond", "microseconds"), 1e-6),
+    **dict.fromkeys(("min", "mins", "minute", "minutes"), 60.0),
+    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 3600.0),
+    **dict.fromkeys(("d", "day", "days"), 86400.0),
+}
+"""Seconds in a unit of time, by its name in small letters."""
+
 ORIENTATION_TAG = 274
 
 
@@ -78,7 +89,7 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool, level: int = 0
             tif.filehandle.set_lock(True)
             main = _main_series(path, tif, chosen)
             check_level(path, level, len(main.levels))
-            series = main.levels[level]
+            series, gaps = existing_pages(main.levels[level])
             _check_declared(path, series, ANY_SIZE)
             meaning = _Meaning(path, tif, series, as_labels)
             alone = int(series.keyframe.compression) in WITH_LIBTIFF
@@ -89,6 +100,7 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool, level: int = 0
             else:
                 decoded = _lazily_decoded(path, meaning, windows)
             decoded = _at_level(decoded, tif, main, series) if level else decoded
+            decoded = replace(decoded, notes=tuple(line for line in (gaps, meaning.note) if line))
         if windows is not None:
             stack.pop_all()  # the file stays open for the windows
         return decoded
@@ -141,7 +153,7 @@ def _described_series(series: Series, typed: bool) -> str:
     return f"{size} {series.dtype} {kind}" if typed else size
 
 
-def _as_one(images: Sequence[tifffile.TiffPageSeries]) -> MixedPages | None:
+def _as_one(images: Sequence[tifffile.TiffPageSeries]) -> ChosenPages | None:
     """Return all pages as one series if they agree in size and type once they are decoded, whatever their strips; else None."""
     if any(series.kind not in PAGE_KINDS for series in images):
         return None
@@ -150,7 +162,7 @@ def _as_one(images: Sequence[tifffile.TiffPageSeries]) -> MixedPages | None:
     pages = [page for series in images for page in series.pages]
     if any(page is None for page in pages) or len({_kind_of_page(series) for series in images}) > 1:
         return None
-    return MixedPages(sorted(pages, key=lambda page: page.index))
+    return ChosenPages(sorted(pages, key=lambda page: page.index))
 
 
 def _kind_of_page(series: tifffile.TiffPageSeries) -> tuple[Any, ...]:
@@ -246,6 +258,11 @@ class _Meaning:
         self.mask = None if as_labels else _open_mask(path, tif, series)
 
     @property
+    def note(self) -> str:
+        """A line about what the values are not."""
+        return "" if self.key.as_labels else self.key.note
+
+    @property
     def masked(self) -> bool:
         """Whether some pixels may be without a value."""
         return self.mask is not None or any(one.masked for one in self.pages or [self.key])
@@ -253,7 +270,8 @@ class _Meaning:
     def _by_page(self, as_labels: bool) -> list[PageValues]:
         """Return what each page means, where they may differ; empty = all mean what the first one does."""
         pages = self.series.pages
-        differ = isinstance(self.series, MixedPages) or (self.key.photometric == PALETTE and not as_labels)
+        mixed = isinstance(self.series, ChosenPages) and self.series.mixed
+        differ = mixed or (self.key.photometric == PALETTE and not as_labels)
         sizes = self.series.shape[: max(self.lead, 0)]
         if not differ or self.lead < 1 or len(pages) != math.prod(sizes) or any(page is None for page in pages):
             return []
@@ -323,7 +341,9 @@ def _described(meaning: _Meaning, data: Any, axes: str, valid: Any) -> Decoded:
     if meaning.orientation in (5, 6, 7, 8) and spacing:
         spacing = {**spacing, "Y": spacing["X"], "X": spacing["Y"]}
     names = _channel_names(meaning.tif, data.shape[axes.index("C")] if "C" in axes else 1)
-    return Decoded(data, axes, guessed, spacing, unit, names, valid)
+    interval = _interval(meaning.tif) if "T" in axes else None
+    meta = {} if interval is None else {"interval": interval}
+    return Decoded(data, axes, guessed, spacing, unit, names, valid, meta=meta)
 
 
 class _PlainWindows:
@@ -436,6 +456,22 @@ def _read_spacing(tif: Any, page: Any) -> tuple[dict[str, float], str]:
     if scale is None:
         return {"Y": _positive(x / y), "X": 1.0}, "pixel"  # the tags then tell the aspect alone
     return {"Y": scale / y, "X": scale / x}, MICROMETER
+
+
+def _interval(tif: Any) -> float | None:
+    """Return the seconds from one time point to the next, out of OME or ImageJ metadata; None where they do not say."""
+    pixels = _ome_pixels(tif)
+    if pixels is not None:
+        given, unit = pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit", "s")
+    elif tif.is_imagej:
+        metadata = tif.imagej_metadata or {}
+        given, unit = metadata.get("finterval"), str(metadata.get("tunit", "s"))
+        fps = _positive(metadata.get("fps"), 0.0)
+        given = 1 / fps if not _positive(given, 0.0) and fps else given
+    else:
+        return None
+    seconds = _positive(given, 0.0) * SECONDS.get(unit.strip().lower().rstrip("."), 0.0)
+    return seconds or None
 
 
 def _channel_names(tif: Any, n_channels: int) -> tuple[str, ...]:
