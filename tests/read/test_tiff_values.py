@@ -12,7 +12,7 @@ from PIL import ImageCms
 
 from selfseg.core.errors import InputError
 from selfseg.read import open_lazy, read_image
-from selfseg.read.arrays import no_data_value
+from selfseg.read._no_data import no_data_value
 
 RNG = np.random.default_rng(0)
 ROWS, COLUMNS = np.mgrid[:37, :53]

@@ -98,7 +98,7 @@ class ChosenPages:
 Series = tifffile.TiffPageSeries | ChosenPages
 
 
-def existing_pages(series: tifffile.TiffPageSeries) -> tuple[Series, str]:
+def existing_pages(series: Series) -> tuple[Series, str]:
     """Return what there is of a series that lists more pages than the file has, and a line about it; a whole one as it is.
 
     Time points of which all pages are there are kept, else slices of the first one, and so on for each axis.
@@ -154,9 +154,10 @@ class PageReader:
         if page is None:
             raise ValueError(f"page {number} is missing")
         ranges = self._places(within)
+        key: tifffile.TiffPage = page.keyframe
         lengths = [part.stop - part.start for part in ranges]
         window = np.empty(lengths, self.dtype)
-        for segment in self._touched(page.keyframe, ranges):
+        for segment in self._touched(key, ranges):
             values, start = self._segment(page, number, segment)
             source, target = [], []
             for part, low, size in zip(ranges, start, values.shape, strict=True):
@@ -386,5 +387,5 @@ def _decoder_of_unpacked(page: tifffile.TiffPage, spread: bool) -> Callable[...,
 def read_with_libtiff(path: Path, series: Series) -> NDArray[Any]:
     """Return a series whose pages tifffile cannot decode, in RGB where they are colours."""
     content = path.read_bytes()
-    pages = [imagecodecs.tiff_decode(content, index=page.index) for page in series.pages]
+    pages = [imagecodecs.tiff_decode(content, index=page.index) for page in series.pages if page is not None]
     return np.stack(pages).reshape(series.shape)

@@ -13,7 +13,8 @@ import tifffile
 from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError
-from selfseg.read.arrays import cmyk_to_rgb, no_data_value, without_data
+from selfseg.read._no_data import no_data_value, without_data
+from selfseg.read.arrays import cmyk_to_rgb
 
 NO_DATA_TAG = 42113
 PHOTOMETRIC_TAG, INK_SET_TAG, DECODE_TAG = 262, 332, 433
@@ -56,7 +57,9 @@ class PageValues:
         array = np.asarray(array).astype(array.dtype.newbyteorder("="), copy=False)
         array, alpha = self._split(array, axes)
         channels = tuple(i for i, letter in enumerate(axes) if letter in "CS")
-        mask = np.ones((1,) * array.ndim, bool) if alpha is None else (alpha > 0).all(axis=channels, keepdims=True)
+        mask: NDArray[np.bool_] = (
+            np.ones((1,) * array.ndim, bool) if alpha is None else (alpha > 0).all(axis=channels, keepdims=True)
+        )
         if self.no_data is not None and not self.as_labels:
             mask = mask & ~without_data(array, [self.no_data]).all(axis=channels, keepdims=True)
         if self.as_labels:
@@ -234,7 +237,7 @@ class PageValues:
 
 def _straight(array: NDArray[Any], alpha: NDArray[Any], top: int) -> NDArray[Any]:
     """Return colours that were stored times their opacity as they are without it; those of no opacity stay."""
-    share = np.where(alpha > 0, alpha, top) / top
+    share = np.where(alpha > 0, alpha, top).astype(np.float64) / top
     colours = array / share
     if array.dtype.kind == "f":
         return colours.astype(array.dtype)

@@ -44,8 +44,6 @@ from selfseg.read.arrays import (
 # and refuses honest large pictures. `check_size` takes its place.
 SIGNATURES: tuple[tuple[int, bytes, type[ImageFile] | str], ...] = (
     (0, b"\x89PNG\r\n\x1a\n", PngImageFile),
-    (0, b"\xff\xd8\xff\xf7", "jpegls"),
-    (0, b"\xff\xd8\xff\xe8", "jpegls"),
     (0, b"\xff\xd8\xff", JpegImageFile),
     (0, b"GIF8", GifImageFile),
     (0, b"BM", BmpImageFile),
@@ -55,7 +53,6 @@ SIGNATURES: tuple[tuple[int, bytes, type[ImageFile] | str], ...] = (
     (4, b"JXL \r\n\x87\n", "jpegxl"),
     (0, b"\xff\x0a", "jpegxl"),
     (4, b"ftyp", "avif"),
-    (0, b"II\xbc\x01", "jpegxr"),
     (0, b"qoif", QoiImageFile),
     (0, b"\x01\xda", SgiImageFile),
     *((0, b"P%d" % kind, PpmImageFile) for kind in range(1, 7)),
@@ -341,7 +338,7 @@ def _with_codec(path: Path, codec: str, file: BinaryIO, max_bytes: int | None) -
     if array.ndim not in (2, 3):
         raise ValueError(f"unsupported: pixels of shape {array.shape}")
     n = array.shape[-1] if array.ndim == 3 else 1
-    has_alpha = n in (2, 4) and codec != "jpegls"
+    has_alpha = n in (2, 4)
     if codec == "jpeg2k":
         has_alpha = has_alpha and _jp2_alpha(content)
         if n == 4 and b"colr\x01\0\0\0\0\0\x0c" in content:  # enumerated colour space 12
@@ -390,19 +387,6 @@ def _jpegxl_size(content: bytes) -> tuple[int, int]:
     return rows, rows * across // down
 
 
-def _jpegls_size(content: bytes) -> tuple[int, int]:
-    rows, columns = struct.unpack_from(">HH", content, content.index(b"\xff\xf7") + 5)
-    return rows, columns
-
-
-def _jpegxr_size(content: bytes) -> tuple[int, int]:
-    """Return rows and columns out of the tags 0xBC80 and 0xBC81 (ISO 29199-2, A.7)."""
-    (at,) = struct.unpack_from("<I", content, 4)
-    (n,) = struct.unpack_from("<H", content, at)
-    tags = dict(struct.unpack_from("<H6xI", content, at + 2 + 12 * i) for i in range(n))
-    return tags[0xBC81], tags[0xBC80]
-
-
 def _is_monochrome(content: bytes) -> bool:
     """Return whether an AVIF file has no colours, by its box av1C (AV1 codec ISO media file format binding, 2.3.3)."""
     at = content.find(b"av1C")
@@ -427,8 +411,6 @@ def _avif_size(content: bytes) -> tuple[int, int]:
 SIZES: dict[str, Callable[[bytes], tuple[int, int]]] = {
     "jpeg2k": _jpeg2k_size,
     "jpegxl": _jpegxl_size,
-    "jpegls": _jpegls_size,
-    "jpegxr": _jpegxr_size,
     "avif": _avif_size,
 }
 """Rows and columns that the first bytes of a file declare, by codec."""

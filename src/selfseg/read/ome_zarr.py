@@ -10,13 +10,13 @@ from typing import Any
 from selfseg.core.errors import InputError
 from selfseg.core.image import KNOWN
 from selfseg.read._lazy_array import check_real, from_sliceable, shown
+from selfseg.read._no_data import fill_values
 from selfseg.read.arrays import (
     Decoded,
     check_chunk,
     check_level,
     damaged,
     decoding,
-    fill_values,
     named_axes,
     needed,
     split_address,

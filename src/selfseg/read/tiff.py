@@ -193,9 +193,8 @@ def _check_declared(path: Path, series: Series, max_bytes: int | None) -> None:
     prepare_pages([page, *pages])
     files = {id(one.parent): one.parent.filehandle.size for one in pages}
     sparse = any(count == 0 for one in pages for count in one.databytecounts)
-    ratio = (
-        math.inf if sparse else max(MAX_RATIO.get(int(one.keyframe.compression), math.inf) for one in [page, *pages])
-    )
+    numbers = {int(page.compression), *(int(one.keyframe.compression) for one in pages)}
+    ratio = math.inf if sparse else max(MAX_RATIO.get(number, math.inf) for number in numbers)
     item, bits = series.dtype.itemsize, page.bitspersample if isinstance(page.bitspersample, int) else 1
     packed = max(1.0, 8 * item / max(bits, 1)) * (LEAST_COLOUR if page.is_subsampled else 1)
     check_size(path, series.shape, item, sum(files.values()), max_bytes, ratio * packed)
@@ -275,7 +274,7 @@ class _Meaning:
         sizes = self.series.shape[: max(self.lead, 0)]
         if not differ or self.lead < 1 or len(pages) != math.prod(sizes) or any(page is None for page in pages):
             return []
-        return [PageValues(page.aspage(), as_labels) for page in pages]
+        return [PageValues(page.aspage(), as_labels) for page in pages if page is not None]
 
     def __call__(
         self, array: NDArray[Any], ranges: Sequence[slice] | None = None
@@ -461,6 +460,7 @@ def _read_spacing(tif: Any, page: Any) -> tuple[dict[str, float], str]:
 def _interval(tif: Any) -> float | None:
     """Return the seconds from one time point to the next, out of OME or ImageJ metadata; None where they do not say."""
     pixels = _ome_pixels(tif)
+    given: Any
     if pixels is not None:
         given, unit = pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit", "s")
     elif tif.is_imagej:
