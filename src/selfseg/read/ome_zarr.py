@@ -8,18 +8,9 @@ from typing import Any
 
 from selfseg.core.errors import InputError
 from selfseg.core.image import KNOWN
+from selfseg.core.units import common_unit
 from selfseg.read._lazy_array import check_real, from_sliceable
-from selfseg.read.arrays import (
-    Decoded,
-    check_chunk,
-    check_level,
-    damaged,
-    decoding,
-    named_axes,
-    needed,
-    split_address,
-    unit_name,
-)
+from selfseg.read.arrays import Decoded, check_chunk, check_level, damaged, decoding, named_axes, needed, split_address
 
 MARKS = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 """Files of which every zarr group or array has one."""
@@ -177,16 +168,18 @@ def _described(
     path: Path, array: Any, attributes: Mapping[str, Any], multiscale: dict[str, Any], level: int
 ) -> Decoded:
     letters, units = _axes(multiscale, array.ndim)
-    scale, offset = _transform(multiscale, level, array.ndim)
+    scale, offset = _transform(multiscale, level, letters)
     keep = [i for i, letter in enumerate(letters) if letter in "YX" or array.shape[i] > 1]
     axes = "".join(letters[i] for i in keep)
-    spatial = [i for i in keep if letters[i] in "ZYX"]
-    spacing = {letters[i]: scale[i] for i in spatial}
-    unit = next((units[i] for i in spatial if units[i]), "")
+    spatial = [i for i, letter in enumerate(letters) if letter in "ZYX"]
+    named = {letters[i]: units[i] for i in spatial}
+    spacing, unit, notes = common_unit({letters[i]: scale[i] for i in spatial}, named)
+    start, _, _ = common_unit({letters[i]: offset[i] for i in spatial}, named)
     n_channels = array.shape[letters.index("C")] if "C" in axes else 1
-    meta = {"offset": {letters[i]: offset[i] for i in spatial}} if any(offset[i] for i in spatial) else {}
+    start = {letter: value for letter, value in start.items() if letter in axes}
+    meta = {"offset": start} if any(start.values()) else {}
     data = from_sliceable(path, array).arranged(keep)
-    return Decoded(data, axes, False, spacing, unit_name(unit), _channels(attributes, n_channels), meta=meta)
+    return Decoded(data, axes, False, spacing, unit, _channels(attributes, n_channels), meta=meta, notes=notes)
 
 
 def _axes(multiscale: Mapping[str, Any], ndim: int) -> tuple[str, list[str]]:
@@ -205,8 +198,9 @@ def _letter(row: Mapping[str, Any]) -> str:
     return kinds.get(str(row.get("type"))) or str(row.get("name"))[:1].upper()
 
 
-def _transform(multiscale: Mapping[str, Any], level: int, ndim: int) -> tuple[list[float], list[float]]:
+def _transform(multiscale: Mapping[str, Any], level: int, letters: str) -> tuple[list[float], list[float]]:
     """Return scale and translation of a level: its own, then those of the whole image."""
+    ndim = len(letters)
     scale, offset = [1.0] * ndim, [0.0] * ndim
     own = multiscale["datasets"][level].get("coordinateTransformations") or ()
     for step in (*own, *(multiscale.get("coordinateTransformations") or ())):
@@ -218,8 +212,9 @@ def _transform(multiscale: Mapping[str, Any], level: int, ndim: int) -> tuple[li
             offset = [a + b for a, b in zip(offset, _numbers(step["translation"], ndim), strict=True)]
     if not own and level:
         raise ValueError(f"no scale for level {level}")
-    if not all(math.isfinite(value) and value > 0 for value in scale) or not all(map(math.isfinite, offset)):
-        raise ValueError(f"pixel sizes {scale}, offsets {offset}")
+    spatial = [i for i, letter in enumerate(letters) if letter in "ZYX"]  # a scale of time or channels may be anything
+    if not all(math.isfinite(scale[i]) and scale[i] > 0 and math.isfinite(offset[i]) for i in spatial):
+        raise ValueError(f"pixel sizes {[scale[i] for i in spatial]}, offsets {[offset[i] for i in spatial]}")
     return scale, offset
 
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError
 from selfseg.read._lazy_array import LazyArray
+from selfseg.read._tiff_metadata import channel_names, read_spacing
 from selfseg.read._tiff_pages import (
     WITH_LIBTIFF,
     MixedPages,
@@ -25,18 +25,7 @@ from selfseg.read._tiff_pages import (
     sound,
 )
 from selfseg.read._tiff_values import PALETTE, PageValues
-from selfseg.read.arrays import (
-    ANY_SIZE,
-    MAX_DEFLATE,
-    MICROMETER,
-    Decoded,
-    check_level,
-    check_size,
-    damaged,
-    orient,
-    split_address,
-    unit_name,
-)
+from selfseg.read.arrays import ANY_SIZE, MAX_DEFLATE, Decoded, check_level, check_size, damaged, orient, split_address
 
 ONE_IMAGE_KINDS = ("generic", "uniform", "shaped", "imagej", "ome")
 """Kinds of series of which a file should hold one. Slides also hold labels and thumbnails: there the first counts."""
@@ -46,9 +35,6 @@ MAX_RATIO = {1: 1, 5: 2800, 7: 1100, 8: MAX_DEFLATE, 32946: MAX_DEFLATE, 32773: 
 
 MOST_TAGS = 4096
 """A page that claims more is not followed; tifffile refuses it."""
-
-PER_MICROMETER = {2: 25400.0, 3: 10000.0, 4: 1000.0, 5: 1.0}
-"""Micrometres in the unit of the tag ResolutionUnit: inch, centimetre, millimetre, micrometre."""
 
 PAGE_KINDS = ("generic", "uniform", "shaped")
 """Kinds of series that are pages one after the other, whatever the writer meant by them."""
@@ -98,7 +84,7 @@ def _at_level(decoded: Decoded, tif: tifffile.TiffFile, main: Series, series: Se
     """Return the pixel sizes of a level: those of the finest, times what it was shrunk by."""
     sizes = zip(main.axes, main.shape, series.shape, strict=True)
     factors = {letter: full / n for letter, full, n in sizes if letter in "ZYX"}
-    finest, _ = _read_spacing(tif, main.keyframe)
+    finest, _, _ = read_spacing(tif, main)
     steps = {letter: finest.get(letter, 1.0) * factor for letter, factor in factors.items()}
     return replace(decoded, spacing=steps)
 
@@ -318,11 +304,11 @@ def _decoded(meaning: _Meaning, array: NDArray[Any]) -> Decoded:
 
 def _described(meaning: _Meaning, data: Any, axes: str, valid: Any) -> Decoded:
     axes, guessed = _known_letters(axes)
-    spacing, unit = _read_spacing(meaning.tif, meaning.page)
+    spacing, unit, notes = read_spacing(meaning.tif, meaning.series)
     if meaning.orientation in (5, 6, 7, 8) and spacing:
-        spacing = {**spacing, "Y": spacing["X"], "X": spacing["Y"]}
-    names = _channel_names(meaning.tif, data.shape[axes.index("C")] if "C" in axes else 1)
-    return Decoded(data, axes, guessed, spacing, unit, names, valid)
+        spacing = {**spacing, "Y": spacing.get("X", 1.0), "X": spacing.get("Y", 1.0)}
+    names = channel_names(meaning.tif, meaning.series, data.shape[axes.index("C")] if "C" in axes else 1)
+    return Decoded(data, axes, guessed, spacing, unit, names, valid, notes=notes)
 
 
 class _PlainWindows:
@@ -413,60 +399,3 @@ def _known_letters(axes: str) -> tuple[str, bool]:
         if letters[i] not in "TCZYX" and free:
             letters[i] = free.pop(0)
     return "".join(letters), "".join(letters) != axes
-
-
-def _read_spacing(tif: Any, page: Any) -> tuple[dict[str, float], str]:
-    """Return the pixel size by axis letter, and its unit: from OME, then ImageJ, then the resolution tags.
-
-    Values that are zero, negative or not finite are taken as not given.
-    """
-    pixels = _ome_pixels(tif)
-    if pixels is not None and pixels.get("PhysicalSizeX"):
-        unit = pixels.get("PhysicalSizeXUnit", "um")
-        return {letter: _positive(pixels.get(f"PhysicalSize{letter}")) for letter in "ZYX"}, unit_name(unit)
-    x, y = (_per_unit(page, code) for code in (282, 283))
-    if tif.is_imagej:
-        metadata = tif.imagej_metadata or {}
-        unit = unit_name(str(metadata.get("unit", "")))
-        return {"Z": _positive(metadata.get("spacing")), "Y": _positive(1 / y), "X": _positive(1 / x)}, unit
-    scale = PER_MICROMETER.get(int(page.tags.valueof(296, default=2)))
-    if any(_per_unit(page, code, missing=0.0) == 0 for code in (282, 283)):
-        return {}, "pixel"
-    if scale is None:
-        return {"Y": _positive(x / y), "X": 1.0}, "pixel"  # the tags then tell the aspect alone
-    return {"Y": scale / y, "X": scale / x}, MICROMETER
-
-
-def _channel_names(tif: Any, n_channels: int) -> tuple[str, ...]:
-    """Return the channel names of OME metadata if there is one for each channel, else nothing."""
-    pixels = _ome_pixels(tif)
-    if pixels is None:
-        return ()
-    names = tuple(str(channel.get("Name") or "") for channel in pixels.iterfind("{*}Channel"))
-    return names if len(names) == n_channels and all(names) else ()
-
-
-def _ome_pixels(tif: Any) -> ElementTree.Element | None:
-    if not tif.is_ome:
-        return None
-    try:
-        return ElementTree.fromstring(tif.ome_metadata or "").find(".//{*}Pixels")
-    except ElementTree.ParseError:
-        return None
-
-
-def _positive(value: Any, otherwise: float = 1.0) -> float:
-    """Return a positive finite number, or `otherwise` for anything else."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return otherwise
-    return number if math.isfinite(number) and number > 0 else otherwise
-
-
-def _per_unit(page: Any, code: int, missing: float = 1.0) -> float:
-    """Return pixels per unit out of a rational tag; `missing` if it is not there or senseless."""
-    value = page.tags.valueof(code, default=None)
-    if not isinstance(value, tuple) or len(value) != 2 or not value[1]:
-        return missing
-    return _positive(value[0] / value[1], missing)
