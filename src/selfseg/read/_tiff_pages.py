@@ -71,7 +71,7 @@ class MixedPages:
         self.keyframe: tifffile.TiffPage = pages[0].keyframe
         self.shape = (len(pages), *self.keyframe.shape)
         self.axes = "I" + self.keyframe.axes
-        self.dtype = self.keyframe.dtype
+        self.dtype = np.result_type(*{np.uint8 if page.dtype == bool else page.dtype for page in pages})
         self.ndim = len(self.shape)
         self.levels = [self]
 
@@ -82,7 +82,7 @@ class MixedPages:
 
     def asarray(self) -> NDArray[Any]:
         """Return all pages."""
-        return np.stack([page.asarray() for page in self.pages])
+        return np.stack([page.asarray() for page in self.pages]).astype(self.dtype, copy=False)
 
 
 Series = tifffile.TiffPageSeries | MixedPages
@@ -242,21 +242,26 @@ def prepare_pages(pages: Iterable[Any]) -> None:
 
 
 def mend_counts(page: tifffile.TiffPage) -> None:
-    """Work out the bytes of strips where the tag is missing, or 0 with a place: a strip ends where the next one or the file does."""
+    """Work out the bytes of strips where the tag is missing, 0 with a place, or too large.
+
+    Packed strips end where the next one or the file does.
+    """
     offsets, counts = tuple(page.dataoffsets), tuple(page.databytecounts)
-    missing = not any(code in page.tags for code in COUNT_TAGS)
-    if page.is_tiled or not (missing or (offsets and any(offsets) and not any(counts))):
+    missing = not any(code in page.tags for code in COUNT_TAGS) or (any(offsets) and not any(counts))
+    if page.is_tiled or not page.rowsperstrip:
         return
-    end = page.parent.filehandle.size
-    if int(page.compression) == 1:
+    if int(page.compression) == 1 and not _is_spread(page):
         row = math.ceil(page.imagewidth * (page.samplesperpixel if page.planarconfig == 1 else 1) * _bits(page) / 8)
         per_plane = math.ceil(page.imagelength / page.rowsperstrip)
         left = [page.imagelength - i % per_plane * page.rowsperstrip for i in range(len(offsets))]
         sizes = [min(page.rowsperstrip, rows) * row for rows in left]
-    else:
-        marks = sorted({*offsets, end, page.offset})
-        sizes = [next(mark for mark in marks if mark > offset) - offset for offset in offsets if offset < end]
-    page.databytecounts = tuple(sizes)
+        whole = sizes if missing else [min(pair) for pair in zip(sizes, counts, strict=False)]
+        page.databytecounts = tuple(whole) if missing or sum(counts) > sum(sizes) else counts
+    elif missing:
+        marks = sorted({*offsets, page.parent.filehandle.size, page.offset})
+        page.databytecounts = tuple(
+            next((mark for mark in marks if mark > offset), offset) - offset for offset in offsets
+        )
 
 
 def _bits(page: tifffile.TiffPage) -> int:
@@ -290,6 +295,8 @@ def _checked(page: tifffile.TiffPage) -> Callable[..., Any]:
         data = _unpacked(data, compression, math.prod(shape) * dtype.itemsize)
         if spread:
             values = np.frombuffer(data, dtype, len(data) // dtype.itemsize)
+            if page.subsampling is None and values.size >= math.prod(shape):
+                return plain(data, index, **how)  # not spread after all: a missing tag says 2 x 2
             values = _spread_plane(values, shape, steps, place[0] > 0) if planar else _spread(values, shape, steps)
             data = values.tobytes()
         return plain(data, index, **how)
@@ -309,8 +316,6 @@ def _unpacked(data: bytes, compression: int, size: int) -> Any:
 def _spread(values: NDArray[Any], shape: Sequence[int], steps: tuple[int, int]) -> NDArray[Any]:
     """Return ``[Y X 3]`` of data units: the brightnesses of a block of `steps` columns and rows, then its Cb and Cr (TIFF 6.0, page 93)."""
     (columns, rows), (across, down) = (shape[2], shape[1]), steps
-    if values.size >= rows * columns * 3:
-        return values  # as many colours as brightnesses after all: the tag may be missing, and then says 2 x 2
     wide, high = math.ceil(columns / across), math.ceil(rows / down)
     units = values[: wide * high * (across * down + 2)].reshape(high, wide, across * down + 2)
     brightness = units[..., :-2].reshape(high, wide, down, across).swapaxes(1, 2).reshape(high * down, wide * across)
@@ -321,7 +326,7 @@ def _spread(values: NDArray[Any], shape: Sequence[int], steps: tuple[int, int]) 
 def _spread_plane(values: NDArray[Any], shape: Sequence[int], steps: tuple[int, int], coloured: bool) -> NDArray[Any]:
     """Return ``[Y X]`` of a plane of Cb or Cr, which has one number for a block of `steps` columns and rows."""
     (columns, rows), (across, down) = (shape[2], shape[1]), steps
-    if not coloured or values.size >= rows * columns:
+    if not coloured or values.size >= rows * columns:  # some writers store whole planes all the same
         return values
     wide, high = math.ceil(columns / across), math.ceil(rows / down)
     return values[: wide * high].reshape(high, wide).repeat(down, 0).repeat(across, 1)[:rows, :columns]

@@ -12,9 +12,10 @@ from typing import Any, BinaryIO
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
-from PIL.BmpImagePlugin import BmpImageFile
+from PIL.BmpImagePlugin import BmpImageFile, DibImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.Image import DecompressionBombError
+from PIL.Image import Image as Picture
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PcxImagePlugin import PcxImageFile
@@ -26,7 +27,18 @@ from PIL.TgaImagePlugin import TgaImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from selfseg.core.errors import InputError
-from selfseg.read.arrays import DAMAGE, MAX_DEFLATE, Decoded, check_size, cmyk_to_rgb, damaged, opaque, orient, quiet
+from selfseg.read.arrays import (
+    DAMAGE,
+    MAX_DEFLATE,
+    Decoded,
+    check_size,
+    cmyk_to_rgb,
+    damaged,
+    decoding,
+    opaque,
+    orient,
+    quiet,
+)
 
 # The classes are used directly, not through `PIL.Image.open`: its limit on pixels is a setting of the whole process,
 # and refuses honest large pictures. `check_size` takes its place.
@@ -52,7 +64,7 @@ SIGNATURES: tuple[tuple[int, bytes, type[ImageFile] | str], ...] = (
 )
 """Who reads a picture, by where its signature stands: a class of Pillow, or a codec of imagecodecs."""
 
-WITHOUT_SIGNATURE: dict[str, type[ImageFile]] = {".tga": TgaImageFile, ".pcx": PcxImageFile}
+WITHOUT_SIGNATURE: dict[str, type[ImageFile]] = {".tga": TgaImageFile, ".pcx": PcxImageFile, ".dib": DibImageFile}
 
 MODES = {"PA": "RGBA", "RGBa": "RGBA", "La": "LA"} | dict.fromkeys(("CMYK", "YCbCr", "HSV", "LAB", "RGBX"), "RGB")
 """What a Pillow mode is turned into; modes that are not named stay."""
@@ -151,7 +163,7 @@ def _pixels(picture: ImageFile, file: BinaryIO, header: bytes, as_labels: bool) 
         has_alpha = samples in (2, 4)
         turned = picture.info.get("exif") is not None
     else:
-        array, has_alpha = _with_pillow(picture, bits, as_labels)
+        array, has_alpha = _with_pillow(picture, bits, as_labels, keyed=not is_png)
         turned = True
     shown = None
     if is_png and header[25] in (0, 2) and "transparency" in picture.info:
@@ -175,14 +187,17 @@ def _described(array: NDArray[Any], has_alpha: bool, shown: NDArray[np.bool_] | 
     return Decoded(np.ascontiguousarray(array), "YX" if array.ndim == 2 else "YXC", valid=valid)
 
 
-def _with_pillow(picture: ImageFile, bits: int, as_labels: bool) -> tuple[NDArray[Any], bool]:
-    """Return ``[Y X]`` or ``[Y X C]``, alpha still in it, and whether the last channel is alpha."""
+def _with_pillow(picture: Picture, bits: int, as_labels: bool, keyed: bool = True) -> tuple[NDArray[Any], bool]:
+    """Return ``[Y X]`` or ``[Y X C]``, alpha still in it, and whether the last channel is alpha.
+
+    `keyed`: a value of grey or colour that is marked as transparent becomes alpha.
+    """
     picture.load()
     converted: Any = picture
     if picture.mode == "P" and as_labels:
         pass
-    elif picture.mode == "P" and picture.has_transparency_data:
-        converted = picture.convert("RGBA")
+    elif picture.has_transparency_data and (picture.mode == "P" or (keyed and picture.mode in ("L", "RGB"))):
+        converted = picture.convert("LA" if picture.mode == "L" else "RGBA")
     elif picture.mode == "P":
         converted = picture.convert("L" if _is_grey(picture) else "RGB")
     elif picture.mode in MODES:
@@ -193,17 +208,17 @@ def _with_pillow(picture: ImageFile, bits: int, as_labels: bool) -> tuple[NDArra
     elif bits == 16:
         array = array.astype(np.uint16)  # older Pillow holds 16-bit grey in 32 bits
     has_alpha = converted.mode in ("LA", "RGBA")
-    if isinstance(picture, BmpImageFile) and has_alpha and not array[..., -1].any():
-        array, has_alpha = array[..., :-1], False  # many programs leave it at 0
+    if isinstance(picture, BmpImageFile):
+        array, has_alpha = _filled(array, has_alpha)
     return array.astype(array.dtype.newbyteorder("="), copy=False), has_alpha
 
 
-def _is_grey(picture: ImageFile) -> bool:
+def _is_grey(picture: Picture) -> bool:
     palette = picture.getpalette("RGB") or []
     return palette[0::3] == palette[1::3] == palette[2::3]
 
 
-def _orientation(picture: ImageFile) -> int:
+def _orientation(picture: Picture) -> int:
     try:
         with quiet("PIL"):
             return int(picture.getexif().get(ORIENTATION_TAG, 1))
@@ -299,18 +314,22 @@ def _deep_netpbm(path: Path, file: BinaryIO, header: re.Match[bytes], max_bytes:
 
 
 def _rare_bmp(path: Path, file: BinaryIO, header: bytes, max_bytes: int | None) -> Decoded:
-    """Read a BMP of a kind that Pillow does not know: 16 or 32 bits that are divided in any way."""
+    """Read a BMP of a kind that Pillow does not know."""
+    from selfseg.read._bmp import decode_bmp
+
     try:
         columns, rows = struct.unpack_from("<ii", header, 18)
         check_size(path, (abs(rows), columns, 4), 1, path.stat().st_size, max_bytes, 32)
         file.seek(0)
-        array = imagecodecs.bmp_decode(file.read())
+        array, has_alpha = decode_bmp(file.read())
     except DAMAGED_PICTURE as error:
         raise damaged(path, f"unsupported kind of BMP: {error}") from error
-    has_alpha = array.ndim == 3 and array.shape[-1] == 4
-    if has_alpha and not array[..., -1].any():
-        array, has_alpha = array[..., :-1], False
-    return _described(array, has_alpha)
+    return _described(*_filled(array, has_alpha))
+
+
+def _filled(array: NDArray[Any], has_alpha: bool) -> tuple[NDArray[Any], bool]:
+    """Take the alpha out of a BMP where it is 0 everywhere: many programs leave it so."""
+    return (array[..., :-1], False) if has_alpha and not array[..., -1].any() else (array, has_alpha)
 
 
 def _with_codec(path: Path, codec: str, file: BinaryIO, max_bytes: int | None) -> Decoded:
@@ -327,8 +346,8 @@ def _with_codec(path: Path, codec: str, file: BinaryIO, max_bytes: int | None) -
         has_alpha = has_alpha and _jp2_alpha(content)
         if n == 4 and b"colr\x01\0\0\0\0\0\x0c" in content:  # enumerated colour space 12
             array = cmyk_to_rgb(array)
-    elif codec == "avif" and n > 2 and _is_monochrome(content):
-        array = np.delete(array, (1, 2), axis=-1)
+    elif codec == "avif":
+        array = _turned(np.delete(array, (1, 2), axis=-1) if n > 2 and _is_monochrome(content) else array, content)
     return _described(array.astype(array.dtype.newbyteorder("="), copy=False), has_alpha)
 
 
@@ -390,6 +409,15 @@ def _is_monochrome(content: bytes) -> bool:
     return at >= 0 and content[at + 6 : at + 7] != b"" and bool(content[at + 6] & 0x10)
 
 
+def _turned(array: NDArray[Any], content: bytes) -> NDArray[Any]:
+    """Return an AVIF upright, by its boxes irot (quarters against the clock) and imir (ISO 23008-12, 6.5.10 and 6.5.12)."""
+    turns = content[content.find(b"irot") + 4] & 3 if b"irot" in content else 0
+    array = np.rot90(array, turns)
+    if b"imir" in content:
+        array = array[:, ::-1] if content[content.find(b"imir") + 4] & 1 else array[::-1]
+    return array
+
+
 def _avif_size(content: bytes) -> tuple[int, int]:
     sizes = [struct.unpack_from(">II", content, found.end() + 4) for found in re.finditer(b"ispe", content)]
     columns, rows = max(sizes, key=math.prod)
@@ -404,3 +432,10 @@ SIZES: dict[str, Callable[[bytes], tuple[int, int]]] = {
     "avif": _avif_size,
 }
 """Rows and columns that the first bytes of a file declare, by codec."""
+
+
+def decode_picture(picture: Picture, source: str, as_labels: bool = False) -> Decoded:
+    """Return the pixels of a picture that Pillow holds, in the way of `open_file`. Raise `InputError` if they cannot be decoded."""
+    with decoding(Path(source), *DAMAGED_PICTURE):
+        array, has_alpha = _with_pillow(picture, 16 if picture.mode.startswith("I;16") else 8, as_labels)
+        return _described(orient(array, _orientation(picture)), has_alpha)

@@ -95,8 +95,8 @@ def _main_series(path: Path, tif: tifffile.TiffFile, chosen: str) -> Series:
         raise damaged(path, "it has no page")
     full = [series for series in tif.series if not series.keyframe.is_reduced and not series.keyframe.is_mask]
     # SubIFDs are parts of their page, unless all pages are previews of them (DNG).
-    full.sort(key=lambda series: isinstance(series.keyframe.index, tuple))
-    own = [series for series in full if not isinstance(series.keyframe.index, tuple)]
+    full.sort(key=lambda series: len(series.keyframe.treeindex) > 1)
+    own = [series for series in full if not len(series.keyframe.treeindex) > 1]
     if chosen.isdigit() and int(chosen) < len(full):
         return full[int(chosen)]
     images = own or full
@@ -147,7 +147,8 @@ def _kind_of_page(series: tifffile.TiffPageSeries) -> tuple[Any, ...]:
     probe = np.zeros([n if letter == "S" else 1 for letter, n in zip(key.axes, key.shape, strict=True)], series.dtype)
     values, axes, _ = PageValues(key, False)(probe, key.axes)
     turned = int(key.tags.valueof(ORIENTATION_TAG, default=1))
-    return key.shape, key.axes, str(series.dtype), values.shape[len(key.shape) :], axes, str(values.dtype), turned
+    stored = "uint8" if series.dtype == bool else str(series.dtype)
+    return key.shape, key.axes, stored, values.shape[len(key.shape) :], axes, str(values.dtype), turned
 
 
 def _check_declared(path: Path, series: Series, max_bytes: int | None) -> None:
