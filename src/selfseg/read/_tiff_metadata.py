@@ -63,7 +63,7 @@ def ome_pixels(tif: Any, series: Any) -> ElementTree.Element | None:
     if len(own) != len(described):
         described = [one for one in described if _sizes(one) == _stored_sizes(series)]
         own = [one for one in own if _stored_sizes(one) == _stored_sizes(series)]
-    number = next((i for i, one in enumerate(own) if one.index == getattr(series, "index", 0)), 0)
+    number = next((i for i, one in enumerate(own) if one is getattr(series, "whole", series)), 0)
     return described[number] if number < len(described) else None
 
 

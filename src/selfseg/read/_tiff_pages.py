@@ -54,6 +54,9 @@ FATAL = re.compile(r"offset|corrupt|missing|zeroed|circular|incorrect Strip|coul
 
 
 NO_COUNTS = re.compile(r"missing (data )?ByteCounts tag")
+LEFT_OUT = re.compile("OME series (failed to read|is missing|contains index out of range)")
+"""What `_ome_tiff` says itself, of planes that are not there."""
+
 WRONG_COUNTS = "incorrect StripByteCounts count"
 
 
@@ -164,15 +167,23 @@ class PageReader:
         if not n_bytes:  # left out by the writer: nothing there
             return np.full((1, *shape), key.nodata, self.dtype), start
         with self.lock:
-            handle = page.parent.filehandle
-            handle.seek(page.dataoffsets[segment])
-            content = handle.read(n_bytes)
+            content = _read(page.parent.filehandle, page.dataoffsets[segment], n_bytes)
         if len(content) < n_bytes:
             raise ValueError(f"page {number} reaches beyond the end of the file")
         header = getattr(page, "jpegheader", None)
         decoded, _, _ = key.decode(content, segment, jpegtables=page.jpegtables, jpegheader=header)
         values = np.asarray(decoded)[None].astype(self.dtype, copy=False)
         return self.kept.put((number, segment), values, values.nbytes), start
+
+
+def _read(handle: tifffile.FileHandle, start: int, n_bytes: int) -> bytes:
+    """Read from a file; one of the others of a series (OME-TIFF) is open only for that."""
+    with contextlib.ExitStack() as stack:
+        if handle.closed:
+            handle.open()
+            stack.callback(handle.close)
+        handle.seek(start)
+        return bytes(handle.read(n_bytes))
 
 
 def open_windows(path: Path, tif: tifffile.TiffFile, series: Series) -> LazyArray | None:
@@ -202,7 +213,8 @@ def sound(path: Path) -> Iterator[None]:
     with _logged() as messages, decoding(path):
         yield
     mended = {message.split(" missing ")[0] for message in messages if NO_COUNTS.search(message)}  # `mend_counts`
-    wrong = (message for message in messages if FATAL.search(message) and not NO_COUNTS.search(message))
+    known = (NO_COUNTS, LEFT_OUT)
+    wrong = (message for message in messages if FATAL.search(message) and not any(one.search(message) for one in known))
     fatal = next((one for one in wrong if WRONG_COUNTS not in one or one.split(" incorrect ")[0] not in mended), None)
     if fatal is not None:
         raise damaged(path, re.sub(r"<[^<>]*>", "", fatal))

@@ -10,7 +10,17 @@ from selfseg.core.errors import InputError
 from selfseg.core.image import KNOWN
 from selfseg.core.units import common_unit
 from selfseg.read._lazy_array import check_real, from_sliceable
-from selfseg.read.arrays import Decoded, check_chunk, check_level, damaged, decoding, named_axes, needed, split_address
+from selfseg.read.arrays import (
+    DAMAGE,
+    Decoded,
+    check_chunk,
+    check_level,
+    damaged,
+    decoding,
+    named_axes,
+    needed,
+    split_address,
+)
 
 MARKS = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 """Files of which every zarr group or array has one."""
@@ -25,6 +35,9 @@ CODECS = frozenset((
 """Codecs that only compute. Others are refused before a byte is decoded: ``pickle`` would run what the file says."""
 
 MOST_NAMED = 8
+
+DEPTH = 3
+"""Folders below a plate in which its images are: row, column, field."""
 
 
 def is_zarr(path: Path) -> bool:
@@ -69,6 +82,51 @@ def read_attributes(folder: Path) -> dict[str, Any]:
     return {**attributes, **ome} if isinstance(ome, dict) else dict(attributes)
 
 
+def is_image(folder: Path) -> bool:
+    """Tell whether a folder is the group of an image, or of a well, of whatever name: a field inside a plate for example."""
+    return bool({"multiscales", "well"} & _known_attributes(folder).keys())
+
+
+def field_name(folder: Path, root: Path | None = None) -> str | None:
+    """Return the name of a field, or a well, of a plate: plate, row, column and number; None = it is in none.
+
+    Found by a search that begins at `root`, it has the folders between `root` and the plate before it; if `root` is the plate, or in it,
+    the name is without the plate.
+    """
+    if not folder.is_dir() or not is_zarr(folder):
+        return None
+    above = list(folder.parents)[:DEPTH]
+    plate = next((one for one in above if is_zarr(one) and "plate" in _known_attributes(one)), None)
+    if plate is None:
+        return None
+    inside, stem = folder.relative_to(plate), plate.name.removesuffix(".zarr").removesuffix(".ome")
+    if root is not None and root.is_relative_to(plate):
+        return inside.as_posix()
+    return ((plate.parent.relative_to(root) if root else Path()) / stem / inside).as_posix()
+
+
+def fields_of(folder: Path) -> list[Path]:
+    """Return the fields of a plate, or of a well, in the order of its wells; empty for anything else.
+
+    What the plate names and is not there is among them, and fails when it is read.
+    """
+    attributes, fields = _known_attributes(folder), list[Path]()
+    with decoding(folder):
+        wells = [row["path"] for row in (attributes.get("plate") or {}).get("wells") or ()]
+        for well in [folder / _safe(folder, str(path)) for path in wells] or [folder] * ("well" in attributes):
+            images = (_known_attributes(well).get("well") or {}).get("images")
+            fields += [well / _safe(folder, str(row["path"])) for row in images or ()] if images else [well]
+    return fields
+
+
+def _known_attributes(folder: Path) -> dict[str, Any]:
+    """Return the attributes of a group; none of what is no group, or damaged, which is said when it is read."""
+    try:
+        return read_attributes(folder) if is_zarr(folder) else {}
+    except DAMAGE:
+        return {}
+
+
 def _image_group(path: Path, folder: Path, as_labels: bool) -> tuple[Path, dict[str, Any]]:
     """Return the folder of the one image that is meant, and its attributes."""
     if not is_zarr(folder):
@@ -88,7 +146,7 @@ def _image_group(path: Path, folder: Path, as_labels: bool) -> tuple[Path, dict[
     return folder, attributes
 
 
-def _below(folder: Path, depth: int = 3) -> list[Path]:
+def _below(folder: Path, depth: int = DEPTH) -> list[Path]:
     """Return the groups below a folder: a plate keeps its images at ROW/COLUMN/FIELD."""
     groups = sorted(item for item in folder.iterdir() if item.is_dir() and is_zarr(item)) if depth else []
     return [deep for item in groups for deep in (item, *_below(item, depth - 1)) if item.name not in ("labels", "OME")]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError
 from selfseg.read._lazy_array import LazyArray
+from selfseg.read._ome_tiff import existing_planes, open_tiff, own_images
 from selfseg.read._tiff_metadata import channel_names, read_spacing
 from selfseg.read._tiff_pages import (
     WITH_LIBTIFF,
@@ -60,9 +61,10 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool, level: int = 0
     file, chosen = split_address(path)
     with contextlib.ExitStack() as stack:
         with sound(path):
-            tif = stack.enter_context(tifffile.TiffFile(file))
+            tif, notes = open_tiff(file)
+            stack.enter_context(tif)
             tif.filehandle.set_lock(True)
-            main = _main_series(path, tif, chosen)
+            main, left = existing_planes(_main_series(path, tif, chosen))
             check_level(path, level, len(main.levels))
             series = main.levels[level]
             _check_declared(path, series, ANY_SIZE)
@@ -75,6 +77,7 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool, level: int = 0
             else:
                 decoded = _lazily_decoded(path, meaning, windows)
             decoded = _at_level(decoded, tif, main, series) if level else decoded
+            decoded = replace(decoded, notes=(*notes, *left, *decoded.notes))
         if windows is not None:
             stack.pop_all()  # the file stays open for the windows
         return decoded
@@ -99,7 +102,7 @@ def _main_series(path: Path, tif: tifffile.TiffFile, chosen: str) -> Series:
     own = [series for series in full if not len(series.keyframe.treeindex) > 1]
     if chosen.isdigit() and int(chosen) < len(full):
         return full[int(chosen)]
-    images = own or full
+    images = own_images(tif, own or full)
     several = len(images) > 1 and images[0].kind in ONE_IMAGE_KINDS
     if several and not chosen and (mixed := _as_one(images)) is not None:
         return mixed
