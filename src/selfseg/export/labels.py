@@ -127,16 +127,6 @@ def _write(path: Path | str, data: NDArray[Any], **options: Any) -> None:
 TIFF_AXES = "TZCYX"
 """The one order of axes in TIFF files: that of ImageJ."""
 
-METERS = {
-    "angstrom": 1e-10,
-    "nanometer": 1e-9,
-    "micrometer": 1e-6,
-    "millimeter": 1e-3,
-    "centimeter": 1e-2,
-    "meter": 1.0,
-}
-"""Meters in a unit of length, by the names that the readers give."""
-
 IMAGEJ_UNITS = {
     "micrometer": "micron",
     "um": "micron",
@@ -146,17 +136,6 @@ IMAGEJ_UNITS = {
     "millimeter": "mm",
 }
 """ImageJ's own, ASCII, spelling of units."""
-
-
-def in_unit(sizes: Sequence[float], unit: str, wanted: str) -> tuple[float, ...] | None:
-    """Return lengths in another unit; None if `unit` is no length, like ``"pixel"``."""
-    if unit == wanted:
-        return tuple(sizes)
-    if unit not in METERS:
-        return None
-    # whole powers of ten, so that 0.5 micrometres are 500 nanometres and not 499.99999999999994
-    power = round(math.log10(METERS[unit]) - math.log10(METERS[wanted]))
-    return tuple(float(size * 10**power) if power >= 0 else float(size / 10**-power) for size in sizes)
 
 
 def one_line(text: str) -> str:

@@ -54,33 +54,27 @@ FATAL = re.compile(r"offset|corrupt|missing|zeroed|circular|incorrect Strip|coul
 
 
 NO_COUNTS = re.compile(r"missing (data )?ByteCounts tag")
+LEFT_OUT = re.compile("OME series (failed to read|is missing|contains index out of range)")
+"""What `_ome_tiff` says itself, of planes that are not there."""
+
 WRONG_COUNTS = "incorrect StripByteCounts count"
-NO_FRAMES = "OME series is missing"
-"""Messages about what `mend_counts` and `existing_pages` see to."""
+"""Messages about what `mend_counts` sees to."""
 
 
-class ChosenPages:
-    """Pages of one size and type as a series: some of another series, or pages that are stored in different ways.
+class MixedPages:
+    """Pages of one size and type that are stored in different ways, as a series: strips of other heights, another compression.
 
     What is used of tifffile's `TiffPageSeries` is here.
-
-    Parameters
-    ----------
-    pages
-        In the order of the leading axes.
-    sizes, axes
-        Lengths and letters of the leading axes; None = one axis of unknown meaning.
     """
 
     kind = "generic"
     dataoffset = None
 
-    def __init__(self, pages: Sequence[Any], sizes: Sequence[int] | None = None, axes: str = "I") -> None:
+    def __init__(self, pages: Sequence[Any]) -> None:
         self.pages = list(pages)
         self.keyframe: tifffile.TiffPage = pages[0].keyframe
-        self.mixed = len({id(page.keyframe) for page in pages}) > 1
-        self.shape = (*(sizes or (len(pages),)), *self.keyframe.shape)
-        self.axes = axes + self.keyframe.axes
+        self.shape = (len(pages), *self.keyframe.shape)
+        self.axes = "I" + self.keyframe.axes
         self.dtype = np.result_type(*{np.uint8 if page.dtype == bool else page.dtype for page in pages})
         self.ndim = len(self.shape)
         self.levels = [self]
@@ -92,35 +86,10 @@ class ChosenPages:
 
     def asarray(self) -> NDArray[Any]:
         """Return all pages."""
-        return np.stack([page.asarray() for page in self.pages]).astype(self.dtype, copy=False).reshape(self.shape)
+        return np.stack([page.asarray() for page in self.pages]).astype(self.dtype, copy=False)
 
 
-Series = tifffile.TiffPageSeries | ChosenPages
-
-
-def existing_pages(series: Series) -> tuple[Series, str]:
-    """Return what there is of a series that lists more pages than the file has, and a line about it; a whole one as it is.
-
-    Time points of which all pages are there are kept, else slices of the first one, and so on for each axis.
-    """
-    lead = series.ndim - series.keyframe.ndim
-    sizes, axes = series.shape[:lead], series.axes[:lead]
-    if lead < 1 or len(series.pages) != math.prod(sizes) or all(page is not None for page in series.pages):
-        return series, ""
-    there = np.array([page is not None for page in series.pages]).reshape(sizes)
-    chosen = [np.arange(n) for n in sizes]
-    for axis in sorted(range(lead), key=lambda i: "TZ".find(axes[i]) % 3):
-        counts = np.moveaxis(there[np.ix_(*chosen)], axis, 0).reshape(len(chosen[axis]), -1)
-        whole = np.flatnonzero(counts.all(1))
-        chosen[axis] = whole if len(whole) else counts.sum(1).argmax(keepdims=True)
-        if len(whole):
-            break
-    numbers = np.arange(there.size).reshape(sizes)[np.ix_(*chosen)]
-    kept = ", ".join(f"{len(one)} of {n} along {axes[i]}" for i, (one, n) in enumerate(zip(chosen, sizes, strict=True)))
-    missing = int((~there).sum())
-    line = f"{missing} of the {there.size} pages that it lists are missing: read is what is whole, {kept}"
-    pages = [series.pages[int(number)] for number in numbers.ravel()]
-    return ChosenPages(pages, numbers.shape, axes), line
+Series = tifffile.TiffPageSeries | MixedPages
 
 
 class PageReader:
@@ -200,15 +169,23 @@ class PageReader:
         if not n_bytes:  # left out by the writer: nothing there
             return np.full((1, *shape), key.nodata, self.dtype), start
         with self.lock:
-            handle = page.parent.filehandle
-            handle.seek(page.dataoffsets[segment])
-            content = handle.read(n_bytes)
+            content = _read(page.parent.filehandle, page.dataoffsets[segment], n_bytes)
         if len(content) < n_bytes:
             raise ValueError(f"page {number} reaches beyond the end of the file")
         header = getattr(page, "jpegheader", None)
         decoded, _, _ = key.decode(content, segment, jpegtables=page.jpegtables, jpegheader=header)
         values = np.asarray(decoded)[None].astype(self.dtype, copy=False)
         return self.kept.put((number, segment), values, values.nbytes), start
+
+
+def _read(handle: tifffile.FileHandle, start: int, n_bytes: int) -> bytes:
+    """Read from a file; one of the others of a series (OME-TIFF) is open only for that."""
+    with contextlib.ExitStack() as stack:
+        if handle.closed:
+            handle.open()
+            stack.callback(handle.close)
+        handle.seek(start)
+        return bytes(handle.read(n_bytes))
 
 
 def open_windows(path: Path, tif: tifffile.TiffFile, series: Series) -> LazyArray | None:
@@ -238,7 +215,8 @@ def sound(path: Path) -> Iterator[None]:
     with _logged() as messages, decoding(path):
         yield
     mended = {message.split(" missing ")[0] for message in messages if NO_COUNTS.search(message)}  # `mend_counts`
-    wrong = (one for one in messages if FATAL.search(one) and not NO_COUNTS.search(one) and NO_FRAMES not in one)
+    known = (NO_COUNTS, LEFT_OUT)
+    wrong = (message for message in messages if FATAL.search(message) and not any(one.search(message) for one in known))
     fatal = next((one for one in wrong if WRONG_COUNTS not in one or one.split(" incorrect ")[0] not in mended), None)
     if fatal is not None:
         raise damaged(path, re.sub(r"<[^<>]*>", "", fatal))

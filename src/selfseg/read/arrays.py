@@ -30,19 +30,6 @@ PLAUSIBLE = 64 << 20
 ANY_SIZE = 2**63
 """A limit that refuses nothing but sizes that cannot be real."""
 
-MICROMETER = "micrometer"
-
-UNIT_NAMES = {
-    **dict.fromkeys(("um", "\u00b5m", "\u03bcm", "\\u00b5m", "micron", "microns", "micrometre"), MICROMETER),
-    "nm": "nanometer",
-    "mm": "millimeter",
-    "cm": "centimeter",
-    "m": "meter",
-    "pixels": "pixel",
-    "": "pixel",
-}
-"""Spellings of units that are met in files, by lower case."""
-
 # What Pillow, tifffile and imagecodecs raise on damaged bytes. Pillow parses in pure Python, so that a flipped bit may
 # end as almost any of these; imagecodecs raises subclasses of RuntimeError.
 DAMAGE: tuple[type[Exception], ...] = (
@@ -193,11 +180,6 @@ def damaged(path: Path, reason: str) -> InputError:
         got=f"a damaged or truncated one ({reason})",
         fix="copy or export the file again, or leave it out",
     )
-
-
-def unit_name(unit: str) -> str:
-    """Return one spelling for a unit of length: ``"um"``, ``"micron"`` and their like are ``"micrometer"``."""
-    return UNIT_NAMES.get(unit.strip().lower(), unit.strip())
 
 
 def gigabytes(n_bytes: float) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from selfseg.core.errors import InputError
 from selfseg.read.arrays import DAMAGE, Decoded, check_size, decoding, needed, quiet, split_address
 from selfseg.read.formats import format_of
+from selfseg.read.search import PassedOver
 
 UNIT = "millimeter"
 
@@ -363,40 +364,39 @@ def _segmentation(path: Path, file: Path, as_labels: bool, max_bytes: int | None
     return Decoded(np.ascontiguousarray(labels), "ZYX", False, spacing, UNIT)
 
 
-def group_series(files: Sequence[Path]) -> list[Path]:
-    """Put one path in place of the DICOM files of a folder that make up one volume: the folder, or ``folder:/UID``.
+def group_series(files: Sequence[Path], passed: PassedOver, named: bool = False) -> dict[Path, tuple[Path, ...]]:
+    """Return what each DICOM file of a folder is taken for: the folder that is its volume, or ``folder:/UID``; nothing if it has no image.
 
-    Files of one series that lie at different places in the patient are a volume. Files that hold no image are left out.
-    Others stay as they are, in their order; without pydicom, all DICOM files of a folder count as one series.
+    Files of one series that lie at different places in the patient are a volume. Files that hold no image are left out, and counted.
+    Others stay as they are; without pydicom, all DICOM files of a folder count as one series. See `read.sets.images_of`.
     """
-    dicom = [file for file in files if format_of(file) == "dicom"]
-    if not dicom:
-        return list(files)
     by_folder: dict[Path, list[Path]] = defaultdict(list)
-    for file in dicom:
-        by_folder[file.parent].append(file)
-    stands_for = {
-        file: item for folder, members in by_folder.items() for file, item in _grouped(folder, members).items()
-    }
-    chosen = [stands_for.get(file, file) for file in files]
-    return list(dict.fromkeys(item for item in chosen if item is not None))
+    for file in files:
+        if format_of(file) == "dicom" and not (named and file.is_dir()):
+            by_folder[file.parent].append(file)
+    taken: dict[Path, tuple[Path, ...]] = {}
+    for folder, members in by_folder.items():
+        taken |= _grouped(folder, members, passed, named)
+    return taken
 
 
-def _grouped(folder: Path, files: Sequence[Path]) -> dict[Path, Path | None]:
-    """Return what each file of a folder is taken for; None = left out."""
+def _grouped(folder: Path, files: Sequence[Path], passed: PassedOver, named: bool) -> dict[Path, tuple[Path, ...]]:
     try:
         import pydicom  # noqa: F401
     except ImportError:
-        return {file: folder if len(files) > 1 else file for file in files}
+        return {file: (file if named or len(files) == 1 else folder,) for file in files}
     headers = {file: _read_header(file) for file in files}
-    # what cannot be read fails in its turn, and is named then
-    taken: dict[Path, Path | None] = {
-        file: file if header is None or _is_image(header) else None for file, header in headers.items()
-    }
+    taken: dict[Path, tuple[Path, ...]] = {}
+    for file, header in headers.items():
+        image = header is None or _is_image(header)  # what cannot be read fails in its turn, and is named then
+        taken[file] = (file,) if named or image else ()
+        if not taken[file]:
+            passed.add("DICOM files without an image", str(header.get("Modality", "")) or "of no modality")
     series = _series(headers)
     for uid, members in series.items():
         whole = folder if len(series) == 1 else Path(f"{folder}:/{uid}")
-        taken.update(dict.fromkeys(members, members[0] if len(members) == 1 else whole))
+        if len(members) > 1 and not (named and set(_files_of(folder, uid)) - set(members)):
+            taken.update(dict.fromkeys(members, (whole,)))
     return taken
 
 

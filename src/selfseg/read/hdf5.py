@@ -13,6 +13,7 @@ import numpy as np
 
 from selfseg.core.errors import InputError
 from selfseg.core.image import SPATIAL, spatial_axes
+from selfseg.core.units import unit_name
 from selfseg.read._lazy_array import check_real, from_sliceable, shown
 from selfseg.read._no_data import FILL_ATTRIBUTES, fill_values
 from selfseg.read.arrays import (
@@ -25,7 +26,6 @@ from selfseg.read.arrays import (
     named_axes,
     needed,
     split_address,
-    unit_name,
 )
 
 MAX_RATIO = {None: 1.0, "gzip": float(MAX_DEFLATE)}

@@ -22,10 +22,10 @@ from selfseg.core.image import Image, spatial_axes
 from selfseg.core.machine import LRUCache, free_memory
 from selfseg.core.progress import Progress
 from selfseg.read.arrays import Decoded, Stamp, decode_array, is_array, make_image, split_address, stamp_of
-from selfseg.read.dicom import group_series
 from selfseg.read.formats import format_of, known_suffixes, open_lazy, stem_of
-from selfseg.read.ome_zarr import is_zarr
+from selfseg.read.ome_zarr import field_name, fields_of, is_image, is_zarr
 from selfseg.read.search import PassedOver, search, search_glob, what_made
+from selfseg.read.sets import images_of
 
 Inputs = Any
 """A path, an array, an `Image`, a picture of Pillow, a tensor, a `Source`, or a list of these: see `find_inputs`."""
@@ -285,6 +285,7 @@ def find_inputs(inputs: Inputs, limit: int | None = None, say: Callable[[str], N
     items, images, passed = as_items(inputs), OpenImages(), PassedOver()
     arrays = sum(is_array(item) for item in items)
     found: list[Source] = []
+    named: list[Path] = []
     for item in items:
         if isinstance(item, Source):
             found.append(item)
@@ -295,7 +296,9 @@ def find_inputs(inputs: Inputs, limit: int | None = None, say: Callable[[str], N
             found.append(Source(_clean(name), content=item, images=images))
         else:
             files = list_files(as_path(item), say=say, own=passed if len(items) > 1 else None)
+            named += [path for path, _ in files if path == Path(as_path(item)).expanduser()]
             found.extend(Source(_clean(name), path, images=images) for path, name in files)
+    found = _joined(found, named, passed)
     given, found = len(found), _once(found)
     if given > len(found):
         passed.add("named twice", number=given - len(found))
@@ -303,6 +306,19 @@ def find_inputs(inputs: Inputs, limit: int | None = None, say: Callable[[str], N
         say(f"inputs: passed over {passed}")
     _check_any(found, passed)
     return _unique(found)[:limit]
+
+
+def _joined(found: list[Source], named: Sequence[Path], passed: PassedOver) -> list[Source]:
+    """Return the sources with one in place of files that were named one by one, by a shell for example, and are one image together."""
+    taken = images_of(named, passed, named=True) if len(named) > 1 else {}
+    joined: dict[Path | Source, Source] = {}
+    for source in found:
+        for path in [None] if source.path is None else taken.get(source.path, [source.path]):
+            if path is None or path == source.path:
+                joined[source] = source
+            else:
+                joined.setdefault(path, replace(source, name=field_name(path) or stem_of(path), path=path))
+    return list(joined.values())
 
 
 def _check_any(found: Sequence[Source], passed: PassedOver) -> None:
@@ -390,7 +406,8 @@ def _listed(
     elif re.search(r"[*?\[]", str(where)) and not path.exists():
         (root, files), what = search_glob(path, passed, as_inputs), "glob"
     else:
-        return [(path, stem_of(path))]
+        images = (fields_of(path) or [path]) if path.is_dir() else []
+        return [(image, field_name(image) or stem_of(image)) for image in images] or [(path, stem_of(path))]
     known = sorted((file for file in files if _is_image(file, passed)), key=lambda file: natural_order(file, root))
     if as_inputs:
         known = _without_scribbles(known, passed)
@@ -404,9 +421,10 @@ def _listed(
             got=f"none, but {passed}" if passed.counts else "none",
             fix="check the place and the suffixes",
         )
+    images = dict.fromkeys(image for taken in images_of(known, passed).values() for image in taken)
     if passed.counts and say is not None:
         say(f"{where}: passed over {passed}")
-    return [(file, _name_below(file, root)) for file in group_series(known)]
+    return [(image, _name_below(image, root)) for image in images]
 
 
 def _checked(where: str | Path) -> Path:
@@ -439,6 +457,8 @@ def _without_scribbles(files: list[Path], passed: PassedOver) -> list[Path]:
 def _name_below(path: Path, root: Path) -> str:
     """Return a name below `root` without the suffix; if `root` itself is the image, its own name."""
     file, inside = split_address(path)
+    if file.is_dir() and (field := field_name(file, root)) is not None:
+        return field
     if file == root:
         return stem_of(root.resolve()) + (f"_{inside}" if inside else "")
     return (file.relative_to(root).parent / stem_of(path)).as_posix()
@@ -450,7 +470,7 @@ def _is_image(path: Path, passed: PassedOver) -> bool:
     So has a dead link.
     """
     dead = path.is_symlink() and not path.exists()
-    if format_of(path) is not None and (path.is_file() or is_zarr(path) or dead):
+    if (format_of(path) is not None and (path.is_file() or is_zarr(path) or dead)) or is_image(path):
         return True
     if dead:
         passed.add("dead links", path.name)

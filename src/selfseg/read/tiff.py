@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
@@ -15,29 +14,19 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError
 from selfseg.read._lazy_array import LazyArray
+from selfseg.read._ome_tiff import existing_planes, open_tiff, own_images
+from selfseg.read._tiff_metadata import channel_names, frame_interval, read_spacing
 from selfseg.read._tiff_pages import (
     WITH_LIBTIFF,
-    ChosenPages,
+    MixedPages,
     Series,
-    existing_pages,
     open_windows,
     prepare_pages,
     read_with_libtiff,
     sound,
 )
 from selfseg.read._tiff_values import PALETTE, PageValues
-from selfseg.read.arrays import (
-    ANY_SIZE,
-    MAX_DEFLATE,
-    MICROMETER,
-    Decoded,
-    check_level,
-    check_size,
-    damaged,
-    orient,
-    split_address,
-    unit_name,
-)
+from selfseg.read.arrays import ANY_SIZE, MAX_DEFLATE, Decoded, check_level, check_size, damaged, orient, split_address
 
 ONE_IMAGE_KINDS = ("generic", "uniform", "shaped", "imagej", "ome")
 """Kinds of series of which a file should hold one. Slides also hold labels and thumbnails: there the first counts."""
@@ -48,24 +37,11 @@ MAX_RATIO = {1: 1, 5: 2800, 7: 1100, 8: MAX_DEFLATE, 32946: MAX_DEFLATE, 32773: 
 MOST_TAGS = 4096
 """A page that claims more is not followed; tifffile refuses it."""
 
-PER_MICROMETER = {2: 25400.0, 3: 10000.0, 4: 1000.0, 5: 1.0}
-"""Micrometres in the unit of the tag ResolutionUnit: inch, centimetre, millimetre, micrometre."""
-
 PAGE_KINDS = ("generic", "uniform", "shaped")
 """Kinds of series that are pages one after the other, whatever the writer meant by them."""
 
 LEAST_COLOUR = 3
 """YCbCr may have so many values of a pixel for each one that is stored, at most."""
-
-SECONDS = {
-    **dict.fromkeys(("s", "sec", "secs", "second", "seconds", ""), 1.0),
-    **dict.fromkeys(("ms", "msec", "millisecond", "milliseconds"), 1e-3),
-    **dict.fromkeys(("\u00b5s", "\u03bcs", "us", "usec", "microsecond", "microseconds"), 1e-6),
-    **dict.fromkeys(("min", "mins", "minute", "minutes"), 60.0),
-    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 3600.0),
-    **dict.fromkeys(("d", "day", "days"), 86400.0),
-}
-"""Seconds in a unit of time, by its name in small letters."""
 
 ORIENTATION_TAG = 274
 
@@ -85,11 +61,12 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool, level: int = 0
     file, chosen = split_address(path)
     with contextlib.ExitStack() as stack:
         with sound(path):
-            tif = stack.enter_context(tifffile.TiffFile(file))
+            tif, notes = open_tiff(file)
+            stack.enter_context(tif)
             tif.filehandle.set_lock(True)
-            main = _main_series(path, tif, chosen)
+            main, left = existing_planes(_main_series(path, tif, chosen))
             check_level(path, level, len(main.levels))
-            series, gaps = existing_pages(main.levels[level])
+            series = main.levels[level]
             _check_declared(path, series, ANY_SIZE)
             meaning = _Meaning(path, tif, series, as_labels)
             alone = int(series.keyframe.compression) in WITH_LIBTIFF
@@ -100,7 +77,8 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool, level: int = 0
             else:
                 decoded = _lazily_decoded(path, meaning, windows)
             decoded = _at_level(decoded, tif, main, series) if level else decoded
-            decoded = replace(decoded, notes=tuple(line for line in (gaps, meaning.note) if line))
+            odd = (meaning.note,) if meaning.note else ()
+            decoded = replace(decoded, notes=(*notes, *left, *odd, *decoded.notes))
         if windows is not None:
             stack.pop_all()  # the file stays open for the windows
         return decoded
@@ -110,7 +88,7 @@ def _at_level(decoded: Decoded, tif: tifffile.TiffFile, main: Series, series: Se
     """Return the pixel sizes of a level: those of the finest, times what it was shrunk by."""
     sizes = zip(main.axes, main.shape, series.shape, strict=True)
     factors = {letter: full / n for letter, full, n in sizes if letter in "ZYX"}
-    finest, _ = _read_spacing(tif, main.keyframe)
+    finest, _, _ = read_spacing(tif, main)
     steps = {letter: finest.get(letter, 1.0) * factor for letter, factor in factors.items()}
     return replace(decoded, spacing=steps)
 
@@ -125,7 +103,7 @@ def _main_series(path: Path, tif: tifffile.TiffFile, chosen: str) -> Series:
     own = [series for series in full if not len(series.keyframe.treeindex) > 1]
     if chosen.isdigit() and int(chosen) < len(full):
         return full[int(chosen)]
-    images = own or full
+    images = own_images(tif, own or full)
     several = len(images) > 1 and images[0].kind in ONE_IMAGE_KINDS
     if several and not chosen and (mixed := _as_one(images)) is not None:
         return mixed
@@ -153,7 +131,7 @@ def _described_series(series: Series, typed: bool) -> str:
     return f"{size} {series.dtype} {kind}" if typed else size
 
 
-def _as_one(images: Sequence[tifffile.TiffPageSeries]) -> ChosenPages | None:
+def _as_one(images: Sequence[tifffile.TiffPageSeries]) -> MixedPages | None:
     """Return all pages as one series if they agree in size and type once they are decoded, whatever their strips; else None."""
     if any(series.kind not in PAGE_KINDS for series in images):
         return None
@@ -162,7 +140,7 @@ def _as_one(images: Sequence[tifffile.TiffPageSeries]) -> ChosenPages | None:
     pages = [page for series in images for page in series.pages]
     if any(page is None for page in pages) or len({_kind_of_page(series) for series in images}) > 1:
         return None
-    return ChosenPages(sorted(pages, key=lambda page: page.index))
+    return MixedPages(sorted(pages, key=lambda page: page.index))
 
 
 def _kind_of_page(series: tifffile.TiffPageSeries) -> tuple[Any, ...]:
@@ -269,8 +247,7 @@ class _Meaning:
     def _by_page(self, as_labels: bool) -> list[PageValues]:
         """Return what each page means, where they may differ; empty = all mean what the first one does."""
         pages = self.series.pages
-        mixed = isinstance(self.series, ChosenPages) and self.series.mixed
-        differ = mixed or (self.key.photometric == PALETTE and not as_labels)
+        differ = isinstance(self.series, MixedPages) or (self.key.photometric == PALETTE and not as_labels)
         sizes = self.series.shape[: max(self.lead, 0)]
         if not differ or self.lead < 1 or len(pages) != math.prod(sizes) or any(page is None for page in pages):
             return []
@@ -336,13 +313,13 @@ def _decoded(meaning: _Meaning, array: NDArray[Any]) -> Decoded:
 
 def _described(meaning: _Meaning, data: Any, axes: str, valid: Any) -> Decoded:
     axes, guessed = _known_letters(axes)
-    spacing, unit = _read_spacing(meaning.tif, meaning.page)
+    spacing, unit, notes = read_spacing(meaning.tif, meaning.series)
     if meaning.orientation in (5, 6, 7, 8) and spacing:
-        spacing = {**spacing, "Y": spacing["X"], "X": spacing["Y"]}
-    names = _channel_names(meaning.tif, data.shape[axes.index("C")] if "C" in axes else 1)
-    interval = _interval(meaning.tif) if "T" in axes else None
+        spacing = {**spacing, "Y": spacing.get("X", 1.0), "X": spacing.get("Y", 1.0)}
+    names = channel_names(meaning.tif, meaning.series, data.shape[axes.index("C")] if "C" in axes else 1)
+    interval = frame_interval(meaning.tif, meaning.series) if "T" in axes else None
     meta = {} if interval is None else {"interval": interval}
-    return Decoded(data, axes, guessed, spacing, unit, names, valid, meta=meta)
+    return Decoded(data, axes, guessed, spacing, unit, names, valid, meta=meta, notes=notes)
 
 
 class _PlainWindows:
@@ -433,77 +410,3 @@ def _known_letters(axes: str) -> tuple[str, bool]:
         if letters[i] not in "TCZYX" and free:
             letters[i] = free.pop(0)
     return "".join(letters), "".join(letters) != axes
-
-
-def _read_spacing(tif: Any, page: Any) -> tuple[dict[str, float], str]:
-    """Return the pixel size by axis letter, and its unit: from OME, then ImageJ, then the resolution tags.
-
-    Values that are zero, negative or not finite are taken as not given.
-    """
-    pixels = _ome_pixels(tif)
-    if pixels is not None and pixels.get("PhysicalSizeX"):
-        unit = pixels.get("PhysicalSizeXUnit", "um")
-        return {letter: _positive(pixels.get(f"PhysicalSize{letter}")) for letter in "ZYX"}, unit_name(unit)
-    x, y = (_per_unit(page, code) for code in (282, 283))
-    if tif.is_imagej:
-        metadata = tif.imagej_metadata or {}
-        unit = unit_name(str(metadata.get("unit", "")))
-        return {"Z": _positive(metadata.get("spacing")), "Y": _positive(1 / y), "X": _positive(1 / x)}, unit
-    scale = PER_MICROMETER.get(int(page.tags.valueof(296, default=2)))
-    if any(_per_unit(page, code, missing=0.0) == 0 for code in (282, 283)):
-        return {}, "pixel"
-    if scale is None:
-        return {"Y": _positive(x / y), "X": 1.0}, "pixel"  # the tags then tell the aspect alone
-    return {"Y": scale / y, "X": scale / x}, MICROMETER
-
-
-def _interval(tif: Any) -> float | None:
-    """Return the seconds from one time point to the next, out of OME or ImageJ metadata; None where they do not say."""
-    pixels = _ome_pixels(tif)
-    given: Any
-    if pixels is not None:
-        given, unit = pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit", "s")
-    elif tif.is_imagej:
-        metadata = tif.imagej_metadata or {}
-        given, unit = metadata.get("finterval"), str(metadata.get("tunit", "s"))
-        fps = _positive(metadata.get("fps"), 0.0)
-        given = 1 / fps if not _positive(given, 0.0) and fps else given
-    else:
-        return None
-    seconds = _positive(given, 0.0) * SECONDS.get(unit.strip().lower().rstrip("."), 0.0)
-    return seconds or None
-
-
-def _channel_names(tif: Any, n_channels: int) -> tuple[str, ...]:
-    """Return the channel names of OME metadata if there is one for each channel, else nothing."""
-    pixels = _ome_pixels(tif)
-    if pixels is None:
-        return ()
-    names = tuple(str(channel.get("Name") or "") for channel in pixels.iterfind("{*}Channel"))
-    return names if len(names) == n_channels and all(names) else ()
-
-
-def _ome_pixels(tif: Any) -> ElementTree.Element | None:
-    if not tif.is_ome:
-        return None
-    try:
-        return ElementTree.fromstring(tif.ome_metadata or "").find(".//{*}Pixels")
-    except ElementTree.ParseError:
-        return None
-
-
-def _positive(value: Any, otherwise: float = 1.0) -> float:
-    """Return a positive finite number, or `otherwise` for anything else."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return otherwise
-    return number if math.isfinite(number) and number > 0 else otherwise
-
-
-def _per_unit(page: Any, code: int, missing: float = 1.0) -> float:
-    """Return pixels per unit out of a rational tag; `missing` if it is not there or senseless."""
-    value = page.tags.valueof(code, default=None)
-    if not isinstance(value, tuple) or len(value) != 2 or not value[1]:
-        return missing
-    return _positive(value[0] / value[1], missing)
