@@ -123,7 +123,7 @@ class PageReader:
         if page is None:
             raise ValueError(f"page {number} is missing")
         ranges = self._places(within)
-        key: tifffile.TiffPage = page.keyframe
+        key: Any = page.keyframe
         lengths = [part.stop - part.start for part in ranges]
         window = np.empty(lengths, self.dtype)
         for segment in self._touched(key, ranges):

@@ -57,9 +57,9 @@ class PageValues:
         array = np.asarray(array).astype(array.dtype.newbyteorder("="), copy=False)
         array, alpha = self._split(array, axes)
         channels = tuple(i for i, letter in enumerate(axes) if letter in "CS")
-        mask: NDArray[np.bool_] = (
-            np.ones((1,) * array.ndim, bool) if alpha is None else (alpha > 0).all(axis=channels, keepdims=True)
-        )
+        mask: NDArray[np.bool_] = np.ones((1,) * array.ndim, bool)
+        if alpha is not None:
+            mask = np.asarray((alpha > 0).all(axis=channels, keepdims=True))
         if self.no_data is not None and not self.as_labels:
             mask = mask & ~without_data(array, [self.no_data]).all(axis=channels, keepdims=True)
         if self.as_labels:
@@ -237,8 +237,8 @@ class PageValues:
 
 def _straight(array: NDArray[Any], alpha: NDArray[Any], top: int) -> NDArray[Any]:
     """Return colours that were stored times their opacity as they are without it; those of no opacity stay."""
-    share = np.where(alpha > 0, alpha, top).astype(np.float64) / top
-    colours = array / share
+    share: NDArray[Any] = np.where(alpha > 0, alpha, top).astype(np.float64) / top
+    colours = array.astype(np.float64) / share
     if array.dtype.kind == "f":
         return colours.astype(array.dtype)
     return np.rint(colours).clip(0, top).astype(array.dtype)

@@ -131,7 +131,7 @@ def _described_series(series: Series, typed: bool) -> str:
     return f"{size} {series.dtype} {kind}" if typed else size
 
 
-def _as_one(images: Sequence[tifffile.TiffPageSeries]) -> MixedPages | None:
+def _as_one(images: Sequence[Series]) -> MixedPages | None:
     """Return all pages as one series if they agree in size and type once they are decoded, whatever their strips; else None."""
     if any(series.kind not in PAGE_KINDS for series in images):
         return None
@@ -143,7 +143,7 @@ def _as_one(images: Sequence[tifffile.TiffPageSeries]) -> MixedPages | None:
     return MixedPages(sorted(pages, key=lambda page: page.index))
 
 
-def _kind_of_page(series: tifffile.TiffPageSeries) -> tuple[Any, ...]:
+def _kind_of_page(series: Series) -> tuple[Any, ...]:
     """Return what pages must have in common to be a stack."""
     key = series.keyframe
     if series.dtype is None:
@@ -171,7 +171,8 @@ def _check_declared(path: Path, series: Series, max_bytes: int | None) -> None:
     prepare_pages([page, *pages])
     files = {id(one.parent): one.parent.filehandle.size for one in pages}
     sparse = any(count == 0 for one in pages for count in one.databytecounts)
-    numbers = {int(page.compression), *(int(one.keyframe.compression) for one in pages)}
+    keys: list[Any] = [page, *(one.keyframe for one in pages)]
+    numbers = {int(key.compression) for key in keys}
     ratio = math.inf if sparse else max(MAX_RATIO.get(number, math.inf) for number in numbers)
     item, bits = series.dtype.itemsize, page.bitspersample if isinstance(page.bitspersample, int) else 1
     packed = max(1.0, 8 * item / max(bits, 1)) * (LEAST_COLOUR if page.is_subsampled else 1)
