@@ -58,7 +58,7 @@ def _case(name, shape=(8, 9), seed=0, **more):
 def test_two_dimensional_images_make_a_valid_dataset(tmp_path):
     cases = [_case("a"), _case("deep/b", (5, 6), 1)]
     folder = tmp_path / "Dataset501_cells"
-    assert write_nnunet(folder, iter(cases), TABLE, background=2) == 2
+    assert write_nnunet(folder, iter(cases), TABLE, background=2) == {"a": "a", "deep/b": "deep__b"}
     facts, names = check_dataset(folder)
     assert names == {"a", "deep__b"}
     assert facts["labels"] == {"background": 0, "class 1": 1, "class 3": 2, "ignore": 3}

@@ -52,14 +52,61 @@ def test_damaged_streams_are_refused_or_give_what_they_say():
         unpack_lzw(packed([256, 7, 259]), 100)
     with pytest.raises(ValueError, match="not made yet"):
         unpack_lzw(packed([256, 258]), 100)
-    with pytest.raises(ValueError, match="before TIFF 6"):
-        unpack_lzw(b"\0\1abc", 100)
+    with pytest.raises(ValueError, match="not made yet"):
+        unpack_lzw(b"\0\1\xff\xff\xff", 100)  # of before TIFF 6.0
     for stream in (b"", b"\x80", packed([256]), packed([257]), packed([256, 257])):
         assert unpack_lzw(stream, 100).size == 0
     for _ in range(2000):
         stream = RNG.integers(0, 256, int(RNG.integers(0, 300)), dtype=np.uint8)
         with contextlib.suppress(ValueError):
             assert unpack_lzw(stream, 500).size <= 500
+
+
+def packed_as_before_tiff_6(values):
+    """Pack with the lowest bits first, and codes that grow once they must: by a table of strings."""
+    table, bits, codes = {}, [], []
+
+    def put(code, width):
+        bits.append(f"{code:0{width}b}"[::-1])
+
+    put(256, 9)
+    string, width = b"", 9
+    for value in values.tobytes():
+        longer = string + bytes([value])
+        if len(longer) == 1 or longer in table:
+            string = longer
+            continue
+        put(table.get(string, string[0]), width)
+        table[longer] = 258 + len(table)
+        if 258 + len(table) - 1 == 1 << width:  # the decoder knows one string less
+            width += 1
+        if len(table) == 4096 - 258 - 2:
+            codes.append(len(table))
+            put(256, width)
+            table, width = {}, 9
+        string = bytes([value])
+    put(table.get(string, string[0]), width)
+    put(257, width)
+    together = "".join(bits)
+    together += "0" * (-len(together) % 8)
+    return bytes(int(together[i : i + 8][::-1], 2) for i in range(0, len(together), 8))
+
+
+@pytest.mark.parametrize("n", [1, 9, 300, 30_000])
+def test_streams_of_before_tiff_6_as_libtiff_reads_them(tmp_path, n):
+    values = (np.arange(n) * 7 % 23 + RNG.integers(0, 3, n)).astype(np.uint8)
+    stream = packed_as_before_tiff_6(values)
+    np.testing.assert_array_equal(unpack_lzw(stream, n), values)
+    tifffile.imwrite(tmp_path / "a.tif", values[None], compression="lzw", photometric="minisblack", metadata=None)
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    with tifffile.TiffFile(tmp_path / "a.tif") as tif:
+        tags = tif.pages[0].tags
+        struct.pack_into("<I", content, tags[273].offset + 8, len(content))
+        struct.pack_into("<HII", content, tags[279].offset + 2, 4, 1, len(stream))
+    (tmp_path / "a.tif").write_bytes(bytes(content) + stream)
+    with Picture.open(tmp_path / "a.tif") as picture:
+        np.testing.assert_array_equal(np.asarray(picture), values[None])
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif").data, values[None])
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "1", "I;16"])

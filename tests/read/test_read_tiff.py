@@ -91,6 +91,7 @@ def test_ome_axes_spacing_and_channels(tmp_path):
         "PhysicalSizeX": 0.2,
         "PhysicalSizeY": 0.3,
         "PhysicalSizeXUnit": "nm",
+        "PhysicalSizeYUnit": "nm",
         "Channel": {"Name": ["DAPI", "GFP"]},
     }
     image = read_image(saved(tmp_path, numbers(4, 2, 20, 30), ome=True, metadata=metadata))

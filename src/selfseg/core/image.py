@@ -47,8 +47,11 @@ class Image:
     meta: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """What a file's place in the world needs besides `spacing`, to write labels back onto the same grid
     (`selfseg.export`). ``"affine"`` ``[4 4]``: from the indices (X, Y, Z) of `data` to millimetres to the right, front
-    and top of a patient; ``"offset"``: place of the first pixel by the axis' letter, in `unit`; ``"nifti"``,
+    and top of a patient; ``"offset"``: place of the first pixel by the axis' letter, in `unit`; ``"interval"``: seconds
+    from one time point to the next; ``"nifti"``,
     ``"dicom"``, ``"mrc"``: what their readers keep for their writers. Empty when the file says nothing."""
+    notes: tuple[str, ...] = ()
+    """Lines to be shown to the user: what is odd about the file and does not keep it from being read."""
     memo: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     """What was computed of this image and is wanted again while it is open: its hash, its preparation."""
 
@@ -56,6 +59,12 @@ class Image:
         check_axes(self.axes, self.data.ndim)
         if not self.spacing:
             object.__setattr__(self, "spacing", (1.0,) * len(spatial_axes(self.axes)))
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Lines to be shown to the user: `notes`, and how the axes were guessed."""
+        guess = f"the file does not name its axes; read as {self.axes} (--axes overrides)"
+        return (*self.notes, guess) if self.guessed_axes else self.notes
 
     @property
     def in_memory(self) -> bool:

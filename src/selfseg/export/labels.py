@@ -48,6 +48,7 @@ def write_labels(
     spacing: Sequence[float] | None = None,
     unit: str | None = None,
     axes: str = "YX",
+    interval: float | None = None,
 ) -> None:
     """Write a label image as a TIFF that Fiji, napari, QuPath, tifffile and scikit-image read as plain integers.
 
@@ -68,6 +69,8 @@ def write_labels(
         Unit of `spacing`; None = pixel.
     axes
         Letters out of T Z Y X. The file's order is always that of TZYX; `labels` in another order are transposed.
+    interval
+        Seconds from one time point to the next; None = unknown.
 
     Raises
     ------
@@ -82,9 +85,12 @@ def write_labels(
     whole = smallest_integers(np.asarray(labels), table)
     data, order, steps = in_order(whole, axes, spacing)
     if whole.dtype == np.uint32 or whole.nbytes > LARGEST_IMAGEJ:
-        _write(path, data, ome=True, metadata=_ome_metadata(data, order, steps, unit))
+        times = {"TimeIncrement": interval, "TimeIncrementUnit": "s"} if interval and "T" in order else {}
+        _write(path, data, ome=True, metadata=_ome_metadata(data, order, steps, unit) | times)
         return
     metadata: dict[str, Any] = {"axes": order, "unit": imagej_unit(unit)}
+    if interval and "T" in order:
+        metadata["finterval"] = interval
     if "Z" in steps:
         metadata["spacing"] = steps["Z"]
     if table is not None:
@@ -121,16 +127,6 @@ def _write(path: Path | str, data: NDArray[Any], **options: Any) -> None:
 TIFF_AXES = "TZCYX"
 """The one order of axes in TIFF files: that of ImageJ."""
 
-METERS = {
-    "angstrom": 1e-10,
-    "nanometer": 1e-9,
-    "micrometer": 1e-6,
-    "millimeter": 1e-3,
-    "centimeter": 1e-2,
-    "meter": 1.0,
-}
-"""Meters in a unit of length, by the names that the readers give."""
-
 IMAGEJ_UNITS = {
     "micrometer": "micron",
     "um": "micron",
@@ -140,17 +136,6 @@ IMAGEJ_UNITS = {
     "millimeter": "mm",
 }
 """ImageJ's own, ASCII, spelling of units."""
-
-
-def in_unit(sizes: Sequence[float], unit: str, wanted: str) -> tuple[float, ...] | None:
-    """Return lengths in another unit; None if `unit` is no length, like ``"pixel"``."""
-    if unit == wanted:
-        return tuple(sizes)
-    if unit not in METERS:
-        return None
-    # whole powers of ten, so that 0.5 micrometres are 500 nanometres and not 499.99999999999994
-    power = round(math.log10(METERS[unit]) - math.log10(METERS[wanted]))
-    return tuple(float(size * 10**power) if power >= 0 else float(size / 10**-power) for size in sizes)
 
 
 def one_line(text: str) -> str:
@@ -314,7 +299,7 @@ class LabelWriter:
         for kind in self.kinds:
             path = Path(folder) / f"{name}{FORMATS[kind].suffix}"
             if kind == "tiff":
-                write_labels(path, labels, table, image.spacing, image.unit, axes)
+                write_labels(path, labels, table, image.spacing, image.unit, axes, image.meta.get("interval"))
             else:
                 options = {"ngff": self.ngff} if kind == "ome-zarr" else {}
                 content = LabelImage(smallest_integers(np.asarray(labels), table), axes, image, table)

@@ -19,7 +19,8 @@ from selfseg.core.classes import class_colours
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.files import writing
 from selfseg.core.image import spatial_axes
-from selfseg.export.labels import LabelImage, class_lines, imagej_info, in_order, in_unit, one_line
+from selfseg.core.units import in_unit
+from selfseg.export.labels import LabelImage, class_lines, imagej_info, in_order, one_line
 from selfseg.read.mrc import HEADER, LITTLE, UNIT, VOLUMES
 
 ORDER = "XYZT"

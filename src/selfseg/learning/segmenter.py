@@ -113,7 +113,7 @@ class Segmenter(ModelOptions):
         if self.refine:  # mistakes are found before the learning, not after
             parse_refinements(self.refine)
         Cleaning.parse(self.clean)
-        sources = find_sources(inputs, learning)
+        sources = find_sources(inputs, learning, setting.progress)
         method = self._chosen(sources, learning, setting)
         training = TrainingRun(
             replace(ModelOptions(**self.get_params()), method=method), self._config(method), learning, setting
@@ -163,11 +163,11 @@ class Segmenter(ModelOptions):
             At the first input that cannot be segmented. `selfseg.predict` goes on past it.
         """
         (reading,) = share_out(options, ReadOptions)
-        settings = Settings(
-            reading.memory_bytes, reading.slices, OwnSuperpixels(reading.superpixels), progress=progress or Silent()
-        )
+        sources = find_sources(inputs, reading, progress)
+        own = OwnSuperpixels(reading.superpixels, sources)
+        settings = Settings(reading.memory_bytes, reading.slices, own, progress=progress or Silent())
         results = []
-        for _, outcome in iter_segment(self.fitted, find_sources(inputs, reading), reading.axes, settings):
+        for _, outcome in iter_segment(self.fitted, sources, reading.axes, settings):
             if isinstance(outcome, SelfsegError):
                 raise outcome
             results.append(outcome)

@@ -228,8 +228,8 @@ def _read_all(
             failures.append((source.name, str(error)))
             first = first or error
             continue
-        if image.guessed_axes:
-            progress.say(f"{source.name}: the file does not name its axes; read as {image.axes} (--axes overrides)")
+        if not source.settled:  # else it was told of the sequence
+            source.tell(image.remarks, progress)
     if not images and first is not None:
         raise first
     return images, failures
@@ -425,7 +425,7 @@ def take_frames(sources: Sequence[Source], options: FitOptions, progress: Progre
     stills = [source for source in sources if source not in videos]
     taken = Taken([] if asked else stills, {}, [])
     openers: list[tuple[str, Callable[[], Iterable[Frames]]]]
-    openers = [(source.name, partial(_video, source)) for source in videos]
+    openers = [(source.name, partial(_video, source, progress)) for source in videos]
     if asked and options.slices is None and len(stills) > 1:
         openers.append(("frames", lambda: [Frames.of_folder(stills, "frames", options.axes)]))
     elif asked:
@@ -453,13 +453,14 @@ def _take(sequence: Frames, options: FitOptions, taken: Taken, progress: Progres
     taken.facts.setdefault("chosen", {})[key] = numbers
 
 
-def _video(source: Source) -> list[Frames]:
-    return [open_video(source)]
+def _video(source: Source, progress: Progress) -> list[Frames]:
+    return [open_video(source, progress)]
 
 
 def _image_sequences(source: Source, options: FitOptions, progress: Progress) -> Iterator[Frames]:
     """Yield the time points of a series, or the slices of a volume along the axes asked for (z without)."""
     image = source.open(options.axes)
+    source.tell(image.remarks, progress)
     if options.slices is None and "T" in image.axes:
         yield Frames.along(image, "T")
         return

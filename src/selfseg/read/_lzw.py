@@ -21,20 +21,20 @@ UNKNOWN_CODE = -1
 def unpack_lzw(packed: Any, size: int) -> NDArray[np.uint8]:
     """Return the bytes of a strip or tile, at most `size`; what a writer left behind them is not looked at.
 
-    Raise `ValueError` if the stream is damaged, or of the kind before TIFF 6.0, with the lowest bits first.
+    Streams of before TIFF 6.0 have the lowest bits first, and their codes grow one code later; their first code, that clears the
+    table, tells them. Raise `ValueError` if the stream is damaged.
     """
     stream = np.frombuffer(packed, np.uint8)
-    if len(stream) > 1 and stream[0] == 0 and stream[1] & 1:
-        raise ValueError("LZW with the lowest bits first, as before TIFF 6.0")
+    old = len(stream) > 1 and stream[0] == 0 and bool(stream[1] & 1)
     out = np.zeros(size, np.uint8)
-    written = _unpack(stream, out)
+    written = _unpack(stream, out, old)
     if written == UNKNOWN_CODE:
         raise ValueError("LZW stream with a code that was not made yet")
     return out[:written]
 
 
 @njit(cache=True, nogil=True)
-def _unpack(stream, out):
+def _unpack(stream, out, old):
     """Fill `out`; return how many bytes were written, or `UNKNOWN_CODE`."""
     one, none = np.uint64(1), np.uint64(0)
     starts, lengths = np.zeros(TABLE, np.uint64), np.zeros(TABLE, np.uint64)
@@ -42,15 +42,19 @@ def _unpack(stream, out):
     size, at, known, width = none, none, np.uint64(FIRST), np.uint64(9)
     last_start, last_length = none, none  # length 0: nothing was put out since the table was cleared
     held, n_held = none, none
+    early = none if old else one  # one code early, as TIFF 6.0 writes it
     while size < room:
         while n_held < width and at < n_packed:
-            held = (held << np.uint64(8)) | np.uint64(stream[at])
+            byte = np.uint64(stream[at])
+            held = held | (byte << n_held) if old else (held << np.uint64(8)) | byte
             n_held += np.uint64(8)
             at += one
         if n_held < width:
             break
         n_held -= width
-        code = (held >> n_held) & ((one << width) - one)
+        mask = (one << width) - one
+        code = held & mask if old else (held >> n_held) & mask
+        held = held >> width if old else held
         if code == END:
             break
         if code == CLEAR:
@@ -59,7 +63,7 @@ def _unpack(stream, out):
         if last_length > none and known < TABLE:
             starts[known], lengths[known] = last_start, last_length + one
             known += one
-            if known == (one << width) - one and width < 12:  # one code early, as TIFF 6.0 writes it
+            if known == (one << width) - early and width < 12:
                 width += one
         if code >= known:
             return UNKNOWN_CODE

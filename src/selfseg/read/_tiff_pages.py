@@ -10,10 +10,11 @@ import math
 import re
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
@@ -30,7 +31,18 @@ LZW = 5
 
 LOWEST_BIT_FIRST = 2
 
-CHANGED = ("compression", "fillorder", "hash", "decode")
+WITH_LIBTIFF = frozenset((6,))
+"""Compressions that libtiff alone reads, whole pages of it: JPEG of before 1995."""
+
+JPEG = frozenset((6, 7, 33007, 34892))
+
+YCBCR, RGB = 6, 2
+DEFAULT_SUBSAMPLING = (2, 2)
+
+COUNT_TAGS = (279, 325)
+"""Bytes of the strips, and of the tiles."""
+
+CHANGED = ("compression", "fillorder", "hash", "decode", "photometric", "subsampling")
 """What a page is told otherwise for a moment, and what it works out from that."""
 
 PLACES = {"Z": 1, "Y": 2, "X": 3}
@@ -41,14 +53,53 @@ PLACES = {"Z": 1, "Y": 2, "X": 3}
 FATAL = re.compile(r"offset|corrupt|missing|zeroed|circular|incorrect Strip|could not read|failed to re|failed to read")
 
 
+NO_COUNTS = re.compile(r"missing (data )?ByteCounts tag")
+LEFT_OUT = re.compile("OME series (failed to read|is missing|contains index out of range)")
+"""What `_ome_tiff` says itself, of planes that are not there."""
+
+WRONG_COUNTS = "incorrect StripByteCounts count"
+"""Messages about what `mend_counts` sees to."""
+
+
+class MixedPages:
+    """Pages of one size and type that are stored in different ways, as a series: strips of other heights, another compression.
+
+    What is used of tifffile's `TiffPageSeries` is here.
+    """
+
+    kind = "generic"
+    dataoffset = None
+
+    def __init__(self, pages: Sequence[Any]) -> None:
+        self.pages = list(pages)
+        self.keyframe: tifffile.TiffPage = pages[0].keyframe
+        self.shape = (len(pages), *self.keyframe.shape)
+        self.axes = "I" + self.keyframe.axes
+        self.dtype = np.result_type(*{np.uint8 if page.dtype == bool else page.dtype for page in pages})
+        self.ndim = len(self.shape)
+        self.levels = [self]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all values."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    def asarray(self) -> NDArray[Any]:
+        """Return all pages."""
+        return np.stack([page.asarray() for page in self.pages]).astype(self.dtype, copy=False)
+
+
+Series = tifffile.TiffPageSeries | MixedPages
+
+
 class PageReader:
     """Reads windows of a series in an open file, or of one level of it, page by page and segment by segment."""
 
-    def __init__(self, path: Path, series: tifffile.TiffPageSeries) -> None:
+    def __init__(self, path: Path, series: Series) -> None:
         self.series = series
         self.page = series.keyframe
         self.lead = series.ndim - self.page.ndim
-        self.lock = threading.RLock()
+        self.lock: threading.RLock | Any = self.page.parent.filehandle.lock
         self.kept: LRUCache[NDArray[Any]] = LRUCache(CACHED)
         self.path = path
         self.dtype = np.dtype(series.dtype).newbyteorder("=")
@@ -68,11 +119,15 @@ class PageReader:
         return out
 
     def _window(self, number: int, within: tuple[slice, ...]) -> NDArray[Any]:
+        page = self.series.pages[number]
+        if page is None:
+            raise ValueError(f"page {number} is missing")
         ranges = self._places(within)
+        key: Any = page.keyframe
         lengths = [part.stop - part.start for part in ranges]
         window = np.empty(lengths, self.dtype)
-        for segment in self._touched(ranges):
-            values, start = self._segment(number, segment)
+        for segment in self._touched(key, ranges):
+            values, start = self._segment(page, number, segment)
             source, target = [], []
             for part, low, size in zip(ranges, start, values.shape, strict=True):
                 first, last = max(part.start, low), min(part.stop, low + size)
@@ -89,13 +144,13 @@ class PageReader:
             ranges[PLACES.get(letter, samples)] = part
         return ranges
 
-    def _touched(self, ranges: list[slice]) -> list[int]:
-        """Return the numbers of the strips or tiles that the window overlaps."""
-        separate, depth, rows, columns, _ = self.page.shaped
-        if self.page.is_tiled:
-            sizes = (self.page.tiledepth, self.page.tilelength, self.page.tilewidth)
+    def _touched(self, page: tifffile.TiffPage, ranges: list[slice]) -> list[int]:
+        """Return the numbers of the strips or tiles of a page that the window overlaps."""
+        separate, depth, rows, columns, _ = page.shaped
+        if page.is_tiled:
+            sizes = (page.tiledepth, page.tilelength, page.tilewidth)
         else:
-            sizes = (1, min(self.page.rowsperstrip, rows), columns)
+            sizes = (1, min(page.rowsperstrip, rows), columns)
         counts = [separate, *(math.ceil(n / size) for n, size in zip((depth, rows, columns), sizes, strict=True))]
         touched = [
             range(part.start // size, (part.stop - 1) // size + 1)
@@ -103,31 +158,37 @@ class PageReader:
         ]
         return [int(np.ravel_multi_index(place, counts)) for place in itertools.product(*touched)]
 
-    def _segment(self, number: int, segment: int) -> tuple[NDArray[Any], tuple[int, ...]]:
-        """Return one decoded strip or tile ``[1 Z Y X S]``, and where it begins."""
-        page = self.series.pages[number]
-        if page is None:
-            raise ValueError(f"page {number} is missing")
-        _, start, shape = self.page.decode(None, segment)
+    def _segment(self, page: Any, number: int, segment: int) -> tuple[NDArray[Any], tuple[int, ...]]:
+        """Return one decoded strip or tile ``[1 Z Y X S]`` of the page of a number, and where it begins."""
+        key = page.keyframe
+        _, start, shape = key.decode(None, segment)
         known = self.kept.get((number, segment))
         if known is not None:
             return known, start
         n_bytes = page.databytecounts[segment]
         if not n_bytes:  # left out by the writer: nothing there
-            return np.full((1, *shape), self.page.nodata, self.dtype), start
+            return np.full((1, *shape), key.nodata, self.dtype), start
         with self.lock:
-            handle = page.parent.filehandle
-            handle.seek(page.dataoffsets[segment])
-            content = handle.read(n_bytes)
+            content = _read(page.parent.filehandle, page.dataoffsets[segment], n_bytes)
         if len(content) < n_bytes:
             raise ValueError(f"page {number} reaches beyond the end of the file")
         header = getattr(page, "jpegheader", None)
-        decoded, _, _ = self.page.decode(content, segment, jpegtables=page.jpegtables, jpegheader=header)
+        decoded, _, _ = key.decode(content, segment, jpegtables=page.jpegtables, jpegheader=header)
         values = np.asarray(decoded)[None].astype(self.dtype, copy=False)
         return self.kept.put((number, segment), values, values.nbytes), start
 
 
-def open_windows(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> LazyArray | None:
+def _read(handle: tifffile.FileHandle, start: int, n_bytes: int) -> bytes:
+    """Read from a file; one of the others of a series (OME-TIFF) is open only for that."""
+    with contextlib.ExitStack() as stack:
+        if handle.closed:
+            handle.open()
+            stack.callback(handle.close)
+        handle.seek(start)
+        return bytes(handle.read(n_bytes))
+
+
+def open_windows(path: Path, tif: tifffile.TiffFile, series: Series) -> LazyArray | None:
     """Return a series as an array to read windows of: straight from the file if it is one block of plain values, else by its segments.
 
     It has the axes of the series; None if its pages are not whole planes of it.
@@ -153,7 +214,10 @@ def sound(path: Path) -> Iterator[None]:
     """Turn what damaged bytes raise, and what tifffile only logs of them, into one line."""
     with _logged() as messages, decoding(path):
         yield
-    fatal = next((message for message in messages if FATAL.search(message)), None)
+    mended = {message.split(" missing ")[0] for message in messages if NO_COUNTS.search(message)}  # `mend_counts`
+    known = (NO_COUNTS, LEFT_OUT)
+    wrong = (message for message in messages if FATAL.search(message) and not any(one.search(message) for one in known))
+    fatal = next((one for one in wrong if WRONG_COUNTS not in one or one.split(" incorrect ")[0] not in mended), None)
     if fatal is not None:
         raise damaged(path, re.sub(r"<[^<>]*>", "", fatal))
 
@@ -175,45 +239,131 @@ def _logged() -> Iterator[list[str]]:
         logger.removeFilter(collect)
 
 
-def decode_lzw_safely(pages: Iterable[Any]) -> None:
-    """Let pages of a series that are LZW be decoded as unpacked ones are, after they have been unpacked with checks.
+def prepare_pages(pages: Iterable[Any]) -> None:
+    """Let pages of a series be decoded with checks, and as they are meant where tifffile does not do so.
 
-    What undoes the predictor and the packing of bits stays tifffile's. Frames are decoded by their key frame, which must be among
-    the pages.
+    LZW strips are unpacked by our own decoder, colours of fewer samples than brightness (YCbCr) are spread, and the bytes of a strip
+    are worked out where the file does not give them. What undoes the predictor and the packing of bits stays tifffile's. Frames are
+    decoded by their key frame, which must be among the pages.
     """
     for page in pages:
-        if isinstance(page, tifffile.TiffPage) and int(page.compression) == LZW:
+        if not isinstance(page, tifffile.TiffPage):
+            continue
+        mend_counts(page)
+        if int(page.compression) == LZW or _is_spread(page):
             page.__dict__["decode"] = _checked(page)
+            page.__dict__["is_contiguous"] = False
+
+
+def mend_counts(page: tifffile.TiffPage) -> None:
+    """Work out the bytes of strips where the tag is missing, 0 with a place, or too large.
+
+    Packed strips end where the next one or the file does.
+    """
+    offsets, counts = tuple(page.dataoffsets), tuple(page.databytecounts)
+    missing = not any(code in page.tags for code in COUNT_TAGS) or (any(offsets) and not any(counts))
+    if page.is_tiled or not page.rowsperstrip:
+        return
+    if int(page.compression) == 1 and not _is_spread(page):
+        row = math.ceil(page.imagewidth * (page.samplesperpixel if page.planarconfig == 1 else 1) * _bits(page) / 8)
+        per_plane = math.ceil(page.imagelength / page.rowsperstrip)
+        left = [page.imagelength - i % per_plane * page.rowsperstrip for i in range(len(offsets))]
+        sizes = [min(page.rowsperstrip, rows) * row for rows in left]
+        whole = sizes if missing else [min(pair) for pair in zip(sizes, counts, strict=False)]
+        page.databytecounts = tuple(whole) if missing or sum(counts) > sum(sizes) else counts
+    elif missing:
+        marks = sorted({*offsets, page.parent.filehandle.size, page.offset})
+        page.databytecounts = tuple(
+            next((mark for mark in marks if mark > offset), offset) - offset for offset in offsets
+        )
+
+
+def _bits(page: tifffile.TiffPage) -> int:
+    bits = page.bitspersample
+    return int(bits) if isinstance(bits, int) else math.ceil(sum(bits) / len(bits))
+
+
+def _is_spread(page: tifffile.TiffPage) -> bool:
+    """Return whether tifffile refuses the page for colours that may have fewer samples than brightness."""
+    packed = int(page.compression) not in JPEG or page.planarconfig == 2
+    return packed and int(page.photometric) == YCBCR and page.is_subsampled
 
 
 def _checked(page: tifffile.TiffPage) -> Callable[..., Any]:
     """Return what tifffile's `TiffPage.decode` is, a function of a segment's bytes and its number."""
-    from selfseg.read._lzw import unpack_lzw
-
-    plain = _decoder_of_unpacked(page)
+    spread = _is_spread(page)
+    plain = _decoder_of_unpacked(page, spread)
+    compression, planar = int(page.compression), page.planarconfig == 2
     reversed_bits = page.fillorder == LOWEST_BIT_FIRST
-    itemsize = np.dtype(page.dtype).itemsize
+    dtype = np.dtype(page.dtype).newbyteorder(page.parent.byteorder)
+    steps = page.subsampling or DEFAULT_SUBSAMPLING
+    if spread and (page.predictor != 1 or set(steps) - {1, 2, 4} or page.bitspersample not in (8, 16)):
+        raise ValueError(f"unsupported: YCbCr of {page.bitspersample} bits, spread {steps}, predictor {page.predictor}")
 
     def decode(data: bytes | None, index: int, /, **how: Any) -> Any:
         if data is None:
             return plain(None, index, **how)
+        _, place, shape = plain(None, index)
         if reversed_bits:
             data = np.packbits(np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")).tobytes()
-        shape = plain(None, index)[2]
-        return plain(unpack_lzw(data, math.prod(shape) * itemsize), index, **how)
+        data = _unpacked(data, compression, math.prod(shape) * dtype.itemsize)
+        if spread:
+            values = np.frombuffer(data, dtype, len(data) // dtype.itemsize)
+            if page.subsampling is None and values.size >= math.prod(shape):
+                return plain(data, index, **how)  # not spread after all: a missing tag says 2 x 2
+            values = _spread_plane(values, shape, steps, place[0] > 0) if planar else _spread(values, shape, steps)
+            data = values.tobytes()
+        return plain(data, index, **how)
 
     return decode
 
 
-def _decoder_of_unpacked(page: tifffile.TiffPage) -> Callable[..., Any]:
-    """Return the decoder that the page would have if its segments were not packed."""
+def _unpacked(data: bytes, compression: int, size: int) -> Any:
+    """Return the bytes of a strip or tile, at most `size`."""
+    from selfseg.read._lzw import unpack_lzw
+
+    if compression == 1:
+        return data
+    return unpack_lzw(data, size) if compression == LZW else tifffile.TIFF.DECOMPRESSORS[compression](data, out=size)
+
+
+def _spread(values: NDArray[Any], shape: Sequence[int], steps: tuple[int, int]) -> NDArray[Any]:
+    """Return ``[Y X 3]`` of data units: the brightnesses of a block of `steps` columns and rows, then its Cb and Cr (TIFF 6.0, page 93)."""
+    (columns, rows), (across, down) = (shape[2], shape[1]), steps
+    wide, high = math.ceil(columns / across), math.ceil(rows / down)
+    units = values[: wide * high * (across * down + 2)].reshape(high, wide, across * down + 2)
+    brightness = units[..., :-2].reshape(high, wide, down, across).swapaxes(1, 2).reshape(high * down, wide * across)
+    colours = units[..., -2:].repeat(down, 0).repeat(across, 1)
+    return np.concatenate([brightness[..., None], colours], -1)[:rows, :columns]
+
+
+def _spread_plane(values: NDArray[Any], shape: Sequence[int], steps: tuple[int, int], coloured: bool) -> NDArray[Any]:
+    """Return ``[Y X]`` of a plane of Cb or Cr, which has one number for a block of `steps` columns and rows."""
+    (columns, rows), (across, down) = (shape[2], shape[1]), steps
+    if not coloured or values.size >= rows * columns:  # some writers store whole planes all the same
+        return values
+    wide, high = math.ceil(columns / across), math.ceil(rows / down)
+    return values[: wide * high].reshape(high, wide).repeat(down, 0).repeat(across, 1)[:rows, :columns]
+
+
+def _decoder_of_unpacked(page: tifffile.TiffPage, spread: bool) -> Callable[..., Any]:
+    """Return the decoder that the page would have if its segments were not packed, and its colours not fewer."""
     stored: dict[str, Any] = {name: page.__dict__[name] for name in CHANGED if name in page.__dict__}
-    kind = hash(("unpacked", page.hash))  # tifffile keeps one decoder for all pages of a hash
+    kind = hash(("unpacked", page.hash, spread))  # tifffile keeps one decoder for all pages of a hash
     page.__dict__.pop("decode", None)
     page.__dict__.update(compression=1, fillorder=1, hash=kind)
+    if spread:
+        page.__dict__.update(photometric=RGB, subsampling=(1, 1))
     try:
         return page.decode
     finally:
-        for name in ("decode", "hash"):
+        for name in CHANGED:
             page.__dict__.pop(name, None)
         page.__dict__.update(stored)
+
+
+def read_with_libtiff(path: Path, series: Series) -> NDArray[Any]:
+    """Return a series whose pages tifffile cannot decode, in RGB where they are colours."""
+    content = path.read_bytes()
+    pages = [imagecodecs.tiff_decode(content, index=page.index) for page in series.pages if page is not None]
+    return np.stack(pages).reshape(series.shape)

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import math
 import os
+import re
 import struct
 import threading
 import warnings
@@ -28,19 +29,6 @@ PLAUSIBLE = 64 << 20
 
 ANY_SIZE = 2**63
 """A limit that refuses nothing but sizes that cannot be real."""
-
-MICROMETER = "micrometer"
-
-UNIT_NAMES = {
-    **dict.fromkeys(("um", "\u00b5m", "\u03bcm", "\\u00b5m", "micron", "microns", "micrometre"), MICROMETER),
-    "nm": "nanometer",
-    "mm": "millimeter",
-    "cm": "centimeter",
-    "m": "meter",
-    "pixels": "pixel",
-    "": "pixel",
-}
-"""Spellings of units that are met in files, by lower case."""
 
 # What Pillow, tifffile and imagecodecs raise on damaged bytes. Pillow parses in pure Python, so that a flipped bit may
 # end as almost any of these; imagecodecs raises subclasses of RuntimeError.
@@ -89,6 +77,8 @@ class Decoded:
     there is something everywhere."""
     meta: Mapping[str, Any] = field(default_factory=dict)
     """What the file's own writer needs, see `selfseg.core.image.Image`."""
+    notes: tuple[str, ...] = ()
+    """Lines to be shown to the user, see `selfseg.core.image.Image`."""
 
 
 @contextlib.contextmanager
@@ -170,20 +160,26 @@ def unchanged(path: Path | str, before: Stamp | None = None) -> Iterator[None]:
         raise wrong
 
 
+UNSUPPORTED = re.compile(r"(?i)unsupported|not supported|not implemented|unknown compression|unimplemented")
+"""Words of libraries about files that may be sound, but of a kind that they do not read."""
+
+
 def damaged(path: Path, reason: str) -> InputError:
-    """Return the error for a file whose bytes cannot be decoded."""
+    """Return the error for a file whose bytes cannot be decoded, by damage or because no library here reads the kind."""
     reason = " ".join(reason.split())[:160] or "unknown damage"
+    if UNSUPPORTED.search(reason):
+        return InputError(
+            path,
+            expected="a kind of image file that can be read",
+            got=f"one that cannot, or a damaged one ({reason})",
+            fix="convert it, to PNG or plain TIFF for example, or leave it out",
+        )
     return InputError(
         path,
         expected="a whole image file",
         got=f"a damaged or truncated one ({reason})",
         fix="copy or export the file again, or leave it out",
     )
-
-
-def unit_name(unit: str) -> str:
-    """Return one spelling for a unit of length: ``"um"``, ``"micron"`` and their like are ``"micrometer"``."""
-    return UNIT_NAMES.get(unit.strip().lower(), unit.strip())
 
 
 def gigabytes(n_bytes: float) -> str:
@@ -277,10 +273,13 @@ def orient(array: NDArray[Any], orientation: int) -> NDArray[Any]:
     return array
 
 
-def cmyk_to_rgb(cmyk: NDArray[Any]) -> NDArray[Any]:
-    """Return RGB ``[... 3]`` of unsigned integers CMYK ``[... 4]`` by (1 - C)(1 - K), without a profile."""
-    top = int(np.iinfo(cmyk.dtype).max)
-    light = (top - cmyk).astype(np.float64)
+def cmyk_to_rgb(cmyk: NDArray[Any], full: float | None = None) -> NDArray[Any]:
+    """Return RGB ``[... 3]`` of unsigned integers CMYK ``[... 4]`` by (1 - C)(1 - K), without a profile.
+
+    `full` is the number of full ink; None = the largest of the type.
+    """
+    top = int(np.iinfo(cmyk.dtype).max) if full is None else full
+    light = (top - cmyk.astype(np.float64)).clip(0)
     return np.rint(light[..., :3] * light[..., 3:] / top).astype(cmyk.dtype)
 
 
@@ -311,6 +310,53 @@ def guess_axes(shape: tuple[int, ...], source: str = "array") -> tuple[str, bool
         )
     axes = known + "C" * colour
     return axes, not (axes == "YX" or (axes == "YXC" and shape[-1] >= 3))
+
+
+def is_array(item: Any) -> bool:
+    """Return whether something is an array or has one: NumPy's, a tensor, a picture of Pillow, an array in a file."""
+    return isinstance(item, np.ndarray) or any(
+        hasattr(type(item), name) for name in ("__array__", "__array_interface__")
+    )
+
+
+def decode_array(item: Any, source: str, axes: str | None = None) -> Decoded:
+    """Return what an array has for an image: pixels, axes, and where they are masked.
+
+    Parameters
+    ----------
+    item
+        Anything of which `is_array` holds. A pixel of a masked array is not valid where any of its channels is masked. A tensor of three
+        axes, the first of 1, 3 or 4 places, has its channels first.
+    source
+        Its name, for messages.
+    axes
+        Axes that the user gives; None = they are guessed.
+
+    Raises
+    ------
+    InputError
+        If it cannot be made a NumPy array, or its axes cannot be guessed.
+    """
+    tensor = hasattr(item, "detach")
+    try:
+        if tensor:
+            item = item.detach().cpu()
+            item = item.float() if str(item.dtype) == "torch.bfloat16" else item
+        masked = isinstance(item, np.ma.MaskedArray)
+        array, mask = np.asarray(item), np.ma.getmaskarray(item) if masked else None
+    except DAMAGE as error:
+        raise InputError(
+            source, expected="an array", got=f"{type(item).__name__} ({error})", fix="convert it with numpy.asarray"
+        ) from error
+    if axes is not None and len(axes) == array.ndim:
+        known, guessed = axes.upper(), False
+    elif tensor and array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[0] < min(array.shape[1:]):
+        known, guessed = "CYX", True
+    else:
+        known, guessed = guess_axes(array.shape, source)
+    if mask is None or not mask.any():
+        return Decoded(array, known, guessed)
+    return Decoded(array, known, guessed, valid=~(mask.any(known.index("C")) if "C" in known else mask))
 
 
 def named_axes(names: Iterable[str], shape: tuple[int, ...], source: object) -> tuple[str, bool]:
@@ -365,6 +411,8 @@ def make_image(decoded: Decoded, axes: str | None, name: str, source: str) -> Im
     InputError
         If `axes` does not fit the array, the values are no real numbers, there is no pixel, or none is finite.
     """
+    if isinstance(decoded.data, np.ma.MaskedArray):
+        decoded = _unmasked(decoded, axes)
     data, in_memory = decoded.data, isinstance(decoded.data, np.ndarray)
     if data.dtype.kind not in "buif":
         raise InputError(source, expected="real numbers", got=f"values of type {data.dtype}", fix="convert them")
@@ -392,7 +440,16 @@ def make_image(decoded: Decoded, axes: str | None, name: str, source: str) -> Im
         finite_mask(data, chosen, valid) if in_memory else valid,
         decoded.guessed and axes is None,
         decoded.meta,
+        decoded.notes,
     )
+
+
+def _unmasked(decoded: Decoded, axes: str | None) -> Decoded:
+    """Return plain pixels: one that is masked in any of its channels is not valid."""
+    mask, where = np.ma.getmaskarray(decoded.data), (axes or decoded.axes).upper().find("C")
+    shown = ~(mask.any(where) if where >= 0 else mask)
+    valid = shown if decoded.valid is None else decoded.valid & shown
+    return replace(decoded, data=np.asarray(decoded.data), valid=valid)
 
 
 def chosen_axes(decoded: Decoded, axes: str | None, source: str) -> str:

@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,13 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError
 from selfseg.read.arrays import DAMAGE, Decoded, check_size, decoding, needed, quiet, split_address
+from selfseg.read.formats import format_of
+from selfseg.read.search import PassedOver
 
 UNIT = "millimeter"
+
+PACKED = "dicom-packed"
+"""The extra that unpacks JPEG Lossless, JPEG of 12 bits and JPEG 2000 of high throughput."""
 
 DEFERRED = 1 << 16
 """Bytes above which an element is read only when it is asked for: the pixels, after their size has been checked."""
@@ -24,8 +30,6 @@ LARGEST_VALUE = 4
 LEAST_FRAME = 2
 """Bytes that each of several frames takes in a file, packed or not, at least."""
 
-
-SUFFIXES = (".dcm", ".dicom", ".ima")
 
 HEADERS = (
     "SOPInstanceUID SeriesInstanceUID SeriesDescription Modality Rows Columns NumberOfFrames SamplesPerPixel InstanceNumber "
@@ -38,6 +42,12 @@ NO_IMAGES = ("SEG", "RTSTRUCT", "RTPLAN", "RTDOSE", "SR", "PR", "KO", "REG")
 
 PLACE_TOLERANCE = 1e-3
 """Millimetres by which two slices must be apart."""
+
+PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+"""Elements of which an image has one."""
+
+BARE = (b"\2\0", b"\x08\0", b"\0\2", b"\0\x08")
+"""First bytes of files without the preamble, in either byte order: the groups with which the elements begin."""
 
 GAP_TOLERANCE = 0.1
 """Share of the usual gap by which a gap between two slices may differ."""
@@ -85,16 +95,49 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool) -> Decoded:
     errors = (pydicom.errors.InvalidDicomError, pydicom.errors.BytesLengthException)
     with decoding(path, *errors), quiet("pydicom"):
         files = _files_of(file, uid) if file.is_dir() else [file]
-        datasets = [pydicom.dcmread(one, defer_size=DEFERRED) for one in files]
+        datasets = [_read(one, defer_size=DEFERRED) for one in files]
+        for one, dataset in zip(files, datasets, strict=True):
+            _check_image(one, dataset)
         if str(datasets[0].get("Modality", "")) == "SEG":
             return _segmentation(path, files[0], as_labels, max_bytes)
         return _volume(path, files, datasets, max_bytes)
+
+
+def _read(file: Path, **options: Any) -> Any:
+    """Read a file, also one of old that begins without the preamble and the head that say what it is."""
+    from pydicom import dcmread
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    with file.open("rb") as opened:
+        bare = opened.read(2) in BARE
+    dataset = dcmread(file, force=bare, **options)
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        implicit, little = dataset.original_encoding
+        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+    return dataset
+
+
+def _check_image(path: Path, dataset: Any) -> None:
+    """Refuse an object without pixels by its own name: a report, a plan, a palette, an index of a disc."""
+    if "Rows" in dataset and any(name in dataset for name in PIXELS):
+        return
+    kind = dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID")
+    name = getattr(kind, "name", "") or str(dataset.get("Modality", "")) or "of no known kind"
+    raise InputError(
+        path,
+        expected="a DICOM image",
+        got=f"a DICOM object without pixels ({name})",
+        fix="leave it out, and give the images that it belongs to",
+    )
 
 
 def _volume(path: Path, files: Sequence[Path], datasets: Sequence[Any], max_bytes: int | None) -> Decoded:
     _check_alike(path, datasets)
     _check_declared(path, files, datasets, max_bytes)
     first = datasets[0]
+    if len(datasets) == 1 and "TotalPixelMatrixColumns" in first:
+        return _slide(path, first, max_bytes)
     planes = [
         Slice(file, frame, *_place(dataset, frame))
         for file, dataset in zip(files, datasets, strict=True)
@@ -115,6 +158,50 @@ def _volume(path: Path, files: Sequence[Path], datasets: Sequence[Any], max_byte
         meta["affine"] = affine
     axes += "C" if data.ndim > len(axes) else ""
     return Decoded(data, axes, guessed, spacing, UNIT if rows else "pixel", valid=valid, meta=meta)
+
+
+def _slide(path: Path, dataset: Any, max_bytes: int | None) -> Decoded:
+    """Put the tiles of a slide together, ``YX`` or ``YXC``; where a tile was left out, there is nothing."""
+    size = (int(dataset.TotalPixelMatrixRows), int(dataset.TotalPixelMatrixColumns))
+    samples, itemsize = int(dataset.get("SamplesPerPixel") or 1), max(int(dataset.BitsAllocated) // 8, 1)
+    check_size(path, (*size, samples), itemsize, path.stat().st_size, max_bytes, math.inf)
+    corners = _tile_corners(path, dataset, size)
+    tiles, own = _values(path, dataset)
+    data, valid = np.zeros((*size, *tiles.shape[3:]), tiles.dtype), np.zeros(size, bool)
+    for number, ((row, column), tile) in enumerate(zip(corners, tiles, strict=True)):
+        place = (slice(row, row + tile.shape[0]), slice(column, column + tile.shape[1]))
+        rows, columns = data[place].shape[:2]  # the last ones reach beyond the slide
+        data[place] = tile[:rows, :columns]
+        valid[place] = True if own is None else own[number, :rows, :columns]
+    steps = _pixel_size(dataset)
+    spacing, unit = ({"Y": steps[0], "X": steps[1]}, UNIT) if steps[0] else ({}, "pixel")
+    axes = "YX" if data.ndim == 2 else "YXC"
+    return Decoded(data, axes, False, spacing, unit, valid=None if valid.all() else valid)
+
+
+def _tile_corners(path: Path, dataset: Any, size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Return row and column of each tile's first pixel on the slide, from 0 (DICOM PS3.3, C.7.6.17.3)."""
+    height, width, n_frames = int(dataset.Rows), int(dataset.Columns), _n_frames(dataset)
+    wanted = math.ceil(size[0] / height) * math.ceil(size[1] / width)
+    kind, groups = str(dataset.get("DimensionOrganizationType", "")), "PerFrameFunctionalGroupsSequence"
+    full = kind == "TILED_FULL" or groups not in dataset
+    corners: list[tuple[int, int]] = []
+    if full and wanted == n_frames:
+        corners = [(row, column) for row in range(0, size[0], height) for column in range(0, size[1], width)]
+    elif not full:
+        own = [_group(dataset, frame, "PlanePositionSlideSequence") for frame in range(n_frames)]
+        names = ("RowPositionInTotalImagePixelMatrix", "ColumnPositionInTotalImagePixelMatrix")
+        corners = [(int(one[names[0]].value) - 1, int(one[names[1]].value) - 1) for one in own]
+    if len(corners) != n_frames or len(set(corners)) < n_frames:
+        raise InputError(
+            path,
+            expected=f"one tile at a place, {wanted} for a slide of {size[0]} x {size[1]}",
+            got=f"{n_frames} frames",
+            fix="save one focal plane and one stain as a file of its own, with all of its tiles",
+        )
+    if not all(0 <= row < size[0] and 0 <= column < size[1] for row, column in corners):
+        raise ValueError("a tile lies beyond the slide")
+    return corners
 
 
 def _n_frames(dataset: Any) -> int:
@@ -158,12 +245,18 @@ def _group(dataset: Any, frame: int, name: str) -> Any:
 
 
 def _place(dataset: Any, frame: int) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
+    """Return corner and directions of a frame, see `Slice`."""
     group = _group(dataset, frame, "PlanePositionSequence")
     # one place for all frames of a file is the place of none
     told = group is not dataset or _n_frames(dataset) == 1
     corner = _vector(group.get("ImagePositionPatient"), 3) if told else None
     directions = _vector(_group(dataset, frame, "PlaneOrientationSequence").get("ImageOrientationPatient"), 6)
-    return corner, None if directions is None else directions.reshape(2, 3)
+    directions = None if directions is None else directions.reshape(2, 3)
+    offsets = _vector(dataset.get("GridFrameOffsetVector"), _n_frames(dataset))
+    first = _vector(dataset.get("ImagePositionPatient"), 3)
+    if offsets is not None and first is not None and directions is not None:  # of a dose
+        corner = first + (offsets[frame] - offsets[0]) * np.cross(*directions)
+    return corner, directions
 
 
 def _pixel_size(dataset: Any) -> tuple[float, float]:
@@ -190,31 +283,43 @@ def _axes(dataset: Any, n: int, step: float | None) -> str:
 def _values(path: Path, dataset: Any) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     """Return the values of one file ``[F Y X]`` or ``[F Y X C]``, and where there is something, None = everywhere."""
     from pydicom.pixels import apply_color_lut, pixel_array
+    from pydicom.uid import RLELossless
 
-    try:
-        stored = pixel_array(dataset)
+    syntax = dataset.file_meta.TransferSyntaxUID
+    try:  # RLE: another decoder, of a package that may be installed, ends in a panic on damaged data
+        stored = pixel_array(dataset, decoding_plugin="pydicom" if syntax == RLELossless else "")
     except (RuntimeError, NotImplementedError) as error:
-        kind = dataset.file_meta.TransferSyntaxUID.name
+        more = "" if find_spec("libjpeg") and find_spec("openjpeg") else f"pip install 'selfseg[{PACKED}]', or "
         raise InputError(
             path,
             expected="pixels that can be unpacked",
-            got=kind,
-            fix="convert it to Explicit VR Little Endian, with gdcmconv --raw for example",
+            got=f"{syntax.name}, by none of the packages that are installed",
+            fix=f"{more}convert it to Explicit VR Little Endian, with gdcmconv --raw for example",
         ) from error
     stored = stored if _n_frames(dataset) > 1 else stored[None]
     if str(dataset.get("PhotometricInterpretation", "")) == "PALETTE COLOR":
         colours = apply_color_lut(stored, dataset)
         return (colours >> 8).astype(np.uint8) if colours.dtype == np.uint16 else colours, None
     padding = dataset.get("PixelPaddingValue")
-    valid = None if padding is None or stored.ndim > 3 else stored != int(padding)
-    if str(dataset.get("PhotometricInterpretation", "")) == "MONOCHROME1" and stored.dtype.kind == "u":
-        stored = stored.dtype.type(2 ** int(dataset.BitsStored) - 1) - stored
+    valid = None
+    if padding is not None and stored.ndim == 3:
+        low, high = sorted((int(padding), int(dataset.get("PixelPaddingRangeLimit", padding))))
+        valid = (stored < low) | (stored > high)
+    if str(dataset.get("PhotometricInterpretation", "")) == "MONOCHROME1" and stored.dtype.kind in "iu":
+        lowest_and_highest = 2 ** int(dataset.BitsStored) - 1 if stored.dtype.kind == "u" else -1
+        stored = stored.dtype.type(lowest_and_highest) - stored
     return np.stack([_rescaled(plane, dataset, frame) for frame, plane in enumerate(stored)]), valid
 
 
 def _rescaled(plane: NDArray[Any], dataset: Any, frame: int) -> NDArray[Any]:
+    from pydicom.pixels import apply_modality_lut
+
+    if dataset.get("ModalityLUTSequence"):
+        return np.asarray(apply_modality_lut(plane, dataset))
     transform = _group(dataset, frame, "PixelValueTransformationSequence")
-    factors = _vector([transform.get("RescaleSlope", 1), transform.get("RescaleIntercept", 0)], 2)
+    factors = _vector(
+        [transform.get("RescaleSlope", dataset.get("DoseGridScaling", 1)), transform.get("RescaleIntercept", 0)], 2
+    )
     slope, intercept = (1.0, 0.0) if factors is None else (float(factors[0]), float(factors[1]))
     if (slope, intercept) == (1.0, 0.0):
         return plane
@@ -259,55 +364,61 @@ def _segmentation(path: Path, file: Path, as_labels: bool, max_bytes: int | None
     return Decoded(np.ascontiguousarray(labels), "ZYX", False, spacing, UNIT)
 
 
-def group_series(files: Sequence[Path]) -> list[Path]:
-    """Put one path in place of the DICOM files of a folder that make up one volume: the folder, or ``folder:/UID``.
+def group_series(files: Sequence[Path], passed: PassedOver, named: bool = False) -> dict[Path, tuple[Path, ...]]:
+    """Return what each DICOM file of a folder is taken for: the folder that is its volume, or ``folder:/UID``; nothing if it has no image.
 
-    Files of one series that lie at different places in the patient are a volume. Files that hold no image are left out.
-    Others stay as they are, in their order; without pydicom, all DICOM files of a folder count as one series.
+    Files of one series that lie at different places in the patient are a volume. Files that hold no image are left out, and counted.
+    Others stay as they are; without pydicom, all DICOM files of a folder count as one series. See `read.sets.images_of`.
     """
-    dicom = [file for file in files if file.suffix.lower() in SUFFIXES]
-    if not dicom:
-        return list(files)
     by_folder: dict[Path, list[Path]] = defaultdict(list)
-    for file in dicom:
-        by_folder[file.parent].append(file)
-    stands_for = {
-        file: item for folder, members in by_folder.items() for file, item in _grouped(folder, members).items()
-    }
-    chosen = [stands_for.get(file, file) for file in files]
-    return list(dict.fromkeys(item for item in chosen if item is not None))
+    for file in files:
+        if format_of(file) == "dicom" and not (named and file.is_dir()):
+            by_folder[file.parent].append(file)
+    taken: dict[Path, tuple[Path, ...]] = {}
+    for folder, members in by_folder.items():
+        taken |= _grouped(folder, members, passed, named)
+    return taken
 
 
-def _grouped(folder: Path, files: Sequence[Path]) -> dict[Path, Path | None]:
-    """Return what each file of a folder is taken for; None = left out."""
+def _grouped(folder: Path, files: Sequence[Path], passed: PassedOver, named: bool) -> dict[Path, tuple[Path, ...]]:
     try:
         import pydicom  # noqa: F401
     except ImportError:
-        return {file: folder if len(files) > 1 else file for file in files}
-    series: dict[str, list[Path]] = defaultdict(list)
-    taken: dict[Path, Path | None] = {}
-    for file in files:
-        header = _read_header(file)
-        if header is None:
-            taken[file] = file  # it fails when it is read, and is named then
-        elif str(header.get("Modality", "")) in NO_IMAGES or "Rows" not in header:
-            taken[file] = None
-        elif "ImagePositionPatient" in header and int(header.get("NumberOfFrames") or 1) == 1:
-            series[str(header.get("SeriesInstanceUID", ""))].append(file)
-    alone = len(series) == 1
+        return {file: (file if named or len(files) == 1 else folder,) for file in files}
+    headers = {file: _read_header(file) for file in files}
+    taken: dict[Path, tuple[Path, ...]] = {}
+    for file, header in headers.items():
+        image = header is None or _is_image(header)  # what cannot be read fails in its turn, and is named then
+        taken[file] = (file,) if named or image else ()
+        if not taken[file]:
+            passed.add("DICOM files without an image", str(header.get("Modality", "")) or "of no modality")
+    series = _series(headers)
     for uid, members in series.items():
-        item = members[0] if len(members) == 1 else folder if alone else Path(f"{folder}:/{uid}")
-        taken.update(dict.fromkeys(members, item))
+        whole = folder if len(series) == 1 else Path(f"{folder}:/{uid}")
+        if len(members) > 1 and not (named and set(_files_of(folder, uid)) - set(members)):
+            taken.update(dict.fromkeys(members, (whole,)))
     return taken
+
+
+def _is_image(header: Any) -> bool:
+    return "Rows" in header and str(header.get("Modality", "")) not in NO_IMAGES
+
+
+def _series(headers: Mapping[Path, Any]) -> dict[str, list[Path]]:
+    """Return the files of each series that are planes with a place in the patient."""
+    series: dict[str, list[Path]] = defaultdict(list)
+    for file, header in headers.items():
+        placed = header is not None and _is_image(header) and "ImagePositionPatient" in header
+        if placed and int(header.get("NumberOfFrames") or 1) == 1:
+            series[str(header.get("SeriesInstanceUID", ""))].append(file)
+    return series
 
 
 def _read_header(path: Path) -> Any | None:
     """Return what sorts a file, without its pixels; None if it cannot be read."""
-    from pydicom import dcmread
-
     try:
         with quiet("pydicom"):
-            return dcmread(path, stop_before_pixels=True, specific_tags=HEADERS.split())
+            return _read(path, stop_before_pixels=True, specific_tags=HEADERS.split())
     except Exception as error:
         if isinstance(error, DAMAGE) or type(error).__module__.startswith("pydicom"):
             return None
@@ -316,10 +427,9 @@ def _read_header(path: Path) -> Any | None:
 
 def _files_of(folder: Path, uid: str) -> list[Path]:
     """Return the files of one series in a folder: of the only one where none is chosen."""
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
-    series: dict[str, list[Path]] = defaultdict(list)
-    for file in files:
-        header = _read_header(file)
+    files = sorted(file for file in folder.iterdir() if file.is_file() and format_of(file) == "dicom")
+    headers = {file: _read_header(file) for file in files}
+    for file, header in headers.items():
         if header is None:
             raise InputError(
                 file,
@@ -327,8 +437,11 @@ def _files_of(folder: Path, uid: str) -> list[Path]:
                 got="a damaged or foreign one",
                 fix="copy the file again, or leave it out",
             )
-        if str(header.get("Modality", "")) not in NO_IMAGES and "Rows" in header:
-            series[str(header.get("SeriesInstanceUID", ""))].append(file)
+    series = _series(headers)
+    if not series:  # nothing has a place: what there is, by its series
+        for file, header in headers.items():
+            if _is_image(header):
+                series.setdefault(str(header.get("SeriesInstanceUID", "")), []).append(file)
     if uid in series:
         return series[uid]
     if len(series) != 1 or uid:

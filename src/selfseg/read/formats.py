@@ -5,6 +5,8 @@ A new format is one file in this package and one row in `SUFFIXES`. The file has
 the pixels, of which `max_bytes` are allowed. It raises `InputError` for what it cannot decode. Formats of `PYRAMIDS` take `level` too.
 """
 
+import re
+from collections.abc import Iterable
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -18,8 +20,9 @@ from selfseg.read.arrays import Decoded, damaged, make_image, split_address, unc
 from selfseg.read.ome_zarr import is_zarr
 
 SUFFIXES = {
-    "tiff": ".ome.tiff .ome.tif .tiff .tif .btf",
-    "image": ".png .jpg .jpeg .bmp .webp .gif",
+    "tiff": ".ome.tiff .ome.tif .tiff .tif .btf .tf8 .tf2 .lsm .svs .scn .ndpi .bif .qptiff .stk",
+    "image": ".png .apng .jpg .jpeg .jpe .jfif .bmp .dib .webp .gif .jp2 .j2k .j2c .jpc .jpf .jpx .jxl .avif "
+    ".pbm .pgm .ppm .pnm .pfm .tga .qoi .pcx .sgi",
     "nifti": ".nii.gz .nii",
     "ome_zarr": ".ome.zarr .zarr",
     "mrc": ".mrc .mrcs .rec .map .ccp4",
@@ -32,18 +35,58 @@ SUFFIXES = {
 
 FORMATS = {suffix: module for module, suffixes in SUFFIXES.items() for suffix in suffixes.split()}
 
-SIGNATURES = {
-    b"II*\0": "tiff",
-    b"MM\0*": "tiff",
-    b"II+\0": "tiff",
-    b"MM\0+": "tiff",
-    b"\x89PNG": "image",
-    b"\xff\xd8\xff": "image",
-    b"GIF8": "image",
-    b"\x89HDF": "hdf5",
-    b"\x93NUM": "npy",
-}
-"""First bytes that tell the module better than a wrong suffix does."""
+SIGNATURES = (
+    (128, b"DICM", "dicom"),  # the 128 bytes before it are free, and some scanners write the start of a TIFF there
+    (0, rb"II[*+]\0", "tiff"),
+    (0, rb"MM\0[*+]", "tiff"),
+    (0, b"\x89PNG", "image"),
+    (0, rb"\xff\xd8\xff(?!\xf7|\xe8..SPIFF.{15}\x06)", "image"),
+    (0, b"GIF8", "image"),
+    (0, rb"RIFF.{4}WEBP", "image"),
+    (4, b"jP  \r\n\x87\n", "image"),
+    (0, b"\xff\x4f\xff\x51", "image"),
+    (4, b"JXL \r\n\x87\n", "image"),
+    (4, b"ftypavif", "image"),
+    (4, b"ftypavis", "image"),
+    (4, b"ftypmif1", "image"),
+    (0, b"qoif", "image"),
+    (0, b"\x89HDF", "hdf5"),
+    (0, b"\x93NUM", "npy"),
+)
+"""Patterns of bytes that tell the module better than a wrong suffix does, and where they stand; the first that fits counts."""
+
+WEAK_SIGNATURES = (
+    (344, rb"n\+1\0", "nifti"),
+    (4, rb"n\+2\0", "nifti"),
+    (208, b"MAP ", "mrc"),
+    (4, b"ftyp", "video"),
+    (0, b"\x1aE\xdf\xa3", "video"),
+    (0, rb"RIFF.{4}AVI ", "video"),
+    (0, b"\xff\x0a", "image"),
+    (0, rb"P[1-6]\s+(#|\d+\s)", "image"),
+    (0, rb"BM.{4}\0{4}", "image"),
+)
+"""Bytes that tell the module of a file whose name does not."""
+
+STRANGERS = (
+    (4, b"ftyphei", "a HEIC picture"),
+    (0, rb"\xff\xd8\xff(\xf7|\xe8..SPIFF.{15}\x06)", "a JPEG-LS picture"),
+    (0, b"II\xbc", "a JPEG XR picture"),
+    (0, b"8BPS", "a Photoshop file"),
+    (0, b"%PDF", "a PDF"),
+    (0, b"ZISRAW", "a Zeiss CZI file"),
+    (0, b"\x70\0\0\0", "a Leica LIF file"),
+    (0, b"\xd0\xcf\x11\xe0", "a compound file (Olympus OIB, old Zeiss ZVI)"),
+    (0, b"SIMPLE  =", "a FITS file"),
+    (0, b"v/1\x01", "an OpenEXR picture"),
+    (0, b"CDF", "a NetCDF 3 file"),
+    (0, b"\x1f\x8b", "a gzip file"),
+    (0, b"PK\x03\x04", "a ZIP file"),
+)
+"""Files that are met and not read, to be refused by their name."""
+
+LONGEST_START = 352
+"""Bytes of a file within which all of these stand."""
 
 PYRAMIDS = ("tiff", "ome_zarr")
 """Modules whose images may have several levels."""
@@ -58,11 +101,50 @@ def suffix_of(path: Path) -> str | None:
     return next((suffix for suffix in FORMATS if name.endswith(suffix) and len(name) > len(suffix)), None)
 
 
+def format_of(path: Path) -> str | None:
+    """Return the module for a file that a search meets: that of its suffix, or, where its name has no suffix, of its first bytes.
+
+    A name that ends with a number (``IM.0001``, ``1.2.840.5``) has none; DICOM is told under any suffix that no format has.
+    None = no module; what cannot be opened has none either.
+    """
+    suffix = suffix_of(path)
+    if suffix is not None:
+        return FORMATS[suffix]
+    try:
+        told = _module_told(_start(path), named=False) if path.is_file() else None
+    except OSError:
+        return None
+    return told if told == "dicom" or not has_suffix(path) else None
+
+
+def has_suffix(path: Path) -> bool:
+    """Return whether the end of a name says what the file is, known here or not: ``.txt`` does, the number in ``IM.0001`` does not."""
+    return path.suffix != "" and not path.suffix[1:].isdecimal()
+
+
+def _start(path: Path) -> bytes:
+    with path.open("rb") as opened:
+        return opened.read(LONGEST_START)
+
+
+def _module_told(start: bytes, named: bool) -> str | None:
+    """Return the module that the first bytes of a file ask for; few bytes count only where the name tells nothing."""
+    module = _told(start, SIGNATURES)
+    return module if module or named or _told(start, STRANGERS) else _told(start, WEAK_SIGNATURES)
+
+
+def _told(start: bytes, signatures: Iterable[tuple[int, bytes, str]]) -> str | None:
+    """Return what the first bytes of a file stand for."""
+    fits = (what for at, pattern, what in signatures if re.compile(pattern, re.DOTALL).match(start, at))
+    return next(fits, None)
+
+
 def stem_of(path: Path) -> str:
     """Return a file's name without the suffix of its format: ``"a"`` of ``a.ome.tif``, ``"a_raw"`` of ``a.h5:/raw``."""
     file, inside = split_address(path)
     suffix = suffix_of(file)
-    stem = file.name[: -len(suffix)] if suffix else file.name if file.is_dir() else file.stem
+    whole = file.is_dir() or not has_suffix(file)
+    stem = file.name[: -len(suffix)] if suffix else file.name if whole else file.stem
     return f"{stem}_{inside.replace('/', '_')}" if inside else stem
 
 
@@ -75,7 +157,7 @@ def module_of(path: Path) -> str:
     """Return the module that a file's first bytes, or else its suffix, ask for; of a folder (zarr, DICOM), what is in it.
 
     Of an address ``file.h5:/inside`` the file counts. Raise `InputError` if there is no such file, it may not be read, it is empty,
-    or its suffix is unknown.
+    or neither its first bytes nor its suffix are known.
     """
     file, _ = split_address(path)
     suffix = suffix_of(file)
@@ -89,15 +171,7 @@ def module_of(path: Path) -> str:
                 got="something that is no ordinary file" if file.exists() else "nothing: there is no such file",
                 fix="check the name and the folder",
             )
-        if suffix is None:
-            raise InputError(
-                path,
-                expected=f"one of {known_suffixes()}",
-                got=f"the suffix {file.suffix!r}" if file.suffix else "no suffix",
-                fix="convert the file, to TIFF for example",
-            )
-        with file.open("rb") as opened:
-            start = opened.read(4)
+        start = _start(file)
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(
@@ -107,13 +181,19 @@ def module_of(path: Path) -> str:
         raise InputError(
             path, expected="an image", got="an empty file of zero bytes", fix="copy or export the file again"
         )
-    return next((module for signature, module in SIGNATURES.items() if start.startswith(signature)), FORMATS[suffix])
+    module = _module_told(start, named=suffix is not None)
+    stranger = None if module else _told(start, STRANGERS)
+    if module is None and (suffix is None or (stranger and FORMATS[suffix] in ("tiff", "image"))):
+        kind = stranger or (f"the suffix {file.suffix!r}" if file.suffix else "no suffix")
+        fix = "convert the file, to TIFF for example"
+        raise InputError(path, expected=f"one of {known_suffixes()}", got=kind, fix=fix)
+    return module or FORMATS[str(suffix)]
 
 
 def _module_of_folder(folder: Path) -> str:
     if is_zarr(folder):
         return "ome_zarr"
-    if any(FORMATS.get(suffix_of(file) or "") == "dicom" for file in folder.iterdir()):
+    if any(format_of(file) == "dicom" for file in folder.iterdir()):
         return "dicom"
     if FORMATS.get(suffix_of(folder) or "") == "ome_zarr":
         raise damaged(folder, "a folder without zarr metadata")

@@ -3,13 +3,17 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from selfseg.core.errors import InputError
 from selfseg.core.image import KNOWN
-from selfseg.read._lazy_array import check_real, from_sliceable
+from selfseg.core.units import common_unit
+from selfseg.read._lazy_array import check_real, from_sliceable, shown
+from selfseg.read._no_data import fill_values
 from selfseg.read.arrays import (
+    DAMAGE,
     Decoded,
     check_chunk,
     check_level,
@@ -18,7 +22,6 @@ from selfseg.read.arrays import (
     named_axes,
     needed,
     split_address,
-    unit_name,
 )
 
 MARKS = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
@@ -34,6 +37,9 @@ CODECS = frozenset((
 """Codecs that only compute. Others are refused before a byte is decoded: ``pickle`` would run what the file says."""
 
 MOST_NAMED = 8
+
+DEPTH = 3
+"""Folders below a plate in which its images are: row, column, field."""
 
 
 def is_zarr(path: Path) -> bool:
@@ -59,11 +65,12 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool, level: int = 0
         folder, attributes = _image_group(path, folder, as_labels)
         multiscale = _multiscale(attributes)
         if multiscale is None:
-            return _plain(path, zarr, folder, level)
+            return _plain(path, zarr, folder, level, as_labels)
         datasets = multiscale["datasets"]
         check_level(path, level, len(datasets))
         array = _array(path, zarr, folder / _safe(path, str(datasets[level]["path"])))
-        return _described(path, array, attributes, multiscale, level)
+        decoded = _described(path, array, attributes, multiscale, level)
+        return decoded if as_labels else _without_fill(decoded, array)
 
 
 def read_attributes(folder: Path) -> dict[str, Any]:
@@ -76,6 +83,51 @@ def read_attributes(folder: Path) -> dict[str, Any]:
         attributes = {}
     ome = attributes.get("ome")
     return {**attributes, **ome} if isinstance(ome, dict) else dict(attributes)
+
+
+def is_image(folder: Path) -> bool:
+    """Tell whether a folder is the group of an image, or of a well, of whatever name: a field inside a plate for example."""
+    return bool({"multiscales", "well"} & _known_attributes(folder).keys())
+
+
+def field_name(folder: Path, root: Path | None = None) -> str | None:
+    """Return the name of a field, or a well, of a plate: plate, row, column and number; None = it is in none.
+
+    Found by a search that begins at `root`, it has the folders between `root` and the plate before it; if `root` is the plate, or in it,
+    the name is without the plate.
+    """
+    if not folder.is_dir() or not is_zarr(folder):
+        return None
+    above = list(folder.parents)[:DEPTH]
+    plate = next((one for one in above if is_zarr(one) and "plate" in _known_attributes(one)), None)
+    if plate is None:
+        return None
+    inside, stem = folder.relative_to(plate), plate.name.removesuffix(".zarr").removesuffix(".ome")
+    if root is not None and root.is_relative_to(plate):
+        return inside.as_posix()
+    return ((plate.parent.relative_to(root) if root else Path()) / stem / inside).as_posix()
+
+
+def fields_of(folder: Path) -> list[Path]:
+    """Return the fields of a plate, or of a well, in the order of its wells; empty for anything else.
+
+    What the plate names and is not there is among them, and fails when it is read.
+    """
+    attributes, fields = _known_attributes(folder), list[Path]()
+    with decoding(folder):
+        wells = [row["path"] for row in (attributes.get("plate") or {}).get("wells") or ()]
+        for well in [folder / _safe(folder, str(path)) for path in wells] or [folder] * ("well" in attributes):
+            images = (_known_attributes(well).get("well") or {}).get("images")
+            fields += [well / _safe(folder, str(row["path"])) for row in images or ()] if images else [well]
+    return fields
+
+
+def _known_attributes(folder: Path) -> dict[str, Any]:
+    """Return the attributes of a group; none of what is no group, or damaged, which is said when it is read."""
+    try:
+        return read_attributes(folder) if is_zarr(folder) else {}
+    except DAMAGE:
+        return {}
 
 
 def _image_group(path: Path, folder: Path, as_labels: bool) -> tuple[Path, dict[str, Any]]:
@@ -97,7 +149,7 @@ def _image_group(path: Path, folder: Path, as_labels: bool) -> tuple[Path, dict[
     return folder, attributes
 
 
-def _below(folder: Path, depth: int = 3) -> list[Path]:
+def _below(folder: Path, depth: int = DEPTH) -> list[Path]:
     """Return the groups below a folder: a plate keeps its images at ROW/COLUMN/FIELD."""
     groups = sorted(item for item in folder.iterdir() if item.is_dir() and is_zarr(item)) if depth else []
     return [deep for item in groups for deep in (item, *_below(item, depth - 1)) if item.name not in ("labels", "OME")]
@@ -153,7 +205,7 @@ def _codecs(metadata: Mapping[str, Any]) -> list[str]:
     return names
 
 
-def _plain(path: Path, zarr: Any, folder: Path, level: int) -> Decoded:
+def _plain(path: Path, zarr: Any, folder: Path, level: int, as_labels: bool) -> Decoded:
     """Open an array without NGFF metadata: the folder itself, or the only array in it."""
     arrays = [folder] if _is_array(folder) else [item for item in _below(folder) if _is_array(item)]
     if len(arrays) != 1:
@@ -163,7 +215,16 @@ def _plain(path: Path, zarr: Any, folder: Path, level: int) -> Decoded:
     array = _array(path, zarr, arrays[0])
     names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS") or ()
     axes = "".join(str(name)[:1].upper() for name in names)
-    return Decoded(from_sliceable(path, array), *named_axes([axes], array.shape, path))
+    decoded = Decoded(from_sliceable(path, array), *named_axes([axes], array.shape, path))
+    return decoded if as_labels else _without_fill(decoded, array)
+
+
+def _without_fill(decoded: Decoded, array: Any) -> Decoded:
+    """Return an array whose values of ``_FillValue`` and ``missing_value`` are not valid.
+
+    Zarr's own fill value is only what is not stored.
+    """
+    return replace(decoded, valid=shown(decoded.data, decoded.axes, fill_values(dict(array.attrs), array.dtype)))
 
 
 def _is_array(folder: Path) -> bool:
@@ -177,16 +238,18 @@ def _described(
     path: Path, array: Any, attributes: Mapping[str, Any], multiscale: dict[str, Any], level: int
 ) -> Decoded:
     letters, units = _axes(multiscale, array.ndim)
-    scale, offset = _transform(multiscale, level, array.ndim)
+    scale, offset = _transform(multiscale, level, letters)
     keep = [i for i, letter in enumerate(letters) if letter in "YX" or array.shape[i] > 1]
     axes = "".join(letters[i] for i in keep)
-    spatial = [i for i in keep if letters[i] in "ZYX"]
-    spacing = {letters[i]: scale[i] for i in spatial}
-    unit = next((units[i] for i in spatial if units[i]), "")
+    spatial = [i for i, letter in enumerate(letters) if letter in "ZYX"]
+    named = {letters[i]: units[i] for i in spatial}
+    spacing, unit, notes = common_unit({letters[i]: scale[i] for i in spatial}, named)
+    start, _, _ = common_unit({letters[i]: offset[i] for i in spatial}, named)
     n_channels = array.shape[letters.index("C")] if "C" in axes else 1
-    meta = {"offset": {letters[i]: offset[i] for i in spatial}} if any(offset[i] for i in spatial) else {}
+    start = {letter: value for letter, value in start.items() if letter in axes}
+    meta = {"offset": start} if any(start.values()) else {}
     data = from_sliceable(path, array).arranged(keep)
-    return Decoded(data, axes, False, spacing, unit_name(unit), _channels(attributes, n_channels), meta=meta)
+    return Decoded(data, axes, False, spacing, unit, _channels(attributes, n_channels), meta=meta, notes=notes)
 
 
 def _axes(multiscale: Mapping[str, Any], ndim: int) -> tuple[str, list[str]]:
@@ -205,8 +268,9 @@ def _letter(row: Mapping[str, Any]) -> str:
     return kinds.get(str(row.get("type"))) or str(row.get("name"))[:1].upper()
 
 
-def _transform(multiscale: Mapping[str, Any], level: int, ndim: int) -> tuple[list[float], list[float]]:
+def _transform(multiscale: Mapping[str, Any], level: int, letters: str) -> tuple[list[float], list[float]]:
     """Return scale and translation of a level: its own, then those of the whole image."""
+    ndim = len(letters)
     scale, offset = [1.0] * ndim, [0.0] * ndim
     own = multiscale["datasets"][level].get("coordinateTransformations") or ()
     for step in (*own, *(multiscale.get("coordinateTransformations") or ())):
@@ -218,8 +282,9 @@ def _transform(multiscale: Mapping[str, Any], level: int, ndim: int) -> tuple[li
             offset = [a + b for a, b in zip(offset, _numbers(step["translation"], ndim), strict=True)]
     if not own and level:
         raise ValueError(f"no scale for level {level}")
-    if not all(math.isfinite(value) and value > 0 for value in scale) or not all(map(math.isfinite, offset)):
-        raise ValueError(f"pixel sizes {scale}, offsets {offset}")
+    spatial = [i for i, letter in enumerate(letters) if letter in "ZYX"]  # a scale of time or channels may be anything
+    if not all(math.isfinite(scale[i]) and scale[i] > 0 and math.isfinite(offset[i]) for i in spatial):
+        raise ValueError(f"pixel sizes {[scale[i] for i in spatial]}, offsets {[offset[i] for i in spatial]}")
     return scale, offset
 
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
@@ -15,20 +14,19 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError
 from selfseg.read._lazy_array import LazyArray
-from selfseg.read._tiff_pages import decode_lzw_safely, open_windows, sound
-from selfseg.read.arrays import (
-    ANY_SIZE,
-    MAX_DEFLATE,
-    MICROMETER,
-    Decoded,
-    check_level,
-    check_size,
-    cmyk_to_rgb,
-    damaged,
-    orient,
-    split_address,
-    unit_name,
+from selfseg.read._ome_tiff import existing_planes, open_tiff, own_images
+from selfseg.read._tiff_metadata import channel_names, frame_interval, read_spacing
+from selfseg.read._tiff_pages import (
+    WITH_LIBTIFF,
+    MixedPages,
+    Series,
+    open_windows,
+    prepare_pages,
+    read_with_libtiff,
+    sound,
 )
+from selfseg.read._tiff_values import PALETTE, PageValues
+from selfseg.read.arrays import ANY_SIZE, MAX_DEFLATE, Decoded, check_level, check_size, damaged, orient, split_address
 
 ONE_IMAGE_KINDS = ("generic", "uniform", "shaped", "imagej", "ome")
 """Kinds of series of which a file should hold one. Slides also hold labels and thumbnails: there the first counts."""
@@ -39,75 +37,125 @@ MAX_RATIO = {1: 1, 5: 2800, 7: 1100, 8: MAX_DEFLATE, 32946: MAX_DEFLATE, 32773: 
 MOST_TAGS = 4096
 """A page that claims more is not followed; tifffile refuses it."""
 
-PER_MICROMETER = {2: 25400.0, 3: 10000.0, 4: 1000.0, 5: 1.0}
-"""Micrometres in the unit of the tag ResolutionUnit: inch, centimetre, millimetre, micrometre."""
+PAGE_KINDS = ("generic", "uniform", "shaped")
+"""Kinds of series that are pages one after the other, whatever the writer meant by them."""
+
+LEAST_COLOUR = 3
+"""YCbCr may have so many values of a pixel for each one that is stored, at most."""
 
 ORIENTATION_TAG = 274
-NO_DATA_TAG = 42113
 
 
 def open_file(path: Path, max_bytes: int | None, as_labels: bool, level: int = 0) -> Decoded:
     """Open the image of a TIFF file: one page, or all pages of one size as a stack; ``a.tif:/1`` is the second of several.
 
     A window then reads the strips or tiles that it touches. What cannot be read in windows is read whole: images that must be
-    turned, and series whose pages are not whole planes.
+    turned, series whose pages are not whole planes, and old JPEG.
 
-    Palettes and CMYK become RGB, "0 is white" is turned to "0 is black", 1, 2 and 4-bit values are spread over 0-255,
-    alpha and no-data values become `valid`, and the orientation tag is applied. Other integers and floats keep their
-    values. Of labels, none of these changes of values is made. Raise `InputError` if the file is damaged or truncated,
-    holds several images of different sizes, or has no such level.
+    Palettes, YCbCr, L*a*b* and CMYK become RGB, each page by its own tags; "0 is white" is turned to "0 is black", 1, 2 and 4-bit
+    values are spread over 0-255; alpha, GDAL's masks and no-data values become `valid`, and colours that were stored times their
+    opacity are freed from it; the orientation tag is applied. Other integers and floats keep their values. Of labels, none of these
+    changes of values is made. Raise `InputError` if the file is damaged or truncated, holds several images of different sizes, or
+    has no such level.
     """
     file, chosen = split_address(path)
     with contextlib.ExitStack() as stack:
         with sound(path):
-            tif = stack.enter_context(tifffile.TiffFile(file))
-            main = _main_series(path, tif, chosen)
+            tif, notes = open_tiff(file)
+            stack.enter_context(tif)
+            tif.filehandle.set_lock(True)
+            main, left = existing_planes(_main_series(path, tif, chosen))
             check_level(path, level, len(main.levels))
             series = main.levels[level]
             _check_declared(path, series, ANY_SIZE)
-            windows = None if _orientation(series) != 1 else open_windows(path, tif, series)
+            meaning = _Meaning(path, tif, series, as_labels)
+            alone = int(series.keyframe.compression) in WITH_LIBTIFF
+            windows = None if alone or meaning.orientation != 1 else open_windows(path, tif, series)
             if windows is None:
                 _check_declared(path, series, max_bytes)
-                decoded = _decoded(tif, series, series.asarray(), as_labels)
+                decoded = _decoded(meaning, read_with_libtiff(file, series) if alone else series.asarray())
             else:
-                decoded = _lazily_decoded(path, tif, series, windows, as_labels)
+                decoded = _lazily_decoded(path, meaning, windows)
             decoded = _at_level(decoded, tif, main, series) if level else decoded
+            odd = (meaning.note,) if meaning.note else ()
+            decoded = replace(decoded, notes=(*notes, *left, *odd, *decoded.notes))
         if windows is not None:
             stack.pop_all()  # the file stays open for the windows
         return decoded
 
 
-def _at_level(
-    decoded: Decoded, tif: tifffile.TiffFile, main: tifffile.TiffPageSeries, series: tifffile.TiffPageSeries
-) -> Decoded:
+def _at_level(decoded: Decoded, tif: tifffile.TiffFile, main: Series, series: Series) -> Decoded:
     """Return the pixel sizes of a level: those of the finest, times what it was shrunk by."""
     sizes = zip(main.axes, main.shape, series.shape, strict=True)
     factors = {letter: full / n for letter, full, n in sizes if letter in "ZYX"}
-    finest, _ = _read_spacing(tif, main.keyframe)
+    finest, _, _ = read_spacing(tif, main)
     steps = {letter: finest.get(letter, 1.0) * factor for letter, factor in factors.items()}
     return replace(decoded, spacing=steps)
 
 
-def _main_series(path: Path, tif: tifffile.TiffFile, chosen: str) -> tifffile.TiffPageSeries:
+def _main_series(path: Path, tif: tifffile.TiffFile, chosen: str) -> Series:
     _check_chain(path, tif)
     if not tif.series:
         raise damaged(path, "it has no page")
     full = [series for series in tif.series if not series.keyframe.is_reduced and not series.keyframe.is_mask]
-    several = len(full) > 1 and full[0].kind in ONE_IMAGE_KINDS
+    # SubIFDs are parts of their page, unless all pages are previews of them (DNG).
+    full.sort(key=lambda series: len(series.keyframe.treeindex) > 1)
+    own = [series for series in full if not len(series.keyframe.treeindex) > 1]
     if chosen.isdigit() and int(chosen) < len(full):
         return full[int(chosen)]
+    images = own_images(tif, own or full)
+    several = len(images) > 1 and images[0].kind in ONE_IMAGE_KINDS
+    if several and not chosen and (mixed := _as_one(images)) is not None:
+        return mixed
     if several or chosen:
-        sizes = ", ".join(" x ".join(str(n) for n in series.shape) for series in full[:4])
+        sizes = " x ".join(str(n) for n in images[0].shape)
+        same = all(series.shape == images[0].shape for series in images)
+        shown = ", ".join(_described_series(series, same) for series in images[:4]) + ", ..." * (len(images) > 4)
         raise InputError(
             path,
-            expected="pages of one size and type",
-            got=f"{len(full)} images ({sizes})",
+            expected=f"an image {chosen!r}"
+            if chosen
+            else "pages of one size and type"
+            if not same
+            else f"one image of {sizes}",
+            got=f"{len(images)} images ({shown})",
             fix=f"choose one, from {split_address(path)[0]}:/0 on, or save them as separate files",
         )
-    return full[0] if full else tif.series[0]
+    return images[0] if images else tif.series[0]
 
 
-def _check_declared(path: Path, series: tifffile.TiffPageSeries, max_bytes: int | None) -> None:
+def _described_series(series: Series, typed: bool) -> str:
+    """Return the size of an image in words, and its type where the size tells nothing."""
+    size, key = " x ".join(str(n) for n in series.shape), series.keyframe
+    kind = getattr(key.photometric, "name", str(key.photometric)).lower()
+    return f"{size} {series.dtype} {kind}" if typed else size
+
+
+def _as_one(images: Sequence[Series]) -> MixedPages | None:
+    """Return all pages as one series if they agree in size and type once they are decoded, whatever their strips; else None."""
+    if any(series.kind not in PAGE_KINDS for series in images):
+        return None
+    if any(len(series.pages) != math.prod(series.shape[: series.ndim - series.keyframe.ndim]) for series in images):
+        return None
+    pages = [page for series in images for page in series.pages]
+    if any(page is None for page in pages) or len({_kind_of_page(series) for series in images}) > 1:
+        return None
+    return MixedPages(sorted(pages, key=lambda page: page.index))
+
+
+def _kind_of_page(series: Series) -> tuple[Any, ...]:
+    """Return what pages must have in common to be a stack."""
+    key = series.keyframe
+    if series.dtype is None:
+        return (id(series),)
+    probe = np.zeros([n if letter == "S" else 1 for letter, n in zip(key.axes, key.shape, strict=True)], series.dtype)
+    values, axes, _ = PageValues(key, False)(probe, key.axes)
+    turned = int(key.tags.valueof(ORIENTATION_TAG, default=1))
+    stored = "uint8" if series.dtype == bool else str(series.dtype)
+    return key.shape, key.axes, stored, values.shape[len(key.shape) :], axes, str(values.dtype), turned
+
+
+def _check_declared(path: Path, series: Series, max_bytes: int | None) -> None:
     page = series.keyframe
     if series.dtype is None:
         raise damaged(path, f"no such pixel type: {page.bitspersample} bits, sample format {page.sampleformat}")
@@ -119,13 +167,16 @@ def _check_declared(path: Path, series: tifffile.TiffPageSeries, max_bytes: int 
             fix="save the magnitude or the phase as float",
         )
     pages = [one for one in series.pages if one is not None]
-    decode_lzw_safely([page, *pages])
+    _check_compression(path, page)
+    prepare_pages([page, *pages])
     files = {id(one.parent): one.parent.filehandle.size for one in pages}
     sparse = any(count == 0 for one in pages for count in one.databytecounts)
-    ratio = math.inf if sparse else MAX_RATIO.get(int(page.compression), math.inf)
-    bits = max(int(page.bitspersample), 1)
-    item = series.dtype.itemsize
-    check_size(path, series.shape, item, sum(files.values()), max_bytes, ratio * max(1.0, 8 * item / bits))
+    keys: list[Any] = [page, *(one.keyframe for one in pages)]
+    numbers = {int(key.compression) for key in keys}
+    ratio = math.inf if sparse else max(MAX_RATIO.get(number, math.inf) for number in numbers)
+    item, bits = series.dtype.itemsize, page.bitspersample if isinstance(page.bitspersample, int) else 1
+    packed = max(1.0, 8 * item / max(bits, 1)) * (LEAST_COLOUR if page.is_subsampled else 1)
+    check_size(path, series.shape, item, sum(files.values()), max_bytes, ratio * packed)
     if series.dataoffset is not None and series.dataoffset + series.nbytes > page.parent.filehandle.size:
         raise damaged(
             path, f"{series.nbytes} pixel bytes expected from byte {series.dataoffset} on, but the file ends earlier"
@@ -134,6 +185,16 @@ def _check_declared(path: Path, series: tifffile.TiffPageSeries, max_bytes: int 
         ends = (offset + count for offset, count in zip(one.dataoffsets, one.databytecounts, strict=False) if count)
         if len(pages) == len(series.pages) and max(ends, default=0) > one.parent.filehandle.size:
             raise damaged(path, f"the pixels of page {one.index} reach beyond the end of the file")
+
+
+def _check_compression(path: Path, page: tifffile.TiffPage) -> None:
+    """Refuse by its name a compression that no library here reads."""
+    number = int(page.compression)
+    if number in {1, *WITH_LIBTIFF} or number in tifffile.TIFF.DECOMPRESSORS:
+        return
+    name = getattr(page.compression, "name", "")
+    got, fix = f"number {number} {name}".strip(), "save it with Deflate, LZW or without compression"
+    raise InputError(path, expected="a TIFF compression that can be read", got=got, fix=fix)
 
 
 def _check_chain(path: Path, tif: tifffile.TiffFile) -> None:
@@ -160,64 +221,123 @@ def _check_chain(path: Path, tif: tifffile.TiffFile) -> None:
         raise damaged(path, f"its {len(seen)} pages lead in a circle")
 
 
-def _orientation(series: tifffile.TiffPageSeries) -> int:
-    return int(series.keyframe.tags.valueof(ORIENTATION_TAG, default=1))
+class _Meaning:
+    """Plain values of a series, page by page where their tags differ, and where they are valid."""
+
+    def __init__(self, path: Path, tif: tifffile.TiffFile, series: Series, as_labels: bool) -> None:
+        self.tif, self.series, self.page = tif, series, series.keyframe
+        self.axes = _distinct(series.axes)
+        self.lead = series.ndim - self.page.ndim
+        self.key = PageValues(self.page, as_labels)
+        self.key.check(path)
+        self.page.nodata = self.key.no_data or 0  # tifffile fills what was left out with it
+        self.pages = self._by_page(as_labels)
+        self.orientation = int(self.page.tags.valueof(ORIENTATION_TAG, default=1))
+        self.mask = None if as_labels else _open_mask(path, tif, series)
+
+    @property
+    def note(self) -> str:
+        """A line about what the values are not."""
+        return "" if self.key.as_labels else self.key.note
+
+    @property
+    def masked(self) -> bool:
+        """Whether some pixels may be without a value."""
+        return self.mask is not None or any(one.masked for one in self.pages or [self.key])
+
+    def _by_page(self, as_labels: bool) -> list[PageValues]:
+        """Return what each page means, where they may differ; empty = all mean what the first one does."""
+        pages = self.series.pages
+        differ = isinstance(self.series, MixedPages) or (self.key.photometric == PALETTE and not as_labels)
+        sizes = self.series.shape[: max(self.lead, 0)]
+        if not differ or self.lead < 1 or len(pages) != math.prod(sizes) or any(page is None for page in pages):
+            return []
+        return [PageValues(page.aspage(), as_labels) for page in pages if page is not None]
+
+    def __call__(
+        self, array: NDArray[Any], ranges: Sequence[slice] | None = None
+    ) -> tuple[NDArray[Any], str, NDArray[np.bool_]]:
+        """Return plain values of the series, or of the window of it at `ranges`, upright, their axes, and where they are valid.
+
+        The mask broadcasts against the values.
+        """
+        if self.pages and ranges is not None:
+            array, axes, mask = self._page_by_page(array, ranges)
+        else:
+            array, axes, mask = self.key(array, self.axes)
+        if self.mask is not None and ranges is not None:
+            by_letter = dict(zip(self.axes, ranges, strict=True))
+            shown = self.mask[by_letter["Y"], by_letter["X"]] != 0
+            mask = mask & _spread_over(shown, axes)
+        mask, _ = _arranged(mask, axes, self.orientation)
+        return *_arranged(array, axes, self.orientation), mask
+
+    def _page_by_page(
+        self, array: NDArray[Any], ranges: Sequence[slice]
+    ) -> tuple[NDArray[Any], str, NDArray[np.bool_]]:
+        lead, sizes = array.shape[: self.lead], self.series.shape[: self.lead]
+        values, masks, axes = [], [], ""
+        for index in np.ndindex(*lead):
+            place = [part.start + i for part, i in zip(ranges, index, strict=False)]
+            page = self.pages[int(np.ravel_multi_index(place, sizes))]
+            one, axes, mask = page(array[index], self.axes[self.lead :])
+            values.append(one)
+            masks.append(np.broadcast_to(mask, [1 if a in "CS" else n for a, n in zip(axes, one.shape, strict=True)]))
+        together = [np.stack(part).reshape(*lead, *part[0].shape) for part in (values, masks)]
+        return together[0], self.axes[: self.lead] + axes, together[1]
 
 
-def _values(
-    series: tifffile.TiffPageSeries, array: NDArray[Any], as_labels: bool
-) -> tuple[NDArray[Any], str, NDArray[np.bool_]]:
-    """Return plain values of a series or a window of it, their axes, and where they are valid.
-
-    The mask broadcasts against the values.
-    """
-    page, axes = series.keyframe, _distinct(series.axes)
-    array = np.asarray(array).astype(array.dtype.newbyteorder("="), copy=False)
-    mask = np.ones((1,) * array.ndim, bool)
-    if NO_DATA_TAG in page.tags and not as_labels:
-        mask = (array != page.nodata).any(axis=_channel_axes(axes), keepdims=True)
-    array, alpha = _without_alpha(array, axes, page)
-    mask = mask & alpha.all(axis=_channel_axes(axes), keepdims=True)
-    if not as_labels:
-        array, axes = _plain_values(array, axes, page)
-        mask = mask.reshape(mask.shape + (1,) * (array.ndim - mask.ndim))
-    mask, _ = _arranged(mask, axes, _orientation(series))
-    array, axes = _arranged(array, axes, _orientation(series))
-    return array, axes, mask
+def _open_mask(path: Path, tif: tifffile.TiffFile, series: Series) -> LazyArray | None:
+    """Return the page that masks the one page of a series, as GDAL keeps it beside the image."""
+    key = series.keyframe
+    size = (key.imagelength, key.imagewidth)
+    found = [one for one in tif.series if one.keyframe.is_mask and (one.keyframe.shape, len(one.pages)) == (size, 1)]
+    if not found or len(series.pages) > 1 or key.is_mask:
+        return None
+    prepare_pages([found[0].keyframe])
+    _check_declared(path, found[0], ANY_SIZE)
+    return open_windows(path, tif, found[0])
 
 
-def _decoded(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, array: NDArray[Any], as_labels: bool) -> Decoded:
-    array, axes, mask = _values(series, array, as_labels)
+def _spread_over(mask: NDArray[np.bool_], axes: str) -> NDArray[np.bool_]:
+    """Return ``[Y X]`` with an axis of length 1 for each other letter."""
+    return mask[tuple(slice(None) if letter in "YX" else None for letter in axes)]
+
+
+def _decoded(meaning: _Meaning, array: NDArray[Any]) -> Decoded:
+    array, axes, mask = meaning(array, [slice(0, n) for n in array.shape])
     keep = [i for i, letter in enumerate(axes) if letter in "YX" or array.shape[i] > 1]
     valid = None if mask.all() else _valid(mask, array.shape, axes, keep)
     array, axes = array.reshape([array.shape[i] for i in keep]), "".join(axes[i] for i in keep)
-    return _described(tif, series, np.ascontiguousarray(array), axes, valid)
+    return _described(meaning, np.ascontiguousarray(array), axes, valid)
 
 
-def _described(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, data: Any, axes: str, valid: Any) -> Decoded:
+def _described(meaning: _Meaning, data: Any, axes: str, valid: Any) -> Decoded:
     axes, guessed = _known_letters(axes)
-    spacing, unit = _read_spacing(tif, series.keyframe)
-    if _orientation(series) in (5, 6, 7, 8) and spacing:
-        spacing = {**spacing, "Y": spacing["X"], "X": spacing["Y"]}
-    names = _channel_names(tif, data.shape[axes.index("C")] if "C" in axes else 1)
-    return Decoded(data, axes, guessed, spacing, unit, names, valid)
+    spacing, unit, notes = read_spacing(meaning.tif, meaning.series)
+    if meaning.orientation in (5, 6, 7, 8) and spacing:
+        spacing = {**spacing, "Y": spacing.get("X", 1.0), "X": spacing.get("Y", 1.0)}
+    names = channel_names(meaning.tif, meaning.series, data.shape[axes.index("C")] if "C" in axes else 1)
+    interval = frame_interval(meaning.tif, meaning.series) if "T" in axes else None
+    meta = {} if interval is None else {"interval": interval}
+    return Decoded(data, axes, guessed, spacing, unit, names, valid, meta=meta, notes=notes)
 
 
 class _PlainWindows:
     """Windows of a series, turned to plain values when they are read, with all of their samples at once."""
 
-    def __init__(self, series: tifffile.TiffPageSeries, windows: LazyArray, as_labels: bool) -> None:
-        self.series, self.windows, self.as_labels = series, windows, as_labels
-        self.stored = _distinct(series.axes)
-        sizes = dict(zip(self.stored, series.shape, strict=True))
+    def __init__(self, meaning: _Meaning, windows: LazyArray) -> None:
+        self.meaning, self.windows = meaning, windows
+        self.stored = meaning.axes
+        sizes = dict(zip(self.stored, meaning.series.shape, strict=True))
         one = [n if letter in "CS" else 1 for letter, n in sizes.items()]
-        probe, letters, _ = _values(series, np.zeros(one, windows.dtype), as_labels)
+        probe, letters, _ = meaning(np.zeros(one, windows.dtype))
         self.dtype = probe.dtype
         if "C" in letters:
             sizes["C"] = probe.shape[letters.index("C")]
         self.axes = "".join(letter for letter in letters if letter in "YX" or sizes[letter] > 1)
         self.shape = [sizes[letter] for letter in self.axes]
-        self.masked = _has_alpha(series.keyframe) or (NO_DATA_TAG in series.keyframe.tags and not as_labels)
+        self.masked = meaning.masked
         self.last: tuple[tuple[Any, ...], NDArray[np.bool_]] | None = None
         """Place and mask of the values that were read last: the mask is asked for next."""
 
@@ -243,68 +363,27 @@ class _PlainWindows:
         by_letter = dict(zip(self.axes, ranges, strict=True))
         stored = [
             slice(0, n) if letter in "CS" else by_letter.get(letter, slice(0, 1))
-            for letter, n in zip(self.stored, self.series.shape, strict=True)
+            for letter, n in zip(self.stored, self.windows.shape, strict=True)
         ]
-        values, letters, mask = _values(self.series, self.windows.read(tuple(stored)), self.as_labels)
+        values, letters, mask = self.meaning(self.windows.read(tuple(stored)), stored)
         if "C" in by_letter:
             values = values[(slice(None),) * letters.index("C") + (by_letter["C"],)]
         keep = [i for i, letter in enumerate(letters) if letter in self.axes]
         return values.reshape([values.shape[i] for i in keep]), _valid(mask, values.shape, letters, keep)
 
 
-def _lazily_decoded(
-    path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, windows: LazyArray, as_labels: bool
-) -> Decoded:
-    plain = _PlainWindows(series, windows, as_labels)
+def _lazily_decoded(path: Path, meaning: _Meaning, windows: LazyArray) -> Decoded:
+    plain = _PlainWindows(meaning, windows)
     data = LazyArray(path, plain.shape, plain.dtype, plain.values, windows.close)
     shape = plain.without_channels(plain.shape)
     valid = LazyArray(path, shape, bool, plain.mask, windows.close) if plain.masked else None
-    return _described(tif, series, data, plain.axes, valid)
+    return _described(meaning, data, plain.axes, valid)
 
 
 def _valid(mask: NDArray[np.bool_], shape: tuple[int, ...], axes: str, keep: list[int]) -> NDArray[np.bool_]:
     """Return the broadcast mask over the kept axes other than C."""
     whole = np.broadcast_to(mask, [1 if letter == "C" else n for n, letter in zip(shape, axes, strict=True)])
     return whole.reshape([shape[i] for i in keep if axes[i] != "C"])
-
-
-def _channel_axes(axes: str) -> tuple[int, ...]:
-    """Return the axes of channels and samples."""
-    return tuple(i for i, letter in enumerate(axes) if letter in "CS")
-
-
-def _has_alpha(page: Any) -> bool:
-    """Tell whether one of a page's samples is alpha, associated or not."""
-    return bool({1, 2} & {int(kind) for kind in page.extrasamples})
-
-
-def _without_alpha(array: NDArray[Any], axes: str, page: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Take the alpha sample, where the page says that there is one, out of the axis ``S``; return where it is not 0."""
-    kinds = [int(kind) for kind in page.extrasamples]
-    if "S" not in axes or not _has_alpha(page):
-        return array, np.ones((1,) * array.ndim, bool)
-    where, first = axes.index("S"), array.shape[axes.index("S")] - len(kinds)
-    index = first + next(i for i, kind in enumerate(kinds) if kind in (1, 2))
-    return np.delete(array, index, axis=where), np.take(array, [index], axis=where) > 0
-
-
-def _plain_values(array: NDArray[Any], axes: str, page: Any) -> tuple[NDArray[Any], str]:
-    """Return values in which a larger number is lighter, and colours are RGB."""
-    photometric, bits, unsigned = int(page.photometric), int(page.bitspersample), array.dtype.kind in "ub"
-    if photometric == 3 and page.colormap is not None and array.dtype.kind == "u":
-        table = np.asarray(page.colormap)  # [3 N] uint16
-        # Some writers store 8-bit colours without the factor 256 that the specification asks for.
-        table = (table >> 8 if table.max() > 255 else table).astype(np.uint8)
-        return np.moveaxis(table[:, array], 0, -1), axes + "S"
-    if bits < 8 and unsigned:
-        array = array.astype(np.uint8) * np.uint8(255 // (2**bits - 1)) if bits in (1, 2, 4) else array
-    if photometric == 0 and array.dtype.kind == "u":
-        top = np.iinfo(array.dtype).max if bits in (1, 2, 4) or bits >= 8 * array.dtype.itemsize else 2**bits - 1
-        array = array.dtype.type(top) - array
-    if photometric == 5 and array.dtype.kind == "u" and "S" in axes and array.shape[axes.index("S")] == 4:
-        where = axes.index("S")
-        array = np.moveaxis(cmyk_to_rgb(np.moveaxis(array, where, -1)), -1, where)
-    return array, axes
 
 
 def _arranged(array: NDArray[Any], axes: str, orientation: int) -> tuple[NDArray[Any], str]:
@@ -332,60 +411,3 @@ def _known_letters(axes: str) -> tuple[str, bool]:
         if letters[i] not in "TCZYX" and free:
             letters[i] = free.pop(0)
     return "".join(letters), "".join(letters) != axes
-
-
-def _read_spacing(tif: Any, page: Any) -> tuple[dict[str, float], str]:
-    """Return the pixel size by axis letter, and its unit: from OME, then ImageJ, then the resolution tags.
-
-    Values that are zero, negative or not finite are taken as not given.
-    """
-    pixels = _ome_pixels(tif)
-    if pixels is not None and pixels.get("PhysicalSizeX"):
-        unit = pixels.get("PhysicalSizeXUnit", "um")
-        return {letter: _positive(pixels.get(f"PhysicalSize{letter}")) for letter in "ZYX"}, unit_name(unit)
-    x, y = (_per_unit(page, code) for code in (282, 283))
-    if tif.is_imagej:
-        metadata = tif.imagej_metadata or {}
-        unit = unit_name(str(metadata.get("unit", "")))
-        return {"Z": _positive(metadata.get("spacing")), "Y": _positive(1 / y), "X": _positive(1 / x)}, unit
-    scale = PER_MICROMETER.get(int(page.tags.valueof(296, default=2)))
-    if any(_per_unit(page, code, missing=0.0) == 0 for code in (282, 283)):
-        return {}, "pixel"
-    if scale is None:
-        return {"Y": _positive(x / y), "X": 1.0}, "pixel"  # the tags then tell the aspect alone
-    return {"Y": scale / y, "X": scale / x}, MICROMETER
-
-
-def _channel_names(tif: Any, n_channels: int) -> tuple[str, ...]:
-    """Return the channel names of OME metadata if there is one for each channel, else nothing."""
-    pixels = _ome_pixels(tif)
-    if pixels is None:
-        return ()
-    names = tuple(str(channel.get("Name") or "") for channel in pixels.iterfind("{*}Channel"))
-    return names if len(names) == n_channels and all(names) else ()
-
-
-def _ome_pixels(tif: Any) -> ElementTree.Element | None:
-    if not tif.is_ome:
-        return None
-    try:
-        return ElementTree.fromstring(tif.ome_metadata or "").find(".//{*}Pixels")
-    except ElementTree.ParseError:
-        return None
-
-
-def _positive(value: Any, otherwise: float = 1.0) -> float:
-    """Return a positive finite number, or `otherwise` for anything else."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return otherwise
-    return number if math.isfinite(number) and number > 0 else otherwise
-
-
-def _per_unit(page: Any, code: int, missing: float = 1.0) -> float:
-    """Return pixels per unit out of a rational tag; `missing` if it is not there or senseless."""
-    value = page.tags.valueof(code, default=None)
-    if not isinstance(value, tuple) or len(value) != 2 or not value[1]:
-        return missing
-    return _positive(value[0] / value[1], missing)

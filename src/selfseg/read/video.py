@@ -3,7 +3,10 @@
 import bisect
 import contextlib
 import math
+import operator
+import statistics
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -14,12 +17,20 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError
 from selfseg.core.image import Image
+from selfseg.core.progress import Progress, Silent
+from selfseg.read._containers import is_cut
 from selfseg.read.arrays import Decoded, check_size, unchanged
 from selfseg.read.frames import Frames, same_size
 from selfseg.read.sources import Source
 
 SHORTFALL = 0.02
-"""Share of the promised frames that may be missing at the end: containers count what an edit list leaves out."""
+"""Share of the frames that a file speaks of and that may be missing before it is said."""
+
+OTHER_RATE = 1.2
+"""Factor by which a header's frame rate may differ from that of the frames' own times; beyond it, theirs counts."""
+
+SHOWN = 1 << 4
+"""Bit of the first byte of a VP8 frame: it is shown, and no mere reference for others (RFC 6386, section 9.1)."""
 
 
 def import_av() -> ModuleType:
@@ -38,20 +49,36 @@ def import_av() -> ModuleType:
     return av
 
 
+@dataclass(frozen=True)
+class Listing:
+    """The frames of a stream as its packets tell them, none of which is decoded."""
+
+    times: list[int]
+    """Time of each frame, ascending, in the stream's unit; their numbers where they have no times of their own."""
+    timed: bool
+    """Whether they have times of their own."""
+    fps: float | None
+    """Frames a second; None = unknown."""
+    lost: str
+    """What says for certain that frames are missing; empty = nothing does."""
+    doubt: str
+    """What makes it likely; empty = nothing does."""
+
+
 class VideoFrames(Frames):
     """The first video stream of a file, upright. Grey stays one channel; more than 8 bits become 16.
+
+    Frames are counted by their packets. A duration times a nominal rate is no count: recordings pause, begin late and vary, so that
+    what these say otherwise is a note. Frames that an edit list cuts off are not shown, and none.
 
     `name` is the stem for outputs, None = the file's. A file that cannot be opened, without a video stream or a frame is an `InputError`.
     """
 
     def __init__(self, path: Path | str, name: str | None = None) -> None:
         self.path = Path(path)
-        with _opened(self.path) as (container, stream):
-            rate = stream.average_rate or stream.guessed_rate
-            fps = float(rate) if rate else None
-            self.promised = _promised(container, stream, fps)
         origin = Source(self.path.stem if name is None else name, self.path)
-        super().__init__(origin.name, str(path), len(self._listed[0]), self._seek, origin.fingerprint, fps=fps)
+        listed = self._listed
+        super().__init__(origin.name, str(path), len(listed.times), self._seek, origin.fingerprint, fps=listed.fps)
         if not self.n_frames:
             raise InputError(
                 self.source,
@@ -59,17 +86,13 @@ class VideoFrames(Frames):
                 got="a video stream without a frame",
                 fix="copy or export the file again",
             )
+        if listed.doubt and not listed.lost:
+            self.notes = (listed.doubt,)
 
     @cached_property
-    def _listed(self) -> tuple[list[int], bool]:
-        """The time of each packet, ascending, and whether packets have times of their own; else their numbers."""
-        av, times = import_av(), []
-        with _opened(self.path) as (container, stream), contextlib.suppress(av.FFmpegError):
-            for packet in container.demux(stream):
-                if packet.size:
-                    times.append(packet.pts)
-        timed = None not in times and len(set(times)) == len(times)
-        return (sorted(times), True) if timed else (list(range(len(times))), False)
+    def _listed(self) -> Listing:
+        with _opened(self.path) as (container, stream):
+            return _list(self.path, container, stream)
 
     def frames(self, every: int = 1) -> Iterator[Image | InputError]:
         """See `Frames.frames`. Frames that do not decode are errors; decoding goes on from one to the next."""
@@ -83,12 +106,12 @@ class VideoFrames(Frames):
             yield same_size(image.source, image, first)
         for missing in range(due, self.n_frames, every):
             yield self._undecodable(missing)
-        if self.promised is not None and self.n_frames < math.floor(self.promised * (1 - SHORTFALL)) - 1:
+        if self._listed.lost:
             raise InputError(
                 self.source,
-                expected=f"about {self.promised} frames, as the file says",
-                got=str(self.n_frames),
-                fix="the file ends early or has gaps: what there is is used; copy it again for the rest",
+                expected="a whole video",
+                got=f"{self.n_frames} frames of one that ends early or has gaps ({self._listed.lost})",
+                fix="copy it again",
             )
 
     def _seek(self, number: int) -> Image:
@@ -106,7 +129,7 @@ class VideoFrames(Frames):
 
     def _decoded(self, start: int = 0, every: int = 1) -> Iterator[tuple[int, Image]]:
         """Yield number and image of the frames `start`, `start` + `every`, ... that can be decoded."""
-        times, timed = self._listed
+        times, timed = self._listed.times, self._listed.timed
         with _opened(self.path) as (container, stream):
             stream.thread_type = "AUTO"
             stream.codec_context.options = {"err_detect": "explode"}  # else some decoders hand out half a picture
@@ -196,16 +219,71 @@ def _frames_of(container: Any, stream: Any) -> Iterator[Any]:
                     yield frame
 
 
-def _promised(container: Any, stream: Any, fps: float | None) -> int | None:
-    """Return how many frames the header speaks of, by number or by duration; None = it does not say."""
-    if stream.frames:
-        return int(stream.frames)
-    if fps is None:
-        return None
-    if stream.duration and stream.time_base:
-        return round(float(stream.duration * stream.time_base) * fps)
-    alone = len(container.streams) == 1  # else the duration may be that of the sound
-    return round(container.duration / 1e6 * fps) if container.duration and alone else None
+def _list(path: Path, container: Any, stream: Any) -> Listing:
+    """Go through the packets of a stream."""
+    av, vp8, lost = import_av(), stream.codec_context.name == "vp8", ""
+    times: list[Any] = []
+    stamps: list[Any] = []
+    try:
+        for packet in container.demux(stream):
+            if packet.size:
+                stamps.append(packet.dts if packet.pts is None else packet.pts)
+                if not packet.is_discard and (not vp8 or bytes(packet)[0] & SHOWN):
+                    times.append(packet.pts)
+    except av.FFmpegError as error:
+        lost = f"reading stops: {error.strerror}"
+    timed = None not in times and len(set(times)) == len(times)
+    times = sorted(times) if timed else list(range(len(times)))
+    fps = _rate(stream, times if timed else [])
+    lost = lost or _lost(path, container, stream, stamps)
+    return Listing(times, timed, fps, lost, _doubt(container, stream, fps, len(stamps)))
+
+
+def _rate(stream: Any, times: list[int]) -> float | None:
+    """Return frames a second: by the header, unless most of the frames' own times say otherwise."""
+    said = float(stream.average_rate) if stream.average_rate else None
+    if len(times) < 2 or not stream.time_base:
+        return said
+    own = 1 / float(statistics.median(map(operator.sub, times[1:], times)) * stream.time_base)
+    return said if said and 1 / OTHER_RATE < own / said < OTHER_RATE else own
+
+
+def _lost(path: Path, container: Any, stream: Any, stamps: list[Any]) -> str:
+    """Return what says for certain that frames are missing: the file's own table of them, or bytes that it lacks."""
+    counted, reached = _counted(container, stream), len(stamps)
+    if container.format.name == "avi":
+        reached = max((stamp + 1 for stamp in stamps if stamp is not None), default=0)
+    elif _falls_short(reached, counted):
+        return f"its own table lists {counted}"
+    whole = counted and reached >= counted
+    return "bytes are missing at its end" if not whole and is_cut(path) else ""
+
+
+def _counted(container: Any, stream: Any) -> int:
+    """Return how many frames the file's own table lists, without those that an edit list leaves out; 0 = it has none.
+
+    That of an AVI is one of places for frames, of which some are empty.
+    """
+    n = int(stream.frames)
+    return n if container.format.name == "avi" else min(n, len(stream.index_entries))
+
+
+def _doubt(container: Any, stream: Any, fps: float | None, n_packets: int) -> str:
+    """Return how duration and rate differ from the frames that are there; nothing follows from that for certain."""
+    promised = _counted(container, stream)
+    if not promised and fps is not None:
+        if stream.duration and stream.time_base:
+            promised = round(float(stream.duration * stream.time_base) * fps)
+        elif container.duration and len(container.streams) == 1:  # else the duration may be that of the sound
+            late = float((stream.start_time or 0) * stream.time_base) if "matroska" in container.format.name else 0.0
+            promised = round((container.duration / 1e6 - late) * fps)
+    if not _falls_short(n_packets, promised):
+        return ""
+    return f"{n_packets} frames where duration and rate give about {promised}: their times vary, or some are lost"
+
+
+def _falls_short(n: int, promised: int) -> bool:
+    return n < math.floor(promised * (1 - SHORTFALL)) - 1
 
 
 def _place(times: list[int], time: int) -> int:
@@ -220,12 +298,27 @@ def _pixels(frame: Any) -> NDArray[Any]:
     grey = len(components) == 1 and not frame.format.has_palette
     wanted = {(True, False): "gray", (True, True): "gray16le", (False, False): "rgb24", (False, True): "rgb48le"}
     array: NDArray[Any] = frame.to_ndarray(format=wanted[grey, deep])
-    turns = round(getattr(frame, "rotation", 0) / 90) % 4
-    return np.ascontiguousarray(np.rot90(array, turns)) if turns else array
+    return np.ascontiguousarray(_upright(array, _display_matrix(frame)))
 
 
-def open_video(source: Source) -> VideoFrames:
-    """Open an input that `is_video`."""
+def _display_matrix(frame: Any) -> NDArray[np.int32]:
+    """Return where columns and rows go, ``[2 2]``: a pixel x to the right and y below is shown at (x, y) times this."""
+    said = frame.side_data.get("DISPLAYMATRIX")
+    return np.eye(2, dtype=np.int32) if said is None else np.frombuffer(bytes(said), np.int32).reshape(3, 3)[:2, :2]
+
+
+def _upright(array: NDArray[Any], matrix: NDArray[np.int32]) -> NDArray[Any]:
+    """Return a picture ``[Y X ...]`` turned and mirrored as a display matrix asks, by whole quarters."""
+    (x_to_x, x_to_y), (y_to_x, y_to_y) = matrix.tolist()
+    if abs(x_to_y) > abs(x_to_x):
+        array, x_to_x, y_to_y = array.swapaxes(0, 1), y_to_x, x_to_y
+    return array[:: -1 if y_to_y < 0 else 1, :: -1 if x_to_x < 0 else 1]
+
+
+def open_video(source: Source, progress: Progress | None = None) -> VideoFrames:
+    """Open an input that `is_video`, and say what is odd about it."""
     if source.path is None:
         raise InputError(source.name, expected="a video file", got="an array", fix="give its path")
-    return VideoFrames(source.path, source.name)
+    video = VideoFrames(source.path, source.name)
+    source.tell(video.notes, progress or Silent())
+    return video

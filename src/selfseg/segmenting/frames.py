@@ -25,7 +25,7 @@ from selfseg.segmenting.sinks import SequenceSink
 
 
 def find_sequences(
-    sources: Sequence[Source], wanted: bool, axes: str | None
+    sources: Sequence[Source], wanted: bool, axes: str | None, progress: Progress
 ) -> tuple[list[Frames | Failure], list[Source]]:
     """Part the inputs into sequences (or why one cannot be opened) and single images.
 
@@ -37,13 +37,15 @@ def find_sequences(
         Whether several images make one sequence, and a time series is one. Videos always are.
     axes
         Axes of the inputs, None = as the files say.
+    progress
+        Is told what is odd about a video.
     """
     found: list[Frames | Failure] = []
     stills = [source for source in sources if not source.is_video(axes)]
     for source in sources:
         if source.is_video(axes):
             try:
-                found.append(open_video(source))
+                found.append(open_video(source, progress))
             except SelfsegError as error:
                 found.append((source.name, str(error)))
     if wanted and len(stills) > 1:
