@@ -1,5 +1,6 @@
 """The model: a method with its options before fitting, and all it takes to segment images after."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -123,6 +124,11 @@ class Segmenter(ModelOptions):
         ------
         SelfsegError
             At the first input that cannot be segmented. `selfseg.predict` goes on past it.
+
+        Warns
+        -----
+        UserWarning
+            If one class takes more than 99 % of an image.
         """
         (reading,) = share_out(options, ReadOptions)
         settings = Settings(
@@ -132,6 +138,8 @@ class Segmenter(ModelOptions):
         for _, outcome in iter_segment(self.fitted, find_sources(inputs, reading), reading.axes, settings):
             if isinstance(outcome, SelfsegError):
                 raise outcome
+            if remark := self.fitted.remark(outcome.areas):
+                warnings.warn(remark, stacklevel=2)
             results.append(outcome)
         return results[0] if is_single(inputs) else results
 

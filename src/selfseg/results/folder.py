@@ -91,8 +91,8 @@ class OutputFolder:
         self.areas: list[ClassArea] = []
         clear_unfinished(out, ("labels", "overlay", "pictures", "instances", "video"))
 
-    def add(self, result: Result, sha256: str, linked: bool = False) -> None:
-        """Write the files of one result, and keep what the report needs of it.
+    def add(self, result: Result, sha256: str, linked: bool = False) -> str:
+        """Write the files of one result, and keep what the report needs of it; return a remark for the user, empty = none.
 
         Parameters
         ----------
@@ -115,14 +115,18 @@ class OutputFolder:
             "seconds": round(result.seconds, 3),
         }
         shown = _report_image(result, len(self.pictures) < MOST_PICTURES, self.look)
+        if remark := self.model.remark(result.areas):
+            row["remark"] = remark
+            shown = replace(shown, note=remark)
         if result.sequence is not None:
             del row["axes"]
             row |= _sequence_row(result.sequence, result.seconds, linked)
             source, flicker = result.sequence.source, result.sequence.flicker
             note = f"{result.sequence.n_labelled} of {source.n_frames} frames; {flicker.describe()}"
-            shown = replace(shown, note=note, link=result.sequence.video)
+            shown = replace(shown, note="; ".join(filter(None, (note, remark))), link=result.sequence.video)
         self.rows.append(row)
         self.pictures.append(shown)
+        return remark
 
     def _show_method(self, result: Result) -> None:
         """Write how the method sees the first image into ``pictures``, and keep it for the report."""

@@ -44,6 +44,9 @@ MOST_PREVIEWS = 40
 FIRST_RESULTS = 24
 """Pictures that a run segments; others are segmented when they are opened."""
 
+ONE_CLASS = 0.95
+"""Share of all pixels in one class above which the first look is made again with another preset."""
+
 LARGE = 2_000_000
 """Pixels of a picture (voxels of a volume) above which a preview comes before its result."""
 
@@ -113,8 +116,8 @@ def main(folder: Path) -> int:
     try:
         spec = _updated_spec(folder)
         model = _learn(folder, spec, status)
-        if spec.otherwise is not None and len(model.table_) < 2:
-            status.say(f"one class only: looking again with preset {spec.otherwise}")
+        if spec.otherwise is not None and max(item.area_share for item in model.table_.classes) > ONE_CLASS:
+            status.say(f"nearly all is one class: looking again with preset {spec.otherwise}")
             spec = replace(spec, preset=spec.otherwise, otherwise=None)
             spec.save(folder)
             model = _learn(folder, spec, status)
@@ -206,7 +209,9 @@ def _segment(folder: Path, spec: Spec, model: Segmenter, status: StatusFile) -> 
         try:
             if done == 1:
                 source = _shown_early(folder, source, spec, model)
-            store_results(model, source, spec.axes, folder, stored=lambda number: status.set(frame=number))
+            store_results(
+                model, source, spec.axes, folder, stored=lambda number: status.set(frame=number), remarked=status.say
+            )
         except SelfsegError as error:
             status.set(failures=[*status.fields["failures"], [source.name, str(error)]])
         status.set(step=done)
