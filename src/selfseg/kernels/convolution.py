@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from numba import njit
 from torch import Tensor
 
-from selfseg.core.machine import run_shared
+from selfseg.core.machine import compiled, run_shared
 from selfseg.kernels.batch_norm import channel_sums
 from selfseg.kernels.layout import runs_on_channels_last
 
@@ -355,7 +355,7 @@ def _tile_kernel(n_channels: int, side: int) -> Kernel:
     """Return the kernel that makes tiles of squares of `side` pixels: 6 of the input, which overlap by 2, or 4 of the gradient."""
     C, ROW, TILE, SIDE = u(n_channels), u(side * n_channels), 36 * n_channels, side
 
-    @njit(cache=True, nogil=True)
+    @compiled()
     def kernel(start: Any, stop: Any, image: Any, tiles: Any, n_columns: Any, n_tiles: Any) -> None:
         half, whole = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
         width = u(4 * n_columns + SIDE - 4) * C
@@ -381,7 +381,7 @@ def _tile_kernel(n_channels: int, side: int) -> Kernel:
 def _output_kernel(n_channels: int) -> Kernel:
     C, ROW, TILE = u(n_channels), u(6 * n_channels), 36 * n_channels
 
-    @njit(cache=True, nogil=True)
+    @compiled()
     def kernel(  # one place for what a tile needs, so that its parts stay in the cache
         start: Any, stop: Any, tiles: Any, image: Any, bias: Any, H: Any, W: Any, n_columns: Any, n_tiles: Any
     ) -> None:

@@ -14,12 +14,11 @@ Angle k of N is that of the cutting line, k pi / N from the X axis towards growi
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.ndimage import correlate
 
 from selfseg.core.errors import UsageError
-from selfseg.core.machine import run_shared
+from selfseg.core.machine import compiled, run_shared
 
 N_ANGLES = 8
 """Angles of the cutting line, evenly over half a turn."""
@@ -106,7 +105,7 @@ def _bin_weights(blur: float) -> NDArray[np.float32]:
     return np.asarray(weights / (2 * weights.sum() - weights[0]), np.float32)
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@compiled(fastmath=True)
 def _blur_bins(counts, weights, room, blurred):
     """Convolve counts [B] with the symmetric weights [T] into blurred [B]; room [B + 2T] has zeros at both ends."""
     n, reach = len(counts), len(weights) - 1
@@ -121,7 +120,7 @@ def _blur_bins(counts, weights, room, blurred):
             blurred[i] += weight * (left[i] + right[i])
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@compiled(fastmath=True)
 def _chi_squared(half, whole, n_half, n_whole):
     """Chi-squared distance between a half [B] of n_half counts and the rest of the whole, each scaled to sum 1."""
     if n_half < 0.5 or n_whole - n_half < 0.5:
@@ -134,7 +133,7 @@ def _chi_squared(half, whole, n_half, n_whole):
     return np.float32(0.5) * total
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _compare_halves(start, stop, padded, width, reach, stride, offsets, sector, n_words, weights, gradient):
     """Fill the rows ``start..stop`` of gradient [A Y X]; padded is a flat picture with a border of `reach`."""
     n_angles, _, columns = gradient.shape

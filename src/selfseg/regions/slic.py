@@ -13,11 +13,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from selfseg.core.errors import UsageError
-from selfseg.core.machine import run_shared
+from selfseg.core.machine import compiled, run_shared
 from selfseg.regions.graph import check_shape, check_spacing, connected_components, merge_small
 
 GROUP = 3
@@ -54,7 +53,7 @@ def grid_cells(shape: Sequence[int], counts: Sequence[int]) -> NDArray[np.int32]
     return np.broadcast_to(cells, tuple(shape)).astype(np.int32)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _assign(start, stop, planes, centres, reach, weights, shape, valid, labels, distance):
     """Give the pixels of the rows ``start..stop`` (a row is one z and y) to their nearest centres; return new sums.
 
@@ -91,7 +90,7 @@ def _assign(start, stop, planes, centres, reach, weights, shape, valid, labels, 
     return _sums(start, stop, planes, shape, valid, labels, len(centres))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _sums(start, stop, planes, shape, valid, labels, n_centres):
     """Add up channels, place and number of the valid pixels of each label over some rows: [G P+4]."""
     n_planes, rows, width = len(planes), shape[1], shape[2]

@@ -7,7 +7,9 @@ import contextlib
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import TextIO
 
 COMMANDS = (
     *("segment", "fit", "predict", "distill", "edit", "instances", "cut", "export", "evaluate", "benchmark"),
@@ -21,7 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from selfseg.core.machine import PREEMPTED, Preempted, raising_sigterm
 
     try:
-        with raising_sigterm():
+        with raising_sigterm(), warnings.catch_warnings():
+            warnings.showwarning = _show_warning
             return _run(list(sys.argv[1:] if argv is None else argv))
     except Preempted:
         _complain(
@@ -71,6 +74,18 @@ def _check_distributed(tokens: Sequence[str]) -> None:
             got=" ".join(tokens[:1]) or "no command",
             fix="use fit, then the others without torchrun",
         )
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show a warning as one line, like an error."""
+    _complain(" ".join(str(message).split()))
 
 
 def _complain(message: str) -> None:
