@@ -222,17 +222,35 @@ def share(n: int, parts: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(bounds))
 
 
-def run_shared(kernel: Callable[..., Any], n: int, *args: Any, parts: int | None = None) -> list[Any]:
-    """Call ``kernel(start, stop, *args)`` over shares of ``range(n)``, one thread a share, and return the results in order.
+SHARES = 32
+"""Shares into which work is cut, whatever the number of threads, so that sums over shares are the same with any."""
 
-    `kernel` must release the interpreter lock (``numba.njit(nogil=True)``) to gain from this, and its shares must not
-    write to the same elements. Results that are summed in order are the same in every run on the same thread count.
+
+def run_shared(
+    kernel: Callable[..., Any], n: int, *args: Any, parts: int | None = None, threads: int | None = None
+) -> list[Any]:
+    """Call ``kernel(start, stop, *args)`` over shares of ``range(n)``, by several threads, and return the results in order.
+
+    `kernel` must release the interpreter lock (`compiled`) to gain from this, and its shares must not write to the same elements.
+    Results that are summed in order are the same with any number of threads: it does not decide where the shares end.
+
+    Parameters
+    ----------
+    parts
+        Number of shares; None = `SHARES`.
+    threads
+        Most threads; None = `n_threads`.
     """
-    shares = share(n, parts or n_threads())
-    if len(shares) == 1:
-        return [kernel(0, n, *args)]
-    futures = [_pool(len(shares)).submit(kernel, start, stop, *args) for start, stop in shares]
-    return [future.result() for future in futures]
+    shares = share(n, parts or SHARES)
+
+    def work(first: int, last: int) -> list[Any]:
+        return [kernel(start, stop, *args) for start, stop in shares[first:last]]
+
+    spans = share(len(shares), threads or n_threads())
+    if len(spans) == 1:
+        return work(0, len(shares))
+    futures = [_pool(len(spans)).submit(work, first, last) for first, last in spans]
+    return [result for future in futures for result in future.result()]
 
 
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:

@@ -12,10 +12,9 @@ Two habits let the compiler use vector instructions: indices are unsigned, so th
 number of channels is a constant of the compiled function, so that few overlaps of arrays need a check.
 """
 
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,6 +38,9 @@ MOST_INPUTS = 256
 
 CHUNK_TILES = 384
 """Tiles whose transforms and products stay in the cache together: 36 x 384 x 100 values are 5.5 MB."""
+
+WEIGHT_SHARES = 8
+"""Shares of the tiles in a weight gradient, each with sums of its own."""
 
 G = (
     (1 / 4, 0, 0),
@@ -169,7 +171,7 @@ def _weight_gradient(kept: Tensor, gradient: Tensor, C: int) -> Tensor:
         return total
 
     with torch.no_grad():
-        dU = torch.stack(_run_alone(work, B * grid.n_chunks)).sum(0)
+        dU = reduce(torch.add, _run_alone(work, B * grid.n_chunks, WEIGHT_SHARES))
     g = gradient.new_tensor(G)
     return torch.einsum("ai,abck,bj->kcij", g, dU.reshape(6, 6, *dU.shape[1:]), g)
 
@@ -236,11 +238,8 @@ class _DirectConv(torch.autograd.Function):
         return dx, dw, db
 
 
-_state = threading.local()
-
-
-def _run_alone(work: Callable[[int, int], Any], n: int) -> list[Any]:
-    """Run ``work(start, stop)`` over shares of ``range(n)``, and return the results in order.
+def _run_alone(work: Callable[[int, int], Any], n: int, parts: int | None = None) -> list[Any]:
+    """Run ``work(start, stop)`` over shares of ``range(n)``, and return the results in order; they depend on no number of threads.
 
     Inside `work`, torch uses the thread that it is called from and no other: many small matrix products then need no meeting of
     threads, which costs little on an idle machine and ten times the products on a busy one.
@@ -248,17 +247,15 @@ def _run_alone(work: Callable[[int, int], Any], n: int) -> list[Any]:
     threads = torch.get_num_threads()
 
     def settled(start: int, stop: int) -> Any:
-        if threading.current_thread() is not threading.main_thread() and not getattr(_state, "settled", False):
+        if torch.get_num_threads() != 1:
             torch.set_num_threads(1)
-            _state.settled = True
         with torch.no_grad():
             return work(start, stop)
 
     try:
-        return run_shared(settled, n, parts=threads)
+        return run_shared(settled, n, parts=parts, threads=threads)
     finally:
-        if torch.get_num_threads() == threads:
-            torch.set_num_threads(threads)  # new threads take over the last number set anywhere
+        torch.set_num_threads(threads)  # new threads take over the last number set anywhere
 
 
 Kernel = Callable[..., None]

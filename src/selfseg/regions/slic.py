@@ -22,6 +22,9 @@ from selfseg.regions.graph import check_shape, check_spacing, connected_componen
 GROUP = 3
 """Channels that the kernel takes at once; a Lab image is one group. Missing channels are zeros, which add nothing."""
 
+SHARES = 8
+"""Shares of the rows, each with sums of its own for all superpixels."""
+
 SMALLEST = 0.25
 """Fragments smaller than this share of the mean superpixel are merged away."""
 
@@ -189,10 +192,12 @@ def slic(
     weights = ((compactness / step) ** 2 * units**2).astype(np.float32)
     distance = np.empty(planes.shape[1], np.float32)
     n_rows, n_cells = shape[0] * shape[1], int(labels[-1]) + 1
-    sums = sum(run_shared(_sums, n_rows, planes, shape, valid, labels, n_cells))
+    sums = sum(run_shared(_sums, n_rows, planes, shape, valid, labels, n_cells, parts=SHARES))
     centres = _centres(sums, np.full((n_cells, len(planes) + 3), -1e9, np.float32))
     for _ in range(n_iterations):
-        sums = sum(run_shared(_assign, n_rows, planes, centres, reach, weights, shape, valid, labels, distance))
+        sums = sum(
+            run_shared(_assign, n_rows, planes, centres, reach, weights, shape, valid, labels, distance, parts=SHARES)
+        )
         centres = _centres(sums, centres)
     labels[~valid] = -1
     parts = connected_components(labels.reshape(space))
