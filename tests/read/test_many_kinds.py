@@ -64,7 +64,9 @@ def test_five_hundred_files_are_read_refused_or_counted(folder, tmp_path, capfd)
     assert line in errors
     failures = [one for one in errors.splitlines() if one.startswith("selfseg: failed: ")]
     assert len(failures) == len(set(failures))
-    assert all("expected" in one and "; " in one for one in failures), [one for one in failures if "expected" not in one]
+    assert all("expected" in one and "; " in one for one in failures), [
+        one for one in failures if "expected" not in one
+    ]
     done = find_labels(out / "labels")
     assert len(done) + len(failures) == len(sources)
     assert len(done) > 30

@@ -52,7 +52,9 @@ class Hub:
     async def send(self, page: WebSocket, update: Update) -> None:
         """Send a message to one page; a page that cannot be reached is dropped."""
         try:
-            await asyncio.wait_for(page.send_text(json.dumps(update.model_dump(mode="python"), default=str)), SEND_WITHIN)
+            await asyncio.wait_for(
+                page.send_text(json.dumps(update.model_dump(mode="python"), default=str)), SEND_WITHIN
+            )
         except Exception:  # noqa: BLE001 (a page can vanish in many ways, and none of them concerns the others)
             self.drop(page)
             with contextlib.suppress(Exception):
