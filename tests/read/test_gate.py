@@ -50,7 +50,7 @@ def test_nan_is_nothing_but_in_a_truth():
     values = np.array([[1.0, np.nan, 0.0]])
     assert gate(values, "labels").tolist() == [[1, NOTHING, 0]]
     assert gate(values, "mask").tolist() == [[1, 0, 0]]
-    with pytest.raises(InputError, match="NaN in 1 pixels.*--ignore"):
+    with pytest.raises(InputError, match=r"NaN in 1 pixels.*--ignore"):
         gate(values, "truth")
 
 
@@ -118,7 +118,7 @@ def test_a_mask_that_jpeg_has_smeared_is_cut_at_its_middle(tmp_path, disc, name)
         found = read_labels(path, role)
         assert np.unique(found).tolist() == [0, 255]
         assert (found != disc).mean() < 0.002
-    with pytest.raises(InputError, match="in a JPEG.*save it as PNG or TIFF"):
+    with pytest.raises(InputError, match=r"in a JPEG.*save it as PNG or TIFF"):
         read_annotations(path, (64, 64))
 
 
