@@ -147,7 +147,8 @@ def test_of_one_series_the_last_frames_are_held_out():
         (np.zeros((20, 24), np.uint8), "sparse", "class numbers from 1 to 255, got none"),
         (np.full((20, 24), 300), "sparse", "--labels-as objects"),
         (np.zeros((9, 9), np.uint8), "full", "20 x 24, got 9 x 9"),
-        (np.zeros((20, 24)), "full", "integers"),
+        (np.full((20, 24), 0.5), "full", "integers"),
+        (np.full((20, 24), 255, np.uint8), "sparse", "two classes or more, got one.*--labels-as full"),
     ],
 )
 def test_labels_that_cannot_be_used_are_refused_in_one_line(labels, meaning, told):

@@ -63,7 +63,7 @@ def _shape(folder):
 
 
 def _floats(folder):
-    tifffile.imwrite(folder / "labels" / "b.tif", np.zeros((20, 30), np.float32))
+    tifffile.imwrite(folder / "labels" / "b.tif", np.full((20, 30), 0.5, np.float32))
 
 
 def _damaged(folder):
@@ -71,7 +71,7 @@ def _damaged(folder):
 
 
 def _colours(folder):
-    tifffile.imwrite(folder / "labels" / "b.tif", np.zeros((20, 30, 3), np.uint8), photometric="rgb")
+    tifffile.imwrite(folder / "labels" / "b.tif", np.arange(1800, dtype=np.uint8).reshape(20, 30, 3), photometric="rgb")
 
 
 def _ignored(folder):

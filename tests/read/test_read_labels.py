@@ -65,8 +65,8 @@ def test_wrong_scribbles(tmp_path):
     with pytest.raises(InputError, match=r"a\.png: expected the size of the image, 20 x 30, got 2 x 3"):
         read_annotations(path, (20, 30))
     with pytest.raises(InputError, match="got 3 channels"):
-        read_annotations(put(tmp_path / "c.png", np.zeros((5, 5, 3), np.uint8)), (5, 5))
-    tifffile.imwrite(tmp_path / "f.tif", np.zeros((5, 5), np.float32))
+        read_annotations(put(tmp_path / "c.png", np.arange(75, dtype=np.uint8).reshape(5, 5, 3)), (5, 5))
+    tifffile.imwrite(tmp_path / "f.tif", np.full((5, 5), 0.5, np.float32))
     with pytest.raises(InputError, match="float32"):
         read_annotations(tmp_path / "f.tif", (5, 5))
     tifffile.imwrite(tmp_path / "l.tif", np.full((5, 5), 300, np.uint16))

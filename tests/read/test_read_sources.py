@@ -116,11 +116,10 @@ def test_one_missing_file_among_others_fails_only_when_it_is_read(folder):
 
 
 def test_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
-    def walk(top, onerror):
-        onerror(PermissionError(13, "Permission denied", str(top)))
-        return []
+    def scandir(top):
+        raise PermissionError(13, "Permission denied", str(top))
 
-    monkeypatch.setattr(os, "walk", walk)
+    monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(InputError, match="Permission denied"):
         find_inputs(tmp_path)
 

@@ -140,10 +140,10 @@ class ReadOptions(InputOptions):
 
     slices: Slices | None = None
     """Use a 2D model on volumes, cut across z, y, x, or all: the mean over the three."""
-    superpixels: str | Path | None = None
-    """Your own superpixels: a label image for one image, or a folder of files named like the images."""
+    superpixels: Any = None
+    """Your own superpixels: a label image for one image, or a folder of files named like the images; in Python also a list of arrays."""
     mask: Any = None
-    """Label image, or folder of files named like the images: pixels of 0 are neither learned from nor segmented."""
+    """Label image, or folder of files named like the images: pixels of 0 are neither learned from nor segmented; in Python also arrays."""
     memory: int | str | None = None
     """Most memory to take, such as 2GB. Default: by what is free. Larger images are done in parts."""
 
@@ -176,10 +176,11 @@ class FitOptions(ResumeOptions, ReadOptions):
 
     labels: Any = None
     """Labels of some images: a label image, or a folder of files named like them; in Python also a list of arrays."""
-    labels_as: Literal["sparse", "full", "objects"] = "sparse"
-    """Meaning of 0 in labels: not labelled (sparse), a class (full), background of numbered objects (objects)."""
-    scribbles: str | Path | None = None
-    """Annotations: a label image (255 = no scribble), or a folder of IMAGE_scribble.png files."""
+    labels_as: Literal["sparse", "full", "objects"] | None = None
+    """Meaning of 0 in labels: not labelled (sparse), a class (full), background of numbered objects (objects). Default: sparse, but full
+    where the labels hold 0 and one other value, such as 255, alone."""
+    scribbles: Any = None
+    """Annotations: a label image (255 = no scribble), or a folder of IMAGE_scribble.png files; in Python also a list of arrays."""
     frames: str | Sequence[int] | None = None
     """Frames to learn from, such as 0,40,80: of a video, a time series, a folder, or slices of a volume."""
     n_frames: int | None = None
@@ -273,5 +274,5 @@ class DistillOptions(LearnerOptions, InputOptions, ResumeOptions):
     """Pixels of which the teacher is less sure are not learned from; half of each class is kept."""
     preset: str = "fast"
     """Named options of the U-Net: default, fast, paper, ..."""
-    truth_as: Literal["sparse", "full", "objects"] = "sparse"
+    truth_as: Literal["sparse", "full", "objects"] | None = None
     """Meaning of the values of truth: as for the labels of `selfseg fit`."""

@@ -1,7 +1,7 @@
 """A raw dataset of nnU-Net v2: ``imagesTr``, ``labelsTr``, ``dataset.json``, with the ignore label."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,15 +31,20 @@ MOST_CHANNELS = 10000
 class _Written:
     """What the cases so far have in common."""
 
-    names: set[str] = field(default_factory=set)
+    names: dict[str, str] = field(default_factory=dict)
+    """Case by the name of its image."""
     n_dims: int | None = None
     channels: tuple[str, ...] = ()
 
 
 def write_nnunet(
-    folder: Path | str, cases: Iterable[tuple[Image, NDArray[Any]]], table: ClassTable, background: int
-) -> int:
-    """Write images and their labels as a dataset that nnU-Net v2 takes for training; return the number of cases.
+    folder: Path | str,
+    cases: Iterable[tuple[Image, NDArray[Any]]],
+    table: ClassTable,
+    background: int,
+    failed: Callable[[str, InputError], None] | None = None,
+) -> dict[str, str]:
+    """Write images and their labels as a dataset that nnU-Net v2 takes for training; return the case by the name of its image.
 
     Every channel is a TIFF of its own; volumes have their voxel size in ``CASE.json`` beside them, as nnU-Net's reader
     of 3D TIFFs expects. nnU-Net wants background 0, the classes 1, 2, ... without gaps, and ``ignore`` as the highest
@@ -54,13 +59,15 @@ def write_nnunet(
         Images (2D, or volumes) with their class ids ``[*S]``, taken one at a time.
     background
         Id of the class that is nnU-Net's background.
+    failed
+        Called with the name of an image that cannot be a case, and why; the others are written. None = it is raised.
 
     Raises
     ------
     UsageError
         If the folder is not called so, or `background` is no class.
     InputError
-        If the images differ in axes or channels, two have one name, labels do not fit their image, or there is none.
+        If images differ in axes or channels, two have one name, labels do not fit their image, or no case is written.
     OutputError
         If the folder holds cases of another export, or cannot be written.
     """
@@ -76,7 +83,12 @@ def write_nnunet(
     remove(folder / "dataset.json")  # without it nnU-Net does not take a half-written dataset for a whole one
     written = _Written()
     for image, labels in cases:
-        _write_case(folder, image, labels, values, written)
+        try:
+            _write_case(folder, image, labels, values, written)
+        except InputError as error:
+            if failed is None:
+                raise
+            failed(image.name, error)
     if not written.names:
         raise InputError(
             folder,
@@ -84,7 +96,7 @@ def write_nnunet(
             got="none",
             fix="the images themselves are wanted, not only their labels",
         )
-    _check_nothing_else(folder, written.names)
+    _check_nothing_else(folder, set(written.names.values()))
     names = {item.id: _label_name(item.name, item.id, table) for item in table.classes}
     known = {"background": 0, **{names[i]: int(values[i]) for i in sorted(names) if i != background}}
     facts = {
@@ -96,7 +108,7 @@ def write_nnunet(
         "description": f"Labels by selfseg, not by hand. Background is the class {names[background]!r}.",
     }
     write_json(folder / "dataset.json", facts)
-    return len(written.names)
+    return written.names
 
 
 def label_values(table: ClassTable, background: int) -> NDArray[np.uint8]:
@@ -122,13 +134,21 @@ def label_values(table: ClassTable, background: int) -> NDArray[np.uint8]:
     return values
 
 
-def case_name(name: str) -> str:
-    """Return an image's name as one that nnU-Net can have in a file: sub-folders become ``__``."""
-    return re.sub(r"[^\w.-]", "_", name.replace("/", "__"))
+def case_name(name: str, taken: Iterable[str] = ()) -> str:
+    """Return an image's name as one that nnU-Net can have in a file: sub-folders become ``__``.
+
+    With a number behind it if it is taken: many names give the same one. Upper and lower case count as equal, as on some disks.
+    """
+    plain = case = re.sub(r"[^\w.-]", "_", name.replace("/", "__"))
+    others, number = {one.casefold() for one in taken}, 1
+    while case.casefold() in others:
+        number += 1
+        case = f"{plain}_{number}"
+    return case
 
 
 def _write_case(folder: Path, image: Image, labels: NDArray[Any], values: NDArray[np.uint8], written: _Written) -> None:
-    name, channels = case_name(image.name), _channels(image)
+    name, channels = case_name(image.name, written.names.values()), _channels(image)
     _check_alike(image, name, len(channels), labels, written)
     known = np.where(labels < len(values), labels, IGNORE)
     stored = values[known if image.valid is None else np.where(image.valid, known, IGNORE)]
@@ -140,6 +160,7 @@ def _write_case(folder: Path, image: Image, labels: NDArray[Any], values: NDArra
             write_json(folder / kind / f"{name}.json", {"spacing": [float(steps[letter]) for letter in "ZYX"]})
     # last, so that a case whose label is there is whole
     _write_tiff(folder / "labelsTr" / f"{name}{ENDING}", _ordered(stored, image.axes.replace("C", "")))
+    written.names[image.name] = name
 
 
 def _channels(image: Image) -> list[NDArray[Any]]:
@@ -178,11 +199,8 @@ def _check_alike(image: Image, name: str, n_channels: int, labels: NDArray[Any],
             got=f"{n_channels} in {n_dims}D",
             fix="export them apart: nnU-Net wants equal channels in a dataset",
         )
-    if name in written.names:
-        raise InputError(
-            what, expected="one image of that name", got=f"another, {image.name}", fix="rename one of the images"
-        )
-    written.names.add(name)
+    if image.name in written.names:
+        raise InputError(what, expected="one image of that name", got="another", fix="rename one of the images")
 
 
 def _channel_names(image: Image) -> tuple[str, ...]:

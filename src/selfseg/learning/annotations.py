@@ -1,8 +1,10 @@
 """Annotations of training images: labels and scribbles, found by the images' names, read and numbered as classes."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,26 @@ from numpy.typing import NDArray
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
+from selfseg.core.progress import Silent
 from selfseg.methods.base import Method
 from selfseg.read import Source, find_annotations, read_annotations
-from selfseg.read.labels import find_labels, read_labels
+from selfseg.read.gate import Role
+from selfseg.read.labels import LabelItem, label_items, read_labels
+from selfseg.read.sources import as_path
 from selfseg.regions.graph import separate_objects
 from selfseg.sample.chain import PreparedImage
 
 MEANINGS = ("sparse", "full", "objects")
 """Meanings of the values of label images: classes with 0 = not labelled, classes with 0 as one of them, single objects."""
+
+AUTO = "auto"
+"""Meaning of labels whose meaning is not given: sparse, but full where they hold 0 and one other value alone."""
+
+HANDFUL = 0.001
+"""Share of the labelled pixels below which a class is one of few pixels."""
+
+MANY = 8
+"""Classes of few pixels from which on there must be a reason other than rarity."""
 
 SCRIBBLES = "scribbles"
 """Meaning of scribbles: classes from 0 on, 255 = not drawn."""
@@ -29,6 +43,7 @@ NONE = -1
 """Pixel without annotation."""
 
 LabelArray = NDArray[np.integer]
+SILENT = Silent()
 
 
 @dataclass(frozen=True)
@@ -84,14 +99,17 @@ class AnnotationFiles:
     items
         A file, or an array ``[*S]``, with T first or wherever the image has it.
     meaning
-        One of `MEANINGS`, or `SCRIBBLES`.
+        One of `MEANINGS`, `AUTO`, or `SCRIBBLES`.
     names
         Names of label values, where the labels came with a class table.
+    say
+        Called with a line on what is odd about the values.
     """
 
-    items: Mapping[str, Path | LabelArray]
+    items: Mapping[str, LabelItem]
     meaning: str
     names: Mapping[int, str] = field(default_factory=dict)
+    say: Callable[[str], None] = field(default=SILENT.say, repr=False)
 
     def read(self, images: Mapping[str, Image]) -> Annotations:
         """Read the annotations of those images.
@@ -101,11 +119,13 @@ class AnnotationFiles:
         InputError
             If one is not of its image's size or has too many values, or no pixel of any is labelled.
         """
-        frames = self._scribbles if self.meaning == SCRIBBLES else _label_frames
+        role: Role = "objects" if self.meaning == "objects" else "labels"
+        frames = self._scribbles if self.meaning == SCRIBBLES else partial(_label_frames, role=role)
         arrays = {name: frames(self.items[name], image) for name, image in images.items() if name in self.items}
         if self.meaning == "objects":
             return Annotations(arrays, (0, 1), (1, 2), ("background", "object"), objects=True)
-        sparse = self.meaning == "sparse"
+        meaning = self._meaning(arrays)
+        sparse = meaning == "sparse"
         values, arrays = _numbered(arrays, lowest=int(sparse))
         top = max(values, default=0) if sparse else len(values)
         if self.meaning != SCRIBBLES and (not values or top > MAX_CLASSES):
@@ -115,9 +135,37 @@ class AnnotationFiles:
                 got=f"{len(values)}, the largest {max(values)}" if values else "none",
                 fix="give --labels-as objects if each number is an object, or full if 0 is a class",
             )
-        kind = {"sparse": "class", "full": "label", SCRIBBLES: "scribble"}[self.meaning]
+        self._tell_of_few(arrays, values)
+        kind = {"sparse": "class", "full": "label", SCRIBBLES: "scribble"}[meaning]
         names = tuple(self.names.get(value, f"{kind} {value}") for value in values)
         return Annotations(arrays, values, values if sparse else tuple(range(1, len(values) + 1)), names)
+
+    def _meaning(self, arrays: Mapping[str, list[LabelArray]]) -> str:
+        """Return the meaning of the values: that which is given, else by the values themselves."""
+        if self.meaning != AUTO:
+            return self.meaning
+        found = {value for frames in arrays.values() for array in frames for value in _distinct(array, 0)}
+        if len(found) != 2 or 0 not in found:
+            return "sparse"
+        other = max(found)
+        self.say(
+            f"labels hold 0 and {other} alone: learned as two classes, as by --labels-as full (sparse: 0 is not labelled; "
+            "objects: touching ones are kept apart)"
+        )
+        return "full"
+
+    def _tell_of_few(self, arrays: Mapping[str, list[LabelArray]], values: Sequence[int]) -> None:
+        """Say where many classes have a handful of pixels: what JPEG, smoothing or resizing makes of a few classes."""
+        counts = np.zeros(len(values), np.int64)
+        for frames in arrays.values():
+            for row in (row for array in frames for row in array):
+                counts += np.bincount(row[row >= 0].ravel().astype(np.int64), minlength=len(values))[: len(values)]
+        few = int((counts < max(1.0, HANDFUL * counts.sum())).sum())
+        if few >= MANY:
+            self.say(
+                f"labels: {few} of {len(values)} classes have less than {HANDFUL:.1%} of the labelled pixels each, as after JPEG, "
+                "smoothing or resizing; save labels as PNG or TIFF, unsmoothed, or give --labels-as objects if each number is an object"
+            )
 
     @staticmethod
     def _scribbles(path: Any, image: Image) -> list[LabelArray]:
@@ -132,7 +180,13 @@ class AnnotationFiles:
 
 
 def requested_annotations(
-    kind: type[Method], method: str, labels: Any, meaning: str, scribbles: str | Path | None, sources: Sequence[Source]
+    kind: type[Method],
+    method: str,
+    labels: Any,
+    meaning: str | None,
+    scribbles: Any,
+    sources: Sequence[Source],
+    say: Callable[[str], None] = SILENT.say,
 ) -> AnnotationFiles | None:
     """Find the labels (see `find_label_files`) or the scribbles (see `read.find_annotations`) that the user gives; None without.
 
@@ -160,11 +214,14 @@ def requested_annotations(
     if scribbles is not None and labels is not None:
         raise UsageError("labels", expected="labels or scribbles", got="both", fix="give one of them")
     if scribbles is not None:
-        return AnnotationFiles(find_annotations(scribbles, sources), SCRIBBLES)
-    return None if labels is None else find_label_files(labels, sources, meaning)
+        return AnnotationFiles(find_annotations(scribbles, sources), SCRIBBLES, say=say)
+    meaning = meaning or (AUTO if kind.needs_annotations else "sparse")
+    return None if labels is None else find_label_files(labels, sources, meaning, say)
 
 
-def find_label_files(labels: Any, sources: Sequence[Source], meaning: str) -> AnnotationFiles:
+def find_label_files(
+    labels: Any, sources: Sequence[Source], meaning: str | None, say: Callable[[str], None] = SILENT.say
+) -> AnnotationFiles:
     """Find the labels of the inputs.
 
     Parameters
@@ -175,7 +232,9 @@ def find_label_files(labels: Any, sources: Sequence[Source], meaning: str) -> An
     sources
         The inputs.
     meaning
-        One of `MEANINGS`.
+        One of `MEANINGS`; None = `AUTO`.
+    say
+        Called with a line on what is odd about the files or their values.
 
     Raises
     ------
@@ -184,70 +243,26 @@ def find_label_files(labels: Any, sources: Sequence[Source], meaning: str) -> An
     UsageError
         If the meaning is unknown, or the number of arrays is not that of the inputs.
     """
-    if meaning not in MEANINGS:
+    meaning = meaning or AUTO
+    if meaning not in (*MEANINGS, AUTO):
         raise UsageError(
             "--labels-as",
             expected=f"one of {', '.join(MEANINGS)}",
             got=repr(meaning),
             fix="sparse: 0 = not labelled; full: 0 is a class; objects: a number an object",
         )
-    if not isinstance(labels, str | Path):
-        return AnnotationFiles(_given_arrays(labels, sources), meaning)
-    folder = Path(labels).expanduser()
-    inside = folder / "labels"
-    folder = inside if (folder / "run.json").is_file() and inside.is_dir() else folder
-    files = find_labels(folder)
-    if folder.is_file() and len(sources) == 1:
-        return AnnotationFiles({sources[0].name: folder}, meaning, _table_names(folder.parent))
-    stems: dict[str, list[Path]] = {}
-    for name, path in files.items():
-        stems.setdefault(_stem(name), []).append(path)
-    fitting: dict[str, Path | LabelArray] = {}
-    for source in sources:
-        alike = stems.get(_stem(source.name), [])
-        if source.name in files or len(alike) == 1:
-            fitting[source.name] = files.get(source.name) or alike[0]
-    if not fitting:
-        raise InputError(
-            f"labels {labels}",
-            expected="a file named like an input",
-            got=f"none of {', '.join(list(files)[:3])}",
-            fix="rename the files",
-        )
-    return AnnotationFiles(fitting, meaning, _table_names(folder))
+    names: Mapping[int, str] = {}
+    if isinstance(labels, str | bytes | PathLike):
+        labels = as_path(labels).expanduser()
+        inside = labels / "labels"
+        labels = inside if (labels / "run.json").is_file() and inside.is_dir() else labels
+        names = _table_names(labels.parent if labels.is_file() else labels)
+    return AnnotationFiles(label_items(labels, sources, "labels", say), meaning, names, say)
 
 
-def _stem(name: str) -> str:
-    return name.rsplit("/", 1)[-1]
-
-
-def _given_arrays(labels: Any, sources: Sequence[Source]) -> dict[str, Path | LabelArray]:
-    items = [labels] if isinstance(labels, np.ndarray | Image) else list(labels)
-    if len(items) != len(sources):
-        raise UsageError(
-            "labels",
-            expected=f"{len(sources)}, one for each input",
-            got=str(len(items)),
-            fix="give None for an input without labels",
-        )
-    arrays: dict[str, Path | LabelArray] = {}
-    for source, item in zip(sources, items, strict=True):
-        if item is None:
-            continue
-        array = np.asarray(item.data if isinstance(item, Image) else item)
-        if array.dtype.kind not in "biu":
-            raise InputError(
-                f"labels of {source.name}", expected="integers", got=f"values of type {array.dtype}", fix="convert them"
-            )
-        arrays[source.name] = array
-    if not arrays:
-        raise InputError("labels", expected="some", got="none for any input", fix="give labels of some inputs")
-    return arrays
-
-
-def _label_frames(labels: Path | LabelArray, image: Image) -> list[LabelArray]:
+def _label_frames(labels: LabelItem, image: Image, role: Role = "labels") -> list[LabelArray]:
     """Return the labels of each frame of an image."""
-    array = read_labels(labels) if isinstance(labels, Path) else labels
+    array = read_labels(labels, role, image.name)
     axes = image.axes.replace("C", "")
     shape = tuple(image.size(axis) for axis in axes)
     if array.shape != shape:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import Failure, SelfsegError, UsageError
-from selfseg.core.files import write_json
+from selfseg.core.files import Manifest, write_json
 from selfseg.core.options import DistillOptions, LearnerOptions, option_names, share_out
 from selfseg.core.progress import Progress, Silent
 from selfseg.learning.annotations import Annotations, find_label_files
@@ -20,6 +20,7 @@ from selfseg.measure._table import contingencies, pooled
 from selfseg.measure.kinds import Evaluation, Scores, mask_kind, score
 from selfseg.measure.overlap import connected_parts, hungarian_class_scores
 from selfseg.read import Source, find_inputs
+from selfseg.results.model import RUN
 from selfseg.results.result import Result
 from selfseg.segmenting.images import Settings, iter_segment
 
@@ -114,8 +115,8 @@ def distill(
             got=f"{chosen.confidence}",
             fix="give 0.6, say; 0 learns from every pixel",
         )
-    sources = find_inputs(inputs, limit=chosen.limit)
-    truths = None if chosen.truth is None else find_label_files(chosen.truth, sources, chosen.truth_as)
+    sources = find_inputs(inputs, chosen.limit, progress.say)
+    truths = None if chosen.truth is None else find_label_files(chosen.truth, sources, chosen.truth_as, progress.say)
     lessons, failures = ask(teacher, sources, chosen.confidence, chosen.axes, progress)
     learner = {name: getattr(chosen, name) for name in option_names(LearnerOptions)}
     pupil = Segmenter(PUPIL, **{**learner, "prepare": chosen.prepare or str(teacher.preparation_)})
@@ -136,9 +137,10 @@ def distill(
     comparison = compare(lessons, answers, annotations)
     if out is not None:
         pupil.save(out)
-        write_json(
-            Path(out) / REPORT, {"confidence": chosen.confidence, "teacher": teacher.method, **asdict(comparison)}
-        )
+        with Manifest(out, RUN):
+            write_json(
+                Path(out) / REPORT, {"confidence": chosen.confidence, "teacher": teacher.method, **asdict(comparison)}
+            )
     return Distilled(pupil, comparison, failures)
 
 

@@ -1,8 +1,10 @@
 """Fitting: from inputs to a model whose classes are ordered, and to its folder if one was asked for."""
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,8 +12,8 @@ import numpy as np
 import torch
 
 from selfseg.core.classes import ClassTable, SegmentClass, class_colours
-from selfseg.core.errors import Failure, UsageError
-from selfseg.core.files import write_json
+from selfseg.core.errors import Failure, InputError, UsageError
+from selfseg.core.files import Manifest, write_json
 from selfseg.core.machine import own_rank
 from selfseg.core.options import FitOptions, ModelOptions, RunOptions
 from selfseg.core.progress import Progress, Silent
@@ -22,7 +24,6 @@ from selfseg.learning.model_folder import (
     CHECKPOINT,
     JOURNAL,
     PREVIEWS,
-    RUN,
     begin_folder,
     memory_note,
     read_run,
@@ -31,7 +32,7 @@ from selfseg.learning.monitor import EVALUATIONS, truth_scorer, write_preview
 from selfseg.learning.training_set import TrainingSet, WindowChoice, build_training_set, take_frames
 from selfseg.methods.base import Method, MethodConfig, find_method
 from selfseg.read import find_inputs
-from selfseg.results.model import FittedModel
+from selfseg.results.model import RUN, FittedModel
 from selfseg.sample.stream import Batch, Readable, Stream
 from selfseg.segmenting.images import OwnSuperpixels
 from selfseg.tiling.tiles import keep_assigned
@@ -105,9 +106,9 @@ class TrainingRun:
             return self._run(inputs, processes, progress)
 
     def finish(self, fitted: Fitted) -> None:
-        """Note in the folder that the run is finished, once the model is stored."""
+        """Note in the folder that the run is finished, once the model is stored, and remove what earlier runs left in it."""
         if self.written is not None:
-            write_json(self.written / RUN, {**fitted.model.facts, "finished": True})
+            Manifest(self.written, RUN).settle({**fitted.model.facts, "finished": True})
 
     def _check_distributed(self) -> None:
         name, reason = self.model.method, self.kind.distributed_unsupported
@@ -127,6 +128,11 @@ class TrainingRun:
             )
 
     def _run(self, inputs: Any, processes: Processes, progress: Progress) -> Fitted:
+        manifest = None if self.folder is None else Manifest(self.folder, RUN)
+        with contextlib.nullcontext() if self.written is None or manifest is None else manifest:
+            return self._learn(inputs, processes, progress, manifest)
+
+    def _learn(self, inputs: Any, processes: Processes, progress: Progress, manifest: Manifest | None) -> Fitted:
         data, method, facts, failures = self._gather(inputs, progress)
         split, device = split_sources(data, method.held_out, self.model.seed), choose_device(self.model.device)
         n_steps = method.n_steps(len(split.learned))
@@ -137,7 +143,7 @@ class TrainingRun:
             progress.say(note)
         facts = self._facts(data, split, precision.describe()) | facts
         resume, begun = begin_folder(
-            self.folder, facts, processes, self.options.resume, self.options.overwrite, self.setting.begin is not None
+            manifest, facts, processes, self.options.resume, self.options.overwrite, self.setting.begin is not None
         )
         stream = Stream(split.learned, self.config.batch_size * begun, derive(self.model.seed, "stream"))
         if split.held:
@@ -190,7 +196,13 @@ class TrainingRun:
         files = None
         if self.kind.needs_annotations or options.labels is not None or options.scribbles is not None:
             files = requested_annotations(
-                self.kind, self.model.method, options.labels, options.labels_as, options.scribbles, sources
+                self.kind,
+                self.model.method,
+                options.labels,
+                options.labels_as,
+                options.scribbles,
+                sources,
+                progress.say,
             )
         before = read_run(self.folder) if options.resume and self.folder is not None else {}
         only = frozenset(before.get("windows", {})) if before else None  # a resumed run keeps its windows
@@ -199,11 +211,12 @@ class TrainingRun:
             sources, self.config.prepare, files, options.axes, progress, windows, self.model.channels
         )
         if self.kind.needs_annotations:
+            _check_classes(data)
             data, given_items = data.labelled(), len(data.items)
             if without := given_items - len(data.items):
                 progress.say(f"{without} of {given_items} images have no labels and are not learned from")
         self.config = with_spacing(self.config, data, progress)
-        method, own = self._build(data), OwnSuperpixels(options.superpixels)
+        method, own = self._build(data), OwnSuperpixels(options.superpixels, sources)
         self.config = method.config
         masks = {source.name: digest for source in given if (digest := source.mask_fingerprint()) is not None}
         for item in data.items:
@@ -261,6 +274,19 @@ class TrainingRun:
             "windows": data.windows,
             "channels": list(channels) if isinstance(channels, tuple) else channels,
         }
+
+
+def _check_classes(data: TrainingSet) -> None:
+    """Raise `InputError` unless two classes or more are labelled: of one alone nothing can be told apart."""
+    annotations = data.annotations
+    known = [] if annotations is None else annotations.values_in(chain.from_iterable(annotations.arrays.values()))
+    if len(known) == 1:
+        raise InputError(
+            "labels",
+            expected="two classes or more",
+            got=f"one, of the value {known[0]}",
+            fix="give --labels-as full if 0 is a class too (masks of 0 and 255), or objects if 0 is the ground of numbered objects",
+        )
 
 
 @torch.no_grad()

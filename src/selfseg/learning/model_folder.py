@@ -11,27 +11,28 @@ import psutil
 import torch
 
 from selfseg.core.errors import InputError, UsageError
-from selfseg.core.files import clear_unfinished, remove, write_json
+from selfseg.core.files import Manifest, clear_unfinished, remove, write_json
 from selfseg.methods.base import Method, find_method, stored_config
+from selfseg.results.model import RUN
 from selfseg.train.distributed import Processes
 
 RESUME_FACTS = ("method", "seed", "config", "hint_values", "hints_sha256", "inputs", "masks", "superpixels", "channels")
 """Facts that must match to resume."""
 
-RUN, CHECKPOINT, JOURNAL, PREVIEWS = "training.json", "checkpoint.safetensors", "journal.jsonl", "previews"
+CHECKPOINT, JOURNAL, PREVIEWS = "checkpoint.safetensors", "journal.jsonl", "previews"
 ALL_CHECKPOINTS = "checkpoints"
 """Folder of the checkpoints that stay."""
 
 
 def begin_folder(
-    folder: Path | None, facts: dict[str, Any], processes: Processes, resume: bool, overwrite: bool, forked: bool
+    manifest: Manifest | None, facts: dict[str, Any], processes: Processes, resume: bool, overwrite: bool, forked: bool
 ) -> tuple[bool, int]:
     """Prepare the folder of a run, once for all processes that share it.
 
     Parameters
     ----------
-    folder
-        The folder, made if missing; None = the run leaves nothing.
+    manifest
+        Record of the folder, which is made if missing; None = the run leaves nothing.
     facts
         Facts of the run. ``processes`` and ``changes`` are added: those of the resumed run, if there is one.
     processes
@@ -54,17 +55,18 @@ def begin_folder(
     settings = json.dumps({key: facts.get(key) for key in RESUME_FACTS}, sort_keys=True)
     processes.check_same(hashlib.sha256(settings.encode()).hexdigest(), "options and training images")
     facts |= {"processes": processes.world, "changes": []}
-    if folder is None:
+    if manifest is None:
         return False, processes.world
-    resumed = processes.first_does(lambda: _open_folder(folder, facts, resume, overwrite, forked))
+    resumed = processes.first_does(lambda: _open_folder(manifest, facts, resume, overwrite, forked))
     if resumed:
-        before = read_run(folder)
+        before = read_run(manifest.folder)
         facts["changes"] = before.get("changes", [])
         facts["processes"] = processes.first_does(lambda: _begun_with(before))
     return bool(resumed), facts["processes"]
 
 
-def _open_folder(folder: Path, facts: Mapping[str, Any], resume: bool, overwrite: bool, forked: bool) -> bool:
+def _open_folder(manifest: Manifest, facts: Mapping[str, Any], resume: bool, overwrite: bool, forked: bool) -> bool:
+    folder = manifest.folder
     clear_unfinished(folder, (PREVIEWS, ALL_CHECKPOINTS))
     before = read_run(folder)
     if "classes" in before.get("config", ()):  # begun before options were renamed
@@ -87,6 +89,7 @@ def _open_folder(folder: Path, facts: Mapping[str, Any], resume: bool, overwrite
                 fix="repeat the first command's options, or begin anew with --overwrite",
             )
         return True
+    manifest.begin()
     for name in (CHECKPOINT,) if forked else (CHECKPOINT, JOURNAL):
         remove(folder / name)
     write_json(folder / RUN, {**facts, "finished": False})

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,8 @@ from selfseg.export.overlay import montage, overlay, write_picture
 from selfseg.learning.training_set import TrainingSet
 from selfseg.measure.kinds import region_scores
 from selfseg.methods.base import Method
-from selfseg.read.labels import find_labels, read_truths
+from selfseg.read import Source
+from selfseg.read.labels import LabelItem, label_items, read_truths
 from selfseg.refine.decide import decide
 from selfseg.results.folder import shown
 from selfseg.sample.chain import PreparedImage
@@ -68,8 +70,8 @@ def _resized(picture: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.ui
     return nearest
 
 
-def truth_scorer(truth: str | Path, data: TrainingSet, progress: Progress) -> Callable[[Method], dict[str, float]]:
-    """Find the truth of the training images by name; a single file belongs to a single image whatever its name.
+def truth_scorer(truth: Any, data: TrainingSet, progress: Progress) -> Callable[[Method], dict[str, float]]:
+    """Find the truth of the training images (`read.labels.label_items`), and return what scores a method against it.
 
     Returns
     -------
@@ -83,7 +85,6 @@ def truth_scorer(truth: str | Path, data: TrainingSet, progress: Progress) -> Ca
     UsageError
         If the training images are series.
     """
-    files = find_labels(truth)
     images = {item.name: item.prepared for item in data.items}
     if any(item.prepared is not images[item.name] for item in data.items):
         raise UsageError(
@@ -92,28 +93,18 @@ def truth_scorer(truth: str | Path, data: TrainingSet, progress: Progress) -> Ca
             got="a series (axis T)",
             fix="leave --truth out, and use `selfseg evaluate` on the labels",
         )
-    if len(images) == 1 and [*files.values()] == [Path(truth)]:
-        files = {next(iter(images)): Path(truth)}
+    files = label_items(truth, [Source(name) for name in images], "truth", progress.say)
     items = [item for item in data.items if item.name in files]
-    if not items:
-        raise InputError(
-            f"truth {truth}",
-            expected="a file named like a training image",
-            got=f"none of {', '.join(list(files)[:3])}",
-            fix="rename the files",
-        )
     chosen = [items[i] for i in sorted(set(np.linspace(0, len(items) - 1, MOST_SCORED).round().astype(int)))]
     truths: dict[str, list[NDArray[np.integer]]] = {}
     for name in dict.fromkeys(item.name for item in chosen):
         try:
-            truths[name] = _read_truths(files[name], images[name].image.spatial_shape)
+            truths[name] = _read_truths(files[name], name, images[name].image.spatial_shape)
         except SelfsegError as error:
             progress.say(str(error))
     scored = [(item, [item.part(array) for array in truths[item.name]]) for item in chosen if item.name in truths]
     if not scored:
-        raise InputError(
-            f"truth {truth}", expected="truth that can be used", got="none", fix="mend the files named above"
-        )
+        raise InputError("truth", expected="truth that can be used", got="none", fix="mend the files named above")
 
     def scores(method: Method) -> dict[str, float]:
         rows = [region_scores(_clusters(method, item.view()[1]), arrays) for item, arrays in scored]
@@ -122,10 +113,12 @@ def truth_scorer(truth: str | Path, data: TrainingSet, progress: Progress) -> Ca
     return scores
 
 
-def _read_truths(path: Path, shape: tuple[int, ...]) -> list[NDArray[np.integer]]:
-    truths = read_truths(path)
+def _read_truths(item: LabelItem, name: str, shape: tuple[int, ...]) -> list[NDArray[np.integer]]:
+    truths = read_truths(item, name)
     for array in truths:
         if array.shape != shape:
             expected, got = (" x ".join(map(str, size)) for size in (shape, array.shape))
-            raise InputError(f"truth {path}", expected=expected, got=got, fix="give the truth at the size of the image")
+            raise InputError(
+                f"truth of {name}", expected=expected, got=got, fix="give the truth at the size of the image"
+            )
     return truths

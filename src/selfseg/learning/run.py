@@ -66,7 +66,7 @@ def segment(inputs: Any, method: str = ModelOptions.method, **options: Any) -> R
     """
     model, how = _split(method, options)
     reading = ReadOptions(**{name: how.pop(name) for name in option_names(ReadOptions) if name in how})
-    sources, reading = find_sources(inputs, reading), replace(reading, mask=None, limit=None)
+    sources, reading = find_sources(inputs, reading, how.get("progress")), replace(reading, mask=None, limit=None)
     model.fit(sources, **vars(reading), **how)
     results = model.predict(sources, **vars(reading), progress=how.get("progress"))
     return results[0] if isinstance(results, list) and is_single(inputs) else results

@@ -97,7 +97,7 @@ class Segmenter(ModelOptions):
             parse_refinements(self.refine)
         Cleaning.parse(self.clean)
         training = TrainingRun(self, self.config(), learning, setting)
-        fitted = training.run(find_sources(inputs, learning))
+        fitted = training.run(find_sources(inputs, learning, setting.progress))
         self.model_, self.failures_ = fitted.model, fitted.failures
         for change in fitted.model.facts["changes"]:
             self.set_params(options={**(self.options or {}), **change["options"]})
@@ -131,11 +131,11 @@ class Segmenter(ModelOptions):
             If one class takes more than 99 % of an image.
         """
         (reading,) = share_out(options, ReadOptions)
-        settings = Settings(
-            reading.memory_bytes, reading.slices, OwnSuperpixels(reading.superpixels), progress=progress or Silent()
-        )
+        sources = find_sources(inputs, reading, progress)
+        own = OwnSuperpixels(reading.superpixels, sources)
+        settings = Settings(reading.memory_bytes, reading.slices, own, progress=progress or Silent())
         results = []
-        for _, outcome in iter_segment(self.fitted, find_sources(inputs, reading), reading.axes, settings):
+        for _, outcome in iter_segment(self.fitted, sources, reading.axes, settings):
             if isinstance(outcome, SelfsegError):
                 raise outcome
             if remark := self.fitted.remark(outcome.areas):

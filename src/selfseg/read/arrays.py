@@ -313,6 +313,54 @@ def guess_axes(shape: tuple[int, ...], source: str = "array") -> tuple[str, bool
     return axes, not (axes == "YX" or (axes == "YXC" and shape[-1] >= 3))
 
 
+def is_array(item: Any) -> bool:
+    """Return whether something is an array or has one: NumPy's, a tensor, a picture of Pillow, an array in a file."""
+    if isinstance(item, str | bytes | os.PathLike):  # also NumPy's strings
+        return False
+    known = {*dir(type(item)), *getattr(item, "__dict__", ())}  # not asked for its array, which may be costly
+    return isinstance(item, np.ndarray) or not known.isdisjoint(("__array__", "__array_interface__"))
+
+
+def decode_array(item: Any, source: str, axes: str | None = None) -> Decoded:
+    """Return what an array has for an image: pixels, axes, and where they are masked.
+
+    Parameters
+    ----------
+    item
+        Anything of which `is_array` holds. A pixel of a masked array is not valid where any of its channels is masked. A tensor of three
+        axes, the first of 1, 3 or 4 places, has its channels first.
+    source
+        Its name, for messages.
+    axes
+        Axes that the user gives; None = they are guessed.
+
+    Raises
+    ------
+    InputError
+        If it cannot be made a NumPy array, or its axes cannot be guessed.
+    """
+    tensor = hasattr(item, "detach")
+    try:
+        if tensor:
+            item = item.detach().cpu()
+            item = item.float() if str(item.dtype) == "torch.bfloat16" else item
+        masked = isinstance(item, np.ma.MaskedArray)
+        array, mask = np.asarray(item), np.ma.getmaskarray(item) if masked else None
+    except DAMAGE as error:
+        raise InputError(
+            source, expected="an array", got=f"{type(item).__name__} ({error})", fix="convert it with numpy.asarray"
+        ) from error
+    if axes is not None and len(axes) == array.ndim:
+        known, guessed = axes.upper(), False
+    elif tensor and array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[0] < min(array.shape[1:]):
+        known, guessed = "CYX", True
+    else:
+        known, guessed = guess_axes(array.shape, source)
+    if mask is None or not mask.any():
+        return Decoded(array, known, guessed)
+    return Decoded(array, known, guessed, valid=~(mask.any(known.index("C")) if "C" in known else mask))
+
+
 def named_axes(names: Iterable[str], shape: tuple[int, ...], source: object) -> tuple[str, bool]:
     """Return the first of the names that could be the axes of an array of this shape, else a guess, and whether it could be wrong."""
     for axes in map(str.upper, names):

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.Image import DecompressionBombError
+from PIL.Image import Image as Picture
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from selfseg.core.errors import InputError
-from selfseg.read.arrays import DAMAGE, MAX_DEFLATE, Decoded, check_size, damaged, opaque, orient, quiet
+from selfseg.read.arrays import DAMAGE, MAX_DEFLATE, Decoded, check_size, damaged, decoding, opaque, orient, quiet
 
 # The classes are used directly, not through `PIL.Image.open`: its limit on pixels is a setting of the whole process,
 # and refuses honest large pictures. `check_size` takes its place.
@@ -118,7 +119,7 @@ def _pixels(picture: ImageFile, file: BinaryIO, header: bytes, as_labels: bool) 
     return Decoded(np.ascontiguousarray(array), "YX" if array.ndim == 2 else "YXC", valid=valid)
 
 
-def _with_pillow(picture: ImageFile, bits: int, as_labels: bool) -> tuple[NDArray[Any], bool]:
+def _with_pillow(picture: Picture, bits: int, as_labels: bool) -> tuple[NDArray[Any], bool]:
     """Return ``[Y X]`` or ``[Y X C]``, alpha still in it, and whether the last channel is alpha."""
     picture.load()
     converted: Any = picture
@@ -140,14 +141,25 @@ def _with_pillow(picture: ImageFile, bits: int, as_labels: bool) -> tuple[NDArra
     return array.astype(array.dtype.newbyteorder("="), copy=False), converted.mode in ("LA", "RGBA")
 
 
-def _is_grey(picture: ImageFile) -> bool:
+def _is_grey(picture: Picture) -> bool:
     palette = picture.getpalette("RGB") or []
     return palette[0::3] == palette[1::3] == palette[2::3]
 
 
-def _orientation(picture: ImageFile) -> int:
+def _orientation(picture: Picture) -> int:
     try:
         with quiet("PIL"):
             return int(picture.getexif().get(ORIENTATION_TAG, 1))
     except DAMAGE:
         return 1  # the pixels are whole; only the note on how the camera was held is not
+
+
+def decode_picture(picture: Picture, source: str, as_labels: bool = False) -> Decoded:
+    """Return the pixels of a picture that Pillow holds, in the way of `open_file`. Raise `InputError` if they cannot be decoded."""
+    with decoding(Path(source), *DAMAGED_PICTURE):
+        array, has_alpha = _with_pillow(picture, 16 if picture.mode.startswith("I;16") else 8, as_labels)
+        array = orient(array, _orientation(picture))
+    valid = opaque(array[..., -1]) if has_alpha else None
+    array = array[..., :-1] if has_alpha else array
+    array = array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array
+    return Decoded(np.ascontiguousarray(array), "YX" if array.ndim == 2 else "YXC", valid=valid)

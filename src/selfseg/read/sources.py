@@ -4,25 +4,30 @@ import errno
 import hashlib
 import os
 import re
+import sys
+import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError, UsageError
+from selfseg.core.files import written_into
 from selfseg.core.image import Image, spatial_axes
 from selfseg.core.machine import LRUCache, free_memory
-from selfseg.read.arrays import Decoded, Stamp, guess_axes, make_image, split_address, stamp_of
+from selfseg.read.arrays import Decoded, Stamp, decode_array, is_array, make_image, split_address, stamp_of
 from selfseg.read.dicom import group_series
 from selfseg.read.formats import FORMATS, known_suffixes, open_lazy, stem_of, suffix_of
 from selfseg.read.ome_zarr import is_zarr
+from selfseg.read.search import PassedOver, search, search_glob, what_made
 
-Inputs = str | Path | NDArray[Any] | Image | Sequence["str | Path | NDArray[Any] | Image | Source"]
+Inputs = Any
+"""A path, an array, an `Image`, a picture of Pillow, a tensor, a `Source`, or a list of these: see `find_inputs`."""
 
 SCRIBBLE_ENDING = "_scribble"
 """A file of this ending beside an image of the same stem is an annotation for it, and no input of its own."""
@@ -76,8 +81,8 @@ class Source:
     """Stem for outputs, unique among the inputs, with ``/`` for sub-folders."""
     path: Path | None = None
     """The file, the folder that is one image, or a place inside a file (``a.h5:/raw``); None for an array."""
-    content: NDArray[Any] | Image | None = None
-    """The array or image, or None for a file."""
+    content: Any = None
+    """The image, or the array or what has one (`read.arrays.is_array`); None for a file."""
     settled: bool = False
     """The content is an image whose axes are known for sure: those that the user gives were applied when it was
     made."""
@@ -119,6 +124,7 @@ class Source:
 
     def _opened(self, axes: str | None, max_bytes: int | None) -> Image:
         if self.path is not None:
+            _check_link(self.path)
             return open_lazy(self.path, axes, self.name, max_bytes=max_bytes)
         if isinstance(self.content, Image):
             own = self.content  # goes through the same checks as a file
@@ -127,8 +133,8 @@ class Source:
                 own.data, own.axes, own.guessed_axes, spacing, own.unit, own.channels, own.valid, own.meta
             )
             return make_image(decoded, None if self.settled else axes, self.name, own.source)
-        array = np.asarray(self.content)
-        return make_image(Decoded(array, *guess_axes(array.shape)), axes, self.name, f"array {self.name!r}")
+        source = f"array {self.name!r}"
+        return make_image(decode_item(self.content, source, axes), axes, self.name, source)
 
     def is_video(self, axes: str | None = None) -> bool:
         """Return whether it is a file that is read as a video, and not as a volume because the user says that it has Z."""
@@ -157,9 +163,12 @@ class Source:
                     got=error.strerror or str(error),
                     fix="check that it is there and that you may read it",
                 ) from error
-        array = self.content.data if isinstance(self.content, Image) else np.asarray(self.content)
-        digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
+        own = self.content
+        image = own if isinstance(own, Image) else decode_item(own, f"array {self.name!r}", "." * np.ndim(own))
+        digest = hashlib.sha256(f"{image.data.dtype.str} {image.data.shape}".encode())
+        digest.update(np.ascontiguousarray(image.data).data)
+        if image is not own and image.valid is not None:
+            digest.update(np.packbits(image.valid).tobytes())
         return digest.hexdigest()
 
 
@@ -186,19 +195,66 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def find_inputs(inputs: Inputs, limit: int | None = None) -> list[Source]:
+def as_items(inputs: Any) -> list[Any]:
+    """Return inputs as a list: one of them alone, or those of a list, a tuple, an iterator, an array of objects.
+
+    Raise `UsageError` if they are none of these.
+    """
+    if isinstance(inputs, np.ndarray) and inputs.ndim == 1 and inputs.dtype.kind in "OUS":
+        return list(inputs)
+    if isinstance(inputs, str | bytes | os.PathLike | Image | Source) or is_array(inputs):
+        return [inputs]
+    if isinstance(inputs, Iterable) and not isinstance(inputs, Mapping):
+        return list(inputs)
+    raise _no_input(inputs)
+
+
+def as_path(item: Any) -> Path:
+    """Return a path that is given as a string, as bytes or as another kind of path. Raise `UsageError` for anything else."""
+    if not isinstance(item, str | bytes | os.PathLike):
+        raise _no_input(item)
+    return Path(os.fsdecode(item))
+
+
+def _no_input(item: Any) -> UsageError:
+    numbers = isinstance(item, Sequence) and len(item) > 0 and isinstance(item[0], int | float | Sequence)
+    return UsageError(
+        "input",
+        expected="a path, a folder, a glob, an array, an Image, a picture of Pillow, or a list of these",
+        got="a list of numbers" if numbers else type(item).__name__,
+        fix="make an array of it with numpy.asarray" if numbers else "convert it",
+    )
+
+
+def decode_item(item: Any, source: str, axes: str | None = None, as_labels: bool = False) -> Decoded:
+    """Return the pixels of an array or of a picture of Pillow, as `decode_array` and `read.image.decode_picture` do."""
+    if isinstance(item, getattr(sys.modules.get("PIL.Image"), "Image", ())):
+        decoded: Decoded = import_module("selfseg.read.image").decode_picture(item, source, as_labels)
+        return decoded
+    return decode_array(item, source, axes)
+
+
+def _name_of_array(item: Any) -> str:
+    """Return the name of the file of a picture that Pillow has opened; empty where there is none."""
+    name = getattr(item, "filename", None) if hasattr(item, "getbands") else None
+    return stem_of(Path(os.fsdecode(name))) if isinstance(name, str | bytes) and name else ""
+
+
+def find_inputs(inputs: Inputs, limit: int | None = None, say: Callable[[str], None] | None = None) -> list[Source]:
     """Find everything that `inputs` stands for, in natural order (``img2`` before ``img10``), without reading it.
 
     Parameters
     ----------
     inputs
-        A file, a place inside a file (``a.h5:/raw``), a folder (with its sub-folders), a glob such as
-        ``"images/**/*.tif"``, an array, an `Image`, or a list of any of these, or of sources found before. A zarr folder is
-        one image, and so are the DICOM files of one series. In folders and globs, hidden files and unknown suffixes are
-        passed over, and so is
-        ``x_scribble.png`` beside an image ``x``. A file that is named twice is taken once.
+        A file, a place inside a file (``a.h5:/raw``), a folder (with its sub-folders and linked folders), a glob such as
+        ``"images/**/*.tif"``, an array or what has one (a tensor, a picture of Pillow, a masked array), an `Image`, or a list of any of
+        these, or of sources found before. A zarr folder is one image, and so are the DICOM files of one series. In folders and globs,
+        hidden files and unknown suffixes are passed over, and so is ``x_scribble.png`` beside an image ``x``. What selfseg wrote is no
+        input. A file that is named twice is taken once; several links to one file are several inputs.
     limit
         Take only the first `limit` inputs.
+    say
+        Called with a line for each folder or glob of which something was passed over.
 
     Returns
     -------
@@ -216,39 +272,50 @@ def find_inputs(inputs: Inputs, limit: int | None = None) -> list[Source]:
     """
     if limit is not None and limit < 1:
         raise UsageError("limit", expected="a number of at least 1", got=str(limit), fix="leave it out for all")
-    items = [inputs] if isinstance(inputs, str | Path | np.ndarray | Image) else list(inputs)
-    arrays, images = sum(isinstance(item, np.ndarray) for item in items), OpenImages()
+    items, images, passed = as_items(inputs), OpenImages(), PassedOver()
+    arrays = sum(is_array(item) for item in items)
     found: list[Source] = []
     for item in items:
         if isinstance(item, Source):
             found.append(item)
         elif isinstance(item, Image):
             found.append(Source(_clean(item.name), content=item, images=images))
-        elif isinstance(item, np.ndarray):
-            name = "image" if arrays == 1 else f"image_{len(found) + 1}"
-            found.append(Source(name, content=item, images=images))
-        elif isinstance(item, str | Path):
-            found.extend(Source(_clean(name), path, images=images) for path, name in list_files(item))
+        elif is_array(item):
+            name = _name_of_array(item) or ("image" if arrays == 1 else f"image_{len(found) + 1}")
+            found.append(Source(_clean(name), content=item, images=images))
         else:
-            raise UsageError(
-                "input",
-                expected="a path, a folder, a glob, an array or an Image",
-                got=type(item).__name__,
-                fix="convert it",
-            )
-    found = _once(found)
-    missing = [
-        source.path for source in found if source.path is not None and not split_address(source.path)[0].exists()
-    ]
-    if len(missing) == len(found):
-        what = str(missing[0]) if missing else "inputs"
-        raise InputError(
-            what,
-            expected="at least one image",
-            got="nothing: there is no such file" if missing else "an empty list",
-            fix="check the name and the folder",
-        )
+            files = list_files(as_path(item), say=say, own=passed if len(items) > 1 else None)
+            found.extend(Source(_clean(name), path, images=images) for path, name in files)
+    given, found = len(found), _once(found)
+    if given > len(found):
+        passed.add("named twice", number=given - len(found))
+    if passed.counts and say is not None:
+        say(f"inputs: passed over {passed}")
+    _check_any(found, passed)
     return _unique(found)[:limit]
+
+
+def _check_any(found: Sequence[Source], passed: PassedOver) -> None:
+    """Raise `InputError` if there is no input, or no file of all the named ones is there."""
+    missing = [one.path for one in found if one.path is not None and not split_address(one.path)[0].exists()]
+    if len(missing) < len(found):
+        return
+    if missing:
+        _check_link(missing[0])
+    nothing = f"none, but {passed}" if passed.counts else "an empty list"
+    raise InputError(
+        str(missing[0]) if missing else "inputs",
+        expected="at least one image",
+        got="nothing: there is no such file" if missing else nothing,
+        fix="check the name and the folder",
+    )
+
+
+def _check_link(path: Path) -> None:
+    """Raise `InputError` if a path is a link to something that is not there."""
+    if path.is_symlink() and not path.exists():
+        got = f"a symbolic link to {path.readlink()}, which is not there"
+        raise InputError(path, expected="an image file", got=got, fix="restore the file, or remove the link")
 
 
 def is_single(inputs: Any) -> bool:
@@ -256,49 +323,107 @@ def is_single(inputs: Any) -> bool:
 
     One image is an array, a file, a place in one, a zarr folder, a folder of one DICOM series.
     """
-    if not isinstance(inputs, str | Path):
-        return isinstance(inputs, np.ndarray | Image)
-    files = list_files(inputs)
-    return len(files) == 1 and files[0][0] == Path(inputs).expanduser()
+    if not isinstance(inputs, str | bytes | os.PathLike):
+        return as_items(inputs) == [inputs] if isinstance(inputs, Image | Source) else _is_one_array(inputs)
+    path = as_path(inputs)
+    files = list_files(path)
+    return len(files) == 1 and files[0][0] == path.expanduser()
 
 
-def list_files(where: str | Path, keep_scribbles: bool = False) -> list[tuple[Path, str]]:
+def _is_one_array(inputs: Any) -> bool:
+    return is_array(inputs) and not (isinstance(inputs, np.ndarray) and inputs.ndim == 1 and inputs.dtype.kind in "OUS")
+
+
+def list_files(
+    where: str | Path, as_inputs: bool = True, say: Callable[[str], None] | None = None, own: PassedOver | None = None
+) -> list[tuple[Path, str]]:
     """Return the files that a path, folder or glob stands for, in natural order, each with its name below that folder.
 
-    Raise `InputError` if a folder or glob has no file of a known suffix, or a folder cannot be listed.
+    Parameters
+    ----------
+    where
+        The place.
+    as_inputs
+        Leave out scribbles beside their image, and all that selfseg wrote.
+    say
+        Called with a line on what was passed over.
+    own
+        Counts a single file, or a folder, that selfseg wrote and that is passed over as there are others; None = it is refused.
+
+    Raises
+    ------
+    InputError
+        If a folder or glob has no file of a known suffix, or a folder cannot be listed.
     """
     try:
-        return _listed(where, keep_scribbles)
+        return _listed(where, as_inputs, say, own)
     except OSError as error:
         got, fix = error.strerror or str(error), "check the name, and that you may open it"
         what = str(error.filename or where)[:200]
         raise InputError(what, expected="a place that can be looked into", got=got, fix=fix) from error
 
 
-def _listed(where: str | Path, keep_scribbles: bool) -> list[tuple[Path, str]]:
-    path = Path(where).expanduser()
-    if "\0" in str(where):
-        raise InputError(repr(str(where)), expected="the name of a file", got="a zero character", fix="check the name")
+def _listed(
+    where: str | Path, as_inputs: bool, say: Callable[[str], None] | None, own: PassedOver | None
+) -> list[tuple[Path, str]]:
+    path, passed = _checked(where), PassedOver()
+    made = _made_by_selfseg(path) if as_inputs else None
+    if made is not None and own is None:
+        raise InputError(
+            path, expected="images", got=f"{made} of selfseg", fix="give your own images, or copy this elsewhere"
+        )
+    if made is not None and own is not None:
+        own.add(f"{made} of selfseg", str(path))
+        return []
     if path.is_dir() and not is_zarr(path):
-        root, files, what = path, walk(path), "folder"
+        root, files, what = path, search(path, passed, as_inputs), "folder"
     elif re.search(r"[*?\[]", str(where)) and not path.exists():
-        root, files = _glob(path)
-        what = "glob"
+        (root, files), what = search_glob(path, passed, as_inputs), "glob"
     else:
         return [(path, stem_of(path))]
-    shown = (file for file in files if not any(part.startswith(".") for part in file.relative_to(root).parts))
-    known = sorted((file for file in shown if _is_image(file)), key=lambda file: natural_order(file, root))
-    if not keep_scribbles:
-        stems = {file.parent / stem_of(file) for file in known}
-        known = [file for file in known if not _is_scribble(file, stems)]
+    known = sorted((file for file in files if _is_image(file, passed)), key=lambda file: natural_order(file, root))
+    if as_inputs:
+        known = _without_scribbles(known, passed)
+    if not known and own is not None and {*passed.counts} == {"that selfseg wrote"}:
+        own.add("folders of selfseg", str(path))
+        return []
     if not known:
         raise InputError(
             f"{what} {where}",
             expected=f"images ({known_suffixes()})",
-            got="none",
+            got=f"none, but {passed}" if passed.counts else "none",
             fix="check the place and the suffixes",
         )
+    if passed.counts and say is not None:
+        say(f"{where}: passed over {passed}")
     return [(file, _name_below(file, root)) for file in group_series(known)]
+
+
+def _checked(where: str | Path) -> Path:
+    """Return a path, with the home folder in place of ``~``; `InputError` if it cannot be one."""
+    text = str(where)
+    try:
+        bad = "a zero character" if b"\0" in os.fsencode(text) else ""
+    except UnicodeEncodeError:
+        bad = "characters that no file name has"
+    if bad:
+        raise InputError(repr(text), expected="the name of a file", got=bad, fix="check the name")
+    return Path(where).expanduser()
+
+
+def _made_by_selfseg(path: Path) -> str | None:
+    """Return what a single input is if selfseg made it: a file of an earlier run, a folder that is its own as a whole."""
+    if path.is_dir() and not is_zarr(path):
+        return what_made(path)
+    return None if written_into(path) is None else "a file"
+
+
+def _without_scribbles(files: list[Path], passed: PassedOver) -> list[Path]:
+    stems = {file.parent / stem_of(file) for file in files}
+    kept = [file for file in files if not _is_scribble(file, stems)]
+    if len(kept) < len(files):
+        passed.add("scribbles", number=len(files) - len(kept))
+    return kept
 
 
 def _name_below(path: Path, root: Path) -> str:
@@ -309,13 +434,24 @@ def _name_below(path: Path, root: Path) -> str:
     return (file.relative_to(root).parent / stem_of(path)).as_posix()
 
 
-def _is_image(path: Path) -> bool:
-    """Tell whether a file, or a folder that is one image, has a known suffix."""
-    return suffix_of(path) is not None and (path.is_file() or is_zarr(path))
+def _is_image(path: Path, passed: PassedOver) -> bool:
+    """Tell whether a file, or a folder that is one image, has a known suffix; what has not is counted. So has a dead link."""
+    dead = path.is_symlink() and not path.exists()
+    if suffix_of(path) is not None and (path.is_file() or is_zarr(path) or dead):
+        return True
+    if dead:
+        passed.add("dead links", path.name)
+    elif path.is_dir():
+        passed.add("folders")
+    elif path.is_file():
+        passed.add("of unknown suffix", path.suffix.lower() or "without")
+    else:
+        passed.add("that are no ordinary files", path.name)
+    return False
 
 
 def walk(folder: Path) -> list[Path]:
-    """Return the files below a folder; a zarr folder counts as a file, unless it is the folder itself."""
+    """Return the files of which a folder is made; a zarr folder counts as a file, unless it is the folder itself."""
 
     def refuse(error: OSError) -> None:
         raise error
@@ -326,22 +462,6 @@ def walk(folder: Path) -> list[Path]:
         folders[:] = [name for name in folders if name not in stores]
         found += [Path(at, name) for name in (*names, *stores)]
     return found
-
-
-def _glob(pattern: Path) -> tuple[Path, list[Path]]:
-    """Return the fixed part of a glob, and what matches it."""
-    parts = pattern.parts
-    first = next(i for i, part in enumerate(parts) if re.search(r"[*?\[]", part))
-    root = Path(*parts[:first])
-    try:
-        return root, list(root.glob(str(Path(*parts[first:]))))
-    except (ValueError, NotImplementedError) as error:
-        raise InputError(
-            f"glob {pattern}",
-            expected="a valid pattern",
-            got=str(error),
-            fix="use * for any name and ** for any sub-folders",
-        ) from error
 
 
 def natural_order(file: Path, root: Path) -> tuple[Any, ...]:
@@ -361,36 +481,42 @@ def _clean(name: str) -> str:
 
 
 def _once(sources: list[Source]) -> list[Source]:
-    seen: set[Path] = set()
+    """Return the sources without files that are named twice; a link and its file are two names."""
+    seen: set[str] = set()
     kept = []
     for source in sources:
-        resolved = None if source.path is None else source.path.resolve()
-        if resolved is None or resolved not in seen:
+        place = None if source.path is None else os.path.normpath(source.path.absolute())
+        if place is None or place not in seen:
             kept.append(source)
-        if resolved is not None:
-            seen.add(resolved)
+        if place is not None:
+            seen.add(place)
     return kept
 
 
 def _unique(sources: list[Source]) -> list[Source]:
-    """Give equal names their suffix, then their folder, then a number; upper and lower case count as equal."""
+    """Give equal names their suffix, then their folder, then a number; what `blind` makes equal is equal."""
     for longer in (_with_suffix, _with_folder):
         clashes = defaultdict(list)
         for i, source in enumerate(sources):
-            clashes[source.name.casefold()].append(i)
+            clashes[blind(source.name)].append(i)
         for members in clashes.values():
-            names = {longer(sources[i]).casefold() for i in members}
+            names = {blind(longer(sources[i])) for i in members}
             if len(members) > 1 and len(names) == len(members):
                 for i in members:
                     sources[i] = replace(sources[i], name=longer(sources[i]))
     taken: set[str] = set()
     for i, source in enumerate(sources):
         name, number = source.name, 2
-        while name.casefold() in taken:
+        while blind(name) in taken:
             name, number = f"{source.name}_{number}", number + 1
-        taken.add(name.casefold())
+        taken.add(blind(name))
         sources[i] = source if name == source.name else replace(source, name=name)
     return sources
+
+
+def blind(name: str) -> str:
+    """Return a name as disks see it that know neither case nor forms of accents: ``é`` is one letter, or an e and an accent."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def _with_suffix(source: Source) -> str:

@@ -1,5 +1,6 @@
 """A folder of results in the formats of other programs: nnU-Net, COCO, QuPath, ImageJ, and tables of measures."""
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from typing import Any
 
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import Failure, InputError, SelfsegError, UsageError
+from selfseg.core.files import Manifest, write_json
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress, Silent
 from selfseg.export.labels import write_object_table
@@ -15,8 +17,20 @@ from selfseg.export.nnunet import FOLDER, write_nnunet
 from selfseg.export.shape_files import CocoImage, require_roifile, write_coco, write_geojson, write_imagej_rois
 from selfseg.read import split_frames
 from selfseg.results.folder import RunFolder, SegmentedImage
-from selfseg.results.instances import InstanceFolder, Instances, ObjectOptions, image_instances
+from selfseg.results.instances import (
+    INSTANCES,
+    OVERLAYS,
+    TABLE,
+    InstanceFolder,
+    Instances,
+    ObjectOptions,
+    image_instances,
+)
+from selfseg.results.model import selfseg_version
 from selfseg.results.result import Result
+
+EXPORT_FILE = "export.json"
+"""File beside what is exported: the name of each image in each format, and the list of files where there is no ``run.json``."""
 
 
 @dataclass
@@ -48,6 +62,8 @@ class ExportJob:
     least_area: int = 1
     failures: list[Failure] = field(default_factory=list)
     dataset: str = "Dataset501_selfseg"
+    names: dict[str, str] = field(default_factory=dict)
+    """Name of each image in what is written: a file below `dest`, or the name that stands in one file for all."""
 
     def guarded(self, work: Callable[[SegmentedImage], None]) -> None:
         """Do something with each item; one that fails is named, and the others are done."""
@@ -115,16 +131,45 @@ def export_folder(
     whole = folder.has_objects if objects is None else objects
     place = Path(dest) if dest is not None else folder.out / "export"
     failures: list[Failure] = []
+    jobs: dict[str, ExportJob] = {}
     written = []
-    for name in wanted:
-        items = _watched(folder.read(failures, whole), len(folder), name, progress or Silent())
-        job = ExportJob(items, folder.table, place, folder.table.background(background), least_area, failures)
-        job.dataset = dataset or dataset_name(folder.out.resolve().name)
-        try:
-            written.append(FORMATS[name](job))
-        except InputError as error:  # the other formats may still be written
-            failures.append((name, str(error)))
+    with Manifest(folder.out) if _is_below(place, folder.out) else Manifest(place, EXPORT_FILE) as manifest:
+        for name in wanted:
+            items = _watched(folder.read(failures, whole), len(folder), name, progress or Silent())
+            job = ExportJob(items, folder.table, place, folder.table.background(background), least_area, failures)
+            job.dataset = dataset or dataset_name(folder.out.resolve().name)
+            try:
+                written.append(FORMATS[name](job))
+                jobs[name] = job
+            except InputError as error:  # the other formats may still be written
+                failures.append((name, str(error)))
+        _settle(manifest, folder.out, place, {name: job.names for name, job in jobs.items()}, written)
     return written, list(dict.fromkeys(failures))
+
+
+def _is_below(place: Path, folder: Path) -> bool:
+    return place.absolute().is_relative_to(folder.absolute())
+
+
+def _settle(manifest: Manifest, out: Path, place: Path, names: dict[str, dict[str, str]], written: list[Path]) -> None:
+    """Write the names of the images in each format into ``export.json``, and note all files."""
+    known = read_names(place / EXPORT_FILE)
+    facts = {"selfseg": selfseg_version(), "of": str(out.absolute()), "names": known | names}
+    within = [path.absolute().relative_to(manifest.folder).as_posix() for path in written if path.is_dir()]
+    if manifest.file == EXPORT_FILE:
+        manifest.settle(facts, within)
+    else:
+        write_json(place / EXPORT_FILE, facts)
+        manifest.settle(within=within)
+
+
+def read_names(path: Path) -> dict[str, dict[str, str]]:
+    """Return the names of the images in each format, as ``export.json`` has them; empty where there is no such file."""
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))["names"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return names if isinstance(names, dict) else {}
 
 
 def export_result(result: Result, name: str, dest: Path | str, objects: Instances | None = None) -> Path:
@@ -197,6 +242,7 @@ def to_geojson(job: ExportJob) -> Path:
     def write(item: SegmentedImage) -> None:
         labels = item.labels
         path = place / f"{item.name}.geojson"
+        job.names[item.name] = path.relative_to(job.dest).as_posix()
         write_geojson(path, labels.data, job.table, item.objects, labels.axes, job.least_area)
 
     job.guarded(write)
@@ -211,6 +257,7 @@ def to_imagej(job: ExportJob) -> Path:
     def write(item: SegmentedImage) -> None:
         labels, axes = item.labels, item.axes or item.labels.axes
         path, many = place / f"{item.name}.zip", "C" in axes
+        job.names[item.name] = path.relative_to(job.dest).as_posix()
         write_imagej_rois(path, labels.data, job.table, item.objects, labels.axes, job.least_area, many)
 
     job.guarded(write)
@@ -223,7 +270,9 @@ def to_coco(job: ExportJob) -> Path:
     def planes() -> Iterator[CocoImage]:
         for item in job.items:
             if item.labels.axes == "YX":
-                yield CocoImage(item.file_name, item.labels.data, item.objects)
+                file = item.file_name if item.file_name not in job.names.values() else item.name
+                job.names[item.name] = file
+                yield CocoImage(file, item.labels.data, item.objects)
             else:
                 fix = "COCO has no volumes and series: use geojson, imagej-roi or nnunet"
                 error = InputError(item.name, expected="an image with axes YX", got=item.labels.axes, fix=fix)
@@ -246,7 +295,10 @@ def to_nnunet(job: ExportJob) -> Path:
                 continue
             yield from zip(images, (frame.data for frame in labels), strict=True)
 
-    write_nnunet(folder, cases(), job.table, job.background)
+    def failed(name: str, error: InputError) -> None:
+        job.failures.append((name, str(error)))
+
+    job.names |= write_nnunet(folder, cases(), job.table, job.background, failed)
     return folder
 
 
@@ -260,6 +312,7 @@ def to_csv(job: ExportJob) -> Path:
             image = item.image()
         except InputError:
             image = item.labels  # measures without intensities are better than none
+        job.names[item.name] = item.name
         tables.append(image_instances(image, item.labels.data, job.table, every, item.objects).columns)
 
     job.guarded(measure)
@@ -306,14 +359,20 @@ def instances(
     failures: list[Failure] = []
     progress.say(f"{written.options.kind} of {written.names}")
     progress.start("objects", len(folder))
-    try:
-        for done, item in enumerate(folder.read(failures), 1):
-            image = _image_or_labels(item, progress)
-            written.add(image, item.labels.data, progress)
-            progress.update(done, {"objects": sum(len(table["id"]) for table in written.tables)})
-    finally:
-        progress.finish()
-    return written.close(), failures
+    with Manifest(folder.out) as manifest:
+        try:
+            for done, item in enumerate(folder.read(failures), 1):
+                image = _image_or_labels(item, progress)
+                try:
+                    written.add(image, item.labels.data, progress)
+                except InputError as error:
+                    failures.append((item.name, str(error)))
+                progress.update(done, {"objects": sum(len(table["id"]) for table in written.tables)})
+        finally:
+            progress.finish()
+        n_objects = written.close()
+        manifest.settle(within=[INSTANCES, OVERLAYS, TABLE])
+    return n_objects, failures
 
 
 def _image_or_labels(item: SegmentedImage, progress: Progress) -> Image:

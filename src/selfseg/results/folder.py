@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from PIL import Image as Picture
 
 from selfseg.core.classes import ClassTable, class_colours
 from selfseg.core.errors import Failure, InputError, SelfsegError
-from selfseg.core.files import clear_unfinished, write_json, write_text
+from selfseg.core.files import Manifest, clear_unfinished, write_text
 from selfseg.core.image import Image
 from selfseg.core.machine import peak_memory
 from selfseg.export.labels import ClassArea, LabelWriter, labels_picture, read_classes, write_areas, write_classes
@@ -27,17 +28,16 @@ from selfseg.measure.flicker import FlickerCount
 from selfseg.methods.base import Method, build_config
 from selfseg.read import Source, find_inputs
 from selfseg.read.arrays import split_address
-from selfseg.read.labels import find_labels, read_label_image
+from selfseg.read.labels import RUN_SUFFIX, find_labels, read_label_image
 from selfseg.results.instances import INSTANCES
-from selfseg.results.model import FittedModel, selfseg_version
+from selfseg.results.model import RUN, FittedModel, selfseg_version
 from selfseg.results.result import Result, SequenceFacts
 from selfseg.sample.chain import PreparedImage
 from selfseg.sample.prepare import prepare
 from selfseg.train.loop import read_journal
 
+RUN_FILE, TABLE_FILE, AREAS_FILE, REPORT_FILE = "run.json", "classes.json", "classes.csv", "report.html"
 LABELS = "labels"
-SUFFIX = ".tif"
-"""Format that is read where labels were written in several."""
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "scikit-learn", "numba", "tifffile", "pillow")
 
@@ -55,7 +55,9 @@ MOST_PICTURES = 60
 
 
 class OutputFolder:
-    """Collects the results of one run; `close` writes what sums them up.
+    """Collects the results of one run; `close` writes what sums them up, and removes what earlier runs left in the folder.
+
+    Files are written while its `manifest` is open.
 
     Parameters
     ----------
@@ -69,6 +71,11 @@ class OutputFolder:
         Formats of the labels.
     look
         Options of the overlays, as for `selfseg.export.overlay.overlay`.
+
+    Raises
+    ------
+    InputError
+        If a file that selfseg did not write has the name of one that sums up the run.
     """
 
     def __init__(
@@ -89,6 +96,7 @@ class OutputFolder:
         self.pictures: list[ReportImage] = []
         self.seen: dict[str, NDArray[np.uint8]] = {}
         self.areas: list[ClassArea] = []
+        self.manifest = check_place(out)
         clear_unfinished(out, ("labels", "overlay", "pictures", "instances", "video"))
 
     def add(self, result: Result, sha256: str, linked: bool = False) -> str:
@@ -139,16 +147,30 @@ class OutputFolder:
             write_picture(self.out / "pictures" / f"{kind}.png", picture)
             self.seen[f"{result.name}: {kind}"] = picture
 
-    def close(self, failures: Sequence[Failure]) -> None:
-        """Write ``classes.json``, ``classes.csv``, ``run.json`` and ``report.html``."""
-        write_classes(self.out / "classes.json", self.table)
-        write_areas(self.out / "classes.csv", self.areas)
-        curves = curves_svg(read_curves(self.out / "model" / "journal.jsonl"))
+    def close(self, failures: Sequence[Failure]) -> list[str]:
+        """Write ``classes.json``, ``classes.csv``, ``report.html``, and ``run.json`` with the list of all files of the run.
+
+        Return the files of earlier runs that were changed since they were written: they stay, and are no results of this run.
+        """
+        write_classes(self.out / TABLE_FILE, self.table)
+        write_areas(self.out / AREAS_FILE, self.areas)
+        curves = curves_svg(self._curves())
         if curves:
             write_text(self.out / "pictures" / "curves.svg", curves)
         facts = self._facts(failures)
-        write_json(self.out / "run.json", facts)
-        write_report(self.out / "report.html", self._report(facts, failures))
+        write_report(self.out / REPORT_FILE, self._report(facts, failures))
+        return self.manifest.settle(facts)
+
+    @cached_property
+    def _learned_in(self) -> Path | None:
+        """Folder in which the model learned, if it is the one in this folder; a model of another run is not this one's."""
+        folder = self.out / "model"
+        own = {key: self.model.facts.get(key) for key in ("seed", "config", "inputs", "seconds")}
+        before = _read_facts(folder / RUN)
+        return folder if {key: before.get(key) for key in own} == json.loads(json.dumps(own)) else None
+
+    def _curves(self) -> dict[str, list[tuple[int, float]]]:
+        return {} if self._learned_in is None else read_curves(self._learned_in / "journal.jsonl")
 
     def _facts(self, failures: Sequence[Failure]) -> dict[str, Any]:
         model = self.model
@@ -203,13 +225,31 @@ class OutputFolder:
             facts=headline,
             images=self.pictures,
             table=self.table,
-            curves=read_curves(self.out / "model" / "journal.jsonl"),
+            curves=self._curves(),
             config=facts["config"],
             defaults=build_config(model.name).model_dump(mode="json"),
             run=run,
             failures=list(failures),
-            pictures=self.seen | read_previews(self.out / "model" / PREVIEWS),
+            pictures=self.seen | ({} if self._learned_in is None else read_previews(self._learned_in / PREVIEWS)),
         )
+
+
+def check_place(out: Path) -> Manifest:
+    """Return the manifest of a folder for results.
+
+    Raise `InputError` if a file that selfseg did not write has the name of one that sums up a run.
+    """
+    manifest = Manifest(out)
+    manifest.check(TABLE_FILE, AREAS_FILE, REPORT_FILE)
+    return manifest
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def _sequence_row(facts: SequenceFacts, seconds: float, linked: bool) -> dict[str, Any]:
@@ -298,9 +338,11 @@ class SegmentedImage:
 
     @property
     def file_name(self) -> str:
-        """Name of the image's file below the folder of the inputs, ``"series1/cell_03.png"``."""
-        suffix = self.source.path.suffix if self.source is not None and self.source.path is not None else ""
-        return self.name + suffix
+        """Name of the image's file below the folder of the inputs, ``"series1/cell_03.png"``; its own name where it is no file."""
+        if self.source is None or self.source.path is None or split_address(self.source.path)[1]:
+            return self.name
+        folder = self.name.rpartition("/")[0]
+        return f"{folder}/{self.source.path.name}" if folder else self.source.path.name
 
     def image(self) -> Image:
         """Read the image.
@@ -367,8 +409,8 @@ class RunFolder:
                 fix="give the OUT folder of `selfseg segment` or `selfseg predict`",
             )
         self.table: ClassTable = read_classes(self.out / "classes.json")
-        self._labels = find_labels(self.out / LABELS, SUFFIX)
-        self._objects = find_labels(self.out / INSTANCES, SUFFIX) if (self.out / INSTANCES).is_dir() else {}
+        self._labels = find_labels(self.out / LABELS, RUN_SUFFIX)
+        self._objects = find_labels(self.out / INSTANCES, RUN_SUFFIX) if (self.out / INSTANCES).is_dir() else {}
         self._facts = {row["name"]: row for row in _image_rows(self.out / "run.json")}
         self._moved = {source.name: source for source in find_inputs(images)} if images is not None else None
 

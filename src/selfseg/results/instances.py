@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.classes import ClassTable
+from selfseg.core.files import Manifest
 from selfseg.core.image import Image, spatial_axes, time_points
 from selfseg.core.progress import Progress
 from selfseg.export.labels import POWERS, write_labels, write_object_table
@@ -88,8 +89,9 @@ class Instances:
         """Write ``instances/NAME.tif`` and ``instances_overlay/NAME.png`` into the folder `out`."""
         out, image = Path(out), self.image
         axes, name = image.axes.replace("C", ""), image.name
-        write_labels(out / INSTANCES / f"{name}.tif", self.labels, None, image.spacing, image.unit, axes)
-        write_overlay(out / OVERLAYS / f"{name}.png", image, self.labels, None, opacity=OPACITY)
+        with Manifest(out):
+            write_labels(out / INSTANCES / f"{name}.tif", self.labels, None, image.spacing, image.unit, axes)
+            write_overlay(out / OVERLAYS / f"{name}.png", image, self.labels, None, opacity=OPACITY)
 
 
 def image_instances(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.errors import Failure, InputError, UsageError
-from selfseg.core.files import writing
+from selfseg.core.files import Manifest, writing
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress, Silent
 from selfseg.export.labels import write_labels
@@ -136,15 +136,25 @@ def cut_folder(
             fix="make them: selfseg predict MODEL INPUT -o OUT --tree",
         )
     failures: list[Failure] = []
-    for path in sorted((out / TREES).rglob("*.npz")):
-        name, zarr = path.relative_to(out / TREES).with_suffix("").as_posix(), path.with_suffix(".zarr")
-        try:
-            regions = read_tree(path).cut(n_regions, level)
-            with open_lazy(zarr if zarr.is_dir() else path.with_suffix(".tif"), None, name) as superpixels:
-                _cut(superpixels, regions, out, zarr.is_dir(), progress or Silent())
-        except (InputError, UsageError) as error:
-            failures.append((name, str(error)))
+    with Manifest(out) as manifest:
+        for path in sorted((out / TREES).rglob("*.npz")):
+            name = path.relative_to(out / TREES).as_posix().removesuffix(".npz")
+            if f"{TREES}/{name}.npz" not in manifest.stale:
+                try:
+                    _cut_one(out, name, n_regions, level, progress or Silent())
+                except (InputError, UsageError) as error:
+                    failures.append((name, str(error)))
+        manifest.settle(within=[CUTS])
     return failures
+
+
+def _cut_one(out: Path, name: str, n_regions: int | None, level: float | None, progress: Progress) -> None:
+    """Cut the tree of one image."""
+    stem = out / TREES / name
+    zarr = stem.with_name(f"{stem.name}.zarr")
+    regions = read_tree(stem.with_name(f"{stem.name}.npz")).cut(n_regions, level)
+    with open_lazy(zarr if zarr.is_dir() else stem.with_name(f"{stem.name}.tif"), None, name) as superpixels:
+        _cut(superpixels, regions, out, zarr.is_dir(), progress)
 
 
 def _cut(superpixels: Image, regions: NDArray[np.int32], out: Path, large: bool, progress: Progress) -> None:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save
 
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import InputError, ModelError, SelfsegError
-from selfseg.core.files import write_json, write_text, writing
+from selfseg.core.files import Manifest, write_json, write_text, writing
 from selfseg.core.image import Image
 from selfseg.export.labels import ClassArea
 from selfseg.methods.base import Method, current_options, find_method
@@ -123,7 +123,8 @@ class FittedModel:
             "preparation": self.preparation.to_json(),
             "training": self.facts,
         }
-        save_method(Path(folder), self.method, self.name, self.table, stored, self._card())
+        with Manifest(folder, RUN):
+            save_method(Path(folder), self.method, self.name, self.table, stored, self._card())
 
     @classmethod
     def load(cls, folder: Path | str, device: str = "auto", networks: str | None = None) -> "FittedModel":
@@ -180,6 +181,8 @@ FORMAT = 2
 """Version of the folder's layout; a folder of a newer one is refused. In format 1 options had other names (`current_options`)."""
 
 CONFIG, WEIGHTS, CLASSES, CARD = "config.json", "model.safetensors", "classes.json", "README.md"
+RUN = "training.json"
+"""File with the facts of the training, and the list of the files in the folder."""
 
 LARGEST_JSON = 64 << 20
 """Bytes of a JSON file above which it is none of ours."""

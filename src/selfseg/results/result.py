@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import Failure, UsageError
+from selfseg.core.files import Manifest
 from selfseg.core.image import Image
 from selfseg.export.labels import ClassArea, LabelWriter, count_areas, write_classes
 from selfseg.export.overlay import write_overlay
@@ -224,14 +225,17 @@ class Result:
         Raises
         ------
         UsageError, InputError, OutputError
-            As for `selfseg.export.labels.LabelWriter`.
+            As for `selfseg.export.labels.LabelWriter`; `InputError` too where a file of yours has the name of one of these.
         """
         out = Path(out)
         if self.sequence is not None:
             return
-        if self.path is None:
-            writer = LabelWriter((write,) if isinstance(write, str) else tuple(write), ngff)
-            writer.write(out / "labels", self.name, self.labels, self.image, self.table)
-        image, labels = self.preview()
-        write_overlay(out / "overlay" / f"{self.name}.png", image, labels, self.table, **look)
-        write_classes(out / "classes.json", self.table)
+        with Manifest(out) as manifest:
+            if self.path is None:
+                writer = LabelWriter((write,) if isinstance(write, str) else tuple(write), ngff)
+                writer.write(out / "labels", self.name, self.labels, self.image, self.table)
+            else:
+                manifest.note(self.path)
+            image, labels = self.preview()
+            write_overlay(out / "overlay" / f"{self.name}.png", image, labels, self.table, **look)
+            write_classes(out / "classes.json", self.table)

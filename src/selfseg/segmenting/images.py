@@ -3,9 +3,10 @@
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from selfseg.core.progress import Progress, Silent
 from selfseg.export.ome_zarr import open_label_zarr, storing
 from selfseg.methods.base import Method
 from selfseg.read import Source
-from selfseg.read.labels import find_labels, read_labels
+from selfseg.read.labels import find_labels, label_items, pair_by_name, read_labels
+from selfseg.read.sources import as_path
 from selfseg.refine.decide import Cleaning, clean_blocks
 from selfseg.refine.edits import Edits
 from selfseg.refine.hierarchy import Hierarchy, Leaves, find_leaves
@@ -54,7 +56,10 @@ class OwnSuperpixels:
     Parameters
     ----------
     place
-        A file, for a single image whatever its name, or a folder with a file for each image; None = there are none.
+        A file, for a single image whatever its name, a folder with a file for each image, or an array for each of the `sources`;
+        None = there are none.
+    sources
+        The images; None = they are told apart by their names when their turn comes.
 
     Raises
     ------
@@ -62,9 +67,14 @@ class OwnSuperpixels:
         If nothing is there.
     """
 
-    def __init__(self, place: str | Path | None) -> None:
+    def __init__(self, place: Any, sources: Sequence[Source] | None = None) -> None:
         self.place = place
-        self.files = {} if place is None else find_labels(place)
+        self.given: Mapping[str, Any] | None = None
+        self.files: dict[str, Path] = {}
+        if isinstance(place, str | bytes | PathLike):
+            self.files = find_labels(as_path(place))
+        elif place is not None:
+            self.given = label_items(place, sources or [], "superpixels")
 
     def give(
         self, method: Method, prepared: PreparedImage, region: Region | None = None, memo: Memo | None = None
@@ -101,29 +111,35 @@ class OwnSuperpixels:
                 fix="use --method sp_wnet",
             )
         name = prepared.image.name
-        path = self.files.get(name)
-        if path is None and len(self.files) == 1 and Path(self.place).is_file():
-            path = next(iter(self.files.values()))
-        if path is None:
+        item = self._item(name)
+        if item is None:
             raise InputError(
-                f"superpixels {self.place}",
-                expected=f"a file {name}",
-                got=f"none of {', '.join(list(self.files)[:3])}",
-                fix="rename it",
+                f"superpixels {self.place if self.given is None else ''}".strip(),
+                expected=f"some for {name}",
+                got=f"none but {', '.join(list(self.files if self.given is None else self.given)[:3])}",
+                fix="rename the file, or give an array for each image",
             )
         try:
-            labels = prepared.forward_labels(read_labels(path), region)
+            labels = prepared.forward_labels(read_labels(item, "superpixels", name), region)
         except InputError as error:
-            raise InputError(f"superpixels {path}: {error}") from error
+            raise InputError(f"superpixels of {name}: {error}") from error
         memo["superpixels"] = labels
+
+    def _item(self, name: str) -> Any:
+        """Return the file or the array of an image; None without one."""
+        if self.given is not None:
+            return self.given.get(name)
+        if len(self.files) == 1 and as_path(self.place).is_file():
+            return next(iter(self.files.values()))
+        return pair_by_name(self.files, [Source(name)], "superpixels").get(name)
 
     def facts(self) -> dict[str, Any]:
         """Return the hash of each file, which a run that is resumed must find again."""
-        if not self.files:
-            return {}
-        return {
-            "superpixels": {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in self.files.items()}
-        }
+        digests = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in self.files.items()}
+        for name, item in (self.given or {}).items():
+            array = np.ascontiguousarray(read_labels(item, "superpixels", name))
+            digests[name] = hashlib.sha256(array.data).hexdigest()
+        return {"superpixels": digests} if digests else {}
 
 
 @dataclass(frozen=True)

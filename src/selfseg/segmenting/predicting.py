@@ -14,7 +14,7 @@ from selfseg.export.labels import LabelWriter
 from selfseg.read import Source, find_inputs, with_masks
 from selfseg.read.frames import Frames
 from selfseg.refine.edits import Edits, read_edits
-from selfseg.results.folder import OutputFolder
+from selfseg.results.folder import OutputFolder, check_place
 from selfseg.results.instances import InstanceFolder, ObjectOptions
 from selfseg.results.merge_trees import check_single, save_tree
 from selfseg.results.model import FittedModel
@@ -104,7 +104,11 @@ class FolderRun:
                 self._in_parts(source, image)
         if self.objects is not None:
             self.settings.progress.say(f"{self.objects.close()} objects of {self.objects.names}")
-        self.folder.close(list(self.failures.items()))
+        for name in self.folder.close(list(self.failures.items())):
+            place = self.folder.out / name
+            self.settings.progress.say(
+                f"{place} was changed since an earlier run wrote it: it stays, as no result of this one"
+            )
 
     def _images(self, sources: list[Source], axes: str | None) -> None:
         if not sources:
@@ -228,14 +232,18 @@ class FolderRun:
         return False
 
 
-def check_outputs(options: PredictOptions) -> tuple[LabelWriter, ObjectOptions | None, Edits | None]:
+def check_outputs(
+    options: PredictOptions, out: Path | None = None
+) -> tuple[LabelWriter, ObjectOptions | None, Edits | None]:
     """Return the writer of labels, how objects are found if they are asked for, and the edits to repeat.
 
     Raises
     ------
     SelfsegError
-        If a format or a kind of object is unknown, or the edits cannot be read.
+        If a format or a kind of object is unknown, the edits cannot be read, or files in the folder `out` are in the way.
     """
+    if out is not None:
+        check_place(out)
     kinds = (options.write,) if isinstance(options.write, str) else tuple(options.write)
     objects, edits = options.instances, options.edits
     objects = ObjectOptions(objects) if isinstance(objects, str) else objects
@@ -243,10 +251,13 @@ def check_outputs(options: PredictOptions) -> tuple[LabelWriter, ObjectOptions |
     return LabelWriter(kinds, options.ngff), objects, edits
 
 
-def find_sources(inputs: Any, options: ReadOptions) -> list[Source]:
-    """Find the inputs, at most `limit` of them, and lay their masks upon them; sources found before stay the same objects."""
-    sources = find_inputs(inputs, limit=options.limit)
-    return sources if options.mask is None else with_masks(sources, options.mask)
+def find_sources(inputs: Any, options: ReadOptions, progress: Progress | None = None) -> list[Source]:
+    """Find the inputs, at most `limit` of them, and lay their masks upon them; sources found before stay the same objects.
+
+    `progress` is told in a line what a search passes over.
+    """
+    say = (progress or Silent()).say
+    return with_masks(find_inputs(inputs, options.limit, say), options.mask, say)
 
 
 def predict(
@@ -287,10 +298,12 @@ def predict(
     table = model.table if edits is None else edits.table(model.table)
     folder = OutputFolder(Path(out), model, table, writer, {"numbers": options.numbers, "opacity": options.opacity})
     objects = InstanceFolder(Path(out), table, instances) if instances is not None else None
-    own = OwnSuperpixels(options.superpixels)
+    sources = find_sources(inputs, options, progress)
+    own = OwnSuperpixels(options.superpixels, sources)
     settings = Settings(options.memory_bytes, options.slices, own, options.link, progress or Silent())
-    sources = find_sources(inputs, options)
     with contextlib.nullcontext() if options.dask is None else DaskCluster(options.dask) as executor:
         work = FolderRun(model, folder, objects, settings, options.link, edits, dict(failures), options.tree, executor)
-        work.run(sources, options.sequence, options.axes)
+        folder.manifest.begin()
+        with folder.manifest:
+            work.run(sources, options.sequence, options.axes)
     return list(work.failures.items())

@@ -44,9 +44,9 @@ def segment(
 
     own, learning, writing = share_out(arguments(flags or SegmentFlags()), ModelOptions, FitOptions, PredictOptions)
     bar, model = Bar(quiet), Segmenter(**vars(own))
-    check_outputs(writing)  # mistakes are found before the learning, not after
-    sources = find_sources(inputs, writing)  # found once: what is opened for learning serves prediction
-    examples = sources if reference is None else find_sources(reference, replace(learning, limit=None))
+    check_outputs(writing, out)  # mistakes are found before the learning, not after
+    sources = find_sources(inputs, writing, bar)  # found once: what is opened for learning serves prediction
+    examples = sources if reference is None else find_sources(reference, replace(learning, limit=None), bar)
     learning, writing = replace(learning, mask=None, limit=None), replace(writing, mask=None, limit=None)
     model.fit(examples, **vars(learning), out=out / "model", progress=bar)
     failures = predict(model.fitted, sources, out, writing, failures=model.failures_, progress=bar)
