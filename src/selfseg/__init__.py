@@ -11,6 +11,7 @@ The short way in: ``selfseg.segment("photo.jpg").save("out/")``. A model that is
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from selfseg.learning.run import fit, load, predict, segment
     from selfseg.learning.segmenter import Segmenter
     from selfseg.results.result import Result
+
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+"""Matrix products of torch on Intel's library are then the same with any number of threads; it is read at the first of them."""
 
 __version__ = "0.1.0.dev0"
 

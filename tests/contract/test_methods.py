@@ -242,6 +242,41 @@ def test_same_seed_same_labels(name):
 
 
 @every_method
+def test_any_number_of_threads_gives_the_same_labels(name, monkeypatch):
+    """Learning and prediction; the weights of those that use torch's convolutions may differ in their last digit."""
+    pictures = [blobs(60, 84, seed=1), blobs(60, 84, seed=2)]
+    runs = [in_threads(n, monkeypatch, lambda: run_of(name, pictures, quick(name))[1]) for n in (1, 2)]
+    assert all(np.array_equal(one, other) for one, other in zip(*runs, strict=True))
+
+
+@pytest.mark.slow
+def test_any_number_of_threads_at_the_size_of_a_photo(monkeypatch):
+    """Feature clustering at its defaults, bit for bit: its sums are in an order that no number of threads changes."""
+    rng = np.random.default_rng(0)
+    scales = [np.kron(rng.normal(size=(240 // s, 320 // s, 3)), np.ones((s, s, 1))) * s**0.5 for s in (1, 2, 4, 8, 16)]
+    photo = np.clip(128 + 12 * sum(scales), 0, 255).astype(np.uint8)
+    one, two = (in_threads(n, monkeypatch, lambda: run_of("feature_clustering", [photo], {})) for n in (1, 2))
+    assert all(torch.equal(tensor, two[0][key]) for key, tensor in one[0].items())
+    assert np.array_equal(one[1][0], two[1][0])
+
+
+def in_threads(n, monkeypatch, work):
+    before = torch.get_num_threads()
+    monkeypatch.setenv("SELFSEG_THREADS", str(n))
+    torch.set_num_threads(n)
+    try:
+        return work()
+    finally:
+        torch.set_num_threads(before)
+
+
+def run_of(name, pictures, options):
+    """Return the whole state of a model and its labels."""
+    model = Segmenter(name, seed=4, options=options).fit(pictures, **labels_of(name, pictures))
+    return model.method_.state(), [result.labels for result in model.predict(pictures)]
+
+
+@every_method
 @pytest.mark.parametrize("kind", ["one colour", "one pixel", "nan", "one row"])
 def test_poor_images_do_not_crash(name, kind):
     data = {

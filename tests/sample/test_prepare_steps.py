@@ -13,10 +13,10 @@ from selfseg.sample.steps import KINDS, Step, parse_steps
 @pytest.mark.parametrize(
     ("text", "want"),
     [
-        ("", "range"),
-        ("rescale=0.33", "rescale=0.33,range"),
+        ("", "auto"),
+        ("rescale=0.33", "rescale=0.33,auto"),
         (" Rescale = 0.5 : 1 , unsharp=5:1,percentile=1:99.8 ", "rescale=0.5:1,unsharp=5:1,percentile=1:99.8"),
-        ("unsharp=2", "unsharp=2:1,range"),
+        ("unsharp=2", "unsharp=2:1,auto"),
         ("clahe=0.01", "clahe=0.01:8,range"),
         ("percentile", "percentile=1:99.8"),
         ("percentile:global", "percentile=1:99.8:global"),
@@ -68,6 +68,7 @@ def test_every_step_has_a_meaning_and_appears_in_the_error():
         "unsharp=inf",
         "unsharp=1:2:3",
         "range=3",
+        "auto=3",
         "range:global",
         "minmax=1:2",
         "percentile=5:5",

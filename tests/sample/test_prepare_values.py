@@ -14,6 +14,7 @@ from selfseg.sample.prepare import Preparation
 
 RNG = np.random.default_rng(0)
 ALL_STEPS = [
+    "auto",
     "range",
     "minmax",
     "max",
@@ -38,7 +39,7 @@ def apply(data, text, axes=None, **options):
 def test_range_divides_by_the_largest_value_of_the_type(dtype, top):
     data = (RNG.random((6, 7, 3)) * top).astype(dtype)
     data[0, 0] = top
-    image = apply(data, "")
+    image = apply(data, "range")
     np.testing.assert_allclose(image.array, np.moveaxis(data.astype(float), -1, 0) / top, rtol=1e-6)
     assert image.array.dtype == np.float32 and image.notes == () and image.valid() is None
 

@@ -114,10 +114,11 @@ def test_statistics_of_windows_are_near_those_of_the_whole(tmp_path, monkeypatch
     image = _stored(tmp_path, data, "YX")
     seen = list(window_pixels(image, Preparation(()), seed=0))
     assert sum(len(part) for part in seen) == statistics.LOOKED_AT * 16 * 16
-    preparation = Preparation.parse("zscore:global").fit_pixels(lambda before: window_pixels(image, before, seed=0))
+    unfitted = Preparation.parse("zscore:global")
+    preparation = unfitted.fit_pixels(window_pixels(image, unfitted, seed=0))
     assert preparation.fitted.offset[0] == pytest.approx(data.mean(), abs=3)
     assert preparation.fitted.scale[0] == pytest.approx(data.std(), rel=0.1)
-    again = Preparation.parse("zscore:global").fit_pixels(lambda before: window_pixels(image, before, seed=0))
+    again = unfitted.fit_pixels(window_pixels(image, unfitted, seed=0))
     assert again.fitted == preparation.fitted
 
 

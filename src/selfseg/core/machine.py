@@ -4,10 +4,14 @@ import contextlib
 import ctypes
 import itertools
 import os
+import pickle
 import re
 import signal
+import stat
 import sys
+import tempfile
 import threading
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -218,17 +222,100 @@ def share(n: int, parts: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(bounds))
 
 
-def run_shared(kernel: Callable[..., Any], n: int, *args: Any, parts: int | None = None) -> list[Any]:
-    """Call ``kernel(start, stop, *args)`` over shares of ``range(n)``, one thread a share, and return the results in order.
+SHARES = 32
+"""Shares into which work is cut, whatever the number of threads, so that sums over shares are the same with any."""
 
-    `kernel` must release the interpreter lock (``numba.njit(nogil=True)``) to gain from this, and its shares must not
-    write to the same elements. Results that are summed in order are the same in every run on the same thread count.
+
+def run_shared(
+    kernel: Callable[..., Any], n: int, *args: Any, parts: int | None = None, threads: int | None = None
+) -> list[Any]:
+    """Call ``kernel(start, stop, *args)`` over shares of ``range(n)``, by several threads, and return the results in order.
+
+    `kernel` must release the interpreter lock (`compiled`) to gain from this, and its shares must not write to the same elements.
+    Results that are summed in order are the same with any number of threads: it does not decide where the shares end.
+
+    Parameters
+    ----------
+    parts
+        Number of shares; None = `SHARES`.
+    threads
+        Most threads; None = `n_threads`.
     """
-    shares = share(n, parts or n_threads())
-    if len(shares) == 1:
-        return [kernel(0, n, *args)]
-    futures = [_pool(len(shares)).submit(kernel, start, stop, *args) for start, stop in shares]
-    return [future.result() for future in futures]
+    shares = share(n, parts or SHARES)
+
+    def work(first: int, last: int) -> list[Any]:
+        return [kernel(start, stop, *args) for start, stop in shares[first:last]]
+
+    spans = share(len(shares), threads or n_threads())
+    if len(spans) == 1:
+        return work(0, len(shares))
+    futures = [_pool(len(spans)).submit(work, first, last) for first, last in spans]
+    return [result for future in futures for result in future.result()]
+
+
+def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Compile a function with numba, without the interpreter lock, and keep the machine code on disk where that can be done.
+
+    `options` are those of ``numba.njit``. Where neither the package's folder nor the home folder can be written, the code is kept in
+    a temporary folder, with a warning, and else in memory. What cannot be stored or read again is compiled anew: a full
+    disk or a damaged file of the cache is no reason to fail.
+    """
+    import numba
+
+    def compile_later(function: Callable[..., Any]) -> Any:
+        kernel = numba.njit(nogil=True, **options)(function)
+        if not numba.config.DISABLE_JIT:
+            kernel._cache = _kernel_cache(function)  # what `cache=True` does, with a cache that forgives
+        return kernel
+
+    return compile_later
+
+
+def _kernel_cache(function: Callable[..., Any]) -> Any:
+    from numba import config
+    from numba.core.caching import FunctionCache, NullCache
+
+    class KernelCache(FunctionCache):  # type: ignore[misc]
+        """Numba's cache of one function, whose faults mean that the function is compiled anew."""
+
+        def load_overload(self, sig: Any, target_context: Any) -> Any:
+            try:
+                return super().load_overload(sig, target_context)
+            except Exception:  # noqa: BLE001 (a file that was cut gives errors of any kind)
+                return None
+
+        def save_overload(self, sig: Any, data: Any) -> None:
+            with contextlib.suppress(OSError):
+                try:
+                    super().save_overload(sig, data)
+                except (pickle.PickleError, EOFError, ValueError):  # the index is damaged
+                    self.flush()
+                    super().save_overload(sig, data)
+
+    with contextlib.suppress(RuntimeError):  # no folder that numba knows can be written
+        return KernelCache(function)
+    with contextlib.suppress(RuntimeError, OSError):
+        config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"] = _own_temporary_folder()  # child processes use it too
+        return KernelCache(function)
+    return NullCache()
+
+
+@lru_cache(maxsize=1)
+def _own_temporary_folder() -> str:
+    """Return a folder for compiled kernels below the system's temporary one that nobody else can write into; say so once."""
+    path = Path(tempfile.gettempdir()) / f"selfseg-kernels-{getattr(os, 'getuid', os.getpid)()}"
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    status = path.lstat()
+    mine = not hasattr(os, "getuid") or (status.st_uid == os.getuid() and not status.st_mode & 0o077)
+    folder = str(path) if mine and stat.S_ISDIR(status.st_mode) else tempfile.mkdtemp(prefix="selfseg-kernels-")
+    warnings.warn(
+        f"compiled kernels are kept in {folder}: neither the installation nor the home folder can be written; "
+        "set NUMBA_CACHE_DIR to a writable folder to keep them for good",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return folder
 
 
 PREEMPTED = 75

@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
-from selfseg.core.machine import run_shared
+from selfseg.core.machine import compiled, run_shared
 from selfseg.kernels.layout import flat_rows
 from selfseg.sample.shared_batch import Share, current_share
 
@@ -81,7 +80,7 @@ class _BatchNorm(torch.autograd.Function):
         return dx, torch.from_numpy(dw).to(x.dtype), torch.from_numpy(db).to(x.dtype), None, None
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _sums(start: Any, stop: Any, a: Any, b: Any, n_channels: Any, floor_a: Any, floor_b: Any) -> Any:
     """Return ``[2 C]`` float64: the sums of ``max(a, floor_a)`` and of its product with ``max(b, floor_b)`` over rows start..stop."""
     C = np.uint64(n_channels)
@@ -102,7 +101,7 @@ def _sums(start: Any, stop: Any, a: Any, b: Any, n_channels: Any, floor_a: Any, 
     return total
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _scale_and_shift(start: Any, stop: Any, x: Any, y: Any, scale: Any, shift: Any, floor: Any) -> None:
     """``y = max(x, floor) * scale + shift`` over rows start..stop."""
     C = np.uint64(len(scale))
@@ -112,7 +111,7 @@ def _scale_and_shift(start: Any, stop: Any, x: Any, y: Any, scale: Any, shift: A
             y[at + c] = max(x[at + c], floor) * scale[c] + shift[c]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _input_gradient(start: Any, stop: Any, x: Any, g: Any, dx: Any, a: Any, b: Any, c0: Any, floor: Any) -> None:
     """``dx = a g + b x + c0`` where ``x > floor``, else 0, over rows start..stop."""
     C = np.uint64(len(a))

@@ -12,10 +12,9 @@ Two habits let the compiler use vector instructions: indices are unsigned, so th
 number of channels is a constant of the compiled function, so that few overlaps of arrays need a check.
 """
 
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +23,7 @@ import torch.nn.functional as F
 from numba import njit
 from torch import Tensor
 
-from selfseg.core.machine import run_shared
+from selfseg.core.machine import compiled, run_shared
 from selfseg.kernels.batch_norm import channel_sums
 from selfseg.kernels.layout import runs_on_channels_last
 
@@ -39,6 +38,9 @@ MOST_INPUTS = 256
 
 CHUNK_TILES = 384
 """Tiles whose transforms and products stay in the cache together: 36 x 384 x 100 values are 5.5 MB."""
+
+WEIGHT_SHARES = 8
+"""Shares of the tiles in a weight gradient, each with sums of its own."""
 
 G = (
     (1 / 4, 0, 0),
@@ -169,7 +171,7 @@ def _weight_gradient(kept: Tensor, gradient: Tensor, C: int) -> Tensor:
         return total
 
     with torch.no_grad():
-        dU = torch.stack(_run_alone(work, B * grid.n_chunks)).sum(0)
+        dU = reduce(torch.add, _run_alone(work, B * grid.n_chunks, WEIGHT_SHARES))
     g = gradient.new_tensor(G)
     return torch.einsum("ai,abck,bj->kcij", g, dU.reshape(6, 6, *dU.shape[1:]), g)
 
@@ -236,11 +238,8 @@ class _DirectConv(torch.autograd.Function):
         return dx, dw, db
 
 
-_state = threading.local()
-
-
-def _run_alone(work: Callable[[int, int], Any], n: int) -> list[Any]:
-    """Run ``work(start, stop)`` over shares of ``range(n)``, and return the results in order.
+def _run_alone(work: Callable[[int, int], Any], n: int, parts: int | None = None) -> list[Any]:
+    """Run ``work(start, stop)`` over shares of ``range(n)``, and return the results in order; they depend on no number of threads.
 
     Inside `work`, torch uses the thread that it is called from and no other: many small matrix products then need no meeting of
     threads, which costs little on an idle machine and ten times the products on a busy one.
@@ -248,17 +247,15 @@ def _run_alone(work: Callable[[int, int], Any], n: int) -> list[Any]:
     threads = torch.get_num_threads()
 
     def settled(start: int, stop: int) -> Any:
-        if threading.current_thread() is not threading.main_thread() and not getattr(_state, "settled", False):
+        if torch.get_num_threads() != 1:
             torch.set_num_threads(1)
-            _state.settled = True
         with torch.no_grad():
             return work(start, stop)
 
     try:
-        return run_shared(settled, n, parts=threads)
+        return run_shared(settled, n, parts=parts, threads=threads)
     finally:
-        if torch.get_num_threads() == threads:
-            torch.set_num_threads(threads)  # new threads take over the last number set anywhere
+        torch.set_num_threads(threads)  # new threads take over the last number set anywhere
 
 
 Kernel = Callable[..., None]
@@ -355,7 +352,7 @@ def _tile_kernel(n_channels: int, side: int) -> Kernel:
     """Return the kernel that makes tiles of squares of `side` pixels: 6 of the input, which overlap by 2, or 4 of the gradient."""
     C, ROW, TILE, SIDE = u(n_channels), u(side * n_channels), 36 * n_channels, side
 
-    @njit(cache=True, nogil=True)
+    @compiled()
     def kernel(start: Any, stop: Any, image: Any, tiles: Any, n_columns: Any, n_tiles: Any) -> None:
         half, whole = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
         width = u(4 * n_columns + SIDE - 4) * C
@@ -381,7 +378,7 @@ def _tile_kernel(n_channels: int, side: int) -> Kernel:
 def _output_kernel(n_channels: int) -> Kernel:
     C, ROW, TILE = u(n_channels), u(6 * n_channels), 36 * n_channels
 
-    @njit(cache=True, nogil=True)
+    @compiled()
     def kernel(  # one place for what a tile needs, so that its parts stay in the cache
         start: Any, stop: Any, tiles: Any, image: Any, bias: Any, H: Any, W: Any, n_columns: Any, n_tiles: Any
     ) -> None:

@@ -18,7 +18,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from selfseg.core.machine import run_shared
+from selfseg.core.machine import compiled, run_shared
 from selfseg.core.powers import power_of_e
 from selfseg.kernels.layout import flat_rows, rows_or_planes
 
@@ -101,7 +101,7 @@ class _SimilarityAndContinuity(torch.autograd.Function):
         return out
 
 
-@njit(nogil=True, cache=True, fastmath={"nnan", "nsz", "reassoc"})
+@compiled(fastmath={"nnan", "nsz", "reassoc"})
 def _largest(r: Any, at: Any, K: Any) -> Any:
     best = r[at]
     for k in range(K):
@@ -109,7 +109,7 @@ def _largest(r: Any, at: Any, K: Any) -> Any:
     return best
 
 
-@njit(nogil=True, cache=True, fastmath={"reassoc", "nsz"})
+@compiled(fastmath={"reassoc", "nsz"})
 def _exp_sum(r: Any, at: Any, K: Any, top: Any) -> Any:
     total = f32(0)
     for k in range(K):
@@ -117,7 +117,7 @@ def _exp_sum(r: Any, at: Any, K: Any, top: Any) -> Any:
     return total
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _forward_all(start: Any, stop: Any, r: Any, labels: Any, logsum: Any, Y: Any, X: Any, n_clusters: Any) -> Any:
     """Fill labels and log-sum-exp ``[B Y X]`` of rows start..stop; return the sums of (CE, |dy|, |dx|) as float64."""
     K, line = np.uint64(n_clusters), np.uint64(X * n_clusters)
@@ -157,7 +157,7 @@ def _pull(r: Any, at: Any, neighbour: Any, dr: Any, weight: Any, K: Any) -> None
         dr[at + k] += weight * (f32(here > there) - f32(here < there))
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _backward_all(
     start: Any, stop: Any, r: Any, labels: Any, logsum: Any, weights: Any, dr: Any, Y: Any, X: Any, n_clusters: Any
 ) -> None:
@@ -182,7 +182,7 @@ def _backward_all(
                 _pull(r, at, at + K, dr, w2, K)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _forward_rows(start: Any, stop: Any, r: Any, target: Any, logsum: Any, n_classes: Any) -> Any:
     """Fill the log-sum-exp of the pixels start..stop of flat ``r [N K]``; return their summed cross entropy."""
     K, total = np.uint64(n_classes), 0.0
@@ -196,7 +196,7 @@ def _forward_rows(start: Any, stop: Any, r: Any, target: Any, logsum: Any, n_cla
     return total
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _backward_rows(
     start: Any, stop: Any, r: Any, target: Any, logsum: Any, weight: Any, dr: Any, n_classes: Any
 ) -> None:
@@ -214,7 +214,7 @@ def _backward_rows(
         dr[at + np.uint64(target[p])] -= weight
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _forward_planes(start: Any, stop: Any, r: Any, target: Any, logsum: Any) -> Any:
     """As `_forward_rows`, for the blocks start..stop of ``r [K N]``."""
     top, total = np.empty(BLOCK, np.float32), 0.0
@@ -240,7 +240,7 @@ def _forward_planes(start: Any, stop: Any, r: Any, target: Any, logsum: Any) -> 
     return total
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _backward_planes(start: Any, stop: Any, r: Any, target: Any, logsum: Any, weight: Any, dr: Any) -> None:
     """As `_backward_rows`, for the blocks start..stop of ``dr [K N]``."""
     for block in range(start, stop):

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
-from selfseg.core.machine import run_shared
+from selfseg.core.machine import compiled, run_shared
 from selfseg.kernels.layout import rows_or_planes
 
 f32 = np.float32
@@ -64,7 +63,7 @@ class _RegionMean(torch.autograd.Function):
         return planes, None, None, None, None
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _mean_planes(start: Any, stop: Any, values: Any, labels: Any, inverse: Any, out: Any) -> None:
     """Fill ``out [K R]`` for the channels start..stop of ``values [K N]``; `inverse` ``[R]`` is 1 / size."""
     total = np.empty(inverse.size)
@@ -77,7 +76,7 @@ def _mean_planes(start: Any, stop: Any, values: Any, labels: Any, inverse: Any, 
             out[k, r] = f32(total[r] * inverse[r])
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _mean_rows(start: Any, stop: Any, values: Any, order: Any, first: Any, inverse: Any, out: Any) -> None:
     """Fill ``out [R K]`` for the regions start..stop of ``values [N K]``; the pixels of r are ``order[first[r] : first[r + 1]]``."""
     n_channels = np.uint64(values.shape[1])
@@ -92,7 +91,7 @@ def _mean_rows(start: Any, stop: Any, values: Any, order: Any, first: Any, inver
             out[r, k] = f32(total[k] * inverse[r])
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _spread_planes(start: Any, stop: Any, values: Any, labels: Any, factors: Any, out: Any) -> None:
     """Fill the channels start..stop of ``out [K N]`` with ``values [K R]`` times `factors` ``[R]``; 0 outside."""
     scaled = np.empty(factors.size, np.float32)
@@ -103,7 +102,7 @@ def _spread_planes(start: Any, stop: Any, values: Any, labels: Any, factors: Any
             out[k, p] = scaled[labels[p]] if labels[p] >= 0 else f32(0)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _spread_rows(start: Any, stop: Any, values: Any, labels: Any, factors: Any, out: Any) -> None:
     """Fill the pixels start..stop of ``out [N K]`` with ``values [R K]`` times `factors` ``[R]``; 0 outside."""
     n_channels = np.uint64(values.shape[1])

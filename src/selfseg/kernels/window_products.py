@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
-from selfseg.core.machine import run_shared
+from selfseg.core.machine import compiled, run_shared
 from selfseg.core.powers import power_of_two
 from selfseg.kernels._line_sums import LANES, eight, five, four, one, three, two
 from selfseg.kernels.layout import Offsets, as_lines
@@ -110,7 +109,7 @@ def combine(products: Tensor, degrees: Tensor, factors: Tensor) -> Tensor:
     return out
 
 
-@njit(nogil=True, cache=True, fastmath={"nsz", "contract"})
+@compiled(fastmath={"nsz", "contract"})
 def _weigh(s: Any, w_at: Any, a: Any, b: Any, rows: Any, pitch: Any, X: Any, scale: Any, fall: Any) -> None:
     """Fill row t at `w_at` with the weights between pixel x of the line at `a` and pixel x + t of the line at `b`."""
     for t in range(fall.size):
@@ -132,7 +131,7 @@ def _weigh(s: Any, w_at: Any, a: Any, b: Any, rows: Any, pitch: Any, X: Any, sca
             s[row + x] = power_of_two(-scale * s[row + x] - fall[t])
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _sum_lines(s: Any, taps: Any, n: Any, p: Any, a: Any, b: Any, pitch: Any, X: Any, K: Any) -> None:
     """Fill K rows at `a` and at `b` with the weighted sums of two lines; see `_line_sums`."""
     k = u64(0)
@@ -159,7 +158,7 @@ def _sum_lines(s: Any, taps: Any, n: Any, p: Any, a: Any, b: Any, pitch: Any, X:
             k += u64(1)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _load(s: Any, slot: Any, line: Any, window: Any, pitch: Any, p: Any, strides: Any, K: Any) -> None:
     """Put the image, the mask and the classes of a line into its slot; classes are zero where it is not valid."""
     _, C, Z, Y, X = window.shape
@@ -183,7 +182,7 @@ def _load(s: Any, slot: Any, line: Any, window: Any, pitch: Any, p: Any, strides
             s[to + x] = p[source + x * step] if s[ones + x] else f32(0)
 
 
-@njit(nogil=True, cache=True, fastmath={"reassoc", "nsz", "contract"})
+@compiled(fastmath={"reassoc", "nsz", "contract"})
 def _inner(s: Any, p: Any, sums: Any, ones: Any, degrees: Any, at: Any, X: Any) -> tuple[float, float]:
     """Clear `sums` where the line is not valid, and return ``p . W p`` and ``p . d`` of a class."""
     association = volume = 0.0  # in float64: a class of 1e-25 everywhere has products that float32 cannot hold
@@ -195,7 +194,7 @@ def _inner(s: Any, p: Any, sums: Any, ones: Any, degrees: Any, at: Any, X: Any) 
     return association, volume
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _store(
     s: Any, slot: Any, sums: Any, line: Any, window: Any, out: Any, strides: Any, degrees: Any, known: Any, forms: Any
 ) -> None:
@@ -217,7 +216,7 @@ def _store(
             out[to + x * step] = s[sums + row_k + x]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _weigh_line(s: Any, line: Any, start: Any, window: Any, lines: Any, weights: Any) -> None:
     """Fill the weights between `line` and the lines after it that a share from `start` on needs."""
     _, C, Z, Y, _ = window.shape
@@ -231,7 +230,7 @@ def _weigh_line(s: Any, line: Any, start: Any, window: Any, lines: Any, weights:
             _weigh(s, to, a, b, u64(C), pitch, u64(window.width), window.scale[image], window.fall[tap : tap + n])
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _tap_row(code: Any, here: Any, there: Any, dx: Any, ends: Any, pitch: Any) -> Any:
     """Return where the weights of a tap begin, out of those of the line `here`, or of its partner `there`; see `Window.taps`."""
     if code < 2:
@@ -240,7 +239,7 @@ def _tap_row(code: Any, here: Any, there: Any, dx: Any, ends: Any, pitch: Any) -
     return there + row + u64(dx) if code % 2 else here + row
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _aim(line: Any, two: Any, window: Any, lines: Any, weights: Any, ends: Any, taps: Any) -> int:
     """Write the places of all values and weights that `line` and the next (if `two`) need into `taps`; return their number."""
     _, _, Z, Y, _ = window.shape
@@ -263,7 +262,7 @@ def _aim(line: Any, two: Any, window: Any, lines: Any, weights: Any, ends: Any, 
     return n
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _window_products(
     start: Any, stop: Any, window: Any, p: Any, strides: Any, K: Any, out: Any, degrees: Any, known: Any
 ) -> Any:
@@ -310,7 +309,7 @@ def _window_products(
     return forms
 
 
-@njit(nogil=True, cache=True, fastmath={"nsz", "contract"})
+@compiled(fastmath={"nsz", "contract"})
 def _combine(
     start: Any, stop: Any, products: Any, degrees: Any, factors: Any, lines: Any, strides: Any, out: Any
 ) -> None:

@@ -1,5 +1,6 @@
 """The model: a method with its options before fitting, and all it takes to segment images after."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -161,6 +162,11 @@ class Segmenter(ModelOptions):
         ------
         SelfsegError
             At the first input that cannot be segmented. `selfseg.predict` goes on past it.
+
+        Warns
+        -----
+        UserWarning
+            If one class takes more than 99 % of an image.
         """
         (reading,) = share_out(options, ReadOptions)
         sources = find_sources(inputs, reading, progress)
@@ -170,6 +176,8 @@ class Segmenter(ModelOptions):
         for _, outcome in iter_segment(self.fitted, sources, reading.axes, settings):
             if isinstance(outcome, SelfsegError):
                 raise outcome
+            if remark := self.fitted.remark(outcome.areas):
+                warnings.warn(remark, stacklevel=2)
             results.append(outcome)
         return results[0] if is_single(inputs) else results
 

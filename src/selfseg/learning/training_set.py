@@ -191,7 +191,10 @@ def build_training_set(
     images, failures = _read_all(sources, axes, progress, windows, channels)
     failures += _drop_strangers(images)
     annotations = None if files is None else files.read(images)
-    preparation = Preparation.parse(steps).fit_pixels(partial(_pixels, images, windows.seed))
+    preparation = Preparation.parse(steps)
+    preparation = preparation.fit_pixels(_pixels(images, windows.seed, preparation))
+    if limits := preparation.describe_limits(images.values()):
+        progress.say(limits)
     items: list[TrainingItem] = []
     fingerprints: dict[str, str] = {}
     for source in sources:
@@ -251,14 +254,14 @@ def _drop_strangers(images: dict[str, Image]) -> list[Failure]:
     return failures
 
 
-def _pixels(images: Mapping[str, Image], seed: int, before: Preparation) -> Iterator[NDArray[Any]]:
-    """Yield the valid pixels ``[N C]`` of all images after some steps, image by image, or window by window."""
+def _pixels(images: Mapping[str, Image], seed: int, preparation: Preparation) -> Iterator[NDArray[Any]]:
+    """Yield the valid pixels ``[N C]`` of all images that a global step needs, image by image, or window by window."""
     for image in images.values():
         if image.in_memory:
             for frame in split_frames(image):
-                yield from before.pixels(frame)
+                yield from preparation.pixels_if_any(frame)
         else:
-            yield from window_pixels(image, before, seed)
+            yield from window_pixels(image, preparation, seed)
 
 
 def _whole_items(

@@ -1,8 +1,9 @@
 """Matching in a sparse bipartite graph."""
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from selfseg.core.machine import compiled
 
 Indices = NDArray[np.int64]
 
@@ -28,7 +29,7 @@ def largest_matching(first: Indices, second: Indices, n_first: int, n_second: in
     return partner
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _greedy(first: Indices, second: Indices, partner: Indices, owner: Indices) -> None:
     for e in range(first.shape[0]):
         i, j = first[e], second[e]
@@ -36,7 +37,7 @@ def _greedy(first: Indices, second: Indices, partner: Indices, owner: Indices) -
             partner[i], owner[j] = j, i
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _augment(starts: Indices, neighbours: Indices, partner: Indices, owner: Indices) -> None:
     seen = np.zeros(owner.shape[0], np.bool_)
     reached_from = np.empty(owner.shape[0], np.int64)

@@ -38,7 +38,7 @@ class MethodConfig(BaseModel):
 
     n_classes: int | None = Field(default=None, ge=1, le=255)
     """Exact number of classes of the finished model; empty = as many as the method finds."""
-    prepare: str = "range"
+    prepare: str = "auto"
     """Preparation of every image, in order, as named steps: ``rescale=0.5,range``. Stored and repeated at prediction."""
     batch_size: int = Field(default=1, ge=1)
     """Images in one optimiser step. Images of different sizes are padded, and the padding is masked out of everything."""

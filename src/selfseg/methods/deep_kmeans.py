@@ -38,7 +38,7 @@ LEAST_VALID = 0.25
 class DeepKMeansConfig(MethodConfig):
     """Options of deep k-means."""
 
-    prepare: str = "size=240,range"
+    prepare: str = "size=240,auto"
     """Preparation of every image, in order, as named steps: ``foreground=0,percentile=1:99.8``. Stored and repeated at prediction."""
     n_clusters: int = Field(default=4, ge=1, le=255)
     """Clusters (the paper's K), if `n_classes` is empty."""
@@ -119,7 +119,7 @@ class DeepKMeans(Method):
         *("by_size", "sharpen", "masked", "memory", "freedom"),
     )
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "fast": {"prepare": "size=160,range", "pretrain_iterations": 80, "iterations": 50, "n_features": 8},
+        "fast": {"prepare": "size=160,auto", "pretrain_iterations": 80, "iterations": 50, "n_features": 8},
         "flair": {
             "prepare": "foreground=0,percentile=50:99.9,rescale=0.5",
             "patch": 24,
@@ -127,7 +127,7 @@ class DeepKMeans(Method):
             "iterations": 40,
         },
         "paper": {
-            "prepare": "range",
+            "prepare": "auto",
             "n_clusters": 10,
             "n_features": 10,
             "scale": "none",

@@ -36,7 +36,7 @@ class FeatureClusteringConfig(MethodConfig):
     """Clusters at the start (the paper's q). Training lets them die; the survivors are the classes."""
     n_convolutions: int = Field(default=2, ge=1, le=16)
     """Components of 3x3 convolution, ReLU and batch normalisation (the paper's M); each sees one pixel further."""
-    prepare: str = "size=240,range"
+    prepare: str = "size=240,auto"
     """Preparation of every image, in order, as named steps. Stored and repeated at prediction. Learning at 240 pixels on the
     longer side costs little in quality and much less time; `--preset full` keeps the images' own size."""
     iterations: int = Field(default=40, ge=1)
@@ -97,9 +97,9 @@ class FeatureClustering(Method):
         *("nu_x", "nu_y", "nu_z", "too_large", "max_area", "too_small", "min_area", "scribble"),
     )
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "fast": {"prepare": "size=200,range", "iterations": 30},
-        "full": {"prepare": "range"},
-        "paper": {"prepare": "range", "iterations": 1000, "border": "zeros"},
+        "fast": {"prepare": "size=200,auto", "iterations": 30},
+        "full": {"prepare": "auto"},
+        "paper": {"prepare": "auto", "iterations": 1000, "border": "zeros"},
     }
     deviations = (
         "prediction uses the statistics of the training images, frozen; the authors' code normalises every image by its own",

@@ -76,7 +76,7 @@ ORIGIN: Mapping[str, Any] = {
 class SPWNetConfig(SuperpixelConfig):
     """Options of SP-WNet. A weight `beta_*` that is empty switches its term off."""
 
-    prepare: str = "size=640,range"
+    prepare: str = "size=640,auto"
     """Preparation of every image, in order, as named steps: ``rescale=0.33,unsharp=5:1``. Stored and repeated at prediction."""
     n_clusters: int = Field(default=16, ge=2, le=255)
     """Channels between the two networks, and so the largest number of labels (the demos: 32). Dead ones are dropped, and
@@ -174,11 +174,11 @@ class SPWNet(Method):
     Config = SPWNetConfig
     config: SPWNetConfig
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "fast": {"prepare": "size=400,range", "iterations": 60},
-        "volume": {"prepare": "range", "depth": 2, "superpixel_size": 64.0, "patch_sides": (24, 32)},
+        "fast": {"prepare": "size=400,auto", "iterations": 60},
+        "volume": {"prepare": "auto", "depth": 2, "superpixel_size": 64.0, "patch_sides": (24, 32)},
         "cheetah": {
             **ORIGIN,
-            "prepare": "border=10,rescale=0.3333333333333333,unsharp=5:1,multiple=16,range",
+            "prepare": "border=10,rescale=0.3333333333333333,unsharp=5:1,multiple=16,auto",
             "patch_sides": (64, 96),
             "tau_con": 1.0,
             "batch_size": 4,
@@ -186,7 +186,7 @@ class SPWNet(Method):
         },
         "hanyu": {
             **ORIGIN,
-            "prepare": "rescale=0.25,unsharp=50:4,multiple=16,range",
+            "prepare": "rescale=0.25,unsharp=50:4,multiple=16,auto",
             "patch_sides": (64, 128),
             "beta_rc_image": None,
             "tau_con": 0.0,

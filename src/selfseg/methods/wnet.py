@@ -139,7 +139,7 @@ class WNet(Method):
             "iterations": 200,
         },
         "paper": {
-            **{"prepare": "size=224,range", "patch": None, "batch_size": 10, "n_clusters": 20, "min_share": 0.0},
+            **{"prepare": "size=224,auto", "patch": None, "batch_size": 10, "n_clusters": 20, "min_share": 0.0},
             **{"width": 64, "depth": 4, "norm": "batch", "dropout": 0.65, "contrast_start": False, "balance": 0.0},
             **{
                 "iterations": 50000,

@@ -8,8 +8,9 @@ has been written, and nothing is written behind the end.
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from selfseg.core.machine import compiled
 
 CLEAR, END, FIRST = 256, 257, 258
 TABLE = 4096
@@ -33,7 +34,7 @@ def unpack_lzw(packed: Any, size: int) -> NDArray[np.uint8]:
     return out[:written]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _unpack(stream, out, old):
     """Fill `out`; return how many bytes were written, or `UNKNOWN_CODE`."""
     one, none = np.uint64(1), np.uint64(0)
@@ -78,7 +79,7 @@ def _unpack(stream, out, old):
     return np.int64(size)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _repeat(out, start, size, length):
     """Put out once more what begins at `start`; its last byte may be the first of what is put out here."""
     for i in range(length):

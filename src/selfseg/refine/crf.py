@@ -28,11 +28,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from numba import njit
 from numpy.typing import NDArray
 
 from selfseg.core.errors import UsageError
-from selfseg.core.machine import run_shared
+from selfseg.core.machine import compiled, run_shared
 from selfseg.core.powers import power_of_e
 from selfseg.refine.lattice import Lattice, Values
 from selfseg.regions.graph import check_shape, check_spacing
@@ -225,7 +224,7 @@ def _check_numbers(iterations: int, weights: Sequence[float], sigmas: Sequence[f
         )
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _scale(start, stop, values, factors, scaled):
     """Multiply the rows start..stop of ``[N K]`` by factors [N]."""
     n_channels = np.uint64(values.shape[1])
@@ -235,7 +234,7 @@ def _scale(start, stop, values, factors, scaled):
             target[c] = factor * source[c]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _add_message(start, stop, filtered, scaled, gains, own, message):
     """Add ``gain (filtered - own * scaled)`` to message [N K]: what the others say, without the point itself."""
     n_channels = np.uint64(filtered.shape[1])
@@ -245,7 +244,7 @@ def _add_message(start, stop, filtered, scaled, gains, own, message):
             message[p, c] += gain * (filtered[p, c] - self_part * scaled[p, c])
 
 
-@njit(cache=True, nogil=True, fastmath={"nsz", "contract"})
+@compiled(fastmath={"nsz", "contract"})
 def _update(start, stop, unary, message, beliefs):
     """Write ``softmax(unary + message)`` of the rows start..stop to beliefs [N K], and set message to 0."""
     n_channels = np.uint64(unary.shape[1])
@@ -306,7 +305,7 @@ def mean_field(probabilities: Values, kernels: Sequence[Normalised], iterations:
     return beliefs
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _along_rows(start, stop, values, taps, result):
     """Filter ``[A W K]`` along W for some of A: the first axis of each row's neighbours is contiguous with its channels."""
     width, n_channels = values.shape[1], values.shape[2]
@@ -326,7 +325,7 @@ def _along_rows(start, stop, values, taps, result):
                 target[i] += tap * source[i - shift]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _across_rows(start, stop, values, taps, result):
     """Filter ``[A H L]`` along H for some of the A * H rows of L values, a stripe at a time so that it stays in the cache."""
     height, length = values.shape[1], values.shape[2]

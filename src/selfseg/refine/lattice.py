@@ -19,11 +19,10 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from selfseg.core.machine import run_shared
+from selfseg.core.machine import compiled, run_shared
 from selfseg.core.powers import power_of_e
 from selfseg.core.seed import generator
 
@@ -48,7 +47,7 @@ SPREAD = np.uint64(0x9E3779B97F4A7C15)
 """2^64 / golden ratio: multiplied by it, the high bits of a number are evenly spread (Fibonacci hashing)."""
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _lift(point, scale, lifted):
     """Put a point [d] into the plane of d + 1 coordinates that sum to 0 (section 3.1)."""
     total = 0.0
@@ -59,7 +58,7 @@ def _lift(point, scale, lifted):
     lifted[0] = total
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _enclose(lifted, corner, rank):
     """Find the lattice point of remainder 0 nearest to a lifted point, and the order of what is left (section 3.2).
 
@@ -83,7 +82,7 @@ def _enclose(lifted, corner, rank):
         corner[i] += turn
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _embed(start, stop, points, scale, factors, keys, weights):
     """Write the numbers of the d + 1 corners around the points start..stop, and the points' barycentric weights.
 
@@ -108,7 +107,7 @@ def _embed(start, stop, points, scale, factors, keys, weights):
             keys[p, r] = key
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _place_corners(start, stop, seen, points, scale, places):
     """Write where the corners start..stop lie, in the points' space: places [M d], seen [M] an entry of each."""
     n = points.shape[1] + 1
@@ -126,7 +125,7 @@ def _place_corners(start, stop, seen, points, scale, places):
             places[v, i] = (total - (i + 1) * corner[i + 1]) / (scale[i] * (i + 1) * (i + 2))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _by_corner(ids, first, entries):
     """Sort the entries of ids [E] by corner: first [M+1] gets where each begins, entries [E] what they are, in order."""
     for e in range(len(ids)):
@@ -139,7 +138,7 @@ def _by_corner(ids, first, entries):
         free[ids[e]] += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _splat(start, stop, first, pixels, weights, values, corners):
     """Add up ``weight * value`` over the points of each corner whose entries begin in start..stop.
 
@@ -156,7 +155,7 @@ def _splat(start, stop, first, pixels, weights, values, corners):
         corners[v] = total
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _slice(start, stop, ids, weights, corners, gain, result):
     """Read [M K] back at the points start..stop: ``gain * sum over corners of weight * value`` into result [N K]."""
     n_channels = np.uint64(corners.shape[1])
@@ -169,7 +168,7 @@ def _slice(start, stop, ids, weights, corners, gain, result):
                 mine[c] += weight * value[c]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _diagonal(start, stop, weights, near, result):
     """Write ``sum_rs weight_r near_(r - s) weight_s``: what each point start..stop gives to itself, were all corners there."""
     n = weights.shape[1]
@@ -262,7 +261,7 @@ def _scale(d: int, fineness: float) -> NDArray[np.float64]:
     return fineness * math.sqrt(2 / 3) * (d + 1) / np.sqrt(index * (index + 1))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _neighbours(start, stop, slots, found, offsets, beside):
     """Write the two neighbours of the corners start..stop along each direction into beside [d+1 M 2]; -1 = none."""
     for v in range(start, stop):
@@ -271,7 +270,7 @@ def _neighbours(start, stop, slots, found, offsets, beside):
             beside[j, v, 1] = slots[_slot_of(slots, found, found[v] + offsets[j])]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _blur(start, stop, corners, beside, blurred):
     """Blur [M K] by [1 2 1] / 4 along one direction, with beside [M 2]; what does not exist is 0."""
     n_channels = np.uint64(corners.shape[1])
@@ -287,7 +286,7 @@ def _blur(start, stop, corners, beside, blurred):
                     result[c] += quarter * other[c]
 
 
-@njit(cache=True, nogil=True, fastmath={"nsz", "contract"})
+@compiled(fastmath={"nsz", "contract"})
 def _gaussians(start, stop, here, there, variance, matrix):
     """Write ``exp(-|x_v - x_w|^2 / 2 variance)`` for v in start..stop and all w: here [d M], there [d W], matrix [M W]."""
     n, factor = np.uint64(there.shape[1]), np.float32(-0.5 / variance)
@@ -385,7 +384,7 @@ def _near_pairs(groups: list[Values], reach: float) -> list[tuple[int, int]]:
 # A hash table of 64-bit numbers: each distinct one gets a place in the order in which they come.
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _slot_of(slots, found, key):
     """Return the place of a number in the hash table: where it is, or where it would go."""
     last = np.uint64(len(slots) - 1)
@@ -395,7 +394,7 @@ def _slot_of(slots, found, key):
     return place
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _number_keys(keys, ids):
     """Number the distinct keys in the order in which they come; return the hash table and the keys by number."""
     slots, found = np.full(1 << 16, -1, np.int32), np.empty(1 << 15, np.uint64)

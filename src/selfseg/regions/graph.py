@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter, minimum_filter
 from scipy.sparse import coo_array
 
 from selfseg.core.errors import UsageError
+from selfseg.core.machine import compiled
 
 
 @dataclass(frozen=True)
@@ -251,7 +251,7 @@ def separate_objects(objects: NDArray[np.integer]) -> NDArray[np.int64]:
 # The kernels of `merge_small`. Arrays are flat, shapes are (Z, Y, X). A region is known by its root, the smallest number that was joined.
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _find(parent, i):
     while parent[i] != i:
         parent[i] = parent[parent[i]]
@@ -259,7 +259,7 @@ def _find(parent, i):
     return i
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _sizes_and_sums(labels, features, sizes, sums):
     """Add up the pixels ``[R]`` and the features ``[N C]`` -> ``[R C]`` of each label."""
     for p in range(len(labels)):
@@ -270,7 +270,7 @@ def _sizes_and_sums(labels, features, sizes, sums):
                 sums[r, c] += features[p, c]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _small_contacts(labels, shape, small, groups, contacts):
     """Write each contact of a small region with another of its group into ``contacts [M 2]``; return their number.
 
@@ -294,7 +294,7 @@ def _small_contacts(labels, shape, small, groups, contacts):
     return n
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _contact(a, b, small, groups, contacts, n):
     """Enter the contact of two different regions, once for each that is small; return the new number of entries."""
     if b < 0 or not (small[a] or small[b]) or groups[a] != groups[b]:
@@ -306,7 +306,7 @@ def _contact(a, b, small, groups, contacts, n):
     return n
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _merge_rounds(contacts, sizes, sums, min_size, parent):
     """Let each small region join the neighbour of nearest mean, round by round, until none can.
 
@@ -343,7 +343,7 @@ def _merge_rounds(contacts, sizes, sums, min_size, parent):
                 sizes[a] = 0
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _relabel(labels, parent, number, out):
     """Write the joined regions, 0, 1, 2, ... in the order of their first pixels, into ``out [N]``; ``number [R]`` is all -1."""
     count = 0

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from selfseg.core.errors import UsageError
+from selfseg.core.machine import compiled
 from selfseg.regions.graph import RegionGraph
 
 
@@ -210,12 +210,12 @@ def _agglomerate(
 # so that a changed cost moves its edge instead of leaving a stale copy behind: the heap never grows, and needs no clean-up.
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _less(cost, a, b):
     return cost[a] < cost[b] or (cost[a] == cost[b] and a < b)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _settle(heap, place, cost, count, at):
     """Move the edge at heap position `at` up or down to where its cost belongs."""
     edge = heap[at]
@@ -236,7 +236,7 @@ def _settle(heap, place, cost, count, at):
     place[edge] = at
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _remove(heap, place, cost, count, edge):
     """Take an edge out of the heap; return the new count."""
     at = place[edge]
@@ -249,7 +249,7 @@ def _remove(heap, place, cost, count, edge):
     return count
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _cost(a, b, sizes, features, length, total, powers):
     """Cost of merging nodes a and b (see `merge_tree.merge`)."""
     value = (sizes[a] * sizes[b] / max(sizes[a] + sizes[b], 1e-300)) ** powers[0]
@@ -263,7 +263,7 @@ def _cost(a, b, sizes, features, length, total, powers):
     return value
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _adopt(child, node, ends, head, following, mark, length, total, heap, place, cost, count):
     """Hand the living edges of `child` to `node`; one to a neighbour that `node` has already joins the older."""
     half = head[child]
@@ -285,7 +285,7 @@ def _adopt(child, node, ends, head, following, mark, length, total, heap, place,
     return count
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _merge_all(ends, length, total, cost, sizes, features, powers, head, following, mark, heap, place, pairs, costs):
     """Fill `pairs` and `costs` until no edge is left; return the number of the first node that was not made."""
     for edge in range(len(ends)):

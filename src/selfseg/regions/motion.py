@@ -9,11 +9,10 @@ found before and near zero. Offsets are whole pixels.
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from selfseg.core.errors import UsageError
-from selfseg.core.machine import run_shared
+from selfseg.core.machine import compiled, run_shared
 
 BLOCK = 16
 """Side of a block, in pixels; half of that on smaller pictures."""
@@ -34,7 +33,7 @@ STIFFNESS = 1e-4
 """lambda: what a pixel of offset costs, as a share of the picture's range, so that flat blocks stay in place."""
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _match(start, stop, before, after, guess, block, reach, cost, found, least):
     """Better ``found [by bx 2]`` and its cost ``least [by bx]`` in some rows of blocks, `reach` pixels around ``guess``."""
     height, width = after.shape

@@ -14,12 +14,11 @@ Angle k of N is that of the cutting line, k pi / N from the X axis towards growi
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.ndimage import correlate
 
 from selfseg.core.errors import UsageError
-from selfseg.core.machine import run_shared
+from selfseg.core.machine import compiled, run_shared
 
 N_ANGLES = 8
 """Angles of the cutting line, evenly over half a turn."""
@@ -109,7 +108,7 @@ def _bin_weights(blur: float) -> NDArray[np.float32]:
     return np.asarray(weights / (2 * weights.sum() - weights[0]), np.float32)
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@compiled(fastmath=True)
 def _spread_row(words, weights, n_words, sums):
     """Sum what the words of a row add to each bin, from its first column on: sums [n_words + 1, stride, X / stride], column x in
     x % stride, x // stride, without its own word. The last bin has the sum of all bins."""
@@ -127,7 +126,7 @@ def _spread_row(words, weights, n_words, sums):
                 here[n_words] += weight
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@compiled(fastmath=True)
 def _sum_sectors(ring, bin_, top, disc, sectors):
     """Sum one bin over the sectors of a row of discs, sectors [16 X]. Row r of the picture is ring[r % R] of ring [R bins stride X']."""
     sectors[:] = 0
@@ -143,7 +142,7 @@ def _sum_sectors(ring, bin_, top, disc, sectors):
             total[x] += until[x] - before[x]
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")  # a check for zero would keep it from vectorising
+@compiled(fastmath=True, error_model="numpy")  # a check for zero would keep it from vectorising
 def _compare_bin(sectors, upto, of_half, of_rest, total):
     """Add one bin to the chi-squared distances total [A X]; of_half and of_rest [A X] are 1 / pixels of the half and of the rest.
 
@@ -163,7 +162,7 @@ def _compare_bin(sectors, upto, of_half, of_rest, total):
             distance[x] += (g - h) * (g - h) / (abs(g) + abs(h) + np.float32(1e-12))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _is_empty(ring, bin_, width):
     """Return whether no row of the ring [R bins stride X'] has anything in a bin: its sums over whole rows, `width` wide, are 0."""
     for slot in range(len(ring)):  # noqa: SIM110 (a generator would be compiled, slowly)
@@ -172,7 +171,7 @@ def _is_empty(ring, bin_, width):
     return True
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _weigh_halves(sectors, of_half, of_rest):
     """Write 1 / pixels of the half discs and of the rest, [A X], of all bins' sectors [16 X]; 0 where one of the two is empty."""
     n_angles, columns = of_half.shape
@@ -187,7 +186,7 @@ def _weigh_halves(sectors, of_half, of_rest):
             of_rest[a, x] = 1 / outside if both else 0
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _compare_halves(start, stop, padded, stride, disc, n_words, weights, gradient):
     """Fill the rows ``start..stop`` of gradient [A Y X] from a picture of words with a border of the disc's reach.
 

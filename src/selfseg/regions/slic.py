@@ -13,15 +13,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from selfseg.core.errors import UsageError
-from selfseg.core.machine import run_shared
+from selfseg.core.machine import compiled, run_shared
 from selfseg.regions.graph import check_shape, check_spacing, connected_components, merge_small
 
 GROUP = 3
 """Channels that the kernel takes at once; a Lab image is one group. Missing channels are zeros, which add nothing."""
+
+SHARES = 8
+"""Shares of the rows, each with sums of its own for all superpixels."""
 
 SMALLEST = 0.25
 """Fragments smaller than this share of the mean superpixel are merged away."""
@@ -54,7 +56,7 @@ def grid_cells(shape: Sequence[int], counts: Sequence[int]) -> NDArray[np.int32]
     return np.broadcast_to(cells, tuple(shape)).astype(np.int32)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _assign(start, stop, planes, centres, reach, weights, shape, valid, labels, distance):
     """Give the pixels of the rows ``start..stop`` (a row is one z and y) to their nearest centres; return new sums.
 
@@ -91,7 +93,7 @@ def _assign(start, stop, planes, centres, reach, weights, shape, valid, labels, 
     return _sums(start, stop, planes, shape, valid, labels, len(centres))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _sums(start, stop, planes, shape, valid, labels, n_centres):
     """Add up channels, place and number of the valid pixels of each label over some rows: [G P+4]."""
     n_planes, rows, width = len(planes), shape[1], shape[2]
@@ -190,10 +192,12 @@ def slic(
     weights = ((compactness / step) ** 2 * units**2).astype(np.float32)
     distance = np.empty(planes.shape[1], np.float32)
     n_rows, n_cells = shape[0] * shape[1], int(labels[-1]) + 1
-    sums = sum(run_shared(_sums, n_rows, planes, shape, valid, labels, n_cells))
+    sums = sum(run_shared(_sums, n_rows, planes, shape, valid, labels, n_cells, parts=SHARES))
     centres = _centres(sums, np.full((n_cells, len(planes) + 3), -1e9, np.float32))
     for _ in range(n_iterations):
-        sums = sum(run_shared(_assign, n_rows, planes, centres, reach, weights, shape, valid, labels, distance))
+        sums = sum(
+            run_shared(_assign, n_rows, planes, centres, reach, weights, shape, valid, labels, distance, parts=SHARES)
+        )
         centres = _centres(sums, centres)
     labels[~valid] = -1
     parts = connected_components(labels.reshape(space))

@@ -5,13 +5,12 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.fft import irfft2, next_fast_len, rfft2
 from scipy.ndimage import gaussian_filter
 
 from selfseg.core.errors import UsageError
-from selfseg.core.machine import run_shared
+from selfseg.core.machine import compiled, run_shared
 from selfseg.regions.clusters import feature_words
 from selfseg.regions.graph import check_picture, check_spacing
 
@@ -167,14 +166,14 @@ def _tables() -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.floa
     return linear.astype(np.float32), root.astype(np.float32), matrix.astype(np.float32)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _look_up(table, value):
     position = min(max(value, np.float32(0)), np.float32(1)) * np.float32(TABLE)
     index = int(position)
     return table[index] + (position - np.float32(index)) * (table[index + 1] - table[index])
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _convert(start, stop, rgb, linear, root, matrix, lab):
     for i in range(start, stop):
         r, g, b = _look_up(linear, rgb[i, 0]), _look_up(linear, rgb[i, 1]), _look_up(linear, rgb[i, 2])

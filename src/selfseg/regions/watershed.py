@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from selfseg.core.errors import UsageError
+from selfseg.core.machine import compiled
 from selfseg.regions.graph import (
     RegionGraph,
     check_labels,
@@ -181,7 +181,7 @@ def oriented_watershed(
 # The kernel of `arc_graph`: follow the arcs between regions, pixel face by pixel face, and find their angles.
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _link(ends, arc, n_corners):
     """For each face [F] and end (two corners a face), the one other face of its arc that meets it there, else -1."""
     partner, at_corner = np.empty(ends.shape, np.int64), np.empty((n_corners, 4), np.int64)
@@ -206,7 +206,7 @@ def _link(ends, arc, n_corners):
     return partner
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _walk(first, side, ends, partner, done, chain):
     """Follow an arc from face `first`, leaving by its end `side`; write its faces to chain and return their number."""
     face, count = first, 0
@@ -221,7 +221,7 @@ def _walk(first, side, ends, partner, done, chain):
     return count
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _face_angles(ends, arc, n_corners, width, reach):
     """Return the angle of the arc at each face ``[F]``, in radians from the X axis, half a turn: that of the chord between the middles
     of the faces that are `reach` steps before and after, or the arc's last ones.

@@ -28,7 +28,7 @@ from selfseg.measure.flicker import FlickerCount
 from selfseg.methods.base import Method, build_config
 from selfseg.read import Source, find_inputs
 from selfseg.read.arrays import split_address
-from selfseg.read.labels import find_labels, read_label_image
+from selfseg.read.labels import RUN_SUFFIX, find_labels, read_label_image
 from selfseg.results.instances import INSTANCES
 from selfseg.results.model import RUN, FittedModel, selfseg_version
 from selfseg.results.result import Result, SequenceFacts
@@ -38,8 +38,6 @@ from selfseg.train.loop import read_journal
 
 RUN_FILE, TABLE_FILE, AREAS_FILE, REPORT_FILE = "run.json", "classes.json", "classes.csv", "report.html"
 LABELS = "labels"
-SUFFIX = ".tif"
-"""Format that is read where labels were written in several."""
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "scikit-learn", "numba", "tifffile", "pillow")
 
@@ -101,8 +99,8 @@ class OutputFolder:
         self.manifest = check_place(out)
         clear_unfinished(out, ("labels", "overlay", "pictures", "instances", "video"))
 
-    def add(self, result: Result, sha256: str, linked: bool = False) -> None:
-        """Write the files of one result, and keep what the report needs of it.
+    def add(self, result: Result, sha256: str, linked: bool = False) -> str:
+        """Write the files of one result, and keep what the report needs of it; return a remark for the user, empty = none.
 
         Parameters
         ----------
@@ -125,14 +123,18 @@ class OutputFolder:
             "seconds": round(result.seconds, 3),
         }
         shown = _report_image(result, len(self.pictures) < MOST_PICTURES, self.look)
+        if remark := self.model.remark(result.areas):
+            row["remark"] = remark
+            shown = replace(shown, note=remark)
         if result.sequence is not None:
             del row["axes"]
             row |= _sequence_row(result.sequence, result.seconds, linked)
             source, flicker = result.sequence.source, result.sequence.flicker
             note = f"{result.sequence.n_labelled} of {source.n_frames} frames; {flicker.describe()}"
-            shown = replace(shown, note=note, link=result.sequence.video)
+            shown = replace(shown, note="; ".join(filter(None, (note, remark))), link=result.sequence.video)
         self.rows.append(row)
         self.pictures.append(shown)
+        return remark
 
     def _show_method(self, result: Result) -> None:
         """Write how the method sees the first image into ``pictures``, and keep it for the report."""
@@ -407,8 +409,8 @@ class RunFolder:
                 fix="give the OUT folder of `selfseg segment` or `selfseg predict`",
             )
         self.table: ClassTable = read_classes(self.out / "classes.json")
-        self._labels = find_labels(self.out / LABELS, SUFFIX)
-        self._objects = find_labels(self.out / INSTANCES, SUFFIX) if (self.out / INSTANCES).is_dir() else {}
+        self._labels = find_labels(self.out / LABELS, RUN_SUFFIX)
+        self._objects = find_labels(self.out / INSTANCES, RUN_SUFFIX) if (self.out / INSTANCES).is_dir() else {}
         self._facts = {row["name"]: row for row in _image_rows(self.out / "run.json")}
         self._moved = {source.name: source for source in find_inputs(images)} if images is not None else None
 

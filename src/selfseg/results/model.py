@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -17,12 +17,16 @@ from selfseg.core.classes import ClassTable
 from selfseg.core.errors import InputError, ModelError, SelfsegError
 from selfseg.core.files import Manifest, write_json, write_text, writing
 from selfseg.core.image import Image
+from selfseg.export.labels import ClassArea
 from selfseg.methods.base import Method, current_options, find_method
 from selfseg.nets.autoencoder import options_from_file
 from selfseg.refine.decide import Cleaning
 from selfseg.refine.steps import parse_refinements
 from selfseg.sample.prepare import Preparation
 from selfseg.train.precision import choose_device
+
+NEARLY_ALL = 0.99
+"""Share of an image above which a class is remarked upon."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,16 @@ class FittedModel:
     def seed(self) -> int:
         """Seed of every random choice while it learned."""
         return int(self.params.get("seed", 0))
+
+    def remark(self, areas: Sequence[ClassArea]) -> str:
+        """Return one sentence on an image of which one class takes nearly all, with what to try; empty where none does."""
+        largest = max(areas, key=lambda area: area.share, default=None)
+        if largest is None or largest.share <= NEARLY_ALL or self.params.get("n_classes") == 1:
+            return ""
+        return (
+            f"{largest.image}: {largest.name} takes {largest.share:.1%} of the image; if that is wrong, try --classes 2 or more, "
+            f"another --preset or --method, or other limits of the values (--prepare percentile=1:99.8; now {self.preparation})"
+        )
 
     def slices_volume(self, image: Image) -> bool:
         """Return whether the method is 2D and the image a volume, so that it is segmented slice by slice."""

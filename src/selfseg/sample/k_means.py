@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
 from selfseg.core.errors import InputError
-from selfseg.core.machine import run_shared
+from selfseg.core.machine import compiled, run_shared
 from selfseg.core.seed import derive, generator
 
 PIECE = 1 << 16
@@ -204,7 +203,7 @@ def moved_centres(centres: Tensor, counts: Tensor, found: Assigned, memory: floa
     return (centres.double() + step).to(centres.dtype), after
 
 
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
+@compiled(fastmath={"reassoc", "contract", "nsz"})
 def _blocks(
     first: Any, last: Any, rows: Any, weights: Any, centres: Any, labels: Any, distances: Any, sums: Any, mass: Any
 ) -> None:

@@ -5,8 +5,10 @@ stored with the model and used at prediction. See `selfseg.sample.steps` for eve
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,9 @@ UNIT = (0.0, 1.0)
 MIXING = ("rescale", "size", "clahe", "unsharp")
 """Steps that mix a pixel with its neighbours."""
 
+FILLED = 0.25
+"""Share of the range of a type that limits must span for the whole range to be kept by `auto`: such data lose nothing."""
+
 EXTREME = ("minmax", "max")
 """Steps whose statistics are extremes."""
 
@@ -45,8 +50,8 @@ class Preparation:
     def parse(cls, text: str) -> "Preparation":
         """Make a preparation out of ``"step=value:value,step"``.
 
-        If no step normalises (`range`, `minmax`, `max`, `percentile`, `zscore`, `robust`), `range` is added at the end:
-        a network is never fed raw integers. Raise `UsageError` if a step is unknown (the message lists all) or a value
+        If no step normalises (`auto`, `range`, `minmax`, `max`, `percentile`, `zscore`, `robust`), `auto` is added at the
+        end: a network is never fed raw integers. Raise `UsageError` if a step is unknown (the message lists all) or a value
         is wrong.
         """
         return cls(parse_steps(text))
@@ -56,8 +61,8 @@ class Preparation:
 
     @property
     def needs_fit(self) -> bool:
-        """Whether a step is global and has no statistics yet."""
-        return self.fitted is None and any(step.scope == GLOBAL for step in self.steps)
+        """Whether a step is global and has no statistics yet; `auto` takes each image's own then."""
+        return self.fitted is None and any(step.scope == GLOBAL and step.name != "auto" for step in self.steps)
 
     def fit(self, images: Iterable[Image]) -> "Preparation":
         """Return a preparation with the statistics that its global step takes over all training images.
@@ -66,47 +71,83 @@ class Preparation:
         prepared, `UsageError` if there is no image.
         """
 
-        def pixels(before: Preparation) -> Iterator[NDArray[Any]]:
+        def pixels() -> Iterator[NDArray[Any]]:
             channels = None
             for image in images:
                 channels = channels or image.n_channels
                 if image.n_channels != channels:
                     raise other_channels(image, channels)
-                yield from before.pixels(image)
+                yield from self.pixels(image)
 
-        return self.fit_pixels(pixels)
+        return self.fit_pixels(pixels())
 
-    def fit_pixels(self, pixels: Callable[["Preparation"], Iterable[NDArray[Any]]]) -> "Preparation":
-        """Do what `fit` does, for images of which nobody has more than parts.
+    def fit_pixels(self, parts: Iterable[NDArray[Any]]) -> "Preparation":
+        """Do what `fit` does, with the `pixels` of the training images, part after part; without a global step none is asked for.
 
-        `pixels` is called with the steps before the global one, and gives the valid pixels ``[N C]`` of the training images after
-        them, part after part. Raise `UsageError` if nothing comes.
+        Where nothing comes, because all images are of 8 bits, the step `auto` stays without limits. Raise `UsageError` if
+        nothing comes for another step.
         """
-        where = next((i for i, step in enumerate(self.steps) if step.scope == GLOBAL), None)
+        where = self._global
         if where is None:
             return self
         statistics = Statistics.of(self.steps[where])
-        for part in pixels(Preparation(self.steps[:where])):
+        for part in parts:
             statistics.add(part)
-        if not statistics.count:
+        if statistics.count:
+            return Preparation(self.steps, statistics.scaling()[0])
+        if self.needs_fit:
             raise UsageError(
                 f"preparation {self}", expected="at least one image", got="none", fix="give the training images"
             )
-        return Preparation(self.steps, statistics.scaling()[0])
+        return self
+
+    @property
+    def _global(self) -> int | None:
+        """Place of the global step; None = there is none."""
+        return next((i for i, step in enumerate(self.steps) if step.scope == GLOBAL), None)
 
     def pixels(self, image: Image, seed: int | None = None) -> Iterator[NDArray[Any]]:
-        """Yield the valid pixels ``[N C]`` of an image after these steps, none of them global, part after part.
+        """Yield the valid pixels ``[N C]`` of a training image that the statistics of the global step are of, part after part.
 
-        Raise `InputError` if the image cannot be prepared, or no pixel is valid.
+        They are as the steps before it leave them. `auto` needs none of 8-bit images. Raise `InputError` if the image cannot be
+        prepared, or no pixel is valid.
         """
-        chain = Chain(image)
-        ChainBuilder(chain, self.steps, self.fitted, seed)
+        where = self._global
+        if where is not None and self.steps[where].name == "auto" and has_8_bits(image):
+            return
+        before = Chain(image)
+        ChainBuilder(before, self.steps[:where], None, seed)
         found = False
-        for part in chain.pixels(seed):
+        for part in before.pixels(seed):
             found = True
             yield part
         if not found:
             raise nothing_valid(image)
+
+    def pixels_if_any(self, image: Image, seed: int | None = None) -> Iterator[NDArray[Any]]:
+        """Yield `pixels`; nothing of an image that cannot be prepared, which is named where it is prepared."""
+        with suppress(InputError):
+            yield from self.pixels(image, seed)
+
+    def for_series(self, images: Iterable[Image]) -> "Preparation":
+        """Return the preparation of the frames of one sequence: limits that the model does not have are those of all of them.
+
+        A model that learned from 8-bit images has none. Limits of each frame alone would flicker.
+        """
+        if self.fitted is not None or all(step.name != "auto" or step.scope != GLOBAL for step in self.steps):
+            return self
+        frames = iter(images)
+        first = next(frames, None)
+        if first is None or has_8_bits(first):
+            return self
+        return self.fit_pixels(part for image in chain((first,), frames) for part in self.pixels_if_any(image))
+
+    def describe_limits(self, images: Iterable[Image]) -> str:
+        """Return one sentence for the user on the limits of the step `auto`, by the first image that has any; empty = none has."""
+        if self.fitted is None or all(step.name != "auto" for step in self.steps):
+            return ""
+        described = (_described(self.fitted, image) for image in images if not has_8_bits(image))
+        return next((f"auto: {limits}, by robust limits of all training images" for limits in described), "")
 
     def apply(self, image: Image) -> PreparedImage:
         """Prepare one image or volume: `prepare` without a seed."""
@@ -263,8 +304,10 @@ class ChainBuilder:
             radius, amount = step.values
             low, high = self._limits or self._extremes()
             self._add(Unsharp(radius, amount, low, high, self.chain.shape))
-        elif step.name == "range":
+        elif step.name == "range" or (step.name == "auto" and has_8_bits(self.image)):
             self._to_range()
+        elif step.name == "auto":
+            self._to_limits(fitted)
         else:
             self._normalise(step, fitted, _wants_limits(later))
 
@@ -302,6 +345,14 @@ class ChainBuilder:
                 self.notes.append(text)
         n_channels = self.image.n_channels
         self._add(Scaled(Scaling((low,) * n_channels, (top,) * n_channels), clip=False))
+        self._limits = UNIT
+
+    def _to_limits(self, fitted: Scaling | None) -> None:
+        """Map robust limits to 0-1, and clip."""
+        if fitted is None:
+            fitted, _ = self._statistics("auto", (), whole=False).scaling()
+            self.notes.append(f"auto: {_described(fitted, self.image)}, which are robust limits of this image")
+        self._add(Scaled(_widened(fitted, self.image), clip=True))
         self._limits = UNIT
 
     def _normalise(self, step: Step, fitted: Scaling | None, wants_limits: bool) -> None:
@@ -349,6 +400,33 @@ def _wants_limits(later: Sequence[Step]) -> bool:
     """Return whether one of the steps uses the range of the values before another step sets it."""
     first = next((step.name for step in later if step.name in (*NORMALISING, "clahe", "unsharp")), "")
     return first in ("range", "unsharp")
+
+
+def has_8_bits(image: Image) -> bool:
+    """Return whether the values have a range that everybody knows: bool and uint8."""
+    return image.data.dtype.kind == "b" or image.data.dtype == np.uint8
+
+
+def _widened(limits: Scaling, image: Image) -> Scaling:
+    """Return limits with the whole range of the type in their place where they lie in it and span `FILLED` of it.
+
+    Ranges are known of uint16 and of floats from 0 to 1.
+    """
+    low, high = (0.0, 65535.0) if image.data.dtype == np.uint16 else UNIT
+    slack = 1e-6 * (high - low)  # the rounding of low + (high - low)
+    pairs = []
+    for offset, scale in zip(limits.offset, limits.scale, strict=True):
+        inside = low <= offset and offset + scale <= high + slack and scale >= FILLED * (high - low)
+        pairs.append((low, high - low) if inside else (offset, scale))
+    offsets, scales = zip(*pairs, strict=True)
+    return Scaling(offsets, scales)
+
+
+def _described(limits: Scaling, image: Image) -> str:
+    """Return what happens to the values: ``"values from 12 to 4095 become 0 to 1"``, channel by channel where they differ."""
+    limits = _widened(limits, image)
+    pairs = dict.fromkeys((low, low + scale) for low, scale in zip(limits.offset, limits.scale, strict=True))
+    return f"values from {', '.join(f'{low:.6g} to {high:.6g}' for low, high in pairs)} become 0 to 1"
 
 
 def nothing_valid(image: Image) -> InputError:

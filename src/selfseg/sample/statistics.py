@@ -22,6 +22,15 @@ LOOKED_AT = 32
 MAX_SAMPLED = 2**22
 """Pixels that percentiles and medians are taken from, at most."""
 
+BULK, OUTER = 2.0, 0.2
+"""Percentage of the values at either end that may be outside the bulk, and that may be wild."""
+
+REACH = 1.0
+"""An extreme is wild if it is further from the bulk of the values than this many times the width of the bulk."""
+
+MARGIN = 0.5
+"""Where an extreme is wild, a limit is at most this many times the width of the bulk beyond the bulk."""
+
 Region = tuple[slice, ...]
 Values = NDArray[np.floating]
 Valid = NDArray[np.bool_] | None
@@ -136,7 +145,7 @@ class Statistics:
         self._noise = max(self._noise, noise(pixels.dtype))
         if self._name == "zscore":
             self._add_moments(pixels)
-        if self._name in ("percentile", "robust"):
+        if self._name in ("auto", "percentile", "robust"):
             self._sample(pixels)
         self.count += len(pixels)
 
@@ -170,6 +179,10 @@ class Statistics:
             low, scale = np.zeros_like(low), np.maximum(np.abs(low), np.abs(high))
         elif self._name == "robust":
             low, scale = _median_scale(self._sampled())
+        elif self._name == "auto":
+            columns = zip(self._sampled().T, self.low, self.high, strict=True)
+            low, high = np.transpose([robust_limits(*column) for column in columns])
+            scale = high - low
         elif self._name == "percentile":
             pairs = [np.percentile(column, self._values) for column in self._sampled().T]
             first, last = np.stack(pairs, axis=1)
@@ -181,12 +194,38 @@ class Statistics:
             scale = np.where(flat, high, last) - low
         else:
             scale = high - low
-        scale = np.where(scale > self._noise * np.maximum(np.abs(self.low), np.abs(self.high)), scale, 1.0)
+        ends = (low, low + scale) if self._name in ("auto", "percentile", "robust") else (self.low, self.high)
+        scale = np.where(scale > self._noise * np.maximum(*np.abs(ends)), scale, 1.0)
         return Scaling(tuple(map(float, low)), tuple(map(float, scale))), notes
 
     def _sampled(self) -> Values:
         samples = [sample for sample, _ in self._samples]
         return samples[0] if len(samples) == 1 else np.concatenate(samples)
+
+
+def robust_limits(values: Values, low: float, high: float) -> tuple[float, float]:
+    """Return limits that a few wild values do not move: the extremes, unless these are far from the bulk of the values.
+
+    Be p..q the bulk, from the percentile `BULK` to 100 - `BULK`, or `OUTER` where the first two are equal. An extreme beyond
+    q + REACH (q - p) is wild; the percentile 100 - `OUTER` takes its place, but at most q + MARGIN (q - p). So nothing is cut
+    off where no value is wild, and small bright things stay apart from the ground where some are. Likewise below.
+
+    Parameters
+    ----------
+    values
+        ``[N]``.
+    low, high
+        Extremes, of these values or of more.
+    """
+    lowest, first, last, highest = np.percentile(values, (OUTER, BULK, 100 - BULK, 100 - OUTER)).tolist()
+    if first == last:
+        first, last = lowest, highest
+    width = last - first
+    if width <= noise(values.dtype) * max(abs(first), abs(last)):
+        return float(low), float(high)
+    below = low if low >= first - REACH * width else max(lowest, first - MARGIN * width)
+    above = high if high <= last + REACH * width else min(highest, last + MARGIN * width)
+    return float(below), float(above)
 
 
 def _moments(column: Values) -> tuple[float, float]:

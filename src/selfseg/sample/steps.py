@@ -8,11 +8,12 @@ from selfseg.core.steps import Bounds, Parameter, StepKind, parse_calls, spell_n
 
 IMAGE, GLOBAL = "image", "global"
 CHANGING_SIZE = ("rescale", "size", "border", "multiple")
-NORMALISING = ("range", "minmax", "max", "percentile", "zscore", "robust")
-"""Steps after which the values are fit for a network; `range` is added where none is named."""
+NORMALISING = ("auto", "range", "minmax", "max", "percentile", "zscore", "robust")
+"""Steps after which the values are fit for a network; `auto` is added where none is named, `range` after `clahe`."""
 
 POSITIVE, COUNT = Bounds(0, 1000, closed=False), Bounds(1, whole=True)
-SCOPE = Parameter("scope", (IMAGE, GLOBAL), IMAGE, "statistics of each image, or of all training images")
+_OF_WHICH = "statistics of each image, or of all training images"
+SCOPE = Parameter("scope", (IMAGE, GLOBAL), IMAGE, _OF_WHICH)
 
 _KINDS = (
     StepKind(
@@ -34,6 +35,11 @@ _KINDS = (
         (Parameter("clip", Bounds(0, 1, closed=False)), Parameter("tiles", COUNT, 8.0)),
     ),
     StepKind("unsharp", "sharpen", (Parameter("radius", POSITIVE, None, "pixels"), Parameter("amount", POSITIVE, 1.0))),
+    StepKind(
+        "auto",
+        "divide 8-bit values by 255; map robust limits of deeper integers and floats to 0 and 1, and clip",
+        (Parameter("scope", (IMAGE, GLOBAL), GLOBAL, _OF_WHICH),),
+    ),
     StepKind("range", "divide integers by the largest value of their type"),
     StepKind("minmax", "map the extremes of each channel to 0 and 1", (SCOPE,)),
     StepKind("max", "divide each channel by its largest absolute value", (SCOPE,)),
@@ -57,12 +63,13 @@ class Step:
     scope: str = IMAGE
 
     def __str__(self) -> str:
-        values = [spell_number(value) for value in self.values] + [GLOBAL] * (self.scope == GLOBAL)
+        usual = KINDS[self.name].defaults.get("scope", IMAGE)
+        values = [spell_number(value) for value in self.values] + [self.scope] * (self.scope != usual)
         return f"{self.name}={':'.join(values)}" if values else self.name
 
 
 def parse_steps(text: str) -> tuple[Step, ...]:
-    """Parse steps (grammar: `selfseg.core.steps`), and add `range` at the end where no step normalises.
+    """Parse steps (grammar: `selfseg.core.steps`), and add `auto` at the end where no step normalises.
 
     Raise `UsageError` if a step is unknown, a value is wrong, or two steps are global.
     """
@@ -86,5 +93,6 @@ def parse_steps(text: str) -> tuple[Step, ...]:
             fix="let the others be of each image",
         )
     if not any(step.name in NORMALISING for step in steps):
-        steps += (Step("range"),)
+        known = any(step.name == "clahe" for step in steps)
+        steps += (Step("range") if known else Step("auto", scope=GLOBAL),)
     return steps

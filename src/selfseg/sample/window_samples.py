@@ -161,15 +161,15 @@ def time_points(image: Image) -> int | None:
     return int(image.data.shape[image.axes.index("T")]) if "T" in image.axes else None
 
 
-def window_pixels(image: Image, before: Preparation, seed: int) -> Iterator[NDArray[np.floating]]:
-    """Yield the valid pixels ``[N C]`` of windows of an image after some steps, for statistics over all training images.
+def window_pixels(image: Image, preparation: Preparation, seed: int) -> Iterator[NDArray[np.floating]]:
+    """Yield the valid pixels ``[N C]`` of windows of an image that a global step takes its statistics of (`Preparation.pixels`).
 
     Of a series, windows of its first, middle and last time point.
     """
     times = time_points(image)
     chosen: Sequence[int | None] = [None] if times is None else sorted({0, times // 2, times - 1})
     for time in chosen:
-        yield from before.pixels(image if time is None else image.at("T", time), derive(seed, "statistics"))
+        yield from preparation.pixels_if_any(image if time is None else image.at("T", time), derive(seed, "statistics"))
 
 
 def _prepared(image: Image, preparation: Preparation, time: int | None, seed: int) -> PreparedImage:

@@ -7,8 +7,8 @@ Dask workers, slices of a volume and frames of a sequence are other blocks and o
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol
@@ -252,6 +252,8 @@ class SlicedMaps:
     def __post_init__(self) -> None:
         self.shape = self.image.spatial_shape
         self.letters = spatial_axes(self.image.axes)
+        across = self.axes[0]
+        self.model = for_series(self.model, (self.image.at(across, n) for n in range(self.image.size(across))))
         self._planes: OrderedDict[tuple[str, int], ImageMaps] = OrderedDict()
         self._links = {axis: Link() for axis in self.axes} if self.linked else {}
         self._begun = 0
@@ -342,3 +344,9 @@ def _memo_of(prepared: PreparedImage, region: Region) -> Memo | None:
 def frames_of(image: Image) -> Iterator[Image]:
     """Yield the time points of an image, or the image itself where it has no T."""
     return (image.at("T", t) for t in range(image.size("T"))) if "T" in image.axes else iter((image,))
+
+
+def for_series(model: FittedModel, images: Iterable[Image]) -> FittedModel:
+    """Return the model for the frames of one sequence, or the slices of one volume: see `Preparation.for_series`."""
+    preparation = model.preparation.for_series(images)
+    return model if preparation is model.preparation else replace(model, preparation=preparation)

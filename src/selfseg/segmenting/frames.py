@@ -20,6 +20,7 @@ from selfseg.refine.edits import Edits
 from selfseg.refine.link import Link
 from selfseg.results.model import FittedModel
 from selfseg.results.result import Result, SequenceFacts
+from selfseg.segmenting.blocks import for_series
 from selfseg.segmenting.images import edited, segment_image
 from selfseg.segmenting.sinks import SequenceSink
 
@@ -79,6 +80,7 @@ def segment_sequence(
     OutputError
         If a file cannot be written.
     """
+    model = for_series(model, (model.view(frame) for frame in source.frames() if isinstance(frame, Image)))
     facts, link = SequenceFacts(source), Link() if linked else None
     table = model.table if edits is None else edits.table(model.table)
     begun, example = time.monotonic(), None

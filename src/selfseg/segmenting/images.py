@@ -38,6 +38,7 @@ from selfseg.segmenting.blocks import (
     MemorySink,
     Plan,
     SlicedMaps,
+    for_series,
     frames_of,
     plan_whole,
     refining_halo,
@@ -194,6 +195,7 @@ def segment_image(
     """
     used = model.view(image)
     model.check(used)
+    model = for_series(model, frames_of(used)) if "T" in used.axes else model
     begun, settings = time.monotonic(), settings or Settings()
     frames = [_segment_frame(model, frame, settings, link) for frame in frames_of(used.load())]
     sinks, tree = [sink for sink, _ in frames], frames[0][1] if "T" not in image.axes else None
@@ -326,6 +328,7 @@ def segment_stored(
     """
     used = model.view(image)
     model.check(used)
+    model = for_series(model, frames_of(used)) if "T" in used.axes else model
     begun, settings, executor = time.monotonic(), settings or Settings(), executor or Serial()
     memory = executor.memory(settings.memory)
     slices = settings.axes if model.slices_volume(used) else None

@@ -124,7 +124,7 @@ class FolderRun:
         """Write the files of a result: its labels as edited, its objects, its tree."""
         if self.edits is not None:
             result = edited(self.model, result, self.edits)
-        self.folder.add(result, source.fingerprint())
+        self._add(result, source)
         if self.objects is not None:
             self.objects.add(result.image, result.labels, self.settings.progress)
         if self.tree:
@@ -151,7 +151,7 @@ class FolderRun:
             speed = f"{facts.n_labelled / max(1e-9, result.seconds):.2f} frames/s"
             for note in [*facts.notes, f"{source.name}: {facts.flicker.describe()}; {speed}"]:
                 progress.say(note)
-            self.folder.add(result, source.fingerprint(), linked=self.link)
+            self._add(result, source, linked=self.link)
             self.failures.update(facts.failures)
 
     def _in_parts(self, source: Source, image: Image) -> None:
@@ -171,9 +171,14 @@ class FolderRun:
             store_tree(self.model, result, folder.out, self.settings)
         if self.edits is not None:
             result = edit_stored(self.model, result, folder.out, self.edits, progress)
-        folder.add(result, source.fingerprint())
+        self._add(result, source)
         if self.objects is not None:
             self.objects.add(result.image, result.labels, progress)
+
+    def _add(self, result: Result, source: Source | Frames, linked: bool = False) -> None:
+        """Write the files of a result, and pass on the remark upon it."""
+        if remark := self.folder.add(result, source.fingerprint(), linked):
+            self.settings.progress.say(remark)
 
     def _small_ones(
         self, sources: Sequence[Source], axes: str | None, large: list[tuple[Source, Image]]

@@ -5,9 +5,12 @@ Exit code 0 done, 1 some inputs failed, 2 bad usage, 130 stopped by Ctrl-C, 75 s
 
 import contextlib
 import importlib
+import io
 import os
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import TextIO
 
 COMMANDS = (
     *("look", "segment", "fit", "predict", "distill", "edit", "instances", "cut", "export", "evaluate", "benchmark"),
@@ -20,8 +23,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; every foreseen error is one line on standard error."""
     from selfseg.core.machine import PREEMPTED, Preempted, raising_sigterm
 
+    for stream in (sys.stdout, sys.stderr):  # names of files are bytes, and need not be text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        with raising_sigterm():
+        with raising_sigterm(), warnings.catch_warnings():
+            warnings.showwarning = _show_warning
             return _run(list(sys.argv[1:] if argv is None else argv))
     except Preempted:
         _complain(
@@ -71,6 +78,18 @@ def _check_distributed(tokens: Sequence[str]) -> None:
             got=" ".join(tokens[:1]) or "no command",
             fix="use fit, then the others without torchrun",
         )
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show a warning as one line, like an error."""
+    _complain(" ".join(str(message).split()))
 
 
 def _complain(message: str) -> None:

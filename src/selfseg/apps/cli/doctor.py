@@ -107,9 +107,21 @@ def _kernels() -> tuple[bool, str]:
 
     modules = [module for name, module in sys.modules.items() if name.startswith("selfseg.")]
     kernels = [value for module in modules for value in vars(module).values() if isinstance(value, Dispatcher)]
-    folders = {kernel.stats.cache_path for kernel in kernels if kernel.stats.cache_path}
-    closed = sorted(folder for folder in folders if not os.access(folder, os.W_OK))
+    folders = {kernel.stats.cache_path for kernel in kernels}
+    closed = sorted(folder or "any folder" for folder in folders if folder is None or not _can_write(folder))
+    remedy = "set NUMBA_CACHE_DIR to a writable folder"
     if closed or not folders:
-        where = ", ".join(closed) or "nowhere"
-        return False, f"compiled kernels cannot be kept in {where}: set NUMBA_CACHE_DIR to a writable folder"
-    return True, f"compiled kernels are kept in {len(folders)} folder(s) such as {min(folders)}"
+        return False, f"compiled kernels cannot be kept in {', '.join(closed) or 'any folder'}: {remedy}"
+    temporary = [folder for folder in folders if Path(folder).is_relative_to(tempfile.gettempdir())]
+    hint = f", a temporary one: {remedy} to keep them for good" if temporary else ""
+    return True, f"compiled kernels are kept in {len(folders)} folder(s) such as {min(temporary or folders)}{hint}"
+
+
+def _can_write(folder: str) -> bool:
+    """Return whether a file can be written there now, which permissions alone do not say."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"x" * 4096)
+    except OSError:
+        return False
+    return True

@@ -33,11 +33,12 @@ def store_results(
     run: Path,
     only: int | None = None,
     stored: Callable[[int], None] = lambda number: None,
+    remarked: Callable[[str], None] = lambda remark: None,
 ) -> int:
     """Segment a picture into a run's folder; return the number of frames that were stored.
 
     `only` is the number of a single frame, segmented if it has no result yet; None = those of `frames_of`. `stored` is
-    called with the number of each frame that is stored.
+    called with the number of each frame that is stored, `remarked` with what the user should know of it.
     """
     from selfseg.segmenting.images import leaves_of
 
@@ -48,6 +49,8 @@ def store_results(
         result = model.predict_image(frame)
         write_result(result_folder(run, source.name, number), result, leaves_of(model.fitted, result))
         stored(number)
+        if remark := model.fitted.remark(result.areas):
+            remarked(remark)
         count += 1
     return count
 

@@ -33,7 +33,7 @@ END_WITHIN = 30.0
 START_WITHIN = 10.0
 """Seconds between a run's ``spec.json`` or the order to start and the number of its process in ``process.json``, at most."""
 
-FIRST_PREPARE = "size=1600,range"
+FIRST_PREPARE = "size=1600,auto"
 """Preparation of the first look: larger pictures are reduced, since speed comes first; other runs can use all pixels."""
 
 FIRST_OTHERWISE = "cells"

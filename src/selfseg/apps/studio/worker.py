@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from selfseg import Segmenter, load
+from selfseg.apps.studio.project import printable
 from selfseg.apps.studio.results import store_results
 from selfseg.apps.studio.runs import CHANGE, MODEL, ORDER, PREVIEWS, STATUS, Spec, read_json
 from selfseg.core.classes import class_colours
@@ -43,6 +44,9 @@ MOST_PREVIEWS = 40
 
 FIRST_RESULTS = 24
 """Pictures that a run segments; others are segmented when they are opened."""
+
+ONE_CLASS = 0.95
+"""Share of all pixels in one class above which the first look is made again with another preset."""
 
 LARGE = 2_000_000
 """Pixels of a picture (voxels of a volume) above which a preview comes before its result."""
@@ -113,8 +117,8 @@ def main(folder: Path) -> int:
     try:
         spec = _updated_spec(folder)
         model = _learn(folder, spec, status)
-        if spec.otherwise is not None and len(model.table_) < 2:
-            status.say(f"one class only: looking again with preset {spec.otherwise}")
+        if spec.otherwise is not None and max(item.area_share for item in model.table_.classes) > ONE_CLASS:
+            status.say(f"nearly all is one class: looking again with preset {spec.otherwise}")
             spec = replace(spec, preset=spec.otherwise, otherwise=None)
             spec.save(folder)
             model = _learn(folder, spec, status)
@@ -200,13 +204,15 @@ def _show(folder: Path, method: Method, data: TrainingSet, step: int) -> None:
 
 
 def _segment(folder: Path, spec: Spec, model: Segmenter, status: StatusFile) -> None:
-    first = find_inputs(list(spec.inputs))[:FIRST_RESULTS]
+    first = [printable(one) for one in find_inputs(list(spec.inputs))][:FIRST_RESULTS]
     status.set(state="segmenting", step=0, total=len(first), failures=[list(item) for item in model.failures_])
     for done, source in enumerate(first, 1):
         try:
             if done == 1:
                 source = _shown_early(folder, source, spec, model)
-            store_results(model, source, spec.axes, folder, stored=lambda number: status.set(frame=number))
+            store_results(
+                model, source, spec.axes, folder, stored=lambda number: status.set(frame=number), remarked=status.say
+            )
         except SelfsegError as error:
             status.set(failures=[*status.fields["failures"], [source.name, str(error)]])
         status.set(step=done)
