@@ -135,6 +135,9 @@ class Method(nn.Module, ABC):
     prepared image. A method keeps there, under a key of its own with the options that matter, what learning and predicting share.
     ``memo["superpixels"]`` are the user's own: integers ``[*S]``, negative = outside."""
 
+    finds_objects: ClassVar[bool] = False
+    """Whether `objects` finds instances: they are then written and counted with the labels."""
+
     def __init__(self, config: MethodConfig, n_channels: int, n_dims: int = 2) -> None:
         super().__init__()
         self.config = config
@@ -226,6 +229,13 @@ class Method(nn.Module, ABC):
         None = instances are made from the classes.
         """
         return None
+
+    def fixed(self) -> Self:
+        """Return the method as it learned from the training images, of a method that learns something of every image too.
+
+        It segments images in parts, slices and frames, which must agree with each other.
+        """
+        return self
 
     def finish(self, batches: Callable[[], Iterable[Batch]]) -> None:
         """Complete the model after the last step; `batches()` gives one pass over the training images, each time it is called."""
