@@ -133,7 +133,8 @@ class Method(nn.Module, ABC):
     uses_memos: ClassVar[bool] = False
     """Whether `assign`, `hierarchy`, `objects` and `Batch` are given the memo of each image: a plain dict that lives as long as the
     prepared image. A method keeps there, under a key of its own with the options that matter, what learning and predicting share.
-    ``memo["superpixels"]`` are the user's own: integers ``[*S]``, negative = outside."""
+    ``memo["superpixels"]`` are the user's own: integers ``[*S]``, negative = outside; ``memo["valid"]``, bool ``[*S]`` or None, says
+    which pixels count, where some may not."""
 
     finds_objects: ClassVar[bool] = False
     """Whether `objects` finds instances: they are then written and counted with the labels."""
@@ -148,6 +149,11 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def n_classes(self) -> int:
         """Number of channels K that `assign` returns."""
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Names of the first classes, where the method knows what they are."""
+        return ()
 
     @property
     def device(self) -> torch.device:

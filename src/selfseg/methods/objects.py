@@ -121,7 +121,11 @@ class ObjectsConfig(MethodConfig):
 
     @model_validator(mode="after")
     def _ordered(self) -> "ObjectsConfig":
-        if len(self.diameter) > 2 or any(one <= 0 for one in self.diameter) or list(self.diameter) != sorted(self.diameter):
+        if (
+            len(self.diameter) > 2
+            or any(one <= 0 for one in self.diameter)
+            or list(self.diameter) != sorted(self.diameter)
+        ):
             raise ValueError("one diameter, or the smallest and the largest")
         return self
 
@@ -177,7 +181,9 @@ class Picture:
 
     def turned(self, polarity: int, grey: bool) -> "Picture":
         """Return it with bright objects, and one channel if it is grey."""
-        return replace(self, channels=self.channels[:1] if grey else self.channels, light=self.light * np.float32(polarity))
+        return replace(
+            self, channels=self.channels[:1] if grey else self.channels, light=self.light * np.float32(polarity)
+        )
 
     def shrunk(self, factor: int) -> "Picture":
         """Return means over blocks of `factor` pixels a side; the last ones repeat the image's border."""
@@ -420,9 +426,7 @@ def _sizes(picture: Picture, config: ObjectsConfig) -> tuple[float, float]:
     return max(config.min_size, low), min(picture.light.size / 4, high)
 
 
-def _lessons(
-    pictures: Iterable[Picture], factor: int, config: ObjectsConfig, seed: int
-) -> tuple[list[Lesson], Seen]:
+def _lessons(pictures: Iterable[Picture], factor: int, config: ObjectsConfig, seed: int) -> tuple[list[Lesson], Seen]:
     """Return the lesson of each image, with the agreement of a pupil of its own, and what the last pupil sees."""
     lessons: list[Lesson] = []
     seen: Seen = []
@@ -445,7 +449,9 @@ def _without_specks(mask: NDArray[np.bool_], least: float) -> NDArray[np.bool_]:
     return np.asarray(np.append(False, blobs.areas(parts) >= least)[parts])
 
 
-def _measured(pictures: Pictures, facts: Facts, forest: PixelForest, known: Seen | None, config: ObjectsConfig) -> Learned:
+def _measured(
+    pictures: Pictures, facts: Facts, forest: PixelForest, known: Seen | None, config: ObjectsConfig
+) -> Learned:
     """Add to the facts what is typical of the objects that the forest finds: spread of lightness, contrast, noise."""
     spreads, typical, noises = [], [], []
     for picture in pictures():
@@ -480,7 +486,9 @@ def _learn_strictly(pictures: Pictures, facts: Facts, config: ObjectsConfig, see
     each = [_strict_facts(picture, facts, config) for picture in pictures()]
     names = ("low", "high", "step", "largest", "contrast", "noise", "sure")
     middle = {name: float(np.median([getattr(one, name) for one in each])) for name in names}
-    facts = replace(facts, strict=1, **middle | {"low": min(one.low for one in each), "high": max(one.high for one in each)})
+    facts = replace(
+        facts, strict=1, **middle | {"low": min(one.low for one in each), "high": max(one.high for one in each)}
+    )
     drawn = []
     for place, picture in enumerate(pictures()):
         wanted = strict_objects(picture, facts, config) > 0
@@ -571,7 +579,9 @@ def find(picture: Picture, learned: Learned, config: ObjectsConfig) -> tuple[blo
     if facts.strict:
         labels = strict_objects(small, facts, config)
         inside = labels > 0
-        mean = np.bincount(labels[inside], probability[inside], int(labels.max(initial=0)) + 1)[1:] / blobs.areas(labels)
+        mean = np.bincount(labels[inside], probability[inside], int(labels.max(initial=0)) + 1)[1:] / blobs.areas(
+            labels
+        )
         kept = mean >= 0.5
     else:
         labels = cut(mask_of(probability, small.valid), small, facts.spread, least)
@@ -592,7 +602,9 @@ def _agreeing(labels: blobs.Labels, probability: NDArray[np.float32]) -> NDArray
     return np.where(labels > 0, np.maximum(probability, high), np.minimum(probability, low))
 
 
-def local_contrast(light: NDArray[np.float32], facts: Facts, reach: Sequence[float], wide: float) -> NDArray[np.float32]:
+def local_contrast(
+    light: NDArray[np.float32], facts: Facts, reach: Sequence[float], wide: float
+) -> NDArray[np.float32]:
     """Return the logarithm of a volume smoothed by a voxel, over that of one smoothed by `wide` voxels ``[Z Y X]``.
 
     `reach` is the size of a voxel along each axis, 1 = the finest.
@@ -664,9 +676,7 @@ def _grown(
     return labels, sure.astype(np.float32)
 
 
-def find_in_volume(
-    picture: Picture, facts: Facts, config: ObjectsConfig
-) -> tuple[blobs.Labels, NDArray[np.float32]]:
+def find_in_volume(picture: Picture, facts: Facts, config: ObjectsConfig) -> tuple[blobs.Labels, NDArray[np.float32]]:
     """Return the objects of a volume ``[Z Y X]`` with bright objects, and how sure each voxel is."""
     contrast = local_contrast(picture.light, facts, config.distances(3), _wide(config))
     labels, sure = _grown(picture, contrast, facts, config)
@@ -707,6 +717,11 @@ class Objects(Method):
     def n_classes(self) -> int:
         """Ground and objects; with more, objects' pixels from dark to bright."""
         return self.config.n_classes or 2
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Ground and object; of more than two classes the objects' have none."""
+        return ("ground", "object")[: 2 if self.n_classes == 2 else 1]
 
     @property
     def context(self) -> int | None:

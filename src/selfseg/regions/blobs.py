@@ -141,7 +141,9 @@ def on_edge(labels: NDArray[np.integer], n: int) -> NDArray[np.bool_]:
     return found[1:]
 
 
-def split_at_necks(labels: NDArray[np.integer], least: int, gain: float = 0.02, depth: float = 1.0) -> tuple[Labels, Any]:
+def split_at_necks(
+    labels: NDArray[np.integer], least: int, gain: float = 0.02, depth: float = 1.0
+) -> tuple[Labels, Any]:
     """Cut objects at their necks, where the pieces are more elliptic by `gain` than the whole.
 
     Parameters

@@ -78,10 +78,7 @@ class ComponentTree:
 
 
 def component_tree(
-    image: NDArray[np.floating],
-    min_area: int = 1,
-    n_levels: int = N_LEVELS,
-    limits: tuple[float, float] | None = None,
+    image: NDArray[np.floating], min_area: int = 1, n_levels: int = N_LEVELS, limits: tuple[float, float] | None = None
 ) -> ComponentTree:
     """Build the component tree of the bright parts of an image; of the dark ones, give its negative.
 
