@@ -59,7 +59,7 @@ ELLIPTIC, ELLIPTIC_AT_EDGE = 0.85, 0.8
 N_PIXELS, NEAR = 6000, 12
 """Pixels that the forest learns from; half of its ground lies within so many pixels of an object."""
 
-AGREE, AGREE_WELL, OCTAVE = 0.7, 0.8, 0.05
+AGREE, AGREE_WELL, OCTAVE = 0.72, 0.8, 0.05
 """Dice of teacher and pupil that is enough; below which coarser scales are tried; its price for each halving of the size."""
 
 SMALLEST_SIDE = 48
@@ -95,8 +95,8 @@ LEAST_SEED, LARGEST_VOLUME, SURE_VOLUME, LIFT = 10, 0.05, 0.25, 0.1
 LEAST_BRANCH = 8
 """Least pixels of a part of the merge tree."""
 
-SAMPLED = 2**19
-"""Pixels of a large image on which teacher and pupil are compared, and contrast and spread measured."""
+SAMPLED, PART = 2**20, 2**8
+"""Pixels of a large image on which teacher and pupil are compared, and contrast and spread measured; the side of each part of it."""
 
 MOST_IMAGES = 16
 """Images, evenly spread over the training images, that the model for all of them learns from."""
@@ -193,20 +193,28 @@ class Picture:
         channels, light = shrink(self.channels, factor), shrink(self.light[None], factor)[0]
         return Picture(channels, light, valid, self.factor * factor)
 
-    def parts(self) -> list[tuple[slice, "Picture"]]:
-        """Return bands of rows, evenly spread, of `SAMPLED` pixels in all: what is measured on a large image is measured there."""
-        height, width = self.light.shape
-        n_bands = max(1, round((SAMPLED * height / width) ** 0.5 / (4 * REACH)))
-        rows = max(1, SAMPLED // (width * n_bands))
-        if self.light.size <= SAMPLED or rows * n_bands >= height:
-            return [(slice(0, height), self)]
-        tops = [(2 * i + 1) * height // (2 * n_bands) - rows // 2 for i in range(n_bands)]
-        cuts = [slice(max(0, top), max(0, top) + rows) for top in tops]
-        masks = [None if self.valid is None else self.valid[cut] for cut in cuts]
-        return [
-            (cut, replace(self, channels=self.channels[:, cut], light=self.light[cut], valid=valid))
-            for cut, valid in zip(cuts, masks, strict=True)
+    def parts(self, wanted: blobs.Labels) -> list[tuple[tuple[slice, ...], "Picture"]]:
+        """Return parts of a large image, `SAMPLED` pixels in all, and where they lie; what is measured on an image is measured there.
+
+        Half of them are those with the most pixels of `wanted` objects, so that a few objects in a large field are seen; the others lie
+        evenly between the rest.
+        """
+        if self.light.size <= SAMPLED:
+            return [(tuple(slice(0, n) for n in self.light.shape), self)]
+        places = [
+            (slice(top, top + PART), slice(left, left + PART))
+            for top in range(0, self.light.shape[0], PART)
+            for left in range(0, self.light.shape[1], PART)
         ]
+        half = SAMPLED // PART**2 // 2
+        fullest_first = sorted(places, key=lambda place: -int(np.count_nonzero(wanted[place])))
+        rest = sorted(fullest_first[half:], key=lambda place: (place[0].start, place[1].start))
+        chosen = fullest_first[:half] + rest[:: -(-len(rest) // half)]
+        return [(place, self._part(place)) for place in chosen]
+
+    def _part(self, place: tuple[slice, ...]) -> "Picture":
+        valid = None if self.valid is None else self.valid[place]
+        return replace(self, channels=self.channels[(slice(None), *place)], light=self.light[place], valid=valid)
 
     def noise(self) -> float:
         """Return the median difference from the image smoothed by one pixel."""
@@ -411,7 +419,7 @@ def learn(pictures: Pictures, config: ObjectsConfig, seed: int) -> Learned:
     if not answers.any():
         return Learned(facts)
     forest = PixelForest.learn(values, answers, seed)
-    return _measured(lambda: turned(factor), facts, forest, seen, config)
+    return _measured(turned(factor), lessons, facts, forest, seen, config)
 
 
 def _polarity(config: ObjectsConfig, looks: list[float]) -> int:
@@ -436,10 +444,11 @@ def _lessons(pictures: Iterable[Picture], factor: int, config: ObjectsConfig, se
         seen = []
         if one.answers.any():
             forest = PixelForest.learn(one.values, one.answers, seed)
-            cuts, parts = zip(*picture.parts(), strict=True)
-            seen = [(part, forest.probability(part.channels, part.light)) for part in parts]
-            pupil = np.concatenate([_without_specks(mask_of(p, part.valid), least) for part, p in seen])
-            one = replace(one, agreement=agreement(np.concatenate([one.wanted[cut] for cut in cuts]) > 0, pupil))
+            parts = picture.parts(one.wanted)
+            seen = [(part, forest.probability(part.channels, part.light)) for _, part in parts]
+            pupil = [_without_specks(mask_of(p, part.valid), least).ravel() for part, p in seen]
+            teacher = [one.wanted[place].ravel() > 0 for place, _ in parts]
+            one = replace(one, agreement=agreement(np.concatenate(teacher), np.concatenate(pupil)))
         lessons.append(one)
     return lessons, seen
 
@@ -450,19 +459,28 @@ def _without_specks(mask: NDArray[np.bool_], least: float) -> NDArray[np.bool_]:
 
 
 def _measured(
-    pictures: Pictures, facts: Facts, forest: PixelForest, known: Seen | None, config: ObjectsConfig
+    pictures: Iterable[Picture],
+    lessons: list[Lesson],
+    facts: Facts,
+    forest: PixelForest,
+    known: Seen | None,
+    config: ObjectsConfig,
 ) -> Learned:
     """Add to the facts what is typical of the objects that the forest finds: spread of lightness, contrast, noise."""
     spreads, typical, noises = [], [], []
-    for picture in pictures():
+    for picture, one in zip(pictures, lessons, strict=True):
+        seen = known or [
+            (part, forest.probability(part.channels, part.light)) for _, part in picture.parts(one.wanted)
+        ]
+        masks = [(part, mask_of(probability, part.valid)) for part, probability in seen]
+        values = np.concatenate([gaussian_filter(part.light, 1.5)[mask] for part, mask in masks])
+        if not len(values):
+            continue
         noises.append(picture.noise() / NOISY)
-        seen = known or [(one, forest.probability(one.channels, one.light)) for _, one in picture.parts()]
-        for part, probability in seen:
-            mask = mask_of(probability, part.valid)
-            if mask.any():
-                spreads.append(float(gaussian_filter(part.light, 1.5)[mask].std()))
-                labels = cut(mask, part, spreads[-1], _sizes(part, config)[0])
-                typical.append(_typical_contrast(labels, part.light, 0.5)[0])
+        spreads.append(float(values.std()))
+        cuts = [(part, cut(mask, part, spreads[-1], _sizes(part, config)[0])) for part, mask in masks]
+        found = np.concatenate([contrasts(labels, part.light) for part, labels in cuts])
+        typical.append(typical_contrast(found, np.concatenate([blobs.areas(labels) for _, labels in cuts])))
     whole = known[0][1] if known is not None and len(known) == 1 else None
     if not spreads:
         return Learned(facts, forest, whole)
@@ -471,14 +489,15 @@ def _measured(
     return Learned(facts, forest, whole)
 
 
-def _typical_contrast(
-    labels: blobs.Labels, light: NDArray[np.float32], quantile: float, counts: NDArray[np.bool_] | None = None
-) -> tuple[float, NDArray[np.float64]]:
-    """Return the median contrast of objects, weighed by area times contrast, and the contrast of each ``[N]``."""
-    found = blobs.contrasts(labels, gaussian_filter(light, 1.0), quantile)
+def contrasts(labels: blobs.Labels, light: NDArray[np.float32], quantile: float = 0.5) -> NDArray[np.float64]:
+    """Return the contrast of each object ``[N]`` in the image smoothed by one pixel (`blobs.contrasts`)."""
+    return blobs.contrasts(labels, gaussian_filter(light, 1.0), quantile)
+
+
+def typical_contrast(found: NDArray[np.float64], areas: NDArray[np.integer]) -> float:
+    """Return the median contrast ``[N]`` of objects, weighed by area times contrast; dark ones and those without a ring do not count."""
     usable = np.isfinite(found) & (found > 0)
-    usable = usable if counts is None else usable & counts
-    return blobs.weighted_median(found[usable], (blobs.areas(labels, len(found)) * found)[usable]), found
+    return blobs.weighted_median(found[usable], (areas * found)[usable])
 
 
 def _learn_strictly(pictures: Pictures, facts: Facts, config: ObjectsConfig, seed: int) -> Learned:
@@ -537,8 +556,8 @@ def _strict_facts(picture: Picture, facts: Facts, config: ObjectsConfig) -> Fact
             break
         step = STRICT_STEP * typical_step(tree, chosen)
         firm = (tree.ellipseness[chosen] >= STRICT_SHAPE) & (tree.steps[chosen] >= step)
-        typical, found = _typical_contrast(tree.labels(chosen), picture.light, 0.1, firm)
-        sure = STRICT_CONTRAST * typical
+        found = contrasts(tree.labels(chosen), picture.light, 0.1)
+        sure = STRICT_CONTRAST * typical_contrast(np.where(firm, found, 0), tree.areas[chosen])
         areas = tree.areas[chosen][firm & (found >= sure)]
         if not len(areas):
             break
@@ -555,7 +574,7 @@ def strict_objects(picture: Picture, facts: Facts, config: ObjectsConfig) -> blo
     tree = component_tree(gaussian_filter(picture.light, FINE), int(least), limits=(facts.low, facts.high))
     chosen = tree.best_disjoint(scores(tree, POWERS[1], least, facts.largest, NOISE * NOISY * facts.noise))
     labels = tree.labels(chosen)
-    found = blobs.contrasts(labels, gaussian_filter(picture.light, 1.0), 0.1)
+    found = contrasts(labels, picture.light, 0.1)
     sure = (tree.ellipseness[chosen] >= STRICT_SHAPE) & (tree.steps[chosen] >= facts.step) & (found >= facts.sure)
     pieces, _ = blobs.split_at_necks(blobs.filled(blobs.select(labels, sure)), 30)
     n = int(pieces.max(initial=0))
@@ -587,7 +606,7 @@ def find(picture: Picture, learned: Learned, config: ObjectsConfig) -> tuple[blo
         labels = cut(mask_of(probability, small.valid), small, facts.spread, least)
         kept = np.ones(int(labels.max(initial=0)), bool)
     areas = blobs.areas(labels, len(kept))
-    found = blobs.contrasts(labels, gaussian_filter(small.light, 1.0))
+    found = contrasts(labels, small.light)
     wanted = np.maximum(facts.contrast, SIGNIFICANT * facts.noise / np.sqrt(np.maximum(areas, 1)))
     if not config.diameter:
         largest = math.inf
@@ -643,7 +662,8 @@ def _volume_facts(picture: Picture, facts: Facts, config: ObjectsConfig) -> Fact
         noise=picture.noise() / NOISY,
     )
     labels, _ = _grown(picture, contrast, facts, config)
-    return replace(facts, contrast=config.contrast * _typical_contrast(labels, picture.light, 0.5)[0])
+    typical = typical_contrast(contrasts(labels, picture.light), blobs.areas(labels))
+    return replace(facts, contrast=config.contrast * typical)
 
 
 def _wide(config: ObjectsConfig) -> float:
@@ -682,7 +702,7 @@ def find_in_volume(picture: Picture, facts: Facts, config: ObjectsConfig) -> tup
     labels, sure = _grown(picture, contrast, facts, config)
     least, largest = _sizes(picture, config)
     areas = blobs.areas(labels)
-    found = blobs.contrasts(labels, gaussian_filter(picture.light, 1.0))
+    found = contrasts(labels, picture.light)
     wanted = np.maximum(facts.contrast, SIGNIFICANT * facts.noise / np.sqrt(np.maximum(areas, 1)))
     return blobs.select(labels, (areas >= least) & (areas <= largest) & (found >= wanted)), sure
 

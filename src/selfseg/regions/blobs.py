@@ -97,22 +97,23 @@ def basins(height: NDArray[np.float32], labels: NDArray[np.integer], depth: floa
 def filled(labels: NDArray[np.integer]) -> Labels:
     """Fill the holes of objects: parts without a label that are away from the image's border and touch one object alone."""
     gaps, n_gaps = ndimage.label(labels == 0)
-    low, high = np.full(n_gaps + 1, np.iinfo(np.int32).max), np.zeros(n_gaps + 1, np.int32)
-    for axis in range(labels.ndim):
-        if labels.shape[axis] == 1:
+    low, high = np.full(n_gaps + 1, OPEN, np.int32), np.zeros(n_gaps + 1, np.int32)
+    for axis, length in enumerate(labels.shape):
+        if length == 1:
             continue
-        ends = (0, -1)
-        for end in ends:
-            high[np.unique(np.take(gaps, end, axis))] = np.iinfo(np.int32).max
+        high[np.unique(np.take(gaps, (0, -1), axis))] = OPEN
         first, second = (tuple(slice(*cut) if i == axis else slice(None) for i in range(labels.ndim)) for cut in _SIDES)
         for here, there in ((first, second), (second, first)):
             meet = (gaps[here] > 0) & (labels[there] > 0)
             np.minimum.at(low, gaps[here][meet], labels[there][meet])
             np.maximum.at(high, gaps[here][meet], labels[there][meet])
-    owner = np.where(low == high, low, 0).astype(np.int32)
+    owner = np.where((low == high) & (low < OPEN), low, 0).astype(np.int32)
     owner[0] = 0
     return np.where(labels > 0, labels, owner[gaps]).astype(np.int32)
 
+
+OPEN = np.iinfo(np.int32).max
+"""Stands for the border of the image among the labels around a gap."""
 
 _SIDES = ((None, -1), (1, None))
 
