@@ -11,7 +11,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from selfseg.regions.component_tree import ellipseness
+from selfseg.regions.component_tree import ellipseness, find_root, has_neighbours, neighbour_steps
 from selfseg.regions.graph import check_labels, check_spacing
 
 Labels = NDArray[np.int32]
@@ -36,6 +36,18 @@ def select(labels: NDArray[np.integer], kept: NDArray[np.bool_]) -> Labels:
 def components(mask: NDArray[np.bool_]) -> Labels:
     """Number the parts of a mask ``[*S]`` that hang together by faces."""
     return np.asarray(ndimage.label(mask)[0], np.int32)
+
+
+def without_specks(mask: NDArray[np.bool_], least: float) -> NDArray[np.bool_]:
+    """Return a mask without its parts of fewer than `least` pixels."""
+    parts = components(mask)
+    return np.asarray(np.append(False, areas(parts) >= least)[parts])
+
+
+def dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    """Return the Dice of two masks; 1 where both are empty."""
+    both = int(one.sum()) + int(other.sum())
+    return 2 * int((one & other).sum()) / both if both else 1.0
 
 
 def areas(labels: NDArray[np.integer], n: int | None = None) -> NDArray[np.int64]:
@@ -271,44 +283,34 @@ def _envelope(squares, a, b, begin, end, length, unit, heights, starts, places):
 
 
 @njit(cache=True, nogil=True)
-def _top(root, pixel):
-    while root[pixel] != pixel:
-        root[pixel] = root[root[pixel]]
-        pixel = root[pixel]
-    return pixel
+def _flood(height, labels, order, shape, depth):
+    """Return the highest pixel of the basin of each pixel in `order`; -1 elsewhere."""
+    steps = neighbour_steps(shape)
+    root = np.full(len(height), -1, np.int32)
+    here = np.empty(6, np.int64)
+    for pixel in order:
+        count, joined = 0, -1
+        inside = has_neighbours(pixel, shape)
+        for side in range(6):
+            other = pixel + steps[side]
+            if inside[side] and labels[other] == labels[pixel] and root[other] >= 0:
+                here[count] = other
+                count += 1
+                if joined < 0 or height[other] > height[joined]:
+                    joined = other
+        root[pixel] = pixel if joined < 0 else find_root(root, joined)
+        for other in here[:count]:
+            _join(root, height, pixel, other, depth)
+    for pixel in order:
+        root[pixel] = find_root(root, pixel)
+    return root
 
 
 @njit(cache=True, nogil=True)
-def _flood(height, labels, order, shape, depth):
-    """Return the highest pixel of the basin of each pixel in `order`; -1 elsewhere."""
-    n_planes, n_rows, n_columns = shape
-    plane = n_rows * n_columns
-    steps = np.array([-plane, plane, -n_columns, n_columns, -1, 1])
-    root = np.full(len(height), -1, np.int32)
-    for pixel in order:
-        z, y, x = pixel // plane, pixel // n_columns % n_rows, pixel % n_columns
-        inside = (z > 0, z < n_planes - 1, y > 0, y < n_rows - 1, x > 0, x < n_columns - 1)
-        joined = -1
-        for side in range(6):
-            other = pixel + steps[side]
-            if not inside[side] or labels[other] != labels[pixel] or root[other] < 0:
-                continue
-            if joined < 0 or height[other] > height[joined]:
-                joined = other
-        root[pixel] = pixel if joined < 0 else _top(root, joined)
-        if joined < 0:
-            continue
-        for side in range(6):
-            other = pixel + steps[side]
-            if not inside[side] or labels[other] != labels[pixel] or root[other] < 0:
-                continue
-            one, two = _top(root, pixel), _top(root, other)
-            if one == two:
-                continue
-            if height[one] < height[two]:
-                one, two = two, one
-            if height[two] - height[pixel] < depth:
-                root[two] = one
-    for pixel in order:
-        root[pixel] = _top(root, pixel)
-    return root
+def _join(root, height, pixel, other, depth):
+    """Make two basins that meet at a pixel one, where the lower maximum rises less than `depth` above it."""
+    one, two = find_root(root, pixel), find_root(root, other)
+    if height[one] < height[two]:
+        one, two = two, one
+    if one != two and height[two] - height[pixel] < depth:
+        root[two] = one

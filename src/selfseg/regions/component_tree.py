@@ -190,8 +190,8 @@ def _descending(levels, n_levels):
 
 
 @njit(cache=True, nogil=True)
-def _find(root, pixel):
-    """Return the root of a pixel's part; ways to it are halved."""
+def find_root(root, pixel):
+    """Return the root of a pixel's part in a forest of parents; ways to it are halved."""
     while root[pixel] != pixel:
         root[pixel] = root[root[pixel]]
         pixel = root[pixel]
@@ -199,19 +199,31 @@ def _find(root, pixel):
 
 
 @njit(cache=True, nogil=True)
+def neighbour_steps(shape):
+    """Return how far the six face neighbours of a pixel of ``[Z Y X]`` lie from it, as flat numbers."""
+    plane = shape[1] * shape[2]
+    return np.array([-plane, plane, -shape[2], shape[2], -1, 1])
+
+
+@njit(cache=True, nogil=True)
+def has_neighbours(pixel, shape):
+    """Return which of them are inside the image."""
+    depth, height, width = shape
+    z, y, x = pixel // (height * width), pixel // width % height, pixel % width
+    return z > 0, z < depth - 1, y > 0, y < height - 1, x > 0, x < width - 1
+
+
+@njit(cache=True, nogil=True)
 def _link(levels, order, shape):
     """Return the parent of each pixel: another of its level's part, or, of the last of these, one of the part around it."""
-    depth, height, width = shape
-    plane = height * width
     parents, root = np.empty(len(levels), np.int32), np.full(len(levels), -1, np.int32)
-    steps = np.array([-plane, plane, -width, width, -1, 1])
+    steps = neighbour_steps(shape)
     for pixel in order:
-        z, y, x = pixel // plane, pixel // width % height, pixel % width
         parents[pixel] = root[pixel] = pixel
-        inside = (z > 0, z < depth - 1, y > 0, y < height - 1, x > 0, x < width - 1)
+        inside = has_neighbours(pixel, shape)
         for side in range(6):
             if inside[side] and root[pixel + steps[side]] >= 0:
-                other = _find(root, pixel + steps[side])
+                other = find_root(root, pixel + steps[side])
                 if other != pixel:
                     parents[other] = root[other] = pixel
     for i in range(len(order) - 1, -1, -1):  # from the root on: every pixel of a part points to the last of its level
