@@ -193,7 +193,7 @@ def learn(pictures: Pictures, config: ObjectsConfig, seed: int) -> Learned:
         lessons, seen = _lessons(turned(factor), factor, config, seed)
         value = float(np.mean([one.agreement for one in lessons])) - OCTAVE * math.log2(factor)
         trials.append((value, factor, lessons, seen if n_images == 1 else None))
-    value, factor, lessons, seen = max(trials, key=lambda one: one[0])
+    value, factor, lessons, last = max(trials, key=lambda one: one[0])
     facts = Facts(polarity=polarity, grey=grey, factor=factor)
     if value < AGREE:
         return _learn_strictly(lambda: turned(1), replace(facts, factor=1), config, seed)
@@ -203,7 +203,7 @@ def learn(pictures: Pictures, config: ObjectsConfig, seed: int) -> Learned:
     if not answers.any():
         return Learned(facts)
     forest = PixelForest.learn(values, answers, seed)
-    return _measured(turned(factor), lessons, facts, forest, seen, config.contrast)
+    return _measured(turned(factor), lessons, facts, forest, last, config.contrast)
 
 
 def _polarity(config: ObjectsConfig, looks: list[float]) -> int:

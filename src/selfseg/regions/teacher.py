@@ -256,7 +256,7 @@ def contrasts(labels: blobs.Labels, light: NDArray[np.float32], quantile: float 
     return blobs.contrasts(labels, gaussian_filter(light, 1.0), quantile)
 
 
-def typical_contrast(found: NDArray[np.float64], areas: NDArray[np.integer]) -> float:
+def typical_contrast(found: NDArray[np.float64], areas: NDArray[Any]) -> float:
     """Return the median contrast ``[N]`` of objects, weighed by area times contrast; dark ones and those without a ring do not count."""
     usable = np.isfinite(found) & (found > 0)
     return blobs.weighted_median(found[usable], (areas * found)[usable])
