@@ -20,6 +20,7 @@ from selfseg.results.folder import RunFolder, SegmentedImage
 from selfseg.results.instances import (
     INSTANCES,
     OVERLAYS,
+    OWN,
     TABLE,
     InstanceFolder,
     Instances,
@@ -342,7 +343,8 @@ def instances(
     out
         The folder; ``instances/``, ``instances_overlay/`` and ``instances.csv`` are added to it.
     options
-        How objects are found.
+        How objects are found; None = those that the method found itself where the folder has such, else ``watershed``. Own ones are
+        measured again, and small ones left out, but not searched for.
     images
         Where the images are now, if not where they were.
     progress
@@ -355,21 +357,26 @@ def instances(
     """
     progress = progress or Silent()
     folder = RunFolder(out, images)
-    written = InstanceFolder(folder.out, folder.table, options or ObjectOptions())
+    options = options or ObjectOptions(folder.best_kind)
+    if options.kind == OWN and folder.best_kind != OWN:
+        fix = "use --kind watershed, or segment with a method that finds objects"
+        raise UsageError("--kind", expected="components or watershed", got="own, and a folder without such", fix=fix)
+    written = InstanceFolder(folder.out, folder.table, options)
     failures: list[Failure] = []
     progress.say(f"{written.options.kind} of {written.names}")
     progress.start("objects", len(folder))
     with Manifest(folder.out) as manifest:
         try:
-            for done, item in enumerate(folder.read(failures), 1):
+            for done, item in enumerate(folder.read(failures, objects=options.kind == OWN), 1):
                 image = _image_or_labels(item, progress)
                 try:
-                    written.add(image, item.labels.data, progress)
+                    written.add(image, item.labels.data, progress, item.objects)
                 except InputError as error:
                     failures.append((item.name, str(error)))
                 progress.update(done, {"objects": sum(len(table["id"]) for table in written.tables)})
         finally:
             progress.finish()
+        folder.note_instances(options.kind)
         n_objects = written.close()
         manifest.settle(within=[INSTANCES, OVERLAYS, TABLE])
     return n_objects, failures

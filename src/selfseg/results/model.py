@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -83,6 +83,11 @@ class FittedModel:
             f"{largest.image}: {largest.name} takes {largest.share:.1%} of the image; if that is wrong, try --classes 2 or more, "
             f"another --preset or --method, or other limits of the values (--prepare percentile=1:99.8; now {self.preparation})"
         )
+
+    def fixed(self) -> "FittedModel":
+        """Return the model as it learned from the training images, of one that learns something of every image too."""
+        method = self.method.fixed()
+        return self if method is self.method else replace(self, method=method)
 
     def slices_volume(self, image: Image) -> bool:
         """Return whether the method is 2D and the image a volume, so that it is segmented slice by slice."""

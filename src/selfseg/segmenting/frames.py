@@ -80,7 +80,7 @@ def segment_sequence(
     OutputError
         If a file cannot be written.
     """
-    model = for_series(model, (model.view(frame) for frame in source.frames() if isinstance(frame, Image)))
+    model = for_series(model.fixed(), (model.view(frame) for frame in source.frames() if isinstance(frame, Image)))
     facts, link = SequenceFacts(source), Link() if linked else None
     table = model.table if edits is None else edits.table(model.table)
     begun, example = time.monotonic(), None
