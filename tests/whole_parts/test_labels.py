@@ -40,6 +40,7 @@ CHAINS += [
     "foreground=0,robust",
     "rescale=1.3,multiple=8,range",
     "range,border=1,rescale=0.7,unsharp=1:1",
+    "flatten=12,smooth=1,tophat=7:dark,max,range",
 ]
 BLOCK = 16
 

@@ -12,6 +12,8 @@ NORMALISING = ("range", "minmax", "max", "percentile", "zscore", "robust")
 """Steps after which the values are fit for a network; `range` is added where none is named."""
 
 POSITIVE, COUNT = Bounds(0, 1000, closed=False), Bounds(1, whole=True)
+BRIGHT, DARK = "bright", "dark"
+SIDE = Parameter("size", Bounds(2, 10000), None, "pixels of the axis of finest spacing")
 SCOPE = Parameter("scope", (IMAGE, GLOBAL), IMAGE, "statistics of each image, or of all training images")
 
 _KINDS = (
@@ -34,6 +36,17 @@ _KINDS = (
         (Parameter("clip", Bounds(0, 1, closed=False)), Parameter("tiles", COUNT, 8.0)),
     ),
     StepKind("unsharp", "sharpen", (Parameter("radius", POSITIVE, None, "pixels"), Parameter("amount", POSITIVE, 1.0))),
+    StepKind(
+        "smooth",
+        "blur with a Gaussian, over valid pixels only",
+        (Parameter("sigma", POSITIVE, None, "its standard deviation in pixels of the axis of finest spacing"),),
+    ),
+    StepKind(
+        "tophat",
+        "keep only things narrower than size, as heights above their surroundings",
+        (SIDE, Parameter("polarity", (BRIGHT, DARK), BRIGHT, "bright things, or dark ones")),
+    ),
+    StepKind("flatten", "even out light that changes over more than size pixels, by division", (SIDE,)),
     StepKind("range", "divide integers by the largest value of their type"),
     StepKind("minmax", "map the extremes of each channel to 0 and 1", (SCOPE,)),
     StepKind("max", "divide each channel by its largest absolute value", (SCOPE,)),
@@ -50,14 +63,18 @@ KINDS = {kind.name: kind for kind in _KINDS}
 
 @dataclass(frozen=True)
 class Step:
-    """One step with its values; `scope` tells whether its statistics are of each image or of all training images."""
+    """One step with its values."""
 
     name: str
     values: tuple[float, ...] = ()
     scope: str = IMAGE
+    """Statistics of each image, or of all training images."""
+    polarity: str = BRIGHT
+    """The things that are kept."""
 
     def __str__(self) -> str:
-        values = [spell_number(value) for value in self.values] + [GLOBAL] * (self.scope == GLOBAL)
+        words = [GLOBAL] * (self.scope == GLOBAL) + [DARK] * (self.polarity == DARK)
+        values = [spell_number(value) for value in self.values] + words
         return f"{self.name}={':'.join(values)}" if values else self.name
 
 
@@ -73,7 +90,8 @@ def parse_steps(text: str) -> tuple[Step, ...]:
             value = call.values[parameter.name]
             if not isinstance(value, str):
                 values.extend(value if isinstance(value, tuple) else [value])
-        steps += (Step(call.name, tuple(values), str(call.values.get("scope", IMAGE))),)
+        words = {name: str(call.values[name]) for name in ("scope", "polarity") if name in call.values}
+        steps += (Step(call.name, tuple(values), **words),)
         if call.name == "percentile" and values[0] >= values[1]:
             fix = f"write for example {KINDS[call.name].usage}"
             got = str(steps[-1])
