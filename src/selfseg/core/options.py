@@ -248,7 +248,7 @@ class PredictOptions(ReadOptions):
     link: bool = False
     """Link the frames of a sequence over time: labels flicker less."""
     instances: Any = None
-    """Find objects too: components or watershed; `selfseg instances OUT` does so later, with options."""
+    """Find objects too: components or watershed. Default: own, where the method finds objects itself; none = not."""
     numbers: bool = False
     """Write the number of its class into each region of the overlays."""
     opacity: float = 0.45

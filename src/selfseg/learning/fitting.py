@@ -299,7 +299,7 @@ def order_classes(
     if method.needs_annotations:
         ids = tuple(range(1, len(areas) + 1)) if annotations is None else annotations.ids
         order = [ids.index(label) if label in ids else None for label in range(1, max(ids) + 1)]
-    names = _annotation_names(method, annotations)
+    names = dict(enumerate(method.class_names)) | _annotation_names(method, annotations)
     rows = []
     for label, (source, colour) in enumerate(zip(order, class_colours(len(order)), strict=True), 1):
         if source is None:

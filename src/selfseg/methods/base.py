@@ -133,7 +133,11 @@ class Method(nn.Module, ABC):
     uses_memos: ClassVar[bool] = False
     """Whether `assign`, `hierarchy`, `objects` and `Batch` are given the memo of each image: a plain dict that lives as long as the
     prepared image. A method keeps there, under a key of its own with the options that matter, what learning and predicting share.
-    ``memo["superpixels"]`` are the user's own: integers ``[*S]``, negative = outside."""
+    ``memo["superpixels"]`` are the user's own: integers ``[*S]``, negative = outside; ``memo["valid"]``, bool ``[*S]`` or None, says
+    which pixels count, where some may not."""
+
+    finds_objects: ClassVar[bool] = False
+    """Whether `objects` finds instances: they are then written and counted with the labels."""
 
     def __init__(self, config: MethodConfig, n_channels: int, n_dims: int = 2) -> None:
         super().__init__()
@@ -145,6 +149,11 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def n_classes(self) -> int:
         """Number of channels K that `assign` returns."""
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Names of the first classes, where the method knows what they are."""
+        return ()
 
     @property
     def device(self) -> torch.device:
@@ -226,6 +235,13 @@ class Method(nn.Module, ABC):
         None = instances are made from the classes.
         """
         return None
+
+    def fixed(self) -> Self:
+        """Return the method as it learned from the training images, of a method that learns something of every image too.
+
+        It segments images in parts, slices and frames, which must agree with each other.
+        """
+        return self
 
     def finish(self, batches: Callable[[], Iterable[Batch]]) -> None:
         """Complete the model after the last step; `batches()` gives one pass over the training images, each time it is called."""

@@ -87,7 +87,7 @@ class MergeTree:
         return np.asarray(regions[np.maximum(superpixels, -1)])
 
 
-def _in_order(n_leaves: int, pairs: NDArray[np.int32], costs: NDArray[Any], sizes: NDArray[Any]) -> MergeTree:
+def merge_in_order(n_leaves: int, pairs: NDArray[np.int32], costs: NDArray[Any], sizes: NDArray[Any]) -> MergeTree:
     """Build the tree of merges given as pairs of nodes: altitudes made monotone, nodes sorted by altitude."""
     altitudes = np.concatenate([np.zeros(n_leaves), costs])
     for s, (a, b) in enumerate(pairs.tolist()):
@@ -168,7 +168,7 @@ def merge(
         graph.edges, graph.length, graph.strength * graph.length, weights / max(weights.sum(), 1e-300), features, powers
     )
     _join_parts(graph.n_regions, pairs, costs, made)
-    return _in_order(graph.n_regions, pairs, costs, weights)
+    return merge_in_order(graph.n_regions, pairs, costs, weights)
 
 
 def complete_graph(sizes: NDArray[Any] | Sequence[float]) -> RegionGraph:

@@ -15,7 +15,7 @@ from selfseg.export.nnunet import FOLDER, write_nnunet
 from selfseg.export.shape_files import CocoImage, require_roifile, write_coco, write_geojson, write_imagej_rois
 from selfseg.read import split_frames
 from selfseg.results.folder import RunFolder, SegmentedImage
-from selfseg.results.instances import InstanceFolder, Instances, ObjectOptions, image_instances
+from selfseg.results.instances import OWN, InstanceFolder, Instances, ObjectOptions, image_instances
 from selfseg.results.result import Result
 
 
@@ -289,7 +289,8 @@ def instances(
     out
         The folder; ``instances/``, ``instances_overlay/`` and ``instances.csv`` are added to it.
     options
-        How objects are found.
+        How objects are found; None = those that the method found itself where the folder has such, else ``watershed``. Own ones are
+        measured again, and small ones left out, but not searched for.
     images
         Where the images are now, if not where they were.
     progress
@@ -302,17 +303,22 @@ def instances(
     """
     progress = progress or Silent()
     folder = RunFolder(out, images)
-    written = InstanceFolder(folder.out, folder.table, options or ObjectOptions())
+    options = options or ObjectOptions(folder.best_kind)
+    if options.kind == OWN and folder.best_kind != OWN:
+        fix = "use --kind watershed, or segment with a method that finds objects"
+        raise UsageError("--kind", expected="components or watershed", got="own, and a folder without such", fix=fix)
+    written = InstanceFolder(folder.out, folder.table, options)
     failures: list[Failure] = []
     progress.say(f"{written.options.kind} of {written.names}")
     progress.start("objects", len(folder))
     try:
-        for done, item in enumerate(folder.read(failures), 1):
+        for done, item in enumerate(folder.read(failures, objects=options.kind == OWN), 1):
             image = _image_or_labels(item, progress)
-            written.add(image, item.labels.data, progress)
+            written.add(image, item.labels.data, progress, item.objects)
             progress.update(done, {"objects": sum(len(table["id"]) for table in written.tables)})
     finally:
         progress.finish()
+    folder.note_instances(options.kind)
     return written.close(), failures
 
 

@@ -28,14 +28,14 @@ from selfseg.methods.base import Method, build_config
 from selfseg.read import Source, find_inputs
 from selfseg.read.arrays import split_address
 from selfseg.read.labels import find_labels, read_label_image
-from selfseg.results.instances import INSTANCES
+from selfseg.results.instances import INSTANCES, OPACITY, OVERLAYS, OWN, Counted
 from selfseg.results.model import FittedModel, selfseg_version
 from selfseg.results.result import Result, SequenceFacts
 from selfseg.sample.chain import PreparedImage
 from selfseg.sample.prepare import prepare
 from selfseg.train.loop import read_journal
 
-LABELS = "labels"
+LABELS, RUN = "labels", "run.json"
 SUFFIX = ".tif"
 """Format that is read where labels were written in several."""
 
@@ -84,6 +84,7 @@ class OutputFolder:
         self.table = model.table if table is None else table
         self.writer = writer or LabelWriter()
         self.look = dict(look or {})
+        self.instances_kind: str | None = None
         self.begun = time.monotonic()
         self.rows: list[dict[str, Any]] = []
         self.pictures: list[ReportImage] = []
@@ -91,7 +92,7 @@ class OutputFolder:
         self.areas: list[ClassArea] = []
         clear_unfinished(out, ("labels", "overlay", "pictures", "instances", "video"))
 
-    def add(self, result: Result, sha256: str, linked: bool = False) -> None:
+    def add(self, result: Result, sha256: str, linked: bool = False, counted: Counted | None = None) -> None:
         """Write the files of one result, and keep what the report needs of it.
 
         Parameters
@@ -102,6 +103,8 @@ class OutputFolder:
             Fingerprint of the input.
         linked
             Frames were linked over time.
+        counted
+            Its objects; None = nobody has looked for any.
         """
         result.save(self.out, self.writer.kinds, self.writer.ngff, **self.look)
         if not self.rows and result.in_memory and result.sequence is None:
@@ -114,7 +117,9 @@ class OutputFolder:
             "sha256": sha256,
             "seconds": round(result.seconds, 3),
         }
-        shown = _report_image(result, len(self.pictures) < MOST_PICTURES, self.look)
+        shown = _report_image(result, len(self.pictures) < MOST_PICTURES, self.look, counted)
+        if counted is not None:
+            row["objects"], self.instances_kind = counted.to_json(), counted.kind
         if result.sequence is not None:
             del row["axes"]
             row |= _sequence_row(result.sequence, result.seconds, linked)
@@ -143,7 +148,7 @@ class OutputFolder:
         if curves:
             write_text(self.out / "pictures" / "curves.svg", curves)
         facts = self._facts(failures)
-        write_json(self.out / "run.json", facts)
+        write_json(self.out / RUN, facts)
         write_report(self.out / "report.html", self._report(facts, failures))
 
     def _facts(self, failures: Sequence[Failure]) -> dict[str, Any]:
@@ -161,6 +166,7 @@ class OutputFolder:
             "cleaning": model.clean or "none",
             "training": model.facts,
             "images": self.rows,
+            **({"instances": self.instances_kind} if self.instances_kind else {}),
             "failures": [{"name": name, "error": message} for name, message in failures],
             "seconds": round(time.monotonic() - self.begun, 3),
             "peak_memory_bytes": peak_memory(),
@@ -219,17 +225,26 @@ def _sequence_row(facts: SequenceFacts, seconds: float, linked: bool) -> dict[st
     }
 
 
-def _report_image(result: Result, full: bool, look: Mapping[str, Any]) -> ReportImage:
-    """Return what the report shows of a result: pictures, or only shares and a link, where there are many already."""
+def _report_image(result: Result, full: bool, look: Mapping[str, Any], counted: Counted | None = None) -> ReportImage:
+    """Return what the report shows of a result: pictures, or only shares and a link, where there are many already.
+
+    Where there are objects, these are outlined and coloured instead of the classes.
+    """
     shares, link = {item.id: item.share for item in result.areas}, f"overlay/{result.name}.png"
+    note = "" if counted is None else str(counted)
+    if counted is not None and counted.labels is not None:
+        link = f"{OVERLAYS}/{result.name}.png"
     if not full:
-        return ReportImage(result.name, shares=shares, seconds=result.seconds, link=link)
-    (image, labels), table = result.preview(), result.table
+        return ReportImage(result.name, shares=shares, seconds=result.seconds, link=link, note=note)
+    image, labels = result.preview()
+    table: ClassTable | None = result.table
+    if counted is not None and counted.labels is not None:
+        labels, table, look = counted.labels, None, {**look, "opacity": OPACITY, "numbers": False}
     planes = middle_planes(plane_shape(image)[0], 1)
     ground = thumbnail(displayed(image, planes)[0], PICTURE_SIDE)
     painted = thumbnail(overlay(image, labels, table, **look), PICTURE_SIDE)
     classes = thumbnail(labels_picture(label_planes(labels, image, planes), table)[0], PICTURE_SIDE, labels=True)
-    return ReportImage(result.name, ground, painted, classes, shares, result.seconds, link=link)
+    return ReportImage(result.name, ground, painted, classes, shares, result.seconds, note, link)
 
 
 def _share(count: FlickerCount) -> float | None:
@@ -365,11 +380,23 @@ class RunFolder:
         self.table: ClassTable = read_classes(self.out / "classes.json")
         self._labels = find_labels(self.out / LABELS, SUFFIX)
         self._objects = find_labels(self.out / INSTANCES, SUFFIX) if (self.out / INSTANCES).is_dir() else {}
-        self._facts = {row["name"]: row for row in _image_rows(self.out / "run.json")}
+        self._run = _run_facts(self.out / RUN)
+        self._facts = {row["name"]: row for row in self._run.get("images", [])}
         self._moved = {source.name: source for source in find_inputs(images)} if images is not None else None
 
     def __len__(self) -> int:
         return len(self._labels)
+
+    @property
+    def best_kind(self) -> str:
+        """How objects are best found: ``own`` where the method's own are in the folder, as ``run.json`` says, else ``watershed``."""
+        return OWN if self._run.get("instances") == OWN and self.has_objects else "watershed"
+
+    def note_instances(self, kind: str) -> None:
+        """Note in ``run.json``, where there is one, how the objects that are in the folder now were found."""
+        if self._run:
+            self._run["instances"] = kind
+            write_json(self.out / RUN, self._run)
 
     @property
     def has_objects(self) -> bool:
@@ -412,19 +439,20 @@ class RunFolder:
         return Source(name, Path(row["source"])) if "source" in row else None
 
 
-def _image_rows(path: Path) -> list[dict[str, Any]]:
-    """Return what ``run.json`` says of each image; nothing where there is no such file."""
+def _run_facts(path: Path) -> dict[str, Any]:
+    """Return what ``run.json`` says, with ``images``, a row for each; nothing where there is no such file."""
     if not path.is_file():
-        return []
+        return {}
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["images"]
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        rows = facts["images"]
         if not all(isinstance(row, dict) and isinstance(row.get("name"), str) for row in rows):
             raise TypeError("images without names")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             path, expected="the facts of a run", got=str(error), fix="restore it, or segment again"
         ) from error
-    return list(rows)
+    return dict(facts)
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -1,7 +1,8 @@
 """Objects out of classes, for one image and for a folder of results: label image, overlay and a table of measures."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from selfseg.measure.objects import ObjectSums
 from selfseg.refine.instances import DEPTH, LARGEST_PART, check_kind, number_objects
 from selfseg.tiling.tiles import Grid, Region, make_grid
 
+OWN = "own"
+"""Kind of objects that the method itself found, as against those cut out of classes (`refine.instances.KINDS`)."""
+
 INSTANCES, OVERLAYS, TABLE = "instances", "instances_overlay", "instances.csv"
 OPACITY = 0.35
 
@@ -32,9 +36,10 @@ class ObjectOptions:
     Attributes
     ----------
     kind
-        ``"components"`` or ``"watershed"``, see `refine.instances.number_objects`.
+        ``"components"`` or ``"watershed"``, see `refine.instances.number_objects`; ``"own"`` = those of the method.
     of
-        Names or ids of the classes that consist of objects; None = all but the background, the largest class.
+        Names or ids of the classes that consist of objects; None = all but the background, the largest class, or, of a method's own
+        objects, all but its first one.
     min_size
         Objects of fewer pixels are left out.
     depth
@@ -47,7 +52,8 @@ class ObjectOptions:
     depth: float = DEPTH
 
     def __post_init__(self) -> None:
-        check_kind(self.kind, self.depth)
+        if self.kind != OWN:
+            check_kind(self.kind, self.depth)
 
     def classes(self, table: ClassTable) -> list[int]:
         """Return the ids of the classes that consist of objects.
@@ -59,7 +65,10 @@ class ObjectOptions:
         """
         if self.of is not None:
             return table.find(self.of)
-        others = [item.id for item in table.classes if item.id != table.background()]
+        ground = (
+            {item.id for item in table.classes if item.sources == (0,)} if self.kind == OWN else {table.background()}
+        )
+        others = [item.id for item in table.classes if item.id not in ground]
         return others or [item.id for item in table.classes]
 
 
@@ -92,6 +101,10 @@ class Instances:
         write_overlay(out / OVERLAYS / f"{name}.png", image, self.labels, None, opacity=OPACITY)
 
 
+Numbering = Callable[[int, Any, Any], int]
+"""Writes the numbers 1..N of the objects of a time point into an array, from its place, its labels and that array; returns N."""
+
+
 def image_instances(
     image: Image, labels: NDArray[Any], table: ClassTable, options: ObjectOptions, objects: NDArray[Any] | None = None
 ) -> Instances:
@@ -108,20 +121,31 @@ def image_instances(
     options
         How objects are found.
     objects
-        Objects that were found before, and are only measured.
+        Objects that were found before, and are only measured; of a method's ``own`` those parts that are still of its classes, and of
+        `min_size` pixels.
     """
     if objects is None:
         numbers = np.zeros(labels.shape, np.uint32)
         return Instances(image, numbers, _measured(image, labels, numbers, table, options))
+    if options.kind == OWN:
+        objects = np.where(np.isin(labels, options.classes(table)), objects, 0).astype(np.uint32)
+        sizes = np.bincount(objects.ravel())
+        objects[sizes[objects] < options.min_size] = 0
     return Instances(image, objects, _measured(image, labels, objects, table, None))
 
 
 def store_instances(
-    image: Image, labels: Any, table: ClassTable, out: Path, options: ObjectOptions, progress: Progress
+    image: Image,
+    labels: Any,
+    table: ClassTable,
+    out: Path,
+    options: ObjectOptions,
+    progress: Progress,
+    numbering: Numbering | None = None,
 ) -> dict[str, Any]:
     """Number the objects of stored labels (a zarr array) into ``OUT/instances/NAME.zarr``, and return their measures.
 
-    They are those of the whole image at once (`refine.instances.number_objects`).
+    They are those of the whole image at once (`refine.instances.number_objects`), or those that `numbering` writes.
 
     Raises
     ------
@@ -132,7 +156,7 @@ def store_instances(
     axes = image.axes.replace("C", "")
     numbers = open_label_zarr(path, labels.shape, np.uint32, labels.chunks, axes, image.spacing, image.unit)
     with storing(path):
-        return _measured(image, labels, numbers, table, options, BLOCK, progress)
+        return _measured(image, labels, numbers, table, options, BLOCK, progress, numbering)
 
 
 def _measured(
@@ -143,6 +167,7 @@ def _measured(
     options: ObjectOptions | None,
     block: int | None = None,
     progress: Progress | None = None,
+    numbering: Numbering | None = None,
 ) -> dict[str, Any]:
     """Number the objects of each time point on into `numbers` (`options` None = they are there), and return their measures.
 
@@ -150,6 +175,8 @@ def _measured(
     ----------
     block
         Pixels of a block; None = the whole image is one.
+    numbering
+        Writes the numbers; None = objects are cut out of the classes.
     """
     axes = image.axes.replace("C", "")
     measured = image.data is not labels
@@ -159,7 +186,10 @@ def _measured(
         shape = tuple(frame.shape)
         grid = make_grid(shape, 0, math.prod(shape) if block is None else block, max(getattr(labels, "chunks", shape)))
         if options is not None:
-            n_objects = _number(image, frame, found, table, options, grid, progress)
+            if numbering is not None:
+                n_objects = numbering(t, frame, found)
+            else:
+                n_objects = _number(image, frame, found, table, options, grid, progress)
             ids = np.arange(1, n_objects + 1)
         else:
             ids = np.unique(found)
@@ -249,6 +279,66 @@ def describe_objects(
     return {**first, **units, **{name: column for name, column in columns.items() if name != "id"}}
 
 
+MOST_TOLD = 50
+"""Images whose objects are told one by one while they are segmented; ``instances.csv`` and the report have all."""
+
+PER = {2: (10_000, "10,000"), 3: (1_000_000, "1,000,000")}
+"""Area and volume, in units of the image, that densities are told for."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """How many objects an image has, how large and how dense they are.
+
+    Attributes
+    ----------
+    n_objects
+        Their number, over all time points.
+    median_size
+        Median area or volume; NaN without any.
+    density
+        Objects for each `per`.
+    unit, per
+        Units of both, as words.
+    kind
+        How they were found (`ObjectOptions.kind`).
+    labels
+        Their ids, where they are in memory.
+    """
+
+    n_objects: int
+    median_size: float
+    density: float
+    unit: str
+    per: str
+    kind: str
+    labels: NDArray[Any] | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(
+        cls, image: Image, n_pixels: int, columns: dict[str, Any], kind: str, labels: NDArray[Any] | None = None
+    ) -> "Counted":
+        """Count the objects of a table of measures, of an image of so many pixels (voxels, over all time points)."""
+        n_dims = len(image.spatial_shape)
+        amount, word = PER[n_dims]
+        unit = f"{image.unit}{POWERS[n_dims]}"
+        sizes = np.asarray(columns["size"], np.float64)
+        median = float(np.median(sizes)) if len(sizes) else math.nan
+        whole = n_pixels * math.prod(image.spacing)
+        return cls(len(sizes), median, len(sizes) * amount / max(whole, 1e-300), unit, f"{word} {unit}", kind, labels)
+
+    def __str__(self) -> str:
+        if not self.n_objects:
+            return "no objects"
+        said = "1 object" if self.n_objects == 1 else f"{self.n_objects} objects"
+        return f"{said}, median size {self.median_size:.4g} {self.unit}, {self.density:.3g} in {self.per}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        median = None if math.isnan(self.median_size) else round(self.median_size, 6)
+        return {"n": self.n_objects, "median_size": median, "unit": self.unit, "density": self.density, "per": self.per}
+
+
 class InstanceFolder:
     """Writes the objects of one image after the other into a folder; `close` writes the table of all of them.
 
@@ -273,14 +363,42 @@ class InstanceFolder:
         self.out, self.table, self.options = out, table, options
         self.tables: list[dict[str, Any]] = []
 
-    def add(self, image: Image, labels: Any, progress: Progress) -> None:
-        """Find, measure and write the objects of one image, whose labels are in memory or in a zarr."""
+    def add(
+        self,
+        image: Image,
+        labels: Any,
+        progress: Progress,
+        objects: NDArray[Any] | None = None,
+        numbering: Numbering | None = None,
+    ) -> "Counted":
+        """Find, measure and write the objects of one image, whose labels are in memory or in a zarr.
+
+        Parameters
+        ----------
+        image, labels
+            The image and its class ids.
+        progress
+            Is told how many there are.
+        objects, numbering
+            A method's own objects ``[*S]``, in memory; or what writes them, for labels in a zarr.
+        """
+        picture, options = None, self.options
+        if options.kind == OWN and objects is None and numbering is None:
+            progress.say(
+                f"{image.name}: its objects are cut out of the classes, as slices and resized images in parts have no others"
+            )
+            options = replace(options, kind="watershed")
         if isinstance(labels, np.ndarray):
-            found = image_instances(image, labels, self.table, self.options)
+            found = image_instances(image, labels, self.table, options, objects)
             found.save(self.out)
-            self.tables.append(found.columns)
+            columns, picture = found.columns, found.labels
         else:
-            self.tables.append(store_instances(image, labels, self.table, self.out, self.options, progress))
+            columns = store_instances(image, labels, self.table, self.out, options, progress, numbering)
+        self.tables.append(columns)
+        counted = Counted.of(image, math.prod(labels.shape), columns, options.kind, picture)
+        if len(self.tables) <= MOST_TOLD:
+            progress.say(f"{image.name}: {counted}")
+        return counted
 
     def close(self) -> int:
         """Write ``instances.csv``, and return the number of objects."""

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -69,6 +69,11 @@ class FittedModel:
     def seed(self) -> int:
         """Seed of every random choice while it learned."""
         return int(self.params.get("seed", 0))
+
+    def fixed(self) -> "FittedModel":
+        """Return the model as it learned from the training images, of one that learns something of every image too."""
+        method = self.method.fixed()
+        return self if method is self.method else replace(self, method=method)
 
     def slices_volume(self, image: Image) -> bool:
         """Return whether the method is 2D and the image a volume, so that it is segmented slice by slice."""

@@ -17,7 +17,7 @@ from selfseg.export.overlay import write_overlay
 from selfseg.measure.flicker import FlickerMeter
 from selfseg.read.frames import Frames
 from selfseg.refine.hierarchy import Hierarchy
-from selfseg.results.instances import Instances, ObjectOptions, image_instances
+from selfseg.results.instances import OWN, Instances, ObjectOptions, image_instances
 from selfseg.tiling.tiles import Grid
 
 PREVIEW_SIDE = 1500
@@ -89,6 +89,12 @@ class Result:
     _tree: Callable[[], Hierarchy] | None = field(default=None, repr=False)
     path: Path | None = None
     sequence: SequenceFacts | None = None
+    _objects: Callable[[], NDArray[np.integer] | None] | None = field(default=None, repr=False)
+
+    @cached_property
+    def objects(self) -> NDArray[np.integer] | None:
+        """The method's own objects, ids with the axes of `labels`, 0 = none; None = it finds none itself, or in parts only."""
+        return None if self._objects is None else self._objects()
 
     @property
     def name(self) -> str:
@@ -190,22 +196,32 @@ class Result:
         small = Image(np.concatenate(pictures), "YXC", spacing, image.unit, image.channels, image.name, image.source)
         return small, np.concatenate(ids)
 
-    def instances(self, kind: str = "watershed", of: Sequence[str | int] | None = None, **options: Any) -> Instances:
+    def instances(self, kind: str | None = None, of: Sequence[str | int] | None = None, **options: Any) -> Instances:
         """Find and measure objects: ``result.instances().columns["size"]``, ``.labels``, ``.save(out)``.
 
         Parameters
         ----------
         kind
-            ``"components"``, or ``"watershed"``, which also cuts what touches.
+            ``"own"``, the objects that the method found itself; ``"components"``, or ``"watershed"``, which also cuts what touches.
+            None = own where there are such, else watershed.
         of
-            Names or ids of the classes that consist of objects; None = all but the largest.
+            Names or ids of the classes that consist of objects; None = all but the ground.
         **options
             ``min_size``, ``depth``: see `results.instances.ObjectOptions`.
         """
         if not self.in_memory:
             raise self._in_parts("instances")
+        own = self.objects if kind in (None, OWN) else None
+        if kind == OWN and own is None:
+            raise UsageError(
+                "instances",
+                expected="components or watershed",
+                got=OWN,
+                fix="a method that finds objects gives own ones",
+            )
+        kind = kind or ("watershed" if own is None else OWN)
         chosen = ObjectOptions(kind, None if of is None else tuple(of), **options)
-        return image_instances(self.image, self.labels, self.table, chosen)
+        return image_instances(self.image, self.labels, self.table, chosen, own)
 
     def save(self, out: Path | str, write: str | Sequence[str] = "tiff", ngff: str = "0.5", **look: Any) -> None:
         """Write ``labels/NAME.tif``, ``overlay/NAME.png`` and ``classes.json`` into the folder `out`.

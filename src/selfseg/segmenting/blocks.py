@@ -168,8 +168,8 @@ class ImageMaps:
         self.shape = self.prepared.image.spatial_shape
         self.refinements: tuple[Refinement, ...] = parse_refinements(self.model.refine) if self.model.refine else ()
         self.halo = refining_halo(self.refinements, self.prepared.image, whole=len(self.plan.blocks) == 1)
-        memo_of = partial(_memo_of, self.prepared)  # no method of this object: a circle would keep the image in memory
-        self._tiles = Tiles(self.model.method, self.prepared.read, self.plan.tiles, self.kept_bytes, memo_of)
+        given = partial(memo_of, self.prepared)  # no method of this object: a circle would keep the image in memory
+        self._tiles = Tiles(self.model.method, self.prepared.read, self.plan.tiles, self.kept_bytes, given)
 
     def region(self, region: Region) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
         """Return class probabilities ``[K *region]`` after refinement, and where the image counts ``[*region]``, None = everywhere."""
@@ -208,12 +208,21 @@ class ImageMaps:
         """Return the image as a merge tree sees it ``[C *region]``: prepared, at its own size."""
         return self.prepared.restore(region, self.prepared.read)
 
+    def objects(self) -> NDArray[np.integer] | None:
+        """Return the method's own objects of the image in memory ``[*S]``, 0 = none and outside; None = it finds none."""
+        method, prepared = self.model.method, self.prepared
+        if not method.finds_objects:
+            return None
+        memo = {"memo": memo_of(prepared, prepared.everything)} if method.uses_memos else {}
+        own = method.objects(torch.from_numpy(prepared.array), **memo)
+        return None if own is None else prepared.restore_labels(own)
+
     def hierarchy(self, probabilities: NDArray[np.float32]) -> Hierarchy:
         """Return the merge tree of the image in memory: the refinement's, else the method's own, else that of the probabilities."""
         if self.tree is not None:
             return self.tree
         method, prepared = self.model.method, self.prepared
-        known = {"memo": prepared.memo} if method.uses_memos else {}
+        known = {"memo": memo_of(prepared, prepared.everything)} if method.uses_memos else {}
         own = method.hierarchy(torch.from_numpy(prepared.array), **known)
         if own is None:
             image = prepared.restore_all(prepared.array)
@@ -250,6 +259,7 @@ class SlicedMaps:
     tick: Callable[[int, int], None] | None = None
 
     def __post_init__(self) -> None:
+        self.model = self.model.fixed()
         self.shape = self.image.spatial_shape
         self.letters = spatial_axes(self.image.axes)
         self._planes: OrderedDict[tuple[str, int], ImageMaps] = OrderedDict()
@@ -306,6 +316,10 @@ class SlicedMaps:
     def _window(self, region: Region) -> Image:
         return self.image.window(**dict(zip(self.letters, region, strict=True)))
 
+    def objects(self) -> NDArray[np.integer] | None:
+        """Return None: objects of slices are none of the volume."""
+        return None
+
     def hierarchy(self, probabilities: NDArray[np.float32]) -> Hierarchy:
         """Return the merge tree of the volume in memory."""
         picture = self.picture(tuple(slice(0, n) for n in self.shape))
@@ -331,12 +345,15 @@ def image_colour_range(image: Image, inside: Callable[[Region], NDArray[np.bool_
     return colour_range(np.concatenate(values).T)
 
 
-def _memo_of(prepared: PreparedImage, region: Region) -> Memo | None:
-    """Return what a method keeps of a whole prepared image, or, of a part, the user's superpixels alone."""
+def memo_of(prepared: PreparedImage, region: Region) -> Memo | None:
+    """Return what a method keeps of a whole prepared image, or, of a part, what is given: superpixels of the user's, and what is valid."""
     if all(part == slice(0, n) for part, n in zip(region, prepared.shape, strict=True)):
+        if prepared.may_be_invalid:
+            prepared.memo.setdefault("valid", prepared.valid())
         return prepared.memo
-    own = prepared.memo.get("superpixels")
-    return None if own is None else {"superpixels": own[region]}
+    own, valid = prepared.memo.get("superpixels"), prepared.valid(region)
+    given = {} if own is None else {"superpixels": own[region]}
+    return given | ({} if valid is None else {"valid": valid}) or None
 
 
 def frames_of(image: Image) -> Iterator[Image]:

@@ -77,7 +77,7 @@ def segment_sequence(
     OutputError
         If a file cannot be written.
     """
-    facts, link = SequenceFacts(source), Link() if linked else None
+    model, facts, link = model.fixed(), SequenceFacts(source), Link() if linked else None
     table = model.table if edits is None else edits.table(model.table)
     begun, example = time.monotonic(), None
     progress.start(f"segmenting {source.name}", source.n_frames)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError, SelfsegError, UsageError
 from selfseg.core.files import remove_folder
@@ -180,18 +181,35 @@ def segment_image(
     model.check(used)
     begun, settings = time.monotonic(), settings or Settings()
     frames = [_segment_frame(model, frame, settings, link) for frame in frames_of(used.load())]
-    sinks, tree = [sink for sink, _ in frames], frames[0][1] if "T" not in image.axes else None
+    sinks, tree = [sink for sink, _, _ in frames], frames[0][1] if "T" not in image.axes else None
+    objects = partial(_own_objects, [one for _, _, one in frames], series="T" in image.axes)
     if tree is not None:
         labels, probabilities = sinks[0].labels, sinks[0].probabilities
     else:
         labels = np.stack([sink.labels for sink in sinks])
         probabilities = np.stack([sink.probabilities for sink in sinks], 1)
-    return Result(image, labels, probabilities, model.table, time.monotonic() - begun, tree)
+    return Result(image, labels, probabilities, model.table, time.monotonic() - begun, tree, _objects=objects)
+
+
+Finder = Callable[[], NDArray[np.integer] | None]
+"""Gives the method's own objects of a frame, None = it has none."""
+
+
+def _own_objects(finders: Sequence[Finder], series: bool) -> NDArray[np.integer] | None:
+    """Return the objects of all frames, each with ids above those of the frame before; None where a frame has none."""
+    found: list[NDArray[np.integer]] = []
+    before = 0
+    for finder in finders:
+        if (objects := finder()) is None:
+            return None
+        found.append(np.where(objects > 0, objects + before, 0))
+        before = max(before, int(found[-1].max(initial=0)))
+    return np.stack(found) if series else found[0]
 
 
 def _segment_frame(
     model: FittedModel, frame: Image, settings: Settings, link: Link | None
-) -> tuple[MemorySink, Callable[[], Hierarchy]]:
+) -> tuple[MemorySink, Callable[[], Hierarchy], Finder]:
     maps: ImageMaps | SlicedMaps
     if model.slices_volume(frame):
         tick = lambda done, total: settings.progress.update(0, {f"slice of {total}": done})  # noqa: E731
@@ -200,12 +218,15 @@ def _segment_frame(
         prepared = prepare(frame, model.preparation)
         if settings.superpixels is not None:
             settings.superpixels.give(model.method, prepared)
-        maps = ImageMaps(model, prepared, plan_whole(model, prepared, settings.memory), link=link)
+        plan = plan_whole(model, prepared, settings.memory)
+        if len(plan.tiles) > 1:
+            plan = plan_whole(model := model.fixed(), prepared, settings.memory)
+        maps = ImageMaps(model, prepared, plan, link=link)
     shape = frame.spatial_shape
     sink = MemorySink(shape)
     segment_blocks(maps, Grid(shape, shape, 0), sink)
     sink.labels = Cleaning.parse(model.clean).apply(sink.labels)
-    return sink, partial(maps.hierarchy, sink.probabilities)
+    return sink, partial(maps.hierarchy, sink.probabilities), maps.objects
 
 
 def leaves_of(model: FittedModel, result: Result) -> Leaves:
@@ -308,6 +329,7 @@ def segment_stored(
     OutputError
         If zarr is not installed, or the labels cannot be written.
     """
+    model = model.fixed()
     used = model.view(image)
     model.check(used)
     begun, settings, executor = time.monotonic(), settings or Settings(), executor or Serial()

@@ -15,14 +15,18 @@ from selfseg.read import Source, find_inputs, with_masks
 from selfseg.read.frames import Frames
 from selfseg.refine.edits import Edits, read_edits
 from selfseg.results.folder import OutputFolder
-from selfseg.results.instances import InstanceFolder, ObjectOptions
+from selfseg.results.instances import OWN, InstanceFolder, ObjectOptions
 from selfseg.results.merge_trees import check_single, save_tree
 from selfseg.results.model import FittedModel
 from selfseg.results.result import Result
 from selfseg.segmenting.executors import DaskCluster, Executor
 from selfseg.segmenting.frames import find_sequences, segment_sequence
 from selfseg.segmenting.images import OwnSuperpixels, Settings, edited, fits_in_memory, iter_segment, segment_stored
+from selfseg.segmenting.objects import own_numbering
 from selfseg.segmenting.trees import edit_stored, store_tree
+
+NONE = "none"
+"""What `PredictOptions.instances` says where a method's own objects are not wanted."""
 
 
 @dataclass
@@ -49,6 +53,8 @@ class FolderRun:
         Write the merge tree of each image too.
     executor
         Runs the blocks of images that are predicted in parts: of all that can be, if one is given. None = this process.
+    asked
+        Objects are asked for, and not just found by the method.
     """
 
     model: FittedModel
@@ -60,6 +66,7 @@ class FolderRun:
     failures: dict[str, str] = field(default_factory=dict)
     tree: bool = False
     executor: Executor | None = None
+    asked: bool = False
 
     def run(self, sources: Sequence[Source], sequence: bool | None, axes: str | None) -> None:
         """Segment all inputs that have not failed before.
@@ -102,7 +109,7 @@ class FolderRun:
         for source, image in large:
             with self._named(source.name), image:
                 self._in_parts(source, image)
-        if self.objects is not None:
+        if self.objects is not None and (self.objects.tables or self.asked):
             self.settings.progress.say(f"{self.objects.close()} objects of {self.objects.names}")
         self.folder.close(list(self.failures.items()))
 
@@ -120,9 +127,11 @@ class FolderRun:
         """Write the files of a result: its labels as edited, its objects, its tree."""
         if self.edits is not None:
             result = edited(self.model, result, self.edits)
-        self.folder.add(result, source.fingerprint())
+        counted = None
         if self.objects is not None:
-            self.objects.add(result.image, result.labels, self.settings.progress)
+            own = result.objects if self.objects.options.kind == OWN else None
+            counted = self.objects.add(result.image, result.labels, self.settings.progress, own)
+        self.folder.add(result, source.fingerprint(), counted=counted)
         if self.tree:
             save_tree(result, self.folder.out)
 
@@ -167,9 +176,11 @@ class FolderRun:
             store_tree(self.model, result, folder.out, self.settings)
         if self.edits is not None:
             result = edit_stored(self.model, result, folder.out, self.edits, progress)
-        folder.add(result, source.fingerprint())
+        counted = None
         if self.objects is not None:
-            self.objects.add(result.image, result.labels, progress)
+            own = own_numbering(self.model, result, self.settings) if self.objects.options.kind == OWN else None
+            counted = self.objects.add(result.image, result.labels, progress, numbering=own)
+        folder.add(result, source.fingerprint(), counted=counted)
 
     def _small_ones(
         self, sources: Sequence[Source], axes: str | None, large: list[tuple[Source, Image]]
@@ -233,7 +244,7 @@ def check_outputs(options: PredictOptions) -> tuple[LabelWriter, ObjectOptions |
     """
     kinds = (options.write,) if isinstance(options.write, str) else tuple(options.write)
     objects, edits = options.instances, options.edits
-    objects = ObjectOptions(objects) if isinstance(objects, str) else objects
+    objects = None if objects == NONE else ObjectOptions(objects) if isinstance(objects, str) else objects
     edits = read_edits(edits) if isinstance(edits, str | Path) else edits
     return LabelWriter(kinds, options.ngff), objects, edits
 
@@ -281,11 +292,19 @@ def predict(
     writer, instances, edits = check_outputs(options)
     table = model.table if edits is None else edits.table(model.table)
     folder = OutputFolder(Path(out), model, table, writer, {"numbers": options.numbers, "opacity": options.opacity})
+    if instances is None and model.method.finds_objects and options.instances != NONE:
+        instances = ObjectOptions(OWN)
+    if instances is not None and instances.kind == OWN and not model.method.finds_objects:
+        fix = f"{model.name} gives classes: cut objects out of them"
+        raise UsageError("--instances", expected="components or watershed", got=OWN, fix=fix)
     objects = InstanceFolder(Path(out), table, instances) if instances is not None else None
     own = OwnSuperpixels(options.superpixels)
     settings = Settings(options.memory_bytes, options.slices, own, options.link, progress or Silent())
     sources = find_sources(inputs, options)
     with contextlib.nullcontext() if options.dask is None else DaskCluster(options.dask) as executor:
-        work = FolderRun(model, folder, objects, settings, options.link, edits, dict(failures), options.tree, executor)
+        asked = options.instances is not None
+        work = FolderRun(
+            model, folder, objects, settings, options.link, edits, dict(failures), options.tree, executor, asked
+        )
         work.run(sources, options.sequence, options.axes)
     return list(work.failures.items())

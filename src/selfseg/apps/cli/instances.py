@@ -13,8 +13,12 @@ def instances(
     /,
     *,
     kind: Annotated[
-        str, Parameter(help="components: each connected part is one object; watershed: and is cut at its necks.")
-    ] = "watershed",
+        str | None,
+        Parameter(
+            help="components: each connected part is one object; watershed: and is cut at its necks; own: those that the method found, "
+            "measured again. Default: own where there are such, else watershed."
+        ),
+    ] = None,
     of: Annotated[
         str | None,
         Parameter(help="Classes that consist of objects, names or ids by commas. Default: all but the largest."),
@@ -32,10 +36,12 @@ def instances(
     centroid, box, axes and the intensity of each channel, in the unit of the image.
     """
     from selfseg.results.exporting import instances as run
+    from selfseg.results.folder import RunFolder
     from selfseg.results.instances import ObjectOptions
 
     bar = Bar(quiet)
     classes = None if of is None else tuple(split_names(of))
+    kind = kind or RunFolder(folder).best_kind
     n_objects, failures = run(folder, ObjectOptions(kind, classes, min_size, depth), images, bar)
     bar.say(f"{n_objects} objects; {folder / 'instances.csv'}, instances/ and instances_overlay/ are written")
     return exit_code(failures)

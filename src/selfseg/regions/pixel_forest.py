@@ -1,0 +1,205 @@
+"""A classifier of pixels: extra-trees over smoothed values, slopes and curvatures; kept as plain arrays, and evaluated band by band."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from selfseg.core.machine import run_shared
+
+SCALES = (0.0, 1.0, 2.0, 4.0)
+"""Gaussians of each channel, in pixels."""
+
+SLOPES = (1.0, 2.0, 4.0)
+"""Scales at which the slope and the curvatures of the lightness are taken."""
+
+WIDE = (8.0, 20.0)
+"""Scales of the means from which the difference of the lightness is taken."""
+
+SPREAD = 3.0
+"""Scale of the local standard deviation."""
+
+NEAR, FAR = 4.0, 3.0
+"""Where Gaussians end, in standard deviations: the narrow ones, and those of `WIDE`."""
+
+REACH = int(max(FAR * max(WIDE), NEAR * max(SLOPES) + 2) + 0.5)
+"""Pixels that a feature looks at on each side."""
+
+BAND = 2**18
+"""Pixels of a band of rows whose features are in memory at a time."""
+
+N_TREES, DEPTH, LEAF = 30, 14, 5
+"""Trees, their largest depth, and the least pixels of a leaf."""
+
+
+def n_features(n_channels: int) -> int:
+    """Return the number of features F of an image of C channels."""
+    return len(SCALES) * n_channels + 3 * len(SLOPES) + len(WIDE) + 1
+
+
+def pixel_features(channels: NDArray[np.float32], lightness: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the features ``[F Y X]`` of an image: Gaussians of each channel; slope and both curvatures of the lightness at three
+    scales; its difference from wide means; its local standard deviation.
+
+    Parameters
+    ----------
+    channels
+        ``[C Y X]``.
+    lightness
+        ``[Y X]``.
+    """
+    found = np.empty((n_features(len(channels)), *lightness.shape), np.float32)
+    rows = iter(found)
+    for scale in SCALES:
+        for channel in channels:
+            next(rows)[...] = gaussian_filter(channel, scale, truncate=NEAR) if scale else channel
+    for scale in SLOPES:
+        down, right = _slopes(gaussian_filter(lightness, scale, truncate=NEAR))
+        next(rows)[...] = np.hypot(down, right)
+        (yy, yx), (_, xx) = _slopes(down), _slopes(right)
+        middle, half = (yy + xx) / 2, np.sqrt((yy - xx) ** 2 / 4 + yx * yx)
+        next(rows)[...] = middle + half
+        next(rows)[...] = middle - half
+    for scale in WIDE:
+        next(rows)[...] = lightness - gaussian_filter(lightness, scale, truncate=FAR)
+    mean = gaussian_filter(lightness, SPREAD, truncate=NEAR)
+    squares = gaussian_filter(lightness * lightness, SPREAD, truncate=NEAR)
+    next(rows)[...] = np.sqrt(np.maximum(squares - mean * mean, 0))
+    return found
+
+
+def _slopes(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return central differences along both axes; an axis of one pixel has none."""
+    return tuple(  # type: ignore[return-value]
+        np.gradient(values, axis=axis) if values.shape[axis] > 1 else np.zeros_like(values) for axis in range(2)
+    )
+
+
+@dataclass(frozen=True)
+class PixelForest:
+    """A forest of T trees, whose nodes stand one after the other: children after their parents."""
+
+    roots: NDArray[np.int32]
+    """``[T]``, the node at which each tree begins."""
+    features: NDArray[np.int32]
+    """``[n]``, the feature that a node asks for; -1 = a leaf."""
+    thresholds: NDArray[np.float64]
+    """``[n]``: values up to this go left."""
+    children: NDArray[np.int32]
+    """``[n 2]``, left and right."""
+    shares: NDArray[np.float64]
+    """``[n]``, share of objects among the pixels of a node."""
+
+    @classmethod
+    def learn(cls, values: NDArray[np.float32], wanted: NDArray[np.bool_], seed: int) -> "PixelForest":
+        """Grow extremely randomised trees (Geurts, Ernst & Wehenkel, Machine Learning 2006) by scikit-learn.
+
+        Parameters
+        ----------
+        values
+            ``[P F]``, features of some pixels.
+        wanted
+            ``[P]``, True = object; both must be there.
+        seed
+            Of every random choice.
+        """
+        from sklearn.ensemble import ExtraTreesClassifier  # here, since it takes a while to import
+
+        options = {"min_samples_leaf": LEAF, "max_depth": DEPTH, "bootstrap": True, "n_jobs": 1, "random_state": seed}
+        grown = ExtraTreesClassifier(N_TREES, **options).fit(values, wanted)
+        roots, features, thresholds, children, shares, begin = [], [], [], [], [], 0
+        for tree in (one.tree_ for one in grown.estimators_):
+            leaf = tree.children_left < 0
+            roots.append(begin)
+            features.append(np.where(leaf, -1, tree.feature).astype(np.int32))
+            thresholds.append(np.where(leaf, 0, tree.threshold))
+            pair = np.stack([tree.children_left, tree.children_right], -1)
+            children.append(np.where(leaf[:, None], 0, pair + begin).astype(np.int32))
+            counts = tree.value[:, 0]
+            shares.append(counts[:, 1] / counts.sum(1))
+            begin += tree.node_count
+        joined = (np.concatenate(parts) for parts in (features, thresholds, children, shares))
+        return cls(np.array(roots, np.int32), *joined)
+
+    def check(self, width: int) -> None:
+        """Raise `ValueError` unless the arrays are a forest over `width` features, so that evaluating them ends inside them."""
+        n = len(self.features)
+        inner = self.features >= 0
+        lower = self.children[inner] > np.flatnonzero(inner)[:, None]
+        sound = self.thresholds.shape == self.shares.shape == (n,) and self.children.shape == (n, 2)
+        sound = sound and bool(((self.roots >= 0) & (self.roots < n)).all()) and bool((self.features < width).all())
+        if not (sound and bool(lower.all()) and bool((self.children < n).all())):
+            raise ValueError(f"expected a forest over {width} features, got arrays that are none")
+
+    def evaluate(self, values: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the probability of an object ``[P]`` for features ``[F P]``: the mean share over the trees."""
+        columns = values.reshape(len(values), -1)
+        total = np.zeros(columns.shape[1])
+        run_shared(_evaluate, len(total), columns, *astuple(self), total)
+        return total / max(1, len(self.roots))
+
+    def probability(self, channels: NDArray[np.float32], lightness: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the probability of an object ``[Y X]`` of an image (see `pixel_features`)."""
+        result = np.empty(lightness.shape, np.float32)
+
+        def keep(rows: slice, values: NDArray[np.float32]) -> None:
+            result[rows] = self.evaluate(values).reshape(-1, lightness.shape[1])
+
+        by_bands(channels, lightness, keep)
+        return result
+
+
+def by_bands(
+    channels: NDArray[np.float32], lightness: NDArray[np.float32], take: Callable[[slice, NDArray[np.float32]], Any]
+) -> None:
+    """Call ``take(rows, features [F rows X])`` for one band of rows after the other: features of all of a large image at once would take
+    a hundred bytes a pixel."""
+    height, width = lightness.shape
+    step = max(REACH, BAND // max(1, width))
+    for top in range(0, height, step):
+        stop = min(height, top + step)
+        first, last = max(0, top - REACH), min(height, stop + REACH)
+        values = pixel_features(channels[:, first:last], lightness[first:last])
+        take(slice(top, stop), np.ascontiguousarray(values[:, top - first : stop - first]))
+
+
+def features_at(
+    channels: NDArray[np.float32], lightness: NDArray[np.float32], places: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Return the features ``[P F]`` of some pixels, by their flat numbers ``[P]``."""
+    result = np.empty((len(places), n_features(len(channels))), np.float32)
+    width = lightness.shape[1]
+
+    def keep(rows: slice, values: NDArray[np.float32]) -> None:
+        here = (places >= rows.start * width) & (places < rows.stop * width)
+        result[here] = values.reshape(len(values), -1)[:, places[here] - rows.start * width].T
+
+    by_bands(channels, lightness, keep)
+    return result
+
+
+def draw(rng: np.random.Generator, among: NDArray[np.int64], n: int, weights: Sequence[float] | None = None) -> Any:
+    """Return at most `n` of some numbers, drawn without putting back."""
+    return rng.choice(among, min(n, len(among)), replace=False, p=weights)
+
+
+BLOCK = 1024
+"""Pixels that go through one tree after the other: their features and a tree stay in the cache."""
+
+
+@njit(cache=True, nogil=True)
+def _evaluate(start, stop, values, roots, features, thresholds, children, shares, total):
+    """Add up the shares of all trees for the pixels [start, stop)."""
+    for begin in range(start, stop, BLOCK):
+        end = min(begin + BLOCK, stop)
+        for root in roots:
+            for pixel in range(begin, end):
+                node = root
+                while features[node] >= 0:
+                    right = values[features[node], pixel] > thresholds[node]
+                    node = children[node, int(right)]
+                total[pixel] += shares[node]
