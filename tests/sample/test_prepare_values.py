@@ -23,6 +23,10 @@ ALL_STEPS = [
     "robust",
     "clahe=0.01",
     "unsharp=1",
+    "smooth=1",
+    "tophat=5",
+    "tophat=5:dark",
+    "flatten=6",
     "rescale=0.5",
     "size=4",
 ]
@@ -129,6 +133,74 @@ def test_unsharp_is_its_formula_and_stays_in_the_range():
     np.testing.assert_allclose(after, np.moveaxis(want, -1, 0), atol=1e-5)
 
 
+def near(i, n, reach):
+    """Numbers within reach of i, those beyond the sides once for each step beyond."""
+    return [min(max(j, 0), n - 1) for j in range(i - reach, i + reach + 1)]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_smooth_is_a_mean_of_valid_pixels_by_gaussian_weights(masked):
+    data, valid = RNG.random((9, 11, 2)).astype(np.float32), np.ones((9, 11), bool)
+    if masked:
+        valid[2:4, 5], data[2:4, 5] = False, np.nan
+    weights = np.exp(-((np.arange(-3, 4) / 0.7) ** 2) / 2)
+    want = np.zeros((2, 9, 11))
+    for i, j in np.ndindex(9, 11):
+        rows, columns = (list(zip(near(k, n, 3), weights, strict=True)) for k, n in ((i, 9), (j, 11)))
+        pairs = [(u, v, a * b) for u, a in rows for v, b in columns]
+        inside = [(u, v, w) for u, v, w in pairs if valid[u, v]]
+        want[:, i, j] = sum(w * data[u, v] for u, v, w in inside) / sum(w for *_, w in inside)
+    got = apply(data, "smooth=0.7,range").array
+    np.testing.assert_allclose(got, np.where(valid, want, 0), atol=1e-5)
+
+
+@pytest.mark.parametrize(("text", "sign"), [("tophat=5", 1), ("tophat=5:dark", -1)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_top_hat_is_the_height_above_the_opening(text, sign, masked):
+    data, valid = RNG.random((9, 11)), np.ones((9, 11), bool)
+    if masked:
+        valid[3:9, 5:], data[3:9, 5:] = False, np.nan
+    got, best = apply(data, text).array[0], np.full((9, 11), -np.inf)
+    for i, j in np.ndindex(9, 11):  # the opening: the highest box under the values at each pixel
+        box = np.ix_(*(sorted(set(near(k, n, 2))) for k, n in ((i, 9), (j, 11))))
+        if valid[box].any():
+            best[box] = np.maximum(best[box], (sign * data[box])[valid[box]].min())
+    np.testing.assert_allclose(got[valid], (sign * data - best)[valid], atol=1e-6)
+    assert (got >= 0).all() and (got[~valid] == 0).all()
+
+
+def test_flatten_takes_a_gradient_of_light_away():
+    light = np.linspace(0.4, 1, 300)[None] * np.linspace(1, 0.7, 200)[:, None]
+    data = np.full((200, 300), 100)
+    data[::9, ::9] = 200
+    got = apply((light * data).astype(np.uint8), "flatten=27").array[0]
+    inner = got[60:-60, 60:-60]
+    for values, level in ((inner[data[60:-60, 60:-60] == 100], 100), (inner[data[60:-60, 60:-60] == 200], 200)):
+        assert values.std() < 0.02 * values.mean()
+        np.testing.assert_allclose(values.mean(), level * light.mean() / 255, rtol=0.03)
+
+
+def test_dark_corners_are_brightened_tenfold_at_most():
+    data = np.full((40, 400), 200, np.uint8)
+    data[:, :200] = 2
+    got = apply(data, "flatten=11").array[0]
+    np.testing.assert_allclose(got[:, :150], 2 * 10 / 255, rtol=1e-3)
+    np.testing.assert_allclose(got[:, 250:], 101 / 255, rtol=1e-3)
+    assert (apply(np.zeros((8, 9), np.uint8), "flatten=5").array == 0).all()
+
+
+def test_windows_have_one_size_in_the_unit_of_the_image():
+    """Along the coarse axis of a volume a window has fewer pixels: steps see the same as in the volume with cubic voxels."""
+    data = np.zeros((9, 30, 31), np.uint8)
+    data[4, 15, 15] = 255
+    smooth = apply(data, "smooth=2", "ZYX", spacing=(4.0, 1.0, 1.0)).array[0]
+    want = ndimage.gaussian_filter(data / 255, (0.5, 2, 2), mode="nearest")
+    np.testing.assert_allclose(smooth, want, atol=1e-6)
+    data[:, 15, 15] = 255
+    height = apply(data, "tophat=9", "ZYX", spacing=(10.0, 1.0, 1.0)).array[0]
+    np.testing.assert_allclose(height, data / 255)
+
+
 def test_clahe_of_grey_is_scikit_images():
     data = (RNG.random((64, 80)) ** 3 * 200).astype(np.uint8)
     unit = ((data - data.min()) / np.float32(np.ptp(data))).astype(np.float32)
@@ -165,7 +237,16 @@ def test_pixels_that_are_not_finite_take_no_part():
     valid = np.ones((30, 40), bool)
     valid[20, 20] = False
     data[20, 20] = 1e6
-    for text in ("minmax", "zscore", "percentile", "range", "unsharp=2", "clahe=0.01"):
+    for text in (
+        "minmax",
+        "zscore",
+        "percentile",
+        "range",
+        "unsharp=2",
+        "clahe=0.01",
+        "smooth=0.5,minmax",
+        "tophat=5,max",
+    ):
         image = apply(data, text, valid=valid)
         assert np.isfinite(image.array).all()
         assert np.argwhere(~image.valid()).tolist() == [[3, 4], [5, 6], [20, 20]]

@@ -11,6 +11,7 @@ import pytest
 import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from skimage.filters import apply_hysteresis_threshold
 
 from conftest import blobs
 from selfseg.core.image import Image
@@ -40,6 +41,7 @@ CHAINS += [
     "foreground=0,robust",
     "rescale=1.3,multiple=8,range",
     "range,border=1,rescale=0.7,unsharp=1:1",
+    "flatten=12,smooth=1,tophat=7:dark,max,range",
 ]
 BLOCK = 16
 
@@ -134,6 +136,31 @@ def test_an_image_in_its_file_is_segmented_as_in_memory(chain, clean, tmp_path, 
     parts = segment_stored(fitted, open_lazy(tmp_path / "photo.zarr", "YXC"), tmp_path / "out", Settings(memory=1))
     assert (parts.labels[:] == whole.labels).mean() > 0.999  # sums in another order: a tie may fall otherwise
     assert [path.name for path in (tmp_path / "out" / "labels").iterdir()] == ["photo.zarr"]
+
+
+@pytest.mark.parametrize(("n_dims", "clean"), [(2, None), (2, "objects:20"), (3, None)])
+def test_parts_of_a_hysteresis_are_linked_over_blocks(n_dims, clean, tmp_path, small_blocks):
+    data = np.full((110, 90, 1) if n_dims == 2 else (20, 44, 40, 1), 60, np.uint8)
+    dim, bright = (np.index_exp[..., 4:36, rows, :] for rows in (slice(4, 14), slice(20, 36)))
+    data[dim], data[bright] = 150, 250  # both lie in several blocks
+    data = data + np.random.default_rng(0).integers(0, 5, data.shape, np.uint8)
+    axes, chunks = "ZYXC"[3 - n_dims :], (32,) * n_dims + (1,)
+    array = zarr.create_array(tmp_path / "image.zarr", shape=data.shape, chunks=chunks, dtype="u1")
+    array[...] = data
+    plain = model("feature_clustering", n_dims, 1)
+    k = len(plain.table)
+    probabilities = segment_image(plain, Image(data, axes)).probabilities[k - 1]
+    peaks = [float(probabilities[part[:-1]].max()) for part in (dim, bright)]
+    low = round((float(np.median(probabilities)) + peaks[0]) / 2, 3)
+    high = round(sum(peaks) / 2, 3)
+    fitted = replace(plain, refine=f"hysteresis({low}, {high})", clean=clean)
+    whole = segment_image(fitted, Image(data, axes))
+    parts = segment_stored(fitted, open_lazy(tmp_path / "image.zarr", axes), tmp_path / "out", Settings(memory=1))
+    assert (parts.labels[:] == whole.labels).mean() > 0.999 and parts.labels.dtype == whole.labels.dtype
+    own = apply_hysteresis_threshold(probabilities, low, high)
+    assert clean or np.array_equal(whole.labels == k, own)
+    assert 0 < own.sum() < (probabilities > low).sum()
+    assert [path.name for path in (tmp_path / "out" / "labels").iterdir()] == ["image.zarr"]
 
 
 @pytest.mark.parametrize("slices", ["z", "y", "x", "all"])

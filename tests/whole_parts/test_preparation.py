@@ -30,6 +30,12 @@ STEPS = [
     "clahe=0.3:2",
     "unsharp=0.7:2",
     "unsharp=2:0.5",
+    "smooth=0.8",
+    "smooth=2",
+    "tophat=5",
+    "tophat=7:dark",
+    "flatten=4",
+    "flatten=9",
     "range",
     "minmax",
     "max",
@@ -73,7 +79,8 @@ def images(draw):
         valid = rng.random(shape) > draw(st.sampled_from([0.02, 0.3]))
     if data.dtype.kind == "f" and draw(st.booleans()):
         data[tuple(rng.integers(0, n, 3) for n in shape)] = draw(st.sampled_from([np.nan, np.inf]))
-    return Image(data, "ZYXC"[-data.ndim :], valid=valid)
+    spacing = (draw(st.sampled_from([1.0, 2.5])), 1.0, 1.0)[-len(shape) :]
+    return Image(data, "ZYXC"[-data.ndim :], spacing, valid=valid)
 
 
 def in_file(image):

@@ -122,7 +122,7 @@ class ModelOptions(LearnerOptions):
     n_classes: int | Literal["auto"] | None = field(default=None, kw_only=False)
     """Exact number of classes, or auto: as many as the method finds. Default: auto."""
     refine: str | None = None
-    """Refinement: crf, contours, crf,contours, or crf=weight:10,colour:0.05; none disables. Stored with the model."""
+    """Refinement: crf, contours, hysteresis, several by commas, or crf(weight=10, colour=0.05); none disables. Stored with the model."""
     clean: str | None = None
     """Cleaning: objects:200,holes:100 = least sizes of parts and holes in px; none disables. Stored with the model."""
     channels: Channels = None

@@ -111,6 +111,8 @@ class Segmenter(ModelOptions):
             If an option is wrong, no input can be used, or the training fails.
         """
         learning, setting = share_out({"labels": y, **options}, FitOptions, RunOptions)
+        if self.refine is None:
+            self.set_params(refine=find_method(self.method).refinements.get(self.preset))
         if self.refine:  # mistakes are found before the learning, not after
             parse_refinements(self.refine)
         Cleaning.parse(self.clean)

@@ -107,6 +107,9 @@ class Method(nn.Module, ABC):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Named sets of option values, by preset name. ``default`` is the empty set unless given."""
 
+    refinements: ClassVar[Mapping[str, str]] = {}
+    """Refinement of a preset where the user asks for none, in the grammar of `--refine`."""
+
     deviations: ClassVar[tuple[str, ...]] = ()
     """Where the ``paper`` preset differs from the paper, one phrase each."""
 

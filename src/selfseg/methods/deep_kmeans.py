@@ -121,7 +121,7 @@ class DeepKMeans(Method):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "fast": {"prepare": "size=160,auto", "pretrain_iterations": 80, "iterations": 50, "n_features": 8},
         "flair": {
-            "prepare": "foreground=0,percentile=50:99.9,rescale=0.5",
+            "prepare": "foreground=0,smooth=1,percentile=50:99.9,rescale=0.5",
             "patch": 24,
             "pretrain_iterations": 60,
             "iterations": 40,
@@ -143,6 +143,7 @@ class DeepKMeans(Method):
             "memory": None,
         },
     }
+    refinements: ClassVar[Mapping[str, str]] = {"flair": "hysteresis(low=0.2, high=0.8)"}
     deviations = (
         "convolutions for pixels, where the paper has fully connected layers that are pretrained one by one",
         "the terms are means, per value in units of the images' variance and per feature: the paper's lambda is in other units",

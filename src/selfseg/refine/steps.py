@@ -1,4 +1,4 @@
-"""The named refinements of a model's probabilities: ``crf(weight=10, colour=0.05), contours``.
+"""The named refinements of a model's probabilities: ``crf(weight=10, colour=0.05), hysteresis(low=0.2, high=0.8)``.
 
 ``contours`` decides classes region by region: W-Net's last step, with contours of the image and of the probabilities. Xia & Kulis 2017,
 section 4: the boundaries of the class map are weighed by contour strength, and weak ones are merged away. Here the gradient of the
@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from selfseg.core.errors import InputError
+from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image
 from selfseg.core.steps import Bounds, Parameter, StepKind, parse_calls, spell_number
 from selfseg.refine.crf import SHARE, colour_range, dense_crf
 from selfseg.refine.hierarchy import LEARNED_WEIGHT, Hierarchy, hierarchy
+from selfseg.refine.hysteresis import Hysteresis
 from selfseg.regions.contours import contour_strength
 from selfseg.regions.graph import region_means
 from selfseg.sample.prepare import Preparation
@@ -51,6 +52,15 @@ KINDS = {
                 Parameter("level", Bounds(0, 1000), 0.2, "how strong a contour must be to part two regions"),
             ),
         ),
+        StepKind(
+            "hysteresis",
+            "give a class the parts of its probability above low that hold a pixel above high, and no others; the last step",
+            (
+                Parameter("low", Bounds(0, 1), 0.2, "probability"),
+                Parameter("high", Bounds(0, 1), 0.8, "probability, not below low"),
+                Parameter("label", Bounds(0, 255, whole=True), 0, "the class; 0 = the last, which is the brightest"),
+            ),
+        ),
     )
 }
 
@@ -78,9 +88,20 @@ class Refinement:
     def reach(self) -> int | None:
         """Pixels of the finest axis around a part of an image that its refinement is given; None = it needs the whole image.
 
-        Three standard deviations of the CRF's wide kernel: what lies beyond adds less than 2 % to a round.
+        Three standard deviations of the CRF's wide kernel: what lies beyond adds less than 2 % to a round. Parts of a hysteresis are
+        linked once all blocks are done.
         """
+        if self.name == "hysteresis":
+            return 0
         return None if self.name == "contours" else math.ceil(3 * max(self._settings["space"], self._settings["near"]))
+
+    @property
+    def hysteresis(self) -> Hysteresis | None:
+        """Its thresholds, if it is a hysteresis."""
+        if self.name != "hysteresis":
+            return None
+        given = self._settings
+        return Hysteresis(given["low"], given["high"], int(given["label"]))
 
     @property
     def _settings(self) -> dict[str, float]:
@@ -112,6 +133,8 @@ class Refinement:
             If the refinement is for 2D images and this is a volume.
         """
         given = self._settings
+        if self.hysteresis is not None:
+            return Refined(self.hysteresis.apply(probabilities, valid))
         if self.name == "contours":
             tree = contour_tree(probabilities, image, valid, given["learned"])
             return Refined(region_probabilities(probabilities, tree.cut(level=given["level"])), tree)
@@ -153,7 +176,17 @@ def parse_refinements(text: str | None) -> tuple[Refinement, ...]:
     A wrong name, key or value raises `UsageError`.
     """
     calls = parse_calls(text, KINDS, "refinement")
-    return tuple(Refinement(call.name, tuple((key, call.number(key)) for key in call.given)) for call in calls)
+    found = tuple(Refinement(call.name, tuple((key, call.number(key)) for key in call.given)) for call in calls)
+    for place, one in enumerate(found, 1):
+        thresholds = one.hysteresis
+        if thresholds is not None and (thresholds.low > thresholds.high or place < len(found)):
+            raise UsageError(
+                f"refinement {text!r}",
+                expected="hysteresis as the last step, with low up to high",
+                got=str(one),
+                fix=f"write for example crf,{KINDS['hysteresis'].usage}",
+            )
+    return found
 
 
 def contour_tree(

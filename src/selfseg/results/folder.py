@@ -18,7 +18,7 @@ from PIL import Image as Picture
 
 from selfseg.core.classes import ClassTable, class_colours
 from selfseg.core.errors import Failure, InputError, SelfsegError
-from selfseg.core.files import Manifest, clear_unfinished, write_text
+from selfseg.core.files import Manifest, clear_unfinished, write_json, write_text
 from selfseg.core.image import Image
 from selfseg.core.machine import peak_memory
 from selfseg.export.labels import ClassArea, LabelWriter, labels_picture, read_classes, write_areas, write_classes
@@ -442,7 +442,7 @@ class RunFolder:
         """Note in ``run.json``, where there is one, how the objects that are in the folder now were found."""
         if self._run:
             self._run["instances"] = kind
-            write_json(self.out / RUN, self._run)
+            write_json(self.out / RUN_FILE, self._run)
 
     @property
     def has_objects(self) -> bool:

@@ -29,9 +29,6 @@ from selfseg.sample.geometry import (
 )
 from selfseg.sample.statistics import Region, Scaling, Valid, Values, bands, spread_windows, within
 
-TRUNCATE = 4.0
-"""Standard deviations after which a Gaussian is cut off (SciPy's default)."""
-
 
 class Operation(Protocol):
     """One operation, with all that it needs of the whole image: plain values that another process can be sent."""
@@ -86,35 +83,6 @@ class Foreground(Pointwise):
         """Return the smaller mask."""
         inside = array.max(axis=-1) > self.threshold
         return array, inside if valid is None else inside & valid
-
-
-@dataclass(frozen=True)
-class Unsharp:
-    """Sharpen: ``x + amount (x - blurred x)``, blurred by a Gaussian of deviation `radius` pixels, clipped to low..high."""
-
-    radius: float
-    amount: float
-    low: float
-    high: float
-    shape: tuple[int, ...]
-    """``*S``, at whose sides the Gaussian sees the nearest pixel."""
-
-    def region_before(self, region: Region) -> Region:
-        """Return the region and all that the Gaussian reaches from it."""
-        reach = int(TRUNCATE * self.radius + 0.5)
-        sides = zip(region, self.shape, strict=True)
-        return tuple(slice(max(0, part.start - reach), min(n, part.stop + reach)) for part, n in sides)
-
-    def apply(self, array: Values, valid: Valid, before: Region, region: Region) -> tuple[Values, Valid]:
-        """Return the values sharpened."""
-        from scipy import ndimage
-
-        sigma = (self.radius,) * len(self.shape) + (0.0,)
-        blurred = ndimage.gaussian_filter(array, sigma, mode="nearest", truncate=TRUNCATE)
-        inner = within(region, before)
-        array, blurred = array[inner], blurred[inner]
-        sharp = np.clip(array + self.amount * (array - blurred), self.low, self.high)
-        return sharp, None if valid is None else valid[inner]
 
 
 class Chain:

@@ -16,18 +16,22 @@ from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError, ModelError, SelfsegError, UsageError
 from selfseg.core.image import Image
-from selfseg.sample.chain import Chain, Filled, Foreground, Operation, PreparedImage, Scaled, Unsharp
+from selfseg.sample.chain import Chain, Filled, Foreground, Operation, PreparedImage, Scaled
 from selfseg.sample.clahe import measure_clahe
 from selfseg.sample.geometry import SizeChange
 from selfseg.sample.statistics import Scaling, Statistics, noise
-from selfseg.sample.steps import CHANGING_SIZE, GLOBAL, NORMALISING, Step, parse_steps
+from selfseg.sample.steps import CHANGING_SIZE, DARK, GLOBAL, NORMALISING, Step, parse_steps
+from selfseg.sample.windowed import Flattened, Smoothed, TopHat, Unsharp
 
 LARGEST = 1e30
 """Values beyond this would overflow in float32 sums; files that hold them mean "no data" by them."""
 
 UNIT = (0.0, 1.0)
 
-MIXING = ("rescale", "size", "clahe", "unsharp")
+WINDOWED = ("smooth", "tophat", "flatten")
+"""Steps that look at the valid pixels around each."""
+
+MIXING = ("rescale", "size", "clahe", "unsharp", *WINDOWED)
 """Steps that mix a pixel with its neighbours."""
 
 FILLED = 0.25
@@ -304,12 +308,26 @@ class ChainBuilder:
             radius, amount = step.values
             low, high = self._limits or self._extremes()
             self._add(Unsharp(radius, amount, low, high, self.chain.shape))
+        elif step.name in WINDOWED:
+            self._add(self._windowed(step))
         elif step.name == "range" or (step.name == "auto" and has_8_bits(self.image)):
             self._to_range()
         elif step.name == "auto":
             self._to_limits(fitted)
         else:
             self._normalise(step, fitted, _wants_limits(later))
+
+    def _windowed(self, step: Step) -> Operation:
+        """Return the operation of a step over windows, whose sizes are counted along the axis of finest spacing."""
+        chain, spacing = self.chain, self.chain.spacing
+        along = [step.values[0] * min(spacing) / size for size in spacing]
+        if step.name == "smooth":
+            return Smoothed(tuple(along), chain.shape)
+        sizes = tuple(2 * int(size / 2) + 1 for size in along)
+        if step.name == "tophat":
+            return TopHat(sizes, -1 if step.polarity == DARK else 1, chain.shape)
+        means = tuple(map(float, self._statistics("zscore", (), whole=False).mean))
+        return Flattened(sizes, means, *(self._limits or self._extremes()), chain.shape)
 
     def _leave_out(self, step: Step, later: Sequence[Step]) -> None:
         """Mark pixels that are not above a threshold as not valid, at the image's own size."""
@@ -398,8 +416,8 @@ class ChainBuilder:
 
 def _wants_limits(later: Sequence[Step]) -> bool:
     """Return whether one of the steps uses the range of the values before another step sets it."""
-    first = next((step.name for step in later if step.name in (*NORMALISING, "clahe", "unsharp")), "")
-    return first in ("range", "unsharp")
+    first = next((step.name for step in later if step.name in (*NORMALISING, "clahe", "unsharp", "flatten")), "")
+    return first in ("range", "unsharp", "flatten")
 
 
 def has_8_bits(image: Image) -> bool:

@@ -14,6 +14,8 @@ NORMALISING = ("auto", "range", "minmax", "max", "percentile", "zscore", "robust
 POSITIVE, COUNT = Bounds(0, 1000, closed=False), Bounds(1, whole=True)
 _OF_WHICH = "statistics of each image, or of all training images"
 SCOPE = Parameter("scope", (IMAGE, GLOBAL), IMAGE, _OF_WHICH)
+BRIGHT, DARK = "bright", "dark"
+SIDE = Parameter("size", Bounds(2, 10000), None, "pixels of the axis of finest spacing")
 
 _KINDS = (
     StepKind(
@@ -40,6 +42,17 @@ _KINDS = (
         "divide 8-bit values by 255; map robust limits of deeper integers and floats to 0 and 1, and clip",
         (Parameter("scope", (IMAGE, GLOBAL), GLOBAL, _OF_WHICH),),
     ),
+    StepKind(
+        "smooth",
+        "blur with a Gaussian, over valid pixels only",
+        (Parameter("sigma", POSITIVE, None, "its standard deviation in pixels of the axis of finest spacing"),),
+    ),
+    StepKind(
+        "tophat",
+        "keep only things narrower than size, as heights above their surroundings",
+        (SIDE, Parameter("polarity", (BRIGHT, DARK), BRIGHT, "bright things, or dark ones")),
+    ),
+    StepKind("flatten", "even out light that changes over more than size pixels, by division", (SIDE,)),
     StepKind("range", "divide integers by the largest value of their type"),
     StepKind("minmax", "map the extremes of each channel to 0 and 1", (SCOPE,)),
     StepKind("max", "divide each channel by its largest absolute value", (SCOPE,)),
@@ -56,15 +69,19 @@ KINDS = {kind.name: kind for kind in _KINDS}
 
 @dataclass(frozen=True)
 class Step:
-    """One step with its values; `scope` tells whether its statistics are of each image or of all training images."""
+    """One step with its values."""
 
     name: str
     values: tuple[float, ...] = ()
     scope: str = IMAGE
+    """Statistics of each image, or of all training images."""
+    polarity: str = BRIGHT
+    """The things that are kept."""
 
     def __str__(self) -> str:
         usual = KINDS[self.name].defaults.get("scope", IMAGE)
-        values = [spell_number(value) for value in self.values] + [self.scope] * (self.scope != usual)
+        words = [self.scope] * (self.scope != usual) + [DARK] * (self.polarity == DARK)
+        values = [spell_number(value) for value in self.values] + words
         return f"{self.name}={':'.join(values)}" if values else self.name
 
 
@@ -80,7 +97,8 @@ def parse_steps(text: str) -> tuple[Step, ...]:
             value = call.values[parameter.name]
             if not isinstance(value, str):
                 values.extend(value if isinstance(value, tuple) else [value])
-        steps += (Step(call.name, tuple(values), str(call.values.get("scope", IMAGE))),)
+        words = {name: str(call.values[name]) for name in ("scope", "polarity") if name in call.values}
+        steps += (Step(call.name, tuple(values), **words),)
         if call.name == "percentile" and values[0] >= values[1]:
             fix = f"write for example {KINDS[call.name].usage}"
             got = str(steps[-1])

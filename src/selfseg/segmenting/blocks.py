@@ -68,7 +68,7 @@ def refining_halo(refinements: Sequence[Refinement], image: Image, whole: bool) 
             image.source,
             expected="a refinement that can be done in parts of an image",
             got=", ".join(unfit),
-            fix="predict with --refine none or crf, or use a smaller image",
+            fix="predict with --refine none, crf or hysteresis, or use a smaller image",
         )
     reach = max((refinement.reach or 0 for refinement in refinements), default=0)
     return tuple(math.ceil(reach * min(image.spacing) / step) for step in image.spacing)
@@ -126,7 +126,7 @@ class BlockWork:
         """Segment a block by its number, counted from `first`, and store its labels."""
         region = self.grid.tile(self._places[block - self.first]).core
         probabilities, inside = self.maps.region(region)
-        self.sink.write(region, decide(probabilities, inside), probabilities)
+        self.sink.write(region, self.maps.decide(probabilities, inside), probabilities)
 
 
 def segment_blocks(maps: "ImageMaps | SlicedMaps", grid: Grid, sink: Sink) -> None:
@@ -167,7 +167,11 @@ class ImageMaps:
     def __post_init__(self) -> None:
         self.shape = self.prepared.image.spatial_shape
         self.refinements: tuple[Refinement, ...] = parse_refinements(self.model.refine) if self.model.refine else ()
-        self.halo = refining_halo(self.refinements, self.prepared.image, whole=len(self.plan.blocks) == 1)
+        whole = len(self.plan.blocks) == 1
+        self.halo = refining_halo(self.refinements, self.prepared.image, whole)
+        self._linked_later = None if whole or not self.refinements else self.refinements[-1].hysteresis
+        if self._linked_later is not None:
+            self.refinements = self.refinements[:-1]
         given = partial(memo_of, self.prepared)  # no method of this object: a circle would keep the image in memory
         self._tiles = Tiles(self.model.method, self.prepared.read, self.plan.tiles, self.kept_bytes, given)
 
@@ -182,6 +186,14 @@ class ImageMaps:
             probabilities, self.tree = refined.probabilities, refined.tree
         inner = within(region, outer)
         return probabilities[(slice(None), *inner)], None if inside is None else inside[inner]
+
+    def decide(self, probabilities: NDArray[np.float32], inside: NDArray[np.bool_] | None) -> NDArray[np.integer]:
+        """Return the labels ``[*region]`` of what `region` gave; those of a hysteresis in parts are for `refine.hysteresis.link_blocks`."""
+        return (
+            decide(probabilities, inside)
+            if self._linked_later is None
+            else self._linked_later.mark(probabilities, inside)
+        )
 
     def _restored(self, region: Region) -> NDArray[np.float32]:
         """Return class probabilities of a region of the image, not refined."""
@@ -286,6 +298,10 @@ class SlicedMaps:
             total[:, seen == 0] = 1 / len(total)
             total /= np.maximum(seen, 1)
         return total, None if seen.all() else seen > 0
+
+    def decide(self, probabilities: NDArray[np.float32], inside: NDArray[np.bool_] | None) -> NDArray[np.integer]:
+        """Return the labels ``[*region]`` of what `region` gave."""
+        return decide(probabilities, inside)
 
     def _plane(self, axis: str, number: int) -> ImageMaps:
         found = self._planes.pop((axis, number), None)

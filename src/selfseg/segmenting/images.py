@@ -25,6 +25,7 @@ from selfseg.read.sources import as_path
 from selfseg.refine.decide import Cleaning, clean_blocks
 from selfseg.refine.edits import Edits
 from selfseg.refine.hierarchy import Hierarchy, Leaves, find_leaves
+from selfseg.refine.hysteresis import Hysteresis, link_blocks
 from selfseg.refine.link import Link
 from selfseg.refine.steps import parse_refinements
 from selfseg.results.model import FittedModel
@@ -354,8 +355,10 @@ def segment_stored(
     begun, settings, executor = time.monotonic(), settings or Settings(), executor or Serial()
     memory = executor.memory(settings.memory)
     slices = settings.axes if model.slices_volume(used) else None
-    if slices is None:
-        refining_halo(parse_refinements(model.refine), used, whole=False)  # refused before anything is written
+    refinements = (
+        () if slices is not None else parse_refinements(model.refine)
+    )  # those of slices are done slice by slice
+    refining_halo(refinements, used, whole=False)  # refused before anything is written
     if settings.link:
         raise UsageError(
             f"--link of {image.source}",
@@ -364,8 +367,9 @@ def segment_stored(
             fix="leave --link out, or use a smaller volume",
         )
     path = Path(out) / "labels" / f"{image.name}.zarr"
-    cleaning = Cleaning.parse(model.clean)
-    raw = path if str(cleaning) == "none" else path.with_name(f".{path.name}.uncleaned.zarr")
+    hysteresis = refinements[-1].hysteresis if refinements else None
+    finished = hysteresis is None and str(Cleaning.parse(model.clean)) == "none"
+    raw = path if finished else path.with_name(f".{path.name}.uncleaned.zarr")
     frame = next(frames_of(used))
     first = prepare(frame if slices is None else frame.at(slices[0], 0), model.preparation)
     if slices is None:
@@ -390,7 +394,7 @@ def segment_stored(
             maps = ImageMaps(model, prepared, plan, memory_budget(memory) // 2)
         run_blocks(BlockWork(maps, grid, sink, begin, raw), executor, log, settings.progress, memory)
     if raw != path:
-        labels = _clean(model, image, labels, path, slices, grid, cleaning, settings.progress)
+        labels = _finish(model, image, labels, path, slices, grid, hysteresis, settings.progress)
     log.close()
     if raw != path:
         remove_folder(raw)
@@ -404,27 +408,32 @@ def _open_labels(model: FittedModel, image: Image, path: Path, slices: str | Non
     chunk = CHUNK[len(image.spatial_shape) - (slices is not None)]
     shape = tuple(image.size(letter) for letter in axes)
     chunks = tuple(1 if letter in thin else min(chunk, n) for letter, n in zip(axes, shape, strict=True))
-    kind = np.min_scalar_type(max(item.id for item in model.table.classes))
+    marks = any(
+        one.hysteresis is not None for one in parse_refinements(model.refine)
+    )  # twice as many labels for a while
+    kind = np.min_scalar_type((1 + marks) * max(item.id for item in model.table.classes))
     return open_label_zarr(path, shape, kind, chunks, axes, image.spacing, image.unit, model.table, fresh)
 
 
-def _clean(
+def _finish(
     model: FittedModel,
     image: Image,
     raw: Any,
     path: Path,
     slices: str | None,
     grid: Grid,
-    cleaning: Cleaning,
+    hysteresis: Hysteresis | None,
     progress: Progress,
 ) -> Any:
-    """Write the cleaned labels of every time point into a zarr of their own: a killed cleaning begins anew from `raw`."""
+    """Write the linked and cleaned labels of every time point into a zarr of their own: killed, it begins anew from `raw`."""
     labels = _open_labels(model, image, path, slices, fresh=True)
-    axes = image.axes.replace("C", "")
+    axes, n_classes = image.axes.replace("C", ""), len(model.table)
     for before, after in zip(time_points(raw, axes), time_points(labels, axes), strict=True):
         with storing(path):
             for place in grid.places():
                 part = grid.tile(place).core
                 after[part] = before[part]
-            clean_blocks(after, grid.sides, cleaning, progress)
+            if hysteresis is not None and len(grid) > 1:
+                link_blocks(after, grid.sides, n_classes, hysteresis.of(n_classes))
+            clean_blocks(after, grid.sides, Cleaning.parse(model.clean), progress)
     return labels

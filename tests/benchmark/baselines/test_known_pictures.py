@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 from scipy.ndimage import label as components
 from sklearn.metrics import adjusted_rand_score
 
@@ -9,15 +10,19 @@ from conftest import blobs
 from selfseg.benchmark.baselines import (
     felzenszwalb,
     grid,
+    hysteresis,
     k_means,
     mean_shift,
     ncut,
     one_region,
     otsu,
+    otsu_polarity,
+    otsu_smooth,
     otsu_watershed,
     quickshift,
     random_walker,
     slic_merge,
+    tophat_otsu,
 )
 from selfseg.core.image import Image
 
@@ -111,14 +116,58 @@ def test_classes_are_dark_to_bright():
         assert means == sorted(means)
 
 
+NUCLEI = pytest.mark.parametrize("baseline", [otsu_watershed, otsu_polarity, tophat_otsu])
+
+
+def test_smoothing_takes_grain_away_from_otsu():
+    truth = np.zeros((60, 80), int)
+    truth[:, 40:] = 1
+    array = np.clip(90 + 60 * truth + np.random.default_rng(0).normal(0, 60, truth.shape), 0, 255).astype(np.uint8)
+    rough, smooth = (b.segment(Image(array, "YX"), None, 0).labels - 1 for b in (otsu, otsu_smooth))
+    assert (rough != truth).mean() > 0.2 and (smooth != truth).mean() < 0.01
+
+
+def test_nuclei_that_cover_most_of_the_picture_are_no_background():
+    packed = sum(discs(*((y, x) for y in range(20, 150, 34) for x in range(20, 150, 34)), radius=16, shape=(170, 170)))
+    packed[5:-5, 5:-5] |= np.random.default_rng(0).random((160, 160)) < 0.2
+    assert (packed > 0).mean() > 0.5
+    array = np.where(packed > 0, 60, 200).astype(np.uint8)
+    labels = otsu_polarity.segment(Image(array, "YX"), None, 0).labels
+    assert ((labels > 1) == (packed > 0)).mean() > 0.9
+
+
+def test_uneven_light_is_taken_away_by_the_top_hat():
+    centres = [(y, x) for y in range(20, 120, 33) for x in range(20, 300, 33)]
+    nuclei = np.any(discs(*centres, radius=8, shape=(120, 300)), 0)
+    array = (40 * nuclei + 20 + 100 * np.linspace(0, 1, 300)[None] ** 2).astype(np.uint8)
+    labels = tophat_otsu.segment(Image(array, "YX"), None, 0).labels
+    assert labels.max() == 1 + len(centres) and ((labels > 1) == nuclei).mean() > 0.98
+    assert ((otsu_polarity.segment(Image(array, "YX"), None, 0).labels > 1) == nuclei).mean() < 0.8
+
+
+def test_hysteresis_keeps_weak_voxels_beside_a_peak_only():
+    array = np.random.default_rng(0).normal(100, 2, (40, 60))
+    array[5:12, 5:12] = 101.5  # weak, without a peak
+    array[20:30, 20:30] = 101.5
+    array[23:27, 23:27] = 115
+    labels = hysteresis.segment(Image(array, "YX"), None, 0).labels
+    assert (labels[22:28, 22:28] == 2).all() and (labels[:14, :14] == 1).all() and labels.max() == 2
+    blurred = gaussian_filter(array, 1, mode="nearest")
+    z = (blurred - np.median(blurred)) / (1.4826 * np.median(np.abs(blurred - np.median(blurred))))
+    parts, n = components(z > 2)
+    wanted = np.isin(parts, [k for k in range(1, n + 1) if z[parts == k].max() > 3.5])
+    np.testing.assert_array_equal(labels == 2, wanted)
+
+
+@NUCLEI
 @pytest.mark.parametrize("dark", [False, True])
-def test_touching_nuclei_are_split_whatever_their_polarity(dark):
+def test_touching_nuclei_are_split_whatever_their_polarity(dark, baseline):
     left, right, alone = discs((30, 20), (30, 41), (30, 75), radius=12)
     nuclei = left | right | alone
     assert components(nuclei)[1] == 2
     array = np.where(nuclei != dark, 200, 40).astype(np.uint8)
-    labels = otsu_watershed.segment(Image(array, "YX"), None, 0).labels
-    assert otsu_watershed.INSTANCES
+    labels = baseline.segment(Image(array, "YX"), None, 0).labels
+    assert baseline.INSTANCES
     assert np.array_equal(np.unique(labels), [1, 2, 3, 4])
     iou = lambda a, b: (a & b).sum() / (a | b).sum()  # noqa: E731
     assert iou(labels == 1, ~nuclei) > 0.97
@@ -126,15 +175,17 @@ def test_touching_nuclei_are_split_whatever_their_polarity(dark):
         assert max(iou(labels == i, disc) for i in (2, 3, 4)) > 0.85
 
 
-def test_an_image_without_nuclei_is_all_background():
-    labels = otsu_watershed.segment(Image(np.full((20, 30), 9, np.uint8), "YX"), None, 0).labels
+@NUCLEI
+def test_an_image_without_nuclei_is_all_background(baseline):
+    labels = baseline.segment(Image(np.full((20, 30), 9, np.uint8), "YX"), None, 0).labels
     assert np.array_equal(labels, np.ones((20, 30)))
 
 
-def test_specks_are_no_nuclei():
+@NUCLEI
+def test_specks_are_no_nuclei(baseline):
     array = np.full((60, 90), 40, np.uint8)
     array[discs((30, 30))[0]] = 200
     array[5:8, 80:83] = 200
-    labels = otsu_watershed.segment(Image(array, "YX"), None, 0).labels
+    labels = baseline.segment(Image(array, "YX"), None, 0).labels
     assert labels.max() == 2
     assert labels[6, 81] == 1

@@ -6,7 +6,7 @@ from skimage.feature import peak_local_max
 from skimage.filters import threshold_otsu
 from skimage.segmentation import watershed
 
-from selfseg.benchmark.baselines._base import Outcome, n_wanted, read_pixels
+from selfseg.benchmark.baselines._base import SMALLEST, Outcome, n_wanted, read_pixels
 from selfseg.core.image import Image
 
 INSTANCES = True
@@ -17,9 +17,6 @@ SIGMA = 1.0
 
 APART = 5
 """Least distance of two peaks, in pixels."""
-
-SMALLEST = 15
-"""Objects of fewer pixels are dropped."""
 
 
 def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
