@@ -29,14 +29,20 @@ def runs_kernels(values: Tensor) -> bool:
 
 
 @cache
-def _has_triton() -> bool:
+def has_triton(device: torch.device) -> bool:
+    """Return whether kernels of Triton can be used on a device."""
     return find_spec("triton") is not None
 
 
 def runs_triton(values: Tensor) -> bool:
     """Return whether the float32 kernel of a GPU applies: a CUDA or ROCm device with Triton, and a dense map."""
     plain = values.device.type == "cuda" and values.dtype == torch.float32 and values.ndim in (4, 5)
-    return plain and values.numel() > 0 and (values.is_contiguous() or _channels_last(values)) and _has_triton()
+    return (
+        plain
+        and values.numel() > 0
+        and (values.is_contiguous() or _channels_last(values))
+        and has_triton(values.device)
+    )
 
 
 def as_lines(values: Tensor) -> Lines:
