@@ -17,6 +17,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from selfseg.kernels import on_gpu
+from selfseg.sample.device import fault_of
+
 HOST = torch.device("cpu")
 
 WAITING = {
@@ -170,13 +173,18 @@ class PretendedGPU(contextlib.ExitStack):
                 super().__init__("cpu", *args, **options)
 
         self.patch(torch, "autocast", OnTheHost)
+        self._forget()
+        self.callback(self._forget)
         if not self.triton:
-            import selfseg.kernels.layout as layout
-
-            self.patch(layout, "has_triton", lambda device: False)
+            self.patch(on_gpu, "find_spec", lambda name: None)
         self.enter_context(Functions(self))
         self.enter_context(Operations(self))
         return self
+
+    def _forget(self):
+        """What was found out about another device is not true of this one."""
+        fault_of.cache_clear()
+        on_gpu.triton_fault.cache_clear()
 
     def _patch_tensors(self):
         base = torch._C.TensorBase

@@ -16,8 +16,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from selfseg.core.errors import UsageError
-from selfseg.kernels.layout import Offsets, runs_kernels, runs_triton
+from selfseg.kernels.layout import Offsets, runs_kernels
+from selfseg.kernels.on_gpu import runs_triton
 from selfseg.losses._valid import check_pixels
+from selfseg.sample.device import most_digits, with_most_digits
 from selfseg.sample.shared_batch import own_weight
 
 EMPTY = 1e-30  # a volume p . d below which a class counts as empty; far above what float32 can divide by
@@ -80,7 +82,7 @@ class _SoftNcut(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         products, degrees = ctx.saved_tensors
-        factors = (ctx.factors * gradient.double()).to(products.dtype)
+        factors = (ctx.factors * gradient).to(products.dtype)
         return _combined(products, degrees, factors), None
 
 
@@ -124,8 +126,8 @@ class Affinity(ABC):
     def forms(self, probabilities: Tensor) -> Forms:
         """Return ``W p`` and the two sums over nodes that the normalised cut is made of; see `Forms`."""
         products = self.apply(probabilities)
-        degrees = self.degrees(probabilities.dtype).flatten(1).double().unsqueeze(1)  # [B 1 N]
-        p = probabilities.detach().flatten(2).double()
+        degrees = with_most_digits(self.degrees(probabilities.dtype)).flatten(1).unsqueeze(1)  # [B 1 N]
+        p = with_most_digits(probabilities.detach()).flatten(2)
         p = p.where(degrees > 0, p.new_zeros(()))  # a node without weights may hold anything, NaN too
         return Forms(products, (p * products.flatten(2)).sum(2), (p * degrees).sum(2))
 
@@ -154,8 +156,8 @@ def association(classes: Tensor, affinity: Affinity) -> tuple[Tensor, Tensor]:
     """
     affinity.check(classes)
     k = classes.shape[1]
-    rows, pulled = (x.movedim(1, 0).reshape(k, -1).double() for x in (classes, affinity.apply(classes)))
-    degrees = affinity.degrees(classes.dtype).expand(len(classes), *classes.shape[2:]).reshape(-1).double()
+    rows, pulled = (with_most_digits(x.movedim(1, 0).reshape(k, -1)) for x in (classes, affinity.apply(classes)))
+    degrees = affinity.degrees(classes.dtype).expand(len(classes), *classes.shape[2:]).reshape(-1).to(rows)
     return rows @ pulled.T, rows @ degrees
 
 
@@ -163,7 +165,7 @@ def association_sums(parts: Iterable[tuple[Tensor, Affinity]]) -> tuple[Tensor, 
     """Return areas ``[K]``, association ``[K K]`` and volume ``[K]`` (`association`), summed over all parts."""
     totals: list[Tensor] = []
     for classes, affinity in parts:
-        areas = classes.flatten(2).sum((0, 2), dtype=torch.float64)
+        areas = classes.flatten(2).sum((0, 2), dtype=most_digits(classes.device))
         found = [areas, *association(classes, affinity)]
         totals = [a + b for a, b in zip(totals, found, strict=True)] if totals else found
     areas, between, volume = totals
@@ -262,14 +264,14 @@ def _auto_sigma(image: Tensor, valid: Tensor | None) -> Tensor:
     """Return sigma_I of one image ``[C *S]``, float64; see `window_affinity`."""
     steps = []
     for axis in range(1, image.ndim):
-        step = image.diff(dim=axis).double().square().sum(0).sqrt()
+        step = with_most_digits(image.diff(dim=axis)).square().sum(0).sqrt()
         if valid is not None:
             n = step.shape[axis - 1]
             step = step[valid.narrow(axis - 1, 0, n) & valid.narrow(axis - 1, 1, n)]
         steps.append(step.flatten())
     every = torch.cat(steps)
     if every.numel() == 0 or not bool(every.any()):
-        return torch.ones((), dtype=torch.float64, device=image.device)
+        return torch.ones((), dtype=most_digits(image.device), device=image.device)
     median = every.median()
     return AUTO_FACTOR * (median if float(median) > 0 else every.mean())
 

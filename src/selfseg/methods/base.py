@@ -162,6 +162,11 @@ class Method(nn.Module, ABC):
         return 1
 
     @property
+    def uses_triton(self) -> bool:
+        """Whether steps on a GPU use the kernel of `kernels.window_products_triton`, where it can be used."""
+        return False
+
+    @property
     def held_out(self) -> float:
         """Share of the training images, 0-1, that is kept from `steps` and given to `hold_out`."""
         return 0.0

@@ -20,6 +20,7 @@ from selfseg.methods.base import Batch, Memo, Method, MethodConfig
 from selfseg.nets.autoencoder import ResidualDecoder, StridedUNet, own_networks, start_near
 from selfseg.nets.feature_space import SIZE, FeatureSpace
 from selfseg.nets.norms import calibrate_batch_norms, moments
+from selfseg.sample.device import full_float32
 from selfseg.sample.patches import random_windows
 
 ALONE, GATHERING, TOGETHER = 0, 1, 2
@@ -95,7 +96,7 @@ class DeepKMeansConfig(MethodConfig):
 
 
 def in_float32(work: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a method whose first argument is images work without autocast.
+    """Let a method whose first argument is images work without autocast and TF32.
 
     Distances between features are small differences of large numbers. And on a CPU the gradient of a 3D convolution in bfloat16
     reads beyond its input where a map has only two pixels along an axis (seen with torch 2.13), which gives NaN by chance.
@@ -103,7 +104,7 @@ def in_float32(work: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(work)
     def run(self: Any, images: Tensor, *rest: Any) -> Any:
-        with torch.autocast(images.device.type, enabled=False):
+        with full_float32(images.device):
             return work(self, images, *rest)
 
     return run
@@ -221,7 +222,7 @@ class DeepKMeans(Method):
     def _gather(self, batch: Batch) -> None:
         """Take features of these images into the sample; after the last of them find the centres in it."""
         phases, space = self.phases, self.space
-        with torch.autocast(batch.images.device.type, enabled=False):
+        with full_float32(batch.images.device):
             space.weigh(*self._view(batch), self.decoder)
             phases.seen += space.gather(batch, max(1, SIZE // int(phases.n_images)))
         if batch.ends_epoch:
@@ -379,7 +380,7 @@ class Explained(nn.Module):
     def look_at(self, images: Tensor, valid: Tensor | None) -> None:
         """Take the variance of a batch ``[B C *S]`` over its `valid` ``[B *S]`` pixels into the mean."""
         self.n_batches += 1
-        own = moments(images, valid)[1].mean().double().clamp(min=LEAST_VARIANCE)
+        own = moments(images, valid)[1].mean().to(self.variance).clamp(min=LEAST_VARIANCE)
         self.variance += (own - self.variance) / self.n_batches
 
     def share(self, error: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from selfseg.losses.supervised import scribble
 from selfseg.methods.base import Batch, Memo, Method, MethodConfig, exactly_k_classes, sum_within_classes
 from selfseg.nets.pixel_cnn import PixelCNN
 from selfseg.regions.clusters import merge_closest
+from selfseg.sample.device import with_most_digits
 from selfseg.sample.shared_batch import total
 
 AXES = {2: ("y", "x"), 3: ("z", "y", "x")}
@@ -230,14 +231,14 @@ class FeatureClustering(Method):
         self.eval()
         q = self.config.n_clusters
         areas = torch.zeros(q, dtype=torch.int64, device=self.class_of.device)
-        sums = torch.zeros(q, q, dtype=torch.float64, device=self.class_of.device)
+        sums = with_most_digits(torch.zeros(q, q, device=self.class_of.device))
         for batch in batches():
             response = self._response(batch.images).movedim(1, -1).reshape(-1, q)  # [N q]
             if batch.valid is not None:
                 response = response[batch.valid.reshape(-1)]
             labels = response.argmax(1)
             areas += torch.bincount(labels, minlength=q)
-            sums += torch.zeros(q, q, device=sums.device).index_add_(0, labels, response.float()).double()
+            sums += torch.zeros(q, q, device=sums.device).index_add_(0, labels, response.float())
         return areas, sums / areas.clamp(min=1)[:, None]
 
     def assign(self, images: Tensor, memos: Sequence[Memo] | None = None) -> Tensor:

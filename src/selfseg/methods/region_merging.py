@@ -149,7 +149,7 @@ class RegionMerging(Method):
         centres = centres[np.lexsort(centres.T[::-1])]
         wanted = self.config.n_classes or max(1, len(centres))
         self.centres = torch.full(
-            (wanted, self.centres.shape[1]), NOWHERE, dtype=torch.float64, device=self.pool.device
+            (wanted, self.centres.shape[1]), NOWHERE, dtype=self.pool.dtype, device=self.pool.device
         )
         self.centres[: len(centres)] = torch.from_numpy(centres)
         self.pool = self.pool[:0]
@@ -178,7 +178,7 @@ class RegionMerging(Method):
             tensor = state[name]
             if tensor.ndim != 2 or tensor.shape[1] != columns:
                 raise RuntimeError(f"{name}: expected [any {columns}], got {list(tensor.shape)}")
-            setattr(self, name, tensor.detach().clone().to(self.pool.device, torch.float64))
+            setattr(self, name, tensor.detach().clone().to(self.pool))
 
     def _features(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return ``[*S D]``: weighted colour or channels, then weighted texture."""
@@ -263,7 +263,7 @@ class RegionMerging(Method):
                 image, valid = image[(slice(None), *box)], valid[tuple(box)]
             _, mean, share = self._regions(image, valid, None if batch.memos is None else batch.memos[b])
             rows = torch.from_numpy(np.concatenate([share[:, None], mean], 1))
-            self.pool = torch.cat([self.pool, rows.to(self.pool.device)])
+            self.pool = torch.cat([self.pool, rows.to(self.pool)])
 
     def _assign_one(self, image: Tensor, memo: Memo) -> Tensor:
         regions, mean, _ = self._regions(image, None, memo)

@@ -31,6 +31,7 @@ from selfseg.nets.unet import UNet, UNetShape, cut_middle, mirror_frame
 from selfseg.regions.clusters import merge_by_cut, winning_offsets
 from selfseg.regions.merge_tree import MergeTree
 from selfseg.regions.superpixels import probability_tree
+from selfseg.sample.device import most_digits
 from selfseg.sample.patches import (
     PatchPosition,
     PatchShape,
@@ -229,6 +230,10 @@ class SPWNet(Method):
         """Number of classes that `assign` returns: all labels while training, the living or merged ones after."""
         return int(self.class_of.max()) + 1
 
+    @property
+    def uses_triton(self) -> bool:
+        return self.config.superpixels == "none"
+
     def optimizers(self) -> dict[str, Optimizer]:
         """Return one, over the weights of both networks."""
         return {"both": Adam(self.parameters(), lr=self.config.learning_rate)}
@@ -402,7 +407,7 @@ class SPWNet(Method):
         Soft areas count for a millionth, so that the areas of dead labels have an order.
         """
         k, device = self.config.n_clusters, self.class_of.device
-        areas, between, volume = (torch.zeros(n, dtype=torch.float64, device=device) for n in (k, (k, k), k))
+        areas, between, volume = (torch.zeros(n, dtype=most_digits(device), device=device) for n in (k, (k, k), k))
         for logits, pixels, ties in self._nodes(batches):
             hard = F.one_hot(logits.argmax(1), k).movedim(-1, 1).float() * (pixels > 0)  # [1 K n]
             held, tied = association(hard.contiguous(), ties)

@@ -171,6 +171,10 @@ class WNet(Method):
     def n_classes(self) -> int:
         return self.config.k if self.training else int(self.class_of.max()) + 1
 
+    @property
+    def uses_triton(self) -> bool:
+        return self.config.cut > 0
+
     def optimizers(self) -> dict[str, Optimizer]:
         make: Any = partial(SGD, momentum=self.config.momentum) if self.config.optimizer == "sgd" else Adam
         self._optimizers = {"both": make(self.parameters(), lr=self.config.learning_rate)}

@@ -21,11 +21,11 @@ from selfseg.core.machine import Stop, interruption, noting_stops, reusing_memor
 from selfseg.core.progress import Progress, Silent
 from selfseg.core.seed import derive
 from selfseg.methods.base import Batch, Method
+from selfseg.sample.device import Precision
 from selfseg.sample.shared_batch import sharing
 from selfseg.sample.stream import Stream
 from selfseg.train.checkpoint import continue_optimizer, load_checkpoint, move_optimizer, save_checkpoint, take_over
 from selfseg.train.distributed import Processes
-from selfseg.train.precision import Precision
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
