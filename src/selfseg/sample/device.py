@@ -137,6 +137,13 @@ def device_note(asked: str) -> str | None:
     return fault and f"{gpu} is not used, as nothing can be computed on it ({fault}): see `selfseg doctor`"
 
 
+def device_in_turn(asked: str, number: int) -> str:
+    """Return the device for process `number` of several on a machine, from 0: where any GPU may be taken, each takes one in turn."""
+    if asked not in ("auto", "cuda") or choose_device(asked).type != "cuda":
+        return asked
+    return f"cuda:{number % torch.cuda.device_count()}"
+
+
 def _own_gpu() -> torch.device | None:
     """Return the CUDA GPU of this process: its own where torchrun has started several, else the current one."""
     if not torch.cuda.is_available():
