@@ -260,6 +260,8 @@ class Functions(TorchFunctionMode):
         if func in (torch.Tensor.to, torch.Tensor.cuda, torch.Tensor.cpu):
             return self._moved(func, args, kwargs)
         named = kwargs.get("device")
+        if func is torch.Tensor.tolist and place_of(args[0]) is not None:
+            gpu.waits["tolist", line_of_selfseg()] += 1
         if func is torch.Tensor.new_tensor:
             there = place_of(args[0]) if named is None else gpu.here(named)
             return self._filled(func, args, kwargs, there)

@@ -142,7 +142,7 @@ def test_the_masked_image_is_a_sum_over_clusters():
         wanted = method._error(total, images, None)
         method.train()
         method.config = method.config.changed(noise=0.0)
-        found = method._terms(images, None)["masked"]
+        found = method._terms(images, None, method._weights(images))["masked"]
     assert float(found) == pytest.approx(float(wanted), rel=1e-3)
 
 

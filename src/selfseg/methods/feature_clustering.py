@@ -5,7 +5,9 @@ trained on its own decision (similarity) and towards smooth responses (continuit
 those that survive are the classes. Scribbles, and bounds on the area of a class, steer it.
 """
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import reduce
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -16,6 +18,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.optim import SGD, Optimizer
 
+from selfseg.losses import count_labels, weighted
 from selfseg.losses.area import area_too_large, area_too_small
 from selfseg.losses.clustering import clustering_terms, similarity
 from selfseg.losses.supervised import scribble
@@ -89,6 +92,7 @@ class FeatureClustering(Method):
     Config = FeatureClusteringConfig
     config: FeatureClusteringConfig
     uses_annotations, distributed_unsupported = True, None
+    on_host = ("living", "hinted")
     class_of: Tensor
     areas: Tensor
     living: Tensor
@@ -140,15 +144,15 @@ class FeatureClustering(Method):
         self._count(labels, batch)
         terms: dict[str, Tensor] = {}
         if config.similarity > 0:
-            terms["similarity"] = config.similarity * self._similar(response, similar, labels, batch)
+            terms["similarity"] = weighted(config.similarity, self._similar(response, similar, labels, batch))
         shares = [getattr(config, f"nu_{axis}") for axis in AXES[self.n_dims]]
         if config.continuity > 0 and any(shares):
-            weighted = [share * difference for share, difference in zip(shares, differences, strict=True)]
-            terms["continuity"] = config.continuity * torch.stack(weighted).sum()
+            parts = (weighted(share, difference) for share, difference in zip(shares, differences, strict=True))
+            terms["continuity"] = weighted(config.continuity, reduce(operator.add, parts))
         if config.too_large > 0 or config.too_small > 0:
             terms.update(self._area_terms(response.softmax(1), batch.valid))
         if batch.annotations is not None and config.scribble > 0:
-            terms["scribble"] = config.scribble * scribble(response, batch.annotations)
+            terms["scribble"] = weighted(config.scribble, scribble(response, batch.annotations))
         yield "net", terms
 
     def _response(self, images: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -185,19 +189,16 @@ class FeatureClustering(Method):
     @torch.no_grad()
     def _count(self, labels: Tensor, batch: Batch) -> None:
         """Count the living clusters over whole epochs; keep the weights while there are at least as many as asked for."""
-        seen = labels if batch.valid is None else labels[batch.valid]
-        self.areas += total(torch.bincount(seen.reshape(-1), minlength=len(self.areas)))
+        self.areas += total(count_labels(labels, len(self.areas), batch.valid))
         if batch.annotations is not None:
-            self.hinted |= (
-                total(torch.bincount(batch.annotations[batch.annotations >= 0], minlength=len(self.hinted))) > 0
-            )
+            self.hinted |= (total(count_labels(batch.annotations, len(self.hinted), batch.annotations >= 0)) > 0).cpu()
         if not batch.ends_epoch:
             return
-        self.living = self.areas > 0
+        self.living = (self.areas > 0).cpu()
         self.areas.zero_()
         if self.config.n_classes is not None and int(self.living.sum()) >= self.config.n_classes:
-            for name, parameter in self.net.named_parameters():
-                getattr(self, _kept(name)).copy_(parameter)
+            now = dict(self.net.named_parameters())
+            torch._foreach_copy_([getattr(self, _kept(name)) for name in now], list(now.values()))
 
     def status(self) -> dict[str, int]:
         """Return the number of living clusters."""
@@ -219,7 +220,7 @@ class FeatureClustering(Method):
             areas, means = self._freeze(batches)
 
         def merge(living: Tensor, n: int) -> NDArray[np.integer]:
-            sizes, apart = areas[living].clamp(min=1).cpu().numpy(), self.hinted[living].cpu().numpy()
+            sizes, apart = areas[living].clamp(min=1).cpu().numpy(), self.hinted[living.cpu()].numpy()
             return merge_closest(means[living].cpu().numpy(), sizes, apart, n)
 
         self.class_of.copy_(exactly_k_classes(areas, wanted, merge))
@@ -237,7 +238,7 @@ class FeatureClustering(Method):
             if batch.valid is not None:
                 response = response[batch.valid.reshape(-1)]
             labels = response.argmax(1)
-            areas += torch.bincount(labels, minlength=q)
+            areas += count_labels(labels, q)
             sums += torch.zeros(q, q, device=sums.device).index_add_(0, labels, response.float())
         return areas, sums / areas.clamp(min=1)[:, None]
 

@@ -107,6 +107,7 @@ class UNetMethod(Method):
 
     Config = UNetConfig
     config: UNetConfig
+    on_host = ("steps_done", "best")
     steps_done: Tensor
     class_pixels: Tensor
     best: Tensor
@@ -254,6 +255,7 @@ class UNetMethod(Method):
         score = mean_iou(
             pairs * class_weights(self.class_pixels, self.config.class_balance)[:, None].to(most_digits(pairs.device))
         )
+        score = score.cpu()
         if bool(score > self.best):
             self.best.copy_(score)
             self._kept = {name: value.detach().clone() for name, value in self.net.state_dict().items()}

@@ -115,6 +115,7 @@ class WNet(Method):
     config: WNetConfig
     distributed_unsupported = None
     renamed: ClassVar[Mapping[str, str]] = {"n_segments": "n_clusters"}
+    on_host = ("batches_done",)
     class_of: Tensor
     lift: Tensor
     batches_done: Tensor

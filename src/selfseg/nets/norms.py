@@ -97,7 +97,7 @@ class PixelNorm(nn.Module):
         mean, variance = moments(x, valid) if self.training else (self.mean, self.variance)
         scale = self.weight * (variance + EPS).rsqrt()
         y = x * column(scale, x) + column(self.bias - mean * scale, x)
-        return y if valid is None else y.where(valid.unsqueeze(1), y.new_zeros(()))
+        return y if valid is None else y.where(valid.unsqueeze(1), 0.0)
 
     def frozen_scale_shift(self) -> tuple[Tensor, Tensor]:
         """Return (scale, shift), ``[C]`` each: in evaluation mode the layer is ``x * scale + shift``."""
@@ -236,8 +236,8 @@ def moments(x: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
         return total_moments(mean, variance, x.numel() // x.shape[1])[:2]
     counted = valid.unsqueeze(1)
     n = valid.sum().clamp(min=1)
-    mean = x.where(counted, x.new_zeros(())).sum(dim=axes) / n
-    centred = (x - column(mean, x)).where(counted, x.new_zeros(()))
+    mean = x.where(counted, 0.0).sum(dim=axes) / n
+    centred = (x - column(mean, x)).where(counted, 0.0)
     return total_moments(mean, centred.square().sum(dim=axes) / n, valid.sum())[:2]
 
 

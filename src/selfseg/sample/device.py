@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -173,9 +173,22 @@ def move(module: torch.nn.Module, device: torch.device) -> torch.nn.Module:
     if not has_float64(device):
         for part in module.modules():
             for name, value in part.named_buffers(recurse=False):
-                if value.dtype == torch.float64:
+                if value.dtype == torch.float64 and name not in getattr(part, "on_host", ()):
                     setattr(part, name, value.float())
     return module.to(device)
+
+
+class KeepsCounters(nn.Module):
+    """A module of which some buffers stay on the host wherever it is moved: what the host decides by, read without waiting for a device."""
+
+    on_host: ClassVar[tuple[str, ...]] = ()
+    """Names of these buffers, of this module itself."""
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        kept = {name: self._buffers[name] for name in self.on_host}
+        super()._apply(fn, recurse)
+        self._buffers.update(kept)
+        return self
 
 
 @contextlib.contextmanager

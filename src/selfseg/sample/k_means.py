@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
@@ -63,25 +62,25 @@ def assign_rows(rows: Tensor, centres: Tensor, weights: Tensor | None = None) ->
         counted = np.empty(0, np.float32) if weights is None else weights.float().numpy()
         found = _pass_over(rows.contiguous().numpy(), counted, centres.contiguous().numpy())
         return Assigned(*(torch.from_numpy(part) for part in found))
-    parts = [
-        _assign_piece(piece, centres, part)
-        for piece, part in zip(rows.split(PIECE), _split(weights, rows), strict=True)
-    ]
+    counted = [None] * -(-len(rows) // PIECE) if weights is None else weights.float().split(PIECE)
+    parts = [_assign_piece(piece, centres, part) for piece, part in zip(rows.split(PIECE), counted, strict=True)]
+    if len(parts) == 1:
+        return parts[0]
     labels, distances, sums, mass = zip(*parts, strict=True)
     return Assigned(torch.cat(labels), torch.cat(distances), torch.stack(sums).sum(0), torch.stack(mass).sum(0))
 
 
-def _split(weights: Tensor | None, rows: Tensor) -> tuple[Tensor, ...]:
-    return (rows.new_ones(len(rows)) if weights is None else weights.float()).split(PIECE)
-
-
-def _assign_piece(rows: Tensor, centres: Tensor, weights: Tensor) -> tuple[Tensor, ...]:
+def _assign_piece(rows: Tensor, centres: Tensor, weights: Tensor | None) -> Assigned:
     with torch.autocast(rows.device.type, enabled=False):
-        labels = torch.cdist(rows, centres, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
-        distances = (rows - centres[labels]).square().sum(1)
+        nearest = torch.cdist(rows, centres, compute_mode="donot_use_mm_for_euclid_dist").min(1)
         # A product with one-hot rows adds up in a fixed order; index_add_ on a GPU does not.
-        share = F.one_hot(labels, len(centres)).to(most_digits(rows.device)) * weights[:, None]
-        return labels, distances, share.T @ rows.to(share), share.sum(0)
+        share = nearest.indices[:, None] == torch.arange(len(centres), device=rows.device)
+        share = (
+            share.to(most_digits(rows.device))
+            if weights is None
+            else share * weights.to(most_digits(rows.device))[:, None]
+        )
+        return Assigned(nearest.indices, nearest.values.square(), share.T @ rows.to(share), share.sum(0))
 
 
 @torch.no_grad()

@@ -81,6 +81,11 @@ def own_weight(n: float | Tensor) -> float:
     return own * share.world / everywhere if everywhere else 0.0
 
 
+def own_part(value: Tensor, n: float | Tensor) -> Tensor:
+    """Return the part that a mean over `n` items of this process has in the mean over all (`own_weight`)."""
+    return value * own_weight(n) if is_shared() else value
+
+
 def total_mean(mean: Tensor, n: float | Tensor) -> Tensor:
     """Return the mean ``[C]`` over all processes, of that over the `n` items of this one, with its gradient."""
     if not is_shared():
