@@ -22,10 +22,10 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from selfseg.core.files import write_json
 from selfseg.core.seed import derive
 from selfseg.methods.base import build_config, find_method
+from selfseg.sample.device import Precision
 from selfseg.sample.k_means import assign_rows, k_means
 from selfseg.sample.stream import Sample, Stream
 from selfseg.train.loop import Training
-from selfseg.train.precision import Precision
 
 OPTIONS = {
     "networks": "dense_networks",

@@ -68,9 +68,9 @@ def our_step(height: int, width: int) -> Callable[[], float]:
     import torch
 
     from selfseg.methods.base import build_config, find_method
+    from selfseg.sample.device import choose_precision
     from selfseg.sample.stream import Sample, Stream
     from selfseg.train.loop import Training
-    from selfseg.train.precision import choose_precision
 
     torch.manual_seed(0)
     config = build_config("feature_clustering", "paper", min_classes=1)
@@ -161,7 +161,7 @@ def main() -> None:
         return
     import torch
 
-    from selfseg.train.precision import has_fast_bf16
+    from selfseg.sample.device import has_fast_bf16
 
     sides = [side for side in SIDES if "bf16" not in side or has_fast_bf16(torch.device("cpu"))]
     machine, results = describe(), measure(sides, options.repeats, options.height, options.width)

@@ -16,10 +16,10 @@ from selfseg.learning.segmenter import Segmenter
 from selfseg.methods.base import Method, build_config, find_method, method_names
 from selfseg.results.model import load_method, save_method
 from selfseg.results.result import Result
+from selfseg.sample.device import Precision
 from selfseg.sample.stream import Sample, Stream
 from selfseg.tiling.tiles import predict
 from selfseg.train.loop import OptionChange, Order, Training
-from selfseg.train.precision import Precision
 
 CPU = Precision(torch.device("cpu"), bf16=False, channels_last=True, compiled=False)
 SMALL = {

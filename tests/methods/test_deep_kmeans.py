@@ -10,9 +10,9 @@ from selfseg.core.errors import UsageError
 from selfseg.core.image import Image
 from selfseg.methods.base import build_config
 from selfseg.methods.deep_kmeans import ALONE, GATHERING, TOGETHER, DeepKMeans
+from selfseg.sample.device import Precision
 from selfseg.sample.stream import Sample, Stream
 from selfseg.train.loop import Training
-from selfseg.train.precision import Precision
 
 CPU = Precision(torch.device("cpu"), bf16=False, channels_last=True, compiled=False)
 SMALL = {
@@ -142,7 +142,7 @@ def test_the_masked_image_is_a_sum_over_clusters():
         wanted = method._error(total, images, None)
         method.train()
         method.config = method.config.changed(noise=0.0)
-        found = method._terms(images, None)["masked"]
+        found = method._terms(images, None, method._weights(images))["masked"]
     assert float(found) == pytest.approx(float(wanted), rel=1e-3)
 
 

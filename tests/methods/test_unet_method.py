@@ -10,10 +10,10 @@ from selfseg.core.errors import UsageError
 from selfseg.core.image import Image
 from selfseg.methods.base import build_config
 from selfseg.methods.unet import UNetMethod
+from selfseg.sample.device import Precision
 from selfseg.sample.stream import Batch, Sample, Stream
 from selfseg.tiling.tiles import predict
 from selfseg.train.loop import Training
-from selfseg.train.precision import Precision
 
 CPU = Precision(torch.device("cpu"), bf16=False, channels_last=True, compiled=False)
 SMALL = {"width": 4, "depth": 2, "patch": 24, "iterations": 8, "elastic": 2.0}

@@ -126,14 +126,14 @@ class Order:
     image: str
     deadly: bool = False
 
-    def open(self):
+    def open(self, worker):
         if self.deadly:
             os._exit(9)
         return open_lazy(self.image)
 
 
 def run(cluster, monkeypatch, folder, blocks, **how):
-    monkeypatch.setattr("selfseg.segmenting.executors.BlockOrder.of", lambda work, folder: Order(**how))
+    monkeypatch.setattr("selfseg.segmenting.executors.BlockOrder.of", lambda work, folder, turns: Order(**how))
     return list(cluster.run(SimpleNamespace(path=folder / "a.zarr"), blocks))
 
 
@@ -176,16 +176,16 @@ def test_what_another_process_needs_is_paths_and_plain_values(model, image, tmp_
     plan = plan_blocks(model.fitted, prepared, 1)
     path = tmp_path / "out" / "photo.zarr"
     work = BlockWork(ImageMaps(model.fitted, prepared, plan), plan.blocks, ZarrSink(path, image.axes), 0, path)
-    order = BlockOrder.of(work, tmp_path / "model")
+    order = BlockOrder.of(work, tmp_path / "model", {"tcp://host:1": 0})
     monkeypatch.setattr("selfseg.segmenting.executors.selfseg_version", lambda: "0.0")
     with pytest.raises(ModelError, match=r"expected .*, got 0\.0; install the same version everywhere"):
-        order.open()
+        order.open("tcp://host:1")
     monkeypatch.undo()
     with pytest.raises(OutputError, match=r"photo.zarr: expected the labels that were begun.*same path"):
-        order.open()
+        order.open("tcp://host:1")
     shutil.rmtree(tmp_path / "model")
     with pytest.raises(ModelError, match="model"):
-        order.open()
+        order.open("tcp://host:1")
 
 
 @pytest.mark.parametrize("address", ["locals", "local:0", "host:8786", "tcp://host", ""])

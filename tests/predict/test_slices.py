@@ -15,6 +15,8 @@ def volume():
 class Bright:
     """A model that looks at one plane: the share of its brightest pixel, and one row that it did not look at."""
 
+    notes = ()
+
     def __init__(self, plane):
         self.share = (plane.data / plane.data.max()).astype(np.float32)
 

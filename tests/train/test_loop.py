@@ -8,10 +8,10 @@ from torch import nn
 
 from selfseg.core.errors import Interrupted, ModelError, TrainingError, UsageError
 from selfseg.methods.base import Method, MethodConfig, find_method, method_names
+from selfseg.sample.device import Precision, choose_device, choose_precision, has_fast_bf16
 from selfseg.sample.stream import Sample, Stream
 from selfseg.train.checkpoint import load_checkpoint
 from selfseg.train.loop import Journal, Training, read_journal
-from selfseg.train.precision import Precision, choose_device, choose_precision, has_fast_bf16
 
 CPU = Precision(torch.device("cpu"), bf16=False, channels_last=False, compiled=False)
 
@@ -169,7 +169,7 @@ def made(name, n_dims=2, **options):
 
 
 def test_float32_is_the_default_of_every_method_whatever_the_hardware(monkeypatch):
-    monkeypatch.setattr("selfseg.train.precision.has_fast_bf16", lambda device: True)
+    monkeypatch.setattr("selfseg.sample.device.has_fast_bf16", lambda device: True)
     for name in method_names():
         assert find_method(name).Config().precision == "float32"
     assert not choose_precision(made("wnet"), HERE, 10_000).bf16
@@ -179,7 +179,7 @@ def test_float32_is_the_default_of_every_method_whatever_the_hardware(monkeypatc
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_bfloat16_is_used_where_it_is_asked_for_and_the_hardware_has_it(monkeypatch, fast):
-    monkeypatch.setattr("selfseg.train.precision.has_fast_bf16", lambda device: fast)
+    monkeypatch.setattr("selfseg.sample.device.has_fast_bf16", lambda device: fast)
     asking = made("wnet", precision="bfloat16")
     assert choose_precision(asking, HERE, 10).bf16 == fast
     assert choose_precision(made("wnet"), HERE, 10, asked="bfloat16").bf16 == fast
@@ -190,7 +190,7 @@ def test_bfloat16_is_used_where_it_is_asked_for_and_the_hardware_has_it(monkeypa
 
 
 def test_volumes_are_learned_in_float32_on_a_cpu(monkeypatch):
-    monkeypatch.setattr("selfseg.train.precision.has_fast_bf16", lambda device: True)
+    monkeypatch.setattr("selfseg.sample.device.has_fast_bf16", lambda device: True)
     asking = made("wnet", n_dims=3, precision="bfloat16")
     assert not choose_precision(asking, HERE, 10).bf16
     assert choose_precision(asking, CUDA, 10, compiled=False).bf16

@@ -280,7 +280,7 @@ def device() -> str:
     """Return where networks are computed."""
     import torch
 
-    from selfseg.train.precision import choose_device
+    from selfseg.sample.device import choose_device
 
     chosen = choose_device("auto")
     return f"{chosen.type} ({torch.cuda.get_device_name(chosen)})" if chosen.type == "cuda" else chosen.type

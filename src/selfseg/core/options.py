@@ -193,7 +193,9 @@ class FitOptions(ResumeOptions, ReadOptions):
     windows: str | int | None = None
     """Train on N windows per image, or NUMBER:SIDE. Default: 16, only for images larger than memory."""
     compiled: bool | None = None
-    """Compile the networks. Default: where it pays."""
+    """Compile the networks: tens of seconds, then each step takes less. Default: no."""
+    deterministic: bool = False
+    """The same seed gives the same bytes on a GPU too, by slower operations. On a CPU it does always."""
     precision: Literal["float32", "bfloat16"] | None = None
     """Precision of training: float32 or bfloat16. Default: float32, unless the preset asks for less."""
     checkpoint_every: float = 20.0

@@ -1,7 +1,5 @@
-"""How maps lie in memory, and where the kernels of this room apply. Nothing here loads numba or Triton."""
+"""How a map lies in memory, and where the kernels of this room apply. Nothing here loads numba or Triton."""
 
-from functools import cache
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import torch
@@ -25,18 +23,7 @@ class Lines(NamedTuple):
 def runs_kernels(values: Tensor) -> bool:
     """Return whether the float32 kernels apply: a CPU, and a map whose lines can be numbered."""
     plain = values.device.type == "cpu" and values.dtype == torch.float32 and values.ndim in (3, 4, 5)
-    return plain and values.numel() > 0 and (values.is_contiguous() or _channels_last(values))
-
-
-@cache
-def _has_triton() -> bool:
-    return find_spec("triton") is not None
-
-
-def runs_triton(values: Tensor) -> bool:
-    """Return whether the float32 kernel of a GPU applies: a CUDA or ROCm device with Triton, and a dense map."""
-    plain = values.device.type == "cuda" and values.dtype == torch.float32 and values.ndim in (4, 5)
-    return plain and values.numel() > 0 and (values.is_contiguous() or _channels_last(values)) and _has_triton()
+    return plain and values.numel() > 0 and (values.is_contiguous() or is_channels_last(values))
 
 
 def as_lines(values: Tensor) -> Lines:
@@ -47,7 +34,8 @@ def as_lines(values: Tensor) -> Lines:
     return Lines(values.detach().as_strided((values.numel(),), (1,)).numpy(), strides, n // X)
 
 
-def _channels_last(values: Tensor) -> bool:
+def is_channels_last(values: Tensor) -> bool:
+    """Return whether all channels of a pixel of ``[B K Y X]`` or ``[B K Z Y X]`` lie together."""
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     return values.ndim in formats and values.is_contiguous(memory_format=formats[values.ndim])
 

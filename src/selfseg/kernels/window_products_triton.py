@@ -5,6 +5,7 @@ is used, and what a tile reads stays in the cache for its other taps, so that of
 memory. Degrees and the two quadratic forms come from the same pass.
 """
 
+import contextlib
 import math
 from typing import Any, NamedTuple
 
@@ -15,37 +16,62 @@ from torch import Tensor
 
 from selfseg.kernels.layout import Offsets
 
+SIZES = ("n_taps", "C", "K", "Z", "Y", "X", "stride_b", "stride_k", "stride_pixel")
+"""Arguments that are numbers: none of them makes another kernel, so that images of any size share one."""
+
 TILE_Y, TILE_X = 4, 32
 """Pixels of a tile: whole cache lines along x, and few enough that 32 classes of them stay in registers."""
 
+LARGEST_INT32 = 2**31 - 1
 
-@triton.jit
+
+class Tiling(NamedTuple):
+    """How the kernel is made for a number of classes and of channels: what it is compiled with, by name."""
+
+    C_PAD: int
+    K_PAD: int
+    TY: int
+    PLACE: Any
+    """Type of the places in one image's map."""
+    num_warps: int
+
+    @classmethod
+    def of(cls, n_channels: int, n_classes: int, n_pixels: int) -> "Tiling":
+        """Return that of images of `n_pixels` pixels: the sums of a tile stay in registers."""
+        k = triton.next_power_of_2(n_classes)
+        place = tl.int32 if max(n_channels, n_classes) * n_pixels <= LARGEST_INT32 else tl.int64
+        rows = max(1, TILE_Y // max(1, k // 32) // (1 if place is tl.int32 else 2))
+        return cls(triton.next_power_of_2(n_channels), k, rows, place, 4 if k <= 128 else 8)
+
+
+@triton.jit(do_not_specialize=SIZES)
 def _products(
     image, valid, p, products, degrees, forms, taps, fall, scale,
     n_taps, C, K, Z, Y, X, stride_b, stride_k, stride_pixel,
-    HAS_VALID: tl.constexpr, C_PAD: tl.constexpr, K_PAD: tl.constexpr, TY: tl.constexpr, TX: tl.constexpr,
+    HAS_VALID: tl.constexpr, C_PAD: tl.constexpr, K_PAD: tl.constexpr, TY: tl.constexpr, TX: tl.constexpr, PLACE: tl.constexpr,
 ):  # fmt: skip
     plane = tl.program_id(2)
     b = (plane // Z).to(tl.int64)
     z = plane % Z
-    n = Z * Y * X
+    n = Z.to(PLACE) * Y * X
     lane = tl.arange(0, TY * TX)
     y = tl.program_id(1) * TY + lane // TX
     x = tl.program_id(0) * TX + lane % TX
     zs = tl.zeros_like(lane) + z
-    here = (zs * Y + y) * X + x
+    here = (zs.to(PLACE) * Y + y) * X + x
     counts = (y < Y) & (x < X)
     if HAS_VALID:
         counts = counts & (tl.load(valid + b * n + here, mask=counts, other=0) > 0)
     c, k = tl.arange(0, C_PAD), tl.arange(0, K_PAD)
-    pixels, classes = image + b * C * n + c[None, :] * n, p + b * stride_b + k[None, :] * stride_k
+    of_class = k[None, :].to(PLACE) * stride_k
+    pixels, classes = image + b * C * n + c[None, :] * n, p + b * stride_b + of_class
     own = tl.load(pixels + here[:, None], mask=counts[:, None] & (c < C)[None, :], other=0.0)
     factor = tl.load(scale + b)
     sums = tl.zeros((TY * TX, K_PAD), tl.float32)
     degree = tl.zeros((TY * TX,), tl.float32)
     for tap in range(n_taps):
         dz, dy, dx = tl.load(taps + 3 * tap), tl.load(taps + 3 * tap + 1), tl.load(taps + 3 * tap + 2)
-        there = here + (dz * Y + dy) * X + dx
+        there = here + (dz.to(PLACE) * Y + dy) * X + dx
         both = counts & (zs + dz >= 0) & (zs + dz < Z) & (y + dy >= 0) & (y + dy < Y) & (x + dx >= 0) & (x + dx < X)
         if HAS_VALID:
             both = both & (tl.load(valid + b * n + there, mask=both, other=0) > 0)
@@ -58,7 +84,7 @@ def _products(
     some = (y < Y) & (x < X)
     wide = some[:, None] & (k < K)[None, :]
     mine = tl.load(classes + here[:, None] * stride_pixel, mask=counts[:, None] & (k < K)[None, :], other=0.0)
-    tl.store(products + b * stride_b + k[None, :] * stride_k + here[:, None] * stride_pixel, sums, mask=wide)
+    tl.store(products + b * stride_b + of_class + here[:, None] * stride_pixel, sums, mask=wide)
     tl.store(degrees + b * n + here, degree, mask=some)
     program = (plane * tl.num_programs(1) + tl.program_id(1)).to(tl.int64) * tl.num_programs(0) + tl.program_id(0)
     rows = forms + 2 * program * K
@@ -104,16 +130,26 @@ def window_products(window: Window, p: Tensor, known: Tensor | None) -> tuple[Te
     strides = (K * n, n, 1) if p.is_contiguous() else (K * n, 1, K)
     products = torch.empty_like(p, memory_format=torch.preserve_format)
     degrees = p.new_empty((B, *p.shape[2:]))
-    grid = (triton.cdiv(X, TILE_X), triton.cdiv(Y, TILE_Y), B * Z)
+    tiling = Tiling.of(window.image.shape[1], K, n)
+    grid = (triton.cdiv(X, TILE_X), triton.cdiv(Y, tiling.TY), B * Z)
     forms = p.new_empty((B, grid[2] // B * grid[1] * grid[0], 2, K))
     shapes: tuple[Any, ...] = (len(window.taps), window.image.shape[1], K, Z, Y, X, *strides)
     marks = (
         window.image if window.valid is None else window.valid.contiguous().view(torch.uint8)
     )  # never read if all count
-    _products[grid](
-        window.image.contiguous(), marks, p, products, degrees, forms, window.taps, window.fall, window.scale, *shapes,
-        HAS_VALID=window.valid is not None, C_PAD=triton.next_power_of_2(window.image.shape[1]), K_PAD=triton.next_power_of_2(K),
-        TY=TILE_Y, TX=TILE_X,
-    )  # fmt: skip
+    with (
+        torch.cuda.device(p.device) if p.is_cuda else contextlib.nullcontext()
+    ):  # Triton launches on the current device
+        _products[grid](
+            window.image.contiguous(), marks, p, products, degrees, forms, window.taps, window.fall, window.scale, *shapes,
+            HAS_VALID=window.valid is not None, TX=TILE_X, **tiling._asdict(),
+        )  # fmt: skip
     association, volume = forms.sum(1, dtype=torch.float64).movedim(1, 0)
     return products, degrees, association, volume
+
+
+def try_out(device: torch.device) -> None:
+    """Launch the kernel on a few pixels; raise whatever the compiler or the driver raises."""
+    ones = torch.ones(1, 1, 2, 2, device=device)
+    window = lay_out(ones, None, torch.ones(1), [((0, 1), 1.0)])
+    window_products(window, ones, None)[0].cpu()

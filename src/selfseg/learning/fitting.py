@@ -18,6 +18,7 @@ from selfseg.core.machine import own_rank
 from selfseg.core.options import FitOptions, ModelOptions, RunOptions
 from selfseg.core.progress import Progress, Silent
 from selfseg.core.seed import derive, generator
+from selfseg.kernels.on_gpu import check_compiling, triton_fault
 from selfseg.learning.annotations import Annotations, requested_annotations
 from selfseg.learning.model_folder import (
     ALL_CHECKPOINTS,
@@ -33,12 +34,25 @@ from selfseg.learning.training_set import TrainingSet, WindowChoice, build_train
 from selfseg.methods.base import Method, MethodConfig, find_method
 from selfseg.read import find_inputs
 from selfseg.results.model import RUN, FittedModel
+from selfseg.sample.device import (
+    Precision,
+    choose_device,
+    choose_precision,
+    device_note,
+    in_fixed_order,
+    naming_lack_of_memory,
+)
 from selfseg.sample.stream import Batch, Readable, Stream
 from selfseg.segmenting.images import OwnSuperpixels
 from selfseg.tiling.tiles import keep_assigned
 from selfseg.train.distributed import Processes, started_together
 from selfseg.train.loop import Training
-from selfseg.train.precision import Precision, choose_device, choose_precision
+
+LESS_MEMORY = (
+    "lower batch_size or patch, split a batch with --set accumulate=2, shrink the images (--prepare size=1000), or use --device cpu; "
+    "the last checkpoint stays, and --resume goes on from it"
+)
+"""What helps where memory runs out while learning."""
 
 
 class HoldOut(NamedTuple):
@@ -101,7 +115,7 @@ class TrainingRun:
         """
         if self.setting.shared and own_rank().world > 1:
             self._check_distributed()
-        with started_together(self.setting.shared) as processes:
+        with started_together(self.setting.shared, self.model.device) as processes:
             progress = self.setting.progress if self.setting.progress and processes.first else Silent()
             return self._run(inputs, processes, progress)
 
@@ -136,6 +150,7 @@ class TrainingRun:
         data, method, facts, failures = self._gather(inputs, progress)
         split, device = split_sources(data, method.held_out, self.model.seed), choose_device(self.model.device)
         n_steps = method.n_steps(len(split.learned))
+        self._check_device(method, device, progress)
         chosen = choose_precision(method, device, n_steps, self.options.compiled, self.options.precision)
         precision = processes.agreed(chosen)
         score = None if self.options.truth is None else truth_scorer(self.options.truth, data, progress)
@@ -157,13 +172,24 @@ class TrainingRun:
         shared = f", {processes.world} processes" if processes.world > 1 else ""
         n_images = len(split.learned)
         progress.say(f"learning with {self.model.method} on {n_images} image(s): {precision.describe()}{shared}")
-        steps = training.run(resume)
-        method.finish(lambda: (batch.to(device) for batch in stream.once()))
-        method.eval()
-        table = order_classes(method, stream.once(), data.annotations, keep=len(data.items) == 1)
+        fixed = self.options.deterministic and device.type != "cpu"
+        with in_fixed_order(fixed), naming_lack_of_memory("learning", device, LESS_MEMORY):
+            steps = training.run(resume)
+            method.finish(lambda: (batch.to(device) for batch in stream.once()))
+            method.eval()
+            table = order_classes(method, stream.once(), data.annotations, keep=len(data.items) == 1)
         facts |= {"steps": steps, "seconds": round(training.seconds, 3)}
         model = FittedModel(self.model.method, method, table, data.preparation, {}, facts, device=self.model.device)
         return Fitted(model, [*failures, *data.failures])
+
+    def _check_device(self, method: Method, device: torch.device, progress: Progress) -> None:
+        """Say what this device lacks; `UsageError` if networks should be compiled, and cannot be."""
+        if self.options.compiled:
+            check_compiling(device)
+        if note := device_note(self.model.device):
+            progress.say(note)
+        if device.type == "cuda" and method.uses_triton and (fault := triton_fault(device)):
+            progress.say(f"the soft cut is computed without Triton on {device}, which takes longer: {fault}")
 
     def _training(
         self, method: Method, stream: Stream, precision: Precision, data: TrainingSet, facts: dict[str, Any]

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.files import Manifest, clear_unfinished, remove, write_json
 from selfseg.methods.base import Method, find_method, stored_config
 from selfseg.results.model import RUN
+from selfseg.sample.device import free_on
 from selfseg.train.distributed import Processes
 
 RESUME_FACTS = ("method", "seed", "config", "hint_values", "hints_sha256", "inputs", "masks", "superpixels", "channels")
@@ -131,7 +131,7 @@ def memory_note(method: Method, shapes: Sequence[tuple[int, ...]], device: torch
     largest = sorted((math.prod(shape[1:]) for shape in shapes), reverse=True)[: config.batch_size]
     pixels = -(-largest[0] * len(largest) // config.accumulate)
     needed = method.training_bytes(pixels)
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    free = free_on(device)
     estimate = f"a step on {pixels / 1e6:.2f} megapixels takes about {needed / 2**30:.1f} GiB of memory"
     if needed > free:
         raise InputError(

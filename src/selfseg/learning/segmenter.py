@@ -24,7 +24,7 @@ from selfseg.core.progress import Progress, Silent
 from selfseg.learning.default_method import LEARNED, choose_method
 from selfseg.learning.fitting import TrainingRun
 from selfseg.learning.model_folder import read_run
-from selfseg.methods.base import Method, MethodConfig, build_config, current_spelling
+from selfseg.methods.base import Method, MethodConfig, build_config, current_spelling, find_method
 from selfseg.read.sources import Source, is_single
 from selfseg.refine.decide import Cleaning
 from selfseg.refine.steps import parse_refinements
@@ -111,13 +111,13 @@ class Segmenter(ModelOptions):
             If an option is wrong, no input can be used, or the training fails.
         """
         learning, setting = share_out({"labels": y, **options}, FitOptions, RunOptions)
-        if self.refine is None:
-            self.set_params(refine=find_method(self.method).refinements.get(self.preset))
         if self.refine:  # mistakes are found before the learning, not after
             parse_refinements(self.refine)
         Cleaning.parse(self.clean)
         sources = find_sources(inputs, learning, setting.progress)
         method = self._chosen(sources, learning, setting)
+        if self.refine is None:
+            self.set_params(refine=find_method(method).refinements.get(self.preset))
         training = TrainingRun(
             replace(ModelOptions(**self.get_params()), method=method), self._config(method), learning, setting
         )

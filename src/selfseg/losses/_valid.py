@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from selfseg.core.errors import UsageError
-from selfseg.sample.shared_batch import own_weight
+from selfseg.sample.shared_batch import own_part
 
 
 def mean_over(values: Tensor, counted: Tensor | None) -> Tensor:
@@ -13,12 +13,28 @@ def mean_over(values: Tensor, counted: Tensor | None) -> Tensor:
     None = everything counts. Of a batch that processes share, this process's part of the mean over all of it.
     """
     if counted is None:
-        weight = own_weight(values.numel())
-        return values.mean() * weight if values.numel() else values.sum()
+        return own_part(values.mean() if values.numel() else values.sum(), values.numel())
     n = counted.sum()
-    weight = own_weight(n)
     # `where`, not a product: a NaN in a pixel that does not count must not reach the sum.
-    return values.where(counted, values.new_zeros(())).sum() / n.clamp(min=1) * weight
+    return own_part(values.where(counted, 0.0).sum() / n.clamp(min=1), n)
+
+
+def weighted(weight: float, term: Tensor) -> Tensor:
+    """Return a loss term times its weight: itself where that is 1."""
+    return term if weight == 1 else weight * term
+
+
+def count_labels(labels: Tensor, n_labels: int, counted: Tensor | None = None) -> Tensor:
+    """Return the pixels of each label ``[n_labels]`` int64: of `labels`, int64 in 0..n_labels-1, where `counted`, of their shape, is True.
+
+    Without waiting for a device, and in whole numbers, so that the order in which they are added up does not matter.
+    """
+    flat = labels.reshape(-1)
+    if counted is None:
+        ones = flat.new_ones(1).expand_as(flat)
+    else:
+        ones, flat = counted.reshape(-1).to(flat.dtype), flat.clamp(min=0)
+    return flat.new_zeros(n_labels).scatter_add_(0, flat, ones)
 
 
 def check_pixels(what: str, mask: Tensor | None, response: Tensor) -> None:
@@ -47,5 +63,5 @@ def labelled_mean(error: Tensor, labels: Tensor, weights: Tensor | None) -> Tens
     labelled = labels >= 0
     loud = labelled.to(error.dtype) if weights is None else weights.to(error.dtype) * labelled
     # `where`, not a product: a NaN in a pixel that is not labelled must not reach the sum.
-    summed, weight = (error.where(labelled, error.new_zeros(())) * loud).sum(), loud.sum()
-    return summed / weight.clamp(min=torch.finfo(error.dtype).tiny) * own_weight(weight)
+    summed, weight = (error.where(labelled, 0.0) * loud).sum(), loud.sum()
+    return own_part(summed / weight.clamp(min=torch.finfo(error.dtype).tiny), weight)

@@ -22,7 +22,7 @@ def soft_areas(probabilities: Tensor, valid: Tensor | None = None) -> Tensor:
         return total_mean(rows.mean(dim=0), len(rows))
     counted = valid.reshape(-1, 1)
     n = counted.sum()
-    return total_mean(rows.where(counted, rows.new_zeros(())).sum(dim=0) / n.clamp(min=1), n)
+    return total_mean(rows.where(counted, 0.0).sum(dim=0) / n.clamp(min=1), n)
 
 
 def area_too_large(probabilities: Tensor, maximum: float, valid: Tensor | None = None) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from selfseg.core.errors import UsageError
 from selfseg.kernels.layout import runs_on_channels_last
 from selfseg.losses._valid import check_pixels, mean_over
-from selfseg.sample.shared_batch import own_weight
+from selfseg.sample.shared_batch import own_part
 
 MIN_FUSED_PIXELS = 1024
 """Smallest image for which both terms in one pass over the response are faster."""
@@ -53,13 +53,13 @@ def similarity(response: Tensor, target: Tensor | None = None, valid: Tensor | N
         target = response.detach().argmax(dim=1)
     if response.device.type != "cpu" or response.dtype != torch.float32 or not response.numel():
         if valid is not None:
-            target = target.where(valid, target.new_zeros(()))  # what does not count may have no class at all
+            target = target.where(valid, 0)  # what does not count may have no class at all
         return mean_over(F.cross_entropy(response, target, reduction="none"), valid)
     from selfseg.kernels.cross_entropy import cross_entropy
 
     counted = target if valid is None else target.where(valid, target.new_full((), -1))
     n_counted = target.numel() if valid is None else int(valid.sum())
-    return cross_entropy(response, counted) / max(1, n_counted) * own_weight(n_counted)
+    return own_part(cross_entropy(response, counted) / max(1, n_counted), n_counted)
 
 
 def clustering_terms(
@@ -87,8 +87,8 @@ def clustering_terms(
     from selfseg.kernels.cross_entropy import similarity_and_continuity
 
     similar, differences, labels = similarity_and_continuity(response)
-    weight = own_weight(len(response))
-    return similar * weight, tuple(difference * weight for difference in differences), labels
+    n = len(response)
+    return own_part(similar, n), tuple(own_part(difference, n) for difference in differences), labels
 
 
 def _check_live(live: Tensor | None, response: Tensor) -> None:
@@ -205,6 +205,6 @@ def region_continuity(response: Tensor, neighbours: Neighbours) -> Tensor:
     rows = response.flatten(0, 1).T  # [R BK]
     with torch.autocast(rows.device.type, enabled=False):  # which would round the products to half precision
         pulled = torch.sparse.mm(neighbours.matrix.to(rows.dtype), rows)
-    apart = (rows - pulled).abs().where(neighbours.counted[:, None], rows.new_zeros(()))
+    apart = (rows - pulled).abs().where(neighbours.counted[:, None], 0.0)
     mean: Tensor = apart.sum() / (neighbours.counted.sum().clamp(min=1) * rows.shape[1])
     return mean

@@ -29,7 +29,7 @@ def nearest_distance(
         sizes = weights.new_zeros(len(centres)).index_add_(0, labels.reshape(-1), weights.reshape(-1))
         weights = weights / sizes.clamp(min=1e-12)[labels]
     # `where` before the square: a NaN in a pixel that does not count must reach neither the sum nor its gradient.
-    apart = (features - own).where(weights.unsqueeze(1) > 0, own.new_zeros(())).square().mean(1)
+    apart = (features - own).where(weights.unsqueeze(1) > 0, 0.0).square().mean(1)
     return (weights * apart).sum() / weights.sum().clamp(min=1e-12)
 
 
@@ -55,7 +55,7 @@ def sharpened_divergence(assignments: Tensor, valid: Tensor | None = None) -> Te
     check_pixels("valid", valid, assignments)
     q = assignments.clamp(min=1e-12)
     with torch.no_grad():
-        counted = q if valid is None else q.where(valid.unsqueeze(1), q.new_zeros(()))
+        counted = q if valid is None else q.where(valid.unsqueeze(1), 0.0)
         share = counted.sum((0, *range(2, q.ndim)), keepdim=True).clamp(min=1e-12)
         target = q.square() / share
         target = target / target.sum(1, keepdim=True)

@@ -12,13 +12,16 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from selfseg.core.errors import UsageError
-from selfseg.kernels.layout import Offsets, runs_kernels, runs_triton
+from selfseg.kernels.layout import Offsets, runs_kernels
+from selfseg.kernels.on_gpu import runs_triton
 from selfseg.losses._valid import check_pixels
-from selfseg.sample.shared_batch import own_weight
+from selfseg.sample.device import most_digits, with_most_digits
+from selfseg.sample.shared_batch import own_part
 
 EMPTY = 1e-30  # a volume p . d below which a class counts as empty; far above what float32 can divide by
 AUTO_FACTOR = 3.0  # times the median step: 10 on photographs in 0..255 (BSDS500: 3.3), the constant of the paper
@@ -61,7 +64,7 @@ def soft_ncut(probabilities: Tensor, affinity: "Affinity") -> Tensor:
         probabilities = probabilities.float()
     affinity.check(probabilities)
     value: Tensor = _SoftNcut.apply(probabilities, affinity)  # type: ignore[no-untyped-call]
-    return value * own_weight(len(probabilities))
+    return own_part(value, len(probabilities))
 
 
 class _SoftNcut(torch.autograd.Function):
@@ -80,7 +83,7 @@ class _SoftNcut(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         products, degrees = ctx.saved_tensors
-        factors = (ctx.factors * gradient.double()).to(products.dtype)
+        factors = (ctx.factors * gradient).to(products.dtype)
         return _combined(products, degrees, factors), None
 
 
@@ -124,9 +127,9 @@ class Affinity(ABC):
     def forms(self, probabilities: Tensor) -> Forms:
         """Return ``W p`` and the two sums over nodes that the normalised cut is made of; see `Forms`."""
         products = self.apply(probabilities)
-        degrees = self.degrees(probabilities.dtype).flatten(1).double().unsqueeze(1)  # [B 1 N]
-        p = probabilities.detach().flatten(2).double()
-        p = p.where(degrees > 0, p.new_zeros(()))  # a node without weights may hold anything, NaN too
+        degrees = with_most_digits(self.degrees(probabilities.dtype)).flatten(1).unsqueeze(1)  # [B 1 N]
+        p = with_most_digits(probabilities.detach()).flatten(2)
+        p = p.where(degrees > 0, 0.0)  # a node without weights may hold anything, NaN too
         return Forms(products, (p * products.flatten(2)).sum(2), (p * degrees).sum(2))
 
     def check(self, probabilities: Tensor) -> None:
@@ -154,8 +157,8 @@ def association(classes: Tensor, affinity: Affinity) -> tuple[Tensor, Tensor]:
     """
     affinity.check(classes)
     k = classes.shape[1]
-    rows, pulled = (x.movedim(1, 0).reshape(k, -1).double() for x in (classes, affinity.apply(classes)))
-    degrees = affinity.degrees(classes.dtype).expand(len(classes), *classes.shape[2:]).reshape(-1).double()
+    rows, pulled = (with_most_digits(x.movedim(1, 0).reshape(k, -1)) for x in (classes, affinity.apply(classes)))
+    degrees = affinity.degrees(classes.dtype).expand(len(classes), *classes.shape[2:]).reshape(-1).to(rows)
     return rows @ pulled.T, rows @ degrees
 
 
@@ -163,7 +166,7 @@ def association_sums(parts: Iterable[tuple[Tensor, Affinity]]) -> tuple[Tensor, 
     """Return areas ``[K]``, association ``[K K]`` and volume ``[K]`` (`association`), summed over all parts."""
     totals: list[Tensor] = []
     for classes, affinity in parts:
-        areas = classes.flatten(2).sum((0, 2), dtype=torch.float64)
+        areas = classes.flatten(2).sum((0, 2), dtype=most_digits(classes.device))
         found = [areas, *association(classes, affinity)]
         totals = [a + b for a, b in zip(totals, found, strict=True)] if totals else found
     areas, between, volume = totals
@@ -233,7 +236,7 @@ def window_affinity(
             raise UsageError(name, expected="a number above 0", got=f"{number}", fix="see window_affinity")
     image = image.detach() if image.dtype in (torch.float32, torch.float64) else image.detach().float()
     if valid is not None:
-        image = image.where(valid.unsqueeze(1), image.new_zeros(()))
+        image = image.where(valid.unsqueeze(1), 0.0)
     if not _finite(image):
         raise UsageError("image", expected="finite values", got="NaN or infinity", fix="mark such pixels in `valid`")
     if sigma_intensity == "auto":
@@ -262,14 +265,14 @@ def _auto_sigma(image: Tensor, valid: Tensor | None) -> Tensor:
     """Return sigma_I of one image ``[C *S]``, float64; see `window_affinity`."""
     steps = []
     for axis in range(1, image.ndim):
-        step = image.diff(dim=axis).double().square().sum(0).sqrt()
+        step = with_most_digits(image.diff(dim=axis)).square().sum(0).sqrt()
         if valid is not None:
             n = step.shape[axis - 1]
             step = step[valid.narrow(axis - 1, 0, n) & valid.narrow(axis - 1, 1, n)]
         steps.append(step.flatten())
     every = torch.cat(steps)
     if every.numel() == 0 or not bool(every.any()):
-        return torch.ones((), dtype=torch.float64, device=image.device)
+        return torch.ones((), dtype=most_digits(image.device), device=image.device)
     median = every.median()
     return AUTO_FACTOR * (median if float(median) > 0 else every.mean())
 
@@ -291,6 +294,7 @@ class WindowAffinity(Affinity):
         self.sigma_intensity = sigma_intensity
         self._degrees: dict[torch.dtype, Tensor] = {}
         self._window: Any = None
+        self._known: dict[tuple[int, int, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     def apply(self, probabilities: Tensor) -> Tensor:
         """Return ``W p``, ``[B K *S]``."""
@@ -323,27 +327,58 @@ class WindowAffinity(Affinity):
         return Forms(*rows[0]) if alone else Forms(*(torch.cat(parts) for parts in zip(*rows, strict=True)))
 
     def _apply_by_offsets(self, p: Tensor) -> Tensor:
-        """Return ``W p`` offset by offset, for any device and precision; of W one offset at a time is held."""
-        image, scale = self._image.to(p.dtype), self.sigma_intensity.to(p).square().reciprocal()
-        valid = None if self._valid is None else self._valid.unsqueeze(1)
-        zero = p.new_zeros(())
-        p = p if valid is None else p.where(valid, zero)
-        products = p.clone()
+        """Return ``W p`` for any device and precision: as many offsets at a time as `MOST_PAIRS` allows, each in a few operations."""
+        n_classes, n = p.shape[1], math.prod(self.shape[1:])
+        values = p if self._valid is None else p.where(self._valid.unsqueeze(1), 0.0)
+        framed, products = self._framed(values), torch.zeros_like(values).flatten(2)
+        total = 2 * len(self._offsets) + 1
+        step = min(total, max(1, MOST_PAIRS // (len(p) * n_classes * n)))
+        for start in range(0, total, step):
+            places, weights = self._weights(start, start + step, p.dtype)
+            products += (framed[:, :, places] * weights.unsqueeze(1)).sum(2)  # [B K O N], summed over O
+        return products.view_as(values)
+
+    def _weights(self, start: int, stop: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Return places ``[O N]`` in the framed image, and weights ``[B O N]``, of the offsets start..stop of the whole window."""
+        key = start, stop, dtype
+        if key not in self._known:
+            self._known = {key: self._new_weights(start, stop, dtype)}  # the last ones: a small image has no others
+        return self._known[key]
+
+    def _new_weights(self, start: int, stop: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        reach, sizes, device = self._reach, self.shape[1:], self._image.device
+        whole = [((0,) * len(sizes), 0.0)]
         for offset, fall in self._offsets:
-            here, there = _views(offset)
-            squared = (image[here] - image[there]).square().sum(1, keepdim=True)  # [B 1 *S']
-            w = (squared * -scale.view(-1, *(1,) * (p.ndim - 1)) - fall).exp()
-            products[here].addcmul_(w, p[there])
-            products[there].addcmul_(w, p[here])
-        return products if valid is None else products.where(valid, zero)
+            whole += [(offset, fall), (tuple(-n for n in offset), fall)]
+        wide = [n + 2 * far for n, far in zip(sizes, reach, strict=True)]
+        strides = [math.prod(wide[axis + 1 :]) for axis in range(len(wide))]
+        here = torch.zeros((), dtype=torch.int64, device=device)
+        for far, size, stride in zip(reach, sizes, strides, strict=True):
+            here = here.unsqueeze(-1) + stride * torch.arange(far, far + size, device=device)
+        chosen = whole[start:stop]
+        away = [sum(n * stride for n, stride in zip(offset, strides, strict=True)) for offset, _ in chosen]
+        places = here.flatten() + torch.tensor(away, device=device)[:, None]  # [O N]
+        image = self._image.to(dtype)
+        counts = torch.ones_like(image[:, :1]) if self._valid is None else self._valid.unsqueeze(1).to(dtype)
+        squared = (self._framed(image)[:, :, places] - image.flatten(2).unsqueeze(2)).square().sum(1)  # [B O N]
+        scale = self.sigma_intensity.to(image).square().reciprocal().view(-1, 1, 1)
+        fall = torch.tensor([fall for _, fall in chosen], dtype=dtype, device=device)[:, None]
+        both = self._framed(counts)[:, 0][:, places] * counts.flatten(2)
+        return places, (-squared * scale - fall).exp() * both
+
+    @property
+    def _reach(self) -> tuple[int, ...]:
+        """Pixels along each axis to the farthest partner."""
+        axes = range(len(self.shape) - 1)
+        return tuple(max((abs(offset[axis]) for offset, _ in self._offsets), default=0) for axis in axes)
+
+    def _framed(self, values: Tensor) -> Tensor:
+        """Return ``[B K *S]`` with zeros around it as far as the window reaches, as ``[B K N']``."""
+        return F.pad(values, [far for far in reversed(self._reach) for _ in range(2)]).flatten(2)
 
 
-def _views(offset: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Return the indices of all pixels ``[B K *S]`` that have a partner at `offset`, and of these partners."""
-    every = slice(None)
-    here = tuple(slice(max(-n, 0), -n if n > 0 else None) for n in offset)
-    there = tuple(slice(max(n, 0), n if n < 0 else None) for n in offset)
-    return (every, every, *here), (every, every, *there)
+MOST_PAIRS = 1 << 26
+"""Pairs of pixels times classes whose products are in memory at once where there is no kernel."""
 
 
 def _window_kernels(values: Tensor) -> Any:

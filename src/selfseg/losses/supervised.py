@@ -108,13 +108,13 @@ def soft_dice(probabilities: Tensor, labels: Tensor, smooth: float = 1.0) -> Ten
     check_pixels("labels", labels, probabilities)
     labelled = (labels >= 0)[:, None]
     wanted = F.one_hot(labels.clamp(min=0), probabilities.shape[1]).movedim(-1, 1).to(probabilities.dtype) * labelled
-    found = probabilities.where(labelled, probabilities.new_zeros(()))
+    found = probabilities.where(labelled, 0.0)
     axes = (0, *range(2, probabilities.ndim))
     sums = total(torch.stack([(found * wanted).sum(axes), wanted.sum(axes), found.square().sum(axes)]))
     both, area, square = sums
     dice = (2 * both + smooth) / (square + area + smooth)
     present = area > 0
-    loss: Tensor = (1 - dice).where(present, dice.new_zeros(())).sum() / present.sum().clamp(min=1)
+    loss: Tensor = (1 - dice).where(present, 0.0).sum() / present.sum().clamp(min=1)
     return loss
 
 

@@ -96,7 +96,7 @@ class RegionMethod(Method):
         centres = centres[np.lexsort(centres.T[::-1])]
         wanted = self.config.n_classes or max(1, len(centres))
         self.centres = torch.full(
-            (wanted, self.centres.shape[1]), NOWHERE, dtype=torch.float64, device=self.pool.device
+            (wanted, self.centres.shape[1]), NOWHERE, dtype=self.pool.dtype, device=self.pool.device
         )
         self.centres[: len(centres)] = torch.from_numpy(centres)
         self.pool = self.pool[:0]
@@ -125,7 +125,7 @@ class RegionMethod(Method):
             tensor = state[name]
             if tensor.ndim != 2 or tensor.shape[1] != columns:
                 raise RuntimeError(f"{name}: expected [any {columns}], got {list(tensor.shape)}")
-            setattr(self, name, tensor.detach().clone().to(self.pool.device, torch.float64))
+            setattr(self, name, tensor.detach().clone().to(self.pool))
 
     def segments(self, image: Tensor, valid: Tensor | None = None, memo: Memo | None = None) -> Segments:
         """Return superpixels ``[*S]`` (-1 where `valid` is False), tree and mean features of ``[C *S]``, from its memo if they are there.
@@ -184,7 +184,7 @@ class RegionMethod(Method):
         for image, valid, memo in batch.each():
             _, mean, share = self._regions(image, valid, memo)
             rows = torch.from_numpy(np.concatenate([share[:, None], mean], 1))
-            self.pool = torch.cat([self.pool, rows.to(self.pool.device)])
+            self.pool = torch.cat([self.pool, rows.to(self.pool)])
 
     def _assign_one(self, image: Tensor, memo: Memo) -> Tensor:
         regions, mean, _ = self._regions(image, None, memo)

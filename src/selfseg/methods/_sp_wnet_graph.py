@@ -2,6 +2,7 @@
 
 import math
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +19,7 @@ from selfseg.methods.base import Memo, MethodConfig
 from selfseg.nets.region_pool import RegionMap, region_map
 from selfseg.regions.graph import adjacency
 from selfseg.regions.superpixels import SuperpixelRecipe, make_superpixels, neighbour_distances
-from selfseg.sample.patches import extent
+from selfseg.sample.stream import extent
 
 KEPT_PIXELS = 2**24
 """Pixels of all images whose graphs are kept in their memos: some 50 bytes each. Further graphs are made at each use."""
@@ -72,10 +73,13 @@ class SuperpixelGraphs:
         self._kept_pixels = 0
         self._options = str(config.model_dump(include={*SuperpixelConfig.model_fields} - {*MethodConfig.model_fields}))
 
-    def of(self, image: Tensor, valid: Tensor | None = None, memo: Memo | None = None) -> SuperpixelGraph | None:
+    def of(
+        self, image: Tensor, valid: Tensor | None = None, memo: Memo | None = None, reach: Sequence[int] | None = None
+    ) -> SuperpixelGraph | None:
         """Return the graph of ``[C *S]``, whose superpixels are -1 where `valid` ``[*S]`` is False; None in dense mode.
 
-        Padding, beyond the last valid pixel along each axis, is not looked at. `InputError` if superpixels should be given, and are not;
+        Padding, beyond the last valid pixel along each axis (`reach`, where it is known), is not looked at.
+        `InputError` if superpixels should be given, and are not;
         `UsageError` if they are given, and the model makes its own.
         """
         memo = {} if memo is None else memo
@@ -89,14 +93,13 @@ class SuperpixelGraphs:
         if self.config.superpixels == "none":
             return None
         shape = image.shape[1:]
-        box = tuple(slice(0, n) for n in (shape if valid is None else extent(valid)))
-        counted = None if valid is None else valid[box].cpu().numpy()
-        masked = counted is not None and not counted.all()
-        key = f"sp_wnet {self._options} {self.config.spacing} {tuple(shape)} {box} {masked} {image.device}"
+        box = tuple(slice(0, n) for n in (shape if valid is None else reach or extent(valid)))
+        key = f"sp_wnet {self._options} {self.config.spacing} {tuple(shape)} {box} {valid is None} {image.device}"
         graph: SuperpixelGraph | None = memo.get(key)
         if graph is None:
             plain = image.detach()[(slice(None), *box)].float().cpu().contiguous().numpy()
             own = memo["superpixels"][box] if "superpixels" in memo else None
+            counted = None if valid is None else valid[box].cpu().numpy()
             graph = self._make(plain, counted, own, shape, image.device)
             self._keep(graph, memo, key, shape.numel())
         return graph

@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from selfseg.core.errors import UsageError
 from selfseg.core.options import check_names
 from selfseg.regions.merge_tree import MergeTree
+from selfseg.sample.device import KeepsCounters
 from selfseg.sample.stream import Batch, Memo
 
 __all__ = ["Batch", "Memo", "Method", "MethodConfig", "build_config", "find_method", "method_names"]
@@ -85,7 +86,7 @@ class MethodConfig(BaseModel):
         return type(self).build({**self.model_dump(), **values})
 
 
-class Method(nn.Module, ABC):
+class Method(KeepsCounters, ABC):
     """A segmentation method, that learns from unlabelled images unless `needs_annotations`. One file, one subclass.
 
     The loop owns iteration, precision, device, checkpoints, previews and progress. A method owns its networks, its losses
@@ -187,6 +188,11 @@ class Method(nn.Module, ABC):
     def multiple(self) -> int:
         """Tiles begin at multiples of this many pixels: a pooling sees a grid."""
         return 1
+
+    @property
+    def uses_triton(self) -> bool:
+        """Whether steps on a GPU use the kernel of `kernels.window_products_triton`, where it can be used."""
+        return False
 
     @property
     def held_out(self) -> float:

@@ -20,6 +20,7 @@ from selfseg.methods.base import Batch, Memo, Method, MethodConfig
 from selfseg.nets.autoencoder import ResidualDecoder, StridedUNet, own_networks, start_near
 from selfseg.nets.feature_space import SIZE, FeatureSpace
 from selfseg.nets.norms import calibrate_batch_norms, moments
+from selfseg.sample.device import KeepsCounters, full_float32
 from selfseg.sample.patches import random_windows
 
 ALONE, GATHERING, TOGETHER = 0, 1, 2
@@ -95,7 +96,7 @@ class DeepKMeansConfig(MethodConfig):
 
 
 def in_float32(work: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a method whose first argument is images work without autocast.
+    """Let a method whose first argument is images work without autocast and TF32.
 
     Distances between features are small differences of large numbers. And on a CPU the gradient of a 3D convolution in bfloat16
     reads beyond its input where a map has only two pixels along an axis (seen with torch 2.13), which gives NaN by chance.
@@ -103,7 +104,7 @@ def in_float32(work: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(work)
     def run(self: Any, images: Tensor, *rest: Any) -> Any:
-        with torch.autocast(images.device.type, enabled=False):
+        with full_float32(images.device):
             return work(self, images, *rest)
 
     return run
@@ -188,8 +189,9 @@ class DeepKMeans(Method):
             self.explained.judge(terms["reconstruction"] / self.config.reconstruction, batch.ends_epoch)
             self._end_batch_alone(batch)
         else:
-            yield "together", self._terms(images, valid)
-            self._move(images, valid, batch.ends_epoch)
+            weights = self._weights(images)
+            yield "together", self._terms(images, valid, weights)
+            self._move(images, valid, weights, batch.ends_epoch)
 
     def _view(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Whole images, or a random window of each."""
@@ -222,7 +224,7 @@ class DeepKMeans(Method):
     def _gather(self, batch: Batch) -> None:
         """Take features of these images into the sample; after the last of them find the centres in it."""
         phases, space = self.phases, self.space
-        with torch.autocast(batch.images.device.type, enabled=False):
+        with full_float32(batch.images.device):
             space.weigh(*self._view(batch), self.decoder)
             phases.seen += space.gather(batch, max(1, SIZE // int(phases.n_images)))
         if batch.ends_epoch:
@@ -230,15 +232,18 @@ class DeepKMeans(Method):
             phases.enter(TOGETHER)
 
     @in_float32
-    def _terms(self, images: Tensor, valid: Tensor | None) -> dict[str, Tensor]:
+    def _weights(self, images: Tensor) -> Tensor:
+        return self.space.weights(images)
+
+    @in_float32
+    def _terms(self, images: Tensor, valid: Tensor | None, weights: Tensor) -> dict[str, Tensor]:
         """Reconstruction, distance (paper eq. 5), and the terms that are switched on, each with its weight."""
         config, space = self.config, self.space
         features = space(self._noisy(images))
         terms = {"reconstruction": config.reconstruction * self._error(self.decoder(features), images, valid)}
         z = space.norm(features, valid)
         if config.distance:
-            labels, weights = space.nearest(z, images)
-            counted = weights if valid is None else weights * valid
+            labels, counted = space.nearest(z), weights if valid is None else weights * valid
             grown = min(1.0, self.phases.progress() / config.warm_up) if config.warm_up else 1.0
             apart = nearest_distance(z, space.centres, labels, counted, config.by_size)
             terms["distance"] = config.distance * grown * apart
@@ -253,9 +258,9 @@ class DeepKMeans(Method):
         return student_t(centre_distances(z, self.space.centres), self.space.moving.spread, self.config.freedom)
 
     @in_float32
-    def _move(self, images: Tensor, valid: Tensor | None, ends_pass: bool) -> None:
+    def _move(self, images: Tensor, valid: Tensor | None, weights: Tensor, ends_pass: bool) -> None:
         """Move the centres, with the network at rest (paper, section 3.3.2)."""
-        self.space.move(images, valid, self.config.memory, ends_pass)
+        self.space.move(images, valid, weights, self.config.memory, ends_pass)
         self.phases.count(len(images), ends_pass)
 
     def status(self) -> dict[str, float]:
@@ -296,12 +301,13 @@ class DeepKMeans(Method):
         return 4 * n_pixels * (40 * config.width + 10 * config.n_features + masked)
 
 
-class Phases(nn.Module):
+class Phases(KeepsCounters):
     """Phase, passes and images so far, as tensors, so that a resumed run stands where it was.
 
     The first and the last phase take `iterations` batches each, in whole passes, at least `min_epochs` of them.
     """
 
+    on_host = ("phase", "passes", "seen", "n_images")
     phase: Tensor
     passes: Tensor
     seen: Tensor
@@ -357,12 +363,13 @@ class Phases(nn.Module):
         return int(self.seen) / (n_images * self._epochs(TOGETHER, n_images))
 
 
-class Explained(nn.Module):
+class Explained(KeepsCounters):
     """Mean `variance` of the batches' pixels, and the mean share of it that is left `unexplained`; 0 = not known yet.
 
     An error is in units of that variance, and averaged over `LEAST_BATCHES` batches at least before it is judged.
     """
 
+    on_host = ("n_batches", "judged")
     variance: Tensor
     n_batches: Tensor
     total: Tensor
@@ -380,8 +387,8 @@ class Explained(nn.Module):
     def look_at(self, images: Tensor, valid: Tensor | None) -> None:
         """Take the variance of a batch ``[B C *S]`` over its `valid` ``[B *S]`` pixels into the mean."""
         self.n_batches += 1
-        own = moments(images, valid)[1].mean().double().clamp(min=LEAST_VARIANCE)
-        self.variance += (own - self.variance) / self.n_batches
+        own = moments(images, valid)[1].mean().to(self.variance).clamp(min=LEAST_VARIANCE)
+        self.variance += (own - self.variance) / int(self.n_batches)
 
     def share(self, error: Tensor) -> Tensor:
         """Return a mean squared error as a share of the variance."""
@@ -393,7 +400,7 @@ class Explained(nn.Module):
         self.total += share.detach()
         self.judged += 1
         if ends_pass and int(self.judged) >= LEAST_BATCHES:
-            self.unexplained.copy_(self.total / self.judged)
+            self.unexplained.copy_(self.total / int(self.judged))
             self.total.zero_()
             self.judged.zero_()
 

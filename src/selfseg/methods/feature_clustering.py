@@ -5,7 +5,9 @@ trained on its own decision (similarity) and towards smooth responses (continuit
 those that survive are the classes. Scribbles, and bounds on the area of a class, steer it.
 """
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import reduce
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -16,12 +18,14 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.optim import SGD, Optimizer
 
+from selfseg.losses import count_labels, weighted
 from selfseg.losses.area import area_too_large, area_too_small
 from selfseg.losses.clustering import clustering_terms, similarity
 from selfseg.losses.supervised import scribble
 from selfseg.methods.base import Batch, Memo, Method, MethodConfig, exactly_k_classes, sum_within_classes
 from selfseg.nets.pixel_cnn import PixelCNN
 from selfseg.regions.clusters import merge_closest
+from selfseg.sample.device import with_most_digits
 from selfseg.sample.shared_batch import total
 
 AXES = {2: ("y", "x"), 3: ("z", "y", "x")}
@@ -88,6 +92,7 @@ class FeatureClustering(Method):
     Config = FeatureClusteringConfig
     config: FeatureClusteringConfig
     uses_annotations, distributed_unsupported = True, None
+    on_host = ("living", "hinted")
     class_of: Tensor
     areas: Tensor
     living: Tensor
@@ -139,15 +144,15 @@ class FeatureClustering(Method):
         self._count(labels, batch)
         terms: dict[str, Tensor] = {}
         if config.similarity > 0:
-            terms["similarity"] = config.similarity * self._similar(response, similar, labels, batch)
+            terms["similarity"] = weighted(config.similarity, self._similar(response, similar, labels, batch))
         shares = [getattr(config, f"nu_{axis}") for axis in AXES[self.n_dims]]
         if config.continuity > 0 and any(shares):
-            weighted = [share * difference for share, difference in zip(shares, differences, strict=True)]
-            terms["continuity"] = config.continuity * torch.stack(weighted).sum()
+            parts = (weighted(share, difference) for share, difference in zip(shares, differences, strict=True))
+            terms["continuity"] = weighted(config.continuity, reduce(operator.add, parts))
         if config.too_large > 0 or config.too_small > 0:
             terms.update(self._area_terms(response.softmax(1), batch.valid))
         if batch.annotations is not None and config.scribble > 0:
-            terms["scribble"] = config.scribble * scribble(response, batch.annotations)
+            terms["scribble"] = weighted(config.scribble, scribble(response, batch.annotations))
         yield "net", terms
 
     def _response(self, images: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -184,19 +189,16 @@ class FeatureClustering(Method):
     @torch.no_grad()
     def _count(self, labels: Tensor, batch: Batch) -> None:
         """Count the living clusters over whole epochs; keep the weights while there are at least as many as asked for."""
-        seen = labels if batch.valid is None else labels[batch.valid]
-        self.areas += total(torch.bincount(seen.reshape(-1), minlength=len(self.areas)))
+        self.areas += total(count_labels(labels, len(self.areas), batch.valid))
         if batch.annotations is not None:
-            self.hinted |= (
-                total(torch.bincount(batch.annotations[batch.annotations >= 0], minlength=len(self.hinted))) > 0
-            )
+            self.hinted |= (total(count_labels(batch.annotations, len(self.hinted), batch.annotations >= 0)) > 0).cpu()
         if not batch.ends_epoch:
             return
-        self.living = self.areas > 0
+        self.living = (self.areas > 0).cpu()
         self.areas.zero_()
         if self.config.n_classes is not None and int(self.living.sum()) >= self.config.n_classes:
-            for name, parameter in self.net.named_parameters():
-                getattr(self, _kept(name)).copy_(parameter)
+            now = dict(self.net.named_parameters())
+            torch._foreach_copy_([getattr(self, _kept(name)) for name in now], list(now.values()))
 
     def status(self) -> dict[str, int]:
         """Return the number of living clusters."""
@@ -218,7 +220,7 @@ class FeatureClustering(Method):
             areas, means = self._freeze(batches)
 
         def merge(living: Tensor, n: int) -> NDArray[np.integer]:
-            sizes, apart = areas[living].clamp(min=1).cpu().numpy(), self.hinted[living].cpu().numpy()
+            sizes, apart = areas[living].clamp(min=1).cpu().numpy(), self.hinted[living.cpu()].numpy()
             return merge_closest(means[living].cpu().numpy(), sizes, apart, n)
 
         self.class_of.copy_(exactly_k_classes(areas, wanted, merge))
@@ -230,14 +232,14 @@ class FeatureClustering(Method):
         self.eval()
         q = self.config.n_clusters
         areas = torch.zeros(q, dtype=torch.int64, device=self.class_of.device)
-        sums = torch.zeros(q, q, dtype=torch.float64, device=self.class_of.device)
+        sums = with_most_digits(torch.zeros(q, q, device=self.class_of.device))
         for batch in batches():
             response = self._response(batch.images).movedim(1, -1).reshape(-1, q)  # [N q]
             if batch.valid is not None:
                 response = response[batch.valid.reshape(-1)]
             labels = response.argmax(1)
-            areas += torch.bincount(labels, minlength=q)
-            sums += torch.zeros(q, q, device=sums.device).index_add_(0, labels, response.float()).double()
+            areas += count_labels(labels, q)
+            sums += torch.zeros(q, q, device=sums.device).index_add_(0, labels, response.float())
         return areas, sums / areas.clamp(min=1)[:, None]
 
     def assign(self, images: Tensor, memos: Sequence[Memo] | None = None) -> Tensor:

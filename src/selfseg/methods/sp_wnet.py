@@ -20,6 +20,7 @@ from torch.optim import Adam, Optimizer
 
 from selfseg.core.errors import UsageError
 from selfseg.core.seed import derive
+from selfseg.losses import weighted
 from selfseg.losses.clustering import clustering_terms, region_continuity, similarity
 from selfseg.losses.reconstruction import reconstruction
 from selfseg.losses.soft_ncut import Affinity, association, soft_ncut, window_affinity
@@ -31,13 +32,13 @@ from selfseg.nets.unet import UNet, UNetShape, cut_middle, mirror_frame
 from selfseg.regions.clusters import merge_by_cut, winning_offsets
 from selfseg.regions.merge_tree import MergeTree
 from selfseg.regions.superpixels import probability_tree
+from selfseg.sample.device import most_digits
 from selfseg.sample.patches import (
     PatchPosition,
     PatchShape,
     cut,
     drawn_once,
     equal_pixel_shapes,
-    extent,
     patch_sheet,
     redrawn,
     with_boundaries,
@@ -200,6 +201,7 @@ class SPWNet(Method):
     )
     renamed: ClassVar[Mapping[str, str]] = {"n_features": "n_clusters"}
     uses_superpixels, uses_memos, distributed_unsupported = True, True, None
+    on_host = ("batches_done", "epochs_done", "patch_seed")
     class_of: Tensor
     offsets: Tensor
     batches_done: Tensor
@@ -228,6 +230,10 @@ class SPWNet(Method):
     def n_classes(self) -> int:
         """Number of classes that `assign` returns: all labels while training, the living or merged ones after."""
         return int(self.class_of.max()) + 1
+
+    @property
+    def uses_triton(self) -> bool:
+        return self.config.superpixels == "none"
 
     def optimizers(self) -> dict[str, Optimizer]:
         """Return one, over the weights of both networks."""
@@ -264,15 +270,16 @@ class SPWNet(Method):
         with in_turn():
             seeds = [int(torch.randint(2**62, ())) for _ in batch.images]
         with sharing(None):  # what follows is of single images
+            patches = None if config.beta_rc_patches is None else self._patch_errors(batch, seeds)
             for b, image in enumerate(batch.images):
                 valid = None if batch.valid is None else batch.valid[b]
                 terms: dict[str, Tensor] = {}
                 if rebuilt is not None:
                     terms["rc_image"] = _error(rebuilt[b], image, valid)
-                if config.beta_rc_patches is not None:
-                    terms["rc_patches"] = self._patch_error(image, valid, batch.indices[b], seeds[b])
+                if patches is not None:
+                    terms["rc_patches"] = patches[b]
                 if features is not None:
-                    graph = self.graphs.of(image, valid, _memo(batch, b))
+                    graph = self.graphs.of(image, valid, _memo(batch, b), batch.reach(b))
                     terms |= self._segment_terms(features[b : b + 1], image, valid, graph)
                 rows.append(terms)
         risen = min(1.0, int(self.batches_done) / config.warm_up) if config.warm_up else 1.0
@@ -280,7 +287,11 @@ class SPWNet(Method):
         self.batches_done += 1
         self.epochs_done += batch.ends_epoch
         betas = {name: beta * own_weight(len(rows)) for name, beta in betas.items()}
-        yield "both", {name: beta * torch.stack([row[name] for row in rows]).mean() for name, beta in betas.items()}
+        if len(rows) == 1:
+            means = rows[0]
+        else:
+            means = {name: torch.stack([row[name] for row in rows]).mean() for name in betas}
+        yield "both", {name: weighted(beta, means[name]) for name, beta in betas.items()}
 
     def _segment_terms(
         self, features: Tensor, image: Tensor, valid: Tensor | None, graph: SuperpixelGraph | None
@@ -326,15 +337,29 @@ class SPWNet(Method):
             terms["balance"] = _imbalance(features, torch.ones_like(image[0]) if valid is None else valid)
         return terms
 
-    def _patch_error(self, image: Tensor, valid: Tensor | None, index: int, seed: int) -> Tensor:
-        """Return the mean over patch shapes of the squared error of one mini-batch of each."""
-        inside = list(image.shape[1:]) if valid is None else extent(valid)
-        errors = []
-        for places in self._places(inside, index, seed):
-            patches = cut(image, places)
-            counted = None if valid is None else cut(valid[None], places)[:, 0]
-            errors.append(reconstruction(self.decode(self.features(patches, counted, framed=False)), patches, counted))
-        return torch.stack(errors).mean()
+    def _patch_errors(self, batch: Batch, seeds: Sequence[int]) -> list[Tensor]:
+        """Return for each image the mean over patch shapes of the squared error of one mini-batch of each.
+
+        Patches of one shape go through the networks together, of all images, unless a batch norm would mix what it knows of them.
+        """
+        groups: dict[Any, list[tuple[int, Tensor, Tensor | None]]] = {}
+        for b, image in enumerate(batch.images):
+            valid = None if batch.valid is None else batch.valid[b]
+            for number, places in enumerate(self._places(batch.reach(b), batch.indices[b], seeds[b])):
+                patches = cut(image, places)
+                counted = None if valid is None else cut(valid[None], places)[:, 0]
+                alone = b if self.config.norm == "batch" else None
+                groups.setdefault((number, patches.shape[2:], alone), []).append((b, patches, counted))
+        errors: list[list[Tensor]] = [[] for _ in batch.images]
+        for group in groups.values():
+            sizes = [len(patches) for _, patches, _ in group]
+            response = self._response(joined([patches for _, patches, _ in group]), framed=False)
+            if self.norm is not None:
+                parts = zip(response.split(sizes), group, strict=True)
+                response = joined([self.norm(part, counted) for part, (_, _, counted) in parts])
+            for (b, patches, counted), rebuilt in zip(group, self.decode(response).split(sizes), strict=True):
+                errors[b].append(reconstruction(rebuilt, patches, counted))
+        return [torch.stack(each).mean() for each in errors]
 
     def _places(self, inside: list[int], index: int, seed: int) -> list[list[PatchPosition]]:
         config, window = self.config, None
@@ -402,7 +427,7 @@ class SPWNet(Method):
         Soft areas count for a millionth, so that the areas of dead labels have an order.
         """
         k, device = self.config.n_clusters, self.class_of.device
-        areas, between, volume = (torch.zeros(n, dtype=torch.float64, device=device) for n in (k, (k, k), k))
+        areas, between, volume = (torch.zeros(n, dtype=most_digits(device), device=device) for n in (k, (k, k), k))
         for logits, pixels, ties in self._nodes(batches):
             hard = F.one_hot(logits.argmax(1), k).movedim(-1, 1).float() * (pixels > 0)  # [1 K n]
             held, tied = association(hard.contiguous(), ties)
@@ -472,6 +497,11 @@ class SPWNet(Method):
         patches = sum(shape.count * math.prod(shape.sides) for shape in self.shapes) * self.config.batch_size
         whole = n_pixels if self.config.beta_rc_image is not None else n_pixels // 2
         return 4 * (whole + patches) * (56 * self.config.width + 14 * self.config.n_clusters)
+
+
+def joined(parts: list[Tensor]) -> Tensor:
+    """Return parts of a batch as one; a single one as it is."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _error(rebuilt: Tensor, image: Tensor, valid: Tensor | None) -> Tensor:

@@ -29,6 +29,7 @@ from selfseg.losses.supervised import (
 from selfseg.methods.base import Batch, Memo, Method, MethodConfig
 from selfseg.nets.unet import UNet, UNetShape, cut_back, he_init, mean_over_symmetries
 from selfseg.sample.augment import Augmentation, Views, labelled_parts, random_views
+from selfseg.sample.device import most_digits
 from selfseg.sample.shared_batch import largest, total
 
 LOOKS = 20
@@ -106,6 +107,7 @@ class UNetMethod(Method):
 
     Config = UNetConfig
     config: UNetConfig
+    on_host = ("steps_done", "best")
     steps_done: Tensor
     class_pixels: Tensor
     best: Tensor
@@ -250,7 +252,10 @@ class UNetMethod(Method):
         for batch in self._held():
             for image, annotations in labelled_parts(batch):
                 pairs = pairs + count_pairs(self.assign(image[None]).argmax(1), annotations[None], self.n_classes)
-        score = mean_iou(pairs * class_weights(self.class_pixels, self.config.class_balance).double()[:, None])
+        score = mean_iou(
+            pairs * class_weights(self.class_pixels, self.config.class_balance)[:, None].to(most_digits(pairs.device))
+        )
+        score = score.cpu()
         if bool(score > self.best):
             self.best.copy_(score)
             self._kept = {name: value.detach().clone() for name, value in self.net.state_dict().items()}

@@ -115,6 +115,7 @@ class WNet(Method):
     config: WNetConfig
     distributed_unsupported = None
     renamed: ClassVar[Mapping[str, str]] = {"n_segments": "n_clusters"}
+    on_host = ("batches_done",)
     class_of: Tensor
     lift: Tensor
     batches_done: Tensor
@@ -170,6 +171,10 @@ class WNet(Method):
     @property
     def n_classes(self) -> int:
         return self.config.k if self.training else int(self.class_of.max()) + 1
+
+    @property
+    def uses_triton(self) -> bool:
+        return self.config.cut > 0
 
     def optimizers(self) -> dict[str, Optimizer]:
         make: Any = partial(SGD, momentum=self.config.momentum) if self.config.optimizer == "sgd" else Adam

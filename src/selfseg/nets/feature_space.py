@@ -68,16 +68,13 @@ class FeatureSpace(nn.Module):
         self.encoder.train(learning)
         return features.float()
 
-    def rows(self, z: Tensor, images: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the features ``[N F]`` of the pixels that count, and their weights ``[N]``."""
-        features, pixels = as_rows(z, valid), as_rows(images, valid)
-        return features, self.sample.weights(pixels)
+    def weights(self, images: Tensor) -> Tensor:
+        """Return how much each pixel counts, ``[B *S]``, of images ``[B C *S]``."""
+        return self.sample.weights(as_rows(images)).reshape(len(images), *images.shape[2:])
 
-    def nearest(self, z: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the nearest centre of each pixel, ``[B *S]`` int64, and its weight, ``[B *S]``."""
-        rows, weights = self.rows(z.detach(), images)
-        shape = (len(z), *z.shape[2:])
-        return assign_rows(rows, self.centres).labels.reshape(shape), weights.reshape(shape)
+    def nearest(self, z: Tensor) -> Tensor:
+        """Return the nearest centre of each pixel, ``[B *S]`` int64."""
+        return assign_rows(as_rows(z.detach()), self.centres).labels.reshape(len(z), *z.shape[2:])
 
     @torch.no_grad()
     def gather(self, batch: Batch, quota: int) -> int:
@@ -114,12 +111,12 @@ class FeatureSpace(nn.Module):
         self.sample.used.fill_(True)
 
     @torch.no_grad()
-    def move(self, images: Tensor, valid: Tensor | None, memory: int | None, ends_pass: bool) -> None:
-        """Move the centres towards the pixels of a batch, with the encoder at rest."""
+    def move(self, images: Tensor, valid: Tensor | None, weights: Tensor, memory: int | None, ends_pass: bool) -> None:
+        """Move the centres towards the pixels of a batch, which count as `weights` ``[B *S]``, with the encoder at rest."""
         raw = self.raw(images)
         self.norm.follow(raw, valid)
-        rows, weights = self.rows(self.norm(raw), images, valid)
-        self.moving.absorb(rows, weights, memory)
+        rows = as_rows(self.norm(raw), valid)
+        self.moving.absorb(rows, weights.reshape(-1) if valid is None else weights[valid], memory)
         if ends_pass:
             self.moving.end_pass(rows)
 
@@ -324,8 +321,9 @@ class MovingCentres(nn.Module):
 
     def figures(self) -> dict[str, float]:
         """Return inertia, shift, and the share of the smallest cluster, for the journal."""
-        smallest = float(self.counts.min() / self.counts.sum().clamp(min=1e-12))
-        return {"inertia": float(self.inertia), "shift": float(self.shift), "smallest": smallest}
+        smallest = self.counts.min() / self.counts.sum().clamp(min=1e-12)
+        figures = torch.stack([value.to(smallest) for value in (self.inertia, self.shift, smallest)]).cpu()
+        return dict(zip(("inertia", "shift", "smallest"), figures.tolist(), strict=True))
 
 
 def in_slabs(

@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from selfseg.kernels.layout import runs_on_channels_last
 from selfseg.regions.clusters import winning_offsets
+from selfseg.sample.device import with_most_digits
 from selfseg.sample.shared_batch import is_shared, total_moments
 
 FeatureScale = Literal["effect", "total", "each", "none"]
@@ -96,7 +97,7 @@ class PixelNorm(nn.Module):
         mean, variance = moments(x, valid) if self.training else (self.mean, self.variance)
         scale = self.weight * (variance + EPS).rsqrt()
         y = x * column(scale, x) + column(self.bias - mean * scale, x)
-        return y if valid is None else y.where(valid.unsqueeze(1), y.new_zeros(()))
+        return y if valid is None else y.where(valid.unsqueeze(1), 0.0)
 
     def frozen_scale_shift(self) -> tuple[Tensor, Tensor]:
         """Return (scale, shift), ``[C]`` each: in evaluation mode the layer is ``x * scale + shift``."""
@@ -113,9 +114,10 @@ class PixelNorm(nn.Module):
         for x, valid in parts:
             x = F.relu(x) if self.rectify else x
             rows = x.movedim(1, -1)
-            rows = (rows[valid] if valid is not None else rows.reshape(-1, x.shape[1])).double()  # [N C]
+            rows = rows[valid] if valid is not None else rows.reshape(-1, x.shape[1])  # [N C]
             if len(rows) == 0:
                 continue
+            rows = with_most_digits(rows)
             part_mean = rows.mean(dim=0)
             part_deviation = (rows - part_mean).square().sum(dim=0)
             if count == 0:
@@ -194,7 +196,7 @@ class FeatureNorm(nn.Module):
         The mean of products of such sums is the sum of products of derivatives, J'J (Hutchinson 1990).
         """
         rows = slopes.movedim(1, -1)
-        rows = (rows.reshape(-1, slopes.shape[1]) if valid is None else rows[valid]).double()
+        rows = (rows.reshape(-1, slopes.shape[1]) if valid is None else rows[valid]).to(self.effect)
         self.effect += rows.T @ rows
 
     @torch.no_grad()
@@ -208,7 +210,7 @@ class FeatureNorm(nn.Module):
         if turn and bool(self.effect.any()):
             values, vectors = torch.linalg.eigh(self.effect / self.effect.diagonal().mean())
             self.turn.copy_(vectors @ torch.diag(values.clamp(min=0).sqrt()) @ vectors.T)
-        variance, mean = torch.var_mean(self._turned(rows).double(), 0, correction=0)
+        variance, mean = torch.var_mean(with_most_digits(self._turned(rows)), 0, correction=0)
         self.mean.copy_(mean)
         self.variance.copy_(variance)
 
@@ -234,8 +236,8 @@ def moments(x: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
         return total_moments(mean, variance, x.numel() // x.shape[1])[:2]
     counted = valid.unsqueeze(1)
     n = valid.sum().clamp(min=1)
-    mean = x.where(counted, x.new_zeros(())).sum(dim=axes) / n
-    centred = (x - column(mean, x)).where(counted, x.new_zeros(()))
+    mean = x.where(counted, 0.0).sum(dim=axes) / n
+    centred = (x - column(mean, x)).where(counted, 0.0)
     return total_moments(mean, centred.square().sum(dim=axes) / n, valid.sum())[:2]
 
 

@@ -110,4 +110,4 @@ def _convolve(conv: nn.Module, x: Tensor) -> Tensor:
 
 
 def _zero_invalid(x: Tensor, valid: Tensor | None) -> Tensor:
-    return x if valid is None else x.where(valid.unsqueeze(1), x.new_zeros(()))
+    return x if valid is None else x.where(valid.unsqueeze(1), 0.0)

@@ -22,8 +22,8 @@ from selfseg.methods.base import Method, current_options, find_method
 from selfseg.nets.autoencoder import options_from_file
 from selfseg.refine.decide import Cleaning
 from selfseg.refine.steps import parse_refinements
+from selfseg.sample.device import choose_device, move
 from selfseg.sample.prepare import Preparation
-from selfseg.train.precision import choose_device
 
 NEARLY_ALL = 0.99
 """Share of an image above which a class is remarked upon."""
@@ -151,8 +151,8 @@ class FittedModel:
             raise ModelError(
                 folder, expected="a whole model", got=str(error)[:200], fix="copy the folder again or train anew"
             ) from error
-        method = stored.method.to(choose_device(device))
-        return cls(stored.name, method, stored.table, preparation, params, facts, refine, clean, device)
+        move(stored.method, choose_device(device))
+        return cls(stored.name, stored.method, stored.table, preparation, params, facts, refine, clean, device)
 
     def _card(self) -> str:
         rows = "\n".join(f"| {c.id} | {c.name} | {c.area_share:.1%} | {c.intensity:.3g} |" for c in self.table.classes)

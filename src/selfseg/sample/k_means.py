@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from selfseg.core.errors import InputError
 from selfseg.core.machine import compiled, run_shared
 from selfseg.core.seed import derive, generator
+from selfseg.sample.device import most_digits, with_most_digits
 
 PIECE = 1 << 16
 """Rows that are looked at together where torch computes."""
@@ -61,25 +61,25 @@ def assign_rows(rows: Tensor, centres: Tensor, weights: Tensor | None = None) ->
         counted = np.empty(0, np.float32) if weights is None else weights.float().numpy()
         found = _pass_over(rows.contiguous().numpy(), counted, centres.contiguous().numpy())
         return Assigned(*(torch.from_numpy(part) for part in found))
-    parts = [
-        _assign_piece(piece, centres, part)
-        for piece, part in zip(rows.split(PIECE), _split(weights, rows), strict=True)
-    ]
+    counted = [None] * -(-len(rows) // PIECE) if weights is None else weights.float().split(PIECE)
+    parts = [_assign_piece(piece, centres, part) for piece, part in zip(rows.split(PIECE), counted, strict=True)]
+    if len(parts) == 1:
+        return parts[0]
     labels, distances, sums, mass = zip(*parts, strict=True)
     return Assigned(torch.cat(labels), torch.cat(distances), torch.stack(sums).sum(0), torch.stack(mass).sum(0))
 
 
-def _split(weights: Tensor | None, rows: Tensor) -> tuple[Tensor, ...]:
-    return (rows.new_ones(len(rows)) if weights is None else weights.float()).split(PIECE)
-
-
-def _assign_piece(rows: Tensor, centres: Tensor, weights: Tensor) -> tuple[Tensor, ...]:
+def _assign_piece(rows: Tensor, centres: Tensor, weights: Tensor | None) -> Assigned:
     with torch.autocast(rows.device.type, enabled=False):
-        labels = torch.cdist(rows, centres, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
-        distances = (rows - centres[labels]).square().sum(1)
+        nearest = torch.cdist(rows, centres, compute_mode="donot_use_mm_for_euclid_dist").min(1)
         # A product with one-hot rows adds up in a fixed order; index_add_ on a GPU does not.
-        share = F.one_hot(labels, len(centres)).double() * weights[:, None]
-        return labels, distances, share.T @ rows.double(), share.sum(0)
+        share = nearest.indices[:, None] == torch.arange(len(centres), device=rows.device)
+        share = (
+            share.to(most_digits(rows.device))
+            if weights is None
+            else share * weights.to(most_digits(rows.device))[:, None]
+        )
+        return Assigned(nearest.indices, nearest.values.square(), share.T @ rows.to(share), share.sum(0))
 
 
 @torch.no_grad()
@@ -93,9 +93,9 @@ def seed_centres(rows: Tensor, n_clusters: int, seed: int, weights: Tensor | Non
     if len(rows) == 0:
         raise InputError("k-means", expected="at least one row", got="none", fix="check the mask of the images")
     draws = generator(seed, "k-means++").random((n_clusters, 2 + int(np.log(n_clusters))))
-    counted = rows.new_ones(len(rows), dtype=torch.float64) if weights is None else weights.double()
+    counted = with_most_digits(rows.new_ones(len(rows)) if weights is None else weights)
     chosen = [_drawn(counted, draws[0, :1])[0]]
-    nearest = (rows - rows[chosen[0]]).square().sum(1).double()
+    nearest = with_most_digits((rows - rows[chosen[0]]).square().sum(1))
     for k in range(1, n_clusters):
         candidates = _drawn(counted * nearest, draws[k])
         reached = [torch.minimum(nearest, (rows - rows[i]).square().sum(1)) for i in candidates]
@@ -110,7 +110,7 @@ def _drawn(chances: Tensor, draws: np.ndarray) -> Tensor:
     cumulated = chances.cumsum(0)
     if not float(cumulated[-1]) > 0:
         cumulated = torch.ones_like(chances).cumsum(0)
-    wanted = torch.from_numpy(draws).to(chances.device) * cumulated[-1]
+    wanted = torch.from_numpy(draws).to(chances) * cumulated[-1]
     return torch.searchsorted(cumulated, wanted, right=True).clamp(max=len(chances) - 1)
 
 
@@ -140,7 +140,7 @@ def lloyd(
         found = assign_rows(rows, centres, weights)
         if still or (tolerance and shift <= rest):
             break
-    counted = found.distances.double() if weights is None else found.distances.double() * weights
+    counted = with_most_digits(found.distances) * (1 if weights is None else weights)
     return Clusters(centres, found.mass, float(counted.sum() / found.mass.sum()))
 
 
@@ -199,8 +199,8 @@ def moved_centres(centres: Tensor, counts: Tensor, found: Assigned, memory: floa
     kept = counts if memory is None else counts * (1 - 1 / max(memory, 1.0))
     after = torch.where(found.mass > 0, kept + found.mass, counts)
     pace = torch.where(found.mass > 0, 1 / after.clamp(min=1e-300), torch.zeros_like(after))
-    step = pace[:, None] * (found.sums - found.mass[:, None] * centres.double())
-    return (centres.double() + step).to(centres.dtype), after
+    step = pace[:, None] * (found.sums - found.mass[:, None] * centres.to(found.sums))
+    return (centres.to(step) + step).to(centres.dtype), after
 
 
 @compiled(fastmath={"reassoc", "contract", "nsz"})

@@ -17,6 +17,7 @@ from torch import Tensor
 from selfseg.core.errors import UsageError
 from selfseg.core.seed import generator
 from selfseg.sample.shared_batch import in_turn
+from selfseg.sample.stream import extent
 
 Window = Sequence[tuple[int, int]]
 """First pixel and last pixel + 1 along each spatial axis."""
@@ -208,15 +209,19 @@ def random_windows(
     windows, valid
         ``[B C *side]``, and ``[B *side]`` bool, or None if every pixel counts.
     """
-    everywhere = images.new_ones((len(images), *images.shape[2:]), dtype=torch.bool) if valid is None else valid
     with in_turn():
-        drawn = [_drawn_best(inside, side, least_valid) for inside in everywhere]
-    cut = torch.stack([_taken(image, index, 1) for image, (index, _) in zip(images, drawn, strict=True)])
+        if valid is None:
+            reach = list(images.shape[2:])
+            places = [_index(reach, side, images.device) for _ in images]
+            cut = [_taken(image, index, 1) for image, index in zip(images, places, strict=True)]
+            return torch.stack(cut).contiguous(), None
+        drawn = [_drawn_best(inside, side, least_valid) for inside in valid]
+    cut = [_taken(image, index, 1) for image, (index, _) in zip(images, drawn, strict=True)]
     counted = torch.stack([window for _, window in drawn])
-    return cut, None if bool(counted.all()) else counted
+    return torch.stack(cut).contiguous(), None if bool(counted.all()) else counted
 
 
-def _drawn_best(inside: Tensor, side: int, least_valid: float) -> tuple[list[Tensor], Tensor]:
+def _drawn_best(inside: Tensor, side: int, least_valid: float) -> tuple[list[slice | Tensor], Tensor]:
     """Return the first window that has pixels enough that count, else the one that has most of them, as `_drawn` does."""
     reach = extent(inside)
     index, window = _drawn(inside, reach, side)
@@ -229,29 +234,30 @@ def _drawn_best(inside: Tensor, side: int, least_valid: float) -> tuple[list[Ten
     return index, window
 
 
-def _drawn(inside: Tensor, extent: list[int], side: int) -> tuple[list[Tensor], Tensor]:
+def _drawn(inside: Tensor, extent: list[int], side: int) -> tuple[list[slice | Tensor], Tensor]:
     """Return the indices along each axis of a window at a random place, and which of its pixels count."""
-    index = []
-    for used in extent:
-        length = min(side, used)
-        start = int(torch.randint(used - length + 1, ()))
-        index.append(start + _mirrored(length, side, inside.device))
+    index = _index(extent, side, inside.device)
     return index, _taken(inside, index, 0)
 
 
-def _taken(array: Tensor, index: list[Tensor], first: int) -> Tensor:
+def _index(extent: Sequence[int], side: int, device: torch.device) -> list[slice | Tensor]:
+    """Return the pixels along each axis of a window at a random place within `extent`; a slice where the window need not be continued."""
+    index: list[slice | Tensor] = []
+    for used in extent:
+        length = min(side, used)
+        start = int(torch.randint(used - length + 1, ()))
+        inside = slice(start, start + side)
+        index.append(inside if length == side else start + _mirrored(length, side, device))
+    return index
+
+
+def _taken(array: Tensor, index: list[slice | Tensor], first: int) -> Tensor:
     for axis, chosen in enumerate(index, first):
-        array = array.index_select(axis, chosen)
+        if isinstance(chosen, slice):
+            array = array.narrow(axis, chosen.start, chosen.stop - chosen.start)
+        else:
+            array = array.index_select(axis, chosen)
     return array
-
-
-def extent(inside: Tensor) -> list[int]:
-    """Return how far the valid pixels reach along each axis; the whole axis if there are none."""
-    if not bool(inside.any()):
-        return list(inside.shape)
-    axes = range(inside.ndim)
-    used = (inside.any(dim=[other for other in axes if other != axis]) if inside.ndim > 1 else inside for axis in axes)
-    return [int(line.nonzero()[-1]) + 1 for line in used]
 
 
 def _mirrored(length: int, wanted: int, device: torch.device) -> Tensor:

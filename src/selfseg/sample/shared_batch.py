@@ -54,17 +54,17 @@ def sharing(share: Share | None) -> Iterator[None]:
 
 def current_share() -> Share | None:
     """Return this process's part of the batch, for what computes its gradients itself; None = all of it."""
-    return _share.get()
+    return None if torch.compiler.is_compiling() else _share.get()  # networks are compiled in a process alone
 
 
 def is_shared() -> bool:
     """Return whether other processes have images of the batch."""
-    return _share.get() is not None
+    return current_share() is not None
 
 
 def total(values: Tensor) -> Tensor:
     """Return the sum of `values` over all processes, with its gradient; `values` themselves in a process alone."""
-    share = _share.get()
+    share = current_share()
     if share is None:
         return values
     result: Tensor = _Total.apply(values, share)
@@ -73,12 +73,17 @@ def total(values: Tensor) -> Tensor:
 
 def own_weight(n: float | Tensor) -> float:
     """Return by how much a mean over `n` items of this process counts, ``n P / N``; 1 in a process alone."""
-    share = _share.get()
+    share = current_share()
     if share is None:
         return 1.0
     own = 0.0 if share.empty else float(n)
     everywhere = float(share.all_reduce(torch.tensor([own], dtype=torch.float64)))
     return own * share.world / everywhere if everywhere else 0.0
+
+
+def own_part(value: Tensor, n: float | Tensor) -> Tensor:
+    """Return the part that a mean over `n` items of this process has in the mean over all (`own_weight`)."""
+    return value * own_weight(n) if is_shared() else value
 
 
 def total_mean(mean: Tensor, n: float | Tensor) -> Tensor:
@@ -91,7 +96,7 @@ def total_mean(mean: Tensor, n: float | Tensor) -> Tensor:
 
 def largest(values: Sequence[int]) -> list[int]:
     """Return the largest of each number over all processes."""
-    share = _share.get()
+    share = current_share()
     if share is None:
         return list(values)
     table = torch.zeros(share.world, len(values), dtype=torch.int64)
@@ -126,7 +131,7 @@ def in_turn() -> Iterator[None]:
 
     Its state goes from process to process; after the block it is the same in each.
     """
-    share = _share.get()
+    share = current_share()
     if share is None:
         yield
         return

@@ -33,6 +33,14 @@ class Batch:
     """Place of the first of these images in the batch of all processes that share it."""
     memos: tuple[Memo, ...] | None = None
     """One for each image (`Memo`); None = the images have none."""
+    reaches: tuple[tuple[int, ...], ...] | None = None
+    """How far the pixels that count reach along each axis, of each image; None = it is asked of `valid` (`reach`)."""
+
+    def reach(self, b: int) -> list[int]:
+        """Return how far the pixels that count reach along each axis, of image `b`: beyond that is padding."""
+        if self.valid is None:
+            return list(self.images.shape[2:])
+        return list(self.reaches[b]) if self.reaches is not None else extent(self.valid[b])
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on another device."""
@@ -42,6 +50,8 @@ class Batch:
 
     def split(self, parts: int) -> list["Batch"]:
         """Cut the batch into at most `parts` smaller ones; only the last keeps `ends_epoch`."""
+        if min(parts, len(self.images)) == 1:
+            return [self]
         pieces = np.array_split(np.arange(len(self.images)), min(parts, len(self.images)))
         ends = [self.ends_epoch and piece is pieces[-1] for piece in pieces]
         return [replace(self._piece(piece), ends_epoch=end) for piece, end in zip(pieces, ends, strict=True)]
@@ -64,6 +74,7 @@ class Batch:
             annotations=None if self.annotations is None else self.annotations[chosen],
             indices=self.indices[chosen],
             memos=None if self.memos is None else self.memos[chosen],
+            reaches=None if self.reaches is None else self.reaches[chosen],
         )
 
     def each(self) -> Iterator[tuple[Tensor, Tensor, Memo | None]]:
@@ -136,9 +147,13 @@ class Stream:
         self.batch_size = min(batch_size, len(samples))
         self.seed = seed
         self.steps_per_epoch = -(-len(samples) // self.batch_size)
+        self._only: Batch | None = None
 
     def batch(self, step: int) -> Batch:
-        """Return the batch of step 0, 1, 2, ..."""
+        """Return the batch of step 0, 1, 2, ...; of a single image in memory it is always the same object."""
+        if len(self.samples) == 1 and isinstance(self.samples[0], Sample):
+            self._only = self._only or self._collate([0], ends_epoch=True)
+            return self._only
         epoch, position = divmod(step, self.steps_per_epoch)
         order = generator(self.seed, "epoch", epoch).permutation(len(self.samples))
         chosen = order[position * self.batch_size : (position + 1) * self.batch_size]
@@ -171,4 +186,13 @@ class Stream:
                 annotations[b][inside] = torch.from_numpy(sample.annotations)
         memos = tuple(sample.memo for sample in chosen if sample.memo is not None)
         kept = memos if len(memos) == len(chosen) else None
-        return Batch(images, valid, annotations, tuple(indices), ends_epoch, memos=kept)
+        reaches = None if valid is None else tuple(tuple(extent(one)) for one in valid)
+        return Batch(images, valid, annotations, tuple(indices), ends_epoch, memos=kept, reaches=reaches)
+
+
+def extent(inside: Tensor) -> list[int]:
+    """Return how far the valid pixels ``[*S]`` reach along each axis; the whole axis if there are none."""
+    axes = range(inside.ndim)
+    lines = [inside.any(dim=[other for other in axes if other != axis]) if inside.ndim > 1 else inside for axis in axes]
+    used = [line.cpu().nonzero() for line in lines]
+    return [int(found[-1]) + 1 if len(found) else n for found, n in zip(used, inside.shape, strict=True)]

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from selfseg.core.errors import UsageError
+from selfseg.core.errors import InputError, UsageError
 from selfseg.core.image import Image, spatial_axes
 from selfseg.refine.crf import colour_range
 from selfseg.refine.decide import class_probabilities, decide
@@ -26,10 +26,14 @@ from selfseg.refine.link import Link
 from selfseg.refine.steps import Refinement, parse_refinements, refine
 from selfseg.results.model import FittedModel
 from selfseg.sample.chain import PreparedImage
+from selfseg.sample.device import naming_lack_of_memory
 from selfseg.sample.prepare import prepare
 from selfseg.sample.statistics import LOOKED_AT, WINDOW_SIDE, spread_windows, within
 from selfseg.sample.stream import Memo
 from selfseg.tiling.tiles import Grid, Region, Tiles, grown, memory_budget, plan_grid
+
+LESS_MEMORY = "close other programs, name less with --memory, use a preparation with size=N, or --device cpu"
+"""What helps where memory runs out, although tiles have become smaller."""
 
 PLANES_KEPT = 4
 """Slices of a volume whose preparation and tiles are kept for the next block."""
@@ -175,8 +179,20 @@ class ImageMaps:
         given = partial(memo_of, self.prepared)  # no method of this object: a circle would keep the image in memory
         self._tiles = Tiles(self.model.method, self.prepared.read, self.plan.tiles, self.kept_bytes, given)
 
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know of how it was computed."""
+        return self._tiles.notes
+
     def region(self, region: Region) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
-        """Return class probabilities ``[K *region]`` after refinement, and where the image counts ``[*region]``, None = everywhere."""
+        """Return class probabilities ``[K *region]`` after refinement, and where the image counts ``[*region]``, None = everywhere.
+
+        `InputError` if memory runs out with smaller tiles too.
+        """
+        with naming_lack_of_memory(self.prepared.image.name, self.model.method.device, LESS_MEMORY, InputError):
+            return self._region(region)
+
+    def _region(self, region: Region) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
         outer = grown(region, self.halo, self.shape)
         probabilities = self._restored(outer)
         inside = self.prepared.inside(outer)
@@ -279,6 +295,7 @@ class SlicedMaps:
         self._planes: OrderedDict[tuple[str, int], ImageMaps] = OrderedDict()
         self._links = {axis: Link() for axis in self.axes} if self.linked else {}
         self._begun = 0
+        self.notes: list[str] = []
         self._width: NDArray[np.float32] | None = None
 
     def region(self, region: Region) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
@@ -290,7 +307,9 @@ class SlicedMaps:
             across = self.letters.index(axis)
             rest = tuple(part for i, part in enumerate(region) if i != across)
             for number in range(region[across].start, region[across].stop):
-                values, inside = self._plane(axis, number).region(rest)
+                plane = self._plane(axis, number)
+                values, inside = plane.region(rest)
+                self.notes += [note for note in plane.notes if note not in self.notes]
                 where = tuple(number - region[i].start if i == across else slice(None) for i in range(len(region)))
                 total[(slice(None), *where)] += values if inside is None else values * inside
                 seen[where] += np.uint8(1) if inside is None else inside.view(np.uint8)

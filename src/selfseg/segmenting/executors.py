@@ -9,9 +9,10 @@ import shutil
 import threading
 import time
 import uuid
+import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,7 @@ from selfseg.core.progress import Progress
 from selfseg.read import open_lazy
 from selfseg.results.model import FittedModel, selfseg_version
 from selfseg.sample.chain import PreparedImage
+from selfseg.sample.device import device_in_turn
 from selfseg.segmenting.blocks import BlockWork, ImageMaps, Plan, SlicedMaps
 from selfseg.segmenting.plan import BlockLog
 from selfseg.segmenting.sinks import ZarrSink
@@ -126,9 +128,11 @@ class BlockOrder:
     slices: str | None = None
     kept_bytes: int = 0
     colours: NDArray[Any] | None = None
+    turns: Mapping[str, int] = field(default_factory=dict)
+    """Number of each worker on its machine, by address."""
 
     @classmethod
-    def of(cls, work: BlockWork, folder: Path) -> "BlockOrder":
+    def of(cls, work: BlockWork, folder: Path, turns: Mapping[str, int]) -> "BlockOrder":
         """Store the model in `folder`, and return the order for its blocks."""
         maps, sink = work.maps, work.sink
         if not isinstance(sink, ZarrSink) or (isinstance(maps, ImageMaps) and "superpixels" in maps.prepared.memo):
@@ -150,6 +154,7 @@ class BlockOrder:
             frame=sink.frame,
             sink=sink.sent(),
             first=work.first,
+            turns=turns,
         )
         if isinstance(maps, SlicedMaps):
             plan = Plan(work.grid, work.grid)
@@ -162,8 +167,8 @@ class BlockOrder:
             colours=maps.colour_range() if maps.refinements else None,
         )
 
-    def open(self) -> BlockWork:
-        """Open model, image and labels.
+    def open(self, worker: str) -> BlockWork:
+        """Open model, image and labels for the worker at an address; where there are GPUs, workers take one each in turn.
 
         Raises
         ------
@@ -174,7 +179,8 @@ class BlockOrder:
             raise ModelError(
                 "selfseg", expected=self.version, got=selfseg_version(), fix="install the same version everywhere"
             )
-        model = FittedModel.load(self.model, self.device, self.networks)
+        number = self.turns.get(worker, zlib.crc32(worker.encode()))  # any, of one that came later
+        model = FittedModel.load(self.model, device_in_turn(self.device, number), self.networks)
         image = model.view(open_lazy(self.image, self.axes))
         image = image if self.frame is None else image.at("T", self.frame)
         if self.slices is not None:
@@ -290,7 +296,8 @@ class DaskCluster:
             If workers die of a block again and again, or the scheduler is gone.
         """
         folder = work.path.with_suffix(".model")
-        order, token = BlockOrder.of(work, folder), uuid.uuid4().hex
+        workers = self._client.scheduler_info(n_workers=-1)["workers"]
+        order, token = BlockOrder.of(work, folder, turns(workers)), uuid.uuid4().hex
         waiting, sent, numbers = iter(blocks), Counter[int](), {}
         done: Any = self._distributed.as_completed(loop=self._client.loop)
 
@@ -365,6 +372,14 @@ class DaskCluster:
         )
 
 
+def turns(addresses: Iterable[str]) -> dict[str, int]:
+    """Return the number of each worker among those of its machine, from 0, by address (``tcp://HOST:PORT``)."""
+    known: dict[str, list[str]] = {}
+    for address in sorted(addresses):
+        known.setdefault(address.rpartition(":")[0], []).append(address)
+    return {address: number for group in known.values() for number, address in enumerate(group)}
+
+
 def _distributed() -> Any:
     try:
         import distributed
@@ -391,7 +406,7 @@ def _do_block(token: str, order: BlockOrder, block: int) -> None:
                 _OPENED.clear()
                 os.environ.setdefault("SELFSEG_THREADS", str(worker.state.nthreads))
                 torch.set_num_threads(worker.state.nthreads)
-                _OPENED[token] = order.open()
+                _OPENED[token] = order.open(worker.address)
             _OPENED[token].do(block)
         except SelfsegError as error:
             raise type(error)(f"Dask worker {worker.address}: {error}") from None

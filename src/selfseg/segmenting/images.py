@@ -3,7 +3,7 @@
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from os import PathLike
@@ -31,10 +31,12 @@ from selfseg.refine.steps import parse_refinements
 from selfseg.results.model import FittedModel
 from selfseg.results.result import Result
 from selfseg.sample.chain import PreparedImage
+from selfseg.sample.device import device_note, is_out_of_memory
 from selfseg.sample.prepare import prepare
 from selfseg.sample.statistics import Region
 from selfseg.sample.stream import Memo
 from selfseg.segmenting.blocks import (
+    LESS_MEMORY,
     BlockWork,
     ImageMaps,
     MemorySink,
@@ -160,6 +162,8 @@ class Settings:
         Link the slices of a volume that a 2D model segments; frames of a sequence are linked by `segmenting.frames`.
     progress
         Progress reporter.
+    said
+        Notes that the user knows.
     """
 
     memory: int | None = None
@@ -167,6 +171,14 @@ class Settings:
     superpixels: OwnSuperpixels | None = None
     link: bool = False
     progress: Progress = field(default_factory=Silent)
+    said: set[str] = field(default_factory=set, repr=False)
+
+    def say(self, notes: Iterable[str]) -> None:
+        """Pass notes on to the user, each once."""
+        for note in notes:
+            if note not in self.said:
+                self.said.add(note)
+                self.progress.say(note)
 
     @property
     def axes(self) -> str:
@@ -244,6 +256,7 @@ def _segment_frame(
     shape = frame.spatial_shape
     sink = MemorySink(shape)
     segment_blocks(maps, Grid(shape, shape, 0), sink)
+    settings.say(maps.notes)
     sink.labels = Cleaning.parse(model.clean).apply(sink.labels)
     return sink, partial(maps.hierarchy, sink.probabilities), maps.objects
 
@@ -280,6 +293,7 @@ def iter_segment(
 ) -> Iterator[tuple[Source, Result | SelfsegError]]:
     """Yield each input with its result, or with the error that kept it from one; one image is in memory at a time."""
     settings = settings or Settings()
+    settings.say([note] if (note := device_note(model.device)) else [])
     settings.progress.start("segmenting", len(sources))
     try:
         for done, source in enumerate(sources, 1):
@@ -293,9 +307,10 @@ def iter_segment(
                 outcome = segment_image(model, image, settings)
             except SelfsegError as error:
                 outcome = error
-            except MemoryError:
-                fix = "use a smaller image, or a preparation with size=N"
-                outcome = InputError(source.name, expected="an image that fits in memory", got="out of memory", fix=fix)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                outcome = InputError(source.name, expected="memory enough", got="too little", fix=LESS_MEMORY)
             yield source, outcome
             settings.progress.update(done, {})
     finally:
@@ -393,6 +408,7 @@ def segment_stored(
                 settings.superpixels.give(model.method, prepared)
             maps = ImageMaps(model, prepared, plan, memory_budget(memory) // 2)
         run_blocks(BlockWork(maps, grid, sink, begin, raw), executor, log, settings.progress, memory)
+        settings.say(maps.notes)
     if raw != path:
         labels = _finish(model, image, labels, path, slices, grid, hysteresis, settings.progress)
     log.close()

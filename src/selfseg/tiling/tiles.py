@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from selfseg.core.machine import free_memory, resident_memory, reusing_memory
+from selfseg.core.machine import resident_memory, reusing_memory
 from selfseg.methods.base import Method
+from selfseg.sample.device import free_on, give_back, is_out_of_memory
 from selfseg.sample.statistics import within
 from selfseg.sample.stream import Memo
 
@@ -174,6 +175,12 @@ SHARE_OF_LIMIT = 0.35
 """Share of what a limit leaves that is planned with. Memory that is freed is kept for the next tile, and cut up: a process grows to
 about twice what is in use at once (measured: 4700 bytes a pixel where 2150 were in use)."""
 
+BLENDED = (
+    "the method looks at the whole image, which does not fit into the memory: tiles are blended, near to what the whole image gives; "
+    "more memory (--memory, where it was given), a smaller preparation (size=N) or --device cpu keep it whole"
+)
+"""Said where a method that looks at the whole image is tiled."""
+
 Reader = Callable[[Region], NDArray[np.float32]]
 """From a region of the prepared image to its values ``[C *s]`` float32."""
 
@@ -188,11 +195,11 @@ def memory_budget(memory: int | None, device: torch.device | None = None) -> int
     device
         Where the method computes.
     """
+    free = free_on(device)
     if device is not None and device.type == "cuda":
-        free = int(torch.cuda.mem_get_info(device)[0])
         return int(SHARE_OF_FREE * (free if memory is None else min(free, memory)))
     if memory is None:
-        return int(SHARE_OF_FREE * free_memory())
+        return int(SHARE_OF_FREE * free)
     return max(0, int(SHARE_OF_LIMIT * (memory - resident_memory())))
 
 
@@ -270,10 +277,40 @@ class Tiles:
     ) -> None:
         self.method, self.read, self.grid, self.memo_of = method, read, grid, memo_of
         self.kept_bytes = kept_bytes
+        self.notes = [BLENDED] if method.context is None and len(grid) > 1 else []
+        self._shrunk = False
         self._kept: OrderedDict[tuple[int, ...], NDArray[np.float32]] = OrderedDict()
 
     def probabilities(self, region: Region) -> NDArray[np.float32]:
-        """Return ``[K *region]`` float32 of any region of the prepared image; sums to 1 over K."""
+        """Return ``[K *region]`` float32 of any region of the prepared image; sums to 1 over K.
+
+        Where memory runs out it is tried once more, with tiles of a quarter of the size.
+        """
+        try:
+            return self._probabilities(region)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or not self._shrink():
+                raise
+        give_back(self.method.device)  # here, where the error no longer holds what was computed
+        return self._probabilities(region)
+
+    def _shrink(self) -> bool:
+        """Take tiles of a quarter of the size from now on; return whether there are any, and it is the first time."""
+        pixels, before = math.prod(self.grid.sides) // 4, self.grid
+        if self._shrunk or pixels < 1:
+            return False
+        self._shrunk = True
+        self._kept.clear()
+        if self.method.context is not None:
+            self.grid = exact_grid(self.method, before.shape, pixels)
+        else:
+            self.grid = make_grid(before.shape, BLEND[len(before.shape)], pixels, wide=True)
+        self.notes.append(f"memory ran out on {self.method.device}: tiles of a quarter of the size from now on")
+        if self.method.context is None and BLENDED not in self.notes:
+            self.notes.append(BLENDED)
+        return self.grid.sides != before.sides
+
+    def _probabilities(self, region: Region) -> NDArray[np.float32]:
         places = list(self.grid.reaching(region, 0 if self.method.context is not None else self.grid.halo))
         if len(places) == 1 and (self.method.context is not None or len(self.grid) == 1):
             return self._part(region)

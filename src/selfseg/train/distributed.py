@@ -1,7 +1,7 @@
 """Training shared by several processes: torchrun starts them, each has a part of every batch, and gradients are averaged.
 
 The loop takes a step as if there were one process with the whole batch; what depends on all of a batch is summed over the
-processes (`sample.shared_batch`). On GPUs the processes speak over NCCL, else over Gloo.
+processes (`sample.shared_batch`). What lies on GPUs is sent over NCCL, all else over Gloo.
 """
 
 import contextlib
@@ -19,9 +19,9 @@ from torch.optim import Optimizer
 
 from selfseg.core.errors import TrainingError, UsageError
 from selfseg.core.machine import Rank, own_rank
+from selfseg.sample.device import Precision, choose_device
 from selfseg.sample.shared_batch import Share
 from selfseg.sample.stream import Batch
-from selfseg.train.precision import Precision
 
 TIMEOUT = timedelta(minutes=10)
 """How long a process waits for the others, who may be writing a checkpoint or scoring previews."""
@@ -38,8 +38,9 @@ class Processes:
     """
 
     place: Rank = field(default_factory=Rank)
-    backend: str = "gloo"
     empty: bool = False
+    gpus: Any = None
+    """How their GPUs speak with each other; None = over the host."""
 
     @property
     def world(self) -> int:
@@ -65,13 +66,12 @@ class Processes:
         return self._exchanged(values, partial(dist.broadcast, src=source))
 
     def _exchanged(self, values: Tensor, exchange: Callable[[Tensor], Any]) -> Tensor:
-        """Return what `exchange` makes of a copy that lies where the processes' messages are read and written."""
+        """Return what `exchange` makes of a copy."""
         if self.world == 1:
             return values
-        device = torch.device("cuda") if self.backend == "nccl" else values.device
-        result = values.detach().to(device, copy=True, memory_format=torch.contiguous_format)
+        result = values.detach().clone(memory_format=torch.contiguous_format)
         try:
-            exchange(result)
+            exchange(result, group=self.gpus if values.is_cuda else None)
         except RuntimeError as error:
             raise TrainingError(
                 str(self.place),
@@ -79,7 +79,7 @@ class Processes:
                 got=str(error).splitlines()[0][:160],
                 fix="its own message says why; the checkpoint stays, and the same command with --resume goes on from it",
             ) from error
-        return result.to(values.device)
+        return result
 
     def part(self, batch: Batch) -> tuple[Batch, Share | None]:
         """Return this process's part of a batch, and who has the rest; None = nobody.
@@ -162,21 +162,18 @@ class Processes:
 
 
 @contextlib.contextmanager
-def started_together(shared: bool) -> Iterator[Processes]:
+def started_together(shared: bool, device: str = "auto") -> Iterator[Processes]:
     """Join the processes that torchrun has started, for the time of the block; not `shared` = this process works alone.
 
-    `UsageError` if they cannot find each other.
+    `UsageError` if they cannot find each other, or do not all have a CPU or each a GPU of its own for the `device` that is asked for.
     """
     place = own_rank() if shared else Rank()
     if place.world == 1:
         yield Processes()
         return
-    backend = _backend(place)
-    if backend == "nccl":
-        os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")  # a timeout is an error then, not the end of the process
-        torch.cuda.set_device(place.local_rank)
+    wish = _wish(place, device)
     try:
-        dist.init_process_group(backend, timeout=TIMEOUT, rank=place.rank, world_size=place.world)
+        dist.init_process_group("gloo", timeout=TIMEOUT, rank=place.rank, world_size=place.world)
     except (RuntimeError, ValueError) as error:
         raise UsageError(
             place,
@@ -185,12 +182,51 @@ def started_together(shared: bool) -> Iterator[Processes]:
             fix="start all of them with one torchrun command",
         ) from error
     try:
-        yield Processes(place, backend)
+        processes = Processes(place)
+        _check_wishes(processes, wish)
+        if wish == OWN_GPU and dist.is_nccl_available():
+            os.environ.setdefault(
+                "TORCH_NCCL_BLOCKING_WAIT", "1"
+            )  # a timeout is an error then, not the end of the process
+            torch.cuda.set_device(place.local_rank)
+            processes = replace(processes, gpus=dist.new_group(backend="nccl", timeout=TIMEOUT))
+        yield processes
     finally:
         dist.destroy_process_group()
 
 
-def _backend(place: Rank) -> str:
-    """NCCL where every process has a GPU of its own; Gloo also takes several that share one."""
-    own_gpus = torch.cuda.is_available() and place.local_world <= torch.cuda.device_count()
-    return "nccl" if own_gpus and dist.is_nccl_available() else "gloo"
+CPU, OWN_GPU, CROWDED = 0, 1, 2
+"""What a process computes on: its CPU, a GPU of its own, or it has to share a GPU with another."""
+
+
+def _wish(place: Rank, device: str) -> int:
+    """Return on what this process would compute; `UsageError` if it names one device for all."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(
+            "device",
+            expected="auto, cpu or cuda for several processes",
+            got=repr(device),
+            fix="each takes a GPU of its own with --device cuda",
+        )
+    if choose_device(device).type == "cpu":
+        return CPU
+    return OWN_GPU if place.local_world <= torch.cuda.device_count() else CROWDED
+
+
+def _check_wishes(processes: Processes, wish: int) -> None:
+    """Raise the same `UsageError` in every process unless all compute on CPUs, or each on a GPU of its own."""
+    most, least = processes.largest(wish, -wish)
+    if most == CROWDED:
+        raise UsageError(
+            "torchrun",
+            expected="a GPU for each process",
+            got="more processes than GPUs on a machine",
+            fix="lower --nproc-per-node, or add --device cpu",
+        )
+    if most != -least:
+        raise UsageError(
+            "torchrun",
+            expected="one kind of device in all processes",
+            got="GPUs in some and CPUs in others",
+            fix="add --device cpu or --device cuda",
+        )

@@ -3,11 +3,13 @@
 import contextlib
 import json
 import math
+import operator
 import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import reduce
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,11 +23,11 @@ from selfseg.core.machine import Stop, interruption, noting_stops, reusing_memor
 from selfseg.core.progress import Progress, Silent
 from selfseg.core.seed import derive
 from selfseg.methods.base import Batch, Method
+from selfseg.sample.device import Precision
 from selfseg.sample.shared_batch import sharing
 from selfseg.sample.stream import Stream
 from selfseg.train.checkpoint import continue_optimizer, load_checkpoint, move_optimizer, save_checkpoint, take_over
 from selfseg.train.distributed import Processes
-from selfseg.train.precision import Precision
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
@@ -143,6 +145,7 @@ class Training:
     _earlier: float = 0.0
     _begun: float = 0.0
     _seconds_taken: float = 0.0
+    _on_device: tuple[Batch, Batch] | None = None
 
     @property
     def seconds(self) -> float:
@@ -245,7 +248,7 @@ class Training:
         pieces = self.stream.batch(done).split(min(config.accumulate, config.batch_size))
         shares = [self.processes.part(piece) for piece in pieces]
         parts = [(self.method.steps(self._placed(part)), share) for part, share in shares]
-        values: dict[str, float] = {}
+        values: list[tuple[str, torch.Tensor]] = []
         while True:
             name = None
             for generator, share in parts:
@@ -257,27 +260,38 @@ class Training:
                     if name is None:
                         name = item[0]
                         optimizers[name].zero_grad(set_to_none=True)
-                    self._backward(item[1], len(parts), done, values)
+                    self._backward(item[1], len(parts), values)
             if name is None:
-                return values
+                return self._numbers(values, len(parts), done)
             self.processes.average_gradients(optimizers[name])
             optimizers[name].step()
 
-    def _backward(self, terms: dict[str, torch.Tensor], n_parts: int, done: int, values: dict[str, float]) -> None:
-        loss = torch.stack([term.float() for term in terms.values()]).sum() / n_parts
-        loss.backward()
-        numbers = self.processes.average([float(value.detach()) for value in terms.values()])
-        for term, number in zip(terms, numbers, strict=True):
+    def _backward(self, terms: dict[str, torch.Tensor], n_parts: int, values: list[tuple[str, torch.Tensor]]) -> None:
+        loss = reduce(operator.add, (term.float() for term in terms.values()))
+        (loss if n_parts == 1 else loss / n_parts).backward()
+        values += [(name, term.detach()) for name, term in terms.items()]
+
+    def _numbers(self, values: list[tuple[str, torch.Tensor]], n_parts: int, done: int) -> dict[str, float]:
+        """Return the loss terms of a step, the means over its parts; all are read at once, since each reading waits for the device."""
+        if not values:
+            return {}
+        numbers = self.processes.average(torch.stack([value.float() for _, value in values]).cpu().tolist())
+        sums: dict[str, float] = {}
+        for (term, _), number in zip(values, numbers, strict=True):
             if not math.isfinite(number):
                 fix = "lower learning_rate, or look at the images for extreme values"
                 raise TrainingError(f"loss {term!r}: expected a finite number, got {number} at step {done + 1}; {fix}")
-            values[term] = values.get(term, 0.0) + number / n_parts
+            sums[term] = sums.get(term, 0.0) + number / n_parts
+        return sums
 
     def _placed(self, batch: Batch) -> Batch:
-        batch = batch.to(self.precision.device)
-        if self.precision.channels_last and batch.images.ndim == 4:
-            return replace(batch, images=batch.images.contiguous(memory_format=torch.channels_last))
-        return batch
+        """Return the batch on the device; where it is that of the step before, as of a single image, it lies there already."""
+        if self._on_device is None or self._on_device[0] is not batch:
+            placed = batch.to(self.precision.device)
+            if self.precision.channels_last and batch.images.ndim == 4:
+                placed = replace(placed, images=placed.images.contiguous(memory_format=torch.channels_last))
+            self._on_device = batch, placed
+        return self._on_device[1]
 
     def _seconds(self) -> float:
         self._seconds_taken = self._earlier + time.monotonic() - self._begun

@@ -52,7 +52,7 @@ def _packages() -> tuple[bool, str]:
 
 def _device() -> tuple[bool, str]:
     from selfseg.core.machine import n_threads
-    from selfseg.train.precision import choose_device, has_fast_bf16
+    from selfseg.sample.device import choose_device, has_fast_bf16
 
     device = choose_device()
     precision = "float32, bfloat16 on request" if has_fast_bf16(device) else "float32"

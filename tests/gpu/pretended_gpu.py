@@ -1,0 +1,380 @@
+"""A GPU that is not there: tensors on the CPU that say ``cuda:0``, and fail where real ones would.
+
+``with PretendedGPU() as gpu:`` gives real values, real autograd and real control flow. What was put on the device, and all that is
+computed from it, says that it lies there. As on a real one it is an error to mix devices, to hand such a tensor to NumPy, to make
+float64 where the device has none (Apple's), and to take more memory than there is. It counts, by file and line of selfseg, how often
+the host waits (`waits`), what is copied to and fro (`copies`), and what is launched (`launches`).
+
+It is no GPU: it says nothing about speed, about rounding, about kernels of Triton, or about what a driver does.
+"""
+
+import contextlib
+import sys
+from collections import Counter
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from selfseg.kernels import on_gpu
+from selfseg.sample.device import fault_of
+
+HOST = torch.device("cpu")
+
+WAITING = {
+    *("_local_scalar_dense", "nonzero", "bincount", "masked_select", "equal", "is_nonzero", "_unique2", "unique_dim"),
+    *("unique_consecutive", "repeat_interleave", "_coalesce", "_linalg_eigh", "histc", "item"),
+}
+"""Operations whose result the host needs before it can go on."""
+
+NO_LAUNCH = {"_local_scalar_dense", "item", "equal", "is_nonzero"}
+
+COPYING = {"copy_", "_to_copy", "_copy_from"}
+
+INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"}
+"""These take indices from the host, and copy them."""
+
+PRODUCTS = {"convolution", "convolution_backward", "mm", "addmm", "bmm"}
+
+
+class MixedDevices(RuntimeError):
+    """Tensors of the host and of the device in one operation."""
+
+
+@contextlib.contextmanager
+def plainly():
+    """Within the block, operations are those of torch alone."""
+    with torch._C.DisableTorchFunction(), torch.utils._python_dispatch._disable_current_modes():
+        yield
+
+
+def storages(tensor):
+    sparse = tensor.layout is torch.sparse_coo
+    return [t.untyped_storage() for t in ((tensor._indices(), tensor._values()) if sparse else (tensor,))]
+
+
+def place_of(tensor):
+    """The device that a tensor says it lies on, None = the host."""
+    with plainly():
+        return next((s.pretended for s in storages(tensor) if getattr(s, "pretended", None) is not None), None)
+
+
+def put(tensor, device):
+    """Let a tensor say that it lies on a device, None = on the host; return it."""
+    with plainly():
+        for storage in storages(tensor):
+            storage.pretended = device
+    return tensor
+
+
+def tensors_in(values):
+    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)]
+
+
+def line_of_selfseg():
+    """File and line of selfseg that called."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if "/selfseg/" in name:
+            return f"{name.rpartition('/selfseg/')[2]}:{frame.f_lineno}"
+        frame = frame.f_back
+    return "elsewhere"
+
+
+class PretendedGPU(contextlib.ExitStack):
+    """A device of one kind, ``cuda`` or ``mps``, of which there are `count`.
+
+    `capability` is its compute capability, `free` its free memory in bytes, `largest` the bytes of the largest tensor that it can hold
+    (None = any), `float64` whether it has that type, `working` whether a kernel can be launched on it.
+    """
+
+    def __init__(
+        self,
+        kind="cuda",
+        count=1,
+        capability=(9, 0),
+        free=8 << 30,
+        largest=None,
+        float64=None,
+        triton=False,
+        working=True,
+    ):
+        super().__init__()
+        self.kind, self.count, self.capability, self.free, self.largest = kind, count, capability, free, largest
+        self.float64 = kind == "cuda" if float64 is None else float64
+        self.triton, self.working = triton, working
+        self.cached = self.current = self.born_on = None
+        self.reset()
+
+    def reset(self):
+        """Count from nothing."""
+        self.waits, self.copies, self.launches = Counter(), Counter(), Counter()
+
+    def figures(self):
+        """Launches, waits and copies so far."""
+        return self.launches.total(), self.waits.total(), self.copies.total()
+
+    def report(self, most=12):
+        """Where they came from, the most frequent first."""
+        rows = {"launch": self.launches, "wait": self.waits, "copy": self.copies}
+        return "\n".join(
+            f"{kind:7} x{n:5} {key}" for kind, counter in rows.items() for key, n in counter.most_common(most)
+        )
+
+    def here(self, device):
+        """The device as named, with its number; None if it is another kind."""
+        if device is None or isinstance(device, int):
+            return None
+        device = torch.device(device)
+        if device.type != self.kind:
+            return None
+        index = (self.current or 0) if device.index is None else device.index
+        if index >= self.count:
+            raise RuntimeError(f"{self.kind} error: invalid device ordinal, {index} of {self.count}")
+        return torch.device(self.kind, index)
+
+    @contextlib.contextmanager
+    def making_on(self, device):
+        """What is made of nothing within the block lies on the device."""
+        before, self.born_on = self.born_on, device
+        try:
+            yield
+        finally:
+            self.born_on = before
+
+    def made(self, tensor, device):
+        """A new tensor there, if the device can have it."""
+        if not self.working:
+            raise RuntimeError(f"{self.kind} error: no kernel image is available for execution on the device")
+        if not self.float64 and tensor.dtype == torch.float64:
+            raise TypeError(
+                f"Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64: {line_of_selfseg()}"
+            )
+        if self.largest is not None and tensor.numel() * tensor.element_size() > self.largest:
+            raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {tuple(tensor.shape)}")
+        return put(tensor, device)
+
+    def patch(self, owner, name, value):
+        known = vars(owner) if isinstance(owner, type) else {name: getattr(owner, name)}
+        before = known.get(name, self)
+        setattr(owner, name, value)
+        self.callback(lambda: delattr(owner, name) if before is self else setattr(owner, name, before))
+
+    def __enter__(self):
+        super().__enter__()
+        self._patch_tensors()
+        self._patch_devices()
+        plain = torch.autocast
+
+        class OnTheHost(plain):
+            def __init__(self, device_type, *args, **options):
+                super().__init__("cpu", *args, **options)
+
+        self.patch(torch, "autocast", OnTheHost)
+        self._forget()
+        self.callback(self._forget)
+        if not self.triton:
+            self.patch(on_gpu, "find_spec", lambda name: None)
+        self.enter_context(Functions(self))
+        self.enter_context(Operations(self))
+        return self
+
+    def _forget(self):
+        """What was found out about another device is not true of this one."""
+        fault_of.cache_clear()
+        on_gpu.triton_fault.cache_clear()
+
+    def _patch_tensors(self):
+        base = torch._C.TensorBase
+        device_of, to_numpy, to_array = base.device.__get__, base.numpy, torch.Tensor.__array__
+
+        def device(tensor):
+            with torch._C.DisableTorchFunction():
+                return place_of(tensor) or device_of(tensor)
+
+        def refuse(tensor):
+            if (there := place_of(tensor)) is not None:
+                raise TypeError(f"can't convert {there} device type tensor to numpy: {line_of_selfseg()}")
+
+        def numpy(tensor, *args, **options):
+            refuse(tensor)
+            with torch._C.DisableTorchFunction():
+                return to_numpy(tensor, *args, **options)
+
+        def array(tensor, *args, **options):
+            refuse(tensor)
+            return to_array(tensor, *args, **options)
+
+        for name, value in (("device", property(device)), ("numpy", numpy), ("__array__", array)):
+            self.patch(torch.Tensor, name, value)
+        self.patch(torch.Tensor, "is_cuda", property(lambda tensor: tensor.device.type == "cuda"))
+        self.patch(torch.Tensor, "is_cpu", property(lambda tensor: place_of(tensor) is None))
+        self.patch(
+            torch.Tensor, "get_device", lambda tensor: -1 if place_of(tensor) is None else place_of(tensor).index
+        )
+
+    def _patch_devices(self):
+        cuda = self.kind == "cuda"
+        self.patch(torch.backends.mps, "is_available", lambda: self.kind == "mps")
+        facts = {
+            "is_available": lambda: cuda,
+            "device_count": lambda: self.count if cuda else 0,
+            "current_device": lambda: self.current or 0,
+            "get_device_capability": lambda *device: self.capability,
+            "get_device_name": lambda *device: "pretended",
+            "mem_get_info": lambda *device: (self.free, 2 * self.free),
+            "memory_reserved": lambda *device: self.cached or 0,
+            "memory_allocated": lambda *device: 0,
+            "synchronize": lambda *device: None,
+            "empty_cache": lambda: None,
+            "set_device": self._set_device,
+            "device": self._on_device,
+        }
+        for name, value in facts.items():
+            self.patch(torch.cuda, name, value)
+
+    def _set_device(self, device):
+        self.current = device if isinstance(device, int) else self.here(device).index
+
+    @contextlib.contextmanager
+    def _on_device(self, device):
+        before = self.current
+        self._set_device(device)
+        try:
+            yield
+        finally:
+            self.current = before
+
+
+class Functions(TorchFunctionMode):
+    """What names a device: moves and makers."""
+
+    def __init__(self, gpu):
+        super().__init__()
+        self.gpu = gpu
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        gpu, kwargs = self.gpu, dict(kwargs or {})
+        if func in (torch.Tensor.to, torch.Tensor.cuda, torch.Tensor.cpu):
+            return self._moved(func, args, kwargs)
+        named = kwargs.get("device")
+        if func is torch.Tensor.tolist and place_of(args[0]) is not None:
+            gpu.waits["tolist", line_of_selfseg()] += 1
+        if func is torch.Tensor.new_tensor:
+            there = place_of(args[0]) if named is None else gpu.here(named)
+            return self._filled(func, args, kwargs, there)
+        if named is not None:
+            if (there := gpu.here(named)) is not None:
+                return self._made(func, args, kwargs, there)
+            if any(place_of(t) for t in tensors_in(args)):
+                return put(func(*args, **kwargs), None)
+        given = tensors_in((args, kwargs))
+        places = {place_of(t) for t in given}
+        inner = getattr(func, "__name__", "") not in ("backward", "grad", "register_hook")
+        if inner and len(places) == 1 and None not in places:  # what a composite makes for itself lies there too
+            with gpu.making_on(places.pop()):
+                return func(*args, **kwargs)
+        return func(*args, **kwargs)
+
+    def _made(self, func, args, kwargs, there):
+        if getattr(func, "__name__", "") in ("tensor", "as_tensor", "asarray"):
+            return self._filled(func, args, kwargs, there)
+        with self.gpu.making_on(there):
+            return self.gpu.made(func(*args, **{**kwargs, "device": HOST}), there)
+
+    def _filled(self, func, args, kwargs, there):
+        """A tensor of values that the host has."""
+        source = tensors_in(args[:1] if func is not torch.Tensor.new_tensor else args[1:2])
+        out = func(*args, **({**kwargs, "device": HOST} if "device" in kwargs else kwargs))
+        if there is None:
+            return put(out, None)
+        if not (source and place_of(source[0]) == there):
+            self.gpu.copies["to the device", line_of_selfseg()] += 1
+            out = out.clone() if source else out
+        return self.gpu.made(out, there)
+
+    def _moved(self, func, args, kwargs):
+        tensor, rest = args[0], args[1:]
+        device, dtype = kwargs.get("device"), kwargs.get("dtype")
+        if func is not torch.Tensor.to:
+            device = self.gpu.kind if func is torch.Tensor.cuda else "cpu"
+        for value in (*rest, *([kwargs["other"]] if "other" in kwargs else [])):
+            if isinstance(value, torch.dtype):
+                dtype = value
+            elif isinstance(value, str | torch.device):
+                device = value
+            elif isinstance(value, torch.Tensor):
+                dtype, device = value.dtype, value.device
+        here = place_of(tensor)
+        there = here if device is None else self.gpu.here(device)
+        out = tensor if dtype is None else torch.Tensor.to(tensor, dtype=dtype)
+        form = {"memory_format": kwargs["memory_format"]} if kwargs.get("memory_format") is not None else {}
+        if here == there:
+            copied = kwargs.get("copy", False) or form
+            return torch.Tensor.to(out, copy=kwargs.get("copy", False), **form) if copied else out
+        line = line_of_selfseg()
+        self.gpu.copies["to the host" if there is None else "to the device", line] += 1
+        if there is None and not kwargs.get("non_blocking", False):
+            self.gpu.waits["copy to the host", line] += 1
+        out = out.clone(**form) if out.layout is torch.strided else out.clone()
+        return put(out, None) if there is None else self.gpu.made(out, there)
+
+
+class Operations(TorchDispatchMode):
+    """What is computed: it may not mix devices, and lies where its arguments lie."""
+
+    def __init__(self, gpu):
+        super().__init__()
+        self.gpu = gpu
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        gpu, kwargs = self.gpu, kwargs or {}
+        given = tensors_in((args, kwargs))
+        there = next((place for t in given if (place := place_of(t)) is not None), None)
+        name = func._schema.name.removeprefix("aten::")
+        if there is not None:
+            self._check(func, name, args, given, there)
+            if name in WAITING or (name.startswith("index") and masks_in(args[1:2])):
+                gpu.waits[name, line_of_selfseg()] += 1
+            if name not in NO_LAUNCH and not func.is_view:
+                gpu.launches[line_of_selfseg()] += 1
+        out = self._computed(func, name, args, kwargs)
+        there = None if name == "_local_scalar_dense" else there or gpu.born_on
+        if there is not None:
+            for tensor in tensors_in(out):
+                gpu.made(tensor, there)
+        return out
+
+    def _computed(self, func, name, args, kwargs):
+        """Products of bfloat16 in float32: a processor without instructions for them takes minutes."""
+        kinds = {t.dtype for t in tensors_in(args)}
+        if name not in PRODUCTS or torch.bfloat16 not in kinds:
+            return func(*args, **kwargs)
+        if len(kinds) > 1:
+            raise MixedDevices(f"{name}: expected one dtype, got {kinds}: {line_of_selfseg()}")
+        out = func(*tree_map_only(torch.Tensor, lambda t: t.float(), args), **kwargs)
+        return tree_map_only(torch.Tensor, lambda t: t.bfloat16(), out)
+
+    def _check(self, func, name, args, given, there):
+        places = [place_of(t) for t in given]
+        if all(place == there for place in places) or name in COPYING:
+            return
+        others = [t for t, place in zip(given, places, strict=True) if place != there]
+        if name in INDEXING and place_of(args[0]) == there:
+            values = args[2] if len(args) > 2 else None
+            if values is None or place_of(values) == there or values.ndim == 0:
+                self.gpu.waits["indices from the host", line_of_selfseg()] += 1
+                return
+        scalars = torch.Tag.pointwise in func.tags or name in ("where", "lerp_", "clamp")
+        if name.startswith(("_foreach", "_fused")) or (
+            scalars and all(t.ndim == 0 and place_of(t) is None for t in others)
+        ):
+            return
+        shapes = [(tuple(t.shape), str(place or HOST)) for t, place in zip(given, places, strict=True)]
+        raise MixedDevices(f"{name}: expected all tensors on one device, got {shapes}: {line_of_selfseg()}")
+
+
+def masks_in(values):
+    return any(t.dtype in (torch.bool, torch.uint8) for t in tensors_in(values))

@@ -1,0 +1,58 @@
+"""Every method learns and predicts on a device of its own: nothing may mix with the host's, nor be handed to NumPy from there."""
+
+import numpy as np
+import pytest
+from pretended_gpu import PretendedGPU, place_of
+
+from selfseg.core.image import Image
+from selfseg.learning.segmenter import Segmenter
+from selfseg.methods.base import method_names
+
+TINY = {
+    "feature_clustering": {"n_features": 8, "n_clusters": 8, "iterations": 4, "min_classes": 1, "learning_rate": 0.001},
+    "wnet": {"width": 4, "depth": 1, "patch": 16, "iterations": 3, "n_clusters": 4, "radius": 3},
+    "sp_wnet": {"width": 4, "depth": 1, "patch_sides": (12,), "iterations": 3, "n_features": 4, "beta_cut": 0.5},
+    "deep_kmeans": {
+        "width": 4,
+        "depth": 1,
+        "n_features": 4,
+        "n_clusters": 3,
+        "pretrain_iterations": 3,
+        "iterations": 3,
+        "restarts": 1,
+    },
+    "unet": {"width": 4, "depth": 1, "patch": 16, "iterations": 3, "border": 5.0, "dice": 1.0},
+    "region_merging": {"superpixel_size": 40.0},
+}
+DRAWN = np.random.default_rng(0).integers(0, 20, (24, 32, 3))
+GREY = np.full((24, 32, 3), 60) + np.where(np.arange(32) < 16, 0, 120)[None, :, None] + DRAWN
+PHOTO = Image(GREY.astype(np.uint8), "YXC")
+VOLUME = Image(np.repeat(GREY[None, ::2, ::2].astype(np.uint8), 6, 0), "ZYXC")
+
+
+def told(name, image):
+    """Labels, for the method that needs them."""
+    return {"labels": [(image.data.mean(-1) > 120).astype(np.int32) + 1]} if name == "unet" else {}
+
+
+def learned(name, image=PHOTO, device="cuda", **how):
+    options = {**TINY[name], **how.pop("options", {})}
+    model = Segmenter(name, None if name == "unet" else 2, device=device, prepare="range", options=options)
+    return model.fit(image, preview_every=0, compiled=False, **told(name, image), **how)
+
+
+@pytest.mark.parametrize("image", [PHOTO, pytest.param(VOLUME, marks=pytest.mark.slow)], ids=["2D", "3D"])
+@pytest.mark.parametrize("name", sorted(TINY))
+def test_learning_and_prediction_keep_to_their_device(name, image, tmp_path):
+    with PretendedGPU():
+        model = learned(name, image, out=tmp_path / "m", checkpoint_every=0)
+        assert all(place_of(tensor) for tensor in model.method_.state().values() if tensor.numel())
+        labels = model.predict(image).labels
+        again = Segmenter.load(tmp_path / "m", device="cuda").predict(image).labels
+    assert len(np.unique(labels)) == 2
+    assert np.array_equal(labels, again)
+    assert np.array_equal(labels, Segmenter.load(tmp_path / "m", device="cpu").predict(image).labels)
+
+
+def test_every_method_of_this_package_is_among_them():
+    assert set(method_names()) == set(TINY)
