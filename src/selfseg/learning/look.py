@@ -24,7 +24,7 @@ from selfseg.learning.segmenter import Segmenter
 from selfseg.methods.base import method_names
 from selfseg.read import Source, find_inputs
 from selfseg.read.frames import Frames
-from selfseg.read.video import open_video
+from selfseg.read.video import VideoFrames, open_video
 from selfseg.sample.choose import most_different
 
 MOST_IMAGES = 3
@@ -198,10 +198,15 @@ def _tile(candidate: Candidate, views: Sequence[View], sources: Sequence[Source]
     seconds = time.perf_counter() - begun
     largest = max(prod(view.whole) for view in views)
     pixels = sum(prod(view.image.spatial_shape) for view in views)
+    shown = [(one.labels, one.table) if one.objects is None else (one.objects, None) for one in results]
     return Tile(
         candidate,
-        tuple(thumbnail(overlay(one.image, one.labels, one.table), SIDE) for one in results),
-        tuple(len(np.unique(one.labels[one.labels > 0])) for one in results),
+        tuple(
+            thumbnail(overlay(one.image, labels, table), SIDE)
+            for one, (labels, table) in zip(results, shown, strict=True)
+        ),
+        tuple(len(np.unique(labels[labels > 0])) for labels, _ in shown),
+        unit="objects" if model.method_.finds_objects else "classes",
         seconds=seconds,
         whole_seconds=seconds * largest / pixels,
         whole_bytes=model.method_.prediction_bytes(largest),
@@ -219,6 +224,7 @@ def _duration(seconds: float) -> str:
 
 def _planes(source: Source, axes: str | None, most: int) -> list[View]:
     """Return planes of one input: the image itself, frames of a sequence, slices of a volume, evenly spread."""
+    frames: Frames | VideoFrames
     if source.is_video(axes):
         frames, whole, what = open_video(source), None, "frame"
     else:
