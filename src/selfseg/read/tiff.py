@@ -68,7 +68,7 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool, level: int = 0
             check_level(path, level, len(main.levels))
             series = main.levels[level]
             _check_declared(path, series, ANY_SIZE)
-            meaning = _Meaning(path, tif, series, as_labels)
+            meaning = _Meaning(path, tif, series, as_labels, main)
             alone = int(series.keyframe.compression) in WITH_LIBTIFF
             windows = None if alone or meaning.orientation != 1 else open_windows(path, tif, series)
             if windows is None:
@@ -224,14 +224,15 @@ def _check_chain(path: Path, tif: tifffile.TiffFile) -> None:
 class _Meaning:
     """Plain values of a series, page by page where their tags differ, and where they are valid."""
 
-    def __init__(self, path: Path, tif: tifffile.TiffFile, series: Series, as_labels: bool) -> None:
+    def __init__(self, path: Path, tif: tifffile.TiffFile, series: Series, as_labels: bool, main: Series) -> None:
         self.tif, self.series, self.page = tif, series, series.keyframe
         self.axes = _distinct(series.axes)
         self.lead = series.ndim - self.page.ndim
-        self.key = PageValues(self.page, as_labels)
-        self.key.check(path)
+        self.key = PageValues(self.page, as_labels, main.keyframe)
         self.page.nodata = self.key.no_data or 0  # tifffile fills what was left out with it
         self.pages = self._by_page(as_labels)
+        for one in (self.key, *self.pages):
+            one.check(path)
         self.orientation = int(self.page.tags.valueof(ORIENTATION_TAG, default=1))
         self.mask = None if as_labels else _open_mask(path, tif, series)
 
