@@ -1,6 +1,8 @@
 """HDF5, MRC and NumPy as others write them; which array of a file is meant; and nothing is ever unpickled."""
 
+import base64
 import json
+import struct
 import sys
 import zipfile
 
@@ -297,3 +299,49 @@ def test_nothing_is_imported_from_where_the_user_stands(h5, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     image = read_image(h5)
     assert (image.spacing, image.unit) == ((3.0, 2.0, 1.0), "nanometer")
+
+
+def marked(kind, path, data, **attributes):
+    if kind == "hdf5":
+        h5py = pytest.importorskip("h5py")
+        with h5py.File(path / "a.h5", "w") as file:
+            file.create_dataset("raw", data=data, chunks=True).attrs.update(attributes)
+        return path / "a.h5"
+    zarr = pytest.importorskip("zarr")
+    array = zarr.create_array(path / "a.zarr", shape=data.shape, dtype=data.dtype, chunks=data.shape, fill_value=0)
+    array[:] = data
+    array.attrs.update({name: value.item() if hasattr(value, "item") else value for name, value in attributes.items()})
+    return path / "a.zarr"
+
+
+@pytest.mark.parametrize("kind", ["hdf5", "zarr"])
+@pytest.mark.parametrize(
+    ("dtype", "value", "hidden"),
+    [("i2", np.int16(-999), True), ("f4", np.float32(1e20), True), ("u1", np.int16(-999), False), ("u2", None, False)],
+)
+def test_values_that_attributes_mark_as_none_are_not_valid(tmp_path, kind, dtype, value, hidden):
+    data = np.arange(6 * 20 * 30).reshape(6, 20, 30).astype(dtype)
+    data[0, 0, 0] = 0  # the fill value of the array itself says nothing
+    if hidden:
+        data[2, 3, 4:6] = value
+    for name in ("_FillValue", "missing_value"):
+        folder = tmp_path / name
+        folder.mkdir()
+        path = marked(kind, folder, data, **({} if value is None else {name: value}))
+        image = read_image(path, axes="ZYX")
+        expected = [[2, 3, 4], [2, 3, 5]] if hidden else []
+        assert ([] if image.valid is None else np.argwhere(~image.valid).tolist()) == expected
+        with open_lazy(path, axes="ZYX") as lazy:
+            window = lazy.window(Z=slice(1, 4), Y=slice(2, 9))
+            np.testing.assert_array_equal(window.data, data[1:4, 2:9])
+            assert ([] if window.valid is None else np.argwhere(~window.valid).tolist()) == [
+                [z - 1, y - 2, x] for z, y, x in expected
+            ]
+
+
+def test_a_fill_value_as_xarray_writes_it_into_zarr_3(tmp_path):
+    data = np.ones((20, 30, 3), np.float32)
+    data[4, 5], data[6, 7, 0] = -9999, -9999
+    path = marked("zarr", tmp_path, data, _FillValue=base64.b64encode(struct.pack("<d", -9999.0)).decode())
+    image = read_image(path, axes="YXC")
+    assert np.argwhere(~image.valid).tolist() == [[4, 5]]  # where all channels are marked

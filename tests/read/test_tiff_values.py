@@ -446,3 +446,67 @@ def test_a_compression_that_nobody_here_reads_is_named(tmp_path, number, name):
     path = raw_tiff(tmp_path / "a.tif", (37, 53), 1, [bytes(300)], compression=number)
     with pytest.raises(InputError, match=f"a TIFF compression that can be read, got .*{name}"):
         open_lazy(path)
+
+
+# Aborted acquisitions, and time
+
+
+def aborted(path, data, axes, n_pages, **options):
+    """Write the first pages of a stack under OME metadata that list all of it, as an acquisition that was stopped leaves them."""
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, data, ome=True, metadata={"axes": axes})
+    with tifffile.TiffFile(io.BytesIO(buffer.getvalue())) as tif:
+        description = tif.pages[0].description
+    with tifffile.TiffWriter(path) as tif:
+        for i, page in enumerate(data.reshape(-1, *data.shape[-2:])[:n_pages]):
+            tif.write(page, description=description if i == 0 else None, metadata=None, **options)
+    return path
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}])
+@pytest.mark.parametrize(
+    ("shape", "axes", "n_pages", "kept"),
+    [
+        ((6, 2), "TC", 12, ((6, 2), "TCYX")),
+        ((6, 2), "TC", 7, ((3, 2), "TCYX")),  # the fourth time point lacks a channel
+        ((6,), "T", 4, ((4,), "TYX")),
+        ((6,), "Z", 4, ((4,), "ZYX")),
+        ((6, 4), "TZ", 3, ((3,), "ZYX")),  # no time point is whole: slices of the first
+        ((6, 4), "TZ", 9, ((2, 4), "TZYX")),
+    ],
+)
+def test_an_aborted_acquisition_gives_the_frames_that_exist_with_a_line(tmp_path, options, shape, axes, n_pages, kept):
+    data = RNG.integers(1, 255, (*shape, 20, 30), dtype=np.uint8)
+    path = aborted(tmp_path / "a.ome.tif", data, axes + "YX", n_pages, **options)
+    image = read_image(path)
+    sizes, letters = kept
+    assert image.axes == letters and image.data.shape == (*sizes, 20, 30)
+    want = data[0] if len(sizes) < len(shape) else data
+    np.testing.assert_array_equal(image.data, want[: sizes[0]])
+    missing = int(np.prod(shape)) - n_pages
+    assert [f"{missing} of the {np.prod(shape)} pages" in line for line in image.notes] == [True] * bool(missing)
+    with open_lazy(path) as lazy:
+        np.testing.assert_array_equal(lazy.data[1, ..., 3:9, 4:7], image.data[1, ..., 3:9, 4:7])
+        assert lazy.notes == image.notes
+
+
+@pytest.mark.parametrize(
+    ("metadata", "seconds"),
+    [
+        ({"finterval": 2.5}, 2.5),
+        ({"finterval": 3, "tunit": "min"}, 180),
+        ({"fps": 4}, 0.25),
+        ({}, None),
+        ({"finterval": 0}, None),
+    ],
+)
+def test_the_interval_of_imagej_reaches_the_image(tmp_path, metadata, seconds):
+    data = RNG.integers(0, 255, (3, 20, 30), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", data, imagej=True, metadata={"axes": "TYX", **metadata})
+    assert read_image(tmp_path / "a.tif").meta.get("interval") == seconds
+
+
+def test_the_interval_of_ome_reaches_the_image(tmp_path):
+    metadata = {"axes": "TYX", "TimeIncrement": 250, "TimeIncrementUnit": "ms"}
+    tifffile.imwrite(tmp_path / "a.ome.tif", RNG.integers(0, 9, (3, 20, 30), dtype=np.uint8), metadata=metadata)
+    assert read_image(tmp_path / "a.ome.tif").meta["interval"] == 0.25

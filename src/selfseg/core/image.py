@@ -47,7 +47,8 @@ class Image:
     meta: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """What a file's place in the world needs besides `spacing`, to write labels back onto the same grid
     (`selfseg.export`). ``"affine"`` ``[4 4]``: from the indices (X, Y, Z) of `data` to millimetres to the right, front
-    and top of a patient; ``"offset"``: place of the first pixel by the axis' letter, in `unit`; ``"nifti"``,
+    and top of a patient; ``"offset"``: place of the first pixel by the axis' letter, in `unit`; ``"interval"``: seconds
+    from one time point to the next; ``"nifti"``,
     ``"dicom"``, ``"mrc"``: what their readers keep for their writers. Empty when the file says nothing."""
     notes: tuple[str, ...] = ()
     """Lines to be shown to the user: what is odd about the file and does not keep it from being read."""

@@ -48,6 +48,7 @@ def write_labels(
     spacing: Sequence[float] | None = None,
     unit: str | None = None,
     axes: str = "YX",
+    interval: float | None = None,
 ) -> None:
     """Write a label image as a TIFF that Fiji, napari, QuPath, tifffile and scikit-image read as plain integers.
 
@@ -68,6 +69,8 @@ def write_labels(
         Unit of `spacing`; None = pixel.
     axes
         Letters out of T Z Y X. The file's order is always that of TZYX; `labels` in another order are transposed.
+    interval
+        Seconds from one time point to the next; None = unknown.
 
     Raises
     ------
@@ -82,9 +85,12 @@ def write_labels(
     whole = smallest_integers(np.asarray(labels), table)
     data, order, steps = in_order(whole, axes, spacing)
     if whole.dtype == np.uint32 or whole.nbytes > LARGEST_IMAGEJ:
-        _write(path, data, ome=True, metadata=_ome_metadata(data, order, steps, unit))
+        times = {"TimeIncrement": interval, "TimeIncrementUnit": "s"} if interval and "T" in order else {}
+        _write(path, data, ome=True, metadata=_ome_metadata(data, order, steps, unit) | times)
         return
     metadata: dict[str, Any] = {"axes": order, "unit": imagej_unit(unit)}
+    if interval and "T" in order:
+        metadata["finterval"] = interval
     if "Z" in steps:
         metadata["spacing"] = steps["Z"]
     if table is not None:
@@ -293,7 +299,7 @@ class LabelWriter:
         for kind in self.kinds:
             path = Path(folder) / f"{name}{FORMATS[kind].suffix}"
             if kind == "tiff":
-                write_labels(path, labels, table, image.spacing, image.unit, axes)
+                write_labels(path, labels, table, image.spacing, image.unit, axes, image.meta.get("interval"))
             else:
                 options = {"ngff": self.ngff} if kind == "ome-zarr" else {}
                 content = LabelImage(smallest_integers(np.asarray(labels), table), axes, image, table)

@@ -70,6 +70,8 @@ def _write_levels(
     if data.dtype == np.bool_:
         data = data.astype(np.uint8)
     steps = dict(zip(spatial_axes(image.axes), image.spacing, strict=True))
+    interval = image.meta.get("interval")
+    steps |= {"T": interval} if interval else {}
     offset = image.meta.get("offset", {})
     datasets = []
     for level, array in enumerate(_levels(data, order, labels)):
@@ -80,7 +82,11 @@ def _write_levels(
         scale = [steps.get(letter, 1.0) * factors[letter] for letter in order]
         start = [float(offset.get(letter, 0.0)) + shift[letter] for letter in order]
         datasets.append({"path": str(level), "coordinateTransformations": _transforms(scale, start)})
-    scales = {"name": NAME if labels else image.name, "axes": ngff_axes(order, image.unit), "datasets": datasets}
+    scales = {
+        "name": NAME if labels else image.name,
+        "axes": ngff_axes(order, image.unit, timed=bool(interval)),
+        "datasets": datasets,
+    }
     return [scales if ngff == "0.5" else {"version": ngff, **scales}]
 
 
@@ -240,11 +246,11 @@ def is_label_zarr(path: Path, shape: Sequence[int]) -> bool:
     return bool(found == list(shape))
 
 
-def ngff_axes(axes: str, unit: str) -> list[dict[str, str]]:
-    """Return NGFF's description of axes; the spatial ones have the unit where NGFF knows it."""
+def ngff_axes(axes: str, unit: str, timed: bool = False) -> list[dict[str, str]]:
+    """Return NGFF's description of axes; the spatial ones have the unit where NGFF knows it, and time is in seconds if it is `timed`."""
     name = UNITS.get(unit, unit)
     length = {"unit": name} if name in KNOWN else {}
-    kinds = {"T": {"type": "time"}, "C": {"type": "channel"}}
+    kinds = {"T": {"type": "time", **({"unit": "second"} if timed else {})}, "C": {"type": "channel"}}
     return [{"name": letter.lower(), **kinds.get(letter, {"type": "space", **length})} for letter in axes]
 
 

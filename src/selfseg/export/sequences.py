@@ -193,8 +193,8 @@ class LabelStack(_Pages):
         Unit of `spacing`.
     n_pages
         Pages that are expected, to choose the kind of file.
-    fps
-        Frames a second, if known.
+    interval
+        Seconds from one frame to the next; None = unknown.
     """
 
     def __init__(
@@ -204,11 +204,11 @@ class LabelStack(_Pages):
         spacing: Sequence[float] = (1.0, 1.0),
         unit: str = "pixel",
         n_pages: int = 1,
-        fps: float | None = None,
+        interval: float | None = None,
     ) -> None:
         super().__init__()
         self.path, self.table, self.spacing = path, table, spacing
-        self.unit, self.n_pages, self.fps = unit, n_pages, fps
+        self.unit, self.n_pages, self.interval = unit, n_pages, interval
         self._writer: Any = None
         self._failure: OutputError | None = None
 
@@ -263,6 +263,6 @@ class LabelStack(_Pages):
     def _description(self) -> str:
         lines = ["ImageJ=1.54f", f"images={self.written}", f"frames={self.written}", "hyperstack=true"]
         lines += ["mode=grayscale", f"unit={imagej_unit(self.unit)}", "min=0.0", "max=255.0", "loop=false"]
-        if self.fps:
-            lines += [f"finterval={1 / self.fps:.9g}", f"fps={self.fps:.9g}"]
+        if self.interval:
+            lines += [f"finterval={self.interval:.9g}", f"fps={1 / self.interval:.9g}"]
         return "\n".join([*lines, ""])

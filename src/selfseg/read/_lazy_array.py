@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from selfseg.core.errors import InputError
-from selfseg.read.arrays import check_size, decoding, stamp_of, unchanged
+from selfseg.read.arrays import check_size, decoding, stamp_of, unchanged, without_data
 
 OVERHEAD = 1 << 14
 """Bytes that can be read in the time that a read takes by itself."""
@@ -190,6 +190,25 @@ def check_real(path: Path, dtype: np.dtype[Any]) -> None:
         raise InputError(
             path, expected="real numbers", got=f"values of type {dtype}", fix="choose or save one real number a pixel"
         )
+
+
+def shown(data: LazyArray, axes: str, empty: Sequence[Any]) -> LazyArray | None:
+    """Return where an array in a file has other values than those of `empty`, over the axes other than C; None = everywhere.
+
+    One channel that has is enough.
+    """
+    if not empty:
+        return None
+    channel = axes.find("C")
+
+    def read(ranges: tuple[slice, ...]) -> NDArray[Any]:
+        own = list(ranges)
+        if channel >= 0:
+            own.insert(channel, slice(0, data.shape[channel]))
+        there = ~without_data(data.read(tuple(own)), empty)
+        return there.any(channel) if channel >= 0 else there
+
+    return data._changed([n for i, n in enumerate(data.shape) if i != channel], bool, read)
 
 
 def _full_index(index: Any, ndim: int) -> list[Any]:

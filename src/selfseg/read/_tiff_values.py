@@ -23,6 +23,8 @@ WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, SEPARATED, YCBCR, CIELAB, ICCLAB, IT
     0, 1, 2, 3, 5, 6, 8, 9, 10, 32844, 32845,
 )  # fmt: skip
 
+COLOUR_FILTER = 32803
+
 ASSOCIATED, UNASSOCIATED = 1, 2
 """Kinds of alpha among the extra samples: colours are stored times their opacity, or as they are."""
 
@@ -85,6 +87,15 @@ class PageValues:
         kinds = [int(kind) for kind in self.page.extrasamples]
         first = self.page.samplesperpixel - len(kinds)
         return next((first + i for i, kind in enumerate(kinds) if kind in (ASSOCIATED, UNASSOCIATED)), None)
+
+    @property
+    def note(self) -> str:
+        """A line about what is left out of the values, or not done with them; empty = nothing is."""
+        if self.photometric == PALETTE and self.page.extrasamples and self.alpha is None:
+            return "a sample beside the numbers of its palette, which no tag explains, is left out"
+        if self.photometric == COLOUR_FILTER:
+            return "a camera's raw mosaic of colours, read as grey"
+        return ""
 
     @property
     def associated(self) -> bool:

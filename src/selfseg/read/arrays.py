@@ -1,5 +1,6 @@
 """What a format's file hands to the reader and how it becomes the one image type: limits, the errors of damaged bytes, axes, masks."""
 
+import base64
 import contextlib
 import logging
 import math
@@ -329,6 +330,24 @@ def no_data_value(given: Any, dtype: DTypeLike) -> Any:
     return int(number) if whole else None
 
 
+FILL_ATTRIBUTES = ("_FillValue", "missing_value")
+"""Attributes by which NetCDF, xarray and their like mark values that are none."""
+
+
+def fill_values(attributes: Mapping[str, Any], dtype: DTypeLike) -> list[Any]:
+    """Return the values that the attributes of an array mark as none; of floats, xarray writes them in base 64 into zarr 3."""
+    found = []
+    for name in FILL_ATTRIBUTES:
+        given = attributes.get(name)
+        for one in [given] if isinstance(given, str | bytes) else np.ravel(() if given is None else given).tolist():
+            value = no_data_value(one, dtype)
+            if value is None and isinstance(one, str) and np.dtype(dtype).kind == "f":
+                with contextlib.suppress(ValueError, struct.error):
+                    value = no_data_value(struct.unpack("<d", base64.b64decode(one, validate=True))[0], dtype)
+            found += [] if value is None else [value]
+    return found
+
+
 def without_data(array: NDArray[Any], values: Iterable[Any]) -> NDArray[np.bool_]:
     """Return where an array has one of the values that mark "no data"; of floats, within two steps of their precision, as GDAL does."""
     empty = np.zeros(array.shape, bool)
@@ -464,6 +483,8 @@ def make_image(decoded: Decoded, axes: str | None, name: str, source: str) -> Im
     InputError
         If `axes` does not fit the array, the values are no real numbers, there is no pixel, or none is finite.
     """
+    if isinstance(decoded.data, np.ma.MaskedArray):
+        decoded = _unmasked(decoded, axes)
     data, in_memory = decoded.data, isinstance(decoded.data, np.ndarray)
     if data.dtype.kind not in "buif":
         raise InputError(source, expected="real numbers", got=f"values of type {data.dtype}", fix="convert them")
@@ -493,6 +514,14 @@ def make_image(decoded: Decoded, axes: str | None, name: str, source: str) -> Im
         decoded.meta,
         decoded.notes,
     )
+
+
+def _unmasked(decoded: Decoded, axes: str | None) -> Decoded:
+    """Return plain pixels: one that is masked in any of its channels is not valid."""
+    mask, where = np.ma.getmaskarray(decoded.data), (axes or decoded.axes).upper().find("C")
+    shown = ~(mask.any(where) if where >= 0 else mask)
+    valid = shown if decoded.valid is None else decoded.valid & shown
+    return replace(decoded, data=np.asarray(decoded.data), valid=valid)
 
 
 def chosen_axes(decoded: Decoded, axes: str | None, source: str) -> str:

@@ -42,6 +42,8 @@ class Frames:
 
     Attributes
     ----------
+    interval
+        Seconds from one frame to the next; None = they have no time. A slow series has one and is still shown at the usual `fps`.
     notes
         What is odd about the file and does not keep it from being read.
 
@@ -66,6 +68,7 @@ class Frames:
     ) -> None:
         self.name, self.source, self.n_frames = name, source, n_frames
         self.names, self.axis, self.fps = tuple(names), axis, fps
+        self.interval: float | None = None if fps is None else 1 / fps
         self.notes: tuple[str, ...] = ()
         self.fingerprint = fingerprint
         self._read = read
@@ -99,7 +102,9 @@ class Frames:
             return image.at(axis, number).load()
 
         known = fingerprint or (lambda: fingerprint_of(image))
-        return cls(image.name, image.source, image.size(axis), read, known, axis=axis)
+        frames = cls(image.name, image.source, image.size(axis), read, known, axis=axis)
+        frames.interval = image.meta.get("interval") if axis == "T" else None
+        return frames
 
     @classmethod
     def of_folder(cls, sources: Sequence[Source], name: str, axes: str | None = None) -> "Frames":

@@ -14,14 +14,16 @@ import numpy as np
 from selfseg.core.errors import InputError
 from selfseg.core.image import SPATIAL, spatial_axes
 from selfseg.core.units import unit_name
-from selfseg.read._lazy_array import check_real, from_sliceable
+from selfseg.read._lazy_array import check_real, from_sliceable, shown
 from selfseg.read.arrays import (
     DAMAGE,
+    FILL_ATTRIBUTES,
     MAX_DEFLATE,
     Decoded,
     by_letter,
     check_chunk,
     decoding,
+    fill_values,
     named_axes,
     needed,
     split_address,
@@ -31,7 +33,7 @@ MAX_RATIO = {None: 1.0, "gzip": float(MAX_DEFLATE)}
 """Bytes that one stored byte can stand for, by compression; others have no bound."""
 
 TEXTS = ("axes", "DIMENSION_LABELS", "axistags", "unit")
-NUMBERS = ("element_size_um", "spacing", "offset")
+NUMBERS = ("element_size_um", "spacing", "offset", *FILL_ATTRIBUTES)
 """Attributes that describe an image."""
 
 LARGEST_ATTRIBUTE = 1 << 16
@@ -70,9 +72,10 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool) -> Decoded:
     """Open one dataset: that of the address ``file.h5:/path``, else the only one of two axes or more.
 
     Axes are taken from ``DIMENSION_LABELS`` (h5py, BigDataViewer), ilastik's ``axistags``, or an attribute ``axes``;
-    pixel sizes from ``element_size_um``, or ``spacing`` and ``unit``.
+    pixel sizes from ``element_size_um``, or ``spacing`` and ``unit``. Values of ``_FillValue`` and ``missing_value`` are not valid,
+    unless they are labels.
 
-    Nothing is read, and values are always as they are in the file: `max_bytes` and `as_labels` change nothing. Raise
+    Nothing is read, and values are always as they are in the file: `max_bytes` changes nothing. Raise
     `InputError` if h5py is not installed, the file is damaged, or nothing says which dataset is meant.
     """
     file, inside = split_address(path)
@@ -90,7 +93,8 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool) -> Decoded:
         ratio = math.inf if stored == 0 or dataset.is_virtual else MAX_RATIO.get(dataset.compression, math.inf)
         stack.pop_all()
         data = from_sliceable(path, dataset, close=opened.close, stored=stored, ratio=ratio)
-        return Decoded(data, axes, guessed, spacing, unit, meta={"offset": offset} if offset else {})
+        valid = shown(data, axes, [] if as_labels else fill_values(attributes, dataset.dtype))
+        return Decoded(data, axes, guessed, spacing, unit, valid=valid, meta={"offset": offset} if offset else {})
 
 
 def _dataset(h5py: Any, path: Path, opened: Any, inside: str) -> Any:

@@ -3,13 +3,14 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from selfseg.core.errors import InputError
 from selfseg.core.image import KNOWN
 from selfseg.core.units import common_unit
-from selfseg.read._lazy_array import check_real, from_sliceable
+from selfseg.read._lazy_array import check_real, from_sliceable, shown
 from selfseg.read.arrays import (
     DAMAGE,
     Decoded,
@@ -17,6 +18,7 @@ from selfseg.read.arrays import (
     check_level,
     damaged,
     decoding,
+    fill_values,
     named_axes,
     needed,
     split_address,
@@ -63,11 +65,12 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool, level: int = 0
         folder, attributes = _image_group(path, folder, as_labels)
         multiscale = _multiscale(attributes)
         if multiscale is None:
-            return _plain(path, zarr, folder, level)
+            return _plain(path, zarr, folder, level, as_labels)
         datasets = multiscale["datasets"]
         check_level(path, level, len(datasets))
         array = _array(path, zarr, folder / _safe(path, str(datasets[level]["path"])))
-        return _described(path, array, attributes, multiscale, level)
+        decoded = _described(path, array, attributes, multiscale, level)
+        return decoded if as_labels else _without_fill(decoded, array)
 
 
 def read_attributes(folder: Path) -> dict[str, Any]:
@@ -202,7 +205,7 @@ def _codecs(metadata: Mapping[str, Any]) -> list[str]:
     return names
 
 
-def _plain(path: Path, zarr: Any, folder: Path, level: int) -> Decoded:
+def _plain(path: Path, zarr: Any, folder: Path, level: int, as_labels: bool) -> Decoded:
     """Open an array without NGFF metadata: the folder itself, or the only array in it."""
     arrays = [folder] if _is_array(folder) else [item for item in _below(folder) if _is_array(item)]
     if len(arrays) != 1:
@@ -212,7 +215,16 @@ def _plain(path: Path, zarr: Any, folder: Path, level: int) -> Decoded:
     array = _array(path, zarr, arrays[0])
     names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS") or ()
     axes = "".join(str(name)[:1].upper() for name in names)
-    return Decoded(from_sliceable(path, array), *named_axes([axes], array.shape, path))
+    decoded = Decoded(from_sliceable(path, array), *named_axes([axes], array.shape, path))
+    return decoded if as_labels else _without_fill(decoded, array)
+
+
+def _without_fill(decoded: Decoded, array: Any) -> Decoded:
+    """Return an array whose values of ``_FillValue`` and ``missing_value`` are not valid.
+
+    Zarr's own fill value is only what is not stored.
+    """
+    return replace(decoded, valid=shown(decoded.data, decoded.axes, fill_values(dict(array.attrs), array.dtype)))
 
 
 def _is_array(folder: Path) -> bool:

@@ -92,7 +92,7 @@ class SequenceSink:
         if self._stack is None:
             self._stack = self._open.enter_context(
                 LabelStack(
-                    self.labels_path, self.table, frame.spacing, frame.unit, self.source.n_frames, self.source.fps
+                    self.labels_path, self.table, frame.spacing, frame.unit, self.source.n_frames, self.source.interval
                 )
             )
             for _ in range(self._skipped):
