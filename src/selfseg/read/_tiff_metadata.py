@@ -53,7 +53,7 @@ def read_interval(tif: Any, series: Any) -> float | None:
     """Return the seconds from one time point to the next, out of OME or ImageJ metadata; None where they do not say."""
     pixels = ome_pixels(tif, series)
     if pixels is not None:
-        given, unit = pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit", "s")
+        given, unit = pixels.get("TimeIncrement"), str(pixels.get("TimeIncrementUnit", "s"))
     elif tif.is_imagej:
         metadata = tif.imagej_metadata or {}
         given, unit = metadata.get("finterval"), str(metadata.get("tunit", "s"))
