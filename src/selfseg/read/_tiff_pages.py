@@ -53,31 +53,41 @@ PLACES = {"Z": 1, "Y": 2, "X": 3}
 FATAL = re.compile(r"offset|corrupt|missing|zeroed|circular|incorrect Strip|could not read|failed to re|failed to read")
 
 
-NO_COUNTS = re.compile(r"missing (data )?ByteCounts tag")
 LEFT_OUT = re.compile("OME series (failed to read|is missing|contains index out of range)")
 """What `_ome_tiff` says itself, of planes that are not there."""
 
+NO_COUNTS = re.compile(r"missing (data )?ByteCounts tag")
 WRONG_COUNTS = "incorrect StripByteCounts count"
 """Messages about what `mend_counts` sees to."""
 
 
-class MixedPages:
-    """Pages of one size and type that are stored in different ways, as a series: strips of other heights, another compression.
+class ChosenPages:
+    """Pages of one size and type as a series: some of another series, or pages that are stored in different ways.
 
     What is used of tifffile's `TiffPageSeries` is here.
+
+    Parameters
+    ----------
+    pages
+        In the order of the leading axes.
+    sizes, axes
+        Lengths and letters of the leading axes; None = one axis of unknown meaning.
     """
 
     kind = "generic"
     dataoffset = None
 
-    def __init__(self, pages: Sequence[Any]) -> None:
+    def __init__(self, pages: Sequence[Any], sizes: Sequence[int] | None = None, axes: str = "I") -> None:
         self.pages = list(pages)
         self.keyframe: tifffile.TiffPage = pages[0].keyframe
-        self.shape = (len(pages), *self.keyframe.shape)
-        self.axes = "I" + self.keyframe.axes
+        self.mixed = sizes is None and len({id(page.keyframe) for page in pages}) > 1
+        self.shape = (*(sizes or (len(pages),)), *self.keyframe.shape)
+        self.axes = axes + self.keyframe.axes
         self.dtype = np.result_type(*{np.uint8 if page.dtype == bool else page.dtype for page in pages})
         self.ndim = len(self.shape)
         self.levels = [self]
+        self.whole: tifffile.TiffPageSeries | None = None
+        """The series of the file of which these are some pages."""
 
     @property
     def nbytes(self) -> int:
@@ -86,10 +96,10 @@ class MixedPages:
 
     def asarray(self) -> NDArray[Any]:
         """Return all pages."""
-        return np.stack([page.asarray() for page in self.pages]).astype(self.dtype, copy=False)
+        return np.stack([page.asarray() for page in self.pages]).astype(self.dtype, copy=False).reshape(self.shape)
 
 
-Series = tifffile.TiffPageSeries | MixedPages
+Series = tifffile.TiffPageSeries | ChosenPages
 
 
 class PageReader:

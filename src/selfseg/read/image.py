@@ -6,6 +6,7 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,6 +28,7 @@ from PIL.TgaImagePlugin import TgaImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from selfseg.core.errors import InputError
+from selfseg.read.animation import open_animation
 from selfseg.read.arrays import (
     DAMAGE,
     MAX_DEFLATE,
@@ -86,6 +88,8 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool) -> Decoded:
     Palettes become RGB (grey if all their colours are), CMYK becomes RGB, 1-bit becomes uint8 of 0 and 255, alpha and a colour
     that is marked as transparent become `valid`, and the EXIF orientation is applied. 8 and 16-bit integers keep their values.
 
+    Of an animation (GIF, WebP, PNG) all pictures are read, as time points, one at a time.
+
     As labels, palette indices stay indices, and small bit depths are not spread over 0-255. Raise `InputError` if the
     file is empty, is no picture, is damaged, or is too large.
     """
@@ -101,6 +105,9 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool) -> Decoded:
                 return _deep_netpbm(path, file, deep, max_bytes)
             picture = _open(opener, file)
             _check_declared(path, picture, header, max_bytes)
+            if getattr(picture, "n_frames", 1) > 1:
+                cut = opener is PngImageFile and header[24] == 16 and header[25] != 0  # by Pillow, to 8 bits
+                return open_animation(path, partial(_open, opener), cut)
             return _pixels(picture, file, header, as_labels)
         except DAMAGED_PICTURE as error:
             if opener is BmpImageFile and "nsupported" in str(error):

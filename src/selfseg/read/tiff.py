@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from selfseg.core.errors import InputError
 from selfseg.read._lazy_array import LazyArray
 from selfseg.read._ome_tiff import existing_planes, open_tiff, own_images
-from selfseg.read._tiff_metadata import channel_names, frame_interval, read_spacing
+from selfseg.read._tiff_metadata import channel_names, read_interval, read_spacing
 from selfseg.read._tiff_pages import (
     WITH_LIBTIFF,
-    MixedPages,
+    ChosenPages,
     Series,
     open_windows,
     prepare_pages,
@@ -64,9 +64,9 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool, level: int = 0
             tif, notes = open_tiff(file)
             stack.enter_context(tif)
             tif.filehandle.set_lock(True)
-            main, left = existing_planes(_main_series(path, tif, chosen))
+            main = _main_series(path, tif, chosen)
             check_level(path, level, len(main.levels))
-            series = main.levels[level]
+            series, gaps = existing_planes(main.levels[level])
             _check_declared(path, series, ANY_SIZE)
             meaning = _Meaning(path, tif, series, as_labels, main)
             alone = int(series.keyframe.compression) in WITH_LIBTIFF
@@ -77,8 +77,7 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool, level: int = 0
             else:
                 decoded = _lazily_decoded(path, meaning, windows)
             decoded = _at_level(decoded, tif, main, series) if level else decoded
-            odd = (meaning.note,) if meaning.note else ()
-            decoded = replace(decoded, notes=(*notes, *left, *odd, *decoded.notes))
+            decoded = replace(decoded, notes=(*notes, *gaps, *decoded.notes, *meaning.notes))
         if windows is not None:
             stack.pop_all()  # the file stays open for the windows
         return decoded
@@ -131,7 +130,7 @@ def _described_series(series: Series, typed: bool) -> str:
     return f"{size} {series.dtype} {kind}" if typed else size
 
 
-def _as_one(images: Sequence[Series]) -> MixedPages | None:
+def _as_one(images: Sequence[Series]) -> ChosenPages | None:
     """Return all pages as one series if they agree in size and type once they are decoded, whatever their strips; else None."""
     if any(series.kind not in PAGE_KINDS for series in images):
         return None
@@ -140,7 +139,7 @@ def _as_one(images: Sequence[Series]) -> MixedPages | None:
     pages = [page for series in images for page in series.pages]
     if any(page is None for page in pages) or len({_kind_of_page(series) for series in images}) > 1:
         return None
-    return MixedPages(sorted(pages, key=lambda page: page.index))
+    return ChosenPages(sorted(pages, key=lambda page: page.index))
 
 
 def _kind_of_page(series: Series) -> tuple[Any, ...]:
@@ -237,9 +236,9 @@ class _Meaning:
         self.mask = None if as_labels else _open_mask(path, tif, series)
 
     @property
-    def note(self) -> str:
+    def notes(self) -> tuple[str, ...]:
         """A line about what the values are not."""
-        return "" if self.key.as_labels else self.key.note
+        return (self.key.note,) if self.key.note and not self.key.as_labels else ()
 
     @property
     def masked(self) -> bool:
@@ -249,7 +248,8 @@ class _Meaning:
     def _by_page(self, as_labels: bool) -> list[PageValues]:
         """Return what each page means, where they may differ; empty = all mean what the first one does."""
         pages = self.series.pages
-        differ = isinstance(self.series, MixedPages) or (self.key.photometric == PALETTE and not as_labels)
+        mixed = isinstance(self.series, ChosenPages) and self.series.mixed
+        differ = mixed or (self.key.photometric == PALETTE and not as_labels)
         sizes = self.series.shape[: max(self.lead, 0)]
         if not differ or self.lead < 1 or len(pages) != math.prod(sizes) or any(page is None for page in pages):
             return []
@@ -285,7 +285,8 @@ class _Meaning:
             values.append(one)
             masks.append(np.broadcast_to(mask, [1 if a in "CS" else n for a, n in zip(axes, one.shape, strict=True)]))
         together = [np.stack(part).reshape(*lead, *part[0].shape) for part in (values, masks)]
-        return together[0], self.axes[: self.lead] + axes, together[1]
+        channels = tuple(i for i, letter in enumerate(self.axes[: self.lead]) if letter == "C")
+        return together[0], self.axes[: self.lead] + axes, together[1].all(axis=channels, keepdims=True)
 
 
 def _open_mask(path: Path, tif: tifffile.TiffFile, series: Series) -> LazyArray | None:
@@ -319,7 +320,7 @@ def _described(meaning: _Meaning, data: Any, axes: str, valid: Any) -> Decoded:
     if meaning.orientation in (5, 6, 7, 8) and spacing:
         spacing = {**spacing, "Y": spacing.get("X", 1.0), "X": spacing.get("Y", 1.0)}
     names = channel_names(meaning.tif, meaning.series, data.shape[axes.index("C")] if "C" in axes else 1)
-    interval = frame_interval(meaning.tif, meaning.series) if "T" in axes else None
+    interval = read_interval(meaning.tif, meaning.series) if "T" in axes else None
     meta = {} if interval is None else {"interval": interval}
     return Decoded(data, axes, guessed, spacing, unit, names, valid, meta=meta, notes=notes)
 
