@@ -314,9 +314,10 @@ def guess_axes(shape: tuple[int, ...], source: str = "array") -> tuple[str, bool
 
 def is_array(item: Any) -> bool:
     """Return whether something is an array or has one: NumPy's, a tensor, a picture of Pillow, an array in a file."""
-    return isinstance(item, np.ndarray) or any(
-        hasattr(type(item), name) for name in ("__array__", "__array_interface__")
-    )
+    if isinstance(item, str | bytes | os.PathLike):  # also NumPy's strings
+        return False
+    known = {*dir(type(item)), *getattr(item, "__dict__", ())}  # not asked for its array, which may be costly
+    return isinstance(item, np.ndarray) or not known.isdisjoint(("__array__", "__array_interface__"))
 
 
 def decode_array(item: Any, source: str, axes: str | None = None) -> Decoded:
