@@ -112,7 +112,7 @@ def test_cases_that_do_not_go_together_are_refused(tmp_path):
     with pytest.raises(InputError, match="like the others"):
         write_nnunet(folder, [_case("a"), grey], TABLE, 1)
     with pytest.raises(InputError, match="one image of that name"):
-        write_nnunet(folder, [_case("a/b"), _case("a__b")], TABLE, 1)
+        write_nnunet(folder, [_case("a/b"), _case("a/b")], TABLE, 1)
     with pytest.raises(InputError, match="labels of"):
         write_nnunet(folder, [(grey[0], np.ones((5, 4), int))], TABLE, 1)
     with pytest.raises(InputError, match="at least one image"):
@@ -133,3 +133,11 @@ def test_cases_of_another_export_are_not_mixed_in(tmp_path):
 
 def test_names_become_file_names():
     assert case_name("mice/day 3/cell_01.a") == "mice__day_3__cell_01.a"
+
+
+def test_a_case_that_fails_does_not_keep_the_others_from_being_written(tmp_path):
+    folder, failed = tmp_path / "Dataset501_a", {}
+    odd = Image(np.zeros((4, 4), np.uint8), "YX", name="odd"), np.ones((4, 4), int)
+    names = write_nnunet(folder, [_case("a b"), odd, _case("a_b")], TABLE, 1, failed.__setitem__)
+    assert names == {"a b": "a_b", "a_b": "a_b_2"} and check_dataset(folder)[1] == {"a_b", "a_b_2"}
+    assert list(failed) == ["odd"] and "like the others" in str(failed["odd"])

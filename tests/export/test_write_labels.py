@@ -9,6 +9,7 @@ from PIL import Image as Picture
 from selfseg.core.classes import ClassTable, SegmentClass, class_colours
 from selfseg.core.errors import OutputError, UsageError
 from selfseg.export.labels import write_labels
+from selfseg.read import open_lazy
 
 
 @pytest.fixture
@@ -118,3 +119,10 @@ def test_an_unwritable_place_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="file"):
         write_labels(tmp_path / "file" / "a.tif", np.zeros((3, 4), int))
+
+
+@pytest.mark.parametrize("most", [4, 65536])
+def test_the_time_between_frames_is_written(tmp_path, most):
+    write_labels(tmp_path / "a.tif", _labels((3, 17, 23), most), axes="TYX", interval=2.5)
+    with open_lazy(tmp_path / "a.tif") as image:
+        assert image.axes == "TYX" and image.meta["interval"] == 2.5

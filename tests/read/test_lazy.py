@@ -334,3 +334,15 @@ def test_a_file_too_short_for_its_array_is_refused_before_and_while_it_is_read(t
     assert array[slice(0, 6), slice(0, 10)].shape == (6, 10)
     with pytest.raises(ValueError, match="shorter while it was read"):
         array[slice(5, 7), slice(0, 10)]
+
+
+@pytest.mark.parametrize("axes", ["YX", "YXC", "CYX"])
+def test_a_masked_array_in_an_image_is_honoured(axes):
+    data = np.arange(4 * 5 * 3).reshape(
+        [{"Y": 4, "X": 5, "C": 3}[letter] for letter in axes] if "C" in axes else (4, 15)
+    )
+    mask = np.zeros(data.shape, bool)
+    mask[(1,) * data.ndim] = True
+    image = Source("a", content=Image(np.ma.MaskedArray(data, mask), axes)).read()
+    assert type(image.data) is np.ndarray and np.argwhere(~image.valid).tolist() == [[1, 1]]
+    np.testing.assert_array_equal(image.data, data)

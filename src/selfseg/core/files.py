@@ -240,6 +240,9 @@ NOTES = ".written.jsonl"
 HASHED_WHOLE = 64 << 20
 """Bytes of a file up to which all of it is hashed; of a larger one the size and both ends are."""
 
+OWN_KEYS = ("selfseg", "finished", "images")
+"""Keys of which selfseg's files in JSON have one."""
+
 MANIFESTS = ("run.json", "training.json", "export.json")
 """Files that list what selfseg wrote into their folder."""
 
@@ -452,7 +455,7 @@ def _own_facts(path: Path) -> dict[str, Any] | None:
         facts = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return facts if isinstance(facts, dict) and ("selfseg" in facts or "finished" in facts) else None
+    return facts if isinstance(facts, dict) and not facts.keys().isdisjoint(OWN_KEYS) else None
 
 
 def _digest(path: Path) -> str:

@@ -392,7 +392,10 @@ def write_areas(path: Path | str, areas: Iterable[ClassArea]) -> None:
 
 @contextmanager
 def _csv_rows(path: Path | str) -> Iterator[Any]:
-    with writing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with (
+        writing(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
         yield csv.writer(file, lineterminator="\n")
 
 

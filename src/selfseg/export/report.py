@@ -5,11 +5,13 @@ import hashlib
 import io
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -188,6 +190,11 @@ def render(template: str, package: str = "selfseg.export", **values: Any) -> str
     return str(_environment(package).get_template(template).render(**values))
 
 
+def _url(path: str) -> str:
+    """Return a relative path as a link: the bytes of its name, whether they are text or not."""
+    return quote(os.fsencode(path))
+
+
 @cache
 def _environment(package: str) -> Any:
     # jinja2 takes a while to import, and most runs that import this file write their page at the end.
@@ -197,7 +204,7 @@ def _environment(package: str) -> Any:
     loader = ChoiceLoader([PackageLoader(package), PackageLoader("selfseg.export")])
     made = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     made.globals["source"] = lambda name: Markup(loader.get_source(made, name)[0])
-    made.filters |= {"percent": percent, "css": _css, "ink": _ink, "sha256": _sha256}
+    made.filters |= {"percent": percent, "css": _css, "ink": _ink, "sha256": _sha256, "urlencode": _url}
     return made
 
 

@@ -24,7 +24,6 @@ from selfseg.learning.model_folder import (
     CHECKPOINT,
     JOURNAL,
     PREVIEWS,
-    RUN,
     begin_folder,
     memory_note,
     read_run,
@@ -33,7 +32,7 @@ from selfseg.learning.monitor import EVALUATIONS, truth_scorer, write_preview
 from selfseg.learning.training_set import TrainingSet, WindowChoice, build_training_set, take_frames
 from selfseg.methods.base import Method, MethodConfig, find_method
 from selfseg.read import find_inputs
-from selfseg.results.model import FittedModel
+from selfseg.results.model import RUN, FittedModel
 from selfseg.sample.stream import Batch, Readable, Stream
 from selfseg.segmenting.images import OwnSuperpixels
 from selfseg.tiling.tiles import keep_assigned

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from selfseg.core.errors import InputError
-from selfseg.read.arrays import check_size, decoding, stamp_of, unchanged, without_data
+from selfseg.read._no_data import without_data
+from selfseg.read.arrays import check_size, decoding, stamp_of, unchanged
 
 OVERHEAD = 1 << 14
 """Bytes that can be read in the time that a read takes by itself."""
@@ -121,7 +122,7 @@ class LazyArray:
             return np.empty(lengths, self.dtype)[tuple(within)]
         with unchanged(self.path, self._stamp), decoding(self.path):
             array = np.asarray(self.read(tuple(ranges)))
-        return np.ascontiguousarray(array.astype(self.dtype, copy=False)[tuple(within)])
+        return np.require(array.astype(self.dtype, copy=False)[tuple(within)], requirements=["C", "W"])
 
     def check_fits(self, max_bytes: int | None = None) -> None:
         """Raise `InputError` if the array cannot be real, or takes more than `max_bytes`; None = the free memory allows."""
@@ -206,7 +207,7 @@ def shown(data: LazyArray, axes: str, empty: Sequence[Any]) -> LazyArray | None:
         if channel >= 0:
             own.insert(channel, slice(0, data.shape[channel]))
         there = ~without_data(data.read(tuple(own)), empty)
-        return there.any(channel) if channel >= 0 else there
+        return np.asarray(there.any(channel)) if channel >= 0 else there
 
     return data._changed([n for i, n in enumerate(data.shape) if i != channel], bool, read)
 

@@ -133,9 +133,10 @@ class PageReader:
         if page is None:
             raise ValueError(f"page {number} is missing")
         ranges = self._places(within)
+        key: Any = page.keyframe
         lengths = [part.stop - part.start for part in ranges]
         window = np.empty(lengths, self.dtype)
-        for segment in self._touched(page.keyframe, ranges):
+        for segment in self._touched(key, ranges):
             values, start = self._segment(page, number, segment)
             source, target = [], []
             for part, low, size in zip(ranges, start, values.shape, strict=True):
@@ -374,5 +375,5 @@ def _decoder_of_unpacked(page: tifffile.TiffPage, spread: bool) -> Callable[...,
 def read_with_libtiff(path: Path, series: Series) -> NDArray[Any]:
     """Return a series whose pages tifffile cannot decode, in RGB where they are colours."""
     content = path.read_bytes()
-    pages = [imagecodecs.tiff_decode(content, index=page.index) for page in series.pages]
+    pages = [imagecodecs.tiff_decode(content, index=page.index) for page in series.pages if page is not None]
     return np.stack(pages).reshape(series.shape)

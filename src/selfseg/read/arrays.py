@@ -1,6 +1,5 @@
 """What a format's file hands to the reader and how it becomes the one image type: limits, the errors of damaged bytes, axes, masks."""
 
-import base64
 import contextlib
 import logging
 import math
@@ -12,13 +11,12 @@ import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from decimal import Decimal, InvalidOperation
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError
 from selfseg.core.image import KNOWN, Image, check_axes, finite_mask, no_finite_values, spatial_axes
@@ -291,76 +289,6 @@ def opaque(alpha: NDArray[Any]) -> NDArray[np.bool_] | None:
     return None if valid.all() else valid
 
 
-def no_data_value(given: Any, dtype: DTypeLike) -> Any:
-    """Return the value of a type that a file's own mark for "no data" stands for; None where no pixel can have it.
-
-    Parameters
-    ----------
-    given
-        A number, or a text of one, as GDAL writes it (``"-9999"``, ``"255.0"``, ``"1e20"``, ``" 0 "``, ``"0,5"``), or several that
-        are equal. What is no number says nothing.
-    dtype
-        Type of the pixels.
-
-    Examples
-    --------
-    >>> no_data_value("255.0", np.uint8), no_data_value("-9999", np.uint8), no_data_value("nan", np.uint16)
-    (255, None, None)
-    """
-    if given is None:
-        return None
-    if isinstance(given, bytes):
-        given = given.decode("latin-1")
-    parts = given.replace("\0", " ").split() if isinstance(given, str) else np.ravel(np.asarray(given)).tolist()
-    try:
-        numbers = {Decimal(str(part).replace(",", ".")) for part in parts}
-    except InvalidOperation:
-        return None
-    if len(numbers) != 1 or (number := numbers.pop()).is_nan():  # NaN is no valid value anyway
-        return None
-    kind = np.dtype(dtype)
-    if kind.kind == "f":
-        with np.errstate(over="ignore"):
-            value = kind.type(float(number))
-        return value if np.isfinite(value) else None
-    if kind.kind not in "iub":
-        return None
-    low, high = (0, 1) if kind.kind == "b" else (int(np.iinfo(kind).min), int(np.iinfo(kind).max))
-    whole = low <= number <= high and number == number.to_integral_value()
-    return int(number) if whole else None
-
-
-FILL_ATTRIBUTES = ("_FillValue", "missing_value")
-"""Attributes by which NetCDF, xarray and their like mark values that are none."""
-
-
-def fill_values(attributes: Mapping[str, Any], dtype: DTypeLike) -> list[Any]:
-    """Return the values that the attributes of an array mark as none; of floats, xarray writes them in base 64 into zarr 3."""
-    found = []
-    for name in FILL_ATTRIBUTES:
-        given = attributes.get(name)
-        for one in [given] if isinstance(given, str | bytes) else np.ravel(() if given is None else given).tolist():
-            value = no_data_value(one, dtype)
-            if value is None and isinstance(one, str) and np.dtype(dtype).kind == "f":
-                with contextlib.suppress(ValueError, struct.error):
-                    value = no_data_value(struct.unpack("<d", base64.b64decode(one, validate=True))[0], dtype)
-            found += [] if value is None else [value]
-    return found
-
-
-def without_data(array: NDArray[Any], values: Iterable[Any]) -> NDArray[np.bool_]:
-    """Return where an array has one of the values that mark "no data"; of floats, within two steps of their precision, as GDAL does."""
-    empty = np.zeros(array.shape, bool)
-    for value in values:
-        if array.dtype.kind == "f":
-            near = 2 * float(np.finfo(array.dtype).eps) * abs(float(value))
-            with np.errstate(over="ignore", invalid="ignore"):
-                empty |= np.abs(array - array.dtype.type(value)) <= array.dtype.type(near)
-        else:
-            empty |= array == value
-    return empty
-
-
 MAX_GUESSED_CHANNELS = 4
 
 
@@ -386,9 +314,10 @@ def guess_axes(shape: tuple[int, ...], source: str = "array") -> tuple[str, bool
 
 def is_array(item: Any) -> bool:
     """Return whether something is an array or has one: NumPy's, a tensor, a picture of Pillow, an array in a file."""
-    return isinstance(item, np.ndarray) or any(
-        hasattr(type(item), name) for name in ("__array__", "__array_interface__")
-    )
+    if isinstance(item, str | bytes | os.PathLike):  # also NumPy's strings
+        return False
+    known = {*dir(type(item)), *getattr(item, "__dict__", ())}  # not asked for its array, which may be costly
+    return isinstance(item, np.ndarray) or not known.isdisjoint(("__array__", "__array_interface__"))
 
 
 def decode_array(item: Any, source: str, axes: str | None = None) -> Decoded:
@@ -495,6 +424,8 @@ def make_image(decoded: Decoded, axes: str | None, name: str, source: str) -> Im
         data = data.astype(np.uint8) * np.uint8(255)
     chosen = chosen_axes(decoded, axes, source)
     valid = _valid(decoded, chosen)
+    if isinstance(valid, np.ndarray):
+        valid = np.require(valid, requirements=["W"])  # torch warns of arrays that it must not write to
     counted = tuple(n for n, letter in zip(data.shape, chosen, strict=True) if letter != "C")
     if valid is not None and valid.shape != counted:
         expected, got = (" x ".join(str(n) for n in shape) for shape in (counted, valid.shape))

@@ -21,7 +21,7 @@ from selfseg.read.ome_zarr import is_zarr
 
 SUFFIXES = {
     "tiff": ".ome.tiff .ome.tif .tiff .tif .btf .tf8 .tf2 .lsm .svs .scn .ndpi .bif .qptiff .stk",
-    "image": ".png .apng .jpg .jpeg .jpe .jfif .bmp .dib .webp .gif .jp2 .j2k .j2c .jpc .jpf .jpx .jxl .jxr .wdp .jls .avif "
+    "image": ".png .apng .jpg .jpeg .jpe .jfif .bmp .dib .webp .gif .jp2 .j2k .j2c .jpc .jpf .jpx .jxl .avif "
     ".pbm .pgm .ppm .pnm .pfm .tga .qoi .pcx .sgi",
     "nifti": ".nii.gz .nii",
     "ome_zarr": ".ome.zarr .zarr",
@@ -40,7 +40,7 @@ SIGNATURES = (
     (0, rb"II[*+]\0", "tiff"),
     (0, rb"MM\0[*+]", "tiff"),
     (0, b"\x89PNG", "image"),
-    (0, b"\xff\xd8\xff", "image"),
+    (0, rb"\xff\xd8\xff(?!\xf7|\xe8..SPIFF.{15}\x06)", "image"),
     (0, b"GIF8", "image"),
     (0, rb"RIFF.{4}WEBP", "image"),
     (4, b"jP  \r\n\x87\n", "image"),
@@ -49,7 +49,6 @@ SIGNATURES = (
     (4, b"ftypavif", "image"),
     (4, b"ftypavis", "image"),
     (4, b"ftypmif1", "image"),
-    (0, b"II\xbc\x01", "image"),
     (0, b"qoif", "image"),
     (0, b"\x89HDF", "hdf5"),
     (0, b"\x93NUM", "npy"),
@@ -71,6 +70,8 @@ WEAK_SIGNATURES = (
 
 STRANGERS = (
     (4, b"ftyphei", "a HEIC picture"),
+    (0, rb"\xff\xd8\xff(\xf7|\xe8..SPIFF.{15}\x06)", "a JPEG-LS picture"),
+    (0, b"II\xbc", "a JPEG XR picture"),
     (0, b"8BPS", "a Photoshop file"),
     (0, b"%PDF", "a PDF"),
     (0, b"ZISRAW", "a Zeiss CZI file"),

@@ -15,15 +15,14 @@ from selfseg.core.errors import InputError
 from selfseg.core.image import SPATIAL, spatial_axes
 from selfseg.core.units import unit_name
 from selfseg.read._lazy_array import check_real, from_sliceable, shown
+from selfseg.read._no_data import FILL_ATTRIBUTES, fill_values
 from selfseg.read.arrays import (
     DAMAGE,
-    FILL_ATTRIBUTES,
     MAX_DEFLATE,
     Decoded,
     by_letter,
     check_chunk,
     decoding,
-    fill_values,
     named_axes,
     needed,
     split_address,

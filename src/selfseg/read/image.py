@@ -46,8 +46,6 @@ from selfseg.read.arrays import (
 # and refuses honest large pictures. `check_size` takes its place.
 SIGNATURES: tuple[tuple[int, bytes, type[ImageFile] | str], ...] = (
     (0, b"\x89PNG\r\n\x1a\n", PngImageFile),
-    (0, b"\xff\xd8\xff\xf7", "jpegls"),
-    (0, b"\xff\xd8\xff\xe8", "jpegls"),
     (0, b"\xff\xd8\xff", JpegImageFile),
     (0, b"GIF8", GifImageFile),
     (0, b"BM", BmpImageFile),
@@ -57,7 +55,6 @@ SIGNATURES: tuple[tuple[int, bytes, type[ImageFile] | str], ...] = (
     (4, b"JXL \r\n\x87\n", "jpegxl"),
     (0, b"\xff\x0a", "jpegxl"),
     (4, b"ftyp", "avif"),
-    (0, b"II\xbc\x01", "jpegxr"),
     (0, b"qoif", QoiImageFile),
     (0, b"\x01\xda", SgiImageFile),
     *((0, b"P%d" % kind, PpmImageFile) for kind in range(1, 7)),
@@ -100,6 +97,8 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool) -> Decoded:
         header = file.read(1 << 16)
         opener = _opener(path, header)
         try:
+            if opener is JpegImageFile and _jpeg_bits(header) > 8:
+                opener = "jpeg"
             if isinstance(opener, str):
                 return _with_codec(path, opener, file, max_bytes)
             if opener is PpmImageFile and (deep := _deep(header)):
@@ -348,7 +347,9 @@ def _with_codec(path: Path, codec: str, file: BinaryIO, max_bytes: int | None) -
     if array.ndim not in (2, 3):
         raise ValueError(f"unsupported: pixels of shape {array.shape}")
     n = array.shape[-1] if array.ndim == 3 else 1
-    has_alpha = n in (2, 4) and codec != "jpegls"
+    if codec == "jpeg" and n not in (1, 3):
+        raise ValueError(f"unsupported: JPEG of {n} channels and more than 8 bits")
+    has_alpha = n in (2, 4)
     if codec == "jpeg2k":
         has_alpha = has_alpha and _jp2_alpha(content)
         if n == 4 and b"colr\x01\0\0\0\0\0\x0c" in content:  # enumerated colour space 12
@@ -366,6 +367,28 @@ def _jp2_alpha(content: bytes) -> bool:
     (n,) = struct.unpack_from(">H", content, at + 4)
     rows = [struct.unpack_from(">HHH", content, at + 6 + 6 * i) for i in range(n)]
     return any(kind in (1, 2) and channel == n - 1 for channel, kind, _ in rows)
+
+
+def _jpeg_frame(content: bytes) -> tuple[int, int, int]:
+    """Return bits, rows and columns out of the header of a JPEG's frame (ITU-T T.81, B.2.2)."""
+    at = 2
+    while len(head := content[at : at + 9]) == 9 and head[0] == 0xFF:
+        if 0xC0 <= head[1] <= 0xCF and head[1] not in (0xC4, 0xC8, 0xCC):
+            return struct.unpack_from(">BHH", head, 4)
+        at += 1 if head[1] == 0xFF else 2 + int.from_bytes(head[2:4], "big")
+    raise ValueError("it has no frame")
+
+
+def _jpeg_bits(header: bytes) -> int:
+    try:
+        return _jpeg_frame(header)[0]
+    except ValueError:
+        return 8
+
+
+def _jpeg_size(content: bytes) -> tuple[int, int]:
+    _, rows, columns = _jpeg_frame(content)
+    return rows, columns
 
 
 def _jpeg2k_size(content: bytes) -> tuple[int, int]:
@@ -397,19 +420,6 @@ def _jpegxl_size(content: bytes) -> tuple[int, int]:
     return rows, rows * across // down
 
 
-def _jpegls_size(content: bytes) -> tuple[int, int]:
-    rows, columns = struct.unpack_from(">HH", content, content.index(b"\xff\xf7") + 5)
-    return rows, columns
-
-
-def _jpegxr_size(content: bytes) -> tuple[int, int]:
-    """Return rows and columns out of the tags 0xBC80 and 0xBC81 (ISO 29199-2, A.7)."""
-    (at,) = struct.unpack_from("<I", content, 4)
-    (n,) = struct.unpack_from("<H", content, at)
-    tags = dict(struct.unpack_from("<H6xI", content, at + 2 + 12 * i) for i in range(n))
-    return tags[0xBC81], tags[0xBC80]
-
-
 def _is_monochrome(content: bytes) -> bool:
     """Return whether an AVIF file has no colours, by its box av1C (AV1 codec ISO media file format binding, 2.3.3)."""
     at = content.find(b"av1C")
@@ -432,10 +442,9 @@ def _avif_size(content: bytes) -> tuple[int, int]:
 
 
 SIZES: dict[str, Callable[[bytes], tuple[int, int]]] = {
+    "jpeg": _jpeg_size,
     "jpeg2k": _jpeg2k_size,
     "jpegxl": _jpegxl_size,
-    "jpegls": _jpegls_size,
-    "jpegxr": _jpegxr_size,
     "avif": _avif_size,
 }
 """Rows and columns that the first bytes of a file declare, by codec."""

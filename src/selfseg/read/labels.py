@@ -25,6 +25,9 @@ from selfseg.read.sources import SCRIBBLE_ENDING, Source, as_items, as_path, dec
 SEVERAL = "segmentations"
 """Name of the array in an NPZ file that holds several annotators ``[A *S]``."""
 
+RUN_SUFFIX = ".tif"
+"""Suffix of the labels that are read where a run wrote them in several formats."""
+
 NO_SCRIBBLE = -1
 MAX_CLASS, NOT_DRAWN = 254, 255
 
@@ -136,11 +139,15 @@ def find_labels(where: Path | str, prefer: str | None = None) -> dict[str, Path]
         return {stem_of(where): where}
     if not where.is_dir():
         raise InputError(f"labels {where}", expected="a file or a folder", got="nothing", fix="check the name")
-    stale = Manifest(where.parent).stale  # where it is the folder of a run's labels, those of earlier runs do not count
-    shown = [path for path in search(where) if path.relative_to(where.parent).as_posix() not in stale]
-    found: dict[str, Path] = {}
-    for path in sorted((p for p in shown if suffix_of(p) is not None), key=lambda p: natural_order(p, where)):
+    run = Manifest(where.parent)  # where it is the folder of a run's labels, those of earlier runs do not count
+    stale, found = run.stale, dict[str, Path]()
+    for path in sorted((p for p in search(where) if suffix_of(p) is not None), key=lambda p: natural_order(p, where)):
+        below = path.relative_to(where.parent).as_posix()
+        if below in stale:
+            continue
         name = (path.relative_to(where).parent / stem_of(path)).as_posix()
+        if name in found and below in run.files:  # the same labels in another format
+            prefer = prefer or RUN_SUFFIX
         if name in found and prefer is None:
             raise InputError(
                 f"labels {where}",

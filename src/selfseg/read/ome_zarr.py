@@ -11,6 +11,7 @@ from selfseg.core.errors import InputError
 from selfseg.core.image import KNOWN
 from selfseg.core.units import common_unit
 from selfseg.read._lazy_array import check_real, from_sliceable, shown
+from selfseg.read._no_data import fill_values
 from selfseg.read.arrays import (
     DAMAGE,
     Decoded,
@@ -18,7 +19,6 @@ from selfseg.read.arrays import (
     check_level,
     damaged,
     decoding,
-    fill_values,
     named_axes,
     needed,
     split_address,

@@ -68,7 +68,7 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool, level: int = 0
             check_level(path, level, len(main.levels))
             series, gaps = existing_planes(main.levels[level])
             _check_declared(path, series, ANY_SIZE)
-            meaning = _Meaning(path, tif, series, as_labels)
+            meaning = _Meaning(path, tif, series, as_labels, main)
             alone = int(series.keyframe.compression) in WITH_LIBTIFF
             windows = None if alone or meaning.orientation != 1 else open_windows(path, tif, series)
             if windows is None:
@@ -130,7 +130,7 @@ def _described_series(series: Series, typed: bool) -> str:
     return f"{size} {series.dtype} {kind}" if typed else size
 
 
-def _as_one(images: Sequence[tifffile.TiffPageSeries]) -> ChosenPages | None:
+def _as_one(images: Sequence[Series]) -> ChosenPages | None:
     """Return all pages as one series if they agree in size and type once they are decoded, whatever their strips; else None."""
     if any(series.kind not in PAGE_KINDS for series in images):
         return None
@@ -142,7 +142,7 @@ def _as_one(images: Sequence[tifffile.TiffPageSeries]) -> ChosenPages | None:
     return ChosenPages(sorted(pages, key=lambda page: page.index))
 
 
-def _kind_of_page(series: tifffile.TiffPageSeries) -> tuple[Any, ...]:
+def _kind_of_page(series: Series) -> tuple[Any, ...]:
     """Return what pages must have in common to be a stack."""
     key = series.keyframe
     if series.dtype is None:
@@ -170,9 +170,9 @@ def _check_declared(path: Path, series: Series, max_bytes: int | None) -> None:
     prepare_pages([page, *pages])
     files = {id(one.parent): one.parent.filehandle.size for one in pages}
     sparse = any(count == 0 for one in pages for count in one.databytecounts)
-    ratio = (
-        math.inf if sparse else max(MAX_RATIO.get(int(one.keyframe.compression), math.inf) for one in [page, *pages])
-    )
+    keys: list[Any] = [page, *(one.keyframe for one in pages)]
+    numbers = {int(key.compression) for key in keys}
+    ratio = math.inf if sparse else max(MAX_RATIO.get(number, math.inf) for number in numbers)
     item, bits = series.dtype.itemsize, page.bitspersample if isinstance(page.bitspersample, int) else 1
     packed = max(1.0, 8 * item / max(bits, 1)) * (LEAST_COLOUR if page.is_subsampled else 1)
     check_size(path, series.shape, item, sum(files.values()), max_bytes, ratio * packed)
@@ -223,14 +223,15 @@ def _check_chain(path: Path, tif: tifffile.TiffFile) -> None:
 class _Meaning:
     """Plain values of a series, page by page where their tags differ, and where they are valid."""
 
-    def __init__(self, path: Path, tif: tifffile.TiffFile, series: Series, as_labels: bool) -> None:
+    def __init__(self, path: Path, tif: tifffile.TiffFile, series: Series, as_labels: bool, main: Series) -> None:
         self.tif, self.series, self.page = tif, series, series.keyframe
         self.axes = _distinct(series.axes)
         self.lead = series.ndim - self.page.ndim
-        self.key = PageValues(self.page, as_labels)
-        self.key.check(path)
+        self.key = PageValues(self.page, as_labels, main.keyframe)
         self.page.nodata = self.key.no_data or 0  # tifffile fills what was left out with it
         self.pages = self._by_page(as_labels)
+        for one in (self.key, *self.pages):
+            one.check(path)
         self.orientation = int(self.page.tags.valueof(ORIENTATION_TAG, default=1))
         self.mask = None if as_labels else _open_mask(path, tif, series)
 
@@ -252,7 +253,7 @@ class _Meaning:
         sizes = self.series.shape[: max(self.lead, 0)]
         if not differ or self.lead < 1 or len(pages) != math.prod(sizes) or any(page is None for page in pages):
             return []
-        return [PageValues(page.aspage(), as_labels) for page in pages]
+        return [PageValues(page.aspage(), as_labels) for page in pages if page is not None]
 
     def __call__(
         self, array: NDArray[Any], ranges: Sequence[slice] | None = None

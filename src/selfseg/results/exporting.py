@@ -270,8 +270,7 @@ def to_coco(job: ExportJob) -> Path:
     def planes() -> Iterator[CocoImage]:
         for item in job.items:
             if item.labels.axes == "YX":
-                taken = {name.casefold() for name in job.names.values()}
-                file = item.file_name if item.file_name.casefold() not in taken else item.name
+                file = item.file_name if item.file_name not in job.names.values() else item.name
                 job.names[item.name] = file
                 yield CocoImage(file, item.labels.data, item.objects)
             else:

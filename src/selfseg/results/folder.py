@@ -28,7 +28,7 @@ from selfseg.measure.flicker import FlickerCount
 from selfseg.methods.base import Method, build_config
 from selfseg.read import Source, find_inputs
 from selfseg.read.arrays import split_address
-from selfseg.read.labels import find_labels, read_label_image
+from selfseg.read.labels import RUN_SUFFIX, find_labels, read_label_image
 from selfseg.results.instances import INSTANCES
 from selfseg.results.model import RUN, FittedModel, selfseg_version
 from selfseg.results.result import Result, SequenceFacts
@@ -38,8 +38,6 @@ from selfseg.train.loop import read_journal
 
 RUN_FILE, TABLE_FILE, AREAS_FILE, REPORT_FILE = "run.json", "classes.json", "classes.csv", "report.html"
 LABELS = "labels"
-SUFFIX = ".tif"
-"""Format that is read where labels were written in several."""
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "scikit-learn", "numba", "tifffile", "pillow")
 
@@ -407,8 +405,8 @@ class RunFolder:
                 fix="give the OUT folder of `selfseg segment` or `selfseg predict`",
             )
         self.table: ClassTable = read_classes(self.out / "classes.json")
-        self._labels = find_labels(self.out / LABELS, SUFFIX)
-        self._objects = find_labels(self.out / INSTANCES, SUFFIX) if (self.out / INSTANCES).is_dir() else {}
+        self._labels = find_labels(self.out / LABELS, RUN_SUFFIX)
+        self._objects = find_labels(self.out / INSTANCES, RUN_SUFFIX) if (self.out / INSTANCES).is_dir() else {}
         self._facts = {row["name"]: row for row in _image_rows(self.out / "run.json")}
         self._moved = {source.name: source for source in find_inputs(images)} if images is not None else None
 

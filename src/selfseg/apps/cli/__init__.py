@@ -5,6 +5,7 @@ Exit code 0 done, 1 some inputs failed, 2 bad usage, 130 stopped by Ctrl-C, 75 s
 
 import contextlib
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; every foreseen error is one line on standard error."""
     from selfseg.core.machine import PREEMPTED, Preempted, raising_sigterm
 
+    for stream in (sys.stdout, sys.stderr):  # names of files are bytes, and need not be text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         with raising_sigterm():
             return _run(list(sys.argv[1:] if argv is None else argv))

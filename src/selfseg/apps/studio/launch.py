@@ -48,6 +48,8 @@ def launch(
     shown = f"[{host}]" if ":" in host else LOOPBACK_HOST if host in ("0.0.0.0", "") else host
     url = f"http://{shown}:{taken}/?token={access.token}"
     _announce(url, opened.folder, host)
+    for note in opened.notes:
+        sys.stdout.write(f"{note}\n")
     if browser:
         webbrowser.open(url)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)

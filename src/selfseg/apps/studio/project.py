@@ -4,9 +4,10 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from selfseg.core.errors import InputError, OutputError, UsageError
 from selfseg.core.files import write_json
@@ -130,11 +131,14 @@ class Project:
     axes: str | None = None
     """Axes of all inputs; None = as the files say."""
     log: EventLog = field(init=False, repr=False)
+    notes: list[str] = field(init=False, repr=False)
+    """Lines on what the last search for pictures passed over."""
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.log = EventLog(self.folder / EVENTS)
         self._sources: list[Source] | None = None
+        self.notes: list[str] = []
 
     @property
     def uploads(self) -> Path:
@@ -147,7 +151,8 @@ class Project:
             given: list[str | Path] = [*self.inputs]
             if self.uploads.is_dir() and any(self.uploads.iterdir()):
                 given.append(self.uploads)
-            self._sources = find_inputs(given) if given else []
+            self.notes = []
+            self._sources = [printable(one) for one in find_inputs(given, say=self.notes.append)] if given else []
         return self._sources
 
     def source(self, name: str) -> Source:
@@ -181,6 +186,11 @@ class Project:
         while path.exists():
             path, number = self.uploads / f"{Path(clean).stem}_{number}{Path(clean).suffix}", number + 1
         return path
+
+
+def printable(source: Source) -> Source:
+    """Return a source whose name can be sent to a page: bytes that are no text are written as in a link, ``%E9``."""
+    return replace(source, name="".join(c if c.isprintable() else quote(os.fsencode(c)) for c in source.name))
 
 
 def new_folder(home: Path, stem: str) -> Path:

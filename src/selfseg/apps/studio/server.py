@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import json
 import mimetypes
 from collections.abc import AsyncIterator
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from fastapi import Depends, FastAPI, Query, Request, WebSocket, WebSocketDisconnect
@@ -40,6 +41,14 @@ Name = Annotated[str, Query(max_length=1000)]
 Position = Annotated[pictures.TilePosition, Depends()]
 
 
+class PlainJSON(JSONResponse):
+    """JSON in ASCII: the names of files need not be text, and have an escape there."""
+
+    def render(self, content: Any) -> bytes:
+        """Return the content as bytes."""
+        return json.dumps(content, separators=(",", ":")).encode()
+
+
 def make_app(studio: Studio, access: Access) -> FastAPI:
     """Return the application of a studio."""
 
@@ -62,7 +71,7 @@ def make_app(studio: Studio, access: Access) -> FastAPI:
 
 
 async def _refused(_: Request, error: Exception) -> Response:
-    return JSONResponse({"error": str(error)}, 400)
+    return PlainJSON({"error": str(error)}, 400)
 
 
 def _add_page(app: FastAPI) -> None:
@@ -80,13 +89,13 @@ def _add_page(app: FastAPI) -> None:
 
     @app.get("/api/schema")
     def messages_schema() -> Response:
-        return JSONResponse(schema())
+        return PlainJSON(schema())
 
 
 def _add_pictures(app: FastAPI, studio: Studio) -> None:
     @app.get("/api/picture")
     def picture(name: Name) -> Response:
-        return JSONResponse(studio.pictures.get(name).facts())
+        return PlainJSON(studio.pictures.get(name).facts())
 
     @app.get("/api/thumbnail")
     def thumbnail(name: Name) -> Response:
@@ -154,7 +163,7 @@ def _add_results(app: FastAPI, studio: Studio) -> None:
         found = studio.runs.get(run)
         write_edits(studio.project, found)
         asked = Spec.read(found.folder), found.model, edits_of(studio.project, found)
-        return JSONResponse({"python": as_python(*asked), "command": as_command(*asked, found.folder / EDITS)})
+        return PlainJSON({"python": as_python(*asked), "command": as_command(*asked, found.folder / EDITS)})
 
 
 def _add_files(app: FastAPI, studio: Studio) -> None:
@@ -162,7 +171,7 @@ def _add_files(app: FastAPI, studio: Studio) -> None:
     async def upload(request: Request, name: Name) -> Response:
         path = studio.project.upload_path(name)
         if int(request.headers.get("content-length", MOST_UPLOAD + 1)) > MOST_UPLOAD:
-            return JSONResponse({"error": f"{name}: expected at most {MOST_UPLOAD >> 20} MB"}, 413)
+            return PlainJSON({"error": f"{name}: expected at most {MOST_UPLOAD >> 20} MB"}, 413)
         await _receive(request, path)
         try:
             await asyncio.to_thread(pictures.open_picture, Source(path.stem, path), None)
@@ -173,7 +182,7 @@ def _add_files(app: FastAPI, studio: Studio) -> None:
         await studio.send_project()
         if run := await asyncio.to_thread(start_first_look, studio.project):
             await studio.send_run(run)
-        return JSONResponse({"name": path.name})
+        return PlainJSON({"name": path.name})
 
     @app.get("/api/export.zip")
     async def export_zip(folder: str) -> Response:

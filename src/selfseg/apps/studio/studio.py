@@ -52,7 +52,9 @@ class Hub:
     async def send(self, page: WebSocket, update: Update) -> None:
         """Send a message to one page; a page that cannot be reached is dropped."""
         try:
-            await asyncio.wait_for(page.send_text(update.model_dump_json()), SEND_WITHIN)
+            await asyncio.wait_for(
+                page.send_text(json.dumps(update.model_dump(mode="python"), default=str)), SEND_WITHIN
+            )
         except Exception:  # noqa: BLE001 (a page can vanish in many ways, and none of them concerns the others)
             self.drop(page)
             with contextlib.suppress(Exception):
@@ -106,6 +108,8 @@ class Studio:
                 await self.hub.send(page, preview)
         if self.methods:
             await self.hub.send(page, Methods(methods=self.methods))
+        for note in self.project.notes:
+            await self.hub.send(page, Notice(text=note))
 
     async def describe_methods(self) -> None:
         """Get methods and formats from the engine, once the first result was drawn."""

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from selfseg import Segmenter, load
+from selfseg.apps.studio.project import printable
 from selfseg.apps.studio.results import store_results
 from selfseg.apps.studio.runs import CHANGE, MODEL, ORDER, PREVIEWS, STATUS, Spec, read_json
 from selfseg.core.classes import class_colours
@@ -200,7 +201,7 @@ def _show(folder: Path, method: Method, data: TrainingSet, step: int) -> None:
 
 
 def _segment(folder: Path, spec: Spec, model: Segmenter, status: StatusFile) -> None:
-    first = find_inputs(list(spec.inputs))[:FIRST_RESULTS]
+    first = [printable(one) for one in find_inputs(list(spec.inputs))][:FIRST_RESULTS]
     status.set(state="segmenting", step=0, total=len(first), failures=[list(item) for item in model.failures_])
     for done, source in enumerate(first, 1):
         try:
