@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError
+from selfseg.core.units import seconds
 from selfseg.read._lazy_array import FileArray, from_sliceable
 from selfseg.read.arrays import ANY_SIZE, MAX_DEFLATE, Decoded, check_size, damaged, decoding, needed, quiet
 
@@ -20,7 +21,7 @@ UNITS = {"mm": "millimeter", "micron": "micrometer", "meter": "meter"}
 LETTERS = "XYZTC"
 """What the axes of a NIfTI array are, in the file's order."""
 
-SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
+TIMES = ("sec", "msec", "usec")
 
 FEW = 8
 """Places on a fourth axis, one second apart, up to which it may well be something else than time: 1 is what is written without thought."""
@@ -144,9 +145,9 @@ def _arranged(nibabel: Any, path: Path, stored: NDArray[Any] | FileArray, header
     unit, time = header.get_xyzt_units()
     meta: dict[str, Any] = {"nifti": {"header": header.copy(), "turn": turn}}
     meta["affine"] = affine @ nibabel.orientations.inv_ornt_aff(turn, stored.shape[:3])
-    step = float(header["pixdim"][4]) * SECONDS.get(time, 0.0)
     axes = "".join(LETTERS[i] for i in order)
-    if "T" in axes and math.isfinite(step) and step > 0:
+    step = seconds(float(header["pixdim"][4]), time) if "T" in axes and time in TIMES else None
+    if step is not None:
         meta["interval"] = step
     # a fourth axis is time by the standard, and what people store there is also modalities, echoes, directions
     guessed = "T" in axes and not ("interval" in meta and (step != 1 or stored.shape[3] > FEW))

@@ -9,7 +9,7 @@ from typing import Any
 
 from selfseg.core.errors import InputError
 from selfseg.core.image import KNOWN
-from selfseg.core.units import common_unit
+from selfseg.core.units import common_unit, seconds
 from selfseg.read._lazy_array import check_real, from_sliceable, shown
 from selfseg.read._no_data import fill_values
 from selfseg.read.arrays import (
@@ -257,7 +257,10 @@ def _described(
     start, _, _ = common_unit({letters[i]: offset[i] for i in spatial}, named)
     n_channels = array.shape[letters.index("C")] if "C" in axes else 1
     start = {letter: value for letter, value in start.items() if letter in axes}
-    meta = {"offset": start} if any(start.values()) else {}
+    meta: dict[str, Any] = {"offset": start} if any(start.values()) else {}
+    time = letters.find("T")
+    interval = seconds(scale[time], units[time]) if scale and "T" in axes and units[time] else None
+    meta |= {} if interval is None else {"interval": interval}
     data = from_sliceable(path, array).arranged(keep)
     return Decoded(
         data, axes, False, spacing, unit, _channels(attributes, n_channels), meta=meta, notes=(*notes, *strange)
