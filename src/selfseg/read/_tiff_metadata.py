@@ -4,20 +4,10 @@ import math
 from typing import Any
 from xml.etree import ElementTree
 
-from selfseg.core.units import MICROMETER, PIXEL, common_unit
+from selfseg.core.units import MICROMETER, PIXEL, common_unit, seconds
 
 PER_MICROMETER = {2: 25400.0, 3: 10000.0, 4: 1000.0, 5: 1.0}
 """Micrometres in the unit of the tag ResolutionUnit: inch, centimetre, millimetre, micrometre."""
-
-SECONDS = {
-    **dict.fromkeys(("s", "sec", "secs", "second", "seconds", ""), 1.0),
-    **dict.fromkeys(("ms", "msec", "millisecond", "milliseconds"), 1e-3),
-    **dict.fromkeys(("\u00b5s", "\u03bcs", "us", "usec", "microsecond", "microseconds"), 1e-6),
-    **dict.fromkeys(("min", "mins", "minute", "minutes"), 60.0),
-    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 3600.0),
-    **dict.fromkeys(("d", "day", "days"), 86400.0),
-}
-"""Seconds in a unit of time, by its name in small letters."""
 
 SPATIAL_SIZES = ("SizeX", "SizeY", "SizeZ", "SizeT")
 
@@ -61,8 +51,7 @@ def read_interval(tif: Any, series: Any) -> float | None:
         given = 1 / fps if not _positive(given, 0.0) and fps else given
     else:
         return None
-    seconds = _positive(given, 0.0) * SECONDS.get(unit.strip().lower().rstrip("."), 0.0)
-    return seconds or None
+    return seconds(_positive(given, 0.0), unit)
 
 
 def channel_names(tif: Any, series: Any, n_channels: int) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError
+from selfseg.core.units import seconds
 from selfseg.read.arrays import DAMAGE, Decoded, check_size, decoding, needed, quiet, split_address
 from selfseg.read.formats import format_of
 from selfseg.read.search import PassedOver
@@ -156,6 +157,8 @@ def _volume(path: Path, files: Sequence[Path], datasets: Sequence[Any], max_byte
     affine = _affine_of(order, depth, rows or 1.0, columns or 1.0)
     if affine is not None:
         meta["affine"] = affine
+    interval = seconds(float(first.get("FrameTime") or 0), "ms") if "T" in axes else None
+    meta |= {} if interval is None else {"interval": interval}
     axes += "C" if data.ndim > len(axes) else ""
     return Decoded(data, axes, guessed, spacing, UNIT if rows else "pixel", valid=valid, meta=meta)
 
