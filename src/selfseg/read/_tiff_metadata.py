@@ -42,6 +42,7 @@ def read_spacing(tif: Any, series: Any) -> Scale:
 def read_interval(tif: Any, series: Any) -> float | None:
     """Return the seconds from one time point to the next, out of OME or ImageJ metadata; None where they do not say."""
     pixels = ome_pixels(tif, series)
+    given: Any
     if pixels is not None:
         given, unit = pixels.get("TimeIncrement"), str(pixels.get("TimeIncrementUnit", "s"))
     elif tif.is_imagej:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.machine import LRUCache
 from selfseg.read._lazy_array import FileArray, LazyArray, from_sliceable
-from selfseg.read.arrays import damaged, decoding
+from selfseg.read.arrays import damaged, decoding, quiet
 
 CACHED = 64 << 20
 """Bytes of decoded strips and tiles that are kept, since neighbouring windows share them."""
@@ -102,6 +102,12 @@ class ChosenPages:
 Series = tifffile.TiffPageSeries | ChosenPages
 
 
+def all_pages(series: Series) -> NDArray[Any]:
+    """Return all values of a series; tifffile warns of the other files of a set that it opens for that."""
+    with quiet("py.warnings"):
+        return series.asarray()
+
+
 class PageReader:
     """Reads windows of a series in an open file, or of one level of it, page by page and segment by segment."""
 
@@ -118,7 +124,7 @@ class PageReader:
         """Return the values of one range ``slice(start, stop)`` an axis of the series."""
         if all(part.stop - part.start == n for part, n in zip(ranges, self.series.shape, strict=True)):
             with self.lock, sound(self.path):  # several segments at once
-                return self.series.asarray().astype(self.dtype, copy=False).reshape(self.series.shape)
+                return all_pages(self.series).astype(self.dtype, copy=False).reshape(self.series.shape)
         lead, within = ranges[: self.lead], ranges[self.lead :]
         out = np.empty([part.stop - part.start for part in ranges], self.dtype)
         sizes = self.series.shape[: self.lead]

@@ -20,6 +20,7 @@ from selfseg.read._tiff_pages import (
     WITH_LIBTIFF,
     ChosenPages,
     Series,
+    all_pages,
     open_windows,
     prepare_pages,
     read_with_libtiff,
@@ -73,7 +74,7 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool, level: int = 0
             windows = None if alone or meaning.orientation != 1 else open_windows(path, tif, series)
             if windows is None:
                 _check_declared(path, series, max_bytes)
-                decoded = _decoded(meaning, read_with_libtiff(file, series) if alone else series.asarray())
+                decoded = _decoded(meaning, read_with_libtiff(file, series) if alone else all_pages(series))
             else:
                 decoded = _lazily_decoded(path, meaning, windows)
             decoded = _at_level(decoded, tif, main, series) if level else decoded
@@ -269,7 +270,7 @@ class _Meaning:
         if self.mask is not None and ranges is not None:
             by_letter = dict(zip(self.axes, ranges, strict=True))
             shown = self.mask[by_letter["Y"], by_letter["X"]] != 0
-            mask = mask & _spread_over(shown, axes)
+            mask = np.asarray(mask & _spread_over(shown, axes))
         mask, _ = _arranged(mask, axes, self.orientation)
         return *_arranged(array, axes, self.orientation), mask
 
