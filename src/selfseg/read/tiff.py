@@ -287,7 +287,8 @@ class _Meaning:
             masks.append(np.broadcast_to(mask, [1 if a in "CS" else n for a, n in zip(axes, one.shape, strict=True)]))
         together = [np.stack(part).reshape(*lead, *part[0].shape) for part in (values, masks)]
         channels = tuple(i for i, letter in enumerate(self.axes[: self.lead]) if letter == "C")
-        return together[0], self.axes[: self.lead] + axes, together[1].all(axis=channels, keepdims=True)
+        mask = np.asarray(together[1].all(axis=channels, keepdims=True))
+        return together[0], self.axes[: self.lead] + axes, mask
 
 
 def _open_mask(path: Path, tif: tifffile.TiffFile, series: Series) -> LazyArray | None:
