@@ -180,7 +180,7 @@ def test_tiff_axes_that_nobody_knows_are_guessed_or_refused(tmp_path):
 
 
 def test_parts_of_different_sizes(tmp_path):
-    """DICOM slices, arrays of an NPZ, datasets of an HDF5 file, frames of a GIF: named, or the first is taken."""
+    """DICOM slices, arrays of an NPZ, datasets of an HDF5 file, named; frames of a GIF are shown on one canvas."""
     folder = tmp_path / "series"
     folder.mkdir()
     for number, plane in enumerate(
@@ -201,4 +201,4 @@ def test_parts_of_different_sizes(tmp_path):
             assert "\n" not in str(caught.value) and name in str(caught.value)
     frames = [Picture.fromarray(RGB), Picture.fromarray(RGB[:20])]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
-    assert read_image(tmp_path / "a.gif").data.shape == (40, 50, 3)
+    assert read_image(tmp_path / "a.gif").data.shape == (2, 40, 50, 3)

@@ -107,7 +107,7 @@ def test_frames_of_one_file(tmp_path):
     np.testing.assert_array_equal(image.data, VOLUME)
     several.FrameTime = 40
     image = read_image(save(tmp_path / "b.dcm", several))
-    assert image.axes == "TYX" and not image.guessed_axes
+    assert image.axes == "TYX" and not image.guessed_axes and image.meta["interval"] == 0.04
 
 
 def test_an_enhanced_file_says_where_each_frame_lies(tmp_path):

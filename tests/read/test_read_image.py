@@ -110,10 +110,11 @@ def test_orientation_of_16_bit_colour(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "a.png").data, np.rot90(data, -1))
 
 
-def test_first_frame_of_a_gif(tmp_path):
+def test_the_frames_of_a_gif_are_time_points(tmp_path):
     frames = [Picture.fromarray(np.full((5, 6), value, np.uint8)) for value in (10, 200)]
     path = save(tmp_path, frames[0], "a.gif", save_all=True, append_images=frames[1:])
-    assert (read_image(path).data == 10).all()
+    image = read_image(path)
+    assert image.axes == "TYX" and (image.data[0] == 10).all() and (image.data[1] == 200).all()
 
 
 def test_one_pixel(tmp_path):

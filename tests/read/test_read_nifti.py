@@ -166,10 +166,69 @@ def test_a_header_that_can_be_mended_is_read_without_a_word(tmp_path, caplog):
     content = bytearray(path.read_bytes())
     content[80:84] = np.float32(-3).tobytes()  # pixdim[1]
     path.write_bytes(content)
-    assert read_image(path).spacing == (1.0, 1.0, 3.0)
+    assert read_image(path).spacing == (1.0, 1.0, 1.0)  # those of its affine
     assert not caplog.records
     nibabel.Nifti1Header(bytes(content[:348]))
     assert "pixdim" in caplog.text  # it would have said so
+
+
+TURNED = np.array([[0, -2.0, 0, 7], [3.0, 0, 0, 8], [0, 0, 4.0, 9], [0, 0, 0, 1]])
+
+
+@pytest.mark.parametrize(("sform", "qform"), itertools.product((0, 1, 2), repeat=2))
+def test_sizes_and_directions_are_those_of_the_affine_in_force(tmp_path, sform, qform):
+    image = nibabel.Nifti1Image(WORLD, None)
+    image.header["pixdim"][1:4] = (1, 1, 1)
+    image.header.set_qform(TURNED, code=qform)
+    image.header["pixdim"][1:4] = (5, 6, 7)  # which changes what the qform says, and not the sform
+    image.header.set_sform(np.diag([9.0, 8.0, 7.0, 1.0]), code=sform)
+    nibabel.save(image, tmp_path / "a.nii")
+    theirs = nibabel.as_closest_canonical(nibabel.load(tmp_path / "a.nii"))
+    ours = read_image(tmp_path / "a.nii")
+    np.testing.assert_array_equal(ours.data, np.asarray(theirs.dataobj).T)
+    np.testing.assert_allclose(ours.spacing[::-1], nibabel.affines.voxel_sizes(theirs.affine), rtol=1e-6)
+    np.testing.assert_allclose(ours.meta["affine"], theirs.affine, atol=1e-5)
+    if sform:
+        assert ours.spacing == (7.0, 8.0, 9.0)
+
+
+@pytest.mark.parametrize("broken", [np.zeros((4, 4)), np.full((4, 4), np.nan), np.diag([1.0, 1, 0, 1])])
+def test_an_affine_that_is_none_gives_way_to_the_next(tmp_path, broken):
+    image = nibabel.Nifti1Image(WORLD, None)
+    image.header.set_qform(np.diag([2.0, 3.0, 4.0, 1.0]), code=1)
+    image.header["sform_code"] = 1
+    for row, name in enumerate(("srow_x", "srow_y", "srow_z")):
+        image.header[name] = broken[row]
+    content = bytearray(image.header.binaryblock) + bytes(4) + WORLD.tobytes(order="F")
+    content[108:112] = np.float32(352).tobytes()
+    content[344:348] = b"n+1\0"
+    (tmp_path / "a.nii").write_bytes(content)
+    ours = read_image(tmp_path / "a.nii")
+    assert ours.spacing == (4.0, 3.0, 2.0)
+    np.testing.assert_array_equal(ours.data, WORLD.T)
+
+
+@pytest.mark.parametrize(
+    ("step", "unit", "n", "interval", "guessed"),
+    [
+        (2.5, "sec", 4, 2.5, False),
+        (2500, "msec", 4, 2.5, False),
+        (1, "sec", 4, 1, True),
+        (1, "sec", 30, 1, False),
+        (0, "sec", 4, None, True),
+        (1, "unknown", 4, None, True),
+        (1, "hz", 4, None, True),
+    ],
+)
+def test_a_fourth_axis_that_may_be_modalities_is_a_guess(tmp_path, step, unit, n, interval, guessed):
+    image = nibabel.Nifti1Image(np.stack([WORLD] * n, -1), np.eye(4))
+    image.header["pixdim"][4] = step
+    image.header.set_xyzt_units("mm", unit)
+    nibabel.save(image, tmp_path / "a.nii")
+    found = read_image(tmp_path / "a.nii")
+    assert found.axes == "TZYX" and found.guessed_axes == guessed and found.meta.get("interval") == interval
+    assert bool(found.remarks) == guessed
+    assert read_image(tmp_path / "a.nii", axes="CZYX").remarks == ()
 
 
 def test_without_nibabel_the_message_names_the_extra(tmp_path, monkeypatch):

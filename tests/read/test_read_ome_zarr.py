@@ -146,6 +146,56 @@ def axes_of(names):
     return lambda scales: scales.update(axes=[{"name": name, "type": "space"} for name in names])
 
 
+def newer(path, own, further=None):
+    """An image of NGFF 0.6, whose axes are in a coordinate system."""
+    group = zarr.open_group(path, mode="w")
+    group.create_array("0", data=VOLUME)
+    axes = [{"name": "c", "type": "channel"}] + [
+        {"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"
+    ]
+    ends = {"input": "0", "output": "physical"}
+    scales = {"coordinateSystems": [{"name": "array", "axes": axes[::-1]}, {"name": "physical", "axes": axes}]}
+    scales["datasets"] = [{"path": "0", "coordinateTransformations": [{**own, **ends}]}]
+    if further is not None:
+        scales["coordinateTransformations"] = [{**further, "input": "physical", "output": "world"}]
+    group.attrs["ome"] = {"version": "0.6", "multiscales": [scales]}
+    return read_image(path)
+
+
+SCALE = {"type": "scale", "scale": [1, 2.0, 0.5, 0.25]}
+SHIFT = {"type": "translation", "translation": [0, 10.0, 0, 1.0]}
+MATRIX = {"type": "affine", "affine": [[1, 0, 0, 0, 0], [0, 2, 0, 0, 0], [0, 0, 0, 1, 0], [0, 0, 1, 0, 0]]}
+STRANGE = [
+    MATRIX,
+    {"type": "rotation", "rotation": [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1], [0, 0, -1, 0]]},
+    {"type": "mapAxis", "mapAxis": [0, 1, 3, 2]},
+    {"type": "scale", "path": "scale"},
+    {"type": "sequence", "transformations": [SCALE, MATRIX]},
+]
+
+
+def test_transformations_of_a_newer_version_are_applied_or_told(tmp_path):
+    image = newer(tmp_path / "a.zarr", SCALE)
+    assert image.axes == "CZYX" and image.spacing == (2.0, 0.5, 0.25) and image.unit == "micrometer"
+    assert image.notes == ("its metadata are of NGFF 0.6; what is newer than 0.5 may be overlooked",)
+    image = newer(tmp_path / "b.zarr", {"type": "sequence", "transformations": [SCALE, {"type": "identity"}, SHIFT]})
+    assert image.spacing == (2.0, 0.5, 0.25) and image.meta["offset"] == {"Z": 10.0, "Y": 0.0, "X": 1.0}
+    for strange in STRANGE:
+        image = newer(tmp_path / "c.zarr", strange)
+        assert image.spacing == (1.0, 1.0, 1.0) and image.unit == "pixel" and image.meta == {}
+        assert "more than scale and translation: pixel sizes and place are taken as unknown" in image.notes[1]
+        np.testing.assert_array_equal(image.data, VOLUME)
+        image = newer(tmp_path / "d.zarr", SCALE, strange)
+        assert image.spacing == (2.0, 0.5, 0.25) and "they are not applied" in image.notes[1]
+
+
+def test_a_matrix_in_a_known_version_is_told_too(tmp_path):
+    path = by_ome_zarr(tmp_path / "a.zarr", "0.5", labels=False)
+    changed(path, lambda scales: scales["datasets"][0].update(coordinateTransformations=[MATRIX]))
+    image = read_image(path)
+    assert "affine" in image.notes[0] and image.spacing == (1.0, 1.0, 1.0)
+
+
 SENSELESS = {
     "outside": lambda scales: scales["datasets"][0].update(path="../secret.zarr"),
     "absolute": lambda scales: scales["datasets"][0].update(path="/etc"),

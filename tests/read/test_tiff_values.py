@@ -117,7 +117,9 @@ def test_no_data_of_one_bit_of_floats_and_of_colours(tmp_path):
     colours[2, 2], colours[2, 3] = 0, (0, 0, 9)
     tifffile.imwrite(tmp_path / "a.tif", colours, photometric="rgb", extratags=[(42113, 2, 0, "0", True)])
     hidden = (colours == 0).all(-1)
-    np.testing.assert_array_equal(whole_and_windows(tmp_path / "a.tif").valid, ~hidden)
+    image = whole_and_windows(tmp_path / "a.tif")
+    np.testing.assert_array_equal(image.valid, ~hidden)
+    assert image.valid.flags.writeable and open_lazy(tmp_path / "a.tif").window().valid.flags.writeable
 
 
 def test_opacity_does_not_count_as_a_colour_beside_no_data(tmp_path):
@@ -157,6 +159,18 @@ def test_a_mask_page_as_gdal_keeps_it(tmp_path, options):
     image = whole_and_windows(tmp_path / "a.tif")
     np.testing.assert_array_equal(image.data, SMOOTH)
     np.testing.assert_array_equal(image.valid, mask)
+
+
+def test_no_data_holds_for_all_levels_of_a_pyramid(tmp_path):
+    data = np.full((64, 64), 7, np.uint8)
+    data[:32] = 255
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
+        tags = [(42113, 2, 0, "255", True)]
+        tif.write(data, subifds=1, extratags=tags, tile=(16, 16), photometric="minisblack")
+        tif.write(data[::2, ::2], subfiletype=1, tile=(16, 16), photometric="minisblack")
+    for level in (0, 1):
+        with open_lazy(tmp_path / "a.tif", level=level) as image:
+            np.testing.assert_array_equal(image.window().valid, data[:: 2**level, :: 2**level] == 7)
 
 
 # Palettes

@@ -127,7 +127,7 @@ def test_zarr_units_by_axis_and_scales_of_time_and_channels(tmp_path):
         {"name": "x", "type": "space"},
     ]
     steps = [
-        {"type": "scale", "scale": [0.0, -1.0, 2000.0, 0.5, 0.5]},
+        {"type": "scale", "scale": [-2.0, -1.0, 2000.0, 0.5, 0.5]},
         {"type": "translation", "translation": [0, 0, 4000.0, 1.0, 0.0]},
     ]
     group.attrs["multiscales"] = [
@@ -135,4 +135,9 @@ def test_zarr_units_by_axis_and_scales_of_time_and_channels(tmp_path):
     ]
     image = read_image(tmp_path / "a.ome.zarr")
     assert image.axes == "TCZYX" and image.unit == "micrometer" and image.spacing == (2, 0.5, 0.5)
-    assert image.meta["offset"] == {"Z": 4.0, "Y": 1.0, "X": 0.0}
+    assert image.meta == {"offset": {"Z": 4.0, "Y": 1.0, "X": 0.0}}
+    steps[0]["scale"][0], axes[0]["unit"] = 500.0, "millisecond"
+    group.attrs["multiscales"] = [
+        {"version": "0.4", "axes": axes, "datasets": [{"path": "0", "coordinateTransformations": steps}]}
+    ]
+    assert read_image(tmp_path / "a.ome.zarr").meta["interval"] == 0.5

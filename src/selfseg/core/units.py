@@ -53,6 +53,16 @@ SPELLINGS = {
 }
 """Spellings that are met in files, in lower case; a sign beyond ASCII may be escaped, or have been read in another encoding."""
 
+SECONDS = {
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds", ""), 1.0),
+    **dict.fromkeys(("ms", "msec", "millisecond", "milliseconds"), 1e-3),
+    **dict.fromkeys(("\u00b5s", "\u03bcs", "us", "usec", "microsecond", "microseconds"), 1e-6),
+    **dict.fromkeys(("min", "mins", "minute", "minutes"), 60.0),
+    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 3600.0),
+    **dict.fromkeys(("d", "day", "days"), 86400.0),
+}
+"""Seconds in a unit of time, by its name in small letters."""
+
 UNIT_NAMES = {"": PIXEL} | {other: name for name, others in SPELLINGS.items() for other in (name, *others.split())}
 
 
@@ -104,3 +114,9 @@ def _converted(size: float, unit: str, wanted: str) -> float | None:
         return size * OTHERS[unit] / METERS[wanted]
     same = in_unit([size], unit, wanted) if unit == wanted or wanted in METERS else None
     return None if same is None else same[0]
+
+
+def seconds(time: float, unit: str) -> float | None:
+    """Return a time in seconds; None if it is not above 0, or `unit` is none of time."""
+    known = time * SECONDS.get(unit.strip().lower().rstrip("."), 0.0)
+    return known if known > 0 and math.isfinite(known) else None

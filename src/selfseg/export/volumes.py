@@ -109,7 +109,10 @@ def _new_header(nibabel: Any, content: LabelImage) -> Any:
     header.set_data_shape([2] * len(_canonical(content).shape))
     header.set_sform(affine, code="scanner" if "affine" in image.meta else "aligned")
     header.set_qform(affine, code="scanner" if "affine" in image.meta else "aligned")
-    header.set_xyzt_units(UNITS.get(unit, "unknown"), "unknown")
+    interval = image.meta.get("interval") if "T" in image.axes else None
+    if interval is not None:
+        header["pixdim"][4] = interval
+    header.set_xyzt_units(UNITS.get(unit, "unknown"), "unknown" if interval is None else "sec")
     return header
 
 

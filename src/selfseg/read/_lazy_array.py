@@ -122,7 +122,7 @@ class LazyArray:
             return np.empty(lengths, self.dtype)[tuple(within)]
         with unchanged(self.path, self._stamp), decoding(self.path):
             array = np.asarray(self.read(tuple(ranges)))
-        return np.ascontiguousarray(array.astype(self.dtype, copy=False)[tuple(within)])
+        return np.require(array.astype(self.dtype, copy=False)[tuple(within)], requirements=["C", "W"])
 
     def check_fits(self, max_bytes: int | None = None) -> None:
         """Raise `InputError` if the array cannot be real, or takes more than `max_bytes`; None = the free memory allows."""

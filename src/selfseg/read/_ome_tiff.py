@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from selfseg.read._tiff_pages import Series
+from selfseg.read._tiff_pages import ChosenPages, Series
 from selfseg.read.arrays import DAMAGE
 
 MOST_NAMED = 4
@@ -119,13 +119,14 @@ def existing_planes(series: Series) -> tuple[Series, tuple[str, ...]]:
     if there.all() or lead < 1 or len(there) != np.prod(sizes, dtype=int):
         return series, ()
     kept = _complete(there.reshape(sizes))
-    smaller = [_part(level, kept) for level in series.levels]
-    smaller[0].levels = smaller
+    numbers = np.ravel_multi_index(np.ix_(*kept), sizes).ravel()
+    part = ChosenPages([series.pages[int(i)] for i in numbers], [len(places) for places in kept], series.axes[:lead])
+    part.whole = series if isinstance(series, tifffile.TiffPageSeries) else None
     axes = series.axes[:lead]
     stated = " x ".join(f"{size} {PLANES.get(letter, letter)}" for letter, size in zip(axes, sizes, strict=True))
     left = " x ".join(_shown(places, letter) for letter, places in zip(axes, kept, strict=True))
     n = there.size - int(there.sum())
-    return smaller[0], (f"{n} of the {there.size} pages that it lists are missing ({stated}): read are {left}",)
+    return part, (f"{n} of the {there.size} pages that it lists are missing ({stated}): read are {left}",)
 
 
 def _shown(places: NDArray[np.intp], letter: str) -> str:
@@ -143,14 +144,3 @@ def _complete(there: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
         last = len(share) - 1 - int(np.argmin(share[::-1]))
         kept[axis] = np.delete(kept[axis], last)
     return kept
-
-
-def _part(series: Series, kept: list[NDArray[np.intp]]) -> tifffile.TiffPageSeries:
-    """Return some of the planes of a series as a series."""
-    lead = len(kept)
-    numbers = np.ravel_multi_index(np.ix_(*kept), series.shape[:lead]).ravel()
-    shape = (*(len(places) for places in kept), *series.shape[lead:])
-    pages = [series.pages[int(number)] for number in numbers]
-    part = tifffile.TiffPageSeries(pages, shape, series.dtype, series.axes, kind=series.kind, parent=series.parent)
-    part.whole = series  # which the metadata describe
-    return part

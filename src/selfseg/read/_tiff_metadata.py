@@ -4,22 +4,12 @@ import math
 from typing import Any
 from xml.etree import ElementTree
 
-from selfseg.core.units import MICROMETER, PIXEL, common_unit
+from selfseg.core.units import MICROMETER, PIXEL, common_unit, seconds
 
 PER_MICROMETER = {2: 25400.0, 3: 10000.0, 4: 1000.0, 5: 1.0}
 """Micrometres in the unit of the tag ResolutionUnit: inch, centimetre, millimetre, micrometre."""
 
 SPATIAL_SIZES = ("SizeX", "SizeY", "SizeZ", "SizeT")
-
-SECONDS = {
-    **dict.fromkeys(("s", "sec", "secs", "second", "seconds", ""), 1.0),
-    **dict.fromkeys(("ms", "msec", "millisecond", "milliseconds"), 1e-3),
-    **dict.fromkeys(("\u00b5s", "\u03bcs", "us", "usec", "microsecond", "microseconds"), 1e-6),
-    **dict.fromkeys(("min", "mins", "minute", "minutes"), 60.0),
-    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 3600.0),
-    **dict.fromkeys(("d", "day", "days"), 86400.0),
-}
-"""Seconds in a unit of time, by its name in small letters."""
 
 Scale = tuple[dict[str, float], str, tuple[str, ...]]
 """Pixel sizes by the letters of their axes, their unit, and notes for the user."""
@@ -49,21 +39,12 @@ def read_spacing(tif: Any, series: Any) -> Scale:
     return {"Y": scale / y, "X": scale / x}, MICROMETER, ()
 
 
-def channel_names(tif: Any, series: Any, n_channels: int) -> tuple[str, ...]:
-    """Return the channel names of OME metadata if there is one for each channel of the series, else nothing."""
-    pixels = ome_pixels(tif, series)
-    if pixels is None:
-        return ()
-    names = tuple(str(channel.get("Name") or "") for channel in pixels.iterfind("{*}Channel"))
-    return names if len(names) == n_channels and all(names) else ()
-
-
-def frame_interval(tif: Any, series: Any) -> float | None:
+def read_interval(tif: Any, series: Any) -> float | None:
     """Return the seconds from one time point to the next, out of OME or ImageJ metadata; None where they do not say."""
     pixels = ome_pixels(tif, series)
     given: Any
     if pixels is not None:
-        given, unit = pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit", "s")
+        given, unit = pixels.get("TimeIncrement"), str(pixels.get("TimeIncrementUnit", "s"))
     elif tif.is_imagej:
         metadata = tif.imagej_metadata or {}
         given, unit = metadata.get("finterval"), str(metadata.get("tunit", "s"))
@@ -71,7 +52,16 @@ def frame_interval(tif: Any, series: Any) -> float | None:
         given = 1 / fps if not _positive(given, 0.0) and fps else given
     else:
         return None
-    return _positive(given, 0.0) * SECONDS.get(unit.strip().lower().rstrip("."), 0.0) or None
+    return seconds(_positive(given, 0.0), unit)
+
+
+def channel_names(tif: Any, series: Any, n_channels: int) -> tuple[str, ...]:
+    """Return the channel names of OME metadata if there is one for each channel of the series, else nothing."""
+    pixels = ome_pixels(tif, series)
+    if pixels is None:
+        return ()
+    names = tuple(str(channel.get("Name") or "") for channel in pixels.iterfind("{*}Channel"))
+    return names if len(names) == n_channels and all(names) else ()
 
 
 def ome_pixels(tif: Any, series: Any) -> ElementTree.Element | None:
@@ -86,10 +76,11 @@ def ome_pixels(tif: Any, series: Any) -> ElementTree.Element | None:
     except ElementTree.ParseError:
         return None
     own = [one for one in tif.series if one.kind == "ome"]
+    series = getattr(series, "whole", None) or series
     if len(own) != len(described):
         described = [one for one in described if _sizes(one) == _stored_sizes(series)]
         own = [one for one in own if _stored_sizes(one) == _stored_sizes(series)]
-    number = next((i for i, one in enumerate(own) if one is getattr(series, "whole", series)), 0)
+    number = next((i for i, one in enumerate(own) if one is series), 0)
     return described[number] if number < len(described) else None
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from selfseg.core.machine import LRUCache
 from selfseg.read._lazy_array import FileArray, LazyArray, from_sliceable
-from selfseg.read.arrays import damaged, decoding
+from selfseg.read.arrays import damaged, decoding, quiet
 
 CACHED = 64 << 20
 """Bytes of decoded strips and tiles that are kept, since neighbouring windows share them."""
@@ -53,31 +53,41 @@ PLACES = {"Z": 1, "Y": 2, "X": 3}
 FATAL = re.compile(r"offset|corrupt|missing|zeroed|circular|incorrect Strip|could not read|failed to re|failed to read")
 
 
-NO_COUNTS = re.compile(r"missing (data )?ByteCounts tag")
 LEFT_OUT = re.compile("OME series (failed to read|is missing|contains index out of range)")
 """What `_ome_tiff` says itself, of planes that are not there."""
 
+NO_COUNTS = re.compile(r"missing (data )?ByteCounts tag")
 WRONG_COUNTS = "incorrect StripByteCounts count"
 """Messages about what `mend_counts` sees to."""
 
 
-class MixedPages:
-    """Pages of one size and type that are stored in different ways, as a series: strips of other heights, another compression.
+class ChosenPages:
+    """Pages of one size and type as a series: some of another series, or pages that are stored in different ways.
 
     What is used of tifffile's `TiffPageSeries` is here.
+
+    Parameters
+    ----------
+    pages
+        In the order of the leading axes.
+    sizes, axes
+        Lengths and letters of the leading axes; None = one axis of unknown meaning.
     """
 
     kind = "generic"
     dataoffset = None
 
-    def __init__(self, pages: Sequence[Any]) -> None:
+    def __init__(self, pages: Sequence[Any], sizes: Sequence[int] | None = None, axes: str = "I") -> None:
         self.pages = list(pages)
         self.keyframe: tifffile.TiffPage = pages[0].keyframe
-        self.shape = (len(pages), *self.keyframe.shape)
-        self.axes = "I" + self.keyframe.axes
+        self.mixed = sizes is None and len({id(page.keyframe) for page in pages}) > 1
+        self.shape = (*(sizes or (len(pages),)), *self.keyframe.shape)
+        self.axes = axes + self.keyframe.axes
         self.dtype = np.result_type(*{np.uint8 if page.dtype == bool else page.dtype for page in pages})
         self.ndim = len(self.shape)
         self.levels = [self]
+        self.whole: tifffile.TiffPageSeries | None = None
+        """The series of the file of which these are some pages."""
 
     @property
     def nbytes(self) -> int:
@@ -86,10 +96,16 @@ class MixedPages:
 
     def asarray(self) -> NDArray[Any]:
         """Return all pages."""
-        return np.stack([page.asarray() for page in self.pages]).astype(self.dtype, copy=False)
+        return np.stack([page.asarray() for page in self.pages]).astype(self.dtype, copy=False).reshape(self.shape)
 
 
-Series = tifffile.TiffPageSeries | MixedPages
+Series = tifffile.TiffPageSeries | ChosenPages
+
+
+def all_pages(series: Series) -> NDArray[Any]:
+    """Return all values of a series; tifffile warns of the other files of a set that it opens for that."""
+    with quiet("py.warnings"):
+        return series.asarray()
 
 
 class PageReader:
@@ -108,7 +124,7 @@ class PageReader:
         """Return the values of one range ``slice(start, stop)`` an axis of the series."""
         if all(part.stop - part.start == n for part, n in zip(ranges, self.series.shape, strict=True)):
             with self.lock, sound(self.path):  # several segments at once
-                return self.series.asarray().astype(self.dtype, copy=False).reshape(self.series.shape)
+                return all_pages(self.series).astype(self.dtype, copy=False).reshape(self.series.shape)
         lead, within = ranges[: self.lead], ranges[self.lead :]
         out = np.empty([part.stop - part.start for part in ranges], self.dtype)
         sizes = self.series.shape[: self.lead]

@@ -48,6 +48,8 @@ class PageValues:
     page: tifffile.TiffPage
     as_labels: bool
     """Values that are labels are only freed from what is no value: opacity."""
+    whole: tifffile.TiffPage | None = None
+    """The finest level of a pyramid of which this is a page: its tag of no data holds for all levels."""
 
     def __call__(self, array: NDArray[Any], axes: str) -> tuple[NDArray[Any], str, NDArray[np.bool_]]:
         """Return plain values of the page, or of pages like it, their axes and where they are valid, which broadcasts against them.
@@ -82,7 +84,9 @@ class PageValues:
     @cached_property
     def no_data(self) -> Any:
         """The value of pixels without data; None where the file marks none, or one that no pixel can have."""
-        return None if self.page.dtype is None else no_data_value(self.page.tags.valueof(NO_DATA_TAG), self.page.dtype)
+        given = self.page.tags.valueof(NO_DATA_TAG)
+        given = self.whole.tags.valueof(NO_DATA_TAG) if given is None and self.whole is not None else given
+        return None if self.page.dtype is None else no_data_value(given, self.page.dtype)
 
     @cached_property
     def alpha(self) -> int | None:
@@ -214,7 +218,7 @@ class PageValues:
         deep = values.dtype.itemsize > 1
         unit = 256.0 if deep else 1.0
         if self.photometric == CIELAB:  # a and b are signed
-            ab = values[..., 1:].astype(np.int16 if deep else np.int8) / unit
+            ab = values[..., 1:].astype("i2" if deep else "i1").astype(float) / unit
             lightness = values[..., :1] * (100 / self.top)
         elif self.photometric == ICCLAB:
             ab = values[..., 1:] / unit - 128
@@ -237,8 +241,8 @@ class PageValues:
 
 def _straight(array: NDArray[Any], alpha: NDArray[Any], top: int) -> NDArray[Any]:
     """Return colours that were stored times their opacity as they are without it; those of no opacity stay."""
-    share: NDArray[Any] = np.where(alpha > 0, alpha, top).astype(np.float64) / top
-    colours = array.astype(np.float64) / share
+    share = np.where(alpha > 0, alpha, top).astype(float) / float(top)
+    colours = np.asarray(array, float) / share
     if array.dtype.kind == "f":
         return colours.astype(array.dtype)
     return np.rint(colours).clip(0, top).astype(array.dtype)

@@ -424,6 +424,8 @@ def make_image(decoded: Decoded, axes: str | None, name: str, source: str) -> Im
         data = data.astype(np.uint8) * np.uint8(255)
     chosen = chosen_axes(decoded, axes, source)
     valid = _valid(decoded, chosen)
+    if isinstance(valid, np.ndarray):
+        valid = np.require(valid, requirements=["W"])  # torch warns of arrays that it must not write to
     counted = tuple(n for n, letter in zip(data.shape, chosen, strict=True) if letter != "C")
     if valid is not None and valid.shape != counted:
         expected, got = (" x ".join(str(n) for n in shape) for shape in (counted, valid.shape))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError
+from selfseg.core.units import seconds
 from selfseg.read.arrays import DAMAGE, Decoded, check_size, decoding, needed, quiet, split_address
 from selfseg.read.formats import format_of
 from selfseg.read.search import PassedOver
@@ -156,6 +157,8 @@ def _volume(path: Path, files: Sequence[Path], datasets: Sequence[Any], max_byte
     affine = _affine_of(order, depth, rows or 1.0, columns or 1.0)
     if affine is not None:
         meta["affine"] = affine
+    interval = seconds(float(first.get("FrameTime") or 0), "ms") if "T" in axes else None
+    meta |= {} if interval is None else {"interval": interval}
     axes += "C" if data.ndim > len(axes) else ""
     return Decoded(data, axes, guessed, spacing, UNIT if rows else "pixel", valid=valid, meta=meta)
 
@@ -388,16 +391,24 @@ def _grouped(folder: Path, files: Sequence[Path], passed: PassedOver, named: boo
     headers = {file: _read_header(file) for file in files}
     taken: dict[Path, tuple[Path, ...]] = {}
     for file, header in headers.items():
-        image = header is None or _is_image(header)  # what cannot be read fails in its turn, and is named then
-        taken[file] = (file,) if named or image else ()
-        if not taken[file]:
+        # what cannot be read fails in its turn, and is named then
+        taken[file] = (file,) if named or header is None or _is_image(header) else ()
+        if header is not None and not taken[file]:
             passed.add("DICOM files without an image", str(header.get("Modality", "")) or "of no modality")
     series = _series(headers)
     for uid, members in series.items():
         whole = folder if len(series) == 1 else Path(f"{folder}:/{uid}")
-        if len(members) > 1 and not (named and set(_files_of(folder, uid)) - set(members)):
+        if len(members) > 1 and not (named and _has_others(folder, uid, members)):
             taken.update(dict.fromkeys(members, (whole,)))
     return taken
+
+
+def _has_others(folder: Path, uid: str, members: Sequence[Path]) -> bool:
+    """Tell whether a folder has more files of a series than these."""
+    try:
+        return bool(set(_files_of(folder, uid)) - set(members))
+    except InputError:
+        return True
 
 
 def _is_image(header: Any) -> bool:
@@ -440,7 +451,7 @@ def _files_of(folder: Path, uid: str) -> list[Path]:
     series = _series(headers)
     if not series:  # nothing has a place: what there is, by its series
         for file, header in headers.items():
-            if _is_image(header):
+            if header is not None and _is_image(header):
                 series.setdefault(str(header.get("SeriesInstanceUID", "")), []).append(file)
     if uid in series:
         return series[uid]

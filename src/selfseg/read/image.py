@@ -6,6 +6,7 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,6 +28,7 @@ from PIL.TgaImagePlugin import TgaImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from selfseg.core.errors import InputError
+from selfseg.read.animation import open_animation
 from selfseg.read.arrays import (
     DAMAGE,
     MAX_DEFLATE,
@@ -86,6 +88,8 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool) -> Decoded:
     Palettes become RGB (grey if all their colours are), CMYK becomes RGB, 1-bit becomes uint8 of 0 and 255, alpha and a colour
     that is marked as transparent become `valid`, and the EXIF orientation is applied. 8 and 16-bit integers keep their values.
 
+    Of an animation (GIF, WebP, PNG) all pictures are read, as time points, one at a time.
+
     As labels, palette indices stay indices, and small bit depths are not spread over 0-255. Raise `InputError` if the
     file is empty, is no picture, is damaged, or is too large.
     """
@@ -93,12 +97,17 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool) -> Decoded:
         header = file.read(1 << 16)
         opener = _opener(path, header)
         try:
+            if opener is JpegImageFile and _jpeg_bits(header) > 8:
+                opener = "jpeg"
             if isinstance(opener, str):
                 return _with_codec(path, opener, file, max_bytes)
             if opener is PpmImageFile and (deep := _deep(header)):
                 return _deep_netpbm(path, file, deep, max_bytes)
             picture = _open(opener, file)
             _check_declared(path, picture, header, max_bytes)
+            if getattr(picture, "n_frames", 1) > 1:
+                cut = opener is PngImageFile and header[24] == 16 and header[25] != 0  # by Pillow, to 8 bits
+                return open_animation(path, partial(_open, opener), cut)
             return _pixels(picture, file, header, as_labels)
         except DAMAGED_PICTURE as error:
             if opener is BmpImageFile and "nsupported" in str(error):
@@ -338,6 +347,8 @@ def _with_codec(path: Path, codec: str, file: BinaryIO, max_bytes: int | None) -
     if array.ndim not in (2, 3):
         raise ValueError(f"unsupported: pixels of shape {array.shape}")
     n = array.shape[-1] if array.ndim == 3 else 1
+    if codec == "jpeg" and n not in (1, 3):
+        raise ValueError(f"unsupported: JPEG of {n} channels and more than 8 bits")
     has_alpha = n in (2, 4)
     if codec == "jpeg2k":
         has_alpha = has_alpha and _jp2_alpha(content)
@@ -356,6 +367,28 @@ def _jp2_alpha(content: bytes) -> bool:
     (n,) = struct.unpack_from(">H", content, at + 4)
     rows = [struct.unpack_from(">HHH", content, at + 6 + 6 * i) for i in range(n)]
     return any(kind in (1, 2) and channel == n - 1 for channel, kind, _ in rows)
+
+
+def _jpeg_frame(content: bytes) -> tuple[int, int, int]:
+    """Return bits, rows and columns out of the header of a JPEG's frame (ITU-T T.81, B.2.2)."""
+    at = 2
+    while len(head := content[at : at + 9]) == 9 and head[0] == 0xFF:
+        if 0xC0 <= head[1] <= 0xCF and head[1] not in (0xC4, 0xC8, 0xCC):
+            return struct.unpack_from(">BHH", head, 4)
+        at += 1 if head[1] == 0xFF else 2 + int.from_bytes(head[2:4], "big")
+    raise ValueError("it has no frame")
+
+
+def _jpeg_bits(header: bytes) -> int:
+    try:
+        return _jpeg_frame(header)[0]
+    except ValueError:
+        return 8
+
+
+def _jpeg_size(content: bytes) -> tuple[int, int]:
+    _, rows, columns = _jpeg_frame(content)
+    return rows, columns
 
 
 def _jpeg2k_size(content: bytes) -> tuple[int, int]:
@@ -409,6 +442,7 @@ def _avif_size(content: bytes) -> tuple[int, int]:
 
 
 SIZES: dict[str, Callable[[bytes], tuple[int, int]]] = {
+    "jpeg": _jpeg_size,
     "jpeg2k": _jpeg2k_size,
     "jpegxl": _jpegxl_size,
     "avif": _avif_size,

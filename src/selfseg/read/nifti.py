@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError
+from selfseg.core.units import seconds
 from selfseg.read._lazy_array import FileArray, from_sliceable
 from selfseg.read.arrays import ANY_SIZE, MAX_DEFLATE, Decoded, check_size, damaged, decoding, needed, quiet
 
@@ -19,6 +20,14 @@ GZIP = b"\x1f\x8b"
 UNITS = {"mm": "millimeter", "micron": "micrometer", "meter": "meter"}
 LETTERS = "XYZTC"
 """What the axes of a NIfTI array are, in the file's order."""
+
+TIMES = ("sec", "msec", "usec")
+
+FEW = 8
+"""Places on a fourth axis, one second apart, up to which it may well be something else than time: 1 is what is written without thought."""
+
+AGREES = 1e-4
+"""Share by which the voxel sizes of header and affine may differ and be the same."""
 
 PIECE = 1 << 20
 
@@ -124,22 +133,45 @@ def _arranged(nibabel: Any, path: Path, stored: NDArray[Any] | FileArray, header
     scale = _scale(header)
     if scale is not None:
         data = data.mapped(lambda values: _scaled(values, *scale), np.float32)
-    affine = header.get_best_affine()
+    affine = _affine(header)
     turn = nibabel.io_orientation(affine)
-    if not np.isfinite(turn).all():
-        turn = np.array([[0, 1], [1, 1], [2, 1]], float)
     own = [int(np.flatnonzero(turn[:, 0] == world)[0]) for world in range(3)]  # the file's axis that runs along X, Y, Z
     own += range(3, n_axes)
     kept = [i for i in range(n_axes) if LETTERS[i] in "YX" or stored.shape[own[i]] > 1]
     order = [i for i in reversed(kept) if LETTERS[i] != "C"] + [i for i in kept if LETTERS[i] == "C"]
     data = data.arranged([own[i] for i in order], [axis for axis in range(3) if turn[axis, 1] < 0])
-    sizes = [float(size) for size in header.get_zooms()[:3]]
-    sizes += [1.0] * (3 - len(sizes))
-    steps = {letter: sizes[own[i]] for i, letter in enumerate("XYZ")}
-    spacing = {letter: size if math.isfinite(size) and size > 0 else 1.0 for letter, size in steps.items()}
-    unit = UNITS.get(header.get_xyzt_units()[0], "pixel")
+    sizes = _voxel_sizes(header, affine)
+    spacing = {letter: sizes[own[i]] for i, letter in enumerate("XYZ")}
+    unit, time = header.get_xyzt_units()
     meta: dict[str, Any] = {"nifti": {"header": header.copy(), "turn": turn}}
-    canonical = affine @ nibabel.orientations.inv_ornt_aff(turn, stored.shape[:3])
-    if np.isfinite(canonical).all():
-        meta["affine"] = canonical
-    return Decoded(data, "".join(LETTERS[i] for i in order), False, spacing, unit, meta=meta)
+    meta["affine"] = affine @ nibabel.orientations.inv_ornt_aff(turn, stored.shape[:3])
+    axes = "".join(LETTERS[i] for i in order)
+    step = seconds(float(header["pixdim"][4]), time) if "T" in axes and time in TIMES else None
+    if step is not None:
+        meta["interval"] = step
+    # a fourth axis is time by the standard, and what people store there is also modalities, echoes, directions
+    guessed = "T" in axes and not ("interval" in meta and (step != 1 or stored.shape[3] > FEW))
+    return Decoded(data, axes, guessed, spacing, UNITS.get(unit, "pixel"), meta=meta)
+
+
+def _affine(header: Any) -> NDArray[np.float64]:
+    """Return the matrix from voxels to the world that is in force: sform, else qform, by their codes, else that of the voxel sizes.
+
+    One that maps the voxels onto a plane, or has no numbers, is none.
+    """
+    codes = (("sform_code", header.get_sform), ("qform_code", header.get_qform))
+    with np.errstate(all="ignore"):
+        for found in (get() for name, get in codes if int(header[name]) > 0):
+            if np.isfinite(found).all() and np.linalg.matrix_rank(found[:3, :3]) == 3:
+                return np.asarray(found, np.float64)
+    header = header.copy()
+    steps = header["pixdim"][1:4]
+    header["pixdim"][1:4] = np.where(np.isfinite(steps) & (steps > 0), steps, 1.0)
+    return np.asarray(header.get_base_affine(), np.float64)
+
+
+def _voxel_sizes(header: Any, affine: NDArray[np.float64]) -> list[float]:
+    """Return the lengths of the affine's axes; as the header rounds them where it agrees."""
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    told = header["pixdim"][1:4].astype(np.float64)
+    return [float(size) for size in np.where(np.isclose(sizes, told, rtol=AGREES), told, sizes)]

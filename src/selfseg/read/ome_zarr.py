@@ -2,14 +2,14 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from selfseg.core.errors import InputError
 from selfseg.core.image import KNOWN
-from selfseg.core.units import common_unit
+from selfseg.core.units import common_unit, seconds
 from selfseg.read._lazy_array import check_real, from_sliceable, shown
 from selfseg.read._no_data import fill_values
 from selfseg.read.arrays import (
@@ -37,6 +37,9 @@ CODECS = frozenset((
 """Codecs that only compute. Others are refused before a byte is decoded: ``pickle`` would run what the file says."""
 
 MOST_NAMED = 8
+
+VERSIONS = ("0.1", "0.2", "0.3", "0.4", "0.5")
+"""Versions of NGFF that are known here."""
 
 DEPTH = 3
 """Folders below a plate in which its images are: row, column, field."""
@@ -237,24 +240,39 @@ def _is_array(folder: Path) -> bool:
 def _described(
     path: Path, array: Any, attributes: Mapping[str, Any], multiscale: dict[str, Any], level: int
 ) -> Decoded:
-    letters, units = _axes(multiscale, array.ndim)
-    scale, offset = _transform(multiscale, level, letters)
+    letters, units = _axes(multiscale, array.ndim, level)
+    several = len(attributes["multiscales"])
+    scale, offset, notes = _transform(multiscale, level, letters)
+    version = str(attributes.get("version") or multiscale.get("version") or VERSIONS[0])
+    if several > 1:
+        notes = (f"it holds {several} multiscale images; the first is read", *notes)
+    if version not in VERSIONS:
+        notes = (f"its metadata are of NGFF {version}; what is newer than {VERSIONS[-1]} may be overlooked", *notes)
     keep = [i for i, letter in enumerate(letters) if letter in "YX" or array.shape[i] > 1]
     axes = "".join(letters[i] for i in keep)
     spatial = [i for i, letter in enumerate(letters) if letter in "ZYX"]
     named = {letters[i]: units[i] for i in spatial}
-    spacing, unit, notes = common_unit({letters[i]: scale[i] for i in spatial}, named)
+    sizes = {letters[i]: scale[i] for i in spatial} if scale else {}
+    spacing, unit, strange = common_unit(sizes, named)
     start, _, _ = common_unit({letters[i]: offset[i] for i in spatial}, named)
     n_channels = array.shape[letters.index("C")] if "C" in axes else 1
     start = {letter: value for letter, value in start.items() if letter in axes}
-    meta = {"offset": start} if any(start.values()) else {}
+    meta: dict[str, Any] = {"offset": start} if any(start.values()) else {}
+    time = letters.find("T")
+    interval = seconds(scale[time], units[time]) if scale and "T" in axes and units[time] else None
+    meta |= {} if interval is None else {"interval": interval}
     data = from_sliceable(path, array).arranged(keep)
-    return Decoded(data, axes, False, spacing, unit, _channels(attributes, n_channels), meta=meta, notes=notes)
+    return Decoded(
+        data, axes, False, spacing, unit, _channels(attributes, n_channels), meta=meta, notes=(*notes, *strange)
+    )
 
 
-def _axes(multiscale: Mapping[str, Any], ndim: int) -> tuple[str, list[str]]:
-    """Return letters and units. NGFF 0.1 and 0.2 have five fixed axes, 0.3 has names, 0.4 and 0.5 also types and units."""
-    given = multiscale.get("axes") or [*"tczyx"][-ndim:]
+def _axes(multiscale: Mapping[str, Any], ndim: int, level: int) -> tuple[str, list[str]]:
+    """Return letters and units.
+
+    NGFF 0.1 and 0.2 have five fixed axes, 0.3 has names, 0.4 and 0.5 also types and units; 0.6 has them in a coordinate system.
+    """
+    given = multiscale.get("axes") or _system(multiscale, level) or [*"tczyx"][-ndim:]
     rows = [row if isinstance(row, dict) else {"name": row} for row in given]
     letters = "".join(_letter(row) for row in rows)
     if len(letters) != ndim or len(set(letters)) != ndim or not set("YX") <= set(letters) <= set(KNOWN):
@@ -263,28 +281,71 @@ def _axes(multiscale: Mapping[str, Any], ndim: int) -> tuple[str, list[str]]:
     return letters, [str(row.get("unit") or "") for row in rows]
 
 
+def _system(multiscale: Mapping[str, Any], level: int) -> list[Any]:
+    """Return the axes of the coordinate system into which the transformation of a level leads."""
+    systems = multiscale.get("coordinateSystems") or ()
+    own = multiscale["datasets"][level].get("coordinateTransformations") or ({},)
+    output = own[-1].get("output")
+    name = output.get("name") if isinstance(output, dict) else output
+    return list(next((one for one in systems if one.get("name") == name), [*systems, {}][0]).get("axes") or ())
+
+
 def _letter(row: Mapping[str, Any]) -> str:
     kinds = {"time": "T", "channel": "C"}
     return kinds.get(str(row.get("type"))) or str(row.get("name"))[:1].upper()
 
 
-def _transform(multiscale: Mapping[str, Any], level: int, letters: str) -> tuple[list[float], list[float]]:
-    """Return scale and translation of a level: its own, then those of the whole image."""
-    ndim = len(letters)
-    scale, offset = [1.0] * ndim, [0.0] * ndim
-    own = multiscale["datasets"][level].get("coordinateTransformations") or ()
-    for step in (*own, *(multiscale.get("coordinateTransformations") or ())):
-        if step.get("type") == "scale":
-            factors = _numbers(step["scale"], ndim)
-            scale = [a * b for a, b in zip(scale, factors, strict=True)]
-            offset = [a * b for a, b in zip(offset, factors, strict=True)]
-        elif step.get("type") == "translation":
-            offset = [a + b for a, b in zip(offset, _numbers(step["translation"], ndim), strict=True)]
+def _transform(
+    multiscale: Mapping[str, Any], level: int, letters: str
+) -> tuple[list[float], list[float], tuple[str, ...]]:
+    """Return scale and translation of a level: its own, then those of the whole image; and a note on what was not applied.
+
+    Where a level's own transformation is more than that (an affine matrix, a rotation), there is no scale.
+    """
+    own = list(_flat(multiscale["datasets"][level].get("coordinateTransformations") or ()))
+    further = list(_flat(multiscale.get("coordinateTransformations") or ()))
     if not own and level:
         raise ValueError(f"no scale for level {level}")
+    strange = [str(step.get("type")) for step in (*own, *further) if not _is_known(step)]
+    notes: tuple[str, ...] = ()
+    if strange:
+        unknown = not all(map(_is_known, own))
+        further = []
+        what = "pixel sizes and place are taken as unknown" if unknown else "they are not applied"
+        notes = (
+            f"its transformations ({', '.join(dict.fromkeys(strange))}) are more than scale and translation: {what}",
+        )
+        if unknown:
+            return [], [0.0] * len(letters), notes
+    scale, offset = _applied([*own, *further], len(letters))
     spatial = [i for i, letter in enumerate(letters) if letter in "ZYX"]  # a scale of time or channels may be anything
     if not all(math.isfinite(scale[i]) and scale[i] > 0 and math.isfinite(offset[i]) for i in spatial):
         raise ValueError(f"pixel sizes {[scale[i] for i in spatial]}, offsets {[offset[i] for i in spatial]}")
+    return scale, offset, notes
+
+
+def _flat(steps: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Yield the steps of transformations, also of sequences of them, without those that change nothing."""
+    for step in steps:
+        if step.get("type") == "sequence":
+            yield from _flat(step.get("transformations") or ())
+        elif step.get("type") != "identity":
+            yield step
+
+
+def _is_known(step: Mapping[str, Any]) -> bool:
+    return step.get("type") in ("scale", "translation") and step["type"] in step
+
+
+def _applied(steps: Iterable[Mapping[str, Any]], ndim: int) -> tuple[list[float], list[float]]:
+    scale, offset = [1.0] * ndim, [0.0] * ndim
+    for step in steps:
+        numbers = _numbers(step[step["type"]], ndim)
+        if step["type"] == "scale":
+            scale = [a * b for a, b in zip(scale, numbers, strict=True)]
+            offset = [a * b for a, b in zip(offset, numbers, strict=True)]
+        else:
+            offset = [a + b for a, b in zip(offset, numbers, strict=True)]
     return scale, offset
 
 

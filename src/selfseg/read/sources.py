@@ -406,8 +406,8 @@ def _listed(
     elif re.search(r"[*?\[]", str(where)) and not path.exists():
         (root, files), what = search_glob(path, passed, as_inputs), "glob"
     else:
-        images = (fields_of(path) or [path]) if path.is_dir() else []
-        return [(image, field_name(image) or stem_of(image)) for image in images] or [(path, stem_of(path))]
+        fields = (fields_of(path) or [path]) if path.is_dir() else []
+        return [(image, field_name(image) or stem_of(image)) for image in fields] or [(path, stem_of(path))]
     known = sorted((file for file in files if _is_image(file, passed)), key=lambda file: natural_order(file, root))
     if as_inputs:
         known = _without_scribbles(known, passed)

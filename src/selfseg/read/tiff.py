@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from selfseg.core.errors import InputError
 from selfseg.read._lazy_array import LazyArray
 from selfseg.read._ome_tiff import existing_planes, open_tiff, own_images
-from selfseg.read._tiff_metadata import channel_names, frame_interval, read_spacing
+from selfseg.read._tiff_metadata import channel_names, read_interval, read_spacing
 from selfseg.read._tiff_pages import (
     WITH_LIBTIFF,
-    MixedPages,
+    ChosenPages,
     Series,
+    all_pages,
     open_windows,
     prepare_pages,
     read_with_libtiff,
@@ -64,21 +65,20 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool, level: int = 0
             tif, notes = open_tiff(file)
             stack.enter_context(tif)
             tif.filehandle.set_lock(True)
-            main, left = existing_planes(_main_series(path, tif, chosen))
+            main = _main_series(path, tif, chosen)
             check_level(path, level, len(main.levels))
-            series = main.levels[level]
+            series, gaps = existing_planes(main.levels[level])
             _check_declared(path, series, ANY_SIZE)
-            meaning = _Meaning(path, tif, series, as_labels)
+            meaning = _Meaning(path, tif, series, as_labels, main)
             alone = int(series.keyframe.compression) in WITH_LIBTIFF
             windows = None if alone or meaning.orientation != 1 else open_windows(path, tif, series)
             if windows is None:
                 _check_declared(path, series, max_bytes)
-                decoded = _decoded(meaning, read_with_libtiff(file, series) if alone else series.asarray())
+                decoded = _decoded(meaning, read_with_libtiff(file, series) if alone else all_pages(series))
             else:
                 decoded = _lazily_decoded(path, meaning, windows)
             decoded = _at_level(decoded, tif, main, series) if level else decoded
-            odd = (meaning.note,) if meaning.note else ()
-            decoded = replace(decoded, notes=(*notes, *left, *odd, *decoded.notes))
+            decoded = replace(decoded, notes=(*notes, *gaps, *decoded.notes, *meaning.notes))
         if windows is not None:
             stack.pop_all()  # the file stays open for the windows
         return decoded
@@ -131,7 +131,7 @@ def _described_series(series: Series, typed: bool) -> str:
     return f"{size} {series.dtype} {kind}" if typed else size
 
 
-def _as_one(images: Sequence[Series]) -> MixedPages | None:
+def _as_one(images: Sequence[Series]) -> ChosenPages | None:
     """Return all pages as one series if they agree in size and type once they are decoded, whatever their strips; else None."""
     if any(series.kind not in PAGE_KINDS for series in images):
         return None
@@ -140,7 +140,7 @@ def _as_one(images: Sequence[Series]) -> MixedPages | None:
     pages = [page for series in images for page in series.pages]
     if any(page is None for page in pages) or len({_kind_of_page(series) for series in images}) > 1:
         return None
-    return MixedPages(sorted(pages, key=lambda page: page.index))
+    return ChosenPages(sorted(pages, key=lambda page: page.index))
 
 
 def _kind_of_page(series: Series) -> tuple[Any, ...]:
@@ -224,21 +224,22 @@ def _check_chain(path: Path, tif: tifffile.TiffFile) -> None:
 class _Meaning:
     """Plain values of a series, page by page where their tags differ, and where they are valid."""
 
-    def __init__(self, path: Path, tif: tifffile.TiffFile, series: Series, as_labels: bool) -> None:
+    def __init__(self, path: Path, tif: tifffile.TiffFile, series: Series, as_labels: bool, main: Series) -> None:
         self.tif, self.series, self.page = tif, series, series.keyframe
         self.axes = _distinct(series.axes)
         self.lead = series.ndim - self.page.ndim
-        self.key = PageValues(self.page, as_labels)
-        self.key.check(path)
+        self.key = PageValues(self.page, as_labels, main.keyframe)
         self.page.nodata = self.key.no_data or 0  # tifffile fills what was left out with it
         self.pages = self._by_page(as_labels)
+        for one in (self.key, *self.pages):
+            one.check(path)
         self.orientation = int(self.page.tags.valueof(ORIENTATION_TAG, default=1))
         self.mask = None if as_labels else _open_mask(path, tif, series)
 
     @property
-    def note(self) -> str:
+    def notes(self) -> tuple[str, ...]:
         """A line about what the values are not."""
-        return "" if self.key.as_labels else self.key.note
+        return (self.key.note,) if self.key.note and not self.key.as_labels else ()
 
     @property
     def masked(self) -> bool:
@@ -248,7 +249,8 @@ class _Meaning:
     def _by_page(self, as_labels: bool) -> list[PageValues]:
         """Return what each page means, where they may differ; empty = all mean what the first one does."""
         pages = self.series.pages
-        differ = isinstance(self.series, MixedPages) or (self.key.photometric == PALETTE and not as_labels)
+        mixed = isinstance(self.series, ChosenPages) and self.series.mixed
+        differ = mixed or (self.key.photometric == PALETTE and not as_labels)
         sizes = self.series.shape[: max(self.lead, 0)]
         if not differ or self.lead < 1 or len(pages) != math.prod(sizes) or any(page is None for page in pages):
             return []
@@ -268,7 +270,7 @@ class _Meaning:
         if self.mask is not None and ranges is not None:
             by_letter = dict(zip(self.axes, ranges, strict=True))
             shown = self.mask[by_letter["Y"], by_letter["X"]] != 0
-            mask = mask & _spread_over(shown, axes)
+            mask = np.asarray(mask & _spread_over(shown, axes))
         mask, _ = _arranged(mask, axes, self.orientation)
         return *_arranged(array, axes, self.orientation), mask
 
@@ -284,7 +286,9 @@ class _Meaning:
             values.append(one)
             masks.append(np.broadcast_to(mask, [1 if a in "CS" else n for a, n in zip(axes, one.shape, strict=True)]))
         together = [np.stack(part).reshape(*lead, *part[0].shape) for part in (values, masks)]
-        return together[0], self.axes[: self.lead] + axes, together[1]
+        channels = tuple(i for i, letter in enumerate(self.axes[: self.lead]) if letter == "C")
+        mask = np.asarray(together[1].all(axis=channels, keepdims=True))
+        return together[0], self.axes[: self.lead] + axes, mask
 
 
 def _open_mask(path: Path, tif: tifffile.TiffFile, series: Series) -> LazyArray | None:
@@ -318,7 +322,7 @@ def _described(meaning: _Meaning, data: Any, axes: str, valid: Any) -> Decoded:
     if meaning.orientation in (5, 6, 7, 8) and spacing:
         spacing = {**spacing, "Y": spacing.get("X", 1.0), "X": spacing.get("Y", 1.0)}
     names = channel_names(meaning.tif, meaning.series, data.shape[axes.index("C")] if "C" in axes else 1)
-    interval = frame_interval(meaning.tif, meaning.series) if "T" in axes else None
+    interval = read_interval(meaning.tif, meaning.series) if "T" in axes else None
     meta = {} if interval is None else {"interval": interval}
     return Decoded(data, axes, guessed, spacing, unit, names, valid, meta=meta, notes=notes)
 
