@@ -68,7 +68,10 @@ def test_a_run_that_is_killed_is_known_by_its_notes(tmp_path):
     killed = Manifest(tmp_path)
     assert killed.stale == {"labels/a.tif"} and list(killed.files) == ["labels/b.tif"]
     with (tmp_path / NOTES).open("ab") as notes:
-        notes.write(b'{"file": "labels/c.t')  # a line cut short
+        notes.write(b'{"file": "labels/c.t')  # a line cut short, behind which the next one is whole
+    with Manifest(tmp_path):
+        write_text(tmp_path / "labels" / "d.tif", "anew")
+    assert list(Manifest(tmp_path).files) == ["labels/b.tif", "labels/d.tif"]
     assert run(tmp_path, "labels/b.tif", text="anew") == []
     assert files(tmp_path) == ["labels/b.tif", "run.json"]
 

@@ -368,9 +368,15 @@ class Manifest:
         path = self.folder / NOTES
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with path.open("ab") as file:
-                file.write(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+            with path.open("a+b") as file:
+                end = file.seek(0, os.SEEK_END)
+                file.seek(max(0, end - 1))
+                cut = file.read(1) not in (b"", b"\n")  # what a full disk or a kill has left of a line: it ends here
+                file.write(b"\n" * cut + b"".join(json.dumps(line).encode() + b"\n" for line in lines))
         except OSError as error:
+            with contextlib.suppress(OSError):
+                if path.stat().st_size == 0:
+                    path.unlink()
             raise _failure(path, error) from error
 
     def sweep(self, within: Sequence[str] | None = None) -> list[str]:
