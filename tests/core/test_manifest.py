@@ -122,3 +122,18 @@ def test_names_are_bytes(tmp_path):
     write_json(tmp_path / "a.json", {"name": os.fsdecode(b"caf\xe9")})
     assert json.loads((tmp_path / "a.json").read_bytes()) == {"name": os.fsdecode(b"caf\xe9")}
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_part_of_a_run_notes_in_the_record_of_the_run(tmp_path):
+    with writing_folder(tmp_path / "a.zarr") as temporary:
+        (temporary / "0").write_text("begun by a run that was killed")
+    run(tmp_path, kill=True)
+    with Manifest(tmp_path) as first:
+        first.note(tmp_path / "a.zarr")
+    again = Manifest(tmp_path)
+    again.begin()
+    with again:
+        with Manifest(tmp_path) as part:
+            part.note(tmp_path / "a.zarr")  # which goes on with it
+        assert again.settle({"selfseg": "1"}) == []
+    assert files(tmp_path) == ["a.zarr/0", "run.json"]

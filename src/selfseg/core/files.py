@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from selfseg.core.errors import InputError, OutputError, SelfsegError
 
@@ -322,10 +322,13 @@ class Manifest:
         for name in names:
             self.guard(self.folder / name)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Manifest":
+        """Open the record, and return it; or that of the run of which this is a part, if one is open for the folder."""
         self.check()
-        if not any(one.folder == self.folder for one in _ACTIVE):  # else a part of a run that is noted already
-            _ACTIVE.append(self)
+        for one in _ACTIVE:
+            if one.folder == self.folder:
+                return one
+        _ACTIVE.append(self)
         return self
 
     def __exit__(self, *_: object) -> None:
