@@ -47,7 +47,8 @@ class Animation:
         self.last: tuple[int, NDArray[Any], NDArray[np.bool_]] | None = None
         self.file = path.open("rb")
         with decoding(path, DecompressionBombError):
-            self.picture: Any = opener(self.file)
+            self.picture: Any
+            self.picture = opener(self.file)
             # a PNG may begin with a picture for those who know no animation
             self.first = int(bool(getattr(self.picture, "default_image", False)))
             self.n_frames = int(self.picture.n_frames) - self.first

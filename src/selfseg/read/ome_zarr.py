@@ -284,7 +284,7 @@ def _axes(multiscale: Mapping[str, Any], ndim: int, level: int) -> tuple[str, li
 def _system(multiscale: Mapping[str, Any], level: int) -> list[Any]:
     """Return the axes of the coordinate system into which the transformation of a level leads."""
     systems = multiscale.get("coordinateSystems") or ()
-    own = multiscale["datasets"][level].get("coordinateTransformations") or ({},)
+    own: Sequence[Any] = multiscale["datasets"][level].get("coordinateTransformations") or ({},)
     output = own[-1].get("output")
     name = output.get("name") if isinstance(output, dict) else output
     return list(next((one for one in systems if one.get("name") == name), [*systems, {}][0]).get("axes") or ())

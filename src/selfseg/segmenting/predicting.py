@@ -271,7 +271,8 @@ def find_sources(inputs: Any, options: ReadOptions, progress: Progress | None = 
     `progress` is told in a line what a search passes over.
     """
     say = (progress or Silent()).say
-    return with_masks(find_inputs(inputs, options.limit, say), options.mask, say)
+    found = find_inputs(inputs, options.limit, say)
+    return found if options.mask is None else with_masks(found, options.mask, say)
 
 
 def predict(
