@@ -162,5 +162,10 @@ def content_of(path: Path) -> bytes:
 def without_times(value: Any) -> Any:
     """Return plain values without those that say how long something took, and where it lies."""
     if isinstance(value, dict):
-        return {key: without_times(one) for key, one in value.items() if key not in TIMES}
+        return {key: without_times(one) for key, one in value.items() if not _is_timed(key)}
     return [without_times(one) for one in value] if isinstance(value, list) else value
+
+
+def _is_timed(key: str) -> bool:
+    """Return whether a key is of a time, or of the digest of a file that holds times."""
+    return key in TIMES or Path(key).name in TIMED or key.endswith((".json", ".jsonl", "checkpoint.safetensors"))
