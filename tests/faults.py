@@ -214,7 +214,7 @@ def works(folder: Path) -> list[Work]:
         Work("in parts", selfseg(*parts)),
         Work("sequence", selfseg(*predict, "--sequence")),
         Work("again", selfseg(*predict), begin=segmented),
-        Work("export", selfseg("export", "OUT/out", "--to", "coco"), begin=segmented),
+        Work("export", selfseg("export", "OUT/out", "--format", "coco"), begin=segmented),
         Work("instances", selfseg("instances", "OUT/out"), begin=segmented),
         Work("tree", selfseg(*predict, "--tree")),
         Work(

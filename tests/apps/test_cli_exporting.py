@@ -50,6 +50,7 @@ def test_export_writes_several_formats(out, tmp_path, capfd):
     assert run("export", out, *words, "-o", tmp_path / "dest") == 0
     assert capfd.readouterr().err.count("is written") == 5
     assert {path.name for path in (tmp_path / "dest").iterdir()} == {
+        "export.json",
         "coco.json",
         "geojson",
         "imagej-roi",

@@ -68,7 +68,10 @@ def test_a_run_that_is_killed_is_known_by_its_notes(tmp_path):
     killed = Manifest(tmp_path)
     assert killed.stale == {"labels/a.tif"} and list(killed.files) == ["labels/b.tif"]
     with (tmp_path / NOTES).open("ab") as notes:
-        notes.write(b'{"file": "labels/c.t')  # a line cut short
+        notes.write(b'{"file": "labels/c.t')  # a line cut short, behind which the next one is whole
+    with Manifest(tmp_path):
+        write_text(tmp_path / "labels" / "d.tif", "anew")
+    assert list(Manifest(tmp_path).files) == ["labels/b.tif", "labels/d.tif"]
     assert run(tmp_path, "labels/b.tif", text="anew") == []
     assert files(tmp_path) == ["labels/b.tif", "run.json"]
 
@@ -119,3 +122,18 @@ def test_names_are_bytes(tmp_path):
     write_json(tmp_path / "a.json", {"name": os.fsdecode(b"caf\xe9")})
     assert json.loads((tmp_path / "a.json").read_bytes()) == {"name": os.fsdecode(b"caf\xe9")}
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_part_of_a_run_notes_in_the_record_of_the_run(tmp_path):
+    with writing_folder(tmp_path / "a.zarr") as temporary:
+        (temporary / "0").write_text("begun by a run that was killed")
+    run(tmp_path, kill=True)
+    with Manifest(tmp_path) as first:
+        first.note(tmp_path / "a.zarr")
+    again = Manifest(tmp_path)
+    again.begin()
+    with again:
+        with Manifest(tmp_path) as part:
+            part.note(tmp_path / "a.zarr")  # which goes on with it
+        assert again.settle({"selfseg": "1"}) == []
+    assert files(tmp_path) == ["a.zarr/0", "run.json"]

@@ -10,6 +10,8 @@ import tifffile
 from PIL import Image as Picture
 from safetensors import safe_open
 
+from selfseg.core.files import NOTES
+
 TIMES = {"seconds", "seconds_scoring", "seconds_all", "peak_memory", "peak_memory_bytes", "date", "weights_sha256"}
 """Keys under which something stands that no two runs have in common, but for the hash: the weights are compared themselves."""
 
@@ -113,8 +115,9 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def unfinished_files(folder: Path) -> list[Path]:
-    """Return what a killed process leaves beside the files that it was writing."""
-    return [path for path in folder.rglob("*") if path.name.startswith(".") or path.suffix == ".partial"]
+    """Return what a killed process leaves beside the files that it was writing; its notes of what it wrote are no such thing."""
+    hidden = (path for path in folder.rglob("*") if path.name.startswith(".") or path.suffix == ".partial")
+    return [path for path in hidden if path.name != NOTES]
 
 
 def broken_files(folder: Path) -> dict[str, str]:
@@ -162,10 +165,6 @@ def content_of(path: Path) -> bytes:
 def without_times(value: Any) -> Any:
     """Return plain values without those that say how long something took, and where it lies."""
     if isinstance(value, dict):
-        return {key: without_times(one) for key, one in value.items() if not _is_timed(key)}
+        names = {key: sorted(one) if key == "files" else one for key, one in value.items()}  # digests are of times too
+        return {key: without_times(one) for key, one in names.items() if key not in TIMES}
     return [without_times(one) for one in value] if isinstance(value, list) else value
-
-
-def _is_timed(key: str) -> bool:
-    """Return whether a key is of a time, or of the digest of a file that holds times."""
-    return key in TIMES or Path(key).name in TIMED or key.endswith((".json", ".jsonl", "checkpoint.safetensors"))

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from selfseg.core.errors import InputError, OutputError, SelfsegError
 
@@ -323,10 +323,13 @@ class Manifest:
         for name in names:
             self.guard(self.folder / name)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Manifest":
+        """Open the record, and return it; or that of the run of which this is a part, if one is open for the folder."""
         self.check()
-        if not any(one.folder == self.folder for one in _ACTIVE):  # else a part of a run that is noted already
-            _ACTIVE.append(self)
+        for one in _ACTIVE:
+            if one.folder == self.folder:
+                return one
+        _ACTIVE.append(self)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -369,9 +372,15 @@ class Manifest:
         path = self.folder / NOTES
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with path.open("ab") as file:
-                file.write(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+            with path.open("a+b") as file:
+                end = file.seek(0, os.SEEK_END)
+                file.seek(max(0, end - 1))
+                cut = file.read(1) not in (b"", b"\n")  # what a full disk or a kill has left of a line: it ends here
+                file.write(b"\n" * cut + b"".join(json.dumps(line).encode() + b"\n" for line in lines))
         except OSError as error:
+            with contextlib.suppress(OSError):
+                if path.stat().st_size == 0:
+                    path.unlink()
             raise _failure(path, error) from error
 
     def sweep(self, within: Sequence[str] | None = None) -> list[str]:

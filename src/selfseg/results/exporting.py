@@ -9,7 +9,7 @@ from typing import Any
 
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import Failure, InputError, SelfsegError, UsageError
-from selfseg.core.files import Manifest, write_json
+from selfseg.core.files import Manifest, clear_unfinished, write_json
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress, Silent
 from selfseg.export.labels import write_object_table
@@ -355,6 +355,7 @@ def instances(
     """
     progress = progress or Silent()
     folder = RunFolder(out, images)
+    clear_unfinished(folder.out, (INSTANCES, OVERLAYS))
     written = InstanceFolder(folder.out, folder.table, options or ObjectOptions())
     failures: list[Failure] = []
     progress.say(f"{written.options.kind} of {written.names}")

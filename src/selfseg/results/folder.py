@@ -29,7 +29,7 @@ from selfseg.methods.base import Method, build_config
 from selfseg.read import Source, find_inputs
 from selfseg.read.arrays import split_address
 from selfseg.read.labels import RUN_SUFFIX, find_labels, read_label_image
-from selfseg.results.instances import INSTANCES
+from selfseg.results.instances import INSTANCES, OVERLAYS
 from selfseg.results.model import RUN, FittedModel, selfseg_version
 from selfseg.results.result import Result, SequenceFacts
 from selfseg.sample.chain import PreparedImage
@@ -97,7 +97,7 @@ class OutputFolder:
         self.seen: dict[str, NDArray[np.uint8]] = {}
         self.areas: list[ClassArea] = []
         self.manifest = check_place(out)
-        clear_unfinished(out, ("labels", "overlay", "pictures", "instances", "video"))
+        clear_unfinished(out, ("labels", "overlay", "pictures", "instances", OVERLAYS, "video"))
 
     def add(self, result: Result, sha256: str, linked: bool = False) -> str:
         """Write the files of one result, and keep what the report needs of it; return a remark for the user, empty = none.
@@ -410,7 +410,9 @@ class RunFolder:
             )
         self.table: ClassTable = read_classes(self.out / "classes.json")
         self._labels = find_labels(self.out / LABELS, RUN_SUFFIX)
-        self._objects = find_labels(self.out / INSTANCES, RUN_SUFFIX) if (self.out / INSTANCES).is_dir() else {}
+        objects = self.out / INSTANCES  # empty where the first file of objects could not be written
+        found = objects.is_dir() and any(not path.name.startswith(".") for path in objects.iterdir())
+        self._objects = find_labels(objects, RUN_SUFFIX) if found else {}
         self._facts = {row["name"]: row for row in _image_rows(self.out / "run.json")}
         self._moved = {source.name: source for source in find_inputs(images)} if images is not None else None
 
