@@ -32,6 +32,7 @@ test-slow: $(VENV)/.installed
 
 chaos: $(VENV)/.installed
 	$(BIN)/python tests/chaos.py
+	$(BIN)/python tests/faults.py --minutes 12
 
 benchmark: $(VENV)/.installed
 	$(BIN)/python benchmarks/speed/feature_clustering.py

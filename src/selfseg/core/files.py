@@ -85,7 +85,8 @@ def writing(path: Path | str) -> Iterator[Path]:
     finally:
         _release(handle)
         if temporary is not None:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # what cannot be removed now is cleared away by the next run
+                temporary.unlink(missing_ok=True)
 
 
 def _reserve(path: Path) -> tuple[Path, int]:

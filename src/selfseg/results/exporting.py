@@ -9,7 +9,7 @@ from typing import Any
 
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import Failure, InputError, SelfsegError, UsageError
-from selfseg.core.files import Manifest, write_json
+from selfseg.core.files import Manifest, clear_unfinished, write_json
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress, Silent
 from selfseg.export.labels import write_object_table
@@ -361,6 +361,7 @@ def instances(
     if options.kind == OWN and folder.best_kind != OWN:
         fix = "use --kind watershed, or segment with a method that finds objects"
         raise UsageError("--kind", expected="components or watershed", got="own, and a folder without such", fix=fix)
+    clear_unfinished(folder.out, (INSTANCES, OVERLAYS))
     written = InstanceFolder(folder.out, folder.table, options)
     failures: list[Failure] = []
     progress.say(f"{written.options.kind} of {written.names}")

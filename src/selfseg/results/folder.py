@@ -98,7 +98,7 @@ class OutputFolder:
         self.seen: dict[str, NDArray[np.uint8]] = {}
         self.areas: list[ClassArea] = []
         self.manifest = check_place(out)
-        clear_unfinished(out, ("labels", "overlay", "pictures", "instances", "video"))
+        clear_unfinished(out, ("labels", "overlay", "pictures", "instances", OVERLAYS, "video"))
 
     def add(self, result: Result, sha256: str, linked: bool = False, counted: Counted | None = None) -> str:
         """Write the files of one result, and keep what the report needs of it; return a remark for the user, empty = none.
@@ -425,7 +425,9 @@ class RunFolder:
             )
         self.table: ClassTable = read_classes(self.out / "classes.json")
         self._labels = find_labels(self.out / LABELS, RUN_SUFFIX)
-        self._objects = find_labels(self.out / INSTANCES, RUN_SUFFIX) if (self.out / INSTANCES).is_dir() else {}
+        objects = self.out / INSTANCES  # empty where the first file of objects could not be written
+        found = objects.is_dir() and any(not path.name.startswith(".") for path in objects.iterdir())
+        self._objects = find_labels(objects, RUN_SUFFIX) if found else {}
         self._run = _run_facts(self.out / RUN_FILE)
         self._facts = {row["name"]: row for row in self._run.get("images", [])}
         self._moved = {source.name: source for source in find_inputs(images)} if images is not None else None

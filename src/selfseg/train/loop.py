@@ -18,7 +18,7 @@ import torch
 from torch.optim import Optimizer
 
 from selfseg.core.errors import Interrupted, ModelError, OutputError, SelfsegError, TrainingError
-from selfseg.core.files import keep_file, write_text
+from selfseg.core.files import keep_file, telling_failures, write_text
 from selfseg.core.machine import Stop, interruption, noting_stops, reusing_memory
 from selfseg.core.progress import Progress, Silent
 from selfseg.core.seed import derive
@@ -53,7 +53,8 @@ class Journal:
         rows = [row for row in read_journal(path) if row["step"] <= keep_until]
         write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
         self._path = path
-        self._file = path.open("a", encoding="utf-8")
+        with telling_failures(path):
+            self._file = path.open("a", encoding="utf-8")
 
     def write(self, step: int, values: Mapping[str, float | int]) -> None:
         """Append one line; it is handed to the operating system before this returns."""
@@ -74,7 +75,12 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        if error is None:
+            with telling_failures(self._path):
+                self._file.close()
+        else:
+            with contextlib.suppress(OSError):  # a line that found no room is tried once more here
+                self._file.close()
 
 
 class Order(Enum):

@@ -63,6 +63,14 @@ def _run(tokens: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:  # whatever no other line was made of
+        if error.filename is None:
+            raise
+        reason = error.strerror or str(error)
+        _complain(
+            f"{error.filename}: expected a file that can be read and written, got {reason}; check its disk, then try again"
+        )
+        return 1
     return code if isinstance(code, int) else 0
 
 
