@@ -92,7 +92,10 @@ def test_options_a_biologist_knows():
     large = objects_of(both, diameter=(12.0, 30.0))
     assert precision(large, np.where(told < 100, told, 0)) > 0.8
     assert (np.bincount(large.ravel())[1:] >= np.pi * 36).all()
-    assert objects_of(PICTURE, polarity="dark").max() < TRUTH.max() / 2 or precision(objects_of(PICTURE, polarity="dark"), TRUTH) < 0.5
+    assert (
+        objects_of(PICTURE, polarity="dark").max() < TRUTH.max() / 2
+        or precision(objects_of(PICTURE, polarity="dark"), TRUTH) < 0.5
+    )
     two = np.stack([np.full_like(PICTURE, 9), PICTURE], -1)
     assert precision(objects_of(two, "YXC", channel=1), TRUTH) > 0.9
     with pytest.raises(UsageError, match="channel"):
@@ -165,7 +168,9 @@ def test_tiles_of_a_fixed_model_give_the_whole_image():
     method = Segmenter("objects").fit(image).method_.fixed()
     array = image[None].astype(np.float32) / 255
     assert method.context is not None and len(predict(method, array)) == 2
-    np.testing.assert_array_equal(predict(method, array, tile_pixels=(2 * method.context + 120) ** 2), predict(method, array))
+    np.testing.assert_array_equal(
+        predict(method, array, tile_pixels=(2 * method.context + 120) ** 2), predict(method, array)
+    )
 
 
 def test_the_slider_shows_the_strongest_objects_first():
