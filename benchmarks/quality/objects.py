@@ -2,7 +2,7 @@
 
     python benchmarks/quality/objects.py --data DATA [-o FILE.json] [--half even|odd] [--methods objects,otsu,wnet]
 
-Every image is learned from and segmented alone, with one default for all. `objects` is scored by its own objects; `otsu` is Otsu's threshold
+Every image is learned from and segmented alone, with one default for all. `objects` gives its own objects; `otsu` is Otsu's threshold
 with the larger side as ground, cut at necks by the distance watershed of depth 1; `wnet` two classes, cut likewise. `--half` takes every
 second image of each kind, in the order of their names: what was chosen on one half is reported on the other. Seconds are of the processor.
 """
