@@ -69,7 +69,8 @@ def border_distance(labels: NDArray[np.integer], spacing: Sequence[float] | None
         before, length = int(np.prod(labels.shape[:axis])), labels.shape[axis]
         shape = (before, length, flat.size // max(1, before * length))
         _along(flat.reshape(shape), squares.reshape(shape), np.float32(unit * unit))
-    return np.sqrt(np.where(squares < FAR / 2, squares, np.float32(0)))
+    squares[squares >= FAR / 2] = 0
+    return np.sqrt(squares, out=squares)
 
 
 def basins(height: NDArray[np.float32], labels: NDArray[np.integer], depth: float) -> Labels:
@@ -187,7 +188,7 @@ def split_at_necks(
     cut = np.append(False, many & (mean > whole + gain))
     uncut = np.flatnonzero(~cut[1:]) + 1
     result = np.where(cut[labels], pieces, 0)
-    place = np.zeros(n + 1, np.int64)
+    place = np.zeros(n + 1, np.int32)
     place[uncut] = m + np.arange(1, len(uncut) + 1)
     result = np.where(result > 0, result, place[labels])
     origin = np.append(parent, uncut)

@@ -107,7 +107,10 @@ def component_tree(
     values = np.ascontiguousarray(image, np.float32)
     low, high = (float(values.min()), float(values.max())) if limits is None else limits
     width = (high - low) / (n_levels - 1) or 1.0
-    levels = np.clip((values - np.float32(low)) * np.float32(1 / width), 0, n_levels - 1).astype(np.int16)
+    scaled = values - np.float32(low)
+    scaled *= np.float32(1 / width)
+    levels = np.clip(scaled, 0, n_levels - 1, out=scaled).astype(np.int16)
+    del scaled
     shape = (1,) * (3 - image.ndim) + image.shape
     order = _descending(levels.ravel(), n_levels)
     parents = _link(levels.ravel(), order, shape)
