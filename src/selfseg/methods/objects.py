@@ -91,7 +91,7 @@ class ObjectsConfig(MethodConfig):
     """Whether objects are brighter or darker than what is around them."""
     min_size: int = Field(default=30, ge=1)
     """Least size of an object, in pixels (voxels) of the scale at which it was found."""
-    contrast: float = Field(default=0.3, ge=0, le=1)
+    contrast: float = Field(default=0.25, ge=0, le=1)
     """Least contrast of an object with what is around it, as a share of the image's typical one."""
     channel: int | None = Field(default=None, ge=0)
     """Channel, from 0, in whose light objects are looked for; empty = lightness of RGB, or the mean of all channels."""
@@ -193,7 +193,7 @@ def learn(pictures: Pictures, config: ObjectsConfig, seed: int) -> Learned:
         lessons, seen = _lessons(turned(factor), factor, config, seed)
         value = float(np.mean([one.agreement for one in lessons])) - OCTAVE * math.log2(factor)
         trials.append((value, factor, lessons, seen if n_images == 1 else None))
-    value, factor, lessons, seen = max(trials, key=lambda one: one[0])
+    value, factor, lessons, last = max(trials, key=lambda one: one[0])
     facts = Facts(polarity=polarity, grey=grey, factor=factor)
     if value < AGREE:
         return _learn_strictly(lambda: turned(1), replace(facts, factor=1), config, seed)
@@ -203,7 +203,7 @@ def learn(pictures: Pictures, config: ObjectsConfig, seed: int) -> Learned:
     if not answers.any():
         return Learned(facts)
     forest = PixelForest.learn(values, answers, seed)
-    return _measured(turned(factor), lessons, facts, forest, seen, config.contrast)
+    return _measured(turned(factor), lessons, facts, forest, last, config.contrast)
 
 
 def _polarity(config: ObjectsConfig, looks: list[float]) -> int:
@@ -288,7 +288,7 @@ def _learn_strictly(pictures: Pictures, facts: Facts, config: ObjectsConfig, see
     for picture in pictures():
         least, largest = _sizes(picture, config)
         each.append(strict_facts(picture, replace(facts, least=least, largest=largest)))
-    names = ("low", "high", "step", "least", "largest", "noise", "sure")
+    names = ("low", "high", "step", "least", "largest", "contrast", "noise", "sure")
     middle = {name: float(np.median([getattr(one, name) for one in each])) for name in names}
     facts = replace(
         facts, strict=1, **middle | {"low": min(one.low for one in each), "high": max(one.high for one in each)}
@@ -448,6 +448,9 @@ class Objects(Method):
 
         learned = self._learn(pictures)
         self._keep(learned)
+        only = next(iter(batches())) if n_images == 1 else None
+        if only is not None and only.memos is not None:  # what was learned from it is what it would teach again
+            only.memos[0][self._key("learned", only.images[0])] = learned
         if self.n_classes > 2:
             light = [_light_of(self._picture(batch.images[0], None), learned, self.config) for batch in batches()]
             shares = np.linspace(0, 1, self.n_classes)[1:-1]
@@ -513,11 +516,14 @@ class Objects(Method):
         forest.check(n_features(n_channels))
         return Learned(facts, forest)
 
+    def _key(self, what: str, image: Tensor) -> str:
+        return f"objects, {what} {self.config} {int(self.seed)} {tuple(image.shape)}"
+
     def _learned_of(self, image: Tensor, memo: Memo | None) -> Learned:
         memo = {} if memo is None else memo
         if self.config.learn == "once":
             return self._learned()
-        key = f"objects, learned {self.config} {int(self.seed)} {tuple(image.shape)}"
+        key = self._key("learned", image)
         if key not in memo:
             memo[key] = self._learn(lambda: [self._picture(image, _valid(memo))])
         learned: Learned = memo[key]
@@ -525,7 +531,7 @@ class Objects(Method):
 
     def _found(self, image: Tensor, memo: Memo | None) -> tuple[blobs.Labels, NDArray[np.float32]]:
         memo = {} if memo is None else memo
-        key = f"objects, found {id(self.facts)} {self.config} {tuple(image.shape)}"
+        key = self._key("found", image) + f" {id(self.facts) if self.config.learn == 'once' else ''}"
         if key not in memo:
             learned = self._learned_of(image, memo)
             memo[key] = find(self._picture(image, _valid(memo)), learned, self.config)

@@ -11,7 +11,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from selfseg.regions.component_tree import ellipseness, find_root, has_neighbours, neighbour_steps
+from selfseg.regions.component_tree import ellipseness, find_root
 from selfseg.regions.graph import check_labels, check_spacing
 
 Labels = NDArray[np.int32]
@@ -69,15 +69,16 @@ def border_distance(labels: NDArray[np.integer], spacing: Sequence[float] | None
         before, length = int(np.prod(labels.shape[:axis])), labels.shape[axis]
         shape = (before, length, flat.size // max(1, before * length))
         _along(flat.reshape(shape), squares.reshape(shape), np.float32(unit * unit))
-    return np.sqrt(np.where(squares < FAR / 2, squares, np.float32(0)))
+    squares[squares >= FAR / 2] = 0
+    return np.sqrt(squares, out=squares)
 
 
 def basins(height: NDArray[np.float32], labels: NDArray[np.integer], depth: float) -> Labels:
-    """Cut each label into the basins of the maxima of a height; connected by faces, numbered 1..N.
+    """Cut each label into the basins of the maxima of a height, numbered 1..N.
 
-    Two maxima are one where the lower of them rises less than `depth` above the pass between them (h-maxima, Soille 2003, section
-    6.3.4). Pixels are taken from high to low; one between two basins joins that of its highest neighbour (a watershed by union-find,
-    Meijster & Roerdink, CAIP 1995).
+    Two maxima are one where the lower of them rises less than `depth` above the pass between them, which may lead over a corner
+    (h-maxima, Soille 2003, section 6.3.4). Pixels are taken from high to low; one between two basins joins that of its highest neighbour
+    (a watershed by union-find, Meijster & Roerdink, CAIP 1995).
 
     Parameters
     ----------
@@ -187,7 +188,7 @@ def split_at_necks(
     cut = np.append(False, many & (mean > whole + gain))
     uncut = np.flatnonzero(~cut[1:]) + 1
     result = np.where(cut[labels], pieces, 0)
-    place = np.zeros(n + 1, np.int64)
+    place = np.zeros(n + 1, np.int32)
     place[uncut] = m + np.arange(1, len(uncut) + 1)
     result = np.where(result > 0, result, place[labels])
     origin = np.append(parent, uncut)
@@ -285,25 +286,36 @@ def _envelope(squares, a, b, begin, end, length, unit, heights, starts, places):
 @njit(cache=True, nogil=True)
 def _flood(height, labels, order, shape, depth):
     """Return the highest pixel of the basin of each pixel in `order`; -1 elsewhere."""
-    steps = neighbour_steps(shape)
     root = np.full(len(height), -1, np.int32)
-    here = np.empty(6, np.int64)
+    here = np.empty(26, np.int64)
     for pixel in order:
-        count, joined = 0, -1
-        inside = has_neighbours(pixel, shape)
-        for side in range(6):
-            other = pixel + steps[side]
-            if inside[side] and labels[other] == labels[pixel] and root[other] >= 0:
-                here[count] = other
-                count += 1
-                if joined < 0 or height[other] > height[joined]:
-                    joined = other
+        count, joined = _flooded(pixel, height, labels, root, shape, here)
         root[pixel] = pixel if joined < 0 else find_root(root, joined)
         for other in here[:count]:
             _join(root, height, pixel, other, depth)
     for pixel in order:
         root[pixel] = find_root(root, pixel)
     return root
+
+
+@njit(cache=True, nogil=True)
+def _flooded(pixel, height, labels, root, shape, here):
+    """Put the neighbours of equal label that are flooded into `here`; return their number, and the highest one across a face or -1."""
+    n_planes, n_rows, n_columns = shape
+    z, y, x = pixel // (n_rows * n_columns), pixel // n_columns % n_rows, pixel % n_columns
+    count, joined = 0, -1
+    for down in range(max(z - 1, 0), min(z + 2, n_planes)):
+        for row in range(max(y - 1, 0), min(y + 2, n_rows)):
+            for column in range(max(x - 1, 0), min(x + 2, n_columns)):
+                other = (down * n_rows + row) * n_columns + column
+                if labels[other] != labels[pixel] or root[other] < 0:
+                    continue
+                here[count] = other
+                count += 1
+                face = abs(down - z) + abs(row - y) + abs(column - x) == 1
+                if face and (joined < 0 or height[other] > height[joined]):
+                    joined = other
+    return count, joined
 
 
 @njit(cache=True, nogil=True)

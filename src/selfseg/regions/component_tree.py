@@ -55,15 +55,18 @@ class ComponentTree:
     def branches(self, scores: NDArray[np.float64]) -> tuple[NDArray[np.int32], MergeTree]:
         """Return superpixels ``[*S]`` and a binary merge tree over them: parts join what is around them, those of low score first.
 
-        On each way from a maximum to the next fork the node of the best score stands for all of them, if it is above 0. Its
-        superpixel is what of it is in no such node further up; the last superpixel is the ground. A node merges with the one around
-        it at its score, or at the largest of those inside it.
+        On each way from a maximum to the next fork the node of the best score stands for all of them, if it is above 0; none does
+        that holds some of the best disjoint nodes. Its superpixel is what of it is in no such node further up; the last superpixel is
+        the ground. A node merges with the one around it at its score, or at the largest of those inside it.
 
         Parameters
         ----------
         scores
             ``[N]``.
         """
+        chosen = np.zeros(len(scores), np.bool_)
+        chosen[self.best_disjoint(scores)] = True
+        scores = np.where(_above(chosen, self.parents), 0.0, scores)
         kept = _best_of_branches(scores, self.parents)
         kept[-1] = True
         number = np.full(len(kept), -1, np.int32)
@@ -104,7 +107,10 @@ def component_tree(
     values = np.ascontiguousarray(image, np.float32)
     low, high = (float(values.min()), float(values.max())) if limits is None else limits
     width = (high - low) / (n_levels - 1) or 1.0
-    levels = np.clip((values - np.float32(low)) * np.float32(1 / width), 0, n_levels - 1).astype(np.int16)
+    scaled = values - np.float32(low)
+    scaled *= np.float32(1 / width)
+    levels = np.clip(scaled, 0, n_levels - 1, out=scaled).astype(np.int16)
+    del scaled
     shape = (1,) * (3 - image.ndim) + image.shape
     order = _descending(levels.ravel(), n_levels)
     parents = _link(levels.ravel(), order, shape)
@@ -314,6 +320,16 @@ def _best_disjoint(scores, parents):
         covered[node] = above or chosen[node]
         chosen[node] = chosen[node] and not above
     return chosen
+
+
+@njit(cache=True, nogil=True)
+def _above(chosen, parents):
+    """Return for each node whether it holds a chosen one, and is none itself."""
+    above = np.zeros(len(parents), np.bool_)
+    for node in range(len(parents) - 1):
+        if chosen[node] or above[node]:
+            above[parents[node]] = True
+    return above
 
 
 @njit(cache=True, nogil=True)

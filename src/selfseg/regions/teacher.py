@@ -45,6 +45,10 @@ SMALLEST_SIDE = 48
 STRICT_SHAPE, STRICT_STEP, STRICT_CONTRAST, LARGEST_RATIO = 0.75, 0.2, 0.5, 5.0
 """The strict teacher: least ellipseness, step and contrast over the typical ones; largest area over the median."""
 
+STRICT_TEXTURE = 7.5
+"""Least contrast of a strict teacher's object, over the median difference of the image smoothed by 2 and by 8 pixels: objects of
+bright-field images have 25 times it and more, grains of smoothed noise 5 times at most."""
+
 NOISY = 0.589
 """Median difference between white noise of deviation 1 and itself smoothed by 1 pixel."""
 
@@ -115,7 +119,7 @@ class Picture:
 
         Its light is that of a channel; without one, the lightness of three channels as RGB, or the mean of any other number.
         """
-        image = np.nan_to_num(image, posinf=0, neginf=0)
+        image = image if np.isfinite(image).all() else np.nan_to_num(image, posinf=0, neginf=0)
         if valid is not None and valid.any() and not valid.all():
             medians = np.median(image[:, valid], axis=1).reshape(-1, *(1,) * valid.ndim)
             image = np.where(valid, image, medians).astype(np.float32)
@@ -124,7 +128,7 @@ class Picture:
         elif len(image) == 3:
             light = np.tensordot(LIGHTNESS, image, 1)
         else:
-            light = image.mean(0)
+            light = image[0] if len(image) == 1 else image.mean(0)
         return cls(image, np.ascontiguousarray(light, np.float32), valid)
 
     def is_grey(self) -> bool:
@@ -134,9 +138,8 @@ class Picture:
 
     def turned(self, polarity: int, grey: bool) -> "Picture":
         """Return it with bright objects, and one channel if it is grey."""
-        return replace(
-            self, channels=self.channels[:1] if grey else self.channels, light=self.light * np.float32(polarity)
-        )
+        light = self.light if polarity == 1 else -self.light
+        return replace(self, channels=self.channels[:1] if grey else self.channels, light=light)
 
     def shrunk(self, factor: int) -> "Picture":
         """Return means over blocks of `factor` pixels a side; the last ones repeat the image's border."""
@@ -256,7 +259,7 @@ def contrasts(labels: blobs.Labels, light: NDArray[np.float32], quantile: float 
     return blobs.contrasts(labels, gaussian_filter(light, 1.0), quantile)
 
 
-def typical_contrast(found: NDArray[np.float64], areas: NDArray[np.integer]) -> float:
+def typical_contrast(found: NDArray[np.float64], areas: NDArray[Any]) -> float:
     """Return the median contrast ``[N]`` of objects, weighed by area times contrast; dark ones and those without a ring do not count."""
     usable = np.isfinite(found) & (found > 0)
     return blobs.weighted_median(found[usable], (areas * found)[usable])
@@ -267,7 +270,14 @@ def strict_facts(picture: Picture, facts: Facts) -> Facts:
     smooth = gaussian_filter(picture.light, FINE)
     least, largest = facts.least, facts.largest
     noise = picture.noise() / NOISY
-    facts = replace(facts, low=float(smooth.min()), high=float(smooth.max()), noise=noise)
+    texture = np.abs(gaussian_filter(picture.light, 2.0) - gaussian_filter(picture.light, 8.0))
+    facts = replace(
+        facts,
+        low=float(smooth.min()),
+        high=float(smooth.max()),
+        noise=noise,
+        contrast=STRICT_TEXTURE * float(np.median(texture)),
+    )
     tree = component_tree(smooth, int(least), limits=(facts.low, facts.high))
     for _ in range(2):
         chosen = tree.best_disjoint(scores(tree, POWERS[1], least, largest, NOISE * NOISY * noise))

@@ -331,7 +331,8 @@ class Counted:
         if not self.n_objects:
             return "no objects"
         said = "1 object" if self.n_objects == 1 else f"{self.n_objects} objects"
-        return f"{said}, median size {self.median_size:.4g} {self.unit}, {self.density:.3g} in {self.per}"
+        kind = "area" if self.unit.endswith("²") else "volume"
+        return f"{said}, median {kind} {self.median_size:.4g} {self.unit}, {self.density:.3g} in {self.per}"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
