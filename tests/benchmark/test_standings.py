@@ -7,7 +7,16 @@ import pytest
 
 from selfseg.benchmark.jobs import Contender, find_contenders
 from selfseg.benchmark.outputs import Series, log_ticks, plot
-from selfseg.benchmark.tables import BY_TASK, Column, as_csv, as_markdown, columns_of, standings, written
+from selfseg.benchmark.tables import (
+    BY_TASK,
+    Column,
+    as_csv,
+    as_markdown,
+    columns_of,
+    kinds_markdown,
+    standings,
+    written,
+)
 from selfseg.core.errors import UsageError
 from selfseg.measure import AreaSum, Scores
 
@@ -119,3 +128,20 @@ def test_a_refined_method_is_a_contender_of_its_own():
     assert refined.model(None, 0).refine == "crf" and plain.model(None, 0).refine is None
     with pytest.raises(UsageError, match="magic"):
         find_contenders(["region_merging+magic"], baselines=False)
+
+
+def test_by_kind_each_image_counts_the_same():
+    rows = []
+    for image, kind, dice, ap in (
+        ("a", "large", 0.9, (8, 10)),
+        ("b", "small", 0.5, (1, 2)),
+        ("c", "small", 0.7, (90, 100)),
+    ):
+        made = row("grid", image, 50)
+        made["one"] = Scores({"mean_dice": dice}, {"ap_50": AreaSum(*ap)}).to_json()
+        rows.append(made | {"kind": kind})
+    columns, found = columns_of("instances"), standings(rows, "one.mean_dice")
+    text = kinds_markdown(rows, found, columns)
+    assert "| | all | large (1) | small (2) |" in text
+    assert "| grid | .700 / .733 | .900 / .800 | .600 / .700 |" in text
+    assert kinds_markdown([{**one, "kind": ""} for one in rows], found, columns) == ""

@@ -254,6 +254,16 @@ def test_a_volume_is_learned_in_windows_of_its_foreground():
     assert (result.labels[3:9, 5:15, 11:15] == 2).mean() > 0.9 and (result.labels[3:9, 5:15, 5:9] == 1).mean() > 0.9
 
 
+def test_the_flair_preset_has_a_hysteresis_unless_another_refinement_is_asked_for():
+    volume = np.random.default_rng(0).normal(60, 5, (12, 12, 12)).clip(1)
+    volume[4:7, 4:7, 4:7] = 120
+    quick = {"pretrain_iterations": 1, "iterations": 1, "n_features": 2, "patch": 4, "n_classes": 2}
+    model = Segmenter("deep_kmeans", preset="flair", options=quick).fit(Image(volume.astype(np.float32), "ZYX"))
+    assert model.refine == model.fitted.refine == "hysteresis(low=0.2, high=0.8)"
+    other = Segmenter("deep_kmeans", preset="flair", options=quick, refine="none")
+    assert other.fit(Image(volume.astype(np.float32), "ZYX")).refine == "none"
+
+
 def test_the_paper_preset_holds_the_published_constants():
     config = build_config("deep_kmeans", "paper")
     assert (config.n_clusters, config.n_features, config.batch_size, config.min_epochs) == (10, 10, 128, 50)

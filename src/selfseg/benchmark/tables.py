@@ -4,7 +4,7 @@ import csv
 import io
 import math
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +22,10 @@ Row = Mapping[str, Any]
 
 THRESHOLDS = 100
 """Altitudes at which merge trees are compared over the dataset, as in the Berkeley bench (which has 99)."""
+
+
+BY_KIND = ("one.mean_dice", "one.ap_50", "one.v_rand")
+"""Scores that the table by kind of image has."""
 
 
 @dataclass(frozen=True)
@@ -298,6 +302,32 @@ def as_markdown(found: Sequence[Standing], columns: Sequence[Column], wanted: in
     for cells in table_rows(found, columns, wanted):
         lines.append("| " + " | ".join(f"**{text}**" if best else text for text, best in cells) + " |")
     return "\n".join([*lines, "", ORACLE_NOTE, ""])
+
+
+def kinds_markdown(rows: Sequence[Row], found: Sequence[Standing], columns: Sequence[Column]) -> str:
+    """Return a table of means over the images of each kind, in the order of `found`; empty where the images are of one kind.
+
+    Each image counts the same here, however large it is and however many objects it has.
+    """
+    counts = Counter(kind for kind, _ in {(row["kind"], row["key"]["image"]) for row in rows})
+    shown = [column for column in columns if column.key in BY_KIND]
+    if len(counts) < 2 or not shown:
+        return ""
+    what = " / ".join(column.heading for column in shown)
+    lines = [f"Mean over images, by kind: {what}", ""]
+    lines.append(
+        "| | " + " | ".join(["all", *(f"{kind or 'other'} ({counts[kind]})" for kind in sorted(counts))]) + " |"
+    )
+    lines.append("|---" * (len(counts) + 2) + "|")
+    for one in found:
+        mine = [row for row in rows if Contender(**row["key"]["contender"]) == one.contender]
+        cells = []
+        for kind in (None, *sorted(counts)):
+            chosen = [row for row in mine if kind is None or row["kind"] == kind]
+            values = [[image_value(row, column.key) for row in chosen] for column in shown]
+            cells.append(" / ".join(written(float(np.nanmean(v)), 3) if np.isfinite(v).any() else "–" for v in values))
+        lines.append(f"| {one.contender.title} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, ""])
 
 
 def as_csv(found: Sequence[Standing]) -> str:

@@ -254,7 +254,7 @@ class PredictOptions(ReadOptions):
     sequence: bool | None = None
     """Images are the frames of one video, and a time series is one. Default: if the model learned from frames."""
     link: bool = False
-    """Link the frames of a sequence over time: labels flicker less."""
+    """Link the frames of a sequence over time: labels flicker less, and objects keep their ids (tracks.csv)."""
     instances: Any = None
     """Find objects too: components or watershed. Default: own, where the method finds objects itself; none = not."""
     numbers: bool = False

@@ -365,6 +365,7 @@ class InstanceFolder:
         self.names = ", ".join(item.name for item in table.classes if item.id in chosen)
         self.out, self.table, self.options = out, table, options
         self.tables: list[dict[str, Any]] = []
+        self.tracks: list[dict[str, Any]] = []  # of linked sequences, one table each (`results.tracks`)
 
     def add(
         self,

@@ -21,6 +21,7 @@ from selfseg.refine.link import Link
 from selfseg.results.model import FittedModel
 from selfseg.results.result import Result, SequenceFacts
 from selfseg.segmenting.blocks import for_series
+from selfseg.results.tracks import SequenceObjects
 from selfseg.segmenting.images import edited, segment_image
 from selfseg.segmenting.sinks import SequenceSink
 
@@ -65,13 +66,19 @@ def _folder_name(sources: Sequence[Source]) -> str:
 
 
 def segment_sequence(
-    model: FittedModel, source: Frames, out: Path, linked: bool, progress: Progress, edits: Edits | None = None
+    model: FittedModel,
+    source: Frames,
+    out: Path,
+    linked: bool,
+    progress: Progress,
+    edits: Edits | None = None,
+    objects: SequenceObjects | None = None,
 ) -> Result:
     """Segment a sequence into files; a frame that fails is named and left empty, and the others are done.
 
     Labels go to ``labels/NAME.tif`` (TYX), or, for a folder of frames, to ``labels/FRAME.tif`` each and to
     ``video/NAME_labels.tif``; the overlay to ``video/NAME_overlay.mp4``, the class colours to ``video/NAME_classes.mkv``. With
-    `edits`, all as edited, every frame along a merge tree of its own.
+    `edits`, all as edited, every frame along a merge tree of its own. The objects of each frame go to `objects`, if they are wanted.
 
     Raises
     ------
@@ -89,7 +96,7 @@ def segment_sequence(
         with SequenceSink(out, table, source) as sink, reusing_memory():
             facts.notes += sink.notes
             facts.video = sink.overlay.path.relative_to(out).as_posix()
-            example = _run_frames(model, facts, sink, link, edits, progress, begun)
+            example = _run_frames(model, facts, sink, link, edits, objects, progress, begun)
     finally:
         progress.finish()
     if example is None:
@@ -106,6 +113,7 @@ def _run_frames(
     sink: SequenceSink,
     link: Link | None,
     edits: Edits | None,
+    objects: SequenceObjects | None,
     progress: Progress,
     begun: float,
 ) -> tuple[Image, NDArray[np.integer]] | None:
@@ -126,6 +134,9 @@ def _run_frames(
                 sink.skip()
             else:
                 sink.add(number, frame, labels)
+                if objects is not None:
+                    own = result.objects if objects.wants_own and edits is None else None
+                    objects.add(number, source.frame_name(number), frame, labels, own)
                 facts.n_labelled += 1
                 facts.counts += np.bincount(labels.ravel(), minlength=256)
                 facts.flicker.add(labels, frame.channels_last())

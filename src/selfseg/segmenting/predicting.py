@@ -19,6 +19,7 @@ from selfseg.results.instances import OWN, Counted, InstanceFolder, ObjectOption
 from selfseg.results.merge_trees import check_single, save_tree
 from selfseg.results.model import FittedModel
 from selfseg.results.result import Result
+from selfseg.results.tracks import SequenceObjects
 from selfseg.segmenting.executors import DaskCluster, Executor
 from selfseg.segmenting.frames import find_sequences, segment_sequence
 from selfseg.segmenting.images import OwnSuperpixels, Settings, edited, fits_in_memory, iter_segment, segment_stored
@@ -153,7 +154,10 @@ class FolderRun:
                 )
             self._say_here(source.name)
             progress = self.settings.progress
-            result = segment_sequence(self.model, source, self.folder.out, self.link, progress, self.edits)
+            objects = None if self.objects is None else SequenceObjects(self.objects, source.name, self.link)
+            result = segment_sequence(self.model, source, self.folder.out, self.link, progress, self.edits, objects)
+            if objects is not None:
+                objects.close(progress)
             facts = result.sequence
             if facts is None:
                 return

@@ -23,7 +23,7 @@ def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
     pixels = read_pixels(image)
     light = gaussian_filter(pixels.luminance, [SIGMA / unit for unit in pixels.spacing], mode="nearest")
     bright = is_bright(light > threshold_otsu(light[pixels.valid]), pixels.valid)
-    sizes = [2 * int(SIZE / unit / 2) + 1 for unit in pixels.spacing]
+    sizes = tuple(2 * int(SIZE / unit / 2) + 1 for unit in pixels.spacing)
     height = (white_tophat if bright else black_tophat)(light, sizes, mode="nearest")
     inside = height[pixels.valid]
     found = height > threshold_otsu(inside) if np.ptp(inside) else np.zeros(height.shape, np.bool_)
