@@ -89,7 +89,7 @@ def view_coordinates(
     factors = torch.zeros(n_dims, *(points + 2,) * n_dims, dtype=torch.float64)
     for axis, (start, length) in enumerate(zip(starts, side, strict=True)):
         factors[(axis, *(points,) * n_dims)] = start + (length - 1) / 2
-        along = (points,) * axis + (points + 1,) + (points,) * (n_dims - axis - 1)
+        along: Any = (points,) * axis + (points + 1,) + (points,) * (n_dims - axis - 1)
         factors[(slice(None), *along)] = linear[:, axis]
     if points:
         grid: Any = (slice(None), *(slice(0, points),) * n_dims)

@@ -4,6 +4,7 @@ Distances are sums of squared differences, not the expanded form with a product,
 one kernel reads each row once for its label, its distance and the sums of its cluster; elsewhere torch does the same in pieces.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,8 +63,9 @@ def assign_rows(rows: Tensor, centres: Tensor, weights: Tensor | None = None) ->
         counted = np.empty(0, np.float32) if weights is None else weights.float().numpy()
         found = _pass_over(rows.contiguous().numpy(), counted, centres.contiguous().numpy())
         return Assigned(*(torch.from_numpy(part) for part in found))
-    counted = [None] * -(-len(rows) // PIECE) if weights is None else weights.float().split(PIECE)
-    parts = [_assign_piece(piece, centres, part) for piece, part in zip(rows.split(PIECE), counted, strict=True)]
+    pieces = rows.split(PIECE)
+    shares: Sequence[Tensor | None] = [None] * len(pieces) if weights is None else weights.float().split(PIECE)
+    parts = [_assign_piece(piece, centres, share) for piece, share in zip(pieces, shares, strict=True)]
     if len(parts) == 1:
         return parts[0]
     labels, distances, sums, mass = zip(*parts, strict=True)
