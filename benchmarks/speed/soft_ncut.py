@@ -56,7 +56,7 @@ def inputs(shape: tuple[int, ...], n_classes: int) -> tuple[torch.Tensor, torch.
 def unfolded(image: torch.Tensor, p: torch.Tensor, radius: int) -> torch.Tensor:
     size, n_classes = 2 * radius - 1, p.shape[1]
     margin, n = radius - 1, image.shape[2] * image.shape[3]
-    offsets = torch.arange(size) - margin
+    offsets = torch.arange(size, device=image.device) - margin
     squared = (offsets[:, None] ** 2 + offsets[None] ** 2).float()
     near = (-squared / SIGMA_X**2).exp() * (squared < radius**2)  # [size size]
     windows = F.unfold(image, size, padding=margin)  # [1 size^2 N]

@@ -83,6 +83,13 @@ def line_of_selfseg():
     return "elsewhere"
 
 
+class GeneratorOnTheHost(torch.Generator):
+    """A generator of the host, whatever device it was asked for."""
+
+    def __new__(cls, device=None):
+        return super().__new__(cls)
+
+
 class PretendedGPU(contextlib.ExitStack):
     """A device of one kind, ``cuda`` or ``mps``, of which there are `count`.
 
@@ -175,6 +182,7 @@ class PretendedGPU(contextlib.ExitStack):
         self.patch(torch, "autocast", OnTheHost)
         self._forget()
         self.callback(self._forget)
+        self.patch(torch, "Generator", GeneratorOnTheHost)
         if not self.triton:
             self.patch(on_gpu, "find_spec", lambda name: None)
         self.enter_context(Functions(self))

@@ -1,8 +1,11 @@
 """Every method learns and predicts on a device of its own: nothing may mix with the host's, nor be handed to NumPy from there."""
 
+import contextlib
+import os
+
 import numpy as np
 import pytest
-from pretended_gpu import PretendedGPU, place_of
+from pretended_gpu import PretendedGPU
 
 from selfseg.core.image import Image
 from selfseg.learning.segmenter import Segmenter
@@ -41,17 +44,30 @@ def learned(name, image=PHOTO, device="cuda", **how):
     return model.fit(image, preview_every=0, compiled=False, **told(name, image), **how)
 
 
+def the_gpu():
+    """The pretended GPU, or the real one where `benchmarks/gpu.sh` asks for it."""
+    return contextlib.nullcontext() if os.environ.get("SELFSEG_REAL_GPU") else PretendedGPU()
+
+
+def counters(method):
+    """Names of what stays on the host: the host decides by it."""
+    parts = method.named_modules()
+    return {".".join(filter(None, (path, name))) for path, part in parts for name in getattr(part, "on_host", ())}
+
+
 @pytest.mark.parametrize("image", [PHOTO, pytest.param(VOLUME, marks=pytest.mark.slow)], ids=["2D", "3D"])
 @pytest.mark.parametrize("name", sorted(TINY))
 def test_learning_and_prediction_keep_to_their_device(name, image, tmp_path):
-    with PretendedGPU():
+    with the_gpu():
         model = learned(name, image, out=tmp_path / "m", checkpoint_every=0)
-        assert all(place_of(tensor) for tensor in model.method_.state().values() if tensor.numel())
+        here = {key for key, tensor in model.method_.state().items() if tensor.numel() and tensor.device.type == "cpu"}
+        assert here == counters(model.method_)
         labels = model.predict(image).labels
         again = Segmenter.load(tmp_path / "m", device="cuda").predict(image).labels
     assert len(np.unique(labels)) == 2
     assert np.array_equal(labels, again)
-    assert np.array_equal(labels, Segmenter.load(tmp_path / "m", device="cpu").predict(image).labels)
+    here = Segmenter.load(tmp_path / "m", device="cpu").predict(image).labels
+    assert (labels == here).mean() > (0.99 if os.environ.get("SELFSEG_REAL_GPU") else 1 - 1e-9)
 
 
 def test_every_method_of_this_package_is_among_them():

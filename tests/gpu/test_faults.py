@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from selfseg.learning.segmenter import Segmenter
 from selfseg.sample.device import choose_device, device_note, free_on, full_float32, in_fixed_order
 from selfseg.tiling.tiles import BLENDED
 
-needs_triton = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Triton is for Linux")
+needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed: it is for Linux")
 
 
 class Notes(Silent):
@@ -255,3 +256,48 @@ def test_operations_without_a_fixed_order_are_refused_where_one_was_asked_for():
 def test_a_failed_card_is_no_reason_to_hide_other_errors():
     with PretendedGPU(largest=10), pytest.raises((InputError, UsageError, TrainingError)):
         learned("feature_clustering", **told("feature_clustering", PHOTO))
+
+
+def test_the_doctor_names_the_gpu_and_what_it_can_do(monkeypatch):
+    from selfseg.apps.cli import doctor
+
+    monkeypatch.setattr(doctor, "_nvidia_driver", lambda: "580.1")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    with PretendedGPU(capability=(8, 9)):
+        good, line = doctor._gpus()
+    assert good
+    for part in (
+        "cuda:0: pretended",
+        "8.0 of 16.0 GiB free",
+        "compute capability 8.9",
+        "driver 580.1",
+        "without Triton",
+    ):
+        assert part in line
+    with PretendedGPU(working=False):
+        good, line = doctor._device()
+    assert not good
+    assert "no kernel image" in line
+
+
+def test_the_doctor_finds_a_torch_for_cpus_beside_a_card(monkeypatch):
+    from selfseg.apps.cli import doctor
+
+    monkeypatch.setattr(doctor, "_nvidia_driver", lambda: "580.1")
+    monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.setattr(torch.version, "hip", None)
+    good, line = doctor._gpus()
+    assert not good
+    assert f"pip install --force-reinstall torch=={torch.__version__.partition('+')[0]}" in line
+    monkeypatch.setattr(doctor, "_nvidia_driver", lambda: None)
+    assert doctor._gpus() == (True, "no CUDA GPU")
+
+
+def test_the_driver_is_that_which_the_system_names(monkeypatch, tmp_path):
+    from selfseg.apps.cli import doctor
+
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 550.54.14\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert doctor._nvidia_driver() == "550.54.14"

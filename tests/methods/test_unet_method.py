@@ -206,7 +206,7 @@ def test_pixels_without_a_label_teach_nothing():
 def test_rare_classes_weigh_more_where_balanced():
     batch = Stream([sample()], 1, 0).batch(0)
     plain, balanced = made()._views(batch), made(class_balance=1.0)._views(batch)
-    assert plain.weights.unique().tolist() == [1.0]
+    assert plain.weights is None
     share = float((batch.annotations == 1).float().mean())
     rare, common = (float(balanced.weights[balanced.annotations == c].mean()) for c in (1, 0))
     assert rare == pytest.approx(0.5 / share, rel=1e-4) and common == pytest.approx(0.5 / (1 - share), rel=1e-4)

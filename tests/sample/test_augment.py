@@ -2,15 +2,7 @@ import pytest
 import torch
 
 from selfseg.core.errors import UsageError
-from selfseg.sample.augment import (
-    Augmentation,
-    add_noise,
-    identity_grid,
-    labelled_parts,
-    random_views,
-    vary_grey,
-    view_coordinates,
-)
+from selfseg.sample.augment import Augmentation, add_noise, labelled_parts, random_views, vary_grey, view_coordinates
 from selfseg.sample.stream import Batch
 
 ALL = Augmentation(elastic=3.0, rotation=180.0, mirror=True, grey=0.2)
@@ -18,7 +10,7 @@ ALL = Augmentation(elastic=3.0, rotation=180.0, mirror=True, grey=0.2)
 
 def ramp(shape):
     """An image whose channels are its own coordinates, and labels that say in which half of the first axis a pixel lies."""
-    grid = identity_grid(shape)
+    grid = torch.stack(torch.meshgrid(*(torch.arange(float(n)) for n in shape), indexing="ij"))
     return grid, (grid[0] >= shape[0] / 2).long()
 
 

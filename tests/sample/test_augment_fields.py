@@ -1,11 +1,44 @@
 import itertools
+import math
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from selfseg.sample.augment import cubic_matrix, elastic_field, identity_grid, sample_at
+from selfseg.core.seed import derive
+from selfseg.sample.augment import Augmentation, cubic_matrix, elastic_points, sample_at, view_coordinates
+
+
+def identity_grid(shape):
+    return torch.stack(torch.meshgrid(*(torch.arange(float(n)) for n in shape), indexing="ij"))
+
+
+def elastic_field(shape, sigma, points, seed):
+    """Cubic between the points of the coarse grid, axis by axis."""
+    field = elastic_points(shape, sigma, points, seed)
+    for axis, size in enumerate(shape, 1):
+        field = torch.tensordot(field, cubic_matrix(points, size), dims=([axis], [1])).movedim(-1, axis)
+    return field
+
+
+def test_coordinates_are_mirrored_then_turned_then_deformed():
+    """All that is drawn, put together pixel by pixel."""
+    side, how, seed = (12, 15), Augmentation(elastic=2.0, rotation=90.0, mirror=True), 11
+    found = view_coordinates((40, 50), (20, 20), side, how, seed)
+    plain = view_coordinates((40, 50), (20, 20), side, Augmentation(), seed)
+    middle = torch.tensor([(n - 1) / 2 for n in side])
+    start = plain[:, 0, 0]
+    draw = torch.Generator().manual_seed(seed)
+    torch.rand(2, generator=draw)
+    signs = torch.where(torch.rand(2, generator=draw) < 0.5, -1.0, 1.0)
+    angle = math.radians(90.0) * (2 * float(torch.rand((), generator=draw)) - 1)
+    moved = elastic_field(side, 2.0, how.points, derive(seed, "elastic"))
+    for y, x in np.ndindex(*side):
+        dy, dx = (torch.tensor([y, x]) - middle) * signs
+        turned = [math.cos(angle) * dy - math.sin(angle) * dx, math.sin(angle) * dy + math.cos(angle) * dx]
+        wanted = torch.stack(turned) + middle + start + moved[:, y, x]
+        torch.testing.assert_close(found[:, y, x], wanted, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(("points", "size"), [(3, 17), (3, 2), (5, 40)])

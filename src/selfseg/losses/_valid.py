@@ -29,12 +29,10 @@ def count_labels(labels: Tensor, n_labels: int, counted: Tensor | None = None) -
 
     Without waiting for a device, and in whole numbers, so that the order in which they are added up does not matter.
     """
-    flat = labels.reshape(-1)
+    flat, zeros = labels.reshape(-1), labels.new_zeros(n_labels)
     if counted is None:
-        ones = flat.new_ones(1).expand_as(flat)
-    else:
-        ones, flat = counted.reshape(-1).to(flat.dtype), flat.clamp(min=0)
-    return flat.new_zeros(n_labels).scatter_add_(0, flat, ones)
+        return zeros.scatter_(0, flat, 1, reduce="add")
+    return zeros.scatter_add_(0, flat.clamp(min=0), counted.reshape(-1).to(flat.dtype))
 
 
 def check_pixels(what: str, mask: Tensor | None, response: Tensor) -> None:

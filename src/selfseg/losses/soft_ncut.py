@@ -362,9 +362,9 @@ class WindowAffinity(Affinity):
         counts = torch.ones_like(image[:, :1]) if self._valid is None else self._valid.unsqueeze(1).to(dtype)
         squared = (self._framed(image)[:, :, places] - image.flatten(2).unsqueeze(2)).square().sum(1)  # [B O N]
         scale = self.sigma_intensity.to(image).square().reciprocal().view(-1, 1, 1)
-        fall = torch.tensor([fall for _, fall in chosen], dtype=dtype, device=device)[:, None]
+        falls = torch.tensor([fall for _, fall in chosen], dtype=dtype, device=device)[:, None]
         both = self._framed(counts)[:, 0][:, places] * counts.flatten(2)
-        return places, (-squared * scale - fall).exp() * both
+        return places, (-squared * scale - falls).exp() * both
 
     @property
     def _reach(self) -> tuple[int, ...]:

@@ -58,7 +58,7 @@ def binary_cross_entropy(response: Tensor, labels: Tensor, weights: Tensor | Non
     log_yes = response.log_softmax(1)
     tiny = torch.finfo(response.dtype).eps
     log_no = (-torch.expm1(log_yes.clamp(max=-tiny))).log()  # 1 - p, without cancellation
-    wanted = F.one_hot(labels.clamp(min=0), response.shape[1]).movedim(-1, 1).bool()
+    wanted = indicators(labels, response.shape[1])
     return labelled_mean(-torch.where(wanted, log_yes, log_no).mean(1), labels, weights)
 
 
@@ -91,6 +91,12 @@ def scribble(response: Tensor, annotations: Tensor, valid: Tensor | None = None)
     return mean_over(F.cross_entropy(response, annotations.clamp(min=0), reduction="none"), annotated)
 
 
+def indicators(labels: Tensor, n_classes: int) -> Tensor:
+    """Return for each class where its label is, ``[B K *S]`` bool, of labels ``[B *S]``; no class where they are negative."""
+    classes = torch.arange(n_classes, device=labels.device)
+    return labels.unsqueeze(1) == classes.view(1, -1, *(1,) * (labels.ndim - 1))
+
+
 def soft_dice(probabilities: Tensor, labels: Tensor, smooth: float = 1.0) -> Tensor:
     r"""Return one minus the mean soft Dice coefficient, over the classes that have a label in the batch: 0-1; 0 without a label.
 
@@ -107,7 +113,7 @@ def soft_dice(probabilities: Tensor, labels: Tensor, smooth: float = 1.0) -> Ten
     """
     check_pixels("labels", labels, probabilities)
     labelled = (labels >= 0)[:, None]
-    wanted = F.one_hot(labels.clamp(min=0), probabilities.shape[1]).movedim(-1, 1).to(probabilities.dtype) * labelled
+    wanted = indicators(labels, probabilities.shape[1]).to(probabilities.dtype)
     found = probabilities.where(labelled, 0.0)
     axes = (0, *range(2, probabilities.ndim))
     sums = total(torch.stack([(found * wanted).sum(axes), wanted.sum(axes), found.square().sum(axes)]))

@@ -344,7 +344,7 @@ class SPWNet(Method):
         """
         groups: dict[Any, list[tuple[int, Tensor, Tensor | None]]] = {}
         for b, image in enumerate(batch.images):
-            valid = None if batch.valid is None else batch.valid[b]
+            valid = None if batch.valid is None or batch.is_filled(b) else batch.valid[b]
             for number, places in enumerate(self._places(batch.reach(b), batch.indices[b], seeds[b])):
                 patches = cut(image, places)
                 counted = None if valid is None else cut(valid[None], places)[:, 0]

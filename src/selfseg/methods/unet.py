@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
+from selfseg.losses import count_labels, weighted
 from selfseg.losses.supervised import (
     BorderWeights,
     binary_cross_entropy,
@@ -28,7 +29,7 @@ from selfseg.losses.supervised import (
 )
 from selfseg.methods.base import Batch, Memo, Method, MethodConfig
 from selfseg.nets.unet import UNet, UNetShape, cut_back, he_init, mean_over_symmetries
-from selfseg.sample.augment import Augmentation, Views, labelled_parts, random_views
+from selfseg.sample.augment import Augmentation, Views, labelled_parts, labelled_pixels, random_views
 from selfseg.sample.device import most_digits
 from selfseg.sample.shared_batch import largest, total
 
@@ -157,6 +158,7 @@ class UNetMethod(Method):
         self._kept: dict[str, Tensor] = {}
         self._held: Callable[[], Iterable[Batch]] | None = None
         self._borders = BorderWeights(config.border, config.border_sigma)
+        self._labelled: dict[int, Tensor] = {}
         self._optimizers: dict[str, Optimizer] = {}
         self._between_steps = True
 
@@ -207,8 +209,12 @@ class UNetMethod(Method):
     def _views(self, batch: Batch) -> Views:
         """Draw one view of each image, and weigh its pixels by class and by border (paper, equation 2)."""
         config, parts = self.config, labelled_parts(batch)
-        seen = torch.cat([annotations[annotations >= 0] for _, annotations in parts])
-        self.class_pixels += total(torch.bincount(seen, minlength=self.n_classes))
+        for _, annotations in parts:
+            self.class_pixels += total(count_labels(annotations, self.n_classes, annotations >= 0))
+        labelled = [
+            self._labelled_pixels(index, annotations)
+            for index, (_, annotations) in zip(batch.indices, parts, strict=True)
+        ]
         augmentation = Augmentation(config.elastic, 3, config.rotation, config.mirror, config.grey, config.noise)
         gains = None
         if config.border:
@@ -217,9 +223,17 @@ class UNetMethod(Method):
                 for index, (_, annotations) in zip(batch.indices, parts, strict=True)
             ]
         side, seed = self._side([tuple(annotations.shape) for _, annotations in parts]), int(torch.randint(2**31, ()))
-        views = random_views(parts, gains, side, self.net.margin, augmentation, seed, batch.first)
+        views = random_views(parts, gains, side, self.net.margin, augmentation, seed, batch.first, labelled)
+        if not config.class_balance:
+            return views._replace(weights=None if views.weights is None else 1 + views.weights)
         weights = class_weights(self.class_pixels, config.class_balance)[views.annotations.clamp(min=0)]
         return views._replace(weights=weights if views.weights is None else weights + views.weights)
+
+    def _labelled_pixels(self, index: int, annotations: Tensor) -> Tensor:
+        """Return the labelled pixels of image `index`, as `sample.augment.labelled_pixels`; they stay the same."""
+        if index not in self._labelled:
+            self._labelled[index] = labelled_pixels(annotations)
+        return self._labelled[index]
 
     def _side(self, sizes: list[tuple[int, ...]]) -> tuple[int, ...]:
         """Return the size of the views: `patch`, or what the largest image needs, at which every pooled map is even."""
@@ -230,13 +244,12 @@ class UNetMethod(Method):
     def _terms(self, response: Tensor, views: Views) -> dict[str, Tensor]:
         config, terms = self.config, {}
         if config.cross_entropy:
-            terms["cross_entropy"] = config.cross_entropy * weighted_cross_entropy(
-                response, views.annotations, views.weights
-            )
+            found = weighted_cross_entropy(response, views.annotations, views.weights)
+            terms["cross_entropy"] = weighted(config.cross_entropy, found)
         if config.binary:
-            terms["binary"] = config.binary * binary_cross_entropy(response, views.annotations, views.weights)
+            terms["binary"] = weighted(config.binary, binary_cross_entropy(response, views.annotations, views.weights))
         if config.dice:
-            terms["dice"] = config.dice * soft_dice(response.softmax(1), views.annotations)
+            terms["dice"] = weighted(config.dice, soft_dice(response.softmax(1), views.annotations))
         return terms
 
     @torch.no_grad()

@@ -6,8 +6,10 @@ Pure functions of a seed. Image, labels and weights go through the same coordina
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -44,12 +46,18 @@ class Augmentation:
 
 
 def view_coordinates(
-    shape: tuple[int, ...], focus: tuple[int, ...], side: tuple[int, ...], augmentation: Augmentation, seed: int
+    shape: tuple[int, ...],
+    focus: tuple[int, ...],
+    side: tuple[int, ...],
+    augmentation: Augmentation,
+    seed: int,
+    device: torch.device | str = "cpu",
 ) -> Tensor:
     """Return where the pixels of a random view lie in the image.
 
     The view is a window that holds `focus` at a random place of its middle half and reaches beyond the image as little as
-    can be; it is turned and mirrored about its centre, and then deformed.
+    can be; it is turned and mirrored about its centre, and then deformed. Few numbers are drawn, on the host: the coordinates are
+    a sum of products of functions of one axis each, and are made of these numbers on the device.
 
     Parameters
     ----------
@@ -63,24 +71,41 @@ def view_coordinates(
     Tensor
         ``[D *side]`` float32, in pixels; values may lie beyond the image.
     """
-    source = torch.Generator().manual_seed(seed)
-    places = torch.rand(len(side), generator=source).tolist()
+    source, n_dims = torch.Generator().manual_seed(seed), len(side)
+    places = torch.rand(n_dims, generator=source).tolist()
     starts = [
         _start(at, size, length, place) for at, size, length, place in zip(focus, shape, side, places, strict=True)
     ]
-    middle = torch.tensor([(n - 1) / 2 for n in side]).reshape(-1, *(1,) * len(side))
-    grid = identity_grid(side) - middle
-    flips = torch.rand(len(side), generator=source) < 0.5
+    flips = torch.rand(n_dims, generator=source) < 0.5
     angle = math.radians(augmentation.rotation) * (2 * float(torch.rand((), generator=source)) - 1)
+    linear = torch.eye(n_dims, dtype=torch.float64)  # of the coordinates from the middle
     if augmentation.mirror:
-        grid = torch.where(flips.reshape(middle.shape), -grid, grid)
+        linear[flips] *= -1
     if augmentation.rotation:
-        y, x = grid[-2], grid[-1]
-        turned = [math.cos(angle) * y - math.sin(angle) * x, math.sin(angle) * y + math.cos(angle) * x]
-        grid = torch.stack([*grid[:-2], *turned])
-    if augmentation.elastic:
-        grid = grid + elastic_field(side, augmentation.elastic, augmentation.points, derive(seed, "elastic"))
-    return grid + middle + torch.tensor([float(start) for start in starts]).reshape(middle.shape)
+        turn = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]).double()
+        linear[-2:] = turn @ linear[-2:]
+    points = augmentation.points if augmentation.elastic else 0
+    # Functions along each axis: cubics of the grid points, a constant, the distance from the middle.
+    factors = torch.zeros(n_dims, *(points + 2,) * n_dims, dtype=torch.float64)
+    for axis, (start, length) in enumerate(zip(starts, side, strict=True)):
+        factors[(axis, *(points,) * n_dims)] = start + (length - 1) / 2
+        along: Any = (points,) * axis + (points + 1,) + (points,) * (n_dims - axis - 1)
+        factors[(slice(None), *along)] = linear[:, axis]
+    if points:
+        grid: Any = (slice(None), *(slice(0, points),) * n_dims)
+        factors[grid] = elastic_points(side, augmentation.elastic, points, derive(seed, "elastic")).double()
+    coordinates = factors.float().to(device)
+    for length in side:
+        coordinates = torch.tensordot(coordinates, _functions(length, points, torch.device(device)), dims=([1], [1]))
+    return coordinates
+
+
+@lru_cache(maxsize=16)
+def _functions(length: int, points: int, device: torch.device) -> Tensor:
+    """Return the functions along an axis ``[length points + 2]``: see `view_coordinates`."""
+    one, away = torch.ones(length, 1), torch.arange(float(length))[:, None] - (length - 1) / 2
+    cubics = [cubic_matrix(points, length)] if points else []
+    return torch.cat([*cubics, one, away], 1).to(device)
 
 
 def _start(focus: int, size: int, length: int, place: float) -> int:
@@ -97,8 +122,9 @@ def vary_grey(image: Tensor, amount: float, seed: int) -> Tensor:
     `amount` is the standard deviation of the logarithm of the contrast, and of the brightness in standard deviations of the image.
     """
     draws = amount * torch.randn(2, generator=torch.Generator().manual_seed(seed))
-    mean, deviation = image.mean(), image.std(correction=0)
-    return (image - mean) * float(draws[0].exp()) + mean + deviation * float(draws[1])
+    contrast, brightness = float(draws[0].exp()), float(draws[1])
+    deviation, mean = torch.std_mean(image, correction=0)
+    return torch.add((1 - contrast) * mean + brightness * deviation, image, alpha=contrast)
 
 
 def add_noise(image: Tensor, most: float, seed: int) -> Tensor:
@@ -109,8 +135,11 @@ def add_noise(image: Tensor, most: float, seed: int) -> Tensor:
     if not most:
         return image
     source = torch.Generator().manual_seed(seed)
-    deviation = most * torch.rand((), generator=source) * image.std(correction=0).cpu()
-    return image + (deviation * torch.randn(image.shape, generator=source)).to(image)
+    share = most * float(torch.rand((), generator=source))
+    if image.device.type != "cpu":  # as many numbers as values: they are drawn where the image lies
+        source = torch.Generator(image.device).manual_seed(seed)
+    noise = torch.randn(image.shape, generator=source, device=image.device)
+    return torch.addcmul(image, noise, image.std(correction=0), value=share)
 
 
 class Views(NamedTuple):
@@ -149,6 +178,7 @@ def random_views(
     augmentation: Augmentation,
     seed: int,
     first: int = 0,
+    labelled: Sequence[Tensor] | None = None,
 ) -> Views:
     """Return one random view of each labelled image, about one of its labelled pixels.
 
@@ -164,12 +194,16 @@ def random_views(
         Pixels by which the image's view is larger than that, on each side.
     first
         Place of the first image in the batch of all processes that share it.
+    labelled
+        What `labelled_pixels` says of each image, where it is known: to ask a device for it makes the host wait.
     """
+    known = [labelled_pixels(annotations) for _, annotations in parts] if labelled is None else labelled
     shown = []
     with torch.autocast(parts[0][0].device.type, enabled=False):  # coordinates need all their digits
         for b, (image, annotations) in enumerate(parts):
             loud = None if weights is None else weights[b]
-            shown.append(_random_view(image, annotations, loud, side, margin, augmentation, derive(seed, first + b)))
+            own = derive(seed, first + b)
+            shown.append(_random_view(image, annotations, loud, side, margin, augmentation, own, known[b]))
     images, labels, found = zip(*shown, strict=True)
     return Views(torch.stack(images), torch.stack(labels), None if weights is None else torch.stack(found))
 
@@ -182,24 +216,29 @@ def _random_view(
     margin: int,
     augmentation: Augmentation,
     seed: int,
+    labelled: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     inner: Any = (..., *(slice(margin, margin + n) for n in side))
     wide = tuple(n + 2 * margin for n in side)
-    focus = _labelled_pixel(annotations, derive(seed, "focus"))
-    at = view_coordinates(tuple(annotations.shape), focus, wide, augmentation, derive(seed, "view")).to(image.device)
+    focus = _labelled_pixel(annotations.shape, labelled, derive(seed, "focus"))
+    at = view_coordinates(tuple(annotations.shape), focus, wide, augmentation, derive(seed, "view"), image.device)
     seen = vary_grey(sample_at(image, at), augmentation.grey, derive(seed, "grey"))
     seen = add_noise(seen, augmentation.noise, derive(seed, "noise"))
     labels = sample_at(annotations[None].float(), at[inner], nearest=True)[0].long()
     return seen, labels, None if weights is None else sample_at(weights[None], at[inner])[0]
 
 
-def _labelled_pixel(annotations: Tensor, seed: int) -> tuple[int, ...]:
-    """Return a random pixel that has a label; the middle one if none has."""
-    labelled = (annotations.flatten() >= 0).nonzero().flatten()
-    chosen = annotations.numel() // 2
+def labelled_pixels(annotations: Tensor) -> Tensor:
+    """Return the pixels of annotations ``[*S]`` that have a label, as numbers over ``*S``, on the host."""
+    return (annotations.flatten().cpu() >= 0).nonzero().flatten().int()
+
+
+def _labelled_pixel(shape: Sequence[int], labelled: Tensor, seed: int) -> tuple[int, ...]:
+    """Return a random one of the pixels that have a label; the middle one if none has."""
+    chosen = math.prod(shape) // 2
     if len(labelled):
         chosen = int(labelled[torch.randint(len(labelled), (), generator=torch.Generator().manual_seed(seed))])
-    return tuple(int(i) for i in torch.unravel_index(torch.tensor(chosen), annotations.shape))
+    return tuple(int(i) for i in np.unravel_index(chosen, tuple(shape)))
 
 
 def cubic_matrix(n_points: int, n_out: int) -> Tensor:
@@ -225,16 +264,16 @@ def cubic_matrix(n_points: int, n_out: int) -> Tensor:
     return matrix.float()
 
 
-def elastic_field(shape: tuple[int, ...], sigma: float, n_points: int, seed: int) -> Tensor:
-    """Return a smooth random displacement of each pixel: normal at the points of a coarse grid, cubic between them.
+def elastic_points(shape: tuple[int, ...], sigma: float, n_points: int, seed: int) -> Tensor:
+    """Return a random displacement at each point of a coarse grid: a smooth field lies between them (`cubic_matrix`).
 
     Parameters
     ----------
     shape
         ``*S``, 2D or 3D.
     sigma
-        Standard deviation of each component at a grid point, in pixels; along an axis that is short at most an eighth of the
-        distance between grid points, since the image would fold over itself.
+        Standard deviation of each component, in pixels; along an axis that is short at most an eighth of the distance between grid
+        points, since the image would fold over itself.
     n_points
         Grid points along each axis, corners included (the paper's 3).
     seed
@@ -243,25 +282,23 @@ def elastic_field(shape: tuple[int, ...], sigma: float, n_points: int, seed: int
     Returns
     -------
     Tensor
-        ``[D *S]`` float32, in pixels, in the order of the axes.
+        ``[D *n_points]`` float32, in pixels, in the order of the axes.
 
     References
     ----------
     Ronneberger, Fischer and Brox, U-Net, MICCAI 2015, section 3.1.
     """
     n_dims = len(shape)
-    source = torch.Generator().manual_seed(seed)
-    field = torch.randn(n_dims, *(n_points,) * n_dims, generator=source)
+    field = torch.randn(n_dims, *(n_points,) * n_dims, generator=torch.Generator().manual_seed(seed))
     spread = [min(sigma, size / (FOLDS_BELOW * max(1, n_points - 1))) for size in shape]
-    field *= torch.tensor(spread).reshape(-1, *(1,) * n_dims)
-    for axis, size in enumerate(shape, 1):
-        field = torch.tensordot(field, cubic_matrix(n_points, size), dims=([axis], [1])).movedim(-1, axis)
-    return field
+    return field * torch.tensor(spread).reshape(-1, *(1,) * n_dims)
 
 
-def identity_grid(shape: tuple[int, ...]) -> Tensor:
-    """Return the coordinates of each pixel, ``[D *S]`` float32."""
-    return torch.stack(torch.meshgrid(*(torch.arange(float(n)) for n in shape), indexing="ij"))
+@lru_cache(maxsize=16)
+def _units(shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return scale and shift ``[D]``, x first, from pixels to the unit of `torch.nn.functional.grid_sample`: pixel edges at -1 and 1."""
+    sizes = torch.tensor(shape[::-1], dtype=torch.float64)
+    return (2 / sizes).float().to(device), (1 / sizes - 1).float().to(device)
 
 
 def sample_at(images: Tensor, coordinates: Tensor, nearest: bool = False) -> Tensor:
@@ -283,10 +320,8 @@ def sample_at(images: Tensor, coordinates: Tensor, nearest: bool = False) -> Ten
     Tensor
         ``[C *s]``.
     """
-    sizes = torch.tensor(images.shape[1:], dtype=torch.float32, device=images.device)
-    column = sizes.reshape(-1, *(1,) * (coordinates.ndim - 1))
-    unit = (2 * coordinates.to(images.device) + 1) / column - 1  # pixel edges at -1 and 1
-    grid = unit.flip(0).movedim(0, -1)[None]  # grid_sample wants x first
+    scale, shift = _units(tuple(images.shape[1:]), images.device)
+    grid = torch.addcmul(shift, coordinates.flip(0).movedim(0, -1), scale)[None]
     mode = "nearest" if nearest else "bilinear"
     found: Tensor = F.grid_sample(images[None], grid, mode=mode, padding_mode="reflection", align_corners=False)[0]
     return found

@@ -4,6 +4,7 @@ Distances are sums of squared differences, not the expanded form with a product,
 one kernel reads each row once for its label, its distance and the sums of its cluster; elsewhere torch does the same in pieces.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,8 +62,9 @@ def assign_rows(rows: Tensor, centres: Tensor, weights: Tensor | None = None) ->
         counted = np.empty(0, np.float32) if weights is None else weights.float().numpy()
         found = _pass_over(rows.contiguous().numpy(), counted, centres.contiguous().numpy())
         return Assigned(*(torch.from_numpy(part) for part in found))
-    counted = [None] * -(-len(rows) // PIECE) if weights is None else weights.float().split(PIECE)
-    parts = [_assign_piece(piece, centres, part) for piece, part in zip(rows.split(PIECE), counted, strict=True)]
+    pieces = rows.split(PIECE)
+    shares: Sequence[Tensor | None] = [None] * len(pieces) if weights is None else weights.float().split(PIECE)
+    parts = [_assign_piece(piece, centres, share) for piece, share in zip(pieces, shares, strict=True)]
     if len(parts) == 1:
         return parts[0]
     labels, distances, sums, mass = zip(*parts, strict=True)
@@ -94,22 +96,22 @@ def seed_centres(rows: Tensor, n_clusters: int, seed: int, weights: Tensor | Non
         raise InputError("k-means", expected="at least one row", got="none", fix="check the mask of the images")
     draws = generator(seed, "k-means++").random((n_clusters, 2 + int(np.log(n_clusters))))
     counted = with_most_digits(rows.new_ones(len(rows)) if weights is None else weights)
-    chosen = [_drawn(counted, draws[0, :1])[0]]
+    chosen = [_drawn(counted, draws[0, :1])]
     nearest = with_most_digits((rows - rows[chosen[0]]).square().sum(1))
     for k in range(1, n_clusters):
         candidates = _drawn(counted * nearest, draws[k])
-        reached = [torch.minimum(nearest, (rows - rows[i]).square().sum(1)) for i in candidates]
-        best = int(torch.stack([(counted * left).sum() for left in reached]).argmin())
+        apart = (rows - rows[candidates].unsqueeze(1)).square().sum(2)  # [draws N]
+        reached = torch.minimum(nearest, apart)
+        best = (reached @ counted).argmin(0, keepdim=True)
         chosen.append(candidates[best])
-        nearest = reached[best]
-    return rows[torch.stack(chosen)].clone()
+        nearest = reached[best][0]
+    return rows[torch.cat(chosen)]
 
 
 def _drawn(chances: Tensor, draws: np.ndarray) -> Tensor:
     """Return the indices that `draws` in 0-1 stand for, with the given chances; any index where all chances are 0."""
     cumulated = chances.cumsum(0)
-    if not float(cumulated[-1]) > 0:
-        cumulated = torch.ones_like(chances).cumsum(0)
+    cumulated = cumulated.where(cumulated[-1] > 0, torch.arange(1, len(chances) + 1, device=chances.device))
     wanted = torch.from_numpy(draws).to(chances) * cumulated[-1]
     return torch.searchsorted(cumulated, wanted, right=True).clamp(max=len(chances) - 1)
 
@@ -134,11 +136,13 @@ def lloyd(
     found, before = assign_rows(rows, centres, weights), None
     for _ in range(iterations):
         moved = means_of(found, rows, centres)
-        still = before is not None and torch.equal(before, found.labels)
-        shift = float((moved - centres).square().sum())
+        if tolerance:  # rows that all stay where they are leave the centres where they are
+            rests = float((moved - centres).square().sum()) <= rest
+        else:
+            rests = before is not None and torch.equal(before, found.labels)
         centres, before = moved, found.labels
         found = assign_rows(rows, centres, weights)
-        if still or (tolerance and shift <= rest):
+        if rests:
             break
     counted = with_most_digits(found.distances) * (1 if weights is None else weights)
     return Clusters(centres, found.mass, float(counted.sum() / found.mass.sum()))
@@ -146,7 +150,7 @@ def lloyd(
 
 def means_of(found: Assigned, rows: Tensor, centres: Tensor) -> Tensor:
     """Return the means of the clusters ``[K F]``; those without rows begin anew (`revived`)."""
-    moved = (found.sums / found.mass.clamp(min=1e-300)[:, None]).to(centres.dtype)
+    moved = (found.sums / found.mass[:, None]).to(centres.dtype)  # 0 / 0 where nothing is, which is not taken
     empty = found.mass == 0
     return revived(torch.where(empty[:, None], centres, moved), empty, rows, found.distances)
 
@@ -156,6 +160,8 @@ def revived(centres: Tensor, empty: Tensor, rows: Tensor, distances: Tensor) -> 
 
     A row that lies on its centre is taken by none: where fewer rows differ than there are centres, some stay empty.
     """
+    if not bool(empty.any()):
+        return centres
     places = empty.nonzero().flatten()
     far = distances.topk(min(len(places), len(rows)))
     chosen = far.indices[far.values > 0]

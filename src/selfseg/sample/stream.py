@@ -35,12 +35,20 @@ class Batch:
     """One for each image (`Memo`); None = the images have none."""
     reaches: tuple[tuple[int, ...], ...] | None = None
     """How far the pixels that count reach along each axis, of each image; None = it is asked of `valid` (`reach`)."""
+    filled: tuple[bool, ...] | None = None
+    """Whether all pixels within that reach count; None = it is asked of `valid` (`is_filled`)."""
 
     def reach(self, b: int) -> list[int]:
         """Return how far the pixels that count reach along each axis, of image `b`: beyond that is padding."""
         if self.valid is None:
             return list(self.images.shape[2:])
         return list(self.reaches[b]) if self.reaches is not None else extent(self.valid[b])
+
+    def is_filled(self, b: int) -> bool:
+        """Return whether all pixels of image `b` count but for its padding."""
+        if self.valid is None or self.filled is not None:
+            return self.filled is None or self.filled[b]
+        return bool(self.valid[b][tuple(slice(0, n) for n in self.reach(b))].all())
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on another device."""
@@ -75,6 +83,7 @@ class Batch:
             indices=self.indices[chosen],
             memos=None if self.memos is None else self.memos[chosen],
             reaches=None if self.reaches is None else self.reaches[chosen],
+            filled=None if self.filled is None else self.filled[chosen],
         )
 
     def each(self) -> Iterator[tuple[Tensor, Tensor, Memo | None]]:
@@ -186,8 +195,11 @@ class Stream:
                 annotations[b][inside] = torch.from_numpy(sample.annotations)
         memos = tuple(sample.memo for sample in chosen if sample.memo is not None)
         kept = memos if len(memos) == len(chosen) else None
-        reaches = None if valid is None else tuple(tuple(extent(one)) for one in valid)
-        return Batch(images, valid, annotations, tuple(indices), ends_epoch, memos=kept, reaches=reaches)
+        batch = Batch(images, valid, annotations, tuple(indices), ends_epoch, memos=kept)
+        if valid is None:
+            return batch
+        batch = replace(batch, reaches=tuple(tuple(extent(one)) for one in valid))
+        return replace(batch, filled=tuple(batch.is_filled(b) for b in range(len(images))))
 
 
 def extent(inside: Tensor) -> list[int]:

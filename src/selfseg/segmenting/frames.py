@@ -20,8 +20,8 @@ from selfseg.refine.edits import Edits
 from selfseg.refine.link import Link
 from selfseg.results.model import FittedModel
 from selfseg.results.result import Result, SequenceFacts
-from selfseg.segmenting.blocks import for_series
 from selfseg.results.tracks import SequenceObjects
+from selfseg.segmenting.blocks import for_series
 from selfseg.segmenting.images import edited, segment_image
 from selfseg.segmenting.sinks import SequenceSink
 

@@ -65,7 +65,7 @@ class Processes:
         """Return the `values` of the process `source`."""
         return self._exchanged(values, partial(dist.broadcast, src=source))
 
-    def _exchanged(self, values: Tensor, exchange: Callable[[Tensor], Any]) -> Tensor:
+    def _exchanged(self, values: Tensor, exchange: Callable[..., Any]) -> Tensor:
         """Return what `exchange` makes of a copy."""
         if self.world == 1:
             return values

@@ -4,6 +4,7 @@ import os
 import platform
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -19,7 +20,7 @@ from selfseg.apps.cli.app import app
 def doctor() -> int:
     """Check this installation: versions, device, speed, memory, folders, a tiny training run."""
     console = Console(highlight=False)
-    checks = (_python, _packages, _device, _memory, _folders, _training, _kernels)
+    checks = (_python, _packages, _device, _gpus, _memory, _folders, _training, _kernels)
     bad = 0
     for check in checks:
         try:
@@ -52,11 +53,53 @@ def _packages() -> tuple[bool, str]:
 
 def _device() -> tuple[bool, str]:
     from selfseg.core.machine import n_threads
-    from selfseg.sample.device import choose_device, has_fast_bf16
+    from selfseg.sample.device import choose_device, device_note, has_fast_bf16
 
     device = choose_device()
     precision = "float32, bfloat16 on request" if has_fast_bf16(device) else "float32"
-    return True, f"works on {device}, {precision}, with {n_threads()} threads for kernels"
+    fault = device_note("auto")
+    return (
+        fault is None,
+        f"works on {device}, {precision}, with {n_threads()} threads for kernels{(fault and '; ' + fault) or ''}",
+    )
+
+
+def _gpus() -> tuple[bool, str]:
+    """Name the GPUs, what they can do, and what keeps them from doing it."""
+    import torch
+
+    from selfseg.kernels.on_gpu import triton_fault
+
+    card, version_of_torch = _nvidia_driver(), torch.__version__.partition("+")[0]
+    if torch.version.cuda is None and torch.version.hip is None and card is not None:
+        mend = f"pip install --force-reinstall torch=={version_of_torch}"
+        return False, f"an NVIDIA card (driver {card}), but a torch for CPUs only: {mend}"
+    if not torch.cuda.is_available():
+        return True, "no CUDA GPU" + (f" that torch can use, though there is driver {card}" if card else "")
+    lines = []
+    for number in range(torch.cuda.device_count()):
+        device = torch.device("cuda", number)
+        memory, capability = torch.cuda.mem_get_info(device), torch.cuda.get_device_capability(device)
+        fault = triton_fault(device)
+        lines.append(
+            f"{device}: {torch.cuda.get_device_name(device)}, {memory[0] / 2**30:.1f} of {memory[1] / 2**30:.1f} GiB free, "
+            f"compute capability {'.'.join(map(str, capability))}, driver {card or 'unknown'}, "
+            f"{'with Triton' if fault is None else f'without Triton ({fault})'}"
+        )
+    return True, "; ".join(lines)
+
+
+def _nvidia_driver() -> str | None:
+    """Return the version of the NVIDIA driver of this machine; None without one."""
+    program = shutil.which("nvidia-smi")
+    if program is not None:
+        words = [program, "--query-gpu=driver_version", "--format=csv,noheader"]
+        said = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+        if said.returncode == 0 and said.stdout.strip():
+            return said.stdout.splitlines()[0].strip()
+    loaded = Path("/proc/driver/nvidia/version")
+    found = re.search(r"\s(\d+\.\d+(\.\d+)?)\s", loaded.read_text(encoding="utf-8")) if loaded.exists() else None
+    return None if found is None else found[1]
 
 
 def _memory() -> tuple[bool, str]:

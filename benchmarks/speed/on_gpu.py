@@ -1,0 +1,240 @@
+"""What a GPU does with selfseg: steps a second against textbook forms, the same bytes twice, and what happens without memory.
+
+    python benchmarks/speed/on_gpu.py steps|twice|memory [--device cuda] [--seconds 10] [-o FILE.json]
+
+``steps``: learning with feature clustering, W-Net (preset paper) and SP-WNet: as it is, without the kernel of Triton, compiled, and in
+the textbook form (the same networks, losses and optimiser in a plain loop that reads every loss at once; W-Net's cut as unfolded
+windows). Sides take turns of a second, so that a noisy neighbour hits all of them; the first turn warms up and does not count.
+``twice``: every method learns twice with one seed, with and without ``--deterministic``: are the weights the same bytes, and what does
+that cost? ``memory``: a tenth of the memory and an image that does not fit: the line that the user reads. ``--device cpu`` rehearses all.
+"""
+
+import argparse
+import hashlib
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from soft_ncut import unfolded
+
+from selfseg.core.errors import SelfsegError
+from selfseg.core.image import Image
+from selfseg.core.progress import Silent
+from selfseg.kernels import on_gpu
+from selfseg.learning.segmenter import Segmenter
+from selfseg.methods.base import build_config, find_method, method_names
+from selfseg.sample.device import Precision, choose_device, choose_precision
+from selfseg.sample.stream import Sample, Stream
+from selfseg.train.loop import Training
+
+CASES = {
+    "feature_clustering": ("default", (321, 481), 1),
+    "wnet": ("paper", (224, 224), 10),
+    "sp_wnet": ("default", (480, 640), 1),
+}
+SIDES = ("selfseg", "without Triton", "compiled", "textbook")
+
+
+def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Return noisy tones ``[Y X C]`` uint8."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    tone = 60 + 120 * ((y // 40 + x // 40) % 2)
+    return np.clip(tone[..., None] + rng.normal(0, 10, (height, width, 3)), 0, 255).astype(np.uint8)
+
+
+def steps_of(name: str, side: str, device: torch.device, scale: int) -> Callable[[], float]:
+    """Return a function that takes one step, and returns when the device has done it."""
+    preset, shape, batch = CASES[name]
+    config = build_config(name, preset, **({"min_classes": 1} if name == "feature_clustering" else {}))
+    torch.manual_seed(0)
+    method = find_method(name)(config, 3)
+    arrays = [np.moveaxis(photo(*(n // scale for n in shape), seed), -1, 0) / np.float32(255) for seed in range(batch)]
+    samples = [Sample(np.ascontiguousarray(array, np.float32), None, None, {}) for array in arrays]
+    chosen = choose_precision(method, device, 1000, side == "compiled")
+    precision = Precision(device, chosen.bf16, chosen.channels_last, chosen.compiled)
+    training = Training(method, Stream(samples, batch, seed=0), precision)
+    precision.place(method)
+    optimizers, number = method.optimizers(), iter(range(10**9))
+    method.train()
+    if side == "textbook":
+        return textbook(method, training, optimizers, precision)
+    return lambda: sum(training._step(next(number), optimizers).values())
+
+
+def textbook(method, training: Training, optimizers, precision: Precision) -> Callable[[], float]:
+    """Return a step as one would write it down: no kernels, every loss read at once."""
+    batch = training.stream.batch(0).to(precision.device)
+
+    def step() -> float:
+        found = 0.0
+        with precision.autocast():
+            terms_of = method.steps(batch) if not hasattr(method, "_affinity") else unfolded_steps(method, batch)
+            for name, terms in terms_of:
+                optimizers[name].zero_grad()
+                loss = sum(terms.values())
+                loss.backward()
+                found += sum(float(term) for term in terms.values())
+                optimizers[name].step()
+        return found
+
+    return step
+
+
+def unfolded_steps(method, batch) -> Iterator[tuple[str, dict]]:
+    """Yield W-Net's two steps, with the cut of unfolded windows, image by image."""
+    config = method.config
+    segments = method.segments(batch.images)
+    cuts = [
+        unfolded(255 * image[None, :1], p[None], config.radius) for image, p in zip(batch.images, segments, strict=True)
+    ]
+    yield "encoder", {"cut": torch.stack(cuts).mean() / config.k}
+    rebuilt = method.decoder(method.segments(batch.images)).float()
+    yield "both", {"reconstruction": (rebuilt - batch.images).square().mean()}
+
+
+def rate(step: Callable[[], float], seconds: float) -> float:
+    """Return steps a second over a turn."""
+    begun, done = time.perf_counter(), 0
+    while time.perf_counter() - begun < seconds or not done:
+        step()
+        done += 1
+    return done / (time.perf_counter() - begun)
+
+
+def steps(device: torch.device, seconds: float, scale: int) -> dict:
+    found: dict = {}
+    for name in CASES:
+        sides, rates = {}, {}
+        for side in SIDES:
+            if side == "compiled" and device.type != "cuda":
+                continue
+            begun = time.perf_counter()
+            try:
+                step = steps_of(name, side, device, scale)
+                with plainly(side == "without Triton"):
+                    step()
+            except (RuntimeError, SelfsegError) as error:
+                print(f"{name}, {side}: {str(error).splitlines()[0][:160]}")
+                continue
+            sides[side], rates[side] = step, []
+            print(f"{name}, {side}: {time.perf_counter() - begun:.1f} s to the end of the first step", flush=True)
+        turns = max(2, round(seconds / max(1, len(sides))))
+        for turn in range(turns + 1):
+            for side, step in sides.items():
+                with plainly(side == "without Triton"):
+                    got = rate(step, min(1.0, seconds))
+                if turn:
+                    rates[side].append(got)
+        found[name] = {
+            side: {"median": statistics.median(r), "most": max(r), "least": min(r)} for side, r in rates.items()
+        }
+        for side, row in found[name].items():
+            print(f"{name}, {side}: {row['median']:.2f} steps/s ({row['least']:.2f} to {row['most']:.2f})", flush=True)
+    return found
+
+
+class plainly:  # noqa: N801 (a context)
+    """Within the block, if wanted, Triton is not used."""
+
+    def __init__(self, wanted: bool) -> None:
+        self.wanted = wanted
+
+    def __enter__(self) -> None:
+        self.before = on_gpu.has_triton
+        if self.wanted:
+            on_gpu.has_triton = lambda device: False
+
+    def __exit__(self, *reason: object) -> None:
+        on_gpu.has_triton = self.before
+
+
+def twice(device: torch.device, seconds: float, scale: int) -> dict:
+    found: dict = {}
+    image = Image(photo(192 // scale, 256 // scale), "YXC")
+    for name in method_names():
+        for fixed in (False, True):
+            digests, took = [], []
+            for _ in range(2):
+                fields = find_method(name).Config.model_fields
+                few = {"iterations": 20, "pretrain_iterations": 20, "n_features": 16, "n_clusters": 8, "patch": 32}
+                options = {key: value for key, value in few.items() if key in fields}
+                labels = {"labels": [(image.data.mean(-1) > 120) + 1]} if name == "unet" else {}
+                begun = time.perf_counter()
+                try:
+                    model = Segmenter(name, None if name == "unet" else 2, device=str(device), options=options)
+                    model.fit(image, deterministic=fixed, **labels)
+                except SelfsegError as error:
+                    digests.append(str(error))
+                    continue
+                took.append(time.perf_counter() - begun)
+                state = b"".join(t.detach().cpu().numpy().tobytes() for t in model.method_.state().values())
+                digests.append(hashlib.sha256(state).hexdigest())
+            how = "deterministic" if fixed else "as it is"
+            same = digests[0] == digests[1]
+            found[f"{name}, {how}"] = {"same": same, "seconds": took, "said": digests[0] if not took else None}
+            cost = f"{min(took):.2f} s" if took else digests[0]
+            print(
+                f"{name}, {how}: {'the same bytes' if same and took else 'other bytes' if took else 'refused'}, {cost}",
+                flush=True,
+            )
+    return found
+
+
+class Said(Silent):
+    """Prints what the user is told."""
+
+    def say(self, message: str) -> None:
+        """Print it."""
+        print(f"    {message}", flush=True)
+
+
+def memory(device: torch.device, seconds: float, scale: int) -> dict:
+    small, large = Image(photo(96, 128), "YXC"), Image(photo(4096 // scale, 4096 // scale), "YXC", name="large")
+    options = {"iterations": 5, "patch": 64, "width": 32, "batch_size": 1}
+    model = Segmenter("wnet", 2, device=str(device), options=options).fit(small)
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.set_per_process_memory_fraction(0.02, device)
+    found = {}
+    for image in (large, small):
+        try:
+            found[image.name] = f"{np.unique(model.predict(image, progress=Said()).labels).size} labels"
+        except SelfsegError as error:
+            found[image.name] = str(error)
+        print(f"{image.name or 'small'}: {found[image.name]}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            learner = Segmenter("wnet", 2, device=str(device), options={**options, "patch": None, "width": 64})
+            learner.fit([large], out=folder, progress=Said())
+            found["learning"] = "done"
+        except SelfsegError as error:
+            found["learning"] = str(error)
+    print(f"learning: {found['learning']}")
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("steps", "twice", "memory"))
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--seconds", type=float, default=10.0, help="seconds a method")
+    parser.add_argument("--scale", type=int, default=1, help="divide the sides of the images, to rehearse")
+    parser.add_argument("-o", "--out", type=Path)
+    options = parser.parse_args()
+    device = choose_device(options.device)
+    found = {"steps": steps, "twice": twice, "memory": memory}[options.what](device, options.seconds, options.scale)
+    card = torch.cuda.get_device_name(device) if device.type == "cuda" else "no card: a rehearsal"
+    if options.out is not None:
+        facts = {"card": card, "torch": torch.__version__, options.what: found}
+        options.out.write_text(json.dumps(facts, indent=2), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
