@@ -125,6 +125,7 @@ def export_folder(
     wanted = list(dict.fromkeys(formats))
     _check_formats(wanted)
     folder = RunFolder(out, images)
+    clear_unfinished(folder.out, ("export",))
     if objects and not folder.has_objects:
         raise UsageError(
             out, expected="objects of every image in instances/", got="none", fix="run `selfseg instances` first"

@@ -150,8 +150,8 @@ def _kernels() -> tuple[bool, str]:
 
     modules = [module for name, module in sys.modules.items() if name.startswith("selfseg.")]
     kernels = [value for module in modules for value in vars(module).values() if isinstance(value, Dispatcher)]
-    folders = {kernel.stats.cache_path for kernel in kernels}
-    closed = sorted(folder or "any folder" for folder in folders if folder is None or not _can_write(folder))
+    folders: set[str] = {kernel.stats.cache_path or "" for kernel in kernels}
+    closed = sorted(folder or "any folder" for folder in folders if not folder or not _can_write(folder))
     remedy = "set NUMBA_CACHE_DIR to a writable folder"
     if closed or not folders:
         return False, f"compiled kernels cannot be kept in {', '.join(closed) or 'any folder'}: {remedy}"
