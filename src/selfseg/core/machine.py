@@ -264,7 +264,8 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
     def compile_later(function: Callable[..., Any]) -> Any:
         kernel = numba.njit(nogil=True, **options)(function)
-        if not numba.config.DISABLE_JIT:
+        config: Any = numba.config
+        if not config.DISABLE_JIT:
             kernel._cache = _kernel_cache(function)  # what `cache=True` does, with a cache that forgives
         return kernel
 
@@ -272,10 +273,12 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 def _kernel_cache(function: Callable[..., Any]) -> Any:
-    from numba import config
+    import numba
     from numba.core.caching import FunctionCache, NullCache
 
-    class KernelCache(FunctionCache):  # type: ignore[misc]
+    config: Any = numba.config
+
+    class KernelCache(FunctionCache):
         """Numba's cache of one function, whose faults mean that the function is compiled anew."""
 
         def load_overload(self, sig: Any, target_context: Any) -> Any:
@@ -293,10 +296,10 @@ def _kernel_cache(function: Callable[..., Any]) -> Any:
                     super().save_overload(sig, data)
 
     with contextlib.suppress(RuntimeError):  # no folder that numba knows can be written
-        return KernelCache(function)  # type: ignore[no-untyped-call]
+        return KernelCache(function)
     with contextlib.suppress(RuntimeError, OSError):
         config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"] = _own_temporary_folder()  # child processes use it too
-        return KernelCache(function)  # type: ignore[no-untyped-call]
+        return KernelCache(function)
     return NullCache()
 
 
