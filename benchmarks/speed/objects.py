@@ -2,7 +2,7 @@
 
     python benchmarks/speed/objects.py [-o FILE.json] [--megapixels 0.33,1,4,16] [--photo IMAGE]
 
-The image is a field of round objects of many brightnesses on an uneven ground with noise, uint8 of one channel (or `--photo`, repeated until
+The image is a field of round objects of many brightnesses on an uneven ground with noise, uint8, one channel (or `--photo`, repeated until
 it is large enough). Learning and finding, as `selfseg segment --method objects` does them, each size in a process of its own, on one
 thread; seconds are of the processor. Memory is the peak of the resident memory above that before the image is prepared, for each pixel; the
 image in memory, and what it is prepared to (4 bytes a pixel and channel), are counted in.

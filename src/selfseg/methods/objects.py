@@ -91,7 +91,7 @@ class ObjectsConfig(MethodConfig):
     """Whether objects are brighter or darker than what is around them."""
     min_size: int = Field(default=30, ge=1)
     """Least size of an object, in pixels (voxels) of the scale at which it was found."""
-    contrast: float = Field(default=0.25, ge=0, le=1)
+    contrast: float = Field(default=0.3, ge=0, le=1)
     """Least contrast of an object with what is around it, as a share of the image's typical one."""
     channel: int | None = Field(default=None, ge=0)
     """Channel, from 0, in whose light objects are looked for; empty = lightness of RGB, or the mean of all channels."""
@@ -339,15 +339,13 @@ def find(picture: Picture, learned: Learned, config: ObjectsConfig) -> tuple[blo
     if learned.forest is None:
         return np.zeros(shape, np.int32), np.zeros(shape, np.float32)
     small = picture.turned(int(facts.polarity), bool(facts.grey)).shrunk(int(facts.factor))
-    probability = learned.probability
-    if probability is None:
-        probability = learned.forest.probability(small.channels, small.light)
+    known = learned.probability
+    probability = learned.forest.probability(small.channels, small.light) if known is None else known
     if facts.strict:
         labels = strict_objects(small, facts)
         inside = labels > 0
-        mean = np.bincount(labels[inside], probability[inside], int(labels.max(initial=0)) + 1)[1:] / blobs.areas(
-            labels
-        )
+        areas = blobs.areas(labels)
+        mean = np.bincount(labels[inside] - 1, probability[inside], len(areas)) / np.maximum(areas, 1)
         labels = blobs.select(labels, mean >= 0.5)
     else:
         labels = cut(mask_of(probability, small.valid), small, facts.spread, facts.least)
