@@ -296,10 +296,10 @@ def _kernel_cache(function: Callable[..., Any]) -> Any:
                     super().save_overload(sig, data)
 
     with contextlib.suppress(RuntimeError):  # no folder that numba knows can be written
-        return KernelCache(function)
+        return KernelCache(function)  # type: ignore[no-untyped-call]
     with contextlib.suppress(RuntimeError, OSError):
         config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"] = _own_temporary_folder()  # child processes use it too
-        return KernelCache(function)
+        return KernelCache(function)  # type: ignore[no-untyped-call]
     return NullCache()
 
 
