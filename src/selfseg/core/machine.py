@@ -283,17 +283,17 @@ def _kernel_cache(function: Callable[..., Any]) -> Any:
 
         def load_overload(self, sig: Any, target_context: Any) -> Any:
             try:
-                return super().load_overload(sig, target_context)
+                return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
             except Exception:  # noqa: BLE001 (a file that was cut gives errors of any kind)
                 return None
 
         def save_overload(self, sig: Any, data: Any) -> None:
             with contextlib.suppress(OSError):
                 try:
-                    super().save_overload(sig, data)
+                    super().save_overload(sig, data)  # type: ignore[no-untyped-call]
                 except (pickle.PickleError, EOFError, ValueError):  # the index is damaged
-                    self.flush()
-                    super().save_overload(sig, data)
+                    self.flush()  # type: ignore[no-untyped-call]
+                    super().save_overload(sig, data)  # type: ignore[no-untyped-call]
 
     with contextlib.suppress(RuntimeError):  # no folder that numba knows can be written
         return KernelCache(function)  # type: ignore[no-untyped-call]
