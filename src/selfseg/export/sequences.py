@@ -146,7 +146,7 @@ class VideoFile(_Pages):
         codec, pixels, options = self._codec()
         temporary = self._files.enter_context(writing(self.path))
         try:
-            self._container = self._av.open(str(temporary), "w")
+            self._container = self._av.open(str(temporary), "w", options={"fflags": "+bitexact"})  # no random ids in it
             rate = Fraction(self.fps).limit_denominator(1001)
             self._stream = self._container.add_stream(codec, rate=rate, options=options)
             self._stream.height, self._stream.width, self._stream.pix_fmt = shape[0], shape[1], pixels
