@@ -50,9 +50,8 @@ import numpy as np  # noqa: E402
 from PIL import Image as Picture  # noqa: E402
 
 from conftest import blobs, write_small_bsds  # noqa: E402
-from selfseg.core.files import NOTES
-
 from reference.whole import broken_files, content_of, differing_bytes, unfinished_files, without_times  # noqa: E402
+from selfseg.core.files import NOTES  # noqa: E402
 
 KINDS = ("kill", "full", "eio", "denied")
 ERRORS = {"full": errno.ENOSPC, "eio": errno.EIO, "denied": errno.EACCES}
@@ -206,7 +205,18 @@ def works(folder: Path) -> list[Work]:
         Picture.fromarray(blobs(*size, seed=seed)).save(photos / f"photo{seed}.png")
     np.save(folder / "large.npy", blobs(600, 560, seed=5))
     data, model = write_small_bsds(folder / "data"), str(folder / "model")
-    small = ("--set", "iterations=2", "--set", "min_epochs=2", "--set", "n_features=8", "--set", "n_clusters=8", "--set", "min_classes=1")
+    small = (
+        "--set",
+        "iterations=2",
+        "--set",
+        "min_epochs=2",
+        "--set",
+        "n_features=8",
+        "--set",
+        "n_clusters=8",
+        "--set",
+        "min_classes=1",
+    )
     fit = ("fit", str(photos), *small, "--checkpoint-every", "0", "--preview-every", "0", "--quiet", "-o", "OUT/model")
     if selfseg(*fit[:-1], model)(folder):
         raise RuntimeError("fit does not run at all")
@@ -319,7 +329,10 @@ class Place:
         """Let one write fail, and print what is wrong."""
         self.begin()
         code = in_fork(lambda: _watched(self.work, self.out, kind, at), self.log)
-        said, what = self.log.read_text(errors="replace"), f"{self.work.name}, {kind} at {at} ({self.operations[at - 1]})"
+        said, what = (
+            self.log.read_text(errors="replace"),
+            f"{self.work.name}, {kind} at {at} ({self.operations[at - 1]})",
+        )
         faulty = list(_complaints(kind, code, said))
         faulty += [f"broken: {path}: {why}" for path, why in broken_files(self.out).items()]
         if not (self.work.once and not self._differing()):

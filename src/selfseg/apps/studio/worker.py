@@ -152,7 +152,8 @@ def _paused(folder: Path, status: StatusFile) -> int:
 
 def _failed(status: StatusFile, message: str, code: int = 1) -> int:
     """Say why the run ended: in its status, and in the log, whose last line is shown where the status cannot be written."""
-    print(message, file=sys.stderr)
+    with contextlib.suppress(OSError):  # on a disk that is full
+        sys.stderr.write(f"{message}\n")
     with contextlib.suppress(SelfsegError):
         status.set(state="failed", message=message)
     return code
