@@ -91,7 +91,7 @@ class ObjectsConfig(MethodConfig):
     """Whether objects are brighter or darker than what is around them."""
     min_size: int = Field(default=30, ge=1)
     """Least size of an object, in pixels (voxels) of the scale at which it was found."""
-    contrast: float = Field(default=0.25, ge=0, le=1)
+    contrast: float = Field(default=0.3, ge=0, le=1)
     """Least contrast of an object with what is around it, as a share of the image's typical one."""
     channel: int | None = Field(default=None, ge=0)
     """Channel, from 0, in whose light objects are looked for; empty = lightness of RGB, or the mean of all channels."""
