@@ -21,7 +21,7 @@ from selfseg.apps.studio.results import RESULTS, store_results
 from selfseg.apps.studio.runs import CHANGE, MODEL, ORDER, PREVIEWS, STATUS, Spec, read_json
 from selfseg.core.classes import class_colours
 from selfseg.core.errors import Interrupted, SelfsegError
-from selfseg.core.files import clear_unfinished, remove, write_json
+from selfseg.core.files import NOTES, Manifest, clear_unfinished, remove, write_json
 from selfseg.core.image import Image
 from selfseg.export.overlay import write_picture
 from selfseg.learning.training_set import TrainingSet
@@ -171,6 +171,8 @@ def _learn(folder: Path, spec: Spec, status: StatusFile) -> Segmenter:
         config = stored_config(find_method(spec.method), config).model_dump(mode="json")
     same = _agree(config, model.config().model_dump(mode="json"))
     if before.get("finished") and same:
+        if (out / NOTES).exists():  # it ended before its notes were put away
+            Manifest(out, "training.json").settle(within=())
         return load(out, spec.device)
     resume = same and (out / "checkpoint.safetensors").exists()
     status.set(state="learning", message="")
