@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError, SelfsegError
-from selfseg.core.files import write_json, write_text
+from selfseg.core.files import clear_unfinished, write_json, write_text
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress, Silent
 from selfseg.export.overlay import displayed, overlay
@@ -347,6 +347,7 @@ def write_look(
     rows = [_row(number, tile, inputs) for number, tile in enumerate(tiles, 1)]
     facts = {"Inputs": inputs, "Shown": ", ".join(view.image.name for view in views)}
     page = render("look.html", title="First look", facts=facts, script="", views=shown, tiles=rows, failures=failures)
+    clear_unfinished(out)
     write_text(out / "look.html", page)
     keys = ("number", "title", "purpose", "method", "preset", "options", "command", "facts", "suggested", "error")
     short = [{key: row[key] for key in keys} | {"pictures": [one.uri for one in row["pictures"]]} for row in rows]
