@@ -49,6 +49,58 @@ class BatchNorm3d(nn.BatchNorm3d):
         return _shared_batch_norm(self, x) if self.training and is_shared() else super().forward(x)
 
 
+class GroupNorm(nn.GroupNorm):
+    """`torch.nn.GroupNorm`; on a CPU each image in one thread, so that no number of threads changes its sums."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``[B C *S]``."""
+        if x.device.type != "cpu" or x.dtype != torch.float32 or torch.compiler.is_compiling():
+            return super().forward(x)
+        result: Tensor = _GroupNorm.apply(x, self.weight, self.bias, self.num_groups, self.eps)  # type: ignore[no-untyped-call]
+        return result
+
+
+class _GroupNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
+        from selfseg.kernels.convolution import run_alone
+
+        C, n = x.shape[1], x[0, 0].numel()
+        y = torch.empty_like(x)
+
+        def work(image: int, stop: int) -> tuple[Tensor, Tensor]:
+            part = x[image:stop]
+            result, *moments = torch.ops.aten.native_group_norm(part, weight, bias, len(part), C, n, groups, eps)
+            y[image:stop] = result
+            return moments[0], moments[1]
+
+        ctx.moments = run_alone(work, len(x), len(x))
+        ctx.save_for_backward(x, weight)
+        ctx.groups = groups
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        from selfseg.kernels.convolution import run_alone
+
+        x, weight = ctx.saved_tensors
+        C, n, dx = x.shape[1], x[0, 0].numel(), torch.empty_like(x)
+        if not x.is_contiguous() and x.ndim == 4:
+            gradient = gradient.contiguous(memory_format=torch.channels_last)
+
+        def work(image: int, stop: int) -> tuple[Tensor, Tensor]:
+            sizes, asked = (stop - image, C, n, ctx.groups), [True, True, True]
+            back = torch.ops.aten.native_group_norm_backward
+            part, dw, db = back(gradient[image:stop], x[image:stop], *ctx.moments[image], weight, *sizes, asked)
+            dx[image:stop] = part
+            return dw, db
+
+        parts = run_alone(work, len(x), len(x))
+        dw, db = (torch.stack(each).sum(0) for each in zip(*parts, strict=True))
+        return dx, dw, db, None, None
+
+
 def _shared_batch_norm(layer: Any, x: Tensor) -> Tensor:
     """Normalise ``x [B C *S]`` by the statistics of the whole batch, and move the running ones as torch does.
 
