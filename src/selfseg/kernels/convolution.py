@@ -369,7 +369,9 @@ class _SharedConv(torch.autograd.Function):
 
         def work(start: int, stop: int) -> Any:
             lines = shares[start]
-            inner, outer = (lines.coarse(x), lines.fine(gradient)) if how.transposed else (lines.fine(x), lines.coarse(gradient))
+            inner, outer = (
+                (lines.coarse(x), lines.fine(gradient)) if how.transposed else (lines.fine(x), lines.coarse(gradient))
+            )
             return torch.ops.aten.convolution_backward(outer, inner, weight, of_bias, *how.of_lines(), wanted)
 
         dxs, dws, dbs = zip(*run_alone(work, len(shares), len(shares)), strict=True)

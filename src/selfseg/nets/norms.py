@@ -34,11 +34,21 @@ MOST_PIXELS = 200_000
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """`torch.nn.BatchNorm2d` over all processes that share the batch; alone it is just that."""
+    """`torch.nn.BatchNorm2d` over all processes that share the batch; alone it is that, with sums that no number of threads changes."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``[B C Y X]``."""
-        return _shared_batch_norm(self, x) if self.training and is_shared() else super().forward(x)
+        if self.training and is_shared():
+            return _shared_batch_norm(self, x)
+        n = x.numel() // x.shape[1]
+        if not self.training or n < 2 or x.is_contiguous() or not runs_on_channels_last(x, 1):
+            return super().forward(x)
+        from selfseg.kernels.batch_norm import batch_norm
+
+        moments = torch.empty(2, x.shape[1], dtype=torch.float64)
+        y = batch_norm(x, self.weight, self.bias, False, self.eps, moments)
+        _follow(self, *moments.to(self.weight.dtype), n)
+        return y
 
 
 class BatchNorm3d(nn.BatchNorm3d):
@@ -47,6 +57,16 @@ class BatchNorm3d(nn.BatchNorm3d):
     def forward(self, x: Tensor) -> Tensor:
         """Return ``[B C Z Y X]``."""
         return _shared_batch_norm(self, x) if self.training and is_shared() else super().forward(x)
+
+
+@torch.no_grad()
+def _follow(layer: Any, mean: Tensor, variance: Tensor, counted: Any) -> None:
+    """Move the running statistics towards those of a batch of `counted` pixels, as torch does."""
+    n = torch.as_tensor(counted)
+    layer.num_batches_tracked += 1
+    pace = 1 / int(layer.num_batches_tracked) if layer.momentum is None else layer.momentum
+    layer.running_mean.lerp_(mean, pace)
+    layer.running_var.lerp_((variance * n / (n - 1).clamp(min=1)).to(variance.dtype), pace)
 
 
 class GroupNorm(nn.GroupNorm):
@@ -108,12 +128,7 @@ def _shared_batch_norm(layer: Any, x: Tensor) -> Tensor:
     """
     variance, mean = torch.var_mean(x.to(layer.weight.dtype), dim=[0, *range(2, x.ndim)], correction=0)
     mean, variance, counted = total_moments(mean, variance, x.numel() // x.shape[1])
-    with torch.no_grad():
-        n = torch.as_tensor(counted)
-        layer.num_batches_tracked += 1
-        pace = 1 / int(layer.num_batches_tracked) if layer.momentum is None else layer.momentum
-        layer.running_mean.lerp_(mean, pace)
-        layer.running_var.lerp_((variance * n / (n - 1).clamp(min=1)).to(variance.dtype), pace)
+    _follow(layer, mean, variance, counted)
     scale = layer.weight * (variance + layer.eps).rsqrt()
     return (x * column(scale, x) + column(layer.bias - mean * scale, x)).to(x.dtype)
 
