@@ -70,11 +70,12 @@ def _follow(layer: Any, mean: Tensor, variance: Tensor, counted: Any) -> None:
 
 
 class GroupNorm(nn.GroupNorm):
-    """`torch.nn.GroupNorm`; on a CPU each image in one thread, so that no number of threads changes its sums."""
+    """`torch.nn.GroupNorm`; in a fixed order on a CPU (`sample.device.in_fixed_order`) each image in one thread, so that no number of threads changes its sums."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``[B C *S]``."""
-        if x.device.type != "cpu" or x.dtype != torch.float32 or torch.compiler.is_compiling():
+        wanted = torch.are_deterministic_algorithms_enabled() and not torch.compiler.is_compiling()
+        if not wanted or x.device.type != "cpu" or x.dtype != torch.float32:
             return super().forward(x)
         result: Tensor = _GroupNorm.apply(x, self.weight, self.bias, self.num_groups, self.eps)  # type: ignore[no-untyped-call]
         return result

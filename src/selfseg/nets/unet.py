@@ -19,7 +19,7 @@ Up = Literal["transposed", "transposed3", "linear"]
 
 
 class _InShares:
-    """A convolution of torch whose sums are the same with any number of threads (`kernels.convolution.shared_conv`)."""
+    """A convolution of torch that keeps a fixed order where one is asked for (`kernels.convolution.shared_conv`)."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Return ``[B K *S]``."""
