@@ -195,7 +195,7 @@ class FitOptions(ResumeOptions, ReadOptions):
     compiled: bool | None = None
     """Compile the networks: tens of seconds, then each step takes less. Default: no."""
     deterministic: bool = False
-    """The same seed gives the same bytes on a GPU too, by slower operations. On a CPU it does always."""
+    """The same seed learns the same on a GPU too, and with any number of threads on a CPU, by slower operations."""
     precision: Literal["float32", "bfloat16"] | None = None
     """Precision of training: float32 or bfloat16. Default: float32, unless the preset asks for less."""
     checkpoint_every: float = 20.0

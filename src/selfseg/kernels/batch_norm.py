@@ -22,9 +22,14 @@ BLOCK = 64
 RECTIFIED, AS_IS = np.float32(0), np.float32(-np.inf)
 
 
-def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, rectify: bool, eps: float) -> Tensor:
-    """Normalise channels-last ``x [B C H W]``, after a ReLU if `rectify`, by its own statistics; see the module."""
-    result: Tensor = _BatchNorm.apply(x, weight, bias, RECTIFIED if rectify else AS_IS, eps)  # type: ignore[no-untyped-call]
+def batch_norm(
+    x: Tensor, weight: Tensor, bias: Tensor, rectify: bool, eps: float, moments: Tensor | None = None
+) -> Tensor:
+    """Normalise channels-last ``x [B C H W]``, after a ReLU if `rectify`, by its own statistics; see the module.
+
+    Mean and biased variance are written to `moments` ``[2 C]`` if given.
+    """
+    result: Tensor = _BatchNorm.apply(x, weight, bias, RECTIFIED if rectify else AS_IS, eps, moments)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -45,14 +50,19 @@ def _added_up(values: Any, share: Share | None) -> Any:
 
 class _BatchNorm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, floor: np.float32, eps: float) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, floor: np.float32, eps: float, moments: Tensor | None
+    ) -> Tensor:
         C, n = x.shape[1], x.numel() // x.shape[1]
         share = current_share()
         sums = np.sum(run_shared(_sums, n, flat_rows(x), flat_rows(x), C, floor, floor), axis=0)
         *total, counted = _added_up(np.append(sums, n), share)
         total = np.asarray(total) / counted
         mean = total[:C]
-        deviation = np.sqrt(np.maximum(total[C:] - mean**2, 0) + eps)
+        variance = np.maximum(total[C:] - mean**2, 0)
+        if moments is not None:
+            moments.copy_(torch.from_numpy(np.stack([mean, variance])))
+        deviation = np.sqrt(variance + eps)
         scale = weight.detach().double().numpy() / deviation
         shift = bias.detach().double().numpy() - mean * scale
         y = torch.empty_like(x)
@@ -63,7 +73,7 @@ class _BatchNorm(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
         (x,) = ctx.saved_tensors
         mean, deviation, scale, floor, counted, share = ctx.statistics
         C, n = x.shape[1], x.numel() // x.shape[1]
@@ -77,7 +87,7 @@ class _BatchNorm(torch.autograd.Function):
         dx = torch.empty_like(x)
         parts = (part.astype(np.float32) for part in (scale, slope, constant))
         run_shared(_input_gradient, n, flat_rows(x), flat_rows(g), flat_rows(dx), *parts, floor)
-        return dx, torch.from_numpy(dw).to(x.dtype), torch.from_numpy(db).to(x.dtype), None, None
+        return dx, torch.from_numpy(dw).to(x.dtype), torch.from_numpy(db).to(x.dtype), None, None, None
 
 
 @compiled()

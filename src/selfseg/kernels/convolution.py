@@ -23,9 +23,9 @@ import torch.nn.functional as F
 from numba import njit
 from torch import Tensor
 
-from selfseg.core.machine import compiled, run_shared
+from selfseg.core.machine import compiled, run_shared, share
 from selfseg.kernels.batch_norm import channel_sums
-from selfseg.kernels.layout import runs_on_channels_last
+from selfseg.kernels.layout import is_channels_last, runs_on_channels_last
 
 MIN_CHANNELS = 32
 """Fewest channels, in and out, for which the transforms cost less than the products they save."""
@@ -41,6 +41,12 @@ CHUNK_TILES = 384
 
 WEIGHT_SHARES = 8
 """Shares of the tiles in a weight gradient, each with sums of its own."""
+
+CONV_SHARES = 8
+"""Shares of a convolution by the library; as many threads can work at one."""
+
+LEAST_PIXELS = 1024
+"""Smallest share, in pixels of the smaller side."""
 
 G = (
     (1 / 4, 0, 0),
@@ -150,7 +156,7 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor, kept: Tensor | None) -> T
             to_output(0, n_rows, m.numpy(), _flat(pixels[image, 4 * first :]), shift, *sizes)
 
     with torch.no_grad():
-        _run_alone(work, B * grid.n_chunks)
+        run_alone(work, B * grid.n_chunks)
     return out
 
 
@@ -171,7 +177,7 @@ def _weight_gradient(kept: Tensor, gradient: Tensor, C: int) -> Tensor:
         return total
 
     with torch.no_grad():
-        dU = reduce(torch.add, _run_alone(work, B * grid.n_chunks, WEIGHT_SHARES))
+        dU = reduce(torch.add, run_alone(work, B * grid.n_chunks, WEIGHT_SHARES))
     g = gradient.new_tensor(G)
     return torch.einsum("ai,abck,bj->kcij", g, dU.reshape(6, 6, *dU.shape[1:]), g)
 
@@ -238,7 +244,154 @@ class _DirectConv(torch.autograd.Function):
         return dx, dw, db
 
 
-def _run_alone(work: Callable[[int, int], Any], n: int, parts: int | None = None) -> list[Any]:
+def shared_conv(x: Tensor, layer: Any) -> Tensor:
+    """Return what the convolution `layer` makes of ``x [B C *S]``, 2D or 3D, transposed or not.
+
+    It and its gradients are computed by the library in shares of lines, each in one thread; they are put together in order. The
+    library alone splits its sums by the number of threads.
+    """
+    after = getattr(layer, "output_padding", (0,) * len(layer.stride))
+    how = _Layer(layer.stride, layer.padding, layer.transposed, after, layer.groups)
+    result: Tensor = _SharedConv.apply(x, layer.weight, layer.bias, how)  # type: ignore[no-untyped-call]
+    return result
+
+
+def can_share(x: Tensor, layer: Any) -> bool:
+    """Return whether `shared_conv` is asked for (`sample.device.in_fixed_order`; it takes half as long again), and applies: float32 on a
+    CPU, no autocast, zeros around the image, a kernel without gaps."""
+    if not torch.are_deterministic_algorithms_enabled():
+        return False
+    if x.device.type != "cpu" or not x.dtype == layer.weight.dtype == torch.float32 or torch.is_autocast_enabled("cpu"):
+        return False
+    if torch.compiler.is_compiling() or layer.bias is None or isinstance(layer.padding, str) or not x.numel():
+        return False
+    return bool(layer.padding_mode == "zeros" and set(layer.dilation) == {1} and x.ndim == layer.weight.ndim)
+
+
+class _Layer(NamedTuple):
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    transposed: bool
+    output_padding: tuple[int, ...]
+    groups: int
+
+    def of_lines(self) -> tuple[Any, ...]:
+        """Return torch's arguments for lines that come with what is around them along the first axis."""
+        pad, after = (0, *self.padding[1:]), (0, *self.output_padding[1:])
+        return self.stride, pad, (1,) * len(self.stride), self.transposed, after, self.groups
+
+    def shape(self, x: Tensor, weight: Tensor) -> tuple[int, ...]:
+        """Return the shape of the result."""
+        sizes, kernel = x.shape[2:], weight.shape[2:]
+        if self.transposed:
+            each = zip(sizes, kernel, self.stride, self.padding, self.output_padding, strict=True)
+            return len(x), weight.shape[1] * self.groups, *((n - 1) * s - 2 * p + k + o for n, k, s, p, o in each)
+        steps = zip(sizes, kernel, self.stride, self.padding, strict=True)
+        return len(x), len(weight), *((n + 2 * p - k) // s + 1 for n, k, s, p in steps)
+
+
+class _Lines(NamedTuple):
+    """A share: lines of the coarse side of a layer, and those of the fine side that they go with, some of them beyond its border."""
+
+    image: int
+    start: int
+    stop: int
+    first: int
+    last: int
+    before: int
+    after: int
+
+    def coarse(self, x: Tensor) -> Tensor:
+        return x[self.image : self.image + 1, :, self.start : self.stop]
+
+    def fine(self, x: Tensor) -> Tensor:
+        lines = x[self.image : self.image + 1, :, self.first : self.last]
+        edges = self.before, self.after
+        return F.pad(lines, (*(0, 0) * (x.ndim - 3), *edges)) if any(edges) else lines
+
+    def add(self, lines: Tensor, total: Tensor) -> None:
+        """Add `lines` of the fine side, with what is beyond the border, to the whole."""
+        total[self.image, :, self.first : self.last] += lines[0].narrow(1, self.before, self.last - self.first)
+
+
+def _shares_of(fine: Tensor, coarse: Tensor, kernel: int, stride: int, pad: int) -> list[_Lines]:
+    """Return shares of the coarse side's lines; how many depends on the sizes alone."""
+    (B, _, n), pixels = coarse.shape[:3], coarse[0, 0].numel()
+    shares = []
+    for image in range(B):
+        for start, stop in share(n, min(-(-CONV_SHARES // B), pixels // LEAST_PIXELS)):
+            first, last = start * stride - pad, (stop - 1) * stride + kernel - pad
+            low, high = max(first, 0), min(last, fine.shape[2])
+            shares.append(_Lines(image, start, stop, low, high, low - first, last - high))
+    return shares
+
+
+def _room(shape: tuple[int, ...], like: Tensor, weight: Tensor, zeros: bool) -> Tensor:
+    rows = like.ndim == 4 and any(is_channels_last(t) and not t.is_contiguous() for t in (like, weight))
+    order = torch.channels_last if rows else torch.contiguous_format
+    room = torch.empty(shape, memory_format=order)
+    return room.zero_() if zeros else room
+
+
+class _SharedConv(torch.autograd.Function):
+    """n lines of the coarse side go with ``(n - 1) stride + kernel`` of the fine one: what a convolution reads, or a transposed one adds
+    to. Of the fine side's gradient or result, shares overlap, and are added up in order."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, how: _Layer) -> Tensor:
+        y = _room(how.shape(x, weight), x, weight, zeros=how.transposed)
+        fine, coarse = (y, x) if how.transposed else (x, y)
+        shares = _shares_of(fine, coarse, weight.shape[2], how.stride[0], how.padding[0])
+        ctx.save_for_backward(x, weight)
+        ctx.how, ctx.shares = how, shares
+        plain = weight.detach()
+
+        def work(start: int, stop: int) -> Tensor | None:
+            lines = shares[start]
+            if how.transposed:
+                return torch.ops.aten.convolution(lines.coarse(x), plain, None, *how.of_lines())
+            lines.coarse(y).copy_(torch.ops.aten.convolution(lines.fine(x), plain, bias.detach(), *how.of_lines()))
+            return None
+
+        parts = run_alone(work, len(shares), len(shares))
+        if how.transposed:
+            with torch.no_grad():
+                for lines, part in zip(shares, parts, strict=True):
+                    lines.add(part, y)
+                y += bias.view(-1, *(1,) * (x.ndim - 2))
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        (x, weight), how, shares = ctx.saved_tensors, ctx.how, ctx.shares
+        if x.ndim == 4 and is_channels_last(x) and not x.is_contiguous():
+            gradient = gradient.contiguous(memory_format=torch.channels_last)
+        wanted = [*ctx.needs_input_grad[:2], ctx.needs_input_grad[2] and not how.transposed]
+        of_bias = None if how.transposed else [len(weight)]
+
+        def work(start: int, stop: int) -> Any:
+            lines = shares[start]
+            inner, outer = (
+                (lines.coarse(x), lines.fine(gradient)) if how.transposed else (lines.fine(x), lines.coarse(gradient))
+            )
+            return torch.ops.aten.convolution_backward(outer, inner, weight, of_bias, *how.of_lines(), wanted)
+
+        dxs, dws, dbs = zip(*run_alone(work, len(shares), len(shares)), strict=True)
+        dx = _room(tuple(x.shape), x, weight, zeros=not how.transposed) if wanted[0] else None
+        for lines, part in zip(shares, dxs, strict=True) if dx is not None else ():
+            if how.transposed:
+                lines.coarse(dx).copy_(part)
+            else:
+                lines.add(part, dx)
+        dw = reduce(torch.add, dws) if wanted[1] else None
+        db = reduce(torch.add, dbs) if wanted[2] else None
+        if how.transposed and ctx.needs_input_grad[2]:
+            db = gradient.sum((0, *range(2, gradient.ndim)))
+        return dx, dw, db, None
+
+
+def run_alone(work: Callable[[int, int], Any], n: int, parts: int | None = None) -> list[Any]:
     """Run ``work(start, stop)`` over shares of ``range(n)``, and return the results in order; they depend on no number of threads.
 
     Inside `work`, torch uses the thread that it is called from and no other: many small matrix products then need no meeting of

@@ -30,6 +30,9 @@ MIN_PARALLEL_SIZE = 30_000
 BLOCK = 512
 """Pixels of a block of planes."""
 
+LANES = 16
+"""Sums that an exponential sum is kept in. The order is written down, not left to the compiler: that need not give the same code twice."""
+
 
 def cross_entropy(response: Tensor, target: Tensor) -> Tensor:
     """Return the sum over the pixels of ``response [B K *S]`` with a class of 0 or more in ``target [B *S]``; a first derivative only."""
@@ -109,11 +112,20 @@ def _largest(r: Any, at: Any, K: Any) -> Any:
     return best
 
 
-@compiled(fastmath={"reassoc", "nsz"})
-def _exp_sum(r: Any, at: Any, K: Any, top: Any) -> Any:
+@njit(inline="always")
+def _exp_sum(r: Any, at: Any, K: Any, top: Any, lanes: Any) -> Any:
+    """Return ``sum_k exp(r[at + k] - top)``; `lanes` is room for `LANES` sums, value k goes to sum k modulo `LANES`."""
+    lanes[:] = 0
+    whole = K // np.uint64(LANES)
+    for block in range(whole):
+        first = at + block * np.uint64(LANES)
+        for j in range(np.uint64(LANES)):
+            lanes[j] += power_of_e(r[first + j] - top)
     total = f32(0)
-    for k in range(K):
+    for k in range(whole * np.uint64(LANES), K):
         total += power_of_e(r[at + k] - top)
+    for j in range(np.uint64(LANES)):
+        total += lanes[j]
     return total
 
 
@@ -122,7 +134,7 @@ def _forward_all(start: Any, stop: Any, r: Any, labels: Any, logsum: Any, Y: Any
     """Fill labels and log-sum-exp ``[B Y X]`` of rows start..stop; return the sums of (CE, |dy|, |dx|) as float64."""
     K, line = np.uint64(n_clusters), np.uint64(X * n_clusters)
     down, right = np.zeros(n_clusters, np.float32), np.zeros(n_clusters, np.float32)
-    sums = np.zeros(3)
+    sums, lanes = np.zeros(3), np.empty(LANES, np.float32)
     for row in range(start, stop):
         inner = row % Y < Y - 1
         down[:] = 0
@@ -135,7 +147,7 @@ def _forward_all(start: Any, stop: Any, r: Any, labels: Any, logsum: Any, Y: Any
             while label < n_clusters - 1 and r[at + np.uint64(label)] != top:
                 label += 1
             labels[pixel] = label
-            logsum[pixel] = top + np.log(_exp_sum(r, at, K, top))
+            logsum[pixel] = top + np.log(_exp_sum(r, at, K, top, lanes))
             sums[0] += logsum[pixel] - top
             if inner:
                 for k in range(K):
@@ -185,13 +197,13 @@ def _backward_all(
 @compiled()
 def _forward_rows(start: Any, stop: Any, r: Any, target: Any, logsum: Any, n_classes: Any) -> Any:
     """Fill the log-sum-exp of the pixels start..stop of flat ``r [N K]``; return their summed cross entropy."""
-    K, total = np.uint64(n_classes), 0.0
+    K, total, lanes = np.uint64(n_classes), 0.0, np.empty(LANES, np.float32)
     for p in range(start, stop):
         if target[p] < 0:
             continue
         at = np.uint64(p) * K
         top = _largest(r, at, K)
-        logsum[p] = top + np.log(_exp_sum(r, at, K, top))
+        logsum[p] = top + np.log(_exp_sum(r, at, K, top, lanes))
         total += logsum[p] - r[at + np.uint64(target[p])]
     return total
 

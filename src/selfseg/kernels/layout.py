@@ -60,3 +60,8 @@ def rows_or_planes(values: Tensor) -> tuple[Tensor, bool]:
     if rows.is_contiguous() and not values.is_contiguous():
         return rows.flatten(1, -2), True
     return values.contiguous().flatten(2), False
+
+
+def softmax(values: Tensor) -> Tensor:
+    """Return the softmax of ``[B K *S]`` over its channels; on a CPU by the logarithm, which no number of threads changes."""
+    return values.log_softmax(1).exp() if values.device.type == "cpu" else values.softmax(1)

@@ -172,8 +172,7 @@ class TrainingRun:
         shared = f", {processes.world} processes" if processes.world > 1 else ""
         n_images = len(split.learned)
         progress.say(f"learning with {self.model.method} on {n_images} image(s): {precision.describe()}{shared}")
-        fixed = self.options.deterministic and device.type != "cpu"
-        with in_fixed_order(fixed), naming_lack_of_memory("learning", device, LESS_MEMORY):
+        with in_fixed_order(self.options.deterministic), naming_lack_of_memory("learning", device, LESS_MEMORY):
             steps = training.run(resume)
             method.finish(lambda: (batch.to(device) for batch in stream.once()))
             method.eval()

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from selfseg.kernels.layout import softmax
 from selfseg.losses._valid import check_pixels, mean_over
 
 
@@ -42,7 +43,7 @@ def student_t(distances: Tensor, spread: Tensor | float = 1.0, freedom: float = 
     alpha. The nearest centre has the largest share.
     """
     logits = -(freedom + 1) / 2 * torch.log1p(distances / (freedom * spread))
-    return logits.softmax(1)
+    return softmax(logits)
 
 
 def sharpened_divergence(assignments: Tensor, valid: Tensor | None = None) -> Tensor:

@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.optim import SGD, Optimizer
 
+from selfseg.kernels.layout import softmax
 from selfseg.losses import count_labels, weighted
 from selfseg.losses.area import area_too_large, area_too_small
 from selfseg.losses.clustering import clustering_terms, similarity
@@ -150,7 +151,7 @@ class FeatureClustering(Method):
             parts = (weighted(share, difference) for share, difference in zip(shares, differences, strict=True))
             terms["continuity"] = weighted(config.continuity, reduce(operator.add, parts))
         if config.too_large > 0 or config.too_small > 0:
-            terms.update(self._area_terms(response.softmax(1), batch.valid))
+            terms.update(self._area_terms(softmax(response), batch.valid))
         if batch.annotations is not None and config.scribble > 0:
             terms["scribble"] = weighted(config.scribble, scribble(response, batch.annotations))
         yield "net", terms
@@ -246,9 +247,9 @@ class FeatureClustering(Method):
         """Return the softmax of the response over the living clusters, summed within merged classes: ``[B K *S]``."""
         response = self._response(images).float()  # [B q *S]
         if self.training:
-            return response.softmax(1)
+            return softmax(response)
         living = self.class_of >= 0
-        probabilities = response[:, living].softmax(1)
+        probabilities = softmax(response[:, living])
         if int(living.sum()) == self.n_classes:  # nothing to sum: a change of order
             return probabilities[:, self.class_of[living].argsort()]
         return sum_within_classes(probabilities, self.class_of)

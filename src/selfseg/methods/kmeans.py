@@ -16,6 +16,7 @@ from pydantic import Field
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from selfseg.kernels.layout import softmax
 from selfseg.methods.base import Batch, Memo, Method, MethodConfig
 from selfseg.regions.texture import BANDS, appearance
 from selfseg.sample.choose import spread_rows
@@ -83,7 +84,7 @@ class KMeans(Method):
         """Return the memberships of each pixel, ``[B K *S]`` float32, of prepared images ``[B C *S]``."""
         features = torch.stack([self._features(image) for image in images])  # [B *S F]
         gaps = torch.stack([(features - centre).square().sum(-1) for centre in self.centres.cpu()], 1)
-        return (-gaps / (2 * self.config.softness**2)).softmax(1).to(images.device)
+        return softmax(-gaps / (2 * self.config.softness**2)).to(images.device)
 
     def training_bytes(self, n_pixels: int) -> int:
         """Return the memory of features and their copies of one image."""

@@ -20,6 +20,7 @@ from torch.optim import Adam, Optimizer
 
 from selfseg.core.errors import UsageError
 from selfseg.core.seed import derive
+from selfseg.kernels.layout import softmax
 from selfseg.losses import weighted
 from selfseg.losses.clustering import clustering_terms, region_continuity, similarity
 from selfseg.losses.reconstruction import reconstruction
@@ -254,7 +255,7 @@ class SPWNet(Method):
 
     def decode(self, features: Tensor) -> Tensor:
         """Return the image ``[B C *S]`` that the second network makes of features ``[B K *S]``."""
-        rebuilt: Tensor = self.decoder(features.softmax(1))
+        rebuilt: Tensor = self.decoder(softmax(features))
         return rebuilt.float()
 
     def steps(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -305,7 +306,7 @@ class SPWNet(Method):
             return self._pixel_terms(features, image, valid)
         terms, means = {}, region_mean(features, graph.regions)  # [1 K R]
         if config.beta_cut is not None:
-            terms["cut"] = soft_ncut(means.softmax(1), graph.affinity) / config.n_clusters
+            terms["cut"] = soft_ncut(softmax(means), graph.affinity) / config.n_clusters
         if config.beta_sim is not None:
             scores = means if config.region_label == "mean" else region_votes(features, graph.regions)
             target = scores.detach().argmax(1)[:, graph.regions.labels]  # [1 *S]
@@ -326,7 +327,7 @@ class SPWNet(Method):
     def _pixel_terms(self, features: Tensor, image: Tensor, valid: Tensor | None) -> dict[str, Tensor]:
         config, terms = self.config, {}
         if config.beta_cut is not None:
-            terms["cut"] = soft_ncut(features.softmax(1), self._pixel_affinity(image, valid)) / config.n_clusters
+            terms["cut"] = soft_ncut(softmax(features), self._pixel_affinity(image, valid)) / config.n_clusters
         if config.beta_sim is not None or config.beta_con is not None:
             similar, differences, _ = clustering_terms(features, None if valid is None else valid[None])
             if config.beta_sim is not None:
@@ -381,9 +382,9 @@ class SPWNet(Method):
 
     def _classes(self, logits: Tensor) -> Tensor:
         """Return class probabilities ``[1 K n]`` of logits ``[1 K n]``: of the living labels, summed within merged classes."""
-        merged = sum_within_classes(logits[:, self.class_of >= 0].softmax(1), self.class_of)
+        merged = sum_within_classes(softmax(logits[:, self.class_of >= 0]), self.class_of)
         lifts = self.offsets[: self.n_classes].view(1, -1, *(1,) * (merged.ndim - 2))
-        return (merged.clamp(min=math.exp(LEAST_LOGIT)).log() + lifts).softmax(1) if bool(lifts.any()) else merged
+        return softmax(merged.clamp(min=math.exp(LEAST_LOGIT)).log() + lifts) if bool(lifts.any()) else merged
 
     def finish(self, batches: Callable[[], Iterable[Batch]]) -> None:
         """Fix the statistics of batch norms, drop dead labels, and merge to `n_classes` if asked: always the pair that cuts most.
@@ -431,7 +432,7 @@ class SPWNet(Method):
         for logits, pixels, ties in self._nodes(batches):
             hard = F.one_hot(logits.argmax(1), k).movedim(-1, 1).float() * (pixels > 0)  # [1 K n]
             held, tied = association(hard.contiguous(), ties)
-            areas += ((hard + 1e-6 * logits.softmax(1)) * pixels).flatten(2).sum((0, 2))
+            areas += ((hard + 1e-6 * softmax(logits)) * pixels).flatten(2).sum((0, 2))
             between, volume = between + held, volume + tied
         return areas, between, volume
 
@@ -514,5 +515,5 @@ def _memo(batch: Batch, b: int) -> Memo | None:
 
 def _imbalance(logits: Tensor, weights: Tensor) -> Tensor:
     """Return 1 - entropy / log K of the mean label shares of logits ``[1 K *n]`` with weights ``[*n]``: 0 if all are equal, to 1."""
-    shares = (logits.softmax(1) * weights).flatten(2).sum(2)[0] / weights.sum().clamp(min=1)
+    shares = (softmax(logits) * weights).flatten(2).sum(2)[0] / weights.sum().clamp(min=1)
     return 1 + (shares * shares.clamp(min=1e-12).log()).sum() / math.log(len(shares))

@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
+from selfseg.kernels.layout import softmax
 from selfseg.losses import count_labels, weighted
 from selfseg.losses.supervised import (
     BorderWeights,
@@ -249,7 +250,7 @@ class UNetMethod(Method):
         if config.binary:
             terms["binary"] = weighted(config.binary, binary_cross_entropy(response, views.annotations, views.weights))
         if config.dice:
-            terms["dice"] = weighted(config.dice, soft_dice(response.softmax(1), views.annotations))
+            terms["dice"] = weighted(config.dice, soft_dice(softmax(response), views.annotations))
         return terms
 
     @torch.no_grad()
@@ -294,7 +295,7 @@ class UNetMethod(Method):
 
     def _answer(self, framed: Tensor) -> Tensor:
         response: Tensor = self.net(framed)
-        return response.float().softmax(1)
+        return softmax(response.float())
 
     def state(self) -> dict[str, Tensor]:
         """Return the weights, and while training the best so far beside them."""

@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
+from selfseg.kernels.layout import softmax
 from selfseg.losses.area import area_too_large, imbalance
 from selfseg.losses.reconstruction import reconstruction
 from selfseg.losses.soft_ncut import Affinity, association_sums, soft_ncut, window_affinity
@@ -208,7 +209,7 @@ class WNet(Method):
 
     def segments(self, images: Tensor) -> Tensor:
         """Return the encoder's soft segments ``[B K *S]`` of ``[B C *S]``."""
-        return (self.encoder(images).float() + self.lift.view(1, -1, *(1,) * self.n_dims)).softmax(1)
+        return softmax(self.encoder(images).float() + self.lift.view(1, -1, *(1,) * self.n_dims))
 
     def rebuild(self, images: Tensor) -> Tensor:
         return self.decoder(self.segments(images)).float()

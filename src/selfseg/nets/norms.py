@@ -34,11 +34,21 @@ MOST_PIXELS = 200_000
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """`torch.nn.BatchNorm2d` over all processes that share the batch; alone it is just that."""
+    """`torch.nn.BatchNorm2d` over all processes that share the batch; alone it is that, with sums that no number of threads changes."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``[B C Y X]``."""
-        return _shared_batch_norm(self, x) if self.training and is_shared() else super().forward(x)
+        if self.training and is_shared():
+            return _shared_batch_norm(self, x)
+        n = x.numel() // x.shape[1]
+        if not self.training or n < 2 or x.is_contiguous() or not runs_on_channels_last(x, 1):
+            return super().forward(x)
+        from selfseg.kernels.batch_norm import batch_norm
+
+        moments = torch.empty(2, x.shape[1], dtype=torch.float64)
+        y = batch_norm(x, self.weight, self.bias, False, self.eps, moments)
+        _follow(self, *moments.to(self.weight.dtype), n)
+        return y
 
 
 class BatchNorm3d(nn.BatchNorm3d):
@@ -49,6 +59,69 @@ class BatchNorm3d(nn.BatchNorm3d):
         return _shared_batch_norm(self, x) if self.training and is_shared() else super().forward(x)
 
 
+@torch.no_grad()
+def _follow(layer: Any, mean: Tensor, variance: Tensor, counted: Any) -> None:
+    """Move the running statistics towards those of a batch of `counted` pixels, as torch does."""
+    n = torch.as_tensor(counted)
+    layer.num_batches_tracked += 1
+    pace = 1 / int(layer.num_batches_tracked) if layer.momentum is None else layer.momentum
+    layer.running_mean.lerp_(mean, pace)
+    layer.running_var.lerp_((variance * n / (n - 1).clamp(min=1)).to(variance.dtype), pace)
+
+
+class GroupNorm(nn.GroupNorm):
+    """`torch.nn.GroupNorm`; in a fixed order on a CPU (`sample.device.in_fixed_order`) each image in one thread, so that no number of threads changes its sums."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``[B C *S]``."""
+        wanted = torch.are_deterministic_algorithms_enabled() and not torch.compiler.is_compiling()
+        if not wanted or x.device.type != "cpu" or x.dtype != torch.float32:
+            return super().forward(x)
+        result: Tensor = _GroupNorm.apply(x, self.weight, self.bias, self.num_groups, self.eps)  # type: ignore[no-untyped-call]
+        return result
+
+
+class _GroupNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
+        from selfseg.kernels.convolution import run_alone
+
+        C, n = x.shape[1], x[0, 0].numel()
+        y = torch.empty_like(x)
+
+        def work(image: int, stop: int) -> tuple[Tensor, Tensor]:
+            part = x[image:stop]
+            result, *moments = torch.ops.aten.native_group_norm(part, weight, bias, len(part), C, n, groups, eps)
+            y[image:stop] = result
+            return moments[0], moments[1]
+
+        ctx.moments = run_alone(work, len(x), len(x))
+        ctx.save_for_backward(x, weight)
+        ctx.groups = groups
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        from selfseg.kernels.convolution import run_alone
+
+        x, weight = ctx.saved_tensors
+        C, n, dx = x.shape[1], x[0, 0].numel(), torch.empty_like(x)
+        if not x.is_contiguous() and x.ndim == 4:
+            gradient = gradient.contiguous(memory_format=torch.channels_last)
+
+        def work(image: int, stop: int) -> tuple[Tensor, Tensor]:
+            sizes, asked = (stop - image, C, n, ctx.groups), [True, True, True]
+            back = torch.ops.aten.native_group_norm_backward
+            part, dw, db = back(gradient[image:stop], x[image:stop], *ctx.moments[image], weight, *sizes, asked)
+            dx[image:stop] = part
+            return dw, db
+
+        parts = run_alone(work, len(x), len(x))
+        dw, db = (torch.stack(each).sum(0) for each in zip(*parts, strict=True))
+        return dx, dw, db, None, None
+
+
 def _shared_batch_norm(layer: Any, x: Tensor) -> Tensor:
     """Normalise ``x [B C *S]`` by the statistics of the whole batch, and move the running ones as torch does.
 
@@ -56,12 +129,7 @@ def _shared_batch_norm(layer: Any, x: Tensor) -> Tensor:
     """
     variance, mean = torch.var_mean(x.to(layer.weight.dtype), dim=[0, *range(2, x.ndim)], correction=0)
     mean, variance, counted = total_moments(mean, variance, x.numel() // x.shape[1])
-    with torch.no_grad():
-        n = torch.as_tensor(counted)
-        layer.num_batches_tracked += 1
-        pace = 1 / int(layer.num_batches_tracked) if layer.momentum is None else layer.momentum
-        layer.running_mean.lerp_(mean, pace)
-        layer.running_var.lerp_((variance * n / (n - 1).clamp(min=1)).to(variance.dtype), pace)
+    _follow(layer, mean, variance, counted)
     scale = layer.weight * (variance + layer.eps).rsqrt()
     return (x * column(scale, x) + column(layer.bias - mean * scale, x)).to(x.dtype)
 

@@ -12,13 +12,44 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from selfseg.nets.norms import BatchNorm2d, BatchNorm3d
+from selfseg.nets.norms import BatchNorm2d, BatchNorm3d, GroupNorm
 
 Norm = Literal["batch", "group", "none"]
 Up = Literal["transposed", "transposed3", "linear"]
 
-CONVOLUTION: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
-TRANSPOSED: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+
+class _InShares:
+    """A convolution of torch that keeps a fixed order where one is asked for (`kernels.convolution.shared_conv`)."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Return ``[B K *S]``."""
+        from selfseg.kernels.convolution import can_share, shared_conv
+
+        if output_size is None and can_share(x, self):
+            return shared_conv(x, self)
+        own: Any = super()
+        result: Tensor = own.forward(x) if output_size is None else own.forward(x, output_size)
+        return result
+
+
+class Conv2d(_InShares, nn.Conv2d):
+    """`torch.nn.Conv2d`."""
+
+
+class Conv3d(_InShares, nn.Conv3d):
+    """`torch.nn.Conv3d`."""
+
+
+class ConvTranspose2d(_InShares, nn.ConvTranspose2d):
+    """`torch.nn.ConvTranspose2d`."""
+
+
+class ConvTranspose3d(_InShares, nn.ConvTranspose3d):
+    """`torch.nn.ConvTranspose3d`."""
+
+
+CONVOLUTION: dict[int, Any] = {2: Conv2d, 3: Conv3d}
+TRANSPOSED: dict[int, Any] = {2: ConvTranspose2d, 3: ConvTranspose3d}
 BATCH_NORM: dict[int, Any] = {2: BatchNorm2d, 3: BatchNorm3d}
 CONVOLUTIONS = (*CONVOLUTION.values(), *TRANSPOSED.values())
 POOL: dict[int, Any] = {2: F.max_pool2d, 3: F.max_pool3d}
@@ -90,7 +121,7 @@ def norm_layer(n_channels: int, shape: UNetShape) -> nn.Module | None:
         return layer
     if shape.norm == "group":
         groups = next(n for n in range(min(MOST_GROUPS, n_channels), 0, -1) if n_channels % n == 0)
-        return nn.GroupNorm(groups, n_channels)
+        return GroupNorm(groups, n_channels)
     return None
 
 
