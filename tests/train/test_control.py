@@ -12,8 +12,7 @@ from selfseg.core.errors import Interrupted, ModelError
 from selfseg.core.progress import Silent
 from selfseg.learning.segmenter import Segmenter
 from selfseg.methods.base import build_config, find_method
-from selfseg.train.checkpoint import continue_optimizer, load_checkpoint, save_checkpoint
-from selfseg.train.loop import OptionChange, Order
+from selfseg.train.loop import OptionChange, Order, continue_optimizer, load_checkpoint, save_checkpoint
 
 SMALL = {"n_features": 8, "n_clusters": 8, "min_classes": 1, "iterations": 12, "prepare": "range"}
 

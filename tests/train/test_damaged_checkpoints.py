@@ -12,8 +12,7 @@ from safetensors.numpy import load_file, save_file
 from conftest import blobs
 from selfseg.core.errors import Interrupted, ModelError
 from selfseg.learning.segmenter import Segmenter
-from selfseg.train.checkpoint import load_checkpoint
-from selfseg.train.loop import Order
+from selfseg.train.loop import Order, load_checkpoint
 
 SMALL = {"n_features": 8, "n_clusters": 8, "min_classes": 1, "iterations": 12, "prepare": "range"}
 

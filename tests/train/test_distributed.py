@@ -16,9 +16,8 @@ from selfseg.core.errors import Interrupted, SelfsegError, UsageError
 from selfseg.methods.base import find_method
 from selfseg.sample.device import Precision
 from selfseg.sample.stream import Sample, Stream
-from selfseg.train.checkpoint import load_checkpoint
 from selfseg.train.distributed import Processes, started_together
-from selfseg.train.loop import Order, Training, read_journal
+from selfseg.train.loop import Order, Training, load_checkpoint, read_journal
 
 STEPS, RATE = 3, 1e-3
 """Small steps: where a pixel lies on a kink (of a ReLU, of a largest value) the last digit decides, and more so the farther two

@@ -10,8 +10,7 @@ from selfseg.core.errors import Interrupted, ModelError, TrainingError, UsageErr
 from selfseg.methods.base import Method, MethodConfig, find_method, method_names
 from selfseg.sample.device import Precision, choose_device, choose_precision, has_fast_bf16
 from selfseg.sample.stream import Sample, Stream
-from selfseg.train.checkpoint import load_checkpoint
-from selfseg.train.loop import Journal, Training, read_journal
+from selfseg.train.loop import Journal, Training, load_checkpoint, read_journal
 
 CPU = Precision(torch.device("cpu"), bf16=False, channels_last=False, compiled=False)
 

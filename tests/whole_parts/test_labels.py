@@ -91,9 +91,7 @@ def cases(draw):
     return model(name, n_dims, n_channels), image, draw(st.sampled_from(CHAINS))
 
 
-@settings(
-    deadline=None, max_examples=40, derandomize=True, suppress_health_check=list(HealthCheck)
-)  # but for a tie, below
+@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
 @given(
     cases(),
     st.sampled_from(["none", "objects:9", "holes:6", "objects:12,holes:8"]),
@@ -195,12 +193,8 @@ def test_slices_of_a_region_are_those_of_the_volume():
     np.testing.assert_allclose(part, whole[(slice(None), *region)], atol=1e-5)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="of pixels as far from two peaks, a watershed in parts may choose the other one (EXPERIMENTS.md)",
-)
-def test_a_pixel_between_two_peaks_goes_to_the_same_one_in_parts():
-    labels = np.genfromtxt(Path(__file__).with_name("tie.txt"), np.uint8, delimiter=1)
+def test_parts_that_touch_at_a_corner_are_cut_alike_in_parts():
+    labels = np.genfromtxt(Path(__file__).with_name("corners.txt"), np.uint8, delimiter=1)
     numbers, at_once = np.zeros(labels.shape, np.uint32), np.zeros(labels.shape, np.uint32)
     number_objects(labels, numbers, "watershed", sides=(16, 16))
     number_objects(labels, at_once, "watershed")

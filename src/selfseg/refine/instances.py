@@ -6,8 +6,9 @@ of the whole image at once, whatever the blocks. (Parts that touch at a corner a
 maximum of the distance in the whole image, and be cut otherwise there.)
 """
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -215,11 +216,38 @@ def _objects(
         mask = labels == value
         # without any border there is nothing to cut at, and no distance
         distance = np.ones(mask.shape) if mask.all() else distance_transform_edt(mask, units)
-        seeds = _seeds(distance, mask, depth * min(units))
-        grown = watershed(-distance, seeds, mask=mask, connectivity=1)
-        parts[mask] = grown[mask] + n_parts
-        n_parts += int(seeds.max()) + 1  # 0 is a part too: one whose only way to a maximum leads over a corner
+        for alone in _apart(mask):
+            seeds = _seeds(distance, alone, depth * min(units))
+            grown = watershed(-distance, seeds, mask=alone, connectivity=1)
+            parts[alone] = grown[alone] + n_parts
+            n_parts += int(seeds.max()) + 1
     return connected_components(parts)
+
+
+def _apart(mask: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:
+    """Yield masks that are the given one together, in none of which two connected parts touch at a corner.
+
+    Seeds are found over corners. So a part is cut alike whichever other parts lie in the box.
+    """
+    parts = connected_components(np.where(mask, 0, -1))
+    pairs = set()
+    for offset in itertools.product((-1, 0, 1), repeat=mask.ndim):
+        if sum(map(abs, offset)) < 2:
+            continue
+        here = tuple(slice(max(0, -step), n - max(0, step)) for step, n in zip(offset, mask.shape, strict=True))
+        there = tuple(slice(max(0, step), n + min(0, step)) for step, n in zip(offset, mask.shape, strict=True))
+        one, other = parts[here], parts[there]
+        touch = (one > other) & (other >= 0)
+        pairs.update(zip(one[touch].tolist(), other[touch].tolist(), strict=True))
+    smaller: dict[int, list[int]] = {}
+    for one, other in pairs:
+        smaller.setdefault(one, []).append(other)
+    turn = np.zeros(int(parts.max()) + 1, np.int64)
+    for part in sorted(smaller):  # the first turn that no neighbour has
+        taken = {int(turn[other]) for other in smaller[part]}
+        turn[part] = next(number for number in itertools.count() if number not in taken)
+    for number in range(int(turn.max()) + 1):
+        yield mask & (turn[parts] == number)
 
 
 def _seeds(distance: NDArray[np.float64], mask: NDArray[np.bool_], drop: float) -> NDArray[np.int32]:
