@@ -68,7 +68,9 @@ def _follow(layer: Any, mean: Tensor, variance: Tensor, counted: Any) -> None:
     layer.running_mean.lerp_(mean, pace)
     layer.running_var.lerp_((variance * n / (n - 1).clamp(min=1)).to(variance.dtype), pace)
 
-    """`torch.nn.GroupNorm`; in a fixed order on a CPU (`sample.device.in_fixed_order`) each image in one thread: threads change no sum."""
+
+class GroupNorm(nn.GroupNorm):
+    """`torch.nn.GroupNorm`; each image in one thread where a fixed order is asked for (`sample.device.in_fixed_order`)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``[B C *S]``."""
