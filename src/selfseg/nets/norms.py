@@ -70,7 +70,7 @@ def _follow(layer: Any, mean: Tensor, variance: Tensor, counted: Any) -> None:
 
 
 class GroupNorm(nn.GroupNorm):
-    """`torch.nn.GroupNorm`; in a fixed order on a CPU (`sample.device.in_fixed_order`) each image in one thread, so that no number of threads changes its sums."""
+    """`torch.nn.GroupNorm`; each image in one thread where a fixed order is asked for (`sample.device.in_fixed_order`)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``[B C *S]``."""
