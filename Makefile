@@ -32,7 +32,7 @@ test-slow: $(VENV)/.installed
 
 chaos: $(VENV)/.installed
 	$(BIN)/python tests/chaos.py
-	$(BIN)/python tests/faults.py --minutes 12
+	$(BIN)/python tests/faults.py --stride 6 --jobs 2 --minutes 12
 
 benchmark: $(VENV)/.installed
 	$(BIN)/python benchmarks/speed/feature_clustering.py

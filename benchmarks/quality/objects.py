@@ -17,7 +17,7 @@ import numpy as np
 from skimage.filters import threshold_otsu
 
 from selfseg.core.image import Image
-from selfseg.learning.segmenter import Segmenter
+from selfseg.learning.run import segment
 from selfseg.measure.instances import instance_scores
 from selfseg.read.datasets import find_dataset
 from selfseg.refine.instances import number_objects
@@ -32,7 +32,7 @@ def cut(mask: np.ndarray) -> np.ndarray:
 
 
 def objects(image: Image) -> np.ndarray:
-    return Segmenter("objects").fit(image).predict(image).instances().labels
+    return segment(image, method="objects").instances().labels
 
 
 def otsu(image: Image) -> np.ndarray:
@@ -42,7 +42,7 @@ def otsu(image: Image) -> np.ndarray:
 
 
 def wnet(image: Image) -> np.ndarray:
-    labels = Segmenter("wnet", n_classes=2).fit(image).predict(image).labels
+    labels = segment(image, method="wnet", n_classes=2).labels
     return cut(labels != np.bincount(labels.ravel())[1:].argmax() + 1)
 
 
@@ -64,10 +64,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--half", choices=("even", "odd"))
     parser.add_argument("--methods", default="objects,otsu")
+    parser.add_argument("--kinds", default=",".join(KINDS), help="kinds of microscopy")
     parser.add_argument("-o", "--out", type=Path)
     options = parser.parse_args()
     rows = []
-    for item in items(options.data, options.half):
+    for item in (one for one in items(options.data, options.half) if one.kind in options.kinds.split(",")):
         image, truth = item.load_image(), item.load_truths()[0].astype(np.int64)
         for name in options.methods.split(","):
             begun = time.process_time()
@@ -86,6 +87,8 @@ def main() -> None:
     for name in options.methods.split(","):
         for kind in ("", "fluorescence", *KINDS):
             some = [row for row in rows if row["method"] == name and row["kind"].startswith(kind)]
+            if not some:
+                continue
             means = (np.mean([row[key] for row in some]) for key in ("dice", "ap50", "seconds"))
             print(f"{name:8s} {kind or 'all':18s} {len(some):2d}  " + " / ".join(f"{mean:.3f}" for mean in means))
     if options.out is not None:

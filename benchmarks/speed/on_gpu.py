@@ -211,7 +211,12 @@ def memory(device: torch.device, seconds: float, scale: int) -> dict:
         print(f"{image.name or 'small'}: {found[image.name]}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            learner = Segmenter("wnet", 2, device=str(device), options={**options, "patch": None, "width": 64})
+            learner = Segmenter(
+                "wnet",
+                2,
+                device=str(device),
+                options={**options, "patch": None, "width": 64 if device.type == "cuda" else 4},
+            )
             learner.fit([large], out=folder, progress=Said())
             found["learning"] = "done"
         except SelfsegError as error:

@@ -1,4 +1,6 @@
+import errno
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from PIL import Image as Pillow
 import selfseg
 from conftest import blobs
 from selfseg.apps.cli import main
+from selfseg.core import files
 
 QUICK = ["--method", "region_merging", "--set", "superpixel_size=40", "--classes", "4", "--quiet"]
 
@@ -41,6 +44,27 @@ def test_merging_in_an_output_folder_does_its_images_again(out):
     was = np.isin(before, (1, 2))
     assert (labels(out)[was] == ground["id"]).all()
     assert json.loads((out / "run.json").read_text())["cleaning"] == "none"
+
+
+def test_an_edit_that_fails_can_be_given_again(out, tmp_path, monkeypatch):
+    words = ("--merge", "1+2", "--name", "3=light", "--remove-objects", "9", "--quiet")
+    whole, reserve, table = tmp_path / "whole", files._reserve, (out / "model" / "classes.json").read_bytes()
+    shutil.copytree(out, whole)
+    assert run("edit", whole, *words) == 0
+    for name in ("out/classes.csv", "model/README.md", "model/classes.json"):
+
+        def fails(path, name=name):
+            if f"{path.parent.name}/{path.name}" == name:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return reserve(path)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "_reserve", fails)
+            assert run("edit", out, *words) == 1
+        assert (out / "model" / "classes.json").read_bytes() == table
+    assert run("edit", out, *words) == 0
+    assert (out / "model" / "classes.json").read_bytes() == (whole / "model" / "classes.json").read_bytes()
+    assert np.array_equal(labels(out), labels(whole))
 
 
 def test_what_is_edited_is_repeated_at_later_predictions(out, tmp_path):

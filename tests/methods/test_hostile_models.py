@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from conftest import blobs
-from selfseg.core.errors import ModelError
+from selfseg.core.errors import InputError, ModelError
 from selfseg.learning.run import load
 from selfseg.learning.segmenter import Segmenter
 
@@ -158,13 +158,14 @@ def test_pipes_and_folders_are_no_files_to_wait_for(folder, name):
     refused(folder, "no ordinary file")
 
 
-def test_saving_over_a_link_replaces_the_link_and_not_what_it_points_to(folder, tmp_path):
+def test_saving_over_a_link_is_refused_and_leaves_what_it_points_to(folder, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     model = load(folder)
     (folder / "README.md").unlink()
     (folder / "README.md").symlink_to(tmp_path / "mine.txt")
-    model.save(folder)
-    assert (tmp_path / "mine.txt").read_text() == "mine" and not (folder / "README.md").is_symlink()
+    with pytest.raises(InputError, match="changed since selfseg wrote it"):
+        model.save(folder)
+    assert (tmp_path / "mine.txt").read_text() == "mine"
 
 
 class Bomb:

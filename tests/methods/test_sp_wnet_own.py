@@ -42,7 +42,7 @@ def test_own_superpixels_from_files(tmp_path):
         model.predict(blobs(seed=5))
     (own / "b.tif").unlink()
     (failure,) = predict(model, photos, tmp_path / "out", superpixels=own)
-    assert failure[0] == "b" and "expected a file b" in failure[1]
+    assert failure[0] == "b" and "expected some for b" in failure[1]
 
 
 def test_own_superpixels_follow_the_preparation(tmp_path):

@@ -59,7 +59,7 @@ def test_bytes_that_are_no_text_are_written_and_printed(tmp_path, capsys):
     rows = json.loads((out / "run.json").read_text(encoding="utf-8"))["images"]
     assert {row["name"] for row in rows} == {BYTES, "b"}
     page = (out / "report.html").read_text(encoding="utf-8")
-    assert r"caf\udce9 #1%" in page and 'href="overlay/caf%E9%20%231%25.png"' in page
+    assert r"caf\udce9 #1%" in page and 'href="instances_overlay/caf%E9%20%231%25.png"' in page
     assert r"caf\udce9 #1%,1," in (out / "classes.csv").read_text(encoding="utf-8")
     formats = [word for name in ("nnunet", "coco", "geojson", "imagej-roi", "csv") for word in ("-f", name)]
     assert main(["export", str(out), *formats, "-q"]) == 0

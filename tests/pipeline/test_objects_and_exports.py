@@ -98,7 +98,9 @@ def test_without_the_images_there_are_no_intensities_and_that_is_said(folder):
 
     found, failures = instances(folder, progress=Listener())
     assert (found, failures) == (7, [])
-    first, line = told
+    first, *lines = told
+    (line,) = (one for one in lines if "intensities" in one)
+    assert sum("objects, median area" in one for one in lines) == len(lines) - 1
     assert first == "watershed of cell, dirt"
     assert "--images" in line
     rows = _rows(folder / "instances.csv")

@@ -119,11 +119,7 @@ def test_preparation_is_stored_and_repeated(tmp_path):
 
 
 def test_an_image_too_large_for_memory_is_refused_before_it_is_started(monkeypatch):
-    from types import SimpleNamespace
-
-    from selfseg.learning import model_folder
-
-    monkeypatch.setattr(model_folder.psutil, "virtual_memory", lambda: SimpleNamespace(available=10**6))
+    monkeypatch.setattr("selfseg.learning.model_folder.free_on", lambda device: 10**6)
     with pytest.raises(InputError, match=r"takes about .* GiB of memory: expected at most .*\(--prepare size="):
         selfseg.segment(blobs(200, 200), options={"n_features": 100})
 

@@ -13,7 +13,7 @@ from selfseg import Segmenter
 from selfseg.apps.cli import main
 from selfseg.core.files import NOTES, Manifest
 from selfseg.read import find_inputs
-from selfseg.results.folder import RunFolder
+from selfseg.results.folder import FOLDERS, RunFolder
 
 FAST = ["--method", "region_merging", "-q"]
 
@@ -133,3 +133,23 @@ def test_an_export_elsewhere_replaces_what_it_wrote_before(pictures):
         assert main(["export", str(pictures / f"out{name}"), "-f", "geojson", "-o", str(dest), "-q"]) == 0
     assert files(dest) == ["export.json", "geojson/b0.geojson"]
     assert json.loads((dest / "export.json").read_text())["names"] == {"geojson": {"b0": "geojson/b0.geojson"}}
+
+
+def test_what_a_killed_command_left_is_cleared_by_the_next(pictures):
+    out = pictures / "out"
+    assert main(["segment", str(pictures / "A"), "-o", str(out), *FAST, "--tree"]) == 0
+
+    def left(name):
+        path = out / name / ".a0.unfinished-12345678.tif"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"half")
+        return path
+
+    for command, names in {
+        ("cut", str(out), "--regions", "3"): ("cut",),
+        ("edit", str(out / "model"), "--name", "1=one"): ("model",),
+        ("predict", str(out / "model"), str(pictures / "A"), "-o", str(out)): FOLDERS,
+    }.items():
+        files = [left(name) for name in names]
+        assert main([*command, "-q"]) == 0
+        assert not any(file.exists() for file in files), command

@@ -182,6 +182,17 @@ def test_files_are_usable_when_the_run_is_stopped(tmp_path, model):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "a.tif"]
 
 
+def test_equal_pictures_are_equal_bytes(tmp_path):
+    pictures = [blobs(seed=seed) for seed in range(3)]
+    for folder in ("a", "b"):
+        for lossless in (False, True):
+            with VideoFile(tmp_path / folder / str(lossless), lossless=lossless) as video:
+                for picture in pictures:
+                    video.add(picture)
+    for name in ("False.mp4", "True.mkv"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
 def test_without_pyav_pictures_are_written_in_place_of_videos(model, clip, tmp_path, monkeypatch):
     series = read_image(clip)
     monkeypatch.setitem(__import__("sys").modules, "av", None)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from selfseg.core.image import Image
+from selfseg.sample.prepare import Preparation
 from selfseg.segmenting.blocks import SlicedMaps
 
 
@@ -29,7 +30,9 @@ class Bright:
 @pytest.fixture
 def maps(monkeypatch):
     monkeypatch.setattr(SlicedMaps, "_open", lambda self, axis, number: Bright(self.image.at(axis, number)))
-    return lambda axes: SlicedMaps(SimpleNamespace(table=[0, 1]), volume(), axes)
+    model = SimpleNamespace(table=[0, 1], preparation=Preparation.parse("range"))
+    model.fixed = lambda: model
+    return lambda axes: SlicedMaps(model, volume(), axes)
 
 
 @pytest.mark.parametrize("axes", ["Z", "Y", "X", "ZYX"])

@@ -12,11 +12,15 @@ from safetensors import safe_open
 
 from selfseg.core.files import NOTES
 
-TIMES = {"seconds", "seconds_scoring", "seconds_all", "peak_memory", "peak_memory_bytes", "date", "weights_sha256"}
-"""Keys under which something stands that no two runs have in common, but for the hash: the weights are compared themselves."""
+TIMES = {
+    *("seconds", "seconds_scoring", "seconds_all", "frames_per_second", "peak_memory", "peak_memory_bytes", "date"),
+    *("weights_sha256", "commit"),
+}
+"""Keys under which something stands that no two runs have in common, but for the hash: the weights are compared themselves; and
+the commit, which changes while somebody works on the code."""
 
-TIMED = {"report.html", "README.md", "table.md", "table.csv", "images.csv"}
-"""Files made of what is compared, and of times."""
+TIMED = {"report.html", "README.md", "table.md", "table.csv", "images.csv", "status.json"}
+"""Files made of what is compared, and of times; and how far the last process of a studio's run has come."""
 
 
 def read_zarr(path: Path) -> np.ndarray:
@@ -101,6 +105,7 @@ READERS = {
     ".mrc": read_mrc,
     ".h5": read_hdf5,
     ".npz": read_npz,
+    ".npy": lambda path: np.load(path, allow_pickle=False),
     ".mp4": read_video,
     ".mkv": read_video,
 }
@@ -153,12 +158,12 @@ def content_of(path: Path) -> bytes:
             for file in sorted(path.rglob("*"))
             if file.is_file()
         )
-    if path.suffix in (".json", ".jsonl"):
-        return json.dumps(without_times(READERS[path.suffix](path)), indent=1).encode()
-    if path.name == "checkpoint.safetensors":  # its header holds the seconds
-        return b"".join(name.encode() + value.tobytes() for name, value in sorted(read_safetensors(path).items()))
     if path.name in TIMED:
         return b""
+    if path.suffix in (".json", ".jsonl"):
+        return json.dumps(without_times(READERS[path.suffix](path)), indent=1).encode()
+    if path.name == "checkpoint.safetensors" or path.parent.name == "checkpoints":  # its header holds the seconds
+        return b"".join(name.encode() + value.tobytes() for name, value in sorted(read_safetensors(path).items()))
     return path.read_bytes()
 
 

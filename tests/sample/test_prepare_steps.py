@@ -28,10 +28,10 @@ from selfseg.sample.steps import KINDS, Step, parse_steps
         ("rescale(0.5:1), percentile(2, 98, global)", "rescale=0.5:1,percentile=2:98:global"),
         ("zscore(scope=global)", "zscore=global"),
         ("unsharp(amount=2, radius=5), max()", "unsharp=5:2,max"),
-        ("smooth=2", "smooth=2,range"),
-        ("tophat=51", "tophat=51,range"),
+        ("smooth=2", "smooth=2,auto"),
+        ("tophat=51", "tophat=51,auto"),
         ("tophat(bright, size=51), max", "tophat=51,max"),
-        ("tophat(51, polarity=dark), flatten(100)", "tophat=51:dark,flatten=100,range"),
+        ("tophat(51, polarity=dark), flatten(100)", "tophat=51:dark,flatten=100,auto"),
     ],
 )
 def test_text_round_trips(text, want):

@@ -5,6 +5,7 @@ Parts are blocks of 16 pixels of an image in a zarr; the whole is the same image
 
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,7 +91,9 @@ def cases(draw):
     return model(name, n_dims, n_channels), image, draw(st.sampled_from(CHAINS))
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+@settings(
+    deadline=None, max_examples=40, derandomize=True, suppress_health_check=list(HealthCheck)
+)  # but for a tie, below
 @given(
     cases(),
     st.sampled_from(["none", "objects:9", "holes:6", "objects:12,holes:8"]),
@@ -190,3 +193,15 @@ def test_slices_of_a_region_are_those_of_the_volume():
     region = (slice(2, 6), slice(5, 20), slice(0, 11))
     part, _ = SlicedMaps(model("feature_clustering", 2, 3), image, "ZYX").region(region)
     np.testing.assert_allclose(part, whole[(slice(None), *region)], atol=1e-5)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="of pixels as far from two peaks, a watershed in parts may choose the other one (EXPERIMENTS.md)",
+)
+def test_a_pixel_between_two_peaks_goes_to_the_same_one_in_parts():
+    labels = np.genfromtxt(Path(__file__).with_name("tie.txt"), np.uint8, delimiter=1)
+    numbers, at_once = np.zeros(labels.shape, np.uint32), np.zeros(labels.shape, np.uint32)
+    number_objects(labels, numbers, "watershed", sides=(16, 16))
+    number_objects(labels, at_once, "watershed")
+    np.testing.assert_array_equal(numbers, at_once)

@@ -264,7 +264,8 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
     def compile_later(function: Callable[..., Any]) -> Any:
         kernel = numba.njit(nogil=True, **options)(function)
-        if not numba.config.DISABLE_JIT:
+        config: Any = numba.config
+        if not config.DISABLE_JIT:
             kernel._cache = _kernel_cache(function)  # what `cache=True` does, with a cache that forgives
         return kernel
 
@@ -272,25 +273,27 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 def _kernel_cache(function: Callable[..., Any]) -> Any:
-    from numba import config
+    import numba
     from numba.core.caching import FunctionCache, NullCache
 
-    class KernelCache(FunctionCache):  # type: ignore[misc]
+    config: Any = numba.config
+
+    class KernelCache(FunctionCache):
         """Numba's cache of one function, whose faults mean that the function is compiled anew."""
 
         def load_overload(self, sig: Any, target_context: Any) -> Any:
             try:
-                return super().load_overload(sig, target_context)
+                return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
             except Exception:  # noqa: BLE001 (a file that was cut gives errors of any kind)
                 return None
 
         def save_overload(self, sig: Any, data: Any) -> None:
             with contextlib.suppress(OSError):
                 try:
-                    super().save_overload(sig, data)
+                    super().save_overload(sig, data)  # type: ignore[no-untyped-call]
                 except (pickle.PickleError, EOFError, ValueError):  # the index is damaged
-                    self.flush()
-                    super().save_overload(sig, data)
+                    self.flush()  # type: ignore[no-untyped-call]
+                    super().save_overload(sig, data)  # type: ignore[no-untyped-call]
 
     with contextlib.suppress(RuntimeError):  # no folder that numba knows can be written
         return KernelCache(function)  # type: ignore[no-untyped-call]

@@ -15,7 +15,7 @@ number of channels is a constant of the compiled function, so that few overlaps 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, reduce
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -525,7 +525,7 @@ def _tile_kernel(n_channels: int, side: int) -> Kernel:
                 for k in range(36):
                     _copy(whole, u(k) * C, tiles, u(k * n_tiles + row * n_columns + column) * C, C)
 
-    return kernel
+    return cast(Kernel, kernel)
 
 
 def _output_kernel(n_channels: int) -> Kernel:
@@ -549,4 +549,4 @@ def _output_kernel(n_channels: int) -> Kernel:
                         at = u((4 * row + i) * W + 4 * column + j) * C
                         _copy_plus(done, u(4 * i + j) * C, bias, image, at, C)
 
-    return kernel
+    return cast(Kernel, kernel)

@@ -6,7 +6,7 @@ at three levels, objects bright and dark, colours, textures, membranes, a thresh
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil, prod, sqrt
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError, SelfsegError
-from selfseg.core.files import write_json, write_text
+from selfseg.core.files import clear_unfinished, write_json, write_text
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress, Silent
 from selfseg.export.overlay import displayed, overlay
@@ -44,6 +44,13 @@ MOST_CROPS = 64
 
 SIDE = 480
 """Longer side of a tile's picture in pixels."""
+
+
+SAFE, MOST_SPREAD, LEAST_COVER, LEAST_OBJECTS = 0.8, 0.9, 0.01, 5
+"""Agreement of the two ways to find objects, spread of the logarithm of their sizes, share of the picture and number, for objects."""
+
+TEXTURE, DENSE = 0.6, 13.0
+"""Agreement below which, and objects in 100 x 100 pixels above which, a picture consists of small things that are no objects."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +120,8 @@ class Tile:
     counts: tuple[int, ...] = ()
     """Classes, or objects, in each view."""
     unit: str = "classes"
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """Facts for the suggestion: the method's own (`Method.status`), and those of its objects (`_object_figures`)."""
     seconds: float = 0.0
     """Time for all views, learning included."""
     whole_seconds: float = 0.0
@@ -207,10 +216,57 @@ def _tile(candidate: Candidate, views: Sequence[View], sources: Sequence[Source]
         ),
         tuple(len(np.unique(labels[labels > 0])) for labels, _ in shown),
         unit="objects" if model.method_.finds_objects else "classes",
+        figures=dict(model.method_.status())
+        | (_object_figures([labels for labels, _ in shown]) if model.method_.finds_objects else {}),
         seconds=seconds,
         whole_seconds=seconds * largest / pixels,
         whole_bytes=model.method_.prediction_bytes(largest),
     )
+
+
+def _object_figures(images: Sequence[NDArray[np.integer]]) -> dict[str, float]:
+    """Return facts about objects ``[Y X]``, 0 = none, of all views: their number, share of the picture, density and spread of sizes."""
+    sizes = np.concatenate([np.unique(labels[labels > 0], return_counts=True)[1] for labels in images])
+    pixels = sum(labels.size for labels in images)
+    return {
+        "objects": float(len(sizes)),
+        "cover": float(sizes.sum() / pixels),
+        "density": 1e4 * len(sizes) / pixels,
+        "spread": float(np.log(sizes).std()) if len(sizes) else 0.0,
+    }
+
+
+def suggest(tiles: Sequence[Tile]) -> list[Tile]:
+    """Mark one of the tiles as the suggestion, with its reason.
+
+    Objects where the two ways to find them agree and sizes are alike: true of no electron micrograph or brain scan that was looked
+    at, and of 1 % of photographs. Membranes where the two ways disagree over hundreds of small things. Else regions.
+    """
+    found = [tile for tile in tiles if tile.candidate.method == "objects" and not tile.error and tile.figures]
+    best = max(found, key=lambda tile: tile.figures["agreement"], default=None)
+    chosen, reason = "contours", "the best regions of photographs; nothing here says objects or membranes"
+    if best is not None:
+        agreement, facts = best.figures["agreement"], best.figures
+        alike = facts["spread"] <= MOST_SPREAD and facts["cover"] >= LEAST_COVER and facts["objects"] >= LEAST_OBJECTS
+        if agreement >= SAFE and alike:
+            chosen, reason = (
+                best.candidate.title,
+                f"{facts['objects']:.0f} objects of like size, found twice alike ({agreement:.0%})",
+            )
+        elif agreement < TEXTURE and facts["density"] > DENSE:
+            chosen, reason = (
+                "membranes",
+                f"small things lie close ({facts['density']:.0f} in 100 x 100 pixels), none clearly an object",
+            )
+    place = next(
+        (
+            i
+            for i, tile in enumerate(tiles)
+            if not tile.error and chosen in (tile.candidate.title, tile.candidate.method)
+        ),
+        None,
+    )
+    return [replace(tile, suggested=reason if i == place else "") for i, tile in enumerate(tiles)]
 
 
 def picture_of(view: View) -> NDArray[np.uint8]:
@@ -291,6 +347,7 @@ def write_look(
     rows = [_row(number, tile, inputs) for number, tile in enumerate(tiles, 1)]
     facts = {"Inputs": inputs, "Shown": ", ".join(view.image.name for view in views)}
     page = render("look.html", title="First look", facts=facts, script="", views=shown, tiles=rows, failures=failures)
+    clear_unfinished(out)
     write_text(out / "look.html", page)
     keys = ("number", "title", "purpose", "method", "preset", "options", "command", "facts", "suggested", "error")
     short = [{key: row[key] for key in keys} | {"pictures": [one.uri for one in row["pictures"]]} for row in rows]

@@ -20,7 +20,7 @@ from selfseg.methods.base import Batch, Memo, Method, MethodConfig
 from selfseg.regions.graph import connected_components, number_by_first_pixel
 from selfseg.regions.membranes import Membranes, find_membranes
 from selfseg.regions.merge_tree import MergeTree
-from selfseg.regions.superpixels import colour_channels
+from selfseg.regions.texture import colour_channels
 
 SURE = 0.05
 """Least distance of a line's probability from one half, on the side that the merge tree decides."""
@@ -138,7 +138,7 @@ class MembranesMethod(Method):
         config = self.config
         key = f"membranes {config.width} {config.polarity} {self._spacing} {tuple(image.shape)} {valid is None}"
         if key not in memo:
-            channels = colour_channels(image.detach().float().cpu().numpy())
+            channels = colour_channels(np.moveaxis(image.detach().float().cpu().numpy(), 0, -1))
             light = channels[..., 0] if self.n_channels == 3 else channels.mean(-1)
             stack = light if self.n_dims == 3 else light[None]
             masks = [None] * len(stack) if valid is None else list(valid if self.n_dims == 3 else valid[None])

@@ -41,8 +41,10 @@ from selfseg.regions.teacher import (
     Facts,
     Picture,
     contrasts,
+    cut,
     enlarge,
     find_polarity,
+    mask_of,
     scores,
     strict_facts,
     strict_objects,
@@ -56,9 +58,6 @@ N_PIXELS, NEAR = 6000, 12
 
 AGREE, AGREE_WELL, OCTAVE = 0.72, 0.8, 0.05
 """Dice of teacher and pupil that is enough; below which coarser scales are tried; its price for each halving of the size."""
-
-LIGHT, DEPTH = 0.5, 1.0
-"""Weight of the lightness beside the distance in the final watershed; how deep a neck must be, in pixels."""
 
 STRICT_PIXELS, STRICT_SHARE = 24_000, 1 / 3
 """Pixels that the strict teacher's forest learns from, and the share of objects among them."""
@@ -91,7 +90,7 @@ class ObjectsConfig(MethodConfig):
     """Whether objects are brighter or darker than what is around them."""
     min_size: int = Field(default=30, ge=1)
     """Least size of an object, in pixels (voxels) of the scale at which it was found."""
-    contrast: float = Field(default=0.25, ge=0, le=1)
+    contrast: float = Field(default=0.3, ge=0, le=1)
     """Least contrast of an object with what is around it, as a share of the image's typical one."""
     channel: int | None = Field(default=None, ge=0)
     """Channel, from 0, in whose light objects are looked for; empty = lightness of RGB, or the mean of all channels."""
@@ -145,21 +144,6 @@ def lesson(picture: Picture, wanted: blobs.Labels, unsure: NDArray[np.bool_], rn
     return Lesson(wanted, unsure, features_at(picture.channels, picture.light, places), answers)
 
 
-def mask_of(probability: NDArray[np.float32], valid: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
-    """Return where the probability, smoothed by a pixel, is above one half, without holes."""
-    probability = probability if valid is None else np.where(valid, probability, 0)
-    mask = gaussian_filter(probability, 1.0) > 0.5
-    return np.asarray(blobs.filled(mask.astype(np.int32)) > 0)
-
-
-def cut(mask: NDArray[np.bool_], picture: Picture, spread: float, least: float) -> blobs.Labels:
-    """Cut a mask into objects: the watershed of the distance to its border and of the lightness over its spread."""
-    height = blobs.border_distance(mask.astype(np.int32))
-    height += np.float32(LIGHT / max(spread, 1e-6)) * gaussian_filter(picture.light, 1.5)
-    labels = blobs.basins(height, mask.astype(np.int32), DEPTH)
-    return blobs.select(labels, blobs.areas(labels) >= least)
-
-
 @dataclass(frozen=True)
 class Learned:
     """What finds objects: fixed facts and a forest; and the probabilities ``[*s]`` of the only image that it was learned from."""
@@ -194,7 +178,7 @@ def learn(pictures: Pictures, config: ObjectsConfig, seed: int) -> Learned:
         value = float(np.mean([one.agreement for one in lessons])) - OCTAVE * math.log2(factor)
         trials.append((value, factor, lessons, seen if n_images == 1 else None))
     value, factor, lessons, last = max(trials, key=lambda one: one[0])
-    facts = Facts(polarity=polarity, grey=grey, factor=factor)
+    facts = Facts(polarity=polarity, grey=grey, factor=factor, agreement=trials[0][0])
     if value < AGREE:
         return _learn_strictly(lambda: turned(1), replace(facts, factor=1), config, seed)
     least, largest = _sizes(next(iter(turned(factor))), config)
@@ -421,6 +405,10 @@ class Objects(Method):
     def multiple(self) -> int:
         """The factor by which images are shrunk."""
         return int(self._facts().factor)
+
+    def status(self) -> dict[str, float]:
+        """Return the agreement of teacher and pupil at full size, a Dice: high where the image consists of objects."""
+        return {"agreement": round(self._facts().agreement, 3)}
 
     def fixed(self) -> "Objects":
         """Return the method as it learned from the training images, for every image."""

@@ -73,7 +73,7 @@ class Threshold(Method):
         """Find the thresholds. Where there are fewer grey values than classes, the last classes stay empty."""
         values = spread_rows(self._grey(image)[valid] for batch in batches() for image, valid, _ in batch.each())
         found = torch.from_numpy(otsu_thresholds(values.double().numpy(), self.n_classes))
-        self.thresholds[: len(found)] = found.to(self.device)
+        self.thresholds[: len(found)] = found.to(self.thresholds)
         self.width.fill_(self.config.softness * float(values.max() - values.min()) or 1.0)
 
     def assign(self, images: Tensor, memos: Sequence[Memo] | None = None) -> Tensor:

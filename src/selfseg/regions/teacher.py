@@ -88,6 +88,8 @@ class Facts:
     """In 3D: value that counts as black, what is added before the logarithm, and the voxels that a voxel is compared with."""
     sure: float = 0
     """Contrast of a strict teacher's object that is sure."""
+    agreement: float = 0
+    """Dice of teacher and pupil at full size; 0 in 3D, where there is no pupil."""
 
 
 @dataclass(frozen=True)
@@ -309,3 +311,22 @@ def strict_objects(picture: Picture, facts: Facts) -> blobs.Labels:
     n = int(pieces.max(initial=0))
     ends = np.where(blobs.on_edge(pieces, n), ELLIPTIC_AT_EDGE, ELLIPTIC)
     return blobs.select(pieces, (blobs.areas(pieces, n) >= least) & (blobs.shapes(pieces, n) >= ends))
+
+
+LIGHT, DEPTH = 0.5, 1.0
+"""Weight of the lightness beside the distance in the final watershed; how deep a neck must be, in pixels."""
+
+
+def mask_of(probability: NDArray[np.float32], valid: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+    """Return where the probability, smoothed by a pixel, is above one half, without holes."""
+    probability = probability if valid is None else np.where(valid, probability, 0)
+    mask = gaussian_filter(probability, 1.0) > 0.5
+    return np.asarray(blobs.filled(mask.astype(np.int32)) > 0)
+
+
+def cut(mask: NDArray[np.bool_], picture: Picture, spread: float, least: float) -> blobs.Labels:
+    """Cut a mask into objects: the watershed of the distance to its border and of the lightness over its spread."""
+    height = blobs.border_distance(mask.astype(np.int32))
+    height += np.float32(LIGHT / max(spread, 1e-6)) * gaussian_filter(picture.light, 1.5)
+    labels = blobs.basins(height, mask.astype(np.int32), DEPTH)
+    return blobs.select(labels, blobs.areas(labels) >= least)

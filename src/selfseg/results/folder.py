@@ -30,6 +30,7 @@ from selfseg.read import Source, find_inputs
 from selfseg.read.arrays import split_address
 from selfseg.read.labels import RUN_SUFFIX, find_labels, read_label_image
 from selfseg.results.instances import INSTANCES, OPACITY, OVERLAYS, OWN, Counted
+from selfseg.results.merge_trees import CUTS, TREES
 from selfseg.results.model import RUN, FittedModel, selfseg_version
 from selfseg.results.result import Result, SequenceFacts
 from selfseg.sample.chain import PreparedImage
@@ -38,6 +39,8 @@ from selfseg.train.loop import read_journal
 
 RUN_FILE, TABLE_FILE, AREAS_FILE, REPORT_FILE = "run.json", "classes.json", "classes.csv", "report.html"
 LABELS = "labels"
+FOLDERS = (LABELS, "overlay", "pictures", INSTANCES, OVERLAYS, "video", TREES, CUTS, "export")
+"""Folders in a folder of results."""
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "scikit-learn", "numba", "tifffile", "pillow")
 
@@ -98,7 +101,7 @@ class OutputFolder:
         self.seen: dict[str, NDArray[np.uint8]] = {}
         self.areas: list[ClassArea] = []
         self.manifest = check_place(out)
-        clear_unfinished(out, ("labels", "overlay", "pictures", "instances", OVERLAYS, "video"))
+        clear_unfinished(out, FOLDERS)
 
     def add(self, result: Result, sha256: str, linked: bool = False, counted: Counted | None = None) -> str:
         """Write the files of one result, and keep what the report needs of it; return a remark for the user, empty = none.

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.errors import Failure, InputError, UsageError
-from selfseg.core.files import Manifest, writing
+from selfseg.core.files import Manifest, clear_unfinished, writing
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress, Silent
 from selfseg.export.labels import write_labels
@@ -136,6 +136,7 @@ def cut_folder(
             fix="make them: selfseg predict MODEL INPUT -o OUT --tree",
         )
     failures: list[Failure] = []
+    clear_unfinished(out, (CUTS,))
     with Manifest(out) as manifest:
         for path in sorted((out / TREES).rglob("*.npz")):
             name = path.relative_to(out / TREES).as_posix().removesuffix(".npz")

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save
 
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import InputError, ModelError, SelfsegError
-from selfseg.core.files import Manifest, write_json, write_text, writing
+from selfseg.core.files import Manifest, clear_unfinished, write_json, write_text, writing
 from selfseg.core.image import Image
 from selfseg.export.labels import ClassArea
 from selfseg.methods.base import Method, current_options, find_method
@@ -128,6 +128,7 @@ class FittedModel:
             "preparation": self.preparation.to_json(),
             "training": self.facts,
         }
+        clear_unfinished(folder)
         with Manifest(folder, RUN):
             save_method(Path(folder), self.method, self.name, self.table, stored, self._card())
 
@@ -223,12 +224,13 @@ class Stored:
 
 
 def save_method(folder: Path, method: Method, name: str, table: ClassTable, facts: dict[str, Any], card: str) -> None:
-    """Write a model folder. ``config.json`` comes last and names the hash of the weights, so that no half is taken for a whole."""
+    """Write a model folder. ``config.json`` comes last and names the hash of the weights, so that no half is taken for a whole;
+    the table, by which an edit is done or not, comes after the card that tells of it."""
     content = save({key: value.detach().cpu().contiguous().clone() for key, value in method.state().items()})
     with writing(folder / WEIGHTS) as temporary:
         temporary.write_bytes(content)
-    write_json(folder / CLASSES, table.to_json())
     write_text(folder / CARD, card)
+    write_json(folder / CLASSES, table.to_json())
     fixed = {
         "format": FORMAT,
         "method": name,

@@ -76,14 +76,7 @@ def view_coordinates(
     starts = [
         _start(at, size, length, place) for at, size, length, place in zip(focus, shape, side, places, strict=True)
     ]
-    flips = torch.rand(n_dims, generator=source) < 0.5
-    angle = math.radians(augmentation.rotation) * (2 * float(torch.rand((), generator=source)) - 1)
-    linear = torch.eye(n_dims, dtype=torch.float64)  # of the coordinates from the middle
-    if augmentation.mirror:
-        linear[flips] *= -1
-    if augmentation.rotation:
-        turn = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]).double()
-        linear[-2:] = turn @ linear[-2:]
+    linear = _turned(augmentation, source, n_dims)
     points = augmentation.points if augmentation.elastic else 0
     # Functions along each axis: cubics of the grid points, a constant, the distance from the middle.
     factors = torch.zeros(n_dims, *(points + 2,) * n_dims, dtype=torch.float64)
@@ -98,6 +91,19 @@ def view_coordinates(
     for length in side:
         coordinates = torch.tensordot(coordinates, _functions(length, points, torch.device(device)), dims=([1], [1]))
     return coordinates
+
+
+def _turned(augmentation: Augmentation, source: torch.Generator, n_dims: int) -> Tensor:
+    """Draw by which axes a view is mirrored and how far it is turned; return the matrix ``[D D]`` float64 of both."""
+    flips = torch.rand(n_dims, generator=source) < 0.5
+    angle = math.radians(augmentation.rotation) * (2 * float(torch.rand((), generator=source)) - 1)
+    linear = torch.eye(n_dims, dtype=torch.float64)  # of the coordinates from the middle
+    if augmentation.mirror:
+        linear[flips] *= -1
+    if augmentation.rotation:
+        turn = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]).double()
+        linear[-2:] = turn @ linear[-2:]
+    return linear
 
 
 @lru_cache(maxsize=16)

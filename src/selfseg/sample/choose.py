@@ -88,7 +88,7 @@ def _farthest(table: NDArray[np.float32], contrast: NDArray[np.float32], n: int)
     return chosen
 
 
-def spread_rows(parts: Iterable[Tensor], most: int = 100_000) -> Tensor:
+def spread_rows(parts: Iterable[Tensor], most: int = 20_000) -> Tensor:
     """Return every n-th row of all parts ``[N F]`` or ``[N]``, between `most` and twice as many where there are enough."""
     kept: list[Tensor] = []
     every = 1

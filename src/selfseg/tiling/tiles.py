@@ -162,6 +162,9 @@ ASSIGNED = "assigned"
 LARGEST_TILE = 2**20
 """Pixels of the largest tile where the method's context is finite: larger ones are no faster."""
 
+CONTEXTS = 4
+"""A tile may be larger where its side would be less than so many contexts: else most of what is computed of a volume would be halo."""
+
 SMALLEST_TILE = 2**12
 """Pixels of the smallest tile that is ever planned, however little memory there is."""
 
@@ -229,7 +232,8 @@ def plan_grid(method: Method, shape: Sequence[int], budget: int, multiple: int =
     """
     most = max(SMALLEST_TILE, int(budget / (bytes_per_pixel(method) + reading_bytes)))
     if method.context is not None:
-        return exact_grid(method, shape, min(most, LARGEST_TILE), multiple)
+        enough = (CONTEXTS * method.context) ** len(shape)
+        return exact_grid(method, shape, min(most, max(LARGEST_TILE, enough)), multiple)
     if math.prod(shape) <= most:
         return Grid(tuple(shape), tuple(shape), 0)
     return make_grid(shape, BLEND[len(shape)], most, multiple, wide=True)

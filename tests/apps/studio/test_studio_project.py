@@ -1,6 +1,9 @@
 """The project's folder: what is asked of it again is found again, and the log survives any cut."""
 
+import errno
 import json
+import os
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +12,7 @@ from PIL import Image as Pillow
 
 from conftest import blobs
 from selfseg.apps.studio.project import EventLog, open_project
-from selfseg.core.errors import InputError, UsageError
+from selfseg.core.errors import InputError, OutputError, UsageError
 
 
 def names(project):
@@ -91,6 +94,43 @@ def test_undo_and_redo_are_a_list_and_a_place_in_it_and_a_cut_log_is_a_shorter_o
     final = EventLog(path)
     assert final.history("001").done[-1]["id"] == 99
     final.close()
+
+
+def test_what_a_failed_write_leaves_in_the_log_does_not_count(tmp_path, monkeypatch):
+    """A write that fails leaves half a line, or a whole one; all that follows would be lost behind half a line."""
+    log = EventLog(tmp_path / "events.jsonl")
+    log.do("001", {"id": 1})
+    for name, fails in (("fsync", OSError(errno.EIO, "Input/output error")), ("half", OSError(errno.ENOSPC, "full"))):
+        with monkeypatch.context() as patch, pytest.raises(OutputError, match="free some space"):
+            if name == "fsync":
+                patch.setattr(os, "fsync", Mock(side_effect=fails))
+            else:
+                patch.setattr(log, "_file", HalfWritten(log._file, fails))
+            log.do("001", {"id": 2})
+        assert [row["id"] for row in log.history("001").done] == [1]
+    log.do("001", {"id": 3})
+    log.close()
+    again = EventLog(tmp_path / "events.jsonl")
+    assert [row["id"] for row in again.history("001").done] == [1, 3]
+    again.close()
+
+
+class HalfWritten:
+    """A file that takes half of what is written and then fails; nor can it be made shorter, but at first."""
+
+    def __init__(self, file, error):
+        self.file, self.error, self.cuts = file, error, 0
+
+    def truncate(self, size):
+        self.cuts += 1
+        if self.cuts > 1:
+            raise self.error
+        return self.file.truncate(size)
+
+    def write(self, data):
+        if len(data) < 10:
+            raise self.error
+        return self.file.write(data[: len(data) // 2])
 
 
 def test_scopes_are_undone_each_by_itself(project):

@@ -1,21 +1,24 @@
 """Runs as processes: pause, resume, other options on the way, fork, kill; each against a straight run of the same options."""
 
+import errno
 import json
 import os
 import time
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
 from safetensors.numpy import load_file
 
+import selfseg
 from selfseg import Segmenter
 from selfseg.apps.studio import worker
-from selfseg.apps.studio.results import find_result
+from selfseg.apps.studio.results import find_result, result_folder, store_results
 from selfseg.apps.studio.runs import CHANGE, MODEL, PROCESS, STATUS, Runs, Spec
 from selfseg.apps.studio.studio import last_preview
-from selfseg.core.errors import UsageError
+from selfseg.core.errors import OutputError, UsageError
 from selfseg.core.files import write_json
 from selfseg.core.image import Image
 
@@ -257,3 +260,25 @@ def test_the_spec_of_a_project_of_before_is_read_and_written_with_its_keys(tmp_p
     assert (spec.scribbles, spec.scribble_names, spec.inputs) == ("runs/001/scribbles", {"1": "sky"}, ("photo.png",))
     spec.save(tmp_path)
     assert json.loads((tmp_path / "spec.json").read_text()) == stored
+
+
+def test_a_run_whose_folder_fails_says_so_in_one_line(runs, spec, monkeypatch, capfd):
+    run = runs.create(spec)
+
+    def fails(path, value):
+        raise OutputError(path, expected="a file that can be written", got="Input/output error", fix="choose another")
+
+    monkeypatch.setattr(worker, "write_json", fails)
+    assert worker.main(run.folder) == OutputError.exit_code
+    said = capfd.readouterr().err.splitlines()
+    assert said[-1].startswith(str(run.folder / STATUS)) and not any("Traceback" in line for line in said)
+
+
+def test_half_a_result_is_never_read(project, run, monkeypatch):
+    found = result_folder(run.folder, "photo0", 0)
+    assert find_result(run.folder, "photo0", 0)
+    monkeypatch.setattr(np, "save", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
+    model, source = selfseg.load(run.model), project.sources()[0]
+    with pytest.raises(OutputError, match="No space left"):
+        store_results(model, source, None, run.folder)
+    assert found.is_dir() and not find_result(run.folder, "photo0", 0)

@@ -150,7 +150,10 @@ def _kernels() -> tuple[bool, str]:
 
     modules = [module for name, module in sys.modules.items() if name.startswith("selfseg.")]
     kernels = [value for module in modules for value in vars(module).values() if isinstance(value, Dispatcher)]
-    folders: set[str] = {kernel.stats.cache_path or "" for kernel in kernels}
+    kept = [
+        kernel for kernel in kernels if kernel.targetoptions.get("inline") != "always"
+    ]  # others are part of their callers
+    folders: set[str] = {kernel.stats.cache_path or "" for kernel in kept}
     closed = sorted(folder or "any folder" for folder in folders if not folder or not _can_write(folder))
     remedy = "set NUMBA_CACHE_DIR to a writable folder"
     if closed or not folders:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from copy import copy
 from pathlib import Path
 from typing import Annotated
 
@@ -46,18 +47,21 @@ def edit(
 
     bar, place = Bar(quiet), folder / "model" if (folder / "run.json").is_file() else folder
     how = vars(loading or LoadOptions())
-    model = load(place, **how)
-    model.edit([_ids(text) for text in merge or []], dict(_name(text) for text in name or []))
+    model, failures = load(place, **how), []
     before = Cleaning.parse(model.clean)
     holes = before.holes if fill_holes is None else fill_holes
     objects = before.objects if remove_objects is None else remove_objects
-    model.set_params(clean=str(Cleaning(holes, objects)))
+    cleaned = model.set_params(clean=str(Cleaning(holes, objects)))
+    model = copy(cleaned).edit([_ids(text) for text in merge or []], dict(_name(text) for text in name or []))
+    again = place != folder and out is None
+    if again:  # before the model is replaced: the same command after a failure finds the classes that it names
+        failures = predict(model, _inputs_of(folder), folder, numbers=numbers, progress=bar)
+    if out is None:
+        cleaned.save(place)  # a change that can be made twice; that of the classes is then the renaming of one file
     model.save(out or place)
     bar.say(f"{len(model.table_)} classes, cleaning {model.clean}; the model is in {out or place}")
-    if place == folder or out is not None:
-        return 0
-    failures = predict(load(place, **how), _inputs_of(folder), folder, numbers=numbers, progress=bar)
-    bar.say(f"labels, overlays and {folder / 'report.html'} are written anew")
+    if again:
+        bar.say(f"labels, overlays and {folder / 'report.html'} are written anew")
     return exit_code(failures)
 
 

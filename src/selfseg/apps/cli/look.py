@@ -17,7 +17,7 @@ def look(inputs: Inputs, /, *, out: Out, axes: str | None = None, seed: int = 0,
     seed
         Seed of every random choice.
     """
-    from selfseg.learning.look import choose_views, look, write_look
+    from selfseg.learning.look import choose_views, look, suggest, write_look
     from selfseg.read import find_inputs
 
     bar = Bar(quiet)
@@ -30,5 +30,10 @@ def look(inputs: Inputs, /, *, out: Out, axes: str | None = None, seed: int = 0,
         tiles.append(tile)
         write_look(out, views, tiles, words, failures)  # the page grows with each tile
         bar.say(f"{number} {tile.candidate.title}: {tile.error or tile.facts}  ({tile.candidate.arguments})")
+    tiles = suggest(tiles)
+    write_look(out, views, tiles, words, failures)
+    chosen = next((tile for tile in tiles if tile.suggested), None)
+    if chosen is not None:
+        bar.say(f"suggested: {chosen.candidate.title}, {chosen.suggested}")
     sys.stdout.write(f"{out / 'look.html'}: choose the picture that comes nearest, and run its command\n")
     return exit_code(failures)

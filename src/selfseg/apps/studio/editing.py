@@ -17,7 +17,7 @@ from selfseg.apps.studio.results import StoredResult, result_folders
 from selfseg.apps.studio.runs import Run, Runs, Spec
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import ModelError, UsageError
-from selfseg.core.files import write_json, writing
+from selfseg.core.files import clear_unfinished, write_json, writing
 from selfseg.export.labels import read_classes
 from selfseg.read import Source
 from selfseg.read.sources import SCRIBBLE_ENDING
@@ -198,6 +198,7 @@ def write_scribbles(project: Project, pictures: Pictures, run: Run, sources: Seq
     strokes = visible_strokes(project.log.history(SCRIBBLES).done)
     folder, drawn = run.folder / "scribbles", {stroke["image"] for stroke in strokes}
     annotated = [source.name for source in sources if source.name in drawn]
+    clear_unfinished(folder)
     for name in annotated:
         picture = pictures.get(name)
         if picture.is_video:

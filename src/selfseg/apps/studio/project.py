@@ -1,5 +1,6 @@
 """A project: a folder with its pictures' places, every run with its results, and the log of all edits."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -10,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from selfseg.core.errors import InputError, OutputError, UsageError
-from selfseg.core.files import write_json
+from selfseg.core.files import clear_unfinished, telling_failures, write_json
 from selfseg.read.formats import known_suffixes, suffix_of
 from selfseg.read.sources import Source, find_inputs
 
@@ -47,23 +48,24 @@ class History:
 class EventLog:
     """Append-only log of a project's edits, for undo and redo without limit: one JSON line an event, flushed before it counts.
 
-    A last line that a crash cut off is dropped.
+    A last line that a crash cut off is dropped, and so is what a failed write has left.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._histories: dict[str, History] = {}
-        whole = 0
+        self._whole = 0
         if path.exists():
             for line in path.read_bytes().splitlines(keepends=True):
                 entry = _parsed(line)
                 if entry is None:
                     break
                 self.history(entry["scope"]).add(entry)
-                whole += len(line)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab")
-        self._file.truncate(whole)
+                self._whole += len(line)
+        with telling_failures(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("ab", buffering=0)
+            self._file.truncate(self._whole)
 
     def history(self, scope: str) -> History:
         """Return the history of a scope: a run's id, or `SCRIBBLES`."""
@@ -93,17 +95,23 @@ class EventLog:
         return turned
 
     def _append(self, entry: dict[str, Any]) -> None:
+        line = json.dumps(entry, separators=(",", ":")).encode() + b"\n"
         try:
-            self._file.write(json.dumps(entry, separators=(",", ":")).encode() + b"\n")
-            self._file.flush()
+            self._file.truncate(self._whole)
+            left = memoryview(line)
+            while left:
+                left = left[self._file.write(left) :]
             os.fsync(self._file.fileno())
         except OSError as error:
+            with contextlib.suppress(OSError):  # else the next one does
+                self._file.truncate(self._whole)
             raise OutputError(
                 self._path,
                 expected="room for the log",
                 got=error.strerror or str(error),
                 fix="free some space, then try again",
             ) from error
+        self._whole += len(line)
         self.history(entry["scope"]).add(entry)
 
 
@@ -135,7 +143,9 @@ class Project:
     """Lines on what the last search for pictures passed over."""
 
     def __post_init__(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with telling_failures(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        clear_unfinished(self.folder, (EXPORTS,))
         self.log = EventLog(self.folder / EVENTS)
         self._sources: list[Source] | None = None
         self.notes: list[str] = []

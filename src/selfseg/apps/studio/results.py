@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError
-from selfseg.core.files import write_json, writing
+from selfseg.core.files import remove, write_json, writing
 from selfseg.core.image import Image
 from selfseg.read import Source, split_frames
 from selfseg.read.video import VideoFrames
@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # the server reads results, and must not import torch
     from selfseg import Result, Segmenter
     from selfseg.refine.hierarchy import Leaves
 
+RESULTS = "results"
 FACTS = "result.json"
 ARRAYS = ("superpixels", "parents", "altitudes", "sizes", "classes", "features", "probabilities")
 
@@ -79,11 +80,12 @@ def _video(path: Path, stamp: float) -> VideoFrames:
 
 def result_folder(run: Path, name: str, frame: int) -> Path:
     """Return the folder of the result of a frame of a picture."""
-    return run / "results" / name / f"t{frame:05d}"
+    return run / RESULTS / name / f"t{frame:05d}"
 
 
 def write_result(folder: Path, result: "Result", leaves: "Leaves") -> None:
-    """Write the result of one frame; its facts come last, so that half a result is never read."""
+    """Write the result of one frame; its facts come last, so that half a result is never read: one of before goes first."""
+    remove(folder / FACTS)
     tree = leaves.tree
     arrays: dict[str, NDArray[Any]] = {
         "superpixels": leaves.superpixels,
@@ -163,10 +165,10 @@ def need_result(run: Path, name: str, frame: int) -> StoredResult:
 
 def result_folders(run: Path) -> list[Path]:
     """Return the folders of all results of a run."""
-    return sorted(path.parent for path in (run / "results").glob(f"**/t*/{FACTS}"))
+    return sorted(path.parent for path in (run / RESULTS).glob(f"**/t*/{FACTS}"))
 
 
 def list_results(run: Path) -> list[str]:
     """Return the pictures that have a result, as ``name``, or ``name#frame`` for later frames."""
-    frames = ((path.parent.relative_to(run / "results").as_posix(), int(path.name[1:])) for path in result_folders(run))
+    frames = ((path.parent.relative_to(run / RESULTS).as_posix(), int(path.name[1:])) for path in result_folders(run))
     return [name if frame == 0 else f"{name}#{frame}" for name, frame in frames]

@@ -18,7 +18,7 @@ from selfseg.apps.studio.looking import Looking
 from selfseg.apps.studio.messages import Figures, Methods, Notice, Preview, ProjectState, RunState, Update
 from selfseg.apps.studio.pictures import Pictures
 from selfseg.apps.studio.project import RUNS, SCRIBBLES, Project
-from selfseg.apps.studio.results import FACTS, list_results
+from selfseg.apps.studio.results import FACTS, RESULTS, list_results
 from selfseg.apps.studio.runs import JOURNAL, PREVIEWS, WORKING, Run, Runs, Spec, child_environment, read_json, step_of
 from selfseg.core.errors import InputError, SelfsegError
 from selfseg.train.loop import read_journal
@@ -128,7 +128,7 @@ class Studio:
 
     def _has_first(self) -> bool:
         first = self.runs.all()[:1]
-        return bool(first) and any((first[0].folder / "results").glob(f"**/{FACTS}"))
+        return bool(first) and any((first[0].folder / RESULTS).glob(f"**/{FACTS}"))
 
     async def send_project(self) -> None:
         """Send the state of the project to all pages."""

@@ -1,5 +1,6 @@
 """The process of one run: learn, then segment; with a preview of what the method shows meanwhile (see `runs` for the files)."""
 
+import contextlib
 import math
 import os
 import sys
@@ -16,11 +17,11 @@ from numpy.typing import NDArray
 
 from selfseg import Segmenter, load
 from selfseg.apps.studio.project import printable
-from selfseg.apps.studio.results import store_results
+from selfseg.apps.studio.results import RESULTS, store_results
 from selfseg.apps.studio.runs import CHANGE, MODEL, ORDER, PREVIEWS, STATUS, Spec, read_json
 from selfseg.core.classes import class_colours
 from selfseg.core.errors import Interrupted, SelfsegError
-from selfseg.core.files import remove, write_json
+from selfseg.core.files import NOTES, Manifest, clear_unfinished, remove, write_json
 from selfseg.core.image import Image
 from selfseg.export.overlay import write_picture
 from selfseg.learning.training_set import TrainingSet
@@ -114,6 +115,7 @@ def main(folder: Path) -> int:
     if hasattr(os, "nice"):
         os.nice(5)  # the server, which draws, goes first
     status = StatusFile(folder)
+    clear_unfinished(folder, (PREVIEWS, RESULTS))
     try:
         spec = _updated_spec(folder)
         model = _learn(folder, spec, status)
@@ -128,20 +130,33 @@ def main(folder: Path) -> int:
         _segment(folder, spec, model, status)
         status.set(state="done", message="")
     except Interrupted:
+        return _paused(folder, status)
+    except SelfsegError as error:
+        return _failed(status, str(error), error.exit_code)
+    except MemoryError:
+        return _failed(status, "out of memory: make the pictures smaller, for example with prepare size=1000")
+    except Exception as error:  # noqa: BLE001 (whatever it is, the page must show it; the log has all of it)
+        traceback.print_exc()
+        return _failed(status, f"{type(error).__name__}: {error}; the run's log.txt has more")
+    return 0
+
+
+def _paused(folder: Path, status: StatusFile) -> int:
+    try:
         remove(folder / ORDER)
         status.set(state="paused", message="")
     except SelfsegError as error:
-        status.set(state="failed", message=str(error))
-        return error.exit_code
-    except MemoryError:
-        remedy = "make the pictures smaller, for example with prepare size=1000"
-        status.set(state="failed", message=f"out of memory: {remedy}")
-        return 1
-    except Exception as error:  # noqa: BLE001 (whatever it is, the page must show it; the log has all of it)
-        traceback.print_exc()
-        status.set(state="failed", message=f"{type(error).__name__}: {error}; the run's log.txt has more")
-        return 1
+        return _failed(status, str(error), error.exit_code)
     return 0
+
+
+def _failed(status: StatusFile, message: str, code: int = 1) -> int:
+    """Say why the run ended: in its status, and in the log, whose last line is shown where the status cannot be written."""
+    with contextlib.suppress(OSError):  # on a disk that is full
+        sys.stderr.write(f"{message}\n")
+    with contextlib.suppress(SelfsegError):
+        status.set(state="failed", message=message)
+    return code
 
 
 def _learn(folder: Path, spec: Spec, status: StatusFile) -> Segmenter:
@@ -156,6 +171,8 @@ def _learn(folder: Path, spec: Spec, status: StatusFile) -> Segmenter:
         config = stored_config(find_method(spec.method), config).model_dump(mode="json")
     same = _agree(config, model.config().model_dump(mode="json"))
     if before.get("finished") and same:
+        if (out / NOTES).exists():  # it ended before its notes were put away
+            Manifest(out, "training.json").settle(within=())
         return load(out, spec.device)
     resume = same and (out / "checkpoint.safetensors").exists()
     status.set(state="learning", message="")

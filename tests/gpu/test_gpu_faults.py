@@ -169,7 +169,7 @@ def test_a_device_without_float64_will_do(name, tmp_path):
     with PretendedGPU("mps"):
         model = learned(name, device="mps", out=tmp_path / "m", checkpoint_every=0)
         labels = model.predict(PHOTO).labels
-    assert len(np.unique(labels)) == 2
+    assert len(np.unique(labels)) == (1 if name == "objects" else 2)  # two halves are no objects
     ours = learned(name, device="cpu")
     assert (ours.predict(PHOTO).labels == labels).mean() > 0.97
     assert np.array_equal(Segmenter.load(tmp_path / "m", device="cpu").predict(PHOTO).labels, labels)
