@@ -349,7 +349,8 @@ class _SharedConv(torch.autograd.Function):
         def work(start: int, stop: int) -> Tensor | None:
             lines = shares[start]
             if how.transposed:
-                return torch.ops.aten.convolution(lines.coarse(x), plain, None, *how.of_lines())
+                made: Tensor = torch.ops.aten.convolution(lines.coarse(x), plain, None, *how.of_lines())
+                return made
             lines.coarse(y).copy_(torch.ops.aten.convolution(lines.fine(x), plain, bias.detach(), *how.of_lines()))
             return None
 

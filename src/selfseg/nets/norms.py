@@ -47,7 +47,8 @@ class BatchNorm2d(nn.BatchNorm2d):
 
         moments = torch.empty(2, x.shape[1], dtype=torch.float64)
         y = batch_norm(x, self.weight, self.bias, False, self.eps, moments)
-        _follow(self, *moments.to(self.weight.dtype), n)
+        mean, variance = moments.to(self.weight.dtype)
+        _follow(self, mean, variance, n)
         return y
 
 
@@ -77,7 +78,7 @@ class GroupNorm(nn.GroupNorm):
         wanted = torch.are_deterministic_algorithms_enabled() and not torch.compiler.is_compiling()
         if not wanted or x.device.type != "cpu" or x.dtype != torch.float32:
             return super().forward(x)
-        result: Tensor = _GroupNorm.apply(x, self.weight, self.bias, self.num_groups, self.eps)  # type: ignore[no-untyped-call]
+        result: Tensor = _GroupNorm.apply(x, self.weight, self.bias, self.num_groups, self.eps)
         return result
 
 

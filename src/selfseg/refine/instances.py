@@ -230,7 +230,7 @@ def _apart(mask: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:
     Seeds are found over corners. So a part is cut alike whichever other parts lie in the box.
     """
     parts = connected_components(np.where(mask, 0, -1))
-    pairs = set()
+    pairs: set[tuple[int, int]] = set()
     for offset in itertools.product((-1, 0, 1), repeat=mask.ndim):
         if sum(map(abs, offset)) < 2:
             continue
@@ -240,11 +240,11 @@ def _apart(mask: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:
         touch = (one > other) & (other >= 0)
         pairs.update(zip(one[touch].tolist(), other[touch].tolist(), strict=True))
     smaller: dict[int, list[int]] = {}
-    for one, other in pairs:
-        smaller.setdefault(one, []).append(other)
+    for larger, lower in pairs:
+        smaller.setdefault(larger, []).append(lower)
     turn = np.zeros(int(parts.max()) + 1, np.int64)
     for part in sorted(smaller):  # the first turn that no neighbour has
-        taken = {int(turn[other]) for other in smaller[part]}
+        taken = {int(turn[lower]) for lower in smaller[part]}
         turn[part] = next(number for number in itertools.count() if number not in taken)
     for number in range(int(turn.max()) + 1):
         yield mask & (turn[parts] == number)

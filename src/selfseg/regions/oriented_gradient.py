@@ -108,7 +108,7 @@ def _bin_weights(blur: float) -> NDArray[np.float32]:
     return np.asarray(weights / (2 * weights.sum() - weights[0]), np.float32)
 
 
-@compiled(fastmath=True)
+@compiled()
 def _spread_row(words, weights, n_words, sums):
     """Sum what the words of a row add to each bin, from its first column on: sums [n_words + 1, stride, X / stride], column x in
     x % stride, x // stride, without its own word. The last bin has the sum of all bins."""
@@ -126,7 +126,7 @@ def _spread_row(words, weights, n_words, sums):
                 here[n_words] += weight
 
 
-@compiled(fastmath=True)
+@compiled()
 def _sum_sectors(ring, bin_, top, disc, sectors):
     """Sum one bin over the sectors of a row of discs, sectors [16 X]. Row r of the picture is ring[r % R] of ring [R bins stride X']."""
     sectors[:] = 0
@@ -142,7 +142,7 @@ def _sum_sectors(ring, bin_, top, disc, sectors):
             total[x] += until[x] - before[x]
 
 
-@compiled(fastmath=True, error_model="numpy")  # a check for zero would keep it from vectorising
+@compiled(error_model="numpy")  # a check for zero would keep it from vectorising
 def _compare_bin(sectors, upto, of_half, of_rest, total):
     """Add one bin to the chi-squared distances total [A X]; of_half and of_rest [A X] are 1 / pixels of the half and of the rest.
 
