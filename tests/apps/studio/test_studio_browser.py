@@ -99,6 +99,7 @@ def test_nothing_is_lost_when_the_server_is_killed(browser, photo):
     try:
         hand = Hand(browser, server.url)
         hand.until(FIRST)
+        hand.page.click("[role=tab][data-tab=classes]")
         first = hand.classes()
         hand.page.fill(f"li[data-id='{first[0][0]}'] input[type=text]", "kept")
         hand.page.keyboard.press("Enter")
