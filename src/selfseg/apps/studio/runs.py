@@ -19,7 +19,7 @@ import psutil
 
 from selfseg.apps.studio.project import RUNS, Project, new_folder
 from selfseg.core.errors import UsageError
-from selfseg.core.files import remove, write_json, write_text
+from selfseg.core.files import Manifest, remove, write_json, write_text
 
 SPEC, STATUS, ORDER, CHANGE, PROCESS = "spec.json", "status.json", "order.json", "change.json", "process.json"
 LOG, MODEL, PREVIEWS, JOURNAL = "log.txt", "model", "previews", "model/journal.jsonl"
@@ -252,7 +252,8 @@ class Runs:
         shutil.copyfile(checkpoint, copy)
         replace(Spec.read(run.folder), begin=str(copy)).save(run.folder)
         if (journal := parent.folder / JOURNAL).exists():
-            write_text(run.folder / JOURNAL, journal.read_text(encoding="utf-8"))
+            with Manifest(run.folder / MODEL, "training.json"):  # the run goes on with it as its own
+                write_text(run.folder / JOURNAL, journal.read_text(encoding="utf-8"))
         return run
 
     def remove(self, run: Run) -> None:
