@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from sklearn.cluster import KMeans
+from sklearn.cluster import KMeans, kmeans_plusplus
 
-from selfseg.regions.clusters import codebook, lloyd
+from selfseg.regions.clusters import codebook, lloyd, seed_centres
 
 
 def test_the_fewest_entries_that_explain_enough():
@@ -34,3 +34,15 @@ def test_lloyd_arrives_where_scikit_learn_does(seed):
 def test_a_centre_without_rows_stays():
     rows = np.array([[0.0], [1.0]])
     assert lloyd(rows, np.ones(2), np.array([[0.4], [99.0]])).tolist() == [[0.5], [99.0]]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_first_centres_are_those_of_scikit_learn(seed):
+    rng = np.random.default_rng(seed)
+    rows = (rng.normal(size=(40, 3)) * 10)[rng.integers(40, size=2000)] + rng.normal(size=(2000, 3))
+    theirs, _ = kmeans_plusplus(rows, 40, random_state=seed)
+    np.testing.assert_array_equal(seed_centres(rows, 40, seed), theirs)
+
+
+def test_first_centres_of_rows_that_are_all_alike_are_that_row():
+    assert seed_centres(np.ones((5, 2)), 3).tolist() == [[1, 1]] * 3

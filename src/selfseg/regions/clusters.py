@@ -1,7 +1,7 @@
 """Clusters in NumPy: codebooks of regions and words of pixels by k-means, and clusters brought to the number that is wanted.
 
-`lloyd` is k-means in NumPy: scikit-learn takes a second to import, which a first look at one picture would wait for
-(docs/decisions/0009). What needs more of it, a start by k-means++ or many rows, imports it.
+`seed_centres` and `lloyd` are k-means in NumPy: scikit-learn takes a second to import, which a first look at one picture would
+wait for (docs/decisions/0009). Only the codebook of more than a few hundred regions imports it.
 """
 
 from typing import Any
@@ -57,6 +57,33 @@ def codebook(
     cut = tree.cut(n_regions=count)
     first = np.stack([np.bincount(cut, mass * column) for column in start.T], -1) / np.bincount(cut, mass)[:, None]
     return lloyd(rows, weights, first)
+
+
+def seed_centres(rows: NDArray[Any], n_clusters: int, seed: int = 0) -> NDArray[Any]:
+    """Choose ``[K D]`` of the rows ``[M D]`` as first centres, far from each other: greedy k-means++.
+
+    Each further centre is drawn with a probability that grows with its squared distance to those chosen; of 2 + ln K draws the
+    one that leaves the least distance is taken (Arthur & Vassilvitskii, SODA 2007, section 7).
+    """
+    draws = np.random.RandomState(seed)  # scikit-learn's, whose centres stored models were made with
+    exact = rows.astype(np.float64)
+    squares = np.square(exact).sum(1)
+
+    def distances(places: NDArray[np.intp]) -> NDArray[np.float64]:
+        apart = squares[places, None] + squares - 2 * (exact[places] @ exact.T)
+        return np.maximum(apart, 0)  # which rounding can leave it below
+
+    chosen = [min(int(draws.random_sample() * len(rows)), len(rows) - 1)]
+    nearest = distances(np.array(chosen))[0]
+    for _ in range(1, n_clusters):
+        cumulated = np.cumsum(nearest)
+        wanted = draws.random_sample(2 + int(np.log(n_clusters))) * cumulated[-1]
+        places = np.searchsorted(cumulated, wanted).clip(max=len(rows) - 1)
+        reached = np.minimum(nearest, distances(places))
+        best = int(reached.sum(1).argmin())
+        chosen.append(int(places[best]))
+        nearest = reached[best]
+    return rows[chosen]
 
 
 def lloyd(
@@ -125,14 +152,12 @@ def feature_words(features: NDArray[Any], n_words: int, seed: int = 0) -> tuple[
             got=f"{list(features.shape)} and {n_words} words",
             fix="ask for fewer",
         )
-    from sklearn.cluster import kmeans_plusplus
-
     points = np.nan_to_num(features.reshape(-1, features.shape[-1]), posinf=0, neginf=0).astype(np.float32)
     chosen = np.random.default_rng(seed).choice(len(points), min(SAMPLES, len(points)), replace=False)
     sample = points[np.sort(chosen)]
     # Rounded, since filters answer to flat ground with what their rounding leaves.
     count = min(n_words, len(np.unique(np.round(sample, 4), axis=0)))
-    start, _ = kmeans_plusplus(sample, count, random_state=seed)
+    start = seed_centres(sample, count, seed)
     centres = lloyd(sample, np.ones(len(sample), np.float32), start, WORD_ROUNDS, 0.0)
     return _nearest(points, centres).reshape(features.shape[:-1]).astype(np.uint8), centres
 
