@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from conftest import blobs
+
 CODE = """
 import os, sys, tempfile, warnings
 import numba.core.caching as caching
@@ -19,7 +21,7 @@ if "closed" in sys.argv:  # as where neither can be written
 if "full" in sys.argv:
     def save(self, *args):
         raise OSError(28, "No space left on device")
-    caching.IndexDataCacheFile.save = save
+    caching.IndexDataCacheFile._open_for_write = save
 from selfseg.core.machine import compiled
 @compiled()
 def double(x):
@@ -86,3 +88,36 @@ def test_the_doctor_says_where_kernels_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor, "_can_write", lambda folder: False)
     good, line = doctor._kernels()
     assert not good and "NUMBA_CACHE_DIR" in line
+
+
+def test_two_processes_that_store_two_signatures_at_once_never_get_the_code_of_the_other(tmp_path, monkeypatch):
+    """As it went wrong: both read an empty index, and both called their files number 1."""
+    import numba
+
+    from selfseg.core.machine import compiled
+
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+
+    def files():
+        return compiled()(blobs)._cache._cache_file
+
+    one, other = files(), files()
+    write = one._save_data
+
+    def interrupted(name, data):
+        other.save("int64", "code for int64")
+        write(name, data)
+
+    monkeypatch.setattr(one, "_save_data", interrupted)
+    monkeypatch.setattr(other, "_load_index", dict)  # read before the first has written it
+    one.save("float64", "code for float64")
+    found = files()
+    assert found.load("float64") == "code for float64"
+    assert found.load("int64") in ("code for int64", None)
+    other.save("int64", "code for int64")
+    assert found.load("int64") == "code for int64" and found.load("float64") in ("code for float64", None)
+    changed = files()
+    changed._source_stamp = ("another", "state of the source")
+    changed._save_index({})
+    changed.save("float64", "new code")
+    assert changed.load("float64") == "new code" and files().load("float64") is None

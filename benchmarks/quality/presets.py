@@ -5,6 +5,8 @@
 `--data` is a folder with `bsds500/images/val/*.jpg` and `bsds500/groundTruth/val/*.npz` (one array `segmentations`,
 `[annotators Y X]`). Every segmentation is scored as it comes out, without a choice of scale: once with classes as segments, once
 with the connected components of the classes. Rows are written as they are made; a run that is cut off goes on where it was.
+Kim et al.'s mIoU (2020: components, best overlap, pooled over all truth segments of all photos) stands below, with its standard error
+over photos. `--set` gives options of the method, such as `n_classes=17` for `kmeans`.
 """
 
 import argparse
@@ -20,7 +22,7 @@ from skimage.measure import label as components
 
 from selfseg import Segmenter
 from selfseg.core.files import write_json
-from selfseg.measure import covering, probabilistic_rand_index, variation_of_information
+from selfseg.measure import best_overlap_sums, covering, probabilistic_rand_index, variation_of_information
 
 
 def score(labels: np.ndarray, truths: np.ndarray) -> dict[str, float]:
@@ -33,13 +35,17 @@ def score(labels: np.ndarray, truths: np.ndarray) -> dict[str, float]:
     }
 
 
-def run_one(photo: Path, method: str, preset: str, seed: int) -> dict[str, object]:
+ANNOTATORS = ("all", "fine", "coarse")
+
+
+def run_one(photo: Path, method: str, preset: str, seed: int, options: dict[str, str]) -> dict[str, object]:
     truths = np.load(photo.parents[2] / "groundTruth" / "val" / f"{photo.stem}.npz")["segmentations"]
     begun = time.monotonic()
-    model = Segmenter(method, preset=preset, seed=seed).fit(photo)
+    model = Segmenter(method, preset=preset, options=options, seed=seed).fit(photo)
     result = model.predict(photo)
     seconds = time.monotonic() - begun
     parts = components(result.labels, background=0, connectivity=1)
+    best = {which: best_overlap_sums(result.labels, list(truths), which) for which in ANNOTATORS}
     return {
         "image": photo.stem,
         "method": method,
@@ -48,6 +54,7 @@ def run_one(photo: Path, method: str, preset: str, seed: int) -> dict[str, objec
         "seconds": round(seconds, 2),
         "steps": model.facts_["steps"],
         "classes": len(result.table),
+        "best overlap": {which: [found.sum, found.weight] for which, found in best.items()},
         "as classes": score(result.labels, truths),
         "as components": score(parts, truths),
     }
@@ -59,6 +66,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=20)
     parser.add_argument("--method", default="feature_clustering")
     parser.add_argument("--presets", default="default,fast,paper")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--out", type=Path, default=Path("presets.json"))
     options = parser.parse_args()
@@ -67,10 +75,11 @@ def main() -> None:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     rows = json.loads(options.out.read_text())["rows"] if options.out.exists() else []
     done = {(row["image"], row["method"], row["preset"], row["seed"]) for row in rows}
+    given = dict(pair.split("=", 1) for pair in options.set)
     for photo in photos:
         for preset in options.presets.split(","):
             if (photo.stem, options.method, preset, options.seed) not in done:
-                rows.append(run_one(photo, options.method, preset, options.seed))
+                rows.append(run_one(photo, options.method, preset, options.seed, given))
                 write_json(options.out, {"commit": commit, "machine": platform.platform(), "rows": rows})
     table(rows)
 
@@ -91,6 +100,20 @@ def table(rows: list[dict]) -> None:
             figures += [statistics.mean(row[kind][key] for row in mine) for kind in ("as classes", "as components")]
         shown = "".join(f"{value:9.1f}" for value in figures[:3]) + "".join(f"{value:9.3f}" for value in figures[3:])
         print(f"{method:20s}{preset:>9s}{shown}")
+        if all("best overlap" in row for row in mine):
+            words = [f"{which} {miou(mine, which)}" for which in ANNOTATORS]
+            print(f"{'':20s}{'':9s} Kim mIoU: {', '.join(words)}")
+
+
+def miou(rows: list[dict], which: str) -> str:
+    """Return the pooled score of all photos, and its standard error by leaving out one photo at a time (the jackknife)."""
+    sums, counts = np.array([row["best overlap"][which] for row in rows]).T
+    pooled = sums.sum() / counts.sum()
+    if len(rows) == 1:
+        return f"{pooled:.3f}"
+    without = (sums.sum() - sums) / (counts.sum() - counts)
+    error = np.sqrt((len(rows) - 1) * np.square(without - without.mean()).mean())
+    return f"{pooled:.3f} +- {error:.3f}"
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Two processes with batches of b images learn what one learns with 2b; checkpoints, deaths and refusals."""
 
+import faulthandler
 import multiprocessing
 import os
 import signal
@@ -151,6 +152,7 @@ def joined(rank, world, port, work, folder, *arguments):
     os.environ |= {"TORCHELASTIC_RUN_ID": "test", "RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank)}
     os.environ |= {"LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
+    faulthandler.enable()  # a process that aborts says where
     try:
         with started_together(True) as processes:
             work(processes, folder, *arguments)

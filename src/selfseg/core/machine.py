@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import hashlib
 import itertools
 import os
 import pickle
@@ -263,7 +264,7 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     import numba
 
     def compile_later(function: Callable[..., Any]) -> Any:
-        kernel = numba.njit(nogil=True, **options)(function)
+        kernel = numba.njit(nogil=True, no_cfunc_wrapper=True, **options)(function)
         config: Any = numba.config
         if not config.DISABLE_JIT:
             kernel._cache = _kernel_cache(function)  # what `cache=True` does, with a cache that forgives
@@ -274,12 +275,29 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 def _kernel_cache(function: Callable[..., Any]) -> Any:
     import numba
-    from numba.core.caching import FunctionCache, NullCache
+    from numba.core.caching import FunctionCache, IndexDataCacheFile, NullCache
 
     config: Any = numba.config
 
+    class KernelFiles(IndexDataCacheFile):
+        """The files of one function's cache, which several processes may write at once.
+
+        Numba numbers the files of the signatures, from an index that another process may be writing: two signatures then share a
+        file, and one is run with the code of the other. Here a file is named by its signature and the state of the source.
+        """
+
+        def save(self, key: Any, data: Any) -> None:
+            name = self._data_name(int(hashlib.sha256(self._dump((self._source_stamp, key))).hexdigest()[:15], 16))  # type: ignore[no-untyped-call]
+            self._save_data(name, data)  # type: ignore[no-untyped-call]
+            self._save_index(self._load_index() | {key: name})  # type: ignore[no-untyped-call]
+
     class KernelCache(FunctionCache):
         """Numba's cache of one function, whose faults mean that the function is compiled anew."""
+
+        def __init__(self, function: Callable[..., Any]) -> None:
+            super().__init__(function)  # type: ignore[no-untyped-call]
+            stamp = self._impl.locator.get_source_stamp()
+            self._cache_file = KernelFiles(self._cache_path, self._impl.filename_base, stamp)  # type: ignore[no-untyped-call]
 
         def load_overload(self, sig: Any, target_context: Any) -> Any:
             try:
@@ -296,10 +314,10 @@ def _kernel_cache(function: Callable[..., Any]) -> Any:
                     super().save_overload(sig, data)  # type: ignore[no-untyped-call]
 
     with contextlib.suppress(RuntimeError):  # no folder that numba knows can be written
-        return KernelCache(function)  # type: ignore[no-untyped-call]
+        return KernelCache(function)
     with contextlib.suppress(RuntimeError, OSError):
         config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"] = _own_temporary_folder()  # child processes use it too
-        return KernelCache(function)  # type: ignore[no-untyped-call]
+        return KernelCache(function)
     return NullCache()
 
 
