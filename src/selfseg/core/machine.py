@@ -263,8 +263,10 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """
     import numba
 
+    wanted: Any = {"nogil": True, "no_cfunc_wrapper": True, **options}  # an entry for C, which takes time to compile, has no use
+
     def compile_later(function: Callable[..., Any]) -> Any:
-        kernel = numba.njit(nogil=True, no_cfunc_wrapper=True, **options)(function)
+        kernel = numba.njit(**wanted)(function)
         config: Any = numba.config
         if not config.DISABLE_JIT:
             kernel._cache = _kernel_cache(function)  # what `cache=True` does, with a cache that forgives
