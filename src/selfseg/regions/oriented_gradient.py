@@ -80,7 +80,15 @@ def half_disc_gradient(
     padded = np.pad(known, reach, mode="symmetric")
     rows, columns = -(-words.shape[0] // stride), -(-words.shape[1] // stride)
     gradient = np.zeros((N_ANGLES, rows, columns), np.float32)
-    run_shared(_compare_halves, rows, padded, stride, _disc(radius), n_words, _bin_weights(blur), gradient)
+    disc, weights = _disc(radius), _bin_weights(blur)
+
+    def compare(start: int, stop: int) -> None:
+        # Memory of its own for each share, made here: what a kernel makes itself takes long to compile.
+        ring = np.zeros((disc[-1, 0] + 1, n_words + 1, stride, padded.shape[1] // stride + 1), np.float32)
+        planes = np.zeros((7 * N_ANGLES + 1, columns), np.float32)
+        _compare_halves(start, stop, padded, disc, weights, np.zeros(n_words + 1, np.float32), ring, planes, gradient)
+
+    run_shared(compare, rows)
     return gradient
 
 
@@ -109,11 +117,11 @@ def _bin_weights(blur: float) -> NDArray[np.float32]:
 
 
 @compiled()
-def _spread_row(words, weights, n_words, sums):
+def _spread_row(words, weights, here, sums):
     """Sum what the words of a row add to each bin, from its first column on: sums [n_words + 1, stride, X / stride], column x in
     x % stride, x // stride, without its own word. The last bin has the sum of all bins."""
-    stride = sums.shape[1]
-    here = np.zeros(n_words + 1, np.float32)
+    stride, n_words = sums.shape[1], len(here) - 1
+    here[:] = 0
     for x in range(len(words) + 1):
         phase, place = x % stride, x // stride
         for i in range(n_words + 1):
@@ -187,22 +195,21 @@ def _weigh_halves(sectors, of_half, of_rest):
 
 
 @compiled()
-def _compare_halves(start, stop, padded, stride, disc, n_words, weights, gradient):
+def _compare_halves(start, stop, padded, disc, weights, here, ring, planes, gradient):
     """Fill the rows ``start..stop`` of gradient [A Y X] from a picture of words with a border of the disc's reach.
 
     A row of discs is done at a time, bin by bin, so that the inner loops run along the row.
     """
-    n_angles, _, columns = gradient.shape
-    size, width = disc[-1, 0] + 1, padded.shape[1]
-    ring = np.zeros((size, n_words + 1, stride, width // stride + 1), np.float32)
-    sectors, upto = np.zeros((2 * n_angles, columns), np.float32), np.zeros((2 * n_angles + 1, columns), np.float32)
-    of_half, of_rest = np.zeros((n_angles, columns), np.float32), np.zeros((n_angles, columns), np.float32)
-    total = np.zeros((n_angles, columns), np.float32)
+    n_angles, n_words, stride = len(gradient), ring.shape[1] - 1, ring.shape[2]
+    size, columns, width = len(ring), gradient.shape[2], padded.shape[1]
+    sectors, upto = planes[: 2 * n_angles], planes[2 * n_angles : 4 * n_angles + 1]
+    of_half, of_rest = planes[4 * n_angles + 1 : 5 * n_angles + 1], planes[5 * n_angles + 1 : 6 * n_angles + 1]
+    total = planes[6 * n_angles + 1 :]
     filled = start * stride
     for row in range(start, stop):
         top = row * stride
         for y in range(max(filled, top), top + size):
-            _spread_row(padded[y], weights, n_words, ring[y % size])
+            _spread_row(padded[y], weights, here, ring[y % size])
         filled = top + size
         _sum_sectors(ring, n_words, top, disc, sectors)
         _weigh_halves(sectors, of_half, of_rest)
