@@ -182,11 +182,9 @@ def oriented_watershed(
 
 
 @compiled()
-def _link(ends, arc, n_corners):
-    """For each face [F] and end (two corners a face), the one other face of its arc that meets it there, else -1."""
-    partner, at_corner = np.empty(ends.shape, np.int64), np.empty((n_corners, 4), np.int64)
-    partner[:] = -1
-    at_corner[:] = -1
+def _link(ends, arc, at_corner, partner):
+    """Write for each face [F] and end the one other face of its arc that meets it there; -1 where there is none, or several. at_corner
+    [corners 4] is all -1."""
     for face in range(len(ends)):
         for side in range(2):
             corner, slot = ends[face, side], 0
@@ -203,7 +201,6 @@ def _link(ends, arc, n_corners):
                     found += 1
             if found != 1:
                 partner[face, side] = -1
-    return partner
 
 
 @compiled()
@@ -222,31 +219,33 @@ def _walk(first, side, ends, partner, done, chain):
 
 
 @compiled()
-def _face_angles(ends, arc, n_corners, width, reach):
-    """Return the angle of the arc at each face ``[F]``, in radians from the X axis, half a turn: that of the chord between the middles
-    of the faces that are `reach` steps before and after, or the arc's last ones.
-
-    ends [F 2] are the corners of the pixel grid that a face joins, numbered row by row, `width` a row; arc [F] is the pair of regions.
-    """
-    partner = _link(ends, arc, n_corners)
-    done, angle = np.zeros(len(ends), np.bool_), np.zeros(len(ends), np.float64)
-    chain = np.zeros(len(ends), np.int64)
-    y, x = np.zeros(len(ends), np.int64), np.zeros(len(ends), np.int64)  # twice the places of the middles
-    for face in range(len(ends)):
-        y[face] = ends[face, 0] // width + ends[face, 1] // width
-        x[face] = ends[face, 0] % width + ends[face, 1] % width
+def _chords(ends, partner, reach, done, chain, chord):
+    """Write for each face [F] the faces that are `reach` steps before and after it on its arc, or the arc's last ones, chord [F 2]."""
     # Open arcs first, from one of their ends; what is left then are closed loops, which may begin anywhere.
     for loops in range(2):
         for first in range(len(ends)):
             if done[first] or (loops == 0 and partner[first, 0] >= 0 and partner[first, 1] >= 0):
                 continue
-            side = 0 if partner[first, 0] >= 0 else 1
-            count = _walk(first, side, ends, partner, done, chain)
+            count = _walk(first, 0 if partner[first, 0] >= 0 else 1, ends, partner, done, chain)
             for i in range(count):
-                face, a, b = chain[i], chain[max(i - reach, 0)], chain[min(i + reach, count - 1)]
-                down, right = y[b] - y[a], x[b] - x[a]
-                if down == 0 and right == 0:
-                    down = ends[face, 1] // width - ends[face, 0] // width
-                    right = ends[face, 1] % width - ends[face, 0] % width
-                angle[face] = np.arctan2(down, right) % np.pi
-    return angle
+                before, after = i - reach, i + reach
+                chord[chain[i], 0] = chain[before if before > 0 else 0]
+                chord[chain[i], 1] = chain[after if after < count else count - 1]
+
+
+def _face_angles(
+    ends: NDArray[np.int64], arc: NDArray[np.int64], n_corners: int, width: int, reach: int
+) -> NDArray[np.float64]:
+    """Return the angle of the arc at each face ``[F]``, in radians from the X axis, half a turn: that of the chord between the middles
+    of the faces that are `reach` steps before and after, or the arc's last ones.
+
+    ends [F 2] are the corners of the pixel grid that a face joins, numbered row by row, `width` a row; arc [F] is the pair of regions.
+    """
+    partner, chord = np.full(ends.shape, -1), np.empty(ends.shape, np.int64)
+    _link(ends, arc, np.full((n_corners, 4), -1), partner)
+    _chords(ends, partner, reach, np.zeros(len(ends), np.bool_), np.empty(len(ends), np.int64), chord)
+    corners = np.stack([ends // width, ends % width])  # [2 F 2]
+    middles = corners.sum(-1)  # twice their places
+    step = middles[:, chord[:, 1]] - middles[:, chord[:, 0]]
+    down, right = np.where((step == 0).all(0), corners[..., 1] - corners[..., 0], step)
+    return np.asarray(np.arctan2(down, right) % np.pi)
