@@ -254,16 +254,17 @@ def run_shared(
     return [result for future in futures for result in future.result()]
 
 
-def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+def compiled(inner: bool = False, **options: Any) -> Callable[[Callable[..., Any]], Any]:
     """Compile a function with numba, without the interpreter lock, and keep the machine code on disk where that can be done.
 
-    `options` are those of ``numba.njit``. Where neither the package's folder nor the home folder can be written, the code is kept in
-    a temporary folder, with a warning, and else in memory. What cannot be stored or read again is compiled anew: a full
-    disk or a damaged file of the cache is no reason to fail.
+    `options` are those of ``numba.njit``; with `inner`, only other kernels can call the function, and no entry for Python is compiled.
+    Where neither the package's folder nor the home folder can be written, the code is kept in a temporary folder, with a warning, and
+    else in memory. What cannot be stored or read again is compiled anew: a full disk or a damaged file of the cache is no reason to fail.
     """
     import numba
 
-    wanted: Any = {"nogil": True, "no_cfunc_wrapper": True, **options}  # an entry for C, which takes time to compile, has no use
+    # An entry for C has no use, and takes time to compile.
+    wanted: Any = {"nogil": True, "no_cfunc_wrapper": True, "no_cpython_wrapper": inner, **options}
 
     def compile_later(function: Callable[..., Any]) -> Any:
         kernel = numba.njit(**wanted)(function)

@@ -210,12 +210,12 @@ def _agglomerate(
 # so that a changed cost moves its edge instead of leaving a stale copy behind: the heap never grows, and needs no clean-up.
 
 
-@compiled()
+@compiled(inner=True)
 def _less(cost, a, b):
     return cost[a] < cost[b] or (cost[a] == cost[b] and a < b)
 
 
-@compiled()
+@compiled(inner=True)
 def _settle(heap, place, cost, count, at):
     """Move the edge at heap position `at` up or down to where its cost belongs."""
     edge = heap[at]
@@ -236,7 +236,7 @@ def _settle(heap, place, cost, count, at):
     place[edge] = at
 
 
-@compiled()
+@compiled(inner=True)
 def _remove(heap, place, cost, count, edge):
     """Take an edge out of the heap; return the new count."""
     at = place[edge]
@@ -249,7 +249,7 @@ def _remove(heap, place, cost, count, edge):
     return count
 
 
-@compiled()
+@compiled(inner=True)
 def _cost(a, b, sizes, features, length, total, powers):
     """Cost of merging nodes a and b (see `merge_tree.merge`)."""
     value = (sizes[a] * sizes[b] / max(sizes[a] + sizes[b], 1e-300)) ** powers[0]
@@ -263,7 +263,7 @@ def _cost(a, b, sizes, features, length, total, powers):
     return value
 
 
-@compiled()
+@compiled(inner=True)
 def _adopt(child, node, ends, head, following, mark, length, total, heap, place, cost, count):
     """Hand the living edges of `child` to `node`; one to a neighbour that `node` has already joins the older."""
     half = head[child]

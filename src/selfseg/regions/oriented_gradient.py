@@ -116,7 +116,7 @@ def _bin_weights(blur: float) -> NDArray[np.float32]:
     return np.asarray(weights / (2 * weights.sum() - weights[0]), np.float32)
 
 
-@compiled()
+@compiled(inner=True)
 def _spread_row(words, weights, here, sums):
     """Sum what the words of a row add to each bin, from its first column on: sums [n_words + 1, stride, X / stride], column x in
     x % stride, x // stride, without its own word. The last bin has the sum of all bins."""
@@ -134,7 +134,7 @@ def _spread_row(words, weights, here, sums):
                 here[n_words] += weight
 
 
-@compiled()
+@compiled(inner=True)
 def _sum_sectors(ring, bin_, top, disc, sectors):
     """Sum one bin over the sectors of a row of discs, sectors [16 X]. Row r of the picture is ring[r % R] of ring [R bins stride X']."""
     sectors[:] = 0
@@ -150,7 +150,7 @@ def _sum_sectors(ring, bin_, top, disc, sectors):
             total[x] += until[x] - before[x]
 
 
-@compiled(error_model="numpy")  # a check for zero would keep it from vectorising
+@compiled(inner=True, error_model="numpy")  # a check for zero would keep it from vectorising
 def _compare_bin(sectors, upto, of_half, of_rest, total):
     """Add one bin to the chi-squared distances total [A X]; of_half and of_rest [A X] are 1 / pixels of the half and of the rest.
 
@@ -170,7 +170,7 @@ def _compare_bin(sectors, upto, of_half, of_rest, total):
             distance[x] += (g - h) * (g - h) / (abs(g) + abs(h) + np.float32(1e-12))
 
 
-@compiled()
+@compiled(inner=True)
 def _is_empty(ring, bin_, width):
     """Return whether no row of the ring [R bins stride X'] has anything in a bin: its sums over whole rows, `width` wide, are 0."""
     for slot in range(len(ring)):  # noqa: SIM110 (a generator would be compiled, slowly)
@@ -179,7 +179,7 @@ def _is_empty(ring, bin_, width):
     return True
 
 
-@compiled(error_model="numpy")
+@compiled(inner=True, error_model="numpy")
 def _weigh_halves(sectors, of_half, of_rest):
     """Write 1 / pixels of the half discs and of the rest, [A X], of all bins' sectors [16 X]; 0 where one of the two is empty."""
     n_angles, columns = of_half.shape

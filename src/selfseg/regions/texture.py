@@ -166,7 +166,7 @@ def _tables() -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.floa
     return linear.astype(np.float32), root.astype(np.float32), matrix.astype(np.float32)
 
 
-@compiled()
+@compiled(inner=True)
 def _look_up(table, value):
     position = min(max(value, np.float32(0)), np.float32(1)) * np.float32(TABLE)
     index = int(position)

@@ -203,7 +203,7 @@ def _link(ends, arc, at_corner, partner):
                 partner[face, side] = -1
 
 
-@compiled()
+@compiled(inner=True)
 def _walk(first, side, ends, partner, done, chain):
     """Follow an arc from face `first`, leaving by its end `side`; write its faces to chain and return their number."""
     face, count = first, 0
