@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATA ?= $(wildcard ../shared/data)
 export SELFSEG_DATA ?= $(abspath $(DATA))
 
-.PHONY: demo test test-slow test-browser chaos lint benchmark clean
+.PHONY: docs demo test test-slow test-browser chaos lint benchmark clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -34,8 +34,11 @@ chaos: $(VENV)/.installed
 	$(BIN)/python tests/chaos.py
 	$(BIN)/python tests/faults.py --stride 6 --jobs 2 --minutes 12
 
+docs: $(VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 benchmark: $(VENV)/.installed
 	$(BIN)/python benchmarks/speed/feature_clustering.py
 
 clean:
-	rm -rf $(VENV) demo-out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) demo-out site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
