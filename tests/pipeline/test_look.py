@@ -5,13 +5,15 @@ import json
 import numpy as np
 import pytest
 from PIL import Image as Picture
+from scipy.ndimage import gaussian_filter
 
 from conftest import blobs
 from selfseg.apps.cli import main
 from selfseg.core.errors import InputError
 from selfseg.core.image import Image
-from selfseg.learning.look import MOST_PIXELS, candidates, choose_views, look
+from selfseg.learning.look import CANDIDATES, MOST_PIXELS, candidates, choose_views, look, suggest
 from selfseg.read import find_inputs
+from selfseg.regions.membranes import dark_lines
 
 
 def test_three_images_that_differ_most_are_shown():
@@ -72,3 +74,53 @@ def test_the_page_holds_the_tiles_and_their_commands(tmp_path, capsys):
         assert tile["command"].replace("'", "&#39;") in page
         assert f"--method {tile['method']}" in tile["command"] and f"'{tmp_path / 'a photo.png'}'" in tile["command"]
     assert "look.html" in capsys.readouterr().out
+
+
+@pytest.fixture
+def suggested(monkeypatch):
+    """The candidate that is suggested of a picture, among those that can be."""
+    able = [one for one in CANDIDATES if one.method in ("objects", "membranes") or one.title == "Regions"]
+    monkeypatch.setattr("selfseg.learning.look.CANDIDATES", able)
+    return suggestion
+
+
+def suggestion(picture):
+    views, _ = choose_views(find_inputs(picture))
+    tiles = suggest(list(look(views)))
+    (tile,) = [tile for tile in tiles if tile.suggested]
+    return tile.candidate
+
+
+def discs(n=24, side=160, seed=0):
+    rng, (y, x) = np.random.default_rng(seed), np.mgrid[:side, :side]
+    picture = rng.normal(20, 3, (side, side))
+    for cell in range(n):
+        row, column = 14 + 32 * (cell // 5) + rng.integers(-3, 4), 14 + 32 * (cell % 5) + rng.integers(-3, 4)
+        picture += 120 * ((y - row) ** 2 + (x - column) ** 2 < rng.integers(40, 70))
+    return gaussian_filter(picture, 1).clip(0, 255).astype(np.uint8)
+
+
+def cells_between_dark_lines(side=160, n=60, seed=0):
+    rng = np.random.default_rng(seed)
+    points = rng.random((n, 2)) * side
+    near = np.sort(np.hypot(*(points[:, :, None, None] - np.mgrid[:side, :side]).transpose(1, 0, 2, 3)), axis=0)
+    line = np.exp(-(((near[1] - near[0]) / 3) ** 2))
+    return (170 - 110 * line + rng.normal(0, 12, (side, side))).clip(0, 255).astype(np.uint8)
+
+
+def test_objects_are_suggested_with_their_polarity_membranes_by_their_lines_and_else_regions(suggested):
+    assert suggested(discs()).title == "Bright objects"
+    assert suggested(255 - discs()).title == "Dark objects"
+    assert suggested(cells_between_dark_lines()).method == "membranes"
+    assert suggested(blobs(64, 80, 3)).method == "contours"
+
+
+def test_dark_lines_are_even_where_they_are_everywhere_and_absent_from_flat_images():
+    lines = cells_between_dark_lines().astype(np.float32)
+    everywhere, strong = dark_lines(lines)
+    one_corner = np.full_like(lines, 170)
+    one_corner[:40, :40] = lines[:40, :40]
+    assert everywhere > 0.85 and dark_lines(one_corner)[0] < 0.1
+    assert dark_lines(-lines)[1] < strong  # bright lines are none, but for noise and corners
+    assert dark_lines(3 * lines + 7) == pytest.approx((everywhere, strong), rel=1e-3)
+    assert dark_lines(np.ones((5, 3))) == (0, 0)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from selfseg.core.errors import InputError, SelfsegError
 from selfseg.core.files import clear_unfinished, write_json, write_text
@@ -25,6 +26,8 @@ from selfseg.methods.base import method_names
 from selfseg.read import Source, find_inputs
 from selfseg.read.frames import Frames
 from selfseg.read.video import VideoFrames, open_video
+from selfseg.regions.membranes import dark_lines
+from selfseg.regions.texture import colour_channels, luminance
 from selfseg.sample.choose import most_different
 
 MOST_IMAGES = 3
@@ -42,15 +45,25 @@ CROP = 1024
 MOST_CROPS = 64
 """Crops among which those that differ most are chosen."""
 
+SMOOTH = 2.0
+"""Standard deviation, in pixels, by which lightness is smoothed before its skewness is measured."""
+
 SIDE = 480
 """Longer side of a tile's picture in pixels."""
 
 
-SAFE, MOST_SPREAD, LEAST_COVER, LEAST_OBJECTS = 0.8, 0.9, 0.01, 5
-"""Agreement of the two ways to find objects, spread of the logarithm of their sizes, share of the picture and number, for objects."""
+SAFE, LEAST_COVER, LEAST_OBJECTS = 0.78, 0.01, 5
+"""Least agreement of the two ways to find objects, share of the picture and number, for objects."""
 
-TEXTURE, DENSE = 0.6, 13.0
-"""Agreement below which, and objects in 100 x 100 pixels above which, a picture consists of small things that are no objects."""
+MOST_SPREAD = {"grey": 1.2, "colour": 0.95}
+"""Largest standard deviation of the logarithm of the objects' sizes."""
+
+RARE, LEAST_RARE, GREY = 1.2, 20, 2.0
+"""Skewness of lightness towards the objects, and number of them, above which they lie on a plain ground; standard deviation of Lab's
+a and b below which an image is grey."""
+
+EVEN, STRONG = 0.85, 0.18
+"""Evenness and strength of dark lines (`regions.membranes.dark_lines`) from which on they are membranes."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +134,7 @@ class Tile:
     """Classes, or objects, in each view."""
     unit: str = "classes"
     figures: Mapping[str, float] = field(default_factory=dict)
-    """Facts for the suggestion: the method's own (`Method.status`), and those of its objects (`_object_figures`)."""
+    """Facts for the suggestion: the method's own (`Method.status`), those of its objects, and those of the pictures."""
     seconds: float = 0.0
     """Time for all views, learning included."""
     whole_seconds: float = 0.0
@@ -187,10 +200,12 @@ def look(views: Sequence[View], progress: Progress | None = None, seed: int = 0)
     """
     progress = progress or Silent()
     sources, chosen = find_inputs([view.image for view in views]), candidates()
+    facts = _picture_figures(views)
     progress.start("looking", len(chosen))
     for number, candidate in enumerate(chosen, 1):
         try:
-            yield _tile(candidate, views, sources, seed)
+            tile = _tile(candidate, views, sources, seed)
+            yield replace(tile, figures=facts | dict(tile.figures))
         except SelfsegError as error:
             yield Tile(candidate, error=str(error))
         progress.update(number, {})
@@ -236,28 +251,43 @@ def _object_figures(images: Sequence[NDArray[np.integer]]) -> dict[str, float]:
     }
 
 
+def _picture_figures(views: Sequence[View]) -> dict[str, float]:
+    """Return facts about the pictures themselves, means over the views: colour, skewness of smoothed lightness, dark lines."""
+    rows = []
+    for view in views:
+        values = view.image.channels_last().astype(np.float32)
+        low, high = np.nanpercentile(values, [1, 99.5])
+        values = np.nan_to_num(np.clip((values - low) / max(high - low, 1e-6), 0, 1))
+        colour, light = colour_channels(values), luminance(values)
+        chroma = float(colour[..., 1:].std((0, 1)).mean()) if colour.shape[-1] == 3 else 0.0
+        smooth = gaussian_filter(light, SMOOTH)
+        deviation = smooth - smooth.mean()
+        skew = float((deviation**3).mean() / max(float((deviation**2).mean()), 1e-12) ** 1.5)
+        rows.append((chroma, skew, *dark_lines(light)))
+    return dict(zip(("chroma", "skew", "evenness", "strength"), map(float, np.mean(rows, 0)), strict=True))
+
+
 def suggest(tiles: Sequence[Tile]) -> list[Tile]:
     """Mark one of the tiles as the suggestion, with its reason.
 
-    Objects where the two ways to find them agree and sizes are alike: true of no electron micrograph or brain scan that was looked
-    at, and of 1 % of photographs. Membranes where the two ways disagree over hundreds of small things. Else regions.
+    Membranes where a grey image has strong dark lines everywhere; objects where the two ways to find them agree and their sizes are
+    alike, or where many of them lie on the plain ground of a grey image; else regions. How often this is right: docs/benchmark.md.
     """
     found = [tile for tile in tiles if tile.candidate.method == "objects" and not tile.error and tile.figures]
     best = max(found, key=lambda tile: tile.figures["agreement"], default=None)
     chosen, reason = "contours", "the best regions of photographs; nothing here says objects or membranes"
     if best is not None:
-        agreement, facts = best.figures["agreement"], best.figures
-        alike = facts["spread"] <= MOST_SPREAD and facts["cover"] >= LEAST_COVER and facts["objects"] >= LEAST_OBJECTS
-        if agreement >= SAFE and alike:
-            chosen, reason = (
-                best.candidate.title,
-                f"{facts['objects']:.0f} objects of like size, found twice alike ({agreement:.0%})",
-            )
-        elif agreement < TEXTURE and facts["density"] > DENSE:
-            chosen, reason = (
-                "membranes",
-                f"small things lie close ({facts['density']:.0f} in 100 x 100 pixels), none clearly an object",
-            )
+        facts, title = best.figures, best.candidate.title
+        grey = facts["chroma"] < GREY
+        count = facts["objects"]
+        alike = facts["spread"] <= MOST_SPREAD["grey" if grey else "colour"] and facts["cover"] >= LEAST_COVER
+        skew = facts["skew"] if best.candidate.options["polarity"] == "bright" else -facts["skew"]
+        if grey and facts["evenness"] >= EVEN and facts["strength"] >= STRONG:
+            chosen, reason = "membranes", "strong dark lines everywhere in a grey image"
+        elif facts["agreement"] >= SAFE and alike and count >= LEAST_OBJECTS:
+            chosen, reason = title, f"{count:.0f} objects of like size, found twice alike ({facts['agreement']:.0%})"
+        elif grey and alike and skew >= RARE and count >= LEAST_RARE:
+            chosen, reason = title, f"{count:.0f} objects of like size on a plain ground"
     place = next(
         (
             i

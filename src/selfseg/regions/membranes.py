@@ -72,6 +72,39 @@ class Membranes:
         return regions, dark & np.isin(parts, parts[side & dark])
 
 
+def dark_lines(light: NDArray[np.floating], width: float = 4.0) -> tuple[float, float]:
+    """Measure whether dark lines are everywhere in an image, and how strong they are.
+
+    The strength of a line at a pixel is how far the largest second derivative of the smoothed image (eigenvalue of its Hessian)
+    exceeds the other's size, as of a valley that is longer than wide.
+
+    Parameters
+    ----------
+    light
+        ``[Y X]``, in any unit.
+    width
+        Of a line, in pixels. The image is smoothed by half of it.
+
+    Returns
+    -------
+    evenness, strength
+        Geometric over arithmetic mean of the squared strength in 8 x 8 blocks of the image, 0-1: 1 = the same everywhere. Root of
+        its mean over all pixels, times the square of the smoothing, in standard deviations of the image. Both are 0 of a flat one.
+    """
+    sigma = width / 2
+    light = np.asarray(light, np.float32)
+    down, right, both = (gaussian_filter(light, sigma, order=order) for order in ((2, 0), (0, 2), (1, 1)))
+    middle, radius = (down + right) / 2, np.hypot((down - right) / 2, both)
+    squares = np.maximum(middle + radius - np.abs(middle - radius), 0) ** 2
+    deviation = float(light.std())
+    if deviation == 0 or not squares.any():
+        return 0.0, 0.0
+    blocks = [block for rows in np.array_split(squares, 8) for block in np.array_split(rows, 8, axis=1) if block.size]
+    means = np.array([block.mean() for block in blocks], np.float64)
+    evenness = float(np.exp(np.log(means + 1e-9 * means.mean()).mean()) / means.mean())
+    return evenness, float(np.sqrt(squares.mean()) * sigma**2 / deviation)
+
+
 def _borders(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
     """Return the pixels ``[Y X]`` before a face between two labels of 0 or more."""
     border = np.zeros(labels.shape, np.bool_)
