@@ -11,11 +11,13 @@ It is no GPU: it says nothing about speed, about rounding, about kernels of Trit
 import contextlib
 import sys
 from collections import Counter
+from functools import partial
 
 import torch
+from pretended_graphs import Graph, capturing, refuse_if_capturing, tensors_in
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
 
 from selfseg.kernels import on_gpu
 from selfseg.sample.device import fault_of
@@ -68,10 +70,6 @@ def put(tensor, device):
     return tensor
 
 
-def tensors_in(values):
-    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)]
-
-
 def line_of_selfseg():
     """File and line of selfseg that called."""
     frame = sys._getframe(2)
@@ -112,12 +110,22 @@ class PretendedGPU(contextlib.ExitStack):
         self.kind, self.count, self.capability, self.free, self.largest = kind, count, capability, free, largest
         self.float64 = kind == "cuda" if float64 is None else float64
         self.triton, self.working = triton, working
-        self.cached = self.current = self.born_on = None
+        self.cached = self.current = self.born_on = self.graph = None
         self.reset()
 
     def reset(self):
         """Count from nothing."""
         self.waits, self.copies, self.launches = Counter(), Counter(), Counter()
+
+    def wait(self, what, line):
+        """Count that the host waits."""
+        refuse_if_capturing(self, f"{what}: {line}")
+        self.waits[what, line] += 1
+
+    def copy(self, what, line):
+        """Count that something is copied to or from the host."""
+        refuse_if_capturing(self, f"{what}: {line}")
+        self.copies[what, line] += 1
 
     def figures(self):
         """Launches, waits and copies so far."""
@@ -180,6 +188,9 @@ class PretendedGPU(contextlib.ExitStack):
                 super().__init__("cpu", *args, **options)
 
         self.patch(torch, "autocast", OnTheHost)
+        for name in ("is_autocast_enabled", "get_autocast_dtype"):
+            ask = getattr(torch, name)
+            self.patch(torch, name, lambda device_type="cpu", ask=ask: ask("cpu"))
         self._forget()
         self.callback(self._forget)
         self.patch(torch, "Generator", GeneratorOnTheHost)
@@ -239,6 +250,8 @@ class PretendedGPU(contextlib.ExitStack):
             "empty_cache": lambda: None,
             "set_device": self._set_device,
             "device": self._on_device,
+            "CUDAGraph": type("CUDAGraph", (Graph,), {"gpu": self}),
+            "graph": partial(capturing, self),
         }
         for name, value in facts.items():
             self.patch(torch.cuda, name, value)
@@ -269,7 +282,7 @@ class Functions(TorchFunctionMode):
             return self._moved(func, args, kwargs)
         named = kwargs.get("device")
         if func is torch.Tensor.tolist and place_of(args[0]) is not None:
-            gpu.waits["tolist", line_of_selfseg()] += 1
+            gpu.wait("tolist", line_of_selfseg())
         if func is torch.Tensor.new_tensor:
             there = place_of(args[0]) if named is None else gpu.here(named)
             return self._filled(func, args, kwargs, there)
@@ -299,7 +312,7 @@ class Functions(TorchFunctionMode):
         if there is None:
             return put(out, None)
         if not (source and place_of(source[0]) == there):
-            self.gpu.copies["to the device", line_of_selfseg()] += 1
+            self.gpu.copy("to the device", line_of_selfseg())
             out = out.clone() if source else out
         return self.gpu.made(out, there)
 
@@ -323,9 +336,9 @@ class Functions(TorchFunctionMode):
             copied = kwargs.get("copy", False) or form
             return torch.Tensor.to(out, copy=kwargs.get("copy", False), **form) if copied else out
         line = line_of_selfseg()
-        self.gpu.copies["to the host" if there is None else "to the device", line] += 1
+        self.gpu.copy("to the host" if there is None else "to the device", line)
         if there is None and not kwargs.get("non_blocking", False):
-            self.gpu.waits["copy to the host", line] += 1
+            self.gpu.wait("copy to the host", line)
         out = out.clone(**form) if out.layout is torch.strided else out.clone()
         return put(out, None) if there is None else self.gpu.made(out, there)
 
@@ -345,10 +358,14 @@ class Operations(TorchDispatchMode):
         if there is not None:
             self._check(func, name, args, given, there)
             if name in WAITING or (name.startswith("index") and masks_in(args[1:2])):
-                gpu.waits[name, line_of_selfseg()] += 1
+                gpu.wait(name, line_of_selfseg())
             if name not in NO_LAUNCH and not func.is_view:
                 gpu.launches[line_of_selfseg()] += 1
+        if gpu.graph is not None:
+            gpu.graph.note(func, args, kwargs)
         out = self._computed(func, name, args, kwargs)
+        if gpu.graph is not None:
+            gpu.graph.add(func, args, kwargs, out)
         there = None if name == "_local_scalar_dense" else there or gpu.born_on
         if there is not None:
             for tensor in tensors_in(out):
@@ -373,7 +390,7 @@ class Operations(TorchDispatchMode):
         if name in INDEXING and place_of(args[0]) == there:
             values = args[2] if len(args) > 2 else None
             if values is None or place_of(values) == there or values.ndim == 0:
-                self.gpu.waits["indices from the host", line_of_selfseg()] += 1
+                self.gpu.wait("indices from the host", line_of_selfseg())
                 return
         scalars = torch.Tag.pointwise in func.tags or name in ("where", "lerp_", "clamp")
         if name.startswith(("_foreach", "_fused")) or (

@@ -194,10 +194,12 @@ class FitOptions(ResumeOptions, ReadOptions):
     """Train on N windows per image, or NUMBER:SIDE. Default: 16, only for images larger than memory."""
     compiled: bool | None = None
     """Compile the networks: tens of seconds, then each step takes less. Default: no."""
+    record: bool = False
+    """On a CUDA GPU, record each network's pass and launch it as one (CUDA graphs): for steps that last as long as their launches."""
     deterministic: bool = False
     """The same seed learns the same on a GPU too, and with any number of threads on a CPU, by slower operations."""
-    precision: Literal["float32", "bfloat16"] | None = None
-    """Precision of training: float32 or bfloat16. Default: float32, unless the preset asks for less."""
+    precision: Literal["float32", "bfloat16", "float16"] | None = None
+    """Precision of training: float32, bfloat16, or float16 (CUDA GPUs before Ampere). Default: float32, or less if the preset says so."""
     checkpoint_every: float = 20.0
     """Seconds between two checkpoints."""
     preview_every: float = 10.0

@@ -31,7 +31,7 @@ from selfseg.losses.supervised import (
 from selfseg.methods.base import Batch, Memo, Method, MethodConfig
 from selfseg.nets.unet import UNet, UNetShape, cut_back, he_init, mean_over_symmetries
 from selfseg.sample.augment import Augmentation, Views, labelled_parts, labelled_pixels, random_views
-from selfseg.sample.device import most_digits
+from selfseg.sample.device import fused, most_digits
 from selfseg.sample.shared_batch import largest, total
 
 LOOKS = 20
@@ -185,7 +185,7 @@ class UNetMethod(Method):
     def optimizers(self) -> dict[str, Optimizer]:
         sgd = partial(SGD, momentum=self.config.momentum)
         kind: Callable[..., Optimizer] = sgd if self.config.optimizer == "sgd" else Adam
-        self._optimizers = {"net": kind(self.net.parameters(), lr=self.config.learning_rate)}
+        self._optimizers = {"net": kind(self.net.parameters(), lr=self.config.learning_rate, **fused(self.device))}
         return self._optimizers
 
     def steps(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
