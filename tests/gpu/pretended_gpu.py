@@ -37,6 +37,17 @@ COPYING = {"copy_", "_to_copy", "_copy_from"}
 INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"}
 """These take indices from the host, and copy them."""
 
+ANY_ORDER = {
+    *("avg_pool3d_backward", "_adaptive_avg_pool2d_backward", "_adaptive_avg_pool3d_backward"),
+    *("adaptive_max_pool2d_backward", "fractional_max_pool2d_backward", "fractional_max_pool3d_backward"),
+    *("max_unpool2d", "max_unpool3d", "upsample_linear1d_backward", "upsample_bilinear2d_backward"),
+    *("upsample_bicubic2d_backward", "upsample_trilinear3d_backward", "reflection_pad1d_backward"),
+    *("reflection_pad2d_backward", "reflection_pad3d_backward", "nll_loss_forward", "nll_loss2d_forward", "put_"),
+    *("histc", "grid_sampler_2d_backward", "grid_sampler_3d_backward", "_ctc_loss_backward", "median.dim"),
+    *("bincount.weights", "cumsum.floating", "scatter_reduce.prod", "_sparse_addmm", "_sparse_mm", "addmm.sparse"),
+}
+"""Operations of a CUDA device that `torch.use_deterministic_algorithms` lists as refused; and sparse products, of which it says nothing."""
+
 PRODUCTS = {"convolution", "convolution_backward", "mm", "addmm", "bmm"}
 
 
@@ -281,6 +292,12 @@ class Functions(TorchFunctionMode):
         if func in (torch.Tensor.to, torch.Tensor.cuda, torch.Tensor.cpu):
             return self._moved(func, args, kwargs)
         named = kwargs.get("device")
+        if func is torch.nn.functional.pad and torch.are_deterministic_algorithms_enabled():
+            torch.use_deterministic_algorithms(False)  # torch has a form in a fixed order, which makes tensors unseen
+            try:
+                return self.__torch_function__(func, types, args, kwargs)
+            finally:
+                torch.use_deterministic_algorithms(True)
         if func is torch.Tensor.tolist and place_of(args[0]) is not None:
             gpu.wait("tolist", line_of_selfseg())
         if func is torch.Tensor.new_tensor:
@@ -357,6 +374,11 @@ class Operations(TorchDispatchMode):
         name = func._schema.name.removeprefix("aten::")
         if there is not None:
             self._check(func, name, args, given, there)
+            if torch.are_deterministic_algorithms_enabled() and order_of(func, name, args, kwargs) in ANY_ORDER:
+                raise RuntimeError(
+                    f"{name} does not have a deterministic implementation, but you set "
+                    f"'torch.use_deterministic_algorithms(True)': {line_of_selfseg()}"
+                )
             if name in WAITING or (name.startswith("index") and masks_in(args[1:2])):
                 gpu.wait(name, line_of_selfseg())
             if name not in NO_LAUNCH and not func.is_view:
@@ -399,6 +421,19 @@ class Operations(TorchDispatchMode):
             return
         shapes = [(tuple(t.shape), str(place or HOST)) for t, place in zip(given, places, strict=True)]
         raise MixedDevices(f"{name}: expected all tensors on one device, got {shapes}: {line_of_selfseg()}")
+
+
+def order_of(func, name, args, kwargs):
+    """Name of an operation in `ANY_ORDER`: some are there only in one of their forms."""
+    if name == "cumsum" and args[0].is_floating_point():
+        return "cumsum.floating"
+    if name == "bincount" and (len(args) > 1 or "weights" in kwargs) and tensors_in((args[1:2], kwargs)):
+        return "bincount.weights"
+    if name == "median" and "dim" in func._overloadname:
+        return "median.dim"
+    if name.startswith("scatter_reduce") and "prod" in (*args, *kwargs.values()):
+        return "scatter_reduce.prod"
+    return name
 
 
 def masks_in(values):

@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from selfseg.core.errors import UsageError
 from selfseg.kernels.layout import runs_on_channels_last
 from selfseg.losses._valid import check_pixels, cross_entropies, mean_over
+from selfseg.losses.soft_ncut import weighted_sums
 from selfseg.sample.shared_batch import own_part
 
 MIN_FUSED_PIXELS = 1024
@@ -232,8 +233,7 @@ def region_continuity(response: Tensor, neighbours: Neighbours) -> Tensor:
         )
     response = response.float() if response.dtype in (torch.float16, torch.bfloat16) else response
     rows = response.flatten(0, 1).T  # [R BK]
-    with torch.autocast(rows.device.type, enabled=False):  # which would round the products to half precision
-        pulled = torch.sparse.mm(neighbours.matrix.to(rows.dtype), rows)
+    pulled = weighted_sums(neighbours.matrix, rows)
     apart = (rows - pulled).abs().where(neighbours.counted[:, None], 0.0)
     mean: Tensor = apart.sum() / (neighbours.counted.sum().clamp(min=1) * rows.shape[1])
     return mean
