@@ -33,7 +33,7 @@ BUDGETS = {
     "sp_wnet": (412, 1, 1),
     "sp_wnet, four sizes": (1515, 1, 3),
     "deep_kmeans, alone": (88, 2, 1),
-    "deep_kmeans, together": (209, 3, 2),
+    "deep_kmeans, together": (210, 3, 2),
     "unet": (135, 1, 3),
 }
 
@@ -43,7 +43,7 @@ RECORDED = {
     "sp_wnet": (160, 1, 1),
     "sp_wnet, four sizes": (790, 1, 3),
     "deep_kmeans, alone": (36, 2, 1),
-    "deep_kmeans, together": (148, 3, 2),
+    "deep_kmeans, together": (149, 3, 2),
     "unet": (92, 1, 3),
 }
 """The same with ``--record``."""

@@ -86,7 +86,7 @@ def region_mean(features: Tensor, regions: RegionMap) -> Tensor:
         from selfseg.kernels import region_mean as kernels
 
         return kernels.region_mean(features, regions.labels, regions.sizes, regions.order, regions.first)
-    means: Tensor = _RegionMean.apply(features, regions)  # type: ignore[no-untyped-call]
+    means: Tensor = _RegionMean.apply(features, regions)
     return means
 
 

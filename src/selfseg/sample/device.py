@@ -41,21 +41,28 @@ class Precision:
         return torch.autocast(self.device.type, torch.float16 if self.fp16 else torch.bfloat16)
 
     def place(self, method: nn.Module) -> None:
-        """Move a method to the device, in the memory order, and compile its networks if that was chosen."""
+        """Move a method to the device, in the memory order."""
         move(method, self.device)
         for network in method.children():
             if self.channels_last:
                 for parameter in network.parameters():
                     if parameter.ndim == 4:
                         parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-            if self.compiled:
-                network.compile()
+
+    def compile(self, method: nn.Module) -> None:
+        """Compile a method's networks."""
+        for network in method.children():
+            network.compile()
+
+    def release_compiled(self, method: nn.Module) -> None:
+        """Let a method's networks run as they are written."""
+        for network in method.children():
+            network._compiled_call_impl = None  # what `Module.compile` has set
 
     def release(self, method: nn.Module) -> None:
         """Put weights back into the plain memory order, and let networks run as they are written: a model computes the same before and
         after storing."""
-        for network in method.children():
-            network._compiled_call_impl = None  # what `Module.compile` has set
+        self.release_compiled(method)
         for parameter in method.parameters():
             parameter.data = parameter.data.contiguous()
 
@@ -86,11 +93,11 @@ def choose_precision(
 ) -> Precision:
     """Return how steps are run on `device` for a schedule of `n_steps`: in float32 unless less is asked for.
 
-    `compiled` compiles the networks; None = not, since nothing was measured on a GPU yet (`benchmarks/gpu.sh` does), and on a CPU it
-    does not pay. `asked` is ``float32``, ``bfloat16`` or ``float16``, None = the method's option `precision`. bfloat16 is used where the
-    hardware has it: elsewhere it is several times slower than float32. In 3D on a CPU it is not used: weight gradients are not always
-    finite (torch 2.13; EXPERIMENTS.md). float16 is for CUDA GPUs that have no bfloat16. Channels lie last but on a GPU with group norms:
-    torch copies a map into the other order before each of these there, and the next convolution copies it back.
+    `compiled` compiles the networks, where it is expected to pay (`train.compiling`); None = not, since nothing was measured on a GPU yet
+    (`benchmarks/gpu.sh` does). `asked` is ``float32``, ``bfloat16`` or ``float16``, None = the method's option `precision`. bfloat16 is
+    used where the hardware has it: elsewhere it is several times slower than float32. In 3D on a CPU it is not used: weight gradients are
+    not always finite (torch 2.13; EXPERIMENTS.md). float16 is for CUDA GPUs that have no bfloat16. Channels lie last but on a GPU with
+    group norms: torch copies a map into the other order before each of these there, and the next convolution copies it back.
 
     Raises
     ------

@@ -195,13 +195,24 @@ class Training:
 
         return record_networks(self.method, self.progress.say)
 
+    def _compiling(self) -> Callable[[int], contextlib.AbstractContextManager[object]]:
+        """Return what is put around each step, with the number of steps after it: it compiles the networks once that pays, if chosen."""
+        if not self.precision.compiled:
+            return lambda n_left: contextlib.nullcontext()
+        from selfseg.train.compiling import Compiling
+
+        fixed = torch.are_deterministic_algorithms_enabled()
+        return Compiling(self.precision, self.method, self.progress.say, at_once=fixed).timing
+
     def _steps(
         self, done: int, total: int, optimizers: dict[str, Optimizer], journal: Journal | None, stop: Stop
     ) -> int:
         saved = shown = time.monotonic()
         self.method.train()
+        compiling = self._compiling()
         while done < total and self.method.stop_reason() is None:
-            values = self._step(done, optimizers)
+            with compiling(total - done - 1):
+                values = self._step(done, optimizers)
             done += 1
             figures = {**values, **self.method.status(), **self._look(done, total)}
             self.progress.update(done, figures)
