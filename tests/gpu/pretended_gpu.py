@@ -395,14 +395,15 @@ class Operations(TorchDispatchMode):
         return out
 
     def _computed(self, func, name, args, kwargs):
-        """Products of bfloat16 in float32: a processor without instructions for them takes minutes."""
+        """Products of half precision in float32: a processor without instructions for them takes minutes."""
         kinds = {t.dtype for t in tensors_in(args)}
-        if name not in PRODUCTS or torch.bfloat16 not in kinds:
+        half = next((kind for kind in (torch.bfloat16, torch.float16) if kind in kinds), None)
+        if name not in PRODUCTS or half is None:
             return func(*args, **kwargs)
         if len(kinds) > 1:
             raise MixedDevices(f"{name}: expected one dtype, got {kinds}: {line_of_selfseg()}")
         out = func(*tree_map_only(torch.Tensor, lambda t: t.float(), args), **kwargs)
-        return tree_map_only(torch.Tensor, lambda t: t.bfloat16(), out)
+        return tree_map_only(torch.Tensor, lambda t: t.to(half), out)
 
     def _check(self, func, name, args, given, there):
         places = [place_of(t) for t in given]

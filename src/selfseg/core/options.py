@@ -271,6 +271,8 @@ class PredictOptions(ReadOptions):
     """Version of OME-Zarr that is written: 0.5 or 0.4."""
     edits: Any = None
     """Repeat what was done to the classes by hand: the edits.json of a run of the studio; in Python also `Edits`."""
+    read_ahead: bool = False
+    """Read the next image while one is segmented: two are in memory then."""
     dask: str | None = None
     """Predict in parts on a Dask cluster, tcp://HOST:PORT or local:N, whose workers see the same paths."""
 
