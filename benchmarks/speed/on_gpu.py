@@ -43,10 +43,11 @@ SIDES = ("selfseg", "without Triton", "recorded", "compiled", "textbook")
 
 
 def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Return noisy tones ``[Y X C]`` uint8."""
+    """Return noisy tones ``[Y X C]`` uint8, in squares of 40 pixels, or less in small ones: there are two tones always."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
-    tone = 60 + 120 * ((y // 40 + x // 40) % 2)
+    square = min(40, height // 4)
+    tone = 60 + 120 * ((y // square + x // square) % 2)
     return np.clip(tone[..., None] + rng.normal(0, 10, (height, width, 3)), 0, 255).astype(np.uint8)
 
 

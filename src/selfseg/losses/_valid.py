@@ -71,7 +71,11 @@ def labelled_mean(error: Tensor, labels: Tensor, weights: Tensor | None) -> Tens
     Of a batch that processes share, this process's part of the mean over all of it.
     """
     labelled = labels >= 0
-    loud = labelled.to(error.dtype) if weights is None else weights.to(error.dtype) * labelled
     # `where`, not a product: a NaN in a pixel that is not labelled must not reach the sum.
-    summed, weight = (error.where(labelled, 0.0) * loud).sum(), loud.sum()
+    counted = error.where(labelled, 0.0)
+    if weights is None:
+        summed, weight = counted.sum(), labelled.sum(dtype=error.dtype)
+    else:
+        loud = weights.to(error.dtype) * labelled
+        summed, weight = (counted * loud).sum(), loud.sum()
     return own_part(summed / weight.clamp(min=torch.finfo(error.dtype).tiny), weight)

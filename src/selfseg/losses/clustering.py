@@ -156,11 +156,12 @@ class _Differences(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         shape, strides = ctx.form
         found: Tensor = ctx.saved_tensors[0].new_empty_strided(shape, strides).zero_()
+        shared = all(gradient is gradients[0] for gradient in gradients)  # of a plain sum: it can be multiplied by once
         for axis, (step, gradient) in enumerate(zip(ctx.saved_tensors, gradients, strict=True), 2):
-            pull, length = step.sgn().mul_(gradient), step.shape[axis]
+            pull, length = step.sgn() if shared else step.sgn().mul_(gradient), step.shape[axis]
             found.narrow(axis, 1, length).add_(pull, alpha=1 / step.numel())
             found.narrow(axis, 0, length).sub_(pull, alpha=1 / step.numel())
-        return found
+        return found.mul_(gradients[0]) if shared else found
 
 
 @dataclass(frozen=True, eq=False)
