@@ -193,7 +193,7 @@ class FitOptions(ResumeOptions, ReadOptions):
     windows: str | int | None = None
     """Train on N windows per image, or NUMBER:SIDE. Default: 16, only for images larger than memory."""
     compiled: bool | None = None
-    """Compile the networks where that pays: some 40 seconds, for which the steps after take less. Default: no."""
+    """Compile the networks where that pays: it takes a minute or more, and the steps after take less. Default: no."""
     record: bool = False
     """On a CUDA GPU, record each network's pass and launch it as one (CUDA graphs): for steps that last as long as their launches."""
     deterministic: bool = False

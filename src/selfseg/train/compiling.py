@@ -9,8 +9,11 @@ from torch import nn
 
 from selfseg.sample.device import Precision
 
-SECONDS = 40.0
-"""Seconds that ``torch.compile`` takes for the networks of a method, forward and backward."""
+SECONDS = {"cuda": 40.0, "cpu": 300.0}
+"""Seconds that ``torch.compile`` is expected to take for the networks of a method, forward and backward, by kind of device.
+
+That of a GPU is an assumption. W-Net on one thread of a busy CPU took more than 300 (2026-12-01).
+"""
 
 SHARE = 0.3
 """Share of a step that compiled networks are expected to save."""
@@ -19,8 +22,8 @@ WARM, TIMED = 3, 5
 """Steps that are not looked at, as they load kernels or compile, and then those whose time is taken."""
 
 
-def compiling_pays(n_steps: int, step: float, seconds: float = SECONDS, share: float = SHARE) -> bool:
-    """Return whether compiling is expected to save more than it takes, of `n_steps` that take `step` seconds each."""
+def compiling_pays(n_steps: int, step: float, seconds: float, share: float = SHARE) -> bool:
+    """Return whether compiling is expected to save more than its `seconds`, of `n_steps` that take `step` seconds each."""
     return n_steps * step * share > seconds
 
 
@@ -57,9 +60,9 @@ class Compiling:
             self._compare(step)
 
     def _choose(self, step: float, n_left: int) -> None:
-        saved = n_left * step * SHARE
-        figures = f"{n_left} steps of {step:.3g} s are left, of which it may save {saved:.0f} s, and takes about {SECONDS:.0f} s"
-        if not compiling_pays(n_left, step):
+        saved, takes = n_left * step * SHARE, SECONDS.get(self.precision.device.type, SECONDS["cuda"])
+        figures = f"{n_left} steps of {step:.3g} s are left, of which it may save {saved:.0f} s, and takes about {takes:.0f} s"
+        if not compiling_pays(n_left, step, takes):
             self._decided = True
             self.say(f"networks are not compiled: {figures}")
             return
