@@ -32,20 +32,22 @@ from selfseg.methods.base import build_config, find_method, method_names
 from selfseg.sample.device import Precision, choose_device, choose_precision
 from selfseg.sample.stream import Sample, Stream
 from selfseg.train.loop import Training
+from selfseg.train.recording import record_networks
 
 CASES = {
     "feature_clustering": ("default", (321, 481), 1),
     "wnet": ("paper", (224, 224), 10),
     "sp_wnet": ("default", (480, 640), 1),
 }
-SIDES = ("selfseg", "without Triton", "compiled", "textbook")
+SIDES = ("selfseg", "without Triton", "recorded", "compiled", "textbook")
 
 
 def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Return noisy tones ``[Y X C]`` uint8."""
+    """Return noisy tones ``[Y X C]`` uint8, in squares of 40 pixels, or less in small ones: there are two tones always."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
-    tone = 60 + 120 * ((y // 40 + x // 40) % 2)
+    square = min(40, height // 4)
+    tone = 60 + 120 * ((y // square + x // square) % 2)
     return np.clip(tone[..., None] + rng.normal(0, 10, (height, width, 3)), 0, 255).astype(np.uint8)
 
 
@@ -58,9 +60,13 @@ def steps_of(name: str, side: str, device: torch.device, scale: int) -> Callable
     arrays = [np.moveaxis(photo(*(n // scale for n in shape), seed), -1, 0) / np.float32(255) for seed in range(batch)]
     samples = [Sample(np.ascontiguousarray(array, np.float32), None, None, {}) for array in arrays]
     chosen = choose_precision(method, device, 1000, side == "compiled")
-    precision = Precision(device, chosen.bf16, chosen.channels_last, chosen.compiled)
+    precision = Precision(device, chosen.bf16, chosen.channels_last, chosen.compiled, recorded=side == "recorded")
     training = Training(method, Stream(samples, batch, seed=0), precision)
     precision.place(method)
+    if side == "compiled":
+        precision.compile(method)
+    if side == "recorded":
+        record_networks(method, print)
     optimizers, number = method.optimizers(), iter(range(10**9))
     method.train()
     if side == "textbook":
@@ -113,7 +119,7 @@ def steps(device: torch.device, seconds: float, scale: int) -> dict:
     for name in CASES:
         sides, rates = {}, {}
         for side in SIDES:
-            if side == "compiled" and device.type != "cuda":
+            if side in ("compiled", "recorded") and device.type != "cuda":
                 continue
             begun = time.perf_counter()
             try:

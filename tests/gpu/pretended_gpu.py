@@ -11,11 +11,13 @@ It is no GPU: it says nothing about speed, about rounding, about kernels of Trit
 import contextlib
 import sys
 from collections import Counter
+from functools import partial
 
 import torch
+from pretended_graphs import Graph, capturing, refuse_if_capturing, tensors_in
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
 
 from selfseg.kernels import on_gpu
 from selfseg.sample.device import fault_of
@@ -34,6 +36,17 @@ COPYING = {"copy_", "_to_copy", "_copy_from"}
 
 INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"}
 """These take indices from the host, and copy them."""
+
+ANY_ORDER = {
+    *("avg_pool3d_backward", "_adaptive_avg_pool2d_backward", "_adaptive_avg_pool3d_backward"),
+    *("adaptive_max_pool2d_backward", "fractional_max_pool2d_backward", "fractional_max_pool3d_backward"),
+    *("max_unpool2d", "max_unpool3d", "upsample_linear1d_backward", "upsample_bilinear2d_backward"),
+    *("upsample_bicubic2d_backward", "upsample_trilinear3d_backward", "reflection_pad1d_backward"),
+    *("reflection_pad2d_backward", "reflection_pad3d_backward", "nll_loss_forward", "nll_loss2d_forward", "put_"),
+    *("histc", "grid_sampler_2d_backward", "grid_sampler_3d_backward", "_ctc_loss_backward", "median.dim"),
+    *("bincount.weights", "cumsum.floating", "scatter_reduce.prod", "_sparse_addmm", "_sparse_mm", "addmm.sparse"),
+}
+"""Operations of a CUDA device that `torch.use_deterministic_algorithms` lists as refused; and sparse products, of which it says nothing."""
 
 PRODUCTS = {"convolution", "convolution_backward", "mm", "addmm", "bmm"}
 
@@ -66,10 +79,6 @@ def put(tensor, device):
         for storage in storages(tensor):
             storage.pretended = device
     return tensor
-
-
-def tensors_in(values):
-    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)]
 
 
 def line_of_selfseg():
@@ -112,12 +121,22 @@ class PretendedGPU(contextlib.ExitStack):
         self.kind, self.count, self.capability, self.free, self.largest = kind, count, capability, free, largest
         self.float64 = kind == "cuda" if float64 is None else float64
         self.triton, self.working = triton, working
-        self.cached = self.current = self.born_on = None
+        self.cached = self.current = self.born_on = self.graph = None
         self.reset()
 
     def reset(self):
         """Count from nothing."""
         self.waits, self.copies, self.launches = Counter(), Counter(), Counter()
+
+    def wait(self, what, line):
+        """Count that the host waits."""
+        refuse_if_capturing(self, f"{what}: {line}")
+        self.waits[what, line] += 1
+
+    def copy(self, what, line):
+        """Count that something is copied to or from the host."""
+        refuse_if_capturing(self, f"{what}: {line}")
+        self.copies[what, line] += 1
 
     def figures(self):
         """Launches, waits and copies so far."""
@@ -180,6 +199,9 @@ class PretendedGPU(contextlib.ExitStack):
                 super().__init__("cpu", *args, **options)
 
         self.patch(torch, "autocast", OnTheHost)
+        for name in ("is_autocast_enabled", "get_autocast_dtype"):
+            ask = getattr(torch, name)
+            self.patch(torch, name, lambda device_type="cpu", ask=ask: ask("cpu"))
         self._forget()
         self.callback(self._forget)
         self.patch(torch, "Generator", GeneratorOnTheHost)
@@ -239,6 +261,8 @@ class PretendedGPU(contextlib.ExitStack):
             "empty_cache": lambda: None,
             "set_device": self._set_device,
             "device": self._on_device,
+            "CUDAGraph": type("CUDAGraph", (Graph,), {"gpu": self}),
+            "graph": partial(capturing, self),
         }
         for name, value in facts.items():
             self.patch(torch.cuda, name, value)
@@ -268,8 +292,14 @@ class Functions(TorchFunctionMode):
         if func in (torch.Tensor.to, torch.Tensor.cuda, torch.Tensor.cpu):
             return self._moved(func, args, kwargs)
         named = kwargs.get("device")
+        if func is torch.nn.functional.pad and torch.are_deterministic_algorithms_enabled():
+            torch.use_deterministic_algorithms(False)  # torch has a form in a fixed order, which makes tensors unseen
+            try:
+                return self.__torch_function__(func, types, args, kwargs)
+            finally:
+                torch.use_deterministic_algorithms(True)
         if func is torch.Tensor.tolist and place_of(args[0]) is not None:
-            gpu.waits["tolist", line_of_selfseg()] += 1
+            gpu.wait("tolist", line_of_selfseg())
         if func is torch.Tensor.new_tensor:
             there = place_of(args[0]) if named is None else gpu.here(named)
             return self._filled(func, args, kwargs, there)
@@ -299,7 +329,7 @@ class Functions(TorchFunctionMode):
         if there is None:
             return put(out, None)
         if not (source and place_of(source[0]) == there):
-            self.gpu.copies["to the device", line_of_selfseg()] += 1
+            self.gpu.copy("to the device", line_of_selfseg())
             out = out.clone() if source else out
         return self.gpu.made(out, there)
 
@@ -323,9 +353,9 @@ class Functions(TorchFunctionMode):
             copied = kwargs.get("copy", False) or form
             return torch.Tensor.to(out, copy=kwargs.get("copy", False), **form) if copied else out
         line = line_of_selfseg()
-        self.gpu.copies["to the host" if there is None else "to the device", line] += 1
+        self.gpu.copy("to the host" if there is None else "to the device", line)
         if there is None and not kwargs.get("non_blocking", False):
-            self.gpu.waits["copy to the host", line] += 1
+            self.gpu.wait("copy to the host", line)
         out = out.clone(**form) if out.layout is torch.strided else out.clone()
         return put(out, None) if there is None else self.gpu.made(out, there)
 
@@ -344,11 +374,20 @@ class Operations(TorchDispatchMode):
         name = func._schema.name.removeprefix("aten::")
         if there is not None:
             self._check(func, name, args, given, there)
+            if torch.are_deterministic_algorithms_enabled() and order_of(func, name, args, kwargs) in ANY_ORDER:
+                raise RuntimeError(
+                    f"{name} does not have a deterministic implementation, but you set "
+                    f"'torch.use_deterministic_algorithms(True)': {line_of_selfseg()}"
+                )
             if name in WAITING or (name.startswith("index") and masks_in(args[1:2])):
-                gpu.waits[name, line_of_selfseg()] += 1
+                gpu.wait(name, line_of_selfseg())
             if name not in NO_LAUNCH and not func.is_view:
                 gpu.launches[line_of_selfseg()] += 1
+        if gpu.graph is not None:
+            gpu.graph.note(func, args, kwargs)
         out = self._computed(func, name, args, kwargs)
+        if gpu.graph is not None:
+            gpu.graph.add(func, args, kwargs, out)
         there = None if name == "_local_scalar_dense" else there or gpu.born_on
         if there is not None:
             for tensor in tensors_in(out):
@@ -356,14 +395,15 @@ class Operations(TorchDispatchMode):
         return out
 
     def _computed(self, func, name, args, kwargs):
-        """Products of bfloat16 in float32: a processor without instructions for them takes minutes."""
+        """Products of half precision in float32: a processor without instructions for them takes minutes."""
         kinds = {t.dtype for t in tensors_in(args)}
-        if name not in PRODUCTS or torch.bfloat16 not in kinds:
+        half = next((kind for kind in (torch.bfloat16, torch.float16) if kind in kinds), None)
+        if name not in PRODUCTS or half is None:
             return func(*args, **kwargs)
         if len(kinds) > 1:
             raise MixedDevices(f"{name}: expected one dtype, got {kinds}: {line_of_selfseg()}")
         out = func(*tree_map_only(torch.Tensor, lambda t: t.float(), args), **kwargs)
-        return tree_map_only(torch.Tensor, lambda t: t.bfloat16(), out)
+        return tree_map_only(torch.Tensor, lambda t: t.to(half), out)
 
     def _check(self, func, name, args, given, there):
         places = [place_of(t) for t in given]
@@ -373,7 +413,7 @@ class Operations(TorchDispatchMode):
         if name in INDEXING and place_of(args[0]) == there:
             values = args[2] if len(args) > 2 else None
             if values is None or place_of(values) == there or values.ndim == 0:
-                self.gpu.waits["indices from the host", line_of_selfseg()] += 1
+                self.gpu.wait("indices from the host", line_of_selfseg())
                 return
         scalars = torch.Tag.pointwise in func.tags or name in ("where", "lerp_", "clamp")
         if name.startswith(("_foreach", "_fused")) or (
@@ -382,6 +422,19 @@ class Operations(TorchDispatchMode):
             return
         shapes = [(tuple(t.shape), str(place or HOST)) for t, place in zip(given, places, strict=True)]
         raise MixedDevices(f"{name}: expected all tensors on one device, got {shapes}: {line_of_selfseg()}")
+
+
+def order_of(func, name, args, kwargs):
+    """Name of an operation in `ANY_ORDER`: some are there only in one of their forms."""
+    if name == "cumsum" and args[0].is_floating_point():
+        return "cumsum.floating"
+    if name == "bincount" and (len(args) > 1 or "weights" in kwargs) and tensors_in((args[1:2], kwargs)):
+        return "bincount.weights"
+    if name == "median" and "dim" in func._overloadname:
+        return "median.dim"
+    if name.startswith("scatter_reduce") and "prod" in (*args, *kwargs.values()):
+        return "scatter_reduce.prod"
+    return name
 
 
 def masks_in(values):

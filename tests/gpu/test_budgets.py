@@ -13,6 +13,8 @@ from pretended_gpu import PretendedGPU
 from test_contract_on_gpu import PHOTO, learned
 
 from selfseg.core.image import Image
+from selfseg.learning.segmenter import Segmenter
+from selfseg.methods.base import find_method
 from selfseg.sample.k_means import k_means
 from selfseg.train.loop import Training
 
@@ -28,16 +30,40 @@ BEFORE = {
 """Launches, waits and copies of a step before they were counted (2026-12-01)."""
 
 BUDGETS = {
-    "feature_clustering": (66, 2, 2),
-    "wnet": (291, 4, 3),
-    "sp_wnet": (422, 1, 1),
-    "sp_wnet, four sizes": (1525, 1, 3),
-    "deep_kmeans, alone": (96, 2, 1),
-    "deep_kmeans, together": (240, 3, 2),
-    "unet": (149, 1, 3),
+    "feature_clustering": (50, 2, 2),
+    "wnet": (278, 4, 3),
+    "sp_wnet": (411, 1, 1),
+    "sp_wnet, four sizes": (1510, 1, 3),
+    "deep_kmeans, alone": (88, 2, 1),
+    "deep_kmeans, together": (210, 3, 2),
+    "unet": (133, 1, 3),
 }
 
+RECORDED = {
+    "feature_clustering": (39, 2, 2),
+    "wnet": (143, 4, 3),
+    "sp_wnet": (159, 1, 1),
+    "sp_wnet, four sizes": (785, 1, 3),
+    "deep_kmeans, alone": (36, 2, 1),
+    "deep_kmeans, together": (149, 3, 2),
+    "unet": (90, 1, 3),
+}
+"""The same with ``--record``."""
+
+SHIPPED = {
+    "feature_clustering": (101, 50, 39),
+    "wnet": (1534, 513, 150),
+    "sp_wnet": (2442, 2144, 202),
+    "sp_wnet, four sizes": (9119, 2565, 623),
+    "deep_kmeans, alone": (136, 110, 36),
+    "unet": (300, 150, 43),
+}
+"""Launches of a step with the options as they are shipped: when they were first counted, now, and with ``--record``."""
+
 OPTIONS = {"wnet": {"radius": 5}, "sp_wnet, four sizes": {"batch_size": 4, "patch_sides": (8, 12), "iterations": 3}}
+LONGER = {"iterations": 8}
+"""Steps enough for networks to be recorded."""
+
 STEP = {"deep_kmeans, alone": 2, "deep_kmeans, together": -1}
 """Which step is looked at; the last where none is named."""
 
@@ -45,7 +71,7 @@ SIZES = [Image(np.ascontiguousarray(PHOTO.data[: 24 - 2 * i, : 32 - 3 * i]), "YX
 
 
 @functools.cache
-def steps(case):
+def steps(case, recorded=False, shipped=False):
     """Launches, waits and copies of each step but the first, and where those of the last came from."""
     rows, plain = [], Training._step
     with PretendedGPU() as gpu, pytest.MonkeyPatch.context() as patch:
@@ -57,15 +83,57 @@ def steps(case):
             return plain(self, done, optimizers)
 
         patch.setattr(Training, "_step", counted)
+        if shipped:
+            learn_as_shipped(case, recorded)
+            return rows
         image = SIZES if "sizes" in case else PHOTO
-        learned(case.partition(",")[0], image, options=OPTIONS.get(case, {}))
+        longer = LONGER | ({"pretrain_iterations": 8} if "deep" in case else {}) if recorded else {}
+        learned(case.partition(",")[0], image, options=OPTIONS.get(case, {}) | longer, record=recorded)
     return rows
+
+
+def learn_as_shipped(case, recorded):
+    """Learn for a few steps with the options of a method as they are, on images of 96x128 pixels."""
+    name = case.partition(",")[0]
+    large = np.repeat(np.repeat(PHOTO.data, 4, 0), 4, 1)
+    images = [Image(np.ascontiguousarray(large[: 96 - 2 * i, : 128 - 3 * i]), "YXC", name=f"q{i}") for i in range(4)]
+    few = {"iterations": 6, "pretrain_iterations": 6, "min_classes": 1}
+    options = {key: value for key, value in few.items() if key in find_method(name).Config.model_fields}
+    if "sizes" in case:
+        options |= {"batch_size": 4, "patch_sides": (32, 48)}
+    else:
+        images = images[:1]
+    model = Segmenter(name, None if name == "unet" else 2, device="cuda", prepare="range", options=options)
+    truth = {"labels": [(images[0].data.mean(-1) > 120).astype(np.int32) + 1]} if name == "unet" else {}
+    model.fit(images, preview_every=0, record=recorded, **truth)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recorded", [False, True], ids=["as it is", "recorded"])
+@pytest.mark.parametrize("case", SHIPPED)
+def test_a_step_with_the_options_as_shipped_keeps_to_its_budget(case, recorded):
+    found, *_, where = steps(case, recorded, shipped=True)[4 if "alone" in case else -1]
+    assert found <= SHIPPED[case][1 + recorded], f"{found}\n{where}"
+
+
+def test_shipped_options_are_launched_half_as_often_as_at_first_if_recorded():
+    assert all(2 * now <= first for first, _, now in SHIPPED.values())
 
 
 @pytest.mark.parametrize("case", BUDGETS)
 def test_a_step_keeps_to_its_budget(case):
     *found, where = steps(case)[STEP.get(case, -1)]
     assert all(got <= most for got, most in zip(found, BUDGETS[case], strict=True)), f"{found}\n{where}"
+
+
+@pytest.mark.parametrize("case", RECORDED)
+def test_a_step_of_recorded_networks_keeps_to_its_budget(case):
+    *found, where = steps(case, recorded=True)[5 if "alone" in case else -1]
+    assert all(got <= most for got, most in zip(found, RECORDED[case], strict=True)), f"{found}\n{where}"
+
+
+def test_recorded_steps_are_launched_half_as_often_as_before_at_most():
+    assert all(2 * now[0] <= BEFORE[case][0] for case, now in RECORDED.items())
 
 
 def test_the_host_waits_half_as_often_as_before_at_most():

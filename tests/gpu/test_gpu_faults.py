@@ -233,6 +233,7 @@ def test_compilation_ends_with_training():
     method = kind(kind.Config.build(TINY["wnet"]), 3)
     precision = Precision(torch.device("cpu"), bf16=False, channels_last=True, compiled=True)
     precision.place(method)
+    precision.compile(method)
     assert method.encoder._compiled_call_impl is not None
     precision.release(method)
     assert method.encoder._compiled_call_impl is None

@@ -17,7 +17,7 @@ def test_corners_hear_near_ones_like_a_gaussian():
     exact = np.array([np.exp(-((places - place) ** 2).sum(1) / (2 * variance)) @ values for place in places])
     ours = between.filter(values, np.empty_like(values))
     np.testing.assert_allclose(ours, exact, rtol=2e-3, atol=1e-4)
-    entries = sum(matrix.size for _, _, matrix in between._pairs)
+    entries = sum(matrix.size for _, _, matrix in between.pairs)
     assert entries < 0.4 * 2000**2  # half of a cloud's pairs, and none between the clouds
 
 
@@ -29,7 +29,7 @@ def test_a_lattice_is_as_fine_as_few_corners_allow(monkeypatch):
         monkeypatch.setattr("selfseg.refine.lattice.MANY", most)
         lattice = Lattice(points)
         counts.append(lattice.n_corners)
-        kinds.append(type(lattice._between))
+        kinds.append(type(lattice.between))
         np.testing.assert_allclose(lattice.weights.sum(1), 1, atol=1e-5)
     assert counts[0] > counts[1] >= counts[2]
     assert counts[1] <= 900

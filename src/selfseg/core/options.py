@@ -193,11 +193,13 @@ class FitOptions(ResumeOptions, ReadOptions):
     windows: str | int | None = None
     """Train on N windows per image, or NUMBER:SIDE. Default: 16, only for images larger than memory."""
     compiled: bool | None = None
-    """Compile the networks: tens of seconds, then each step takes less. Default: no."""
+    """Compile the networks where that pays: it takes a minute or more, and the steps after take less. Default: no."""
+    record: bool = False
+    """On a CUDA GPU, record each network's pass and launch it as one (CUDA graphs): for steps that last as long as their launches."""
     deterministic: bool = False
     """The same seed learns the same on a GPU too, and with any number of threads on a CPU, by slower operations."""
-    precision: Literal["float32", "bfloat16"] | None = None
-    """Precision of training: float32 or bfloat16. Default: float32, unless the preset asks for less."""
+    precision: Literal["float32", "bfloat16", "float16"] | None = None
+    """Precision of training: float32, bfloat16, or float16 (CUDA GPUs before Ampere). Default: float32, or less if the preset says so."""
     checkpoint_every: float = 20.0
     """Seconds between two checkpoints."""
     preview_every: float = 10.0
@@ -269,6 +271,8 @@ class PredictOptions(ReadOptions):
     """Version of OME-Zarr that is written: 0.5 or 0.4."""
     edits: Any = None
     """Repeat what was done to the classes by hand: the edits.json of a run of the studio; in Python also `Edits`."""
+    read_ahead: bool = False
+    """Read the next image while one is segmented: two are in memory then."""
     dask: str | None = None
     """Predict in parts on a Dask cluster, tcp://HOST:PORT or local:N, whose workers see the same paths."""
 

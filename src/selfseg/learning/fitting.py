@@ -133,13 +133,14 @@ class TrainingRun:
                 got=f"{name}: {reason}",
                 fix="start it without torchrun",
             )
-        if self.options.compiled:
-            raise UsageError(
-                "torchrun",
-                expected="networks that are not compiled",
-                got="--compile",
-                fix="leave --compile out, or start it without torchrun",
-            )
+        for flag, asked in (("--compile", self.options.compiled), ("--record", self.options.record)):
+            if asked:
+                raise UsageError(
+                    "torchrun",
+                    expected="networks that are neither compiled nor recorded",
+                    got=flag,
+                    fix=f"leave {flag} out, or start it without torchrun",
+                )
 
     def _run(self, inputs: Any, processes: Processes, progress: Progress) -> Fitted:
         manifest = None if self.folder is None else Manifest(self.folder, RUN)
@@ -151,7 +152,8 @@ class TrainingRun:
         split, device = split_sources(data, method.held_out, self.model.seed), choose_device(self.model.device)
         n_steps = method.n_steps(len(split.learned))
         self._check_device(method, device, progress)
-        chosen = choose_precision(method, device, n_steps, self.options.compiled, self.options.precision)
+        options = self.options
+        chosen = choose_precision(method, device, n_steps, options.compiled, options.precision, options.record)
         precision = processes.agreed(chosen)
         score = None if self.options.truth is None else truth_scorer(self.options.truth, data, progress)
         if note := memory_note(method, [sample.shape for sample in data.samples], device):
@@ -182,9 +184,12 @@ class TrainingRun:
         return Fitted(model, [*failures, *data.failures])
 
     def _check_device(self, method: Method, device: torch.device, progress: Progress) -> None:
-        """Say what this device lacks; `UsageError` if networks should be compiled, and cannot be."""
+        """Say what this device lacks; `UsageError` if networks should be compiled or recorded, and cannot be."""
         if self.options.compiled:
             check_compiling(device)
+        if self.options.record and (device.type != "cuda" or self.options.compiled):
+            got = "--compile beside it" if self.options.compiled else str(device)
+            raise UsageError("--record", expected="a CUDA GPU, and no --compile", got=got, fix="leave it out")
         if note := device_note(self.model.device):
             progress.say(note)
         if device.type == "cuda" and method.uses_triton and (fault := triton_fault(device)):

@@ -1,6 +1,7 @@
 """Means over the pixels that count."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from selfseg.core.errors import UsageError
@@ -19,17 +20,28 @@ def mean_over(values: Tensor, counted: Tensor | None) -> Tensor:
     return own_part(values.where(counted, 0.0).sum() / n.clamp(min=1), n)
 
 
+def cross_entropies(response: Tensor, target: Tensor) -> Tensor:
+    """Return the cross entropy of the softmax of ``response [B K *S]`` against the class of each pixel, both ``[B *S]``, in nats.
+
+    On a GPU torch adds that of images up in any order; where a fixed one is asked for, the pixels are looked up instead.
+    """
+    if torch.are_deterministic_algorithms_enabled() and response.device.type != "cpu":
+        return -response.log_softmax(1).gather(1, target.unsqueeze(1)).squeeze(1)
+    return F.cross_entropy(response, target, reduction="none")
+
+
 def weighted(weight: float, term: Tensor) -> Tensor:
     """Return a loss term times its weight: itself where that is 1."""
     return term if weight == 1 else weight * term
 
 
-def count_labels(labels: Tensor, n_labels: int, counted: Tensor | None = None) -> Tensor:
+def count_labels(labels: Tensor, n_labels: int, counted: Tensor | None = None, into: Tensor | None = None) -> Tensor:
     """Return the pixels of each label ``[n_labels]`` int64: of `labels`, int64 in 0..n_labels-1, where `counted`, of their shape, is True.
 
-    Without waiting for a device, and in whole numbers, so that the order in which they are added up does not matter.
+    Without waiting for a device, and in whole numbers, so that the order in which they are added up does not matter. They are added to
+    `into`, if it is given.
     """
-    flat, zeros = labels.reshape(-1), labels.new_zeros(n_labels)
+    flat, zeros = labels.reshape(-1), labels.new_zeros(n_labels) if into is None else into
     if counted is None:
         return zeros.scatter_(0, flat, 1, reduce="add")
     return zeros.scatter_add_(0, flat.clamp(min=0), counted.reshape(-1).to(flat.dtype))
@@ -59,7 +71,11 @@ def labelled_mean(error: Tensor, labels: Tensor, weights: Tensor | None) -> Tens
     Of a batch that processes share, this process's part of the mean over all of it.
     """
     labelled = labels >= 0
-    loud = labelled.to(error.dtype) if weights is None else weights.to(error.dtype) * labelled
     # `where`, not a product: a NaN in a pixel that is not labelled must not reach the sum.
-    summed, weight = (error.where(labelled, 0.0) * loud).sum(), loud.sum()
+    counted = error.where(labelled, 0.0)
+    if weights is None:
+        summed, weight = counted.sum(), labelled.sum(dtype=error.dtype)
+    else:
+        loud = weights.to(error.dtype) * labelled
+        summed, weight = (counted * loud).sum(), loud.sum()
     return own_part(summed / weight.clamp(min=torch.finfo(error.dtype).tiny), weight)

@@ -5,14 +5,17 @@ Neighbours are pixels or superpixels; on graphs the cost is O(edges), never that
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from selfseg.core.errors import UsageError
 from selfseg.kernels.layout import runs_on_channels_last
-from selfseg.losses._valid import check_pixels, mean_over
+from selfseg.losses._valid import check_pixels, cross_entropies, mean_over
+from selfseg.losses.soft_ncut import weighted_sums
 from selfseg.sample.shared_batch import own_part
 
 MIN_FUSED_PIXELS = 1024
@@ -54,7 +57,9 @@ def similarity(response: Tensor, target: Tensor | None = None, valid: Tensor | N
     if response.device.type != "cpu" or response.dtype != torch.float32 or not response.numel():
         if valid is not None:
             target = target.where(valid, 0)  # what does not count may have no class at all
-        return mean_over(F.cross_entropy(response, target, reduction="none"), valid)
+        elif response.numel() and not torch.are_deterministic_algorithms_enabled():
+            return own_part(F.cross_entropy(response, target), target.numel())
+        return mean_over(cross_entropies(response, target), valid)
     from selfseg.kernels.cross_entropy import cross_entropy
 
     counted = target if valid is None else target.where(valid, target.new_full((), -1))
@@ -111,7 +116,7 @@ def continuity(response: Tensor, valid: Tensor | None = None) -> tuple[Tensor, .
 
     The scalars are in the order of the axes, (Y, X) or (Z, Y, X). Their sum is the continuity loss of the paper (Kim, Kanezaki and Tanaka,
     IEEE TIP 2020, equation 4), up to the constant by which its sum becomes a mean. The normalised response r' is ``[B K *S]``; a pair
-    with a pixel whose `valid` ``[B *S]`` is False does not count, None = all count.
+    with a pixel whose `valid` ``[B *S]`` is False does not count, None = all count. On a GPU it has a first derivative only.
 
     Raises
     ------
@@ -119,6 +124,9 @@ def continuity(response: Tensor, valid: Tensor | None = None) -> tuple[Tensor, .
         If `valid` has another shape than the pixels of `response`.
     """
     check_pixels("valid", valid, response)
+    if valid is None and response.device.type != "cpu" and min(response.shape) > 0 and min(response.shape[2:]) > 1:
+        means: tuple[Tensor, ...] = _Differences.apply(response)  # type: ignore[no-untyped-call]
+        return tuple(own_part(mean, len(response)) for mean in means)
     terms = []
     for axis in range(2, response.ndim):
         length = response.shape[axis] - 1
@@ -131,6 +139,29 @@ def continuity(response: Tensor, valid: Tensor | None = None) -> tuple[Tensor, .
             pairs = both.unsqueeze(1).expand(near.shape)
         terms.append(mean_over((far - near).abs(), pairs))
     return tuple(terms)
+
+
+class _Differences(torch.autograd.Function):
+    """Mean absolute difference of neighbours along each axis, with a way back of half as many launches as that of its operations."""
+
+    @staticmethod
+    def forward(ctx: Any, response: Tensor) -> tuple[Tensor, ...]:
+        steps = [response.diff(dim=axis) for axis in range(2, response.ndim)]
+        ctx.save_for_backward(*steps)
+        ctx.form = response.shape, response.stride()
+        return tuple(step.abs().mean() for step in steps)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        shape, strides = ctx.form
+        found: Tensor = ctx.saved_tensors[0].new_empty_strided(shape, strides).zero_()
+        shared = all(gradient is gradients[0] for gradient in gradients)  # of a plain sum: it can be multiplied by once
+        for axis, (step, gradient) in enumerate(zip(ctx.saved_tensors, gradients, strict=True), 2):
+            pull, length = step.sgn() if shared else step.sgn().mul_(gradient), step.shape[axis]
+            found.narrow(axis, 1, length).add_(pull, alpha=1 / step.numel())
+            found.narrow(axis, 0, length).sub_(pull, alpha=1 / step.numel())
+        return found.mul_(gradients[0]) if shared else found
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,8 +234,7 @@ def region_continuity(response: Tensor, neighbours: Neighbours) -> Tensor:
         )
     response = response.float() if response.dtype in (torch.float16, torch.bfloat16) else response
     rows = response.flatten(0, 1).T  # [R BK]
-    with torch.autocast(rows.device.type, enabled=False):  # which would round the products to half precision
-        pulled = torch.sparse.mm(neighbours.matrix.to(rows.dtype), rows)
+    pulled = weighted_sums(neighbours.matrix, rows)
     apart = (rows - pulled).abs().where(neighbours.counted[:, None], 0.0)
     mean: Tensor = apart.sum() / (neighbours.counted.sum().clamp(min=1) * rows.shape[1])
     return mean

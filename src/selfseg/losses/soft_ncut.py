@@ -454,17 +454,27 @@ class EdgeAffinity(Affinity):
     def apply(self, probabilities: Tensor) -> Tensor:
         """Return ``W p``, ``[B K R]``."""
         self.check(probabilities)
-        rows = probabilities.detach().flatten(0, 1).T  # [R BK]
-        with torch.autocast(rows.device.type, enabled=False):  # which would round the products to half precision
-            products: Tensor = torch.sparse.mm(self._matrix.to(rows.dtype), rows)
+        products = weighted_sums(self._matrix, probabilities.detach().flatten(0, 1).T)  # [R BK]
         return products.T.reshape(probabilities.shape).contiguous()
 
     def degrees(self, dtype: torch.dtype) -> Tensor:
         """Return the sum of the weights of each node's edges, ``[1 R]``."""
         ones = self._matrix.values().new_ones((self.shape[1], 1), dtype=dtype)
-        with torch.autocast(ones.device.type, enabled=False):
-            degrees: Tensor = torch.sparse.mm(self._matrix.to(dtype), ones)
-        return degrees.T
+        return weighted_sums(self._matrix, ones).T
+
+
+def weighted_sums(matrix: Tensor, rows: Tensor) -> Tensor:
+    """Return the product of a sparse matrix ``[R R]`` and rows ``[R N]``, not rounded to half precision.
+
+    The documentation of torch does not say that it adds up in one order on a GPU; where that is asked for, it is done edge by edge.
+    """
+    with torch.autocast(rows.device.type, enabled=False):
+        if torch.are_deterministic_algorithms_enabled() and rows.device.type != "cpu":
+            to, come_from = matrix.indices()
+            shares = matrix.values().to(rows.dtype)[:, None] * rows[come_from]
+            return rows.new_zeros(rows.shape).index_add(0, to, shares)
+        products: Tensor = torch.sparse.mm(matrix.to(rows.dtype), rows)
+        return products
 
 
 def region_affinity(

@@ -2,11 +2,10 @@
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from selfseg.losses._valid import check_labels, check_pixels, labelled_mean, mean_over
+from selfseg.losses._valid import check_labels, check_pixels, cross_entropies, labelled_mean, mean_over
 from selfseg.sample.shared_batch import total
 
 REACH = 4
@@ -28,7 +27,7 @@ def weighted_cross_entropy(response: Tensor, labels: Tensor, weights: Tensor | N
         If `labels` or `weights` has another shape than the pixels of `response`.
     """
     check_labels(labels, weights, response)
-    return labelled_mean(F.cross_entropy(response, labels.clamp(min=0), reduction="none"), labels, weights)
+    return labelled_mean(cross_entropies(response, labels.clamp(min=0)), labels, weights)
 
 
 def class_weights(pixels: Tensor, power: float = 1.0) -> Tensor:
@@ -88,7 +87,7 @@ def scribble(response: Tensor, annotations: Tensor, valid: Tensor | None = None)
     annotated = annotations >= 0
     if valid is not None:
         annotated = annotated & valid
-    return mean_over(F.cross_entropy(response, annotations.clamp(min=0), reduction="none"), annotated)
+    return mean_over(cross_entropies(response, annotations.clamp(min=0)), annotated)
 
 
 def indicators(labels: Tensor, n_classes: int) -> Tensor:

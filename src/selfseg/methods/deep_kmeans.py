@@ -6,7 +6,7 @@ must still rebuild the image, and each pixel should lie near its centre) and aft
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -14,13 +14,14 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
+from selfseg.losses import weighted
 from selfseg.losses.deep_clustering import centre_distances, nearest_distance, sharpened_divergence, student_t
 from selfseg.losses.reconstruction import reconstruction
 from selfseg.methods.base import Batch, Memo, Method, MethodConfig
 from selfseg.nets.autoencoder import ResidualDecoder, StridedUNet, own_networks, start_near
 from selfseg.nets.feature_space import SIZE, FeatureSpace
 from selfseg.nets.norms import calibrate_batch_norms, moments
-from selfseg.sample.device import KeepsCounters, full_float32
+from selfseg.sample.device import KeepsCounters, full_float32, fused
 from selfseg.sample.patches import random_windows
 
 ALONE, GATHERING, TOGETHER = 0, 1, 2
@@ -170,9 +171,8 @@ class DeepKMeans(Method):
 
     def optimizers(self) -> dict[str, Optimizer]:
         rates = {"alone": self.config.pretrain_rate, "together": self.config.learning_rate}
-        if self.config.optimizer == "sgd":
-            return {name: SGD(self.parameters(), lr=rate, momentum=0.9, nesterov=True) for name, rate in rates.items()}
-        return {name: Adam(self.parameters(), lr=rate) for name, rate in rates.items()}
+        make: Any = partial(SGD, momentum=0.9, nesterov=True) if self.config.optimizer == "sgd" else Adam
+        return {name: make(self.parameters(), lr=rate, **fused(self.device)) for name, rate in rates.items()}
 
     def steps(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Yield the autoencoder's error alone, later with the distance to the centres, which move after each step.
@@ -208,7 +208,7 @@ class DeepKMeans(Method):
             start_near(self.space.encoder, self.decoder, images, valid)
         self.explained.look_at(images, valid)
         error = self._error(self.decoder(self.space(self._noisy(images))), images, valid)
-        return {"reconstruction": self.config.reconstruction * error}
+        return {"reconstruction": weighted(self.config.reconstruction, error)}
 
     def _error(self, rebuilt: Tensor, images: Tensor, valid: Tensor | None) -> Tensor:
         """Share of the images' variance that the rebuilt images leave unexplained."""
@@ -240,13 +240,14 @@ class DeepKMeans(Method):
         """Reconstruction, distance (paper eq. 5), and the terms that are switched on, each with its weight."""
         config, space = self.config, self.space
         features = space(self._noisy(images))
-        terms = {"reconstruction": config.reconstruction * self._error(self.decoder(features), images, valid)}
+        rebuilt = self.decoder(features)
+        terms = {"reconstruction": weighted(config.reconstruction, self._error(rebuilt, images, valid))}
         z = space.norm(features, valid)
         if config.distance:
             labels, counted = space.nearest(z), weights if valid is None else weights * valid
             grown = min(1.0, self.phases.progress() / config.warm_up) if config.warm_up else 1.0
             apart = nearest_distance(z, space.centres, labels, counted, config.by_size)
-            terms["distance"] = config.distance * grown * apart
+            terms["distance"] = weighted(config.distance * grown, apart)
         if config.sharpen:
             terms["sharpen"] = config.sharpen * sharpened_divergence(self._soft(z), valid)
         if config.masked:

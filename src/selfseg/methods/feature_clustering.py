@@ -26,8 +26,8 @@ from selfseg.losses.supervised import scribble
 from selfseg.methods.base import Batch, Memo, Method, MethodConfig, exactly_k_classes, sum_within_classes
 from selfseg.nets.pixel_cnn import PixelCNN
 from selfseg.regions.clusters import merge_closest
-from selfseg.sample.device import with_most_digits
-from selfseg.sample.shared_batch import total
+from selfseg.sample.device import fused, with_most_digits
+from selfseg.sample.shared_batch import is_shared, total
 
 AXES = {2: ("y", "x"), 3: ("z", "y", "x")}
 
@@ -135,7 +135,8 @@ class FeatureClustering(Method):
 
     def optimizers(self) -> dict[str, Optimizer]:
         """Return one: stochastic gradient descent with momentum over all weights."""
-        return {"net": SGD(self.net.parameters(), lr=self.config.learning_rate, momentum=self.config.momentum)}
+        rate, momentum = self.config.learning_rate, self.config.momentum
+        return {"net": SGD(self.net.parameters(), lr=rate, momentum=momentum, **fused(self.device))}
 
     def steps(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Yield once: similarity, continuity, area and scribble terms of the batch, each with its weight (paper eq. 1)."""
@@ -162,6 +163,8 @@ class FeatureClustering(Method):
         response: Tensor = self.net(framed, valid)
         if framed is images:
             return response
+        if response.device.type != "cpu":
+            return F.pad(response, (-self.context,) * 2 * self.n_dims)  # one launch, each way
         inside: Any = (..., *(slice(self.context, -self.context),) * self.n_dims)
         last = torch.channels_last if self.n_dims == 2 else torch.contiguous_format
         return response[inside].contiguous(memory_format=last)
@@ -190,12 +193,15 @@ class FeatureClustering(Method):
     @torch.no_grad()
     def _count(self, labels: Tensor, batch: Batch) -> None:
         """Count the living clusters over whole epochs; keep the weights while there are at least as many as asked for."""
-        self.areas += total(count_labels(labels, len(self.areas), batch.valid))
+        if is_shared():
+            self.areas += total(count_labels(labels, len(self.areas), batch.valid))
+        else:
+            count_labels(labels, len(self.areas), batch.valid, into=self.areas)
         if batch.annotations is not None:
             self.hinted |= (total(count_labels(batch.annotations, len(self.hinted), batch.annotations >= 0)) > 0).cpu()
         if not batch.ends_epoch:
             return
-        self.living = (self.areas > 0).cpu()
+        self.living = self.areas.cpu() > 0
         self.areas.zero_()
         if self.config.n_classes is not None and int(self.living.sum()) >= self.config.n_classes:
             now = dict(self.net.named_parameters())

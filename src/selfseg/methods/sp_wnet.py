@@ -33,7 +33,7 @@ from selfseg.nets.unet import UNet, UNetShape, cut_middle, mirror_frame
 from selfseg.regions.clusters import merge_by_cut, winning_offsets
 from selfseg.regions.merge_tree import MergeTree
 from selfseg.regions.superpixels import probability_tree
-from selfseg.sample.device import most_digits
+from selfseg.sample.device import fused, most_digits
 from selfseg.sample.patches import (
     PatchPosition,
     PatchShape,
@@ -238,7 +238,7 @@ class SPWNet(Method):
 
     def optimizers(self) -> dict[str, Optimizer]:
         """Return one, over the weights of both networks."""
-        return {"both": Adam(self.parameters(), lr=self.config.learning_rate)}
+        return {"both": Adam(self.parameters(), lr=self.config.learning_rate, **fused(self.device))}
 
     def features(self, images: Tensor, valid: Tensor | None = None, framed: bool = True) -> Tensor:
         """Return the dense features ``[B K *S]``, not yet softmax, of ``[B C *S]``: whole images (framed) or patches."""

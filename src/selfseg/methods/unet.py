@@ -31,8 +31,8 @@ from selfseg.losses.supervised import (
 from selfseg.methods.base import Batch, Memo, Method, MethodConfig
 from selfseg.nets.unet import UNet, UNetShape, cut_back, he_init, mean_over_symmetries
 from selfseg.sample.augment import Augmentation, Views, labelled_parts, labelled_pixels, random_views
-from selfseg.sample.device import most_digits
-from selfseg.sample.shared_batch import largest, total
+from selfseg.sample.device import fused, most_digits
+from selfseg.sample.shared_batch import is_shared, largest, total
 
 LOOKS = 20
 """How often over the training the held-out images are looked at."""
@@ -185,7 +185,7 @@ class UNetMethod(Method):
     def optimizers(self) -> dict[str, Optimizer]:
         sgd = partial(SGD, momentum=self.config.momentum)
         kind: Callable[..., Optimizer] = sgd if self.config.optimizer == "sgd" else Adam
-        self._optimizers = {"net": kind(self.net.parameters(), lr=self.config.learning_rate)}
+        self._optimizers = {"net": kind(self.net.parameters(), lr=self.config.learning_rate, **fused(self.device))}
         return self._optimizers
 
     def steps(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -211,7 +211,11 @@ class UNetMethod(Method):
         """Draw one view of each image, and weigh its pixels by class and by border (paper, equation 2)."""
         config, parts = self.config, labelled_parts(batch)
         for _, annotations in parts:
-            self.class_pixels += total(count_labels(annotations, self.n_classes, annotations >= 0))
+            counted = annotations >= 0
+            if is_shared():
+                self.class_pixels += total(count_labels(annotations, self.n_classes, counted))
+            else:
+                count_labels(annotations, self.n_classes, counted, into=self.class_pixels)
         labelled = [
             self._labelled_pixels(index, annotations)
             for index, (_, annotations) in zip(batch.indices, parts, strict=True)

@@ -27,6 +27,7 @@ from selfseg.methods.base import Batch, Memo, Method, MethodConfig, exactly_k_cl
 from selfseg.nets.norms import calibrate_batch_norms, give_unit_variance, lifts_to_win
 from selfseg.nets.unet import UNet, UNetShape
 from selfseg.regions.clusters import merge_by_cut
+from selfseg.sample.device import fused
 from selfseg.sample.patches import random_windows
 
 DEFAULT_CLUSTERS = 8
@@ -181,9 +182,10 @@ class WNet(Method):
 
     def optimizers(self) -> dict[str, Optimizer]:
         make: Any = partial(SGD, momentum=self.config.momentum) if self.config.optimizer == "sgd" else Adam
-        self._optimizers = {"both": make(self.parameters(), lr=self.config.learning_rate)}
+        how = {"lr": self.config.learning_rate, **fused(self.device)}
+        self._optimizers = {"both": make(self.parameters(), **how)}
         if self.config.alternate and self.config.cut:
-            self._optimizers["encoder"] = make(self.encoder.parameters(), lr=self.config.learning_rate)
+            self._optimizers["encoder"] = make(self.encoder.parameters(), **how)
         return self._optimizers
 
     def steps(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from selfseg.nets.norms import FeatureNorm, FeatureScale
-from selfseg.sample.k_means import assign_rows, k_means, lloyd, moved_centres, revived
+from selfseg.sample.k_means import assign_rows, k_means, lloyd, moved_centres, nearest_rows, revived
 from selfseg.sample.stream import Batch
 
 Passes = Callable[[], Iterable[Batch]]
@@ -74,7 +74,7 @@ class FeatureSpace(nn.Module):
 
     def nearest(self, z: Tensor) -> Tensor:
         """Return the nearest centre of each pixel, ``[B *S]`` int64."""
-        return assign_rows(as_rows(z.detach()), self.centres).labels.reshape(len(z), *z.shape[2:])
+        return nearest_rows(as_rows(z.detach()), self.centres).reshape(len(z), *z.shape[2:])
 
     @torch.no_grad()
     def gather(self, batch: Batch, quota: int) -> int:
@@ -251,7 +251,7 @@ class PixelSample(nn.Module):
         pixels = self.pixels_taken if pixels is None else pixels
         if not self.balance:
             return pixels.new_ones(len(pixels), dtype=torch.float32)
-        return self.weight_of_cell[assign_rows(pixels, self.cells).labels]
+        return self.weight_of_cell[nearest_rows(pixels, self.cells)]
 
 
 class MovingCentres(nn.Module):
@@ -298,7 +298,7 @@ class MovingCentres(nn.Module):
         found = assign_rows(rows, self.centres, weights)
         centres, counts = moved_centres(self.centres, self.counts, found, memory)
         self.shift.copy_((centres - self.centres).square().mean().sqrt())
-        self.inertia.copy_((found.distances * weights).sum() / weights.sum().clamp(min=1e-12) / rows.shape[1])
+        self.inertia.copy_(found.distances @ weights / weights.sum().clamp(min=1e-12) / rows.shape[1])
         self.centres.copy_(centres)
         self.counts.copy_(counts)
         self.in_pass += found.mass
@@ -321,9 +321,9 @@ class MovingCentres(nn.Module):
 
     def figures(self) -> dict[str, float]:
         """Return inertia, shift, and the share of the smallest cluster, for the journal."""
-        smallest = self.counts.min() / self.counts.sum().clamp(min=1e-12)
-        figures = torch.stack([value.to(smallest) for value in (self.inertia, self.shift, smallest)]).cpu()
-        return dict(zip(("inertia", "shift", "smallest"), figures.tolist(), strict=True))
+        figures = [self.inertia.unsqueeze(0), self.shift.unsqueeze(0), self.counts.to(self.inertia)]
+        inertia, shift, *counts = torch.cat(figures).cpu().tolist()
+        return {"inertia": inertia, "shift": shift, "smallest": min(counts) / max(sum(counts), 1e-12)}
 
 
 def in_slabs(

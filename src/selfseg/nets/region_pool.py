@@ -4,7 +4,8 @@ Both directions are one pass over the pixels, however many superpixels there are
 the backward pass take superpixels times pixels.)
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,14 @@ class RegionMap:
     """``[R]`` int64, pixels of each superpixel."""
     order: NDArray[np.int64]
     first: NDArray[np.int64]
+
+    _sorted: dict[torch.device, Tensor] = field(default_factory=dict)
+
+    def sorted_pixels(self, device: torch.device) -> Tensor:
+        """Return `order` as a tensor on a device, where it stays."""
+        if device not in self._sorted:
+            self._sorted[device] = torch.from_numpy(self.order).to(device)
+        return self._sorted[device]
 
     @property
     def n_regions(self) -> int:
@@ -77,10 +86,23 @@ def region_mean(features: Tensor, regions: RegionMap) -> Tensor:
         from selfseg.kernels import region_mean as kernels
 
         return kernels.region_mean(features, regions.labels, regions.sizes, regions.order, regions.first)
-    flat = regions.labels.flatten()
-    flat = flat.where(flat >= 0, flat.new_full((), regions.n_regions))  # what is outside goes into a bin of its own
-    sums = features.new_zeros(*features.shape[:2], regions.n_regions + 1).index_add(2, flat, features.flatten(2))
-    return sums[..., :-1] / regions.sizes.clamp(min=1)
+    means: Tensor = _RegionMean.apply(features, regions)
+    return means
+
+
+class _RegionMean(torch.autograd.Function):
+    """Sums over pixels sorted by their superpixel, one after the other: the same each time, where atomic additions on a GPU are not."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, regions: RegionMap) -> Tensor:
+        ctx.regions = regions
+        rows = features.flatten(2).flatten(0, 1).T.index_select(0, regions.sorted_pixels(features.device))  # [N BK]
+        sums = torch.segment_reduce(rows, "sum", lengths=regions.sizes, axis=0, unsafe=True)  # [R BK]
+        return sums.T.reshape(*features.shape[:2], -1) / regions.sizes.clamp(min=1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return spread(gradient / ctx.regions.sizes.clamp(min=1), ctx.regions), None
 
 
 def spread(values: Tensor, regions: RegionMap, outside: float = 0.0) -> Tensor:

@@ -143,10 +143,26 @@ class UpStep(nn.Module):
         """Return ``[B n_in *S]`` of x ``[B n_in *S/2]`` and skip ``[B n_in/2 *S]``, or a larger one, whose middle is taken."""
         if self.interpolated:
             # The 1x1 convolution commutes with the interpolation, and is cheaper on the small side.
-            y = F.interpolate(self.layer(x), scale_factor=2, mode=self.mode, align_corners=False)
+            y = doubled(self.layer(x), self.mode)
         else:
             y = self.layer(x)
         return torch.cat([cut_middle(skip, y.shape[2:]), y], dim=1)
+
+
+def doubled(x: Tensor, mode: str) -> Tensor:
+    """Return ``[B C *S]`` at twice the size, interpolated linearly.
+
+    The gradient of torch's own form adds up in any order on a GPU; where a fixed one is asked for, sums of shifted maps do the same.
+    """
+    if not torch.are_deterministic_algorithms_enabled() or x.device.type == "cpu":
+        return F.interpolate(x, scale_factor=2, mode=mode, align_corners=False)
+    for axis in range(2, x.ndim):
+        n = x.shape[axis]
+        first, last = x.narrow(axis, 0, 1), x.narrow(axis, n - 1, 1)
+        before = torch.cat([first, x.narrow(axis, 0, n - 1)], axis)
+        after = torch.cat([x.narrow(axis, 1, n - 1), last], axis)
+        x = torch.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis + 1).flatten(axis, axis + 1)
+    return x
 
 
 class UNet(nn.Module):

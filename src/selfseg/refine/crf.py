@@ -88,13 +88,14 @@ def dense_crf(
     spatial_sigma: float = 3.0,
     spacing: Sequence[float] | None = None,
     valid: NDArray[np.bool_] | None = None,
+    device: torch.device | str = "cpu",
 ) -> Array:
     """Refine class probabilities so that labels follow the colours of the image, and specks go.
 
     Parameters
     ----------
     probabilities
-        ``[K *S]``, 2D or 3D, sums to 1 over K; an array, or a tensor on any device (the work is done on the CPU).
+        ``[K *S]``, 2D or 3D, sums to 1 over K; an array, or a tensor on any device.
     image
         ``[C *S]``, or ``[*S]`` for one channel, in any unit: nothing is rescaled. Of more than `MOST_CHANNELS` channels the
         principal components are compared.
@@ -110,6 +111,8 @@ def dense_crf(
         Size of a pixel along each axis.
     valid
         ``[*S]``, False where a pixel takes no part. Pixels with a NaN or infinite value never do. They keep what they had.
+    device
+        Where the rounds are computed; the lattice is laid out on the CPU.
 
     Returns
     -------
@@ -148,7 +151,13 @@ def dense_crf(
         spatial = GridGaussian(before.shape[1:], (spatial_sigma / units).tolist(), inside)
         kernels.append(Normalised(spatial, spatial_weight))
     rows = before.reshape(len(before), -1).T  # [N K]
-    after = mean_field(rows if inside is None else rows[inside], kernels, iterations if kernels else 0)
+    rows = rows if inside is None else rows[inside]
+    if torch.device(device).type == "cpu":
+        after = mean_field(rows, kernels, iterations if kernels else 0)
+    else:
+        from selfseg.refine.crf_on_device import mean_field_on
+
+        after = mean_field_on(torch.device(device), rows, kernels, iterations if kernels else 0)
     return _like(probabilities, _whole(before, after, inside))
 
 
@@ -275,21 +284,21 @@ class Normalised:
     """A kernel divided by the square roots of its row sums on both sides, without its diagonal, times the weight w."""
 
     def __init__(self, kernel: "Lattice | GridGaussian", weight: float) -> None:
-        self._kernel = kernel
+        self.kernel = kernel
         own = kernel.diagonal()
         sums = np.empty((len(own), 1), np.float32)
         kernel.filter(np.ones_like(sums), sums)
         # A lattice loses a little where corners are missing: a lonely point hears itself at most, and that is taken off.
-        self._own = np.minimum(own, sums[:, 0])
-        self._root = 1 / np.sqrt(sums[:, 0])
-        self._gains = np.float32(weight) * self._root
+        self.own = np.minimum(own, sums[:, 0])
+        self.root = 1 / np.sqrt(sums[:, 0])
+        self.gains = np.float32(weight) * self.root
 
     def add_message(self, beliefs: Values, message: Values, spare: tuple[Values, Values]) -> None:
         """Add ``m_u(l)`` to message [N K]; `spare` is two arrays of this shape to write to."""
         scaled, filtered = spare
-        run_shared(_scale, len(beliefs), beliefs, self._root, scaled)
-        self._kernel.filter(scaled, filtered)
-        run_shared(_add_message, len(beliefs), filtered, scaled, self._gains, self._own, message)
+        run_shared(_scale, len(beliefs), beliefs, self.root, scaled)
+        self.kernel.filter(scaled, filtered)
+        run_shared(_add_message, len(beliefs), filtered, scaled, self.gains, self.own, message)
 
 
 def mean_field(probabilities: Values, kernels: Sequence[Normalised], iterations: int) -> Values:
@@ -359,42 +368,42 @@ class GridGaussian:
     """
 
     def __init__(self, shape: Sequence[int], sigmas: Sequence[float], inside: NDArray[np.int64] | None = None) -> None:
-        self._shape = tuple(shape)
-        self._inside = inside
-        self._taps = []
+        self.shape = tuple(shape)
+        self.inside = inside
+        self.taps = []
         for n, sigma in zip(shape, sigmas, strict=True):
             distance = np.arange(min(n, math.ceil(REACH * sigma) + 1))
-            self._taps.append(np.exp(-0.5 * (distance / sigma) ** 2).astype(np.float32))
+            self.taps.append(np.exp(-0.5 * (distance / sigma) ** 2).astype(np.float32))
         self._spare: NDArray[np.float32] | None = None
 
     def diagonal(self) -> NDArray[np.float32]:
         """Return the kernel of each pixel with itself: 1, ``[N]``."""
-        return np.ones(math.prod(self._shape) if self._inside is None else len(self._inside), np.float32)
+        return np.ones(math.prod(self.shape) if self.inside is None else len(self.inside), np.float32)
 
     def filter(self, values: NDArray[np.float32], result: NDArray[np.float32]) -> None:
         """Filter ``values [N K]`` into ``result [N K]``, float32 and contiguous. Equal on any number of threads."""
-        if self._inside is None:
+        if self.inside is None:
             self._filter_grid(values, result)
             return
-        grid = np.zeros((math.prod(self._shape), values.shape[1]), np.float32)
-        grid[self._inside] = values
+        grid = np.zeros((math.prod(self.shape), values.shape[1]), np.float32)
+        grid[self.inside] = values
         filtered = np.empty_like(grid)
         self._filter_grid(grid, filtered)
-        result[:] = filtered[self._inside]
+        result[:] = filtered[self.inside]
 
     def _filter_grid(self, values: NDArray[np.float32], result: NDArray[np.float32]) -> None:
         n_channels = values.shape[1]
         if self._spare is None or self._spare.shape != values.shape:
             self._spare = np.empty_like(values)
         source = values
-        for axis in reversed(range(len(self._shape))):
+        for axis in reversed(range(len(self.shape))):
             target = self._spare if axis % 2 else result  # so that the last pass, axis 0, ends in `result`
-            size, taps = self._shape[axis], self._taps[axis]
-            before = math.prod(self._shape[:axis])
-            if axis == len(self._shape) - 1:
+            size, taps = self.shape[axis], self.taps[axis]
+            before = math.prod(self.shape[:axis])
+            if axis == len(self.shape) - 1:
                 form = (before, size, n_channels)
                 run_shared(_along_rows, before, source.reshape(form), taps, target.reshape(form))
             else:
-                form = (before, size, math.prod(self._shape[axis + 1 :]) * n_channels)
+                form = (before, size, math.prod(self.shape[axis + 1 :]) * n_channels)
                 run_shared(_across_rows, before * size, source.reshape(form), taps, target.reshape(form))
             source = target

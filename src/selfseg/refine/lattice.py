@@ -193,11 +193,11 @@ class Lattice:
         self.n_corners = len(found)
         self._sort()
         if self.n_corners <= MANY:
-            self._between: AllPairs | Blur = AllPairs(self._places(points, scale), fineness)
+            self.between: AllPairs | Blur = AllPairs(self._places(points, scale), fineness)
         else:
             steps = np.ones((d + 1, d), np.int64) - (d + 1) * np.eye(d + 1, d, dtype=np.int64)
-            self._between = Blur(slots, found, (steps.astype(np.uint64) * factors).sum(1, dtype=np.uint64))
-        self._gain = np.float32(self._between.gain)
+            self.between = Blur(slots, found, (steps.astype(np.uint64) * factors).sum(1, dtype=np.uint64))
+        self.gain = np.float32(self.between.gain)
         self._spare: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
 
     def _finest(
@@ -226,12 +226,12 @@ class Lattice:
         return _number_keys(keys.ravel(), self.ids.ravel())
 
     def _sort(self) -> None:
-        self._first = np.zeros(self.n_corners + 1, np.int64)
+        self.first = np.zeros(self.n_corners + 1, np.int64)
         entries = np.empty(self.ids.size, np.int64)
-        _by_corner(self.ids.ravel(), self._first, entries)
-        self._pixels = (entries // self.ids.shape[1]).astype(np.int32)
-        self._weights = self.weights.ravel()[entries]
-        self._seen = entries[self._first[:-1]]
+        _by_corner(self.ids.ravel(), self.first, entries)
+        self.pixels = (entries // self.ids.shape[1]).astype(np.int32)
+        self.weights_by_corner = self.weights.ravel()[entries]
+        self._seen = entries[self.first[:-1]]
 
     def _places(self, points: NDArray[np.floating], scale: NDArray[np.floating]) -> NDArray[np.float32]:
         places = np.empty((self.n_corners, points.shape[1]), np.float32)
@@ -241,7 +241,7 @@ class Lattice:
     def diagonal(self) -> NDArray[np.float32]:
         """Return the kernel of each point with itself, ``[N]``; near 1, and less where corners are missing."""
         result = np.empty(len(self.ids), np.float32)
-        run_shared(_diagonal, len(result), self.weights, self._between.near * self._between.gain, result)
+        run_shared(_diagonal, len(result), self.weights, self.between.near * self.between.gain, result)
         return result
 
     def filter(self, values: NDArray[np.float32], result: NDArray[np.float32]) -> None:
@@ -250,9 +250,9 @@ class Lattice:
         if self._spare is None or self._spare[0].shape != shape:
             self._spare = np.empty(shape, np.float32), np.empty(shape, np.float32)
         corners, spare = self._spare
-        run_shared(_splat, len(self._pixels), self._first, self._pixels, self._weights, values, corners)
-        corners = self._between.filter(corners, spare)
-        run_shared(_slice, len(values), self.ids, self.weights, corners, self._gain, result)
+        run_shared(_splat, len(self.pixels), self.first, self.pixels, self.weights_by_corner, values, corners)
+        corners = self.between.filter(corners, spare)
+        run_shared(_slice, len(values), self.ids, self.weights, corners, self.gain, result)
 
 
 def _scale(d: int, fineness: float) -> NDArray[np.float64]:
@@ -312,8 +312,8 @@ class Blur:
 
     def __init__(self, slots: NDArray[np.int32], found: NDArray[np.uint64], offsets: NDArray[np.uint64]) -> None:
         n = len(offsets)
-        self._beside = np.empty((n, len(found), 2), np.int32)
-        run_shared(_neighbours, len(found), slots, found, offsets, self._beside)
+        self.beside = np.empty((n, len(found), 2), np.int32)
+        run_shared(_neighbours, len(found), slots, found, offsets, self.beside)
         # s steps forward or n - s backward, each along a direction of its own: 1/4 for a step, 1/2 for none.
         steps = np.arange(n)
         self.near = 2.0**-n * (2.0**-steps + 2.0 ** (steps - n))
@@ -323,7 +323,7 @@ class Blur:
 
     def filter(self, corners: Values, spare: Values) -> Values:
         """Return the filtered corners ``[M K]``: one of the two arrays, both of which are written to."""
-        for beside in self._beside:
+        for beside in self.beside:
             run_shared(_blur, len(corners), corners, beside, spare)
             corners, spare = spare, corners
         return corners
@@ -335,14 +335,14 @@ class AllPairs:
     def __init__(self, places: Values, fineness: float) -> None:
         d = places.shape[1]
         variance = 1 - 0.25 / fineness**2
-        self._order, groups = _grouped(places)
-        sorted_places = places[self._order]
-        self._pairs: list[tuple[slice, slice, Values]] = []
+        self.order, groups = _grouped(places)
+        sorted_places = places[self.order]
+        self.pairs: list[tuple[slice, slice, Values]] = []
         for a, b in _near_pairs([sorted_places[group] for group in groups], REACH * math.sqrt(variance)):
             here, there = (np.ascontiguousarray(sorted_places[group].T) for group in (groups[a], groups[b]))
             matrix = np.empty((here.shape[1], there.shape[1]), np.float32)
             run_shared(_gaussians, len(matrix), here, there, variance, matrix)
-            self._pairs.append((groups[a], groups[b], matrix))
+            self.pairs.append((groups[a], groups[b], matrix))
         # s (d + 1 - s) (d + 1) is the squared distance of two corners of a simplex in the lifted plane.
         steps = np.arange(d + 1)
         self.near: NDArray[np.float64] = np.exp(-0.75 * steps * (d + 1 - steps) / ((d + 1) * fineness**2) / variance)
@@ -350,12 +350,12 @@ class AllPairs:
 
     def filter(self, corners: Values, spare: Values) -> Values:
         """As `Blur.filter`."""
-        values, result = corners[self._order], np.zeros_like(corners)
-        for here, there, matrix in self._pairs:
+        values, result = corners[self.order], np.zeros_like(corners)
+        for here, there, matrix in self.pairs:
             result[here] += matrix @ values[there]
             if here != there:
                 result[there] += matrix.T @ values[here]
-        spare[self._order] = result
+        spare[self.order] = result
         return spare
 
 

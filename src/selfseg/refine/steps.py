@@ -20,6 +20,7 @@ from selfseg.refine.hierarchy import LEARNED_WEIGHT, Hierarchy, hierarchy
 from selfseg.refine.hysteresis import Hysteresis
 from selfseg.regions.contours import contour_strength
 from selfseg.regions.graph import region_means
+from selfseg.sample.device import choose_device
 from selfseg.sample.prepare import Preparation
 
 WEIGHT, SIGMA = Bounds(0, 1000), Bounds(0, 10000, closed=False)
@@ -37,6 +38,7 @@ KINDS = {
                 Parameter("smooth", WEIGHT, 15, "how much neighbours of any colour count"),
                 Parameter("near", SIGMA, 3, "how far those may be, in pixels"),
                 Parameter("iterations", Bounds(1, 1000, whole=True), 10, "rounds"),
+                Parameter("gpu", Bounds(0, 1, whole=True), 0, "1 = compute them on a CUDA GPU, where one works"),
             ),
         ),
         StepKind(
@@ -151,6 +153,7 @@ class Refinement:
             spatial_sigma=given["near"],
             spacing=tuple(size / min(image.spacing) for size in image.spacing),
             valid=valid,
+            device=choose_device("auto") if given["gpu"] else "cpu",
         )
         return Refined(refined)
 

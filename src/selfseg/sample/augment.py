@@ -211,7 +211,12 @@ def random_views(
             own = derive(seed, first + b)
             shown.append(_random_view(image, annotations, loud, side, margin, augmentation, own, known[b]))
     images, labels, found = zip(*shown, strict=True)
-    return Views(torch.stack(images), torch.stack(labels), None if weights is None else torch.stack(found))
+    return Views(stacked(images), stacked(labels), None if weights is None else stacked(found))
+
+
+def stacked(parts: Sequence[Tensor]) -> Tensor:
+    """Return tensors of one shape along a new first axis; a single one is not copied."""
+    return torch.stack(list(parts)) if len(parts) > 1 else parts[0].unsqueeze(0)
 
 
 def _random_view(
@@ -228,10 +233,12 @@ def _random_view(
     wide = tuple(n + 2 * margin for n in side)
     focus = _labelled_pixel(annotations.shape, labelled, derive(seed, "focus"))
     at = view_coordinates(tuple(annotations.shape), focus, wide, augmentation, derive(seed, "view"), image.device)
-    seen = vary_grey(sample_at(image, at), augmentation.grey, derive(seed, "grey"))
+    grid = _sampling_grid(at, tuple(annotations.shape))
+    seen = vary_grey(_read(image, grid), augmentation.grey, derive(seed, "grey"))
     seen = add_noise(seen, augmentation.noise, derive(seed, "noise"))
-    labels = sample_at(annotations[None].float(), at[inner], nearest=True)[0].long()
-    return seen, labels, None if weights is None else sample_at(weights[None], at[inner])[0]
+    narrow = grid[inner[1:]]
+    labels = _read(annotations[None].float(), narrow, nearest=True)[0].long()
+    return seen, labels, None if weights is None else _read(weights[None], narrow)[0]
 
 
 def labelled_pixels(annotations: Tensor) -> Tensor:
@@ -326,8 +333,19 @@ def sample_at(images: Tensor, coordinates: Tensor, nearest: bool = False) -> Ten
     Tensor
         ``[C *s]``.
     """
-    scale, shift = _units(tuple(images.shape[1:]), images.device)
-    grid = torch.addcmul(shift, coordinates.flip(0).movedim(0, -1), scale)[None]
+    return _read(images, _sampling_grid(coordinates, tuple(images.shape[1:])), nearest)
+
+
+def _sampling_grid(coordinates: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return coordinates ``[D *s]`` in pixels of images of a shape as ``[*s D]``, x first, in the unit of `grid_sample`."""
+    scale, shift = _units(shape, coordinates.device)
+    return torch.addcmul(shift, coordinates.flip(0).movedim(0, -1), scale)
+
+
+def _read(images: Tensor, grid: Tensor, nearest: bool = False) -> Tensor:
+    """Read images ``[C *S]`` at a grid ``[*s D]``; see `sample_at`."""
     mode = "nearest" if nearest else "bilinear"
-    found: Tensor = F.grid_sample(images[None], grid, mode=mode, padding_mode="reflection", align_corners=False)[0]
+    found: Tensor = F.grid_sample(images[None], grid[None], mode=mode, padding_mode="reflection", align_corners=False)[
+        0
+    ]
     return found

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from selfseg.core.errors import SelfsegError, TrainingError, UsageError
 from selfseg.core.machine import free_memory, own_rank
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
 class Precision:
-    """How the loop runs a step: on which device, with matrix work in bfloat16 under autocast (parameters and optimiser stay float32).
+    """How the loop runs a step: on which device, with matrix work in half precision under autocast or not (parameters and optimiser stay
+    float32).
 
     `channels_last` is the memory order of images and convolution weights; `compiled`: networks are compiled with ``torch.compile``.
     """
@@ -28,36 +29,48 @@ class Precision:
     bf16: bool
     channels_last: bool
     compiled: bool
+    recorded: bool = False
+    """Passes of networks are recorded (`train.recording`)."""
+    fp16: bool = False
+    """Half precision is float16, whose small range needs losses that are scaled, and not bfloat16."""
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context in which losses are computed."""
-        if not self.bf16:
+        if not self.bf16 and not self.fp16:
             return contextlib.nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16)
+        return torch.autocast(self.device.type, torch.float16 if self.fp16 else torch.bfloat16)
 
     def place(self, method: nn.Module) -> None:
-        """Move a method to the device, in the memory order, and compile its networks if that was chosen."""
+        """Move a method to the device, in the memory order."""
         move(method, self.device)
         for network in method.children():
             if self.channels_last:
                 for parameter in network.parameters():
                     if parameter.ndim == 4:
                         parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-            if self.compiled:
-                network.compile()
+
+    def compile(self, method: nn.Module) -> None:
+        """Compile a method's networks."""
+        for network in method.children():
+            network.compile()
+
+    def release_compiled(self, method: nn.Module) -> None:
+        """Let a method's networks run as they are written."""
+        for network in method.children():
+            network._compiled_call_impl = None  # what `Module.compile` has set
 
     def release(self, method: nn.Module) -> None:
         """Put weights back into the plain memory order, and let networks run as they are written: a model computes the same before and
         after storing."""
-        for network in method.children():
-            network._compiled_call_impl = None  # what `Module.compile` has set
+        self.release_compiled(method)
         for parameter in method.parameters():
             parameter.data = parameter.data.contiguous()
 
     def describe(self) -> str:
         """Return one phrase for the user."""
-        kind = "bfloat16 autocast" if self.bf16 else "float32"
-        return f"{self.device}, {kind}{', channels last' if self.channels_last else ''}{', compiled' if self.compiled else ''}"
+        kind = "float16 autocast" if self.fp16 else "bfloat16 autocast" if self.bf16 else "float32"
+        chosen = {"channels last": self.channels_last, "compiled": self.compiled, "recorded": self.recorded}
+        return ", ".join([str(self.device), kind, *(name for name, wanted in chosen.items() if wanted)])
 
 
 def has_fast_bf16(device: torch.device) -> bool:
@@ -71,28 +84,37 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 
 def choose_precision(
-    method: Any, device: torch.device, n_steps: int, compiled: bool | None = None, asked: str | None = None
+    method: Any,
+    device: torch.device,
+    n_steps: int,
+    compiled: bool | None = None,
+    asked: str | None = None,
+    recorded: bool = False,
 ) -> Precision:
     """Return how steps are run on `device` for a schedule of `n_steps`: in float32 unless less is asked for.
 
-    `compiled` compiles the networks; None = not, since nothing was measured on a GPU yet (`benchmarks/gpu.sh` does), and on a CPU it
-    does not pay. `asked` is ``float32`` or ``bfloat16``, None = the method's option `precision`. bfloat16 is used where the hardware
-    has it: elsewhere it is several times slower than float32. In 3D on a CPU it is not used: weight gradients are not always finite
-    (torch 2.13; EXPERIMENTS.md).
+    `compiled` compiles the networks, where it is expected to pay (`train.compiling`); None = not, since nothing was measured on a GPU yet
+    (`benchmarks/gpu.sh` does). `asked` is ``float32``, ``bfloat16`` or ``float16``, None = the method's option `precision`. bfloat16 is
+    used where the hardware has it: elsewhere it is several times slower than float32. In 3D on a CPU it is not used: weight gradients are
+    not always finite (torch 2.13; EXPERIMENTS.md). float16 is for CUDA GPUs that have no bfloat16. Channels lie last but on a GPU with
+    group norms: torch copies a map into the other order before each of these there, and the next convolution copies it back.
 
     Raises
     ------
     UsageError
-        If `asked` is neither.
+        If `asked` is none of these, or float16 on another device than a CUDA GPU.
     """
     wanted = asked or method.config.precision
-    if wanted not in PRECISIONS:
+    known = PRECISIONS if device.type == "cuda" else PRECISIONS[:2]
+    if wanted not in known:
         raise UsageError(
-            "precision", expected=" or ".join(PRECISIONS), got=repr(wanted), fix="leave it out for float32"
+            f"precision on {device}", expected=" or ".join(known), got=repr(wanted), fix="leave it out for float32"
         )
     sound = device.type != "cpu" or method.n_dims < 3
     bf16 = wanted == "bfloat16" and sound and has_fast_bf16(device)
-    return Precision(device, bf16, channels_last=device.type in ("cpu", "cuda"), compiled=bool(compiled))
+    groups = any(isinstance(part, nn.GroupNorm) for part in method.modules())
+    last = device.type == "cpu" or (device.type == "cuda" and not groups)
+    return Precision(device, bf16, last, compiled=bool(compiled), recorded=recorded, fp16=wanted == "float16")
 
 
 @cache
@@ -176,6 +198,11 @@ def move(module: torch.nn.Module, device: torch.device) -> torch.nn.Module:
                 if value.dtype == torch.float64 and name not in getattr(part, "on_host", ()):
                     setattr(part, name, value.float())
     return module.to(device)
+
+
+def fused(device: torch.device) -> dict[str, Any]:
+    """Return the argument by which an optimiser of torch changes all parameters in one launch, where a device has that."""
+    return {"fused": True} if device.type == "cuda" else {}
 
 
 class KeepsCounters(nn.Module):

@@ -71,9 +71,23 @@ def assign_rows(rows: Tensor, centres: Tensor, weights: Tensor | None = None) ->
     return Assigned(torch.cat(labels), torch.cat(distances), torch.stack(sums).sum(0), torch.stack(mass).sum(0))
 
 
+@torch.no_grad()
+def nearest_rows(rows: Tensor, centres: Tensor) -> Tensor:
+    """Return the labels ``[N]`` of `assign_rows` alone, which take a device fewer launches."""
+    if rows.device.type == "cpu":
+        return assign_rows(rows, centres).labels
+    parts = [_distances(piece, centres).argmin(1) for piece in rows.detach().float().split(PIECE)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _distances(rows: Tensor, centres: Tensor) -> Tensor:
+    with torch.autocast(rows.device.type, enabled=False):
+        return torch.cdist(rows, centres.detach().float(), compute_mode="donot_use_mm_for_euclid_dist")
+
+
 def _assign_piece(rows: Tensor, centres: Tensor, weights: Tensor | None) -> Assigned:
     with torch.autocast(rows.device.type, enabled=False):
-        nearest = torch.cdist(rows, centres, compute_mode="donot_use_mm_for_euclid_dist").min(1)
+        nearest = _distances(rows, centres).min(1)
         # A product with one-hot rows adds up in a fixed order; index_add_ on a GPU does not.
         share = nearest.indices[:, None] == torch.arange(len(centres), device=rows.device)
         share = (
@@ -110,7 +124,9 @@ def seed_centres(rows: Tensor, n_clusters: int, seed: int, weights: Tensor | Non
 
 def _drawn(chances: Tensor, draws: np.ndarray) -> Tensor:
     """Return the indices that `draws` in 0-1 stand for, with the given chances; any index where all chances are 0."""
-    cumulated = chances.cumsum(0)
+    # Where a fixed order is asked for, torch has no sum of this kind on a GPU.
+    on_host = torch.are_deterministic_algorithms_enabled() and chances.device.type != "cpu"
+    cumulated = chances.cpu().cumsum(0).to(chances.device) if on_host else chances.cumsum(0)
     cumulated = cumulated.where(cumulated[-1] > 0, torch.arange(1, len(chances) + 1, device=chances.device))
     wanted = torch.from_numpy(draws).to(chances) * cumulated[-1]
     return torch.searchsorted(cumulated, wanted, right=True).clamp(max=len(chances) - 1)
@@ -204,7 +220,7 @@ def moved_centres(centres: Tensor, counts: Tensor, found: Assigned, memory: floa
     """
     kept = counts if memory is None else counts * (1 - 1 / max(memory, 1.0))
     after = torch.where(found.mass > 0, kept + found.mass, counts)
-    pace = torch.where(found.mass > 0, 1 / after.clamp(min=1e-300), torch.zeros_like(after))
+    pace = 1 / after.clamp(min=torch.finfo(after.dtype).tiny)  # of a centre without rows it is multiplied by 0
     step = pace[:, None] * (found.sums - found.mass[:, None] * centres.to(found.sums))
     return (centres.to(step) + step).to(centres.dtype), after
 

@@ -4,6 +4,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from os import PathLike
@@ -164,6 +165,8 @@ class Settings:
         Progress reporter.
     said
         Notes that the user knows.
+    read_ahead
+        Read the next image while one is segmented.
     """
 
     memory: int | None = None
@@ -172,6 +175,7 @@ class Settings:
     link: bool = False
     progress: Progress = field(default_factory=Silent)
     said: set[str] = field(default_factory=set, repr=False)
+    read_ahead: bool = False
 
     def say(self, notes: Iterable[str]) -> None:
         """Pass notes on to the user, each once."""
@@ -291,15 +295,18 @@ def edited(model: FittedModel, result: Result, edits: Edits) -> Result:
 def iter_segment(
     model: FittedModel, sources: Sequence[Source], axes: str | None = None, settings: Settings | None = None
 ) -> Iterator[tuple[Source, Result | SelfsegError]]:
-    """Yield each input with its result, or with the error that kept it from one; one image is in memory at a time."""
+    """Yield each input with its result, or with the error that kept it from one.
+
+    One image is in memory at a time, or two where the next one is read ahead.
+    """
     settings = settings or Settings()
     settings.say([note] if (note := device_note(model.device)) else [])
     settings.progress.start("segmenting", len(sources))
     try:
-        for done, source in enumerate(sources, 1):
+        for done, (source, read) in enumerate(_readers(sources, axes, settings.read_ahead), 1):
             outcome: Result | SelfsegError
             try:
-                image = source.read(axes)
+                image = read()
                 if settings.slices is None and model.slices_volume(image):
                     settings.progress.say(
                         f"{source.name}: a volume and a 2D model, so slice by slice along z (--slices)"
@@ -315,6 +322,23 @@ def iter_segment(
             settings.progress.update(done, {})
     finally:
         settings.progress.finish()
+
+
+def _readers(sources: Sequence[Source], axes: str | None, ahead: bool) -> Iterator[tuple[Source, Callable[[], Image]]]:
+    """Yield each input with what gives its image; `ahead` = a thread reads the next one while this one is used."""
+    if not ahead:
+        yield from ((source, partial(source.read, axes)) for source in sources)
+        return
+    pool = ThreadPoolExecutor(1, "reading")
+    try:
+        coming = [pool.submit(source.read, axes) for source in sources[:1]]
+        for number, source in enumerate(sources, 1):
+            now = coming.pop()
+            coming += [pool.submit(later.read, axes) for later in sources[number : number + 1]]
+            yield source, now.result
+            del now  # its image may go
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def fits_in_memory(model: FittedModel, image: Image, memory: int | None) -> bool:

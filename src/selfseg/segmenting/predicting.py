@@ -324,7 +324,8 @@ def predict(
     objects = InstanceFolder(Path(out), table, instances) if instances is not None else None
     sources = find_sources(inputs, options, progress)
     own = OwnSuperpixels(options.superpixels, sources)
-    settings = Settings(options.memory_bytes, options.slices, own, options.link, progress or Silent())
+    say, ahead = progress or Silent(), options.read_ahead
+    settings = Settings(options.memory_bytes, options.slices, own, options.link, say, read_ahead=ahead)
     with contextlib.nullcontext() if options.dask is None else DaskCluster(options.dask) as executor:
         asked = options.instances is not None
         work = FolderRun(

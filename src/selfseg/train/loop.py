@@ -6,13 +6,11 @@ A checkpoint is one safetensors file with the method's state, the optimisers' st
 import contextlib
 import json
 import math
-import operator
 import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from functools import reduce
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -157,6 +155,9 @@ class Training:
     _begun: float = 0.0
     _seconds_taken: float = 0.0
     _on_device: tuple[Batch, Batch] | None = None
+    _roots: dict[int, torch.Tensor] = field(default_factory=dict)
+    _scaler: torch.amp.GradScaler | None = None
+    """Scales losses in float16, so that small gradients do not become 0; a step whose gradients overflow is left out."""
 
     @property
     def seconds(self) -> float:
@@ -170,6 +171,9 @@ class Training:
         the last checkpoint stays.
         """
         self.precision.place(self.method)
+        end_recording = self._recording()
+        if self.precision.fp16:
+            self._scaler = torch.amp.GradScaler(self.precision.device.type)
         optimizers = self.method.optimizers()
         done, self._earlier = self._start(optimizers, resume)
         self._begun = time.monotonic()
@@ -179,16 +183,36 @@ class Training:
             with noting_stops() as stop, reusing_memory(), self._open_journal(done) as journal:
                 return self._steps(done, total, optimizers, journal, stop)
         finally:
+            end_recording()
             self.precision.release(self.method)
             self.progress.finish()
+
+    def _recording(self) -> Callable[[], None]:
+        """Record the method's networks, if that was chosen; return what ends it."""
+        if not self.precision.recorded:
+            return lambda: None
+        from selfseg.train.recording import record_networks
+
+        return record_networks(self.method, self.progress.say)
+
+    def _compiling(self) -> Callable[[int], contextlib.AbstractContextManager[object]]:
+        """Return what is put around each step, with the number of steps after it: it compiles the networks once that pays, if chosen."""
+        if not self.precision.compiled:
+            return lambda n_left: contextlib.nullcontext()
+        from selfseg.train.compiling import Compiling
+
+        fixed = torch.are_deterministic_algorithms_enabled()
+        return Compiling(self.precision, self.method, self.progress.say, at_once=fixed).timing
 
     def _steps(
         self, done: int, total: int, optimizers: dict[str, Optimizer], journal: Journal | None, stop: Stop
     ) -> int:
         saved = shown = time.monotonic()
         self.method.train()
+        compiling = self._compiling()
         while done < total and self.method.stop_reason() is None:
-            values = self._step(done, optimizers)
+            with compiling(total - done - 1):
+                values = self._step(done, optimizers)
             done += 1
             figures = {**values, **self.method.status(), **self._look(done, total)}
             self.progress.update(done, figures)
@@ -275,12 +299,27 @@ class Training:
             if name is None:
                 return self._numbers(values, len(parts), done)
             self.processes.average_gradients(optimizers[name])
-            optimizers[name].step()
+            self._update(optimizers[name])
+
+    def _update(self, optimizer: Optimizer) -> None:
+        if self._scaler is None:
+            optimizer.step()
+        else:
+            self._scaler.step(optimizer)
+            self._scaler.update()
 
     def _backward(self, terms: dict[str, torch.Tensor], n_parts: int, values: list[tuple[str, torch.Tensor]]) -> None:
-        loss = reduce(operator.add, (term.float() for term in terms.values()))
-        (loss if n_parts == 1 else loss / n_parts).backward()
+        """Add the gradients of the sum of the terms; the sum itself is not needed."""
+        losses = [term.float() for term in terms.values()]
+        torch.autograd.backward(losses, [self._root(losses[0], n_parts)] * len(losses))
         values += [(name, term.detach()) for name, term in terms.items()]
+
+    def _root(self, loss: torch.Tensor, n_parts: int) -> torch.Tensor:
+        """Return the gradient of a step's loss: one over the parts of the batch, times the scale of float16."""
+        known = self._roots.get(n_parts)
+        if known is None:
+            known = self._roots[n_parts] = torch.full_like(loss, 1 / n_parts)
+        return known if self._scaler is None else self._scaler.scale(known)
 
     def _numbers(self, values: list[tuple[str, torch.Tensor]], n_parts: int, done: int) -> dict[str, float]:
         """Return the loss terms of a step, the means over its parts; all are read at once, since each reading waits for the device."""
@@ -316,7 +355,8 @@ class Training:
     def _save(self, done: int, optimizers: dict[str, Optimizer]) -> None:
         if self.checkpoint is None or not self.processes.first:
             return
-        save_checkpoint(self.checkpoint, done, self._seconds(), self.method.state(), optimizers)
+        scale = {} if self._scaler is None else self._scaler.state_dict()
+        save_checkpoint(self.checkpoint, done, self._seconds(), self.method.state(), optimizers, scale)
         if self.keep is not None:
             keep_file(self.checkpoint, self.keep / f"step-{done:06d}{self.checkpoint.suffix}")
 
@@ -330,6 +370,8 @@ class Training:
             for name, optimizer in optimizers.items():
                 continue_optimizer(optimizer, name, checkpoint, same_run=resume)
                 move_optimizer(optimizer, self.precision.device)
+            if self._scaler is not None and checkpoint.scale:
+                self._scaler.load_state_dict(checkpoint.scale)
         except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(
                 path,
@@ -362,10 +404,17 @@ class Checkpoint:
     method: dict[str, Tensor]
     optimizers: dict[str, dict[str, Tensor]]
     settings: dict[str, Any]
+    scale: dict[str, Any] = field(default_factory=dict)
+    """State of the scaling of losses; empty without one."""
 
 
 def save_checkpoint(
-    path: Path, step: int, seconds: float, state: Mapping[str, Tensor], optimizers: Mapping[str, Optimizer]
+    path: Path,
+    step: int,
+    seconds: float,
+    state: Mapping[str, Tensor],
+    optimizers: Mapping[str, Optimizer],
+    scale: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a checkpoint over the one before, whole or not at all; `OutputError` if it cannot be written."""
     tensors = {f"method/{name}": _plain(tensor) for name, tensor in state.items()}
@@ -380,6 +429,7 @@ def save_checkpoint(
                 elif value is not None:
                     settings[name]["scalars"][f"{index}.{key}"] = value
     facts = {"version": str(VERSION), "step": str(step), "seconds": repr(seconds), "settings": json.dumps(settings)}
+    facts |= {"scale": json.dumps(dict(scale))} if scale else {}
     with writing(path) as temporary:
         temporary.write_bytes(save(tensors, facts))  # not `save_file`, which has errors of its own for a full disk
 
@@ -416,9 +466,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
             optimizers.setdefault(optimizer, {})[key] = tensor
     try:
         step, seconds, settings = int(facts["step"]), float(facts["seconds"]), json.loads(facts["settings"])
+        scale = json.loads(facts.get("scale", "{}"))
     except (KeyError, ValueError, RecursionError) as error:
         raise _damaged(path, error) from error
-    return Checkpoint(step, seconds, method, optimizers, settings)
+    return Checkpoint(step, seconds, method, optimizers, settings, scale)
 
 
 def _damaged(path: Path, error: Exception) -> ModelError:
@@ -458,9 +509,11 @@ def _load_keeping_options(
     """Load a state of `before`, but for the options in which the optimiser was `made` otherwise."""
     fresh = optimizer.state_dict()["param_groups"]
     changed = {key for key, value in made.items() if before.get(key) != value}
-    optimizer.load_state_dict(state)
-    for group, new in zip(optimizer.param_groups, fresh, strict=True):
-        group.update({key: new[key] for key in changed & set(new)})
+    groups = [
+        {**group, **{key: new[key] for key in changed & set(new)}}
+        for group, new in zip(state["param_groups"], fresh, strict=True)
+    ]
+    optimizer.load_state_dict({**state, "param_groups": groups})
 
 
 def _jsonable(values: Mapping[str, Any]) -> dict[str, Any]:
