@@ -7,7 +7,9 @@ Every row is a model that is fitted once on photos of train (the same for all ro
 the photos of a split that it has not seen. A row is ``NAME=METHOD`` or ``NAME=METHOD:PRESET``; `--features` names the frozen network of
 rows that have one. The first row is what the others are paired with.
 
-ODS and OIS choose the level by the truth; ``parts`` (connected parts of the classes) and ``flat`` (the classes) are the one output.
+ODS and OIS choose the level by the truth. The others are outputs that a user gets: ``regions`` is the tree cut at the model's level (or
+the connected parts of the classes), with PRI, VI and boundary F, ``flat`` are the classes, with ``parts``, their connected parts, and
+``own flat`` the classes of a codebook of the photo alone, which a model that is fitted on one photo has.
 """
 
 import argparse
@@ -15,13 +17,16 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 from label_free_images import load
 from label_free_tables import paired_error
 
 import selfseg
 from selfseg import measure
 from selfseg.core.progress import Silent
+from selfseg.methods._regions import RegionMethod
 from selfseg.methods.base import find_method
+from selfseg.regions.clusters import codebook
 from selfseg.regions.graph import connected_components
 
 ROWS = "contours=contours,learned=contours:learned"
@@ -30,20 +35,8 @@ SEED = 7
 """Of the draw of training photos."""
 
 NAMES = (
-    "covering ODS",
-    "OIS",
-    "PRI ODS",
-    "OIS ",
-    "VI ODS",
-    "OIS  ",
-    "parts",
-    "PRI",
-    "VI",
-    "flat",
-    "F",
-    "seconds",
-    "classes",
-    "regions",
+    *("covering ODS", "OIS", "PRI ODS", "PRI OIS", "VI ODS", "VI OIS", "regions", "PRI", "VI", "F"),
+    *("flat", "parts", "own flat", "seconds", "n regions", "n classes"),
 )
 
 
@@ -86,17 +79,35 @@ def fitted(row: str, options: argparse.Namespace) -> tuple[str, selfseg.Segmente
 
 
 def scores_of(model: selfseg.Segmenter, path: Path) -> dict[str, np.ndarray]:
-    """Return the scores of one photo: at each level ``[3 L]`` (covering, PRI, VI), and of the one output ``[8]``."""
+    """Return the scores of one photo: at each level ``[3 L]`` (covering, PRI, VI), and of the outputs ``[10]``."""
     rgb, truths = load("bsds500", path)
+    method = model.model_.method
     begun = time.process_time()
-    result = model.predict(rgb)
-    tree = result.hierarchy
-    seconds = time.process_time() - begun
-    found = measure.tree_scores(tree.superpixels, tree.tree.parents, tree.tree.altitudes, list(truths), LEVELS)
-    parts = connected_components(result.labels)
-    one, flat = measure.score(parts, list(truths)).row(), measure.score(result.labels, list(truths)).row()
-    chosen = [one[key] for key in ("covering", "probabilistic_rand_index", "variation_of_information")]
-    chosen += [flat["covering"], one["boundary_f"], seconds, len(np.unique(result.labels)), parts.max() + 1]
+    if isinstance(method, RegionMethod):
+        image, memo = torch.from_numpy(np.moveaxis(rgb, -1, 0) / np.float32(255)), {}
+        labels = method.assign(image[None], [memo])[0].argmax(0).numpy()
+        superpixels, tree, _ = method.segments(image, None, memo)
+        seconds = time.process_time() - begun
+        regions, mean, share = method._regions(image, None, memo)
+        book = codebook(mean, share, None, method.config.explained, method.config.max_classes)
+        own = ((mean[:, None] - book) ** 2).sum(-1).argmin(1)[regions]
+    else:
+        result = model.predict(rgb)
+        seconds = time.process_time() - begun
+        labels, superpixels, tree = result.labels, result.hierarchy.superpixels, result.hierarchy.tree
+        regions = connected_components(labels)
+        own = (
+            selfseg.Segmenter(model.method, options=method.config.model_dump(), refine=model.refine)
+            .fit(rgb)
+            .predict(rgb)
+            .labels
+        )
+    found = measure.tree_scores(superpixels, tree.parents, tree.altitudes, list(truths), LEVELS)
+    one = measure.score(regions, list(truths)).row()
+    chosen = [one[key] for key in ("covering", "probabilistic_rand_index", "variation_of_information", "boundary_f")]
+    for classes in (labels, connected_components(labels), own):
+        chosen.append(measure.kinds.region_kind(classes, list(truths)).row()["covering"])
+    chosen += [seconds, len(np.unique(regions)), len(np.unique(labels))]
     return {"levels": np.stack([found.covering, found.rand, found.variation]), "one": np.array(chosen)}
 
 

@@ -250,13 +250,13 @@ class ContourLearner(KeepsCounters):
         planes = np.repeat(probability.cpu().numpy()[None], N_ANGLES, 0)
         strength = enlarge(fit_parabolas(planes, ALONG), HALF, shape, (HALF - 1) / 2)
         superpixels, graph = oriented_watershed(strength, mask)
-        coarse = _means_of_cells(superpixels, self._coarse(image, self.features.maps(image, memo)))
+        coarse = _means_of_cells(superpixels, self._coarse(image, self._maps(image, memo)))
         means = np.concatenate([region_means(superpixels, look), coarse], -1)
         return superpixels, graph, (means - self.centre.cpu().numpy()) @ self.directions.cpu().numpy()
 
     def _maps(self, image: Tensor, memo: Memo) -> list[Tensor]:
         """Return the maps ``[F h w]`` that the heads see, as they are."""
-        maps = list(self.features.maps(image, memo))
+        maps = list(self.features.maps(image.to(self.moments.device), memo))
         if self.adds_look:
             plain, _ = _plain(image, torch.ones(image.shape[1:], dtype=torch.bool))
             maps.append(

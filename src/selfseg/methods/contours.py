@@ -86,6 +86,7 @@ class Contours(RegionMethod):
         "learned": {"learn": True},
     }
     dimensions = (2,)
+    distributed_unsupported = "its codebook is made of the regions of all images in one process"
     config: ContoursConfig
     learner: "ContourLearner | None"
 
@@ -103,7 +104,7 @@ class Contours(RegionMethod):
 
     @property
     def n_features(self) -> int:
-        return 12 if self.config.learn else self.n_look
+        return 12 if self.config.learn else self.n_look  # `_contour_learning.N_DIRECTIONS`
 
     @property
     def settled(self) -> bool:

@@ -124,7 +124,8 @@ class FeatureCodebook(Method):
 
     def _planes(self, image: Tensor, memo: Memo | None) -> Tensor:
         """Return the features of an image ``[C *S]`` on the grid, ``[F *s]`` on the CPU."""
-        return on_grid(self.features.maps(image, memo)[-self.config.n_maps :], image.shape, self.config.stride)
+        maps = self.features.maps(image.to(self.centres.device), memo)
+        return on_grid(maps[-self.config.n_maps :], image.shape, self.config.stride)
 
     def _rows(self, image: Tensor, valid: Tensor, memo: Memo | None) -> Tensor:
         """Return the features of those points of the grid that count, ``[N F]``."""
