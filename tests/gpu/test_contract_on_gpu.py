@@ -28,7 +28,7 @@ TINY = {
     },
     "unet": {"width": 4, "depth": 1, "patch": 16, "iterations": 3, "border": 5.0, "dice": 1.0},
     "region_merging": {"superpixel_size": 40.0},
-    **{name: {} for name in ("contours", "kmeans", "membranes", "objects", "threshold")},
+    **{name: {} for name in ("contours", "feature_codebook", "kmeans", "membranes", "objects", "threshold")},
 }
 DRAWN = np.random.default_rng(0).integers(0, 20, (24, 32, 3))
 GREY = np.full((24, 32, 3), 60) + np.where(np.arange(32) < 16, 0, 120)[None, :, None] + DRAWN

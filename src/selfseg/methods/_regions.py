@@ -69,7 +69,7 @@ class RegionMethod(Method):
     def __init__(self, config: RegionConfig, n_channels: int, n_dims: int = 2) -> None:
         super().__init__(config, n_channels, n_dims)
         self._spacing = config.distances(n_dims)
-        width = (3 if n_channels == 3 else n_channels) + len(BANDS) - 1
+        width = self.n_features
         self.register_buffer("centres", torch.full((config.n_classes or 1, width), NOWHERE, dtype=torch.float64))
         # One row a region of the training images: its share of its image, then its mean features.
         self.register_buffer("pool", torch.zeros((0, 1 + width), dtype=torch.float64))
@@ -78,6 +78,21 @@ class RegionMethod(Method):
     def n_classes(self) -> int:
         """Number of entries of the codebook."""
         return len(self.centres)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the superpixels of an image and their tree will not change any more."""
+        return True
+
+    @property
+    def n_look(self) -> int:
+        """Number of features of a pixel: colour and texture."""
+        return self.n_channels + len(BANDS) - 1
+
+    @property
+    def n_features(self) -> int:
+        """Number of features of a region."""
+        return self.n_look
 
     def steps(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Add the regions of each image to the pool. There is no loss, so nothing is yielded."""
@@ -136,10 +151,11 @@ class RegionMethod(Method):
         mask = None if valid is None or bool(valid.all()) else valid.cpu().numpy().astype(bool)
         options = self.config.model_dump(include=set(self.segmenting))
         key = f"{type(self).__name__} {options} {self._spacing} {tuple(image.shape)} {'all' if mask is None else 'masked'}"
-        if key not in memo:
-            plain = np.ascontiguousarray(image.detach().float().cpu().numpy())
-            memo[key] = self._merged(plain, mask)
-        segments: Segments = memo[key]
+        segments: Segments | None = memo.get(key)
+        if segments is None:
+            segments = self._merged(np.ascontiguousarray(image.detach().float().cpu().numpy()), mask, memo)
+            if self.settled:
+                memo[key] = segments
         return segments
 
     @abstractmethod
@@ -151,11 +167,17 @@ class RegionMethod(Method):
         `colour` ``[*S D]`` are its features without texture.
         """
 
-    def _merged(self, plain: NDArray[np.float32], mask: NDArray[np.bool_] | None) -> Segments:
+    def described(
+        self, image: NDArray[np.float32], features: NDArray[np.float32], mask: NDArray[np.bool_] | None, memo: Memo
+    ) -> tuple[NDArray[np.int32], RegionGraph, NDArray[np.float64]]:
+        """Return superpixels, their graph, and the features of each ``[R D]``, of a prepared image and its colour and texture."""
+        superpixels, graph = self.partition(image, features[..., : 1 - len(BANDS)], mask)
+        return superpixels, graph, region_means(superpixels, features)
+
+    def _merged(self, plain: NDArray[np.float32], mask: NDArray[np.bool_] | None, memo: Memo) -> Segments:
         config = self.config
         features = appearance(np.moveaxis(plain, 0, -1), config.lightness, config.texture, self._spacing)
-        superpixels, graph = self.partition(plain, features[..., : 1 - len(BANDS)], mask)
-        means = region_means(superpixels, features)
+        superpixels, graph, means = self.described(plain, features, mask, memo)
         tree = merge(
             graph,
             means,

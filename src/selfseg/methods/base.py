@@ -180,6 +180,11 @@ class Method(KeepsCounters, ABC):
         return next((tensor.device for tensor in chain(self.parameters(), self.buffers())), torch.device("cpu"))
 
     @property
+    def relies_on(self) -> str:
+        """What a stored model needs beside itself, such as the weights of another network: for its card; empty = nothing."""
+        return ""
+
+    @property
     def context(self) -> int | None:
         """Pixels of halo that a prediction needs on each side; None = the whole image."""
         return None

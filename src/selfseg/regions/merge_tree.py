@@ -37,6 +37,16 @@ class MergeTree:
         """Altitudes of the merges, ascending, each once: between two of them a cut does not change."""
         return np.unique(self.altitudes[self.n_leaves :])
 
+    def joined_at(self, pairs: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Return the altitude at which the two nodes of each pair ``[N 2]`` are in one region for the first time, ``[N]``."""
+        one, other = pairs[:, 0].astype(np.int64), pairs[:, 1].astype(np.int64)
+        while (one != other).any():  # parents have larger numbers: the smaller one climbs
+            one, other = (
+                np.where(one < other, self.parents[one], one),
+                np.where(other < one, self.parents[other], other),
+            )
+        return np.asarray(self.altitudes[one])
+
     def cut(self, n_regions: int | None = None, level: float | None = None) -> NDArray[np.int32]:
         """Cut the tree into regions.
 

@@ -158,13 +158,14 @@ class FittedModel:
     def _card(self) -> str:
         rows = "\n".join(f"| {c.id} | {c.name} | {c.area_share:.1%} | {c.intensity:.3g} |" for c in self.table.classes)
         facts = self.facts
+        needs = f"It relies on {self.method.relies_on}.\n" if self.method.relies_on else ""
         return f"""# A segmentation model made with selfseg {selfseg_version()}
 
 Learned without labels by the method `{self.name}` (preset `{self.preset}`, seed {self.seed}) from
 {facts.get("n_images", "?")} image(s), in {facts.get("steps", "?")} steps and {facts.get("seconds", 0):.0f} seconds.
 It takes images with {self.method.n_channels} channel(s) in {self.method.n_dims}D.
 Every image is prepared in the same way: `{self.preparation}`.
-
+{needs}
     selfseg predict THIS_FOLDER IMAGES... -o OUT
 
 | label | class | share of the training pixels | mean intensity |
