@@ -4,6 +4,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -128,6 +129,18 @@ def _sound(item: SegmentClass) -> bool:
     sources = all(type(value) is int and value >= 0 for value in item.sources)
     known = type(item.id) is int and 1 <= item.id <= LARGEST_ID and isinstance(item.name, str)
     return colours and numbers and sources and known
+
+
+def keep_ids(order: Sequence[int], wanted: Mapping[int, int], reserved: Collection[int] = ()) -> list[int | None]:
+    """Return which cluster has each of the ids 1..K; None = none has.
+
+    Clusters of `wanted` get the ids that it gives them, the others in `order` the smallest ids that are free: neither among
+    those of `wanted` nor `reserved`.
+    """
+    taken = {label: cluster for cluster, label in wanted.items() if cluster in order}
+    free = (label for label in count(1) if label not in taken and label not in reserved)
+    taken |= {next(free): cluster for cluster in order if cluster not in wanted}
+    return [taken.get(label) for label in range(1, max(taken, default=0) + 1)]
 
 
 def _union(members: Sequence[SegmentClass], keep: Collection[int]) -> SegmentClass:

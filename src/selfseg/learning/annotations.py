@@ -38,6 +38,9 @@ MANY = 8
 SCRIBBLES = "scribbles"
 """Meaning of scribbles: classes from 0 on, 255 = not drawn."""
 
+MOST_KEPT = 32
+"""Scribble values from 1 up to this are the ids of their classes; larger ones, grey levels of a paint program, are numbered."""
+
 MAX_CLASSES = 255
 NONE = -1
 """Pixel without annotation."""
@@ -58,7 +61,7 @@ class Annotations:
     values
         The user's values; class c stands for ``values[c]``.
     ids
-        Label value of each class in the model, where the method keeps the classes as they are given.
+        Label value of each class in the model: of every class of a method made of annotations, else of the one that took them.
     names
         Name of each class.
     objects
@@ -138,7 +141,8 @@ class AnnotationFiles:
         self._tell_of_few(arrays, values)
         kind = {"sparse": "class", "full": "label", SCRIBBLES: "scribble"}[meaning]
         names = tuple(self.names.get(value, f"{kind} {value}") for value in values)
-        return Annotations(arrays, values, values if sparse else tuple(range(1, len(values) + 1)), names)
+        kept = sparse or (meaning == SCRIBBLES and 1 <= min(values, default=0) <= max(values, default=0) <= MOST_KEPT)
+        return Annotations(arrays, values, values if kept else tuple(range(1, len(values) + 1)), names)
 
     def _meaning(self, arrays: Mapping[str, list[LabelArray]]) -> str:
         """Return the meaning of the values: that which is given, else by the values themselves."""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from selfseg.core.classes import ClassTable, SegmentClass, class_colours
+from selfseg.core.classes import ClassTable, SegmentClass, class_colours, keep_ids
 from selfseg.core.errors import Failure, InputError, UsageError
 from selfseg.core.files import Manifest, write_json
 from selfseg.core.machine import own_rank
@@ -325,7 +325,7 @@ def order_classes(
 ) -> ClassTable:
     """Number the classes by their mean intensity on the training images, dark to bright; ties by the method's own order.
 
-    A method that needs annotations keeps their ids; an id between them that no label had gets an empty class.
+    Classes made of annotations, or that took them, keep their ids; an id between them that no label had gets an empty class.
 
     Parameters
     ----------
@@ -351,10 +351,7 @@ def order_classes(
         areas += np.bincount(flat, minlength=len(areas))
         sums += np.bincount(flat, weights=batch.images.mean(1)[valid].double().numpy(), minlength=len(areas))
     intensity = np.divide(sums, areas, out=np.full(len(areas), np.inf), where=areas > 0)
-    order: list[int | None] = list(np.argsort(intensity, kind="stable").tolist())
-    if method.needs_annotations:
-        ids = tuple(range(1, len(areas) + 1)) if annotations is None else annotations.ids
-        order = [ids.index(label) if label in ids else None for label in range(1, max(ids) + 1)]
+    order = keep_ids(np.argsort(intensity, kind="stable").tolist(), *_annotation_ids(method, annotations))
     names = dict(enumerate(method.class_names)) | _annotation_names(method, annotations)
     rows = []
     for label, (source, colour) in enumerate(zip(order, class_colours(len(order)), strict=True), 1):
@@ -367,14 +364,28 @@ def order_classes(
     return ClassTable(tuple(rows))
 
 
+def _annotation_ids(method: Method, annotations: Annotations | None) -> tuple[dict[int, int], tuple[int, ...]]:
+    """Return the ids of the classes of annotations, by cluster, and all ids that annotations have."""
+    if annotations is None:
+        return ({cluster: cluster + 1 for cluster in range(method.n_classes)} if method.needs_annotations else {}), ()
+    ids = dict(reversed(list(zip(_annotation_places(method, annotations), annotations.ids, strict=False))))
+    return {cluster: label for cluster, label in ids.items() if cluster >= 0}, annotations.ids
+
+
+def _annotation_places(method: Method, annotations: Annotations) -> list[int]:
+    """Return the cluster that took each class of the annotations, -1 = none did; empty where the method keeps no such map."""
+    n = len(annotations.names)
+    if method.needs_annotations:
+        return list(range(n))
+    class_of = getattr(method, "class_of", None)
+    return [] if class_of is None else [int(place) for place in class_of[:n]]
+
+
 def _annotation_names(method: Method, annotations: Annotations | None) -> dict[int, str]:
     """Name the classes that annotations asked for, where the method is made of them or keeps a map from annotations to classes."""
     if annotations is None:
         return {}
-    if method.needs_annotations:
-        return dict(enumerate(annotations.names))
-    class_of = getattr(method, "class_of", None)
-    places = [] if class_of is None else [int(place) for place in class_of[: len(annotations.names)]]
+    places = _annotation_places(method, annotations)
     return {place: name for place, name in zip(places, annotations.names, strict=False) if place >= 0}
 
 

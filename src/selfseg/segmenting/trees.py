@@ -144,7 +144,8 @@ def edit_stored(model: FittedModel, result: Result, out: Path | str, edits: Edit
         for done, block in enumerate(blocks, 1):
             found = sums.leaf_of(_numbers(superpixels, block), np.asarray(result.labels[block]))
             with storing(path or folder):
-                result.labels[block] = values[found].astype(result.labels.dtype)
+                labels = edits.correct(values[found], result.image.name, 0, block, result.labels.shape)
+                result.labels[block] = labels.astype(result.labels.dtype)
             progress.update(len(blocks) + done, {})
     finally:
         progress.finish()

@@ -44,7 +44,7 @@ def do(words, folder):
 @pytest.mark.slow
 def test_the_copied_python_runs(run, recipe, tmp_path):
     spec, edits, _ = recipe
-    do([sys.executable, "-c", as_python(spec, run.model, edits)], tmp_path)
+    do([sys.executable, "-c", as_python(spec, run.model, edits, run.folder / "edits.json")], tmp_path)
     check(tmp_path / "out", run, edits)
 
 
@@ -80,7 +80,7 @@ def test_commands_name_what_differs_from_the_defaults_only(tmp_path):
     assert f"--edits {tmp_path / 'e.json'}" in command
     forked = Spec("a", inputs=("a.tif",), origin={"run": "001", "step": 3})
     assert as_command(forked, tmp_path / "m", Edits(), tmp_path).startswith(f"selfseg predict {tmp_path / 'm'} a.tif")
-    compile(as_python(more, tmp_path, Edits(0.5)), "recipe", "exec")
+    compile(as_python(more, tmp_path, Edits(0.5), tmp_path / "e.json"), "recipe", "exec")
 
 
 def test_formats_are_those_of_the_registries():

@@ -259,7 +259,7 @@ def test_the_spec_of_a_project_of_before_is_read_and_written_with_its_keys(tmp_p
     spec = Spec.read(tmp_path)
     assert (spec.scribbles, spec.scribble_names, spec.inputs) == ("runs/001/scribbles", {"1": "sky"}, ("photo.png",))
     spec.save(tmp_path)
-    assert json.loads((tmp_path / "spec.json").read_text()) == stored
+    assert json.loads((tmp_path / "spec.json").read_text()).items() >= stored.items()
 
 
 def test_a_run_whose_folder_fails_says_so_in_one_line(runs, spec, monkeypatch, capfd):

@@ -1,22 +1,24 @@
 """What the server does for each message of the page: one function a message, and export jobs in the background."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from selfseg import __version__
-from selfseg.apps.studio import editing
+from selfseg.apps.studio import editing, identities, objects
 from selfseg.apps.studio import messages as m
 from selfseg.apps.studio.exports import OWN_FORMATS, label_kinds, save_edited
 from selfseg.apps.studio.project import EXPORTS, SCRIBBLES, new_folder
 from selfseg.apps.studio.results import find_result
 from selfseg.apps.studio.runs import SPEC, WORKING, Run, Spec, read_json, step_of
 from selfseg.apps.studio.security import confine
-from selfseg.apps.studio.studio import Studio
+from selfseg.apps.studio.studio import ANSWERS, KEPT_ANSWERS, Studio
 from selfseg.core.errors import SelfsegError, UsageError
 from selfseg.core.files import write_json
+from selfseg.export.labels import write_object_table
 from selfseg.read import Source
 
 PAUSE_WITHIN = 300.0
@@ -52,13 +54,31 @@ async def start(studio: Studio, request: m.StartRun) -> None:
         axes=project.axes,
     )
     await _check_options(studio, spec)
-    run = await asyncio.to_thread(studio.runs.create, spec)
-    if request.use_scribbles:
-        folder = await asyncio.to_thread(editing.write_scribbles, project, studio.pictures, run, sources)
-        names = editing.scribble_names(project, studio.runs)
-        replace(spec, scribbles=str(folder), scribble_names=names).save(run.folder)
+    run = await asyncio.to_thread(_created, studio, spec, request, sources)
     await asyncio.to_thread(run.start)
     await studio.send_run(run)
+
+
+def _created(studio: Studio, spec: Spec, request: m.StartRun, sources: list[Source]) -> Run:
+    """Make the folder of a run that keeps the project's classes, with the strokes on its pictures."""
+    project, names = studio.project, {source.name for source in sources}
+    before = None if request.like is None else studio.runs.get(request.like)
+    kept, classes, joined = identities.begun_with(project, studio.runs, before)
+    drawn = editing.visible_strokes(project.log.history(SCRIBBLES).done)
+    strokes = [{**row, "value": joined.get(row["value"], row["value"])} for row in drawn if row["image"] in names]
+    like = None if before is None else {"run": before.id, "classes": classes}
+    spec = replace(spec, classes=kept, like=like, strokes=tuple(strokes))
+    run = studio.runs.create(spec)
+    if before is not None:
+        editing.write_edits(project, before)
+    if request.teacher is not None:
+        teacher = studio.runs.get(request.teacher)
+        labels = objects.write_teacher(project, teacher, run.folder / "labels", [source.name for source in sources])
+        replace(spec, labels=str(labels)).save(run.folder)
+    elif request.use_scribbles:
+        folder = editing.write_scribbles(studio.pictures, run, sources, strokes)
+        replace(spec, scribbles=str(folder)).save(run.folder)
+    return run
 
 
 def _sources(studio: Studio, images: list[str] | None) -> list[Source]:
@@ -163,6 +183,20 @@ async def edit(studio: Studio, request: m.EditRun) -> None:
     await studio.keep_edits(run)
 
 
+async def correct(studio: Studio, request: m.Correct) -> None:
+    """Correct labels or objects of a picture by hand."""
+    run, what = studio.runs.get(request.run), request.what.model_dump(mode="json")
+    if studio.pictures.get(what["image"]).is_video:
+        raise UsageError(
+            "correction", expected="a picture", got="a video", fix="extract frames into a folder and correct those"
+        )
+    if (value := what.get("value")) and value not in _ids(studio, run):
+        raise UsageError("class", expected="one of the run", got=str(value), fix="look at the class table")
+    operation = await asyncio.to_thread(objects.correction, studio.project, run, what)
+    await asyncio.to_thread(studio.project.log.do, run.id, operation)
+    await studio.keep_edits(run)
+
+
 async def split(studio: Studio, request: m.SplitClass) -> None:
     """Split a class, over all pictures that the run has segmented."""
     run = studio.runs.get(request.run)
@@ -179,8 +213,53 @@ def _ids(studio: Studio, run: Run) -> set[int]:
 async def scribble(studio: Studio, request: m.Scribble) -> None:
     """Add a stroke, or clear those of a picture."""
     studio.project.source(request.operation.image)
-    await asyncio.to_thread(studio.project.log.do, SCRIBBLES, request.operation.model_dump(mode="json"))
+    await asyncio.to_thread(_stroke, studio, request.operation.model_dump(mode="json"))
     await studio.send_project()
+    for run in studio.runs.all():
+        await studio.send_run(run)
+
+
+def _stroke(studio: Studio, operation: dict[str, Any]) -> None:
+    """Note a stroke under the class of the project that it is of."""
+    if operation["op"] == "stroke" and operation["value"] is None:
+        run = studio.runs.get(str(operation["run"]))
+        operation["value"] = identities.identity_of(studio.project, studio.runs, run, operation["label"])
+    studio.project.log.do(SCRIBBLES, {key: operation[key] for key in operation if key not in ("run", "label")})
+
+
+async def add_class(studio: Studio, request: m.AddClass) -> None:
+    """Add a class that no run has."""
+    await asyncio.to_thread(identities.new_identity, studio.project, studio.runs, request.name)
+    await studio.send_project()
+
+
+STEPS = (2, 1)
+"""Every so many pixels are classified: a quarter of them first, so that colour is there at once."""
+
+
+async def answer(studio: Studio, request: m.AskAnswer) -> None:
+    """Classify what is in view by the strokes, coarse and then whole, unless a later question has come."""
+    studio.asked += 1
+    number, begun = studio.asked, time.monotonic()
+    project = studio.project
+    strokes = editing.visible_strokes(project.log.history(SCRIBBLES).done)
+    asked: dict[str, Any] = {"name": request.image, "frame": request.frame, "plane": request.plane, "box": request.box}
+    pictures = [{"name": one.name, "path": str(one.path)} for one in project.sources()]
+    for step in STEPS:
+        async with studio.answering:
+            if number != studio.asked:
+                return
+            stamp = len(STEPS) * number + len(STEPS) - step
+            out = project.folder / ANSWERS / f"{stamp % KEPT_ANSWERS}.bin"
+            found = await studio.quick.ask(
+                "answer", pictures=pictures, strokes=strokes, axes=project.axes, **asked, step=step, out=str(out)
+            )
+        if found is None:
+            return
+        place = {"image": request.image, "frame": request.frame, "plane": request.plane}
+        shown = {key: found[key] for key in ("box", "shape", "spot")}
+        seconds = round(time.monotonic() - begun, 3)
+        await studio.hub.send_all(m.Answer(stamp=stamp, **place, **shown, seconds=seconds, whole=step == 1))
 
 
 async def turn(studio: Studio, request: m.Turn) -> None:
@@ -228,18 +307,25 @@ async def _write(studio: Studio, run: Run, sources: list[Source], out: Path, for
         )
     out.mkdir(parents=True)
     studio.jobs += 1
-    job = m.JobMessage(id=studio.jobs, title=title, total=len(sources), folder=str(out))
+    job = m.JobMessage(id=studio.jobs, title=title, total=len(sources), folder=str(out), formats=formats)
     await studio.hub.send_all(job)
     await asyncio.to_thread(_write_facts, studio, run, sources, out)
     whole = [name for name in formats if name in studio.formats and name not in {*OWN_FORMATS, *label_kinds()}]
+    counts, tables = "objects" in formats, []
+    formats = [name for name in formats if name != "objects"] or ["labels"]
     each = list(dict.fromkeys(["labels", *formats])) if whole else formats
     for source in sources:
         try:
             job.files += await _write_picture(studio, run, source, out, each)
+            if counts:
+                tables.append(await _write_objects(studio, run, source, out, job))
         except SelfsegError as error:
             job.failures.append((source.name, str(error)))
         job.done += 1
         await studio.hub.send_all(job)
+    if tables:
+        await asyncio.to_thread(write_object_table, out / "instances.csv", tables)
+        job.files.append("instances.csv")
     if whole and job.files:  # they are made from the labels that were written before
         try:
             files, failures = await studio.engine.ask("folder", out=str(out), formats=whole)
@@ -272,6 +358,18 @@ async def _write_picture(studio: Studio, run: Run, source: Source, out: Path, fo
     return files
 
 
+async def _write_objects(studio: Studio, run: Run, source: Source, out: Path, job: m.JobMessage) -> dict[str, Any]:
+    """Write the objects of one picture; return their measures."""
+    own = any(source.path == known.path and source.name == known.name for known in studio.project.sources())
+    edits = await asyncio.to_thread(objects.counting_of, studio.project, run)
+    found = await studio.engine.ask(
+        "objects", **_place(studio, run, source), run=str(run.folder) if own else None, edits=edits, out=str(out)
+    )
+    job.files += found["files"]
+    columns: dict[str, Any] = found["columns"]
+    return columns
+
+
 def _edits(studio: Studio, run: Run) -> dict[str, Any]:
     return editing.edits_of(studio.project, run).to_json()
 
@@ -296,10 +394,28 @@ def write_stored(studio: Studio, run: Run, name: str, out: Path, formats: list[s
     return save_edited(out, replace(picture.image, name=name), frames, edits, edits.table(table), formats)
 
 
-ALL = (look, start, order, change, fork, name_run, remove, edit, split, scribble, turn, want, export, apply)
+ALL = (
+    look,
+    start,
+    order,
+    change,
+    fork,
+    name_run,
+    remove,
+    edit,
+    correct,
+    split,
+    add_class,
+    scribble,
+    answer,
+    turn,
+    want,
+    export,
+    apply,
+)
 
 HANDLERS: dict[type[Any], Callable[[Studio, Any], Awaitable[None]]] = {do.__annotations__["request"]: do for do in ALL}
 """The function of each kind of message: the one whose argument `request` is of that kind."""
 
-AT_ONCE = (m.EditRun, m.Scribble, m.Turn, m.NameRun)
+AT_ONCE = (m.EditRun, m.Correct, m.AddClass, m.Scribble, m.Turn, m.NameRun)
 """Messages that are done in the order in which they come; the others run beside them."""

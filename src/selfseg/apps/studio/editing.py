@@ -2,26 +2,35 @@
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from selfseg.apps.studio.messages import ClassRow
 from selfseg.apps.studio.pictures import Pictures
-from selfseg.apps.studio.project import SCRIBBLES, Operation, Project
+from selfseg.apps.studio.project import Operation, Project
 from selfseg.apps.studio.results import StoredResult, result_folders
-from selfseg.apps.studio.runs import Run, Runs, Spec
-from selfseg.core.classes import ClassTable
+from selfseg.apps.studio.runs import Run, Spec
+from selfseg.core.classes import ClassTable, SegmentClass
 from selfseg.core.errors import ModelError, UsageError
 from selfseg.core.files import clear_unfinished, write_json, writing
 from selfseg.export.labels import read_classes
 from selfseg.read import Source
 from selfseg.read.sources import SCRIBBLE_ENDING
-from selfseg.refine.edits import AS_LEARNED, Edits, Merge, Split, split_class
+from selfseg.refine.edits import (
+    AS_LEARNED,
+    NOT_DRAWN,
+    Correction,
+    Counting,
+    Edits,
+    Merge,
+    Split,
+    correction_from,
+    counting_from,
+    draw,
+    split_class,
+)
 
 EDITS = "edits.json"
 
@@ -36,12 +45,15 @@ def edits_from(operations: list[Operation]) -> Edits:
     ignored: set[int] = set()
     names: dict[int, str] = {}
     colours: dict[int, tuple[int, int, int, int]] = {}
+    corrections: dict[str, tuple[Correction, ...]] = {}
+    counting: Counting | None = None
     for row in operations:
         match row["op"]:
             case "level":
                 level = float(row["level"])
             case "merge":
                 steps.append(Merge(row["source"], row["target"]))
+                counting = _counting_merged(counting, row["source"], row["target"])
                 ignored.discard(row["source"])
             case "split":
                 steps.append(Split(row["source"], tuple(row["parts"]), tuple(map(tuple, row["centres"]))))
@@ -51,7 +63,18 @@ def edits_from(operations: list[Operation]) -> Edits:
                 names[row["id"]] = row["name"]
             case "recolour":
                 colours[row["id"]] = tuple(row["rgba"])
-    return Edits(level, tuple(steps), frozenset(ignored), names, colours)
+            case "correct":
+                made = corrections.get(row["image"], ())
+                corrections[row["image"]] = (*made, correction_from(row["correction"]))
+            case "count":
+                counting = counting_from(row)
+    return Edits(level, tuple(steps), frozenset(ignored), names, colours, corrections, counting)
+
+
+def _counting_merged(counting: Counting | None, source: int, target: int) -> Counting | None:
+    if counting is None or source not in counting.of:
+        return counting
+    return replace(counting, of=tuple(dict.fromkeys(target if key == source else key for key in counting.of)))
 
 
 def check_operation(operation: Operation, ids: set[int]) -> None:
@@ -70,8 +93,17 @@ def learned_table(run: Run) -> ClassTable | None:
         table = read_classes(run.model / "classes.json")
     except ModelError:
         return None
-    names = {f"scribble {value}": name for value, name in Spec.read(run.folder).scribble_names.items()}
-    return ClassTable(tuple(replace(row, name=names.get(row.name, row.name)) for row in table.classes))
+    spec = Spec.read(run.folder)
+    names = {f"scribble {value}": name for value, name in spec.scribble_names.items()}
+    rows = (replace(row, name=names.get(row.name, row.name)) for row in table.classes)
+    return ClassTable(tuple(_kept(row, spec.classes.get(str(row.id))) for row in rows))
+
+
+def _kept(row: SegmentClass, known: Mapping[str, Any] | None) -> SegmentClass:
+    """Return a class under the name and the colour that it has in the project."""
+    if known is None or not row.sources:
+        return row
+    return replace(row, name=known["name"], rgba=tuple(known["rgba"]))
 
 
 def edits_of(project: Project, run: Run) -> Edits:
@@ -79,7 +111,11 @@ def edits_of(project: Project, run: Run) -> Edits:
     edits = edits_from(project.log.history(run.id).done)
     rows = (learned_table(run) or ClassTable(())).classes
     names = {row.id: row.name for row in rows if not row.name.startswith(("class ", "scribble "))}
-    return replace(edits, names={**names, **edits.names}) if names else edits
+    kept = Spec.read(run.folder).classes
+    colours = {row.id: row.rgba for row in rows if str(row.id) in kept and row.sources}
+    if not names and not colours:
+        return edits
+    return replace(edits, names={**names, **edits.names}, colours={**colours, **edits.colours})
 
 
 def write_edits(project: Project, run: Run) -> Path:
@@ -112,6 +148,7 @@ def class_rows(project: Project, run: Run) -> list[ClassRow]:
             channels=tuple(sorted(channels[row.id])),
         )
         for row in replace(edits, ignored=frozenset()).table(table).classes
+        if row.sources
     ]
 
 
@@ -142,9 +179,6 @@ def find_split(project: Project, run: Run, source: int, n_parts: int) -> dict[st
     return {"op": "split", "source": source, "parts": list(split.parts), "centres": [list(c) for c in split.centres]}
 
 
-NOT_DRAWN = 255
-
-
 def visible_strokes(operations: list[Operation]) -> list[Operation]:
     """Return the strokes that were not cleared later."""
     strokes: list[Operation] = []
@@ -156,50 +190,17 @@ def visible_strokes(operations: list[Operation]) -> list[Operation]:
     return strokes
 
 
-def draw(shape: tuple[int, ...], strokes: Sequence[dict[str, Any]]) -> NDArray[np.uint8]:
-    """Return strokes as a label image ``(Y, X)`` or ``(Z, Y, X)``, 255 where nothing is drawn; later ones cover earlier ones.
-
-    Strokes are operations of the log: `plane`, `value`, `radius` in pixels, `points` (Y, X) with (0, 0) the outer corner of the
-    first pixel. A pixel belongs to a stroke if its centre is at most `radius` from the line, and the one under a point always
-    does.
-    """
-    labels = np.full(shape, NOT_DRAWN, np.uint8)
-    volume = labels if labels.ndim == 3 else labels[None]
-    for stroke in strokes:
-        if stroke["plane"] < len(volume):
-            points = np.array(stroke["points"], np.float64)
-            _draw_one(volume[stroke["plane"]], points, stroke["radius"], stroke["value"])
-    return labels
-
-
-def _draw_one(plane: NDArray[np.uint8], points: NDArray[np.float64], radius: float, value: int) -> None:
-    height, width = plane.shape
-    for start, end in zip(points, [*points[1:], points[-1]], strict=True):
-        low = np.floor(np.minimum(start, end) - radius).astype(int)
-        high = np.ceil(np.maximum(start, end) + radius).astype(int) + 1
-        top, left = max(0, low[0]), max(0, low[1])
-        y, x = np.mgrid[top : min(height, high[0]), left : min(width, high[1])] + 0.5
-        along = end - start
-        share = np.clip(((y - start[0]) * along[0] + (x - start[1]) * along[1]) / max(along @ along, 1e-9), 0, 1)
-        gap = (y - start[0] - share * along[0]) ** 2 + (x - start[1] - share * along[1]) ** 2
-        plane[top : top + y.shape[0], left : left + y.shape[1]][gap <= radius**2] = value
-        row, column = int(start[0]), int(start[1])
-        if 0 <= row < height and 0 <= column < width:
-            plane[row, column] = value
-
-
-def write_scribbles(project: Project, pictures: Pictures, run: Run, sources: Sequence[Source]) -> Path:
-    """Write the scribbles of these pictures into a run's folder, as ``NAME_scribble.tif``; return the folder.
+def write_scribbles(pictures: Pictures, run: Run, sources: Sequence[Source], strokes: Sequence[Operation]) -> Path:
+    """Write strokes on these pictures into a run's folder, as ``NAME_scribble.tif``; return the folder.
 
     UsageError if none of the pictures has any, or one that has is a video.
     """
     import tifffile
 
-    strokes = visible_strokes(project.log.history(SCRIBBLES).done)
     folder, drawn = run.folder / "scribbles", {stroke["image"] for stroke in strokes}
-    annotated = [source.name for source in sources if source.name in drawn]
+    annotated = 0
     clear_unfinished(folder)
-    for name in annotated:
+    for name in (source.name for source in sources if source.name in drawn):
         picture = pictures.get(name)
         if picture.is_video:
             raise UsageError(
@@ -209,18 +210,11 @@ def write_scribbles(project: Project, pictures: Pictures, run: Run, sources: Seq
                 fix="extract frames into a folder and draw on those",
             )
         labels = draw(picture.image.spatial_shape, [stroke for stroke in strokes if stroke["image"] == name])
+        if (labels == NOT_DRAWN).all():
+            continue
+        annotated += 1
         with writing(folder / f"{name}{SCRIBBLE_ENDING}.tif") as temporary:
             tifffile.imwrite(temporary, labels, photometric="minisblack", compression="zlib")
     if not annotated:
         raise UsageError("scribbles", expected="some on these pictures", got="none", fix="draw a few strokes first")
     return folder
-
-
-def scribble_names(project: Project, runs: Runs) -> dict[str, str]:
-    """Return the names of classes by their scribble values, from the last run in which they have names."""
-    used = {int(stroke["value"]) for stroke in visible_strokes(project.log.history(SCRIBBLES).done)}
-    names: dict[str, str] = {}
-    for run in runs.all():
-        rows = (row for row in class_rows(project, run) if row.id in used)
-        names |= {str(row.id): row.name for row in rows if not row.name.startswith("class ")}
-    return names

@@ -10,10 +10,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
+
 from selfseg import Segmenter, load
 from selfseg.apps.studio.exports import further_formats, save_edited, save_folder, save_video
-from selfseg.apps.studio.results import store_results
-from selfseg.core.errors import SelfsegError
+from selfseg.apps.studio.objects import count_frame, found_objects, labels_of
+from selfseg.apps.studio.results import find_result, store_results
+from selfseg.core.errors import SelfsegError, UsageError
+from selfseg.core.image import Image
 from selfseg.core.options import AUTO, FitOptions
 from selfseg.learning.default_method import choose_method
 from selfseg.methods.base import Method, build_config, current_options, find_method, method_names
@@ -105,6 +109,59 @@ def apply(
     return save_edited(Path(out), image, frames, steps, steps.table(fitted.table_), formats)
 
 
+def answer_strokes(**fields: Any) -> dict[str, Any] | None:
+    """Classify what is in view by the strokes (`answering.answer`)."""
+    from selfseg.apps.studio.answering import answer as answered  # in the process that does nothing else
+
+    return answered(**fields)
+
+
+def write_objects(
+    model: str, name: str, path: str, axes: str | None, run: str | None, edits: Mapping[str, Any], out: str
+) -> dict[str, Any]:
+    """Find the objects of a picture and write them; return the files' names below `out`, and the measures by column.
+
+    The labels are those that the run `run` has stored, if it has, else the model's.
+    """
+    source, steps = Source(name, Path(path)), Edits.from_json(edits)
+    if source.is_video(axes):
+        raise UsageError(name, expected="a picture", got="a video", fix="count on frames in a folder of their own")
+    image, fitted = source.read(axes), _load(model)
+    frames = len(split_frames(image))
+    stored = [None if run is None else find_result(Path(run), name, number) for number in range(frames)]
+    if all(stored):
+        kept = [one for one in stored if one is not None]
+        labels = [labels_of(steps, one, name, number) for number, one in enumerate(kept)]
+        mine: list[Any] = [one.own for one in kept]
+    else:
+        results = [fitted.predict_image(frame) for frame in split_frames(image)]
+        leaves = [leaves_of(fitted.fitted, result) for result in results]
+        labels = [steps.correct(steps.labels(one), name, number) for number, one in enumerate(leaves)]
+        mine = [result.objects if fitted.method_.finds_objects else None for result in results]
+    found = found_objects(image, _stacked(image, labels), steps.table(fitted.table_), _joined(image, mine), steps)
+    before = {file for file in Path(out).rglob("*") if file.is_file()}
+    found.save(Path(out))
+    written = sorted(
+        file.relative_to(out).as_posix() for file in Path(out).rglob("*") if file.is_file() and file not in before
+    )
+    return {"files": written, "columns": {key: np.asarray(column).tolist() for key, column in found.columns.items()}}
+
+
+def _stacked(image: Image, frames: list[Any]) -> Any:
+    return np.stack(frames, image.axes.replace("C", "").index("T")) if "T" in image.axes else frames[0]
+
+
+def _joined(image: Image, frames: list[Any]) -> Any:
+    """Return the objects of all frames, numbered on; None if a frame has none of the method's own."""
+    if any(one is None for one in frames):
+        return None
+    before, made = 0, []
+    for one in frames:
+        made.append(np.where(one > 0, one + np.uint32(before), 0).astype(np.uint32))
+        before += int(one.max(initial=0))
+    return _stacked(image, made)
+
+
 def _load(folder: str) -> Segmenter:
     return _model(folder, (Path(folder) / "model.safetensors").stat().st_mtime)
 
@@ -122,7 +179,10 @@ TASKS: dict[str, Callable[..., Any]] = {
     "formats": further_formats,
     "folder": save_folder,
     "list": list_pictures,
+    "answer": answer_strokes,
     "apply": apply,
+    "count": count_frame,
+    "objects": write_objects,
 }
 
 

@@ -28,6 +28,7 @@ OWN_FORMATS = {
     "labels": "Label TIFF: integers, for Fiji, napari, QuPath and programs",
     "overlay": "Overlay PNG: the picture under the colours of its classes",
     "colours": "Colour PNG: the classes alone",
+    "objects": "Objects: numbers as TIFF, outlines as PNG, and one CSV with size, place and intensity of each",
 }
 """Formats that are always there, with a line about each."""
 
@@ -82,7 +83,7 @@ def save_edited(
 
     if not formats:
         raise UsageError("format", expected="at least one", got="none", fix="choose from the list")
-    parts = [edits.labels(leaves) for leaves in frames]
+    parts = [edits.correct(edits.labels(leaves), image.name, number) for number, leaves in enumerate(frames)]
     labels = np.stack(parts, image.axes.replace("C", "").index("T")) if "T" in image.axes else parts[0]
     before = set(_files(out))
     for name in formats:
@@ -136,8 +137,8 @@ def _files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def as_python(spec: Spec, model: Path, edits: Edits, out: str = "out") -> str:
-    """Return a script that learns, segments, edits and saves as the studio did."""
+def as_python(spec: Spec, model: Path, edits: Edits, edits_file: Path, out: str = "out") -> str:
+    """Return a script that learns, segments, edits and saves as the studio did; corrections by hand are read from their file."""
     inputs = repr(spec.inputs[0] if len(spec.inputs) == 1 else list(spec.inputs))
     axes = "" if spec.axes is None else f", axes={spec.axes!r}"
     if _needs_model(spec):
@@ -147,14 +148,20 @@ def as_python(spec: Spec, model: Path, edits: Edits, out: str = "out") -> str:
         learn = [f"model = selfseg.load({str(model)!r}){note}"]
     else:
         scribbles = "" if spec.scribbles is None else f", scribbles={spec.scribbles!r}"
+        scribbles += "" if spec.labels is None else f", labels={spec.labels!r}, labels_as='sparse'"
         options = {"options": dict(spec.options)} if spec.options else {}
         arguments = [repr(spec.method), *(f"{key}={value!r}" for key, value in (_not_default(spec) | options).items())]
         learn = [f"model = selfseg.Segmenter({', '.join(arguments)})", f"model.fit({inputs}{scribbles}{axes})"]
     lines = ["import selfseg", "from selfseg import predict"]
     if edits == Edits():
         return "\n".join([*lines, "", *learn, f"predict(model, {inputs}, {out!r}{axes})", ""])
+    if edits.corrections:
+        lines += ["from selfseg.refine.edits import read_edits", "", *learn, f"edits = read_edits({str(edits_file)!r})"]
+        return "\n".join([*lines, f"predict(model, {inputs}, {out!r}{axes}, edits=edits)", ""])
     given = edits.to_json().items()
-    values = {key: value for key, value in given if value not in ({}, [], ()) and (key, value) != ("level", AS_LEARNED)}
+    values = {
+        key: value for key, value in given if value not in ({}, [], (), None) and (key, value) != ("level", AS_LEARNED)
+    }
     lines += ["from selfseg.refine.edits import Edits", "", *learn, f"edits = Edits.from_json({values!r})"]
     return "\n".join([*lines, f"predict(model, {inputs}, {out!r}{axes}, edits=edits)", ""])
 
@@ -171,12 +178,13 @@ def as_command(spec: Spec, model: Path, edits: Edits, edits_file: Path, out: str
     words += [f"--{key.removeprefix('n_')} {shlex.quote(str(value))}" for key, value in _not_default(spec).items()]
     words += [f"--set {shlex.quote(f'{key}={_plain(value)}')}" for key, value in spec.options.items()]
     words += [] if spec.scribbles is None else [f"--scribbles {shlex.quote(spec.scribbles)}"]
+    words += [] if spec.labels is None else [f"--labels {shlex.quote(spec.labels)} --labels-as sparse"]
     return f"selfseg fit {inputs} {' '.join(words)}{axes} -o model\nselfseg predict model {end}"
 
 
 def _needs_model(spec: Spec) -> bool:
-    """Return whether training cannot be repeated from the inputs: the run was given a model, forked or changed."""
-    return spec.model is not None or spec.origin is not None or bool(spec.changes)
+    """Return whether training cannot be repeated from the inputs: the run was given a model, forked, changed or numbered anew."""
+    return spec.model is not None or spec.origin is not None or bool(spec.changes) or spec.arranged
 
 
 def _not_default(spec: Spec) -> dict[str, Any]:

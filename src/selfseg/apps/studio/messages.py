@@ -59,6 +59,15 @@ class Level(Message):
     level: Annotated[float, Field(ge=-1, allow_inf_nan=False)]
 
 
+class Count(Message):
+    """Count objects: how they are found, of which classes, and the least that counts."""
+
+    op: Literal["count"]
+    kind: Literal["watershed", "components", "own"] = "watershed"
+    of: list[ClassId]
+    min_size: Annotated[int, Field(ge=1, le=2**40)] = 1
+
+
 class Stroke(Message):
     """A scribble: pixels that belong to a class."""
 
@@ -66,7 +75,10 @@ class Stroke(Message):
     image: str
     frame: Index = 0
     plane: Index = 0
-    value: Annotated[int, Field(ge=0, le=254)]
+    value: Byte | None = None
+    """A class of the project, or 255, which erases; None = the class `label` of the run `run`, which becomes one of the project."""
+    run: str | None = None
+    label: ClassId | None = None
     radius: Annotated[float, Field(gt=0, le=500)]
     points: Annotated[list[tuple[float, float]], Field(min_length=1, max_length=20000)]
     """(Y, X) in pixels; (0, 0) is the outer corner of the first one."""
@@ -98,6 +110,10 @@ class StartRun(Message):
     images: list[str] | None = None
     """Names of the pictures to learn from; None = all."""
     use_scribbles: bool = False
+    teacher: str | None = None
+    """Run whose labels, as edited and corrected, this one learns from."""
+    like: str | None = None
+    """Run whose classes this one keeps, where a person named, stroked or edited them."""
 
 
 class OrderRun(Message):
@@ -147,7 +163,52 @@ class EditRun(Message):
 
     type: Literal["edit"]
     run: str
-    operation: Annotated[Rename | Recolour | MergeClasses | Ignore | Level, Field(discriminator="op")]
+    operation: Annotated[Rename | Recolour | MergeClasses | Ignore | Level | Count, Field(discriminator="op")]
+
+
+class Paint(Message):
+    """Paint over the labels of a picture."""
+
+    do: Literal["paint"]
+    image: str
+    frame: Index = 0
+    plane: Index = 0
+    value: Annotated[int, Field(ge=0, le=65535)]
+    """Class of the run; 0 = ignore."""
+    radius: Annotated[float, Field(gt=0, le=500)]
+    points: Annotated[list[tuple[float, float]], Field(min_length=1, max_length=20000)]
+
+
+class Give(Message):
+    """Give the region under a point, or the object there, to a class."""
+
+    do: Literal["give"]
+    image: str
+    frame: Index = 0
+    point: tuple[Index, ...]
+    """Pixel: (Y, X) or (Z, Y, X)."""
+    value: Annotated[int, Field(ge=0, le=65535)]
+    whole: Literal["region", "object"] = "region"
+
+
+class Remake(Message):
+    """Join the objects under some points, cut those under a line, draw one as the pixels of a stroke, or remove those under points."""
+
+    do: Literal["join", "cut", "draw", "drop"]
+    image: str
+    frame: Index = 0
+    plane: Index = 0
+    radius: Annotated[float, Field(gt=0, le=500)] = 1
+    points: Annotated[list[tuple[float, float]], Field(min_length=1, max_length=20000)]
+    """(Y, X) in pixels."""
+
+
+class Correct(Message):
+    """Correct the labels or the objects of one picture by hand."""
+
+    type: Literal["correct"]
+    run: str
+    what: Annotated[Paint | Give | Remake, Field(discriminator="do")]
 
 
 class SplitClass(Message):
@@ -159,11 +220,29 @@ class SplitClass(Message):
     parts: Annotated[int, Field(ge=2, le=12)] = 2
 
 
+class AddClass(Message):
+    """Add a class to the project, to be drawn."""
+
+    type: Literal["add_class"]
+    name: Annotated[str, Field(max_length=200)] = ""
+
+
 class Scribble(Message):
     """Draw a stroke, or clear those of a picture."""
 
     type: Literal["scribble"]
     operation: Annotated[Stroke | ClearStrokes, Field(discriminator="op")]
+
+
+class AskAnswer(Message):
+    """Classify the part of a picture that is in view by all strokes, at once."""
+
+    type: Literal["answer"]
+    image: str
+    frame: Index = 0
+    plane: Index = 0
+    box: tuple[Index, Index, Index, Index]
+    """Top, left, bottom, right in pixels."""
 
 
 class Turn(Message):
@@ -201,7 +280,7 @@ class Apply(Message):
 
 
 RunRequest = LookAgain | StartRun | OrderRun | ChangeRun | ForkRun | NameRun | RemoveRun
-EditRequest = EditRun | SplitClass | Scribble | Turn
+EditRequest = EditRun | SplitClass | Correct | AddClass | Scribble | AskAnswer | Turn
 PageRequest = Annotated[RunRequest | EditRequest | Want | Export | Apply, Field(discriminator="type")]
 """Messages of the page."""
 
@@ -217,6 +296,8 @@ class ProjectState(Message):
     images: list[str]
     formats: list[tuple[str, str]]
     strokes: list[dict[str, Any]]
+    classes: list[dict[str, Any]]
+    """Classes of the project: id, name, rgba."""
     can_undo: bool
     can_redo: bool
 
@@ -238,6 +319,8 @@ class ClassRow(Message):
     ignored: bool
     channels: tuple[int, ...]
     """Channels of the model's probabilities that belong to it."""
+    identity: int | None = None
+    """The class of the project that it is."""
 
 
 class RunState(Message):
@@ -267,6 +350,14 @@ class RunState(Message):
     revision: int
     """Grows when classes of leaves change: merges and splits."""
     classes: list[ClassRow]
+    counting: dict[str, Any] | None
+    """How objects are counted: kind, of, min_size; None = they are not."""
+    corrected: dict[str, int]
+    """By picture, a number that differs where its labels or objects were corrected otherwise by hand."""
+    own_objects: bool
+    """Whether the method found objects itself."""
+    links: dict[int, int]
+    """The class of the run that each class of the project is, after merges."""
     can_undo: bool
     can_redo: bool
 
@@ -310,6 +401,24 @@ class Preview(Message):
     areas: list[dict[str, Any]]
 
 
+class Answer(Message):
+    """What the strokes so far say of a part of a picture; of two answers the one of the larger stamp counts."""
+
+    type: Literal["answered"] = "answered"
+    stamp: int
+    image: str
+    frame: int
+    plane: int
+    box: tuple[int, int, int, int]
+    shape: tuple[int, int]
+    """Rows and columns of ``/api/answer``."""
+    spot: tuple[int, int]
+    """(Y, X) of the place where the answer is least certain."""
+    seconds: float
+    whole: bool
+    """Whether every pixel was classified."""
+
+
 class JobMessage(Message):
     """Progress of an export, or of another folder that is segmented."""
 
@@ -320,6 +429,7 @@ class JobMessage(Message):
     total: int
     state: Literal["working", "done", "failed"] = "working"
     folder: str
+    formats: list[str] = []
     files: list[str] = []
     failures: list[tuple[str, str]] = []
 
@@ -332,7 +442,7 @@ class Notice(Message):
     text: str
 
 
-Update = ProjectState | Methods | RunState | Look | Removed | Figures | Preview | JobMessage | Notice
+Update = ProjectState | Methods | RunState | Look | Removed | Figures | Preview | Answer | JobMessage | Notice
 """Messages of the server."""
 
 REQUESTS: TypeAdapter[Any] = TypeAdapter(PageRequest)

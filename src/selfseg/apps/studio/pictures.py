@@ -319,7 +319,16 @@ def image_tile(picture: Picture, place: TilePosition, channels: list[int]) -> by
 
 def leaf_tile(result: StoredResult, place: TilePosition) -> bytes:
     """Return leaf ids + 1 (0 = outside the mask) as uint32 ``[rows + 2, columns + 2]``: one pixel more on each side."""
-    plane = _thin_plane(result.volume("superpixels"), place)
+    return _bordered(_thin_plane(result.volume("superpixels"), place), place, 1)
+
+
+def number_tile(numbers: NDArray[np.uint32], place: TilePosition) -> bytes:
+    """Return object numbers (0 = none) ``[*S]`` as `leaf_tile` returns leaves."""
+    volume = numbers if numbers.ndim == 3 else numbers[None]
+    return _bordered(_thin_plane(volume, place), place, 0)
+
+
+def _bordered(plane: NDArray[Any], place: TilePosition, more: int) -> bytes:
     height, width = plane.shape
     top, left = place.y * TILE, place.x * TILE
     if top >= height or left >= width:
@@ -327,7 +336,7 @@ def leaf_tile(result: StoredResult, place: TilePosition) -> bytes:
     rows = np.clip(np.arange(top - 1, min(top + TILE, height) + 1), 0, height - 1)
     columns = np.clip(np.arange(left - 1, min(left + TILE, width) + 1), 0, width - 1)
     tile = np.asarray(plane[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
-    return _raw((tile[np.ix_(rows - rows[0], columns - columns[0])] + 1).astype(np.uint32))
+    return _raw((tile[np.ix_(rows - rows[0], columns - columns[0])] + more).astype(np.uint32))
 
 
 def probability_tile(result: StoredResult, place: TilePosition, sources: list[int]) -> bytes:

@@ -24,6 +24,9 @@ MODEL_FILE = "model.safetensors"
 SCRIBBLES = "scribbles"
 """Scope of strokes in the log: they belong to the pictures, not to a run."""
 
+CLASSES = "classes"
+"""Scope of the classes that outlive a run (`identities`); nothing of it is undone."""
+
 Operation = dict[str, Any]
 
 

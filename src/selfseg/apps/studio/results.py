@@ -48,7 +48,8 @@ def store_results(
     count = 0
     for number, frame in frames_of(source, axes, only):
         result = model.predict_image(frame)
-        write_result(result_folder(run, source.name, number), result, leaves_of(model.fitted, result))
+        own = result.objects if model.method_.finds_objects else None
+        write_result(result_folder(run, source.name, number), result, leaves_of(model.fitted, result), own)
         stored(number)
         if remark := model.fitted.remark(result.areas):
             remarked(remark)
@@ -83,8 +84,11 @@ def result_folder(run: Path, name: str, frame: int) -> Path:
     return run / RESULTS / name / f"t{frame:05d}"
 
 
-def write_result(folder: Path, result: "Result", leaves: "Leaves") -> None:
-    """Write the result of one frame; its facts come last, so that half a result is never read: one of before goes first."""
+def write_result(folder: Path, result: "Result", leaves: "Leaves", own: NDArray[np.integer] | None = None) -> None:
+    """Write the result of one frame; its facts come last, so that half a result is never read: one of before goes first.
+
+    `own` are the objects that the method found itself.
+    """
     remove(folder / FACTS)
     tree = leaves.tree
     arrays: dict[str, NDArray[Any]] = {
@@ -96,10 +100,13 @@ def write_result(folder: Path, result: "Result", leaves: "Leaves") -> None:
         "features": leaves.features,
         "probabilities": _as_bytes(cast("NDArray[np.float32]", result.probabilities)),  # pictures are in memory
     }
+    if own is not None:
+        arrays["own"] = own.astype(np.uint32)
     for key, array in arrays.items():
         with writing(folder / f"{key}.npy") as temporary:
             np.save(temporary, array)
-    facts = {"seconds": round(result.seconds, 3), "leaves": tree.n_leaves, "classes": len(result.table)}
+    facts: dict[str, Any] = {"seconds": round(result.seconds, 3), "leaves": tree.n_leaves, "classes": len(result.table)}
+    facts["own"] = own is not None
     write_json(folder / FACTS, facts | {"shape": list(leaves.superpixels.shape)})
 
 
@@ -127,6 +134,11 @@ class StoredResult:
         array = self.array(name)
         wanted = 3 if name == "superpixels" else 4
         return array if array.ndim == wanted else np.expand_dims(array, wanted - 3)
+
+    @property
+    def own(self) -> NDArray[np.uint32] | None:
+        """The objects that the method found itself, ``[*S]``; None if it found none."""
+        return self.array("own") if (self.folder / "own.npy").is_file() else None
 
     @property
     def classes(self) -> NDArray[np.uint16]:

@@ -63,8 +63,18 @@ class Spec:
     """Axes of the inputs; None = as the files say."""
     scribbles: str | None = None
     """Folder of scribbles, or None."""
+    labels: str | None = None
+    """Folder of label images to learn from, or None."""
     scribble_names: Mapping[str, str] = field(default_factory=dict)
-    """Names of the classes of the scribbles, by their values."""
+    """Names of the classes of the scribbles, by their values, of runs before classes had identities."""
+    classes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Name and rgba of the project's classes, by id, whose ids the run keeps (`identities`)."""
+    like: Mapping[str, Any] | None = None
+    """Run whose classes are compared with those of this one, and the class there of each of `classes`."""
+    strokes: tuple[Mapping[str, Any], ...] = ()
+    """Strokes on the pictures, which tell the classes of this run even where it does not learn from them."""
+    arranged: bool = False
+    """Whether classes were numbered otherwise than learned, so that the model is loaded, not learned again."""
     begin: str | None = None
     """Checkpoint of another run, or of this one with other options, to begin from."""
     origin: Mapping[str, Any] | None = None
@@ -90,7 +100,8 @@ class Spec:
         """Read ``spec.json``."""
         values = json.loads((folder / SPEC).read_text(encoding="utf-8"))
         values |= {name: values.pop(key) for name, key in STORED_AS.items() if key in values}
-        return cls(**{**values, "inputs": tuple(values["inputs"]), "changes": tuple(values["changes"])})
+        listed = {name: tuple(values.get(name, ())) for name in ("inputs", "changes", "strokes")}
+        return cls(**{**values, **listed})
 
 
 @dataclass(frozen=True)

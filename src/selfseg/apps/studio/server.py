@@ -19,11 +19,12 @@ from selfseg.apps.studio.commands import AT_ONCE, HANDLERS
 from selfseg.apps.studio.editing import EDITS, edits_of, write_edits
 from selfseg.apps.studio.exports import as_command, as_python, zip_folder
 from selfseg.apps.studio.messages import REQUESTS, Notice, schema
+from selfseg.apps.studio.objects import corrected_areas, corrected_pixels, counting_of, labels_of, stored_numbers
 from selfseg.apps.studio.project import EXPORTS
 from selfseg.apps.studio.results import StoredResult, need_result
 from selfseg.apps.studio.runs import PREVIEWS, Spec, start_first_look
 from selfseg.apps.studio.security import Access, Guard, confine
-from selfseg.apps.studio.studio import Studio
+from selfseg.apps.studio.studio import ANSWERS, KEPT_ANSWERS, Studio
 from selfseg.core.errors import InputError, SelfsegError
 from selfseg.read import Source
 
@@ -65,6 +66,7 @@ def make_app(studio: Studio, access: Access) -> FastAPI:
     _add_page(app)
     _add_pictures(app, studio)
     _add_results(app, studio)
+    _add_objects(app, studio)
     _add_files(app, studio)
     _add_socket(app, studio)
     return app
@@ -147,8 +149,8 @@ def _add_results(app: FastAPI, studio: Studio) -> None:
         return Response(edits.classes(stored).astype("<u2").tobytes(), media_type=RAW)
 
     @app.get("/api/labels.nii")
-    def label_volume(run: str, name: Name, stored: Stored) -> Response:
-        labels = edits_of(studio.project, studio.runs.get(run)).labels(stored.leaves())
+    def label_volume(run: str, name: Name, stored: Stored, frame: int = 0) -> Response:
+        labels = labels_of(edits_of(studio.project, studio.runs.get(run)), stored, name, frame)
         return Response(pictures.as_nifti(labels, studio.pictures.get(name).image.spacing), media_type=RAW)
 
     @app.get("/api/preview")
@@ -163,7 +165,39 @@ def _add_results(app: FastAPI, studio: Studio) -> None:
         found = studio.runs.get(run)
         write_edits(studio.project, found)
         asked = Spec.read(found.folder), found.model, edits_of(studio.project, found)
-        return PlainJSON({"python": as_python(*asked), "command": as_command(*asked, found.folder / EDITS)})
+        asked_file = (*asked, found.folder / EDITS)
+        return PlainJSON({"python": as_python(*asked_file), "command": as_command(*asked_file)})
+
+
+def _add_objects(app: FastAPI, studio: Studio) -> None:
+    @app.get("/tiles/objects")
+    def object_tile(run: str, name: Name, position: Position) -> Response:
+        numbers = stored_numbers(studio.runs.get(run).folder, name, position.frame)
+        if numbers is None:
+            raise InputError(f"objects of {name!r}", expected="counted ones", got="none", fix="count objects first")
+        return Response(pictures.number_tile(numbers, position), media_type=RAW)
+
+    @app.get("/tiles/corrections")
+    def correction_tile(run: str, name: Name, position: Position) -> Response:
+        fixed = corrected_pixels(studio.project, studio.runs.get(run), name, position.frame)
+        return Response(pictures.number_tile(fixed, position), media_type=RAW)
+
+    @app.get("/api/corrections")
+    def corrections(run: str, name: Name, frame: int = 0) -> Response:
+        return PlainJSON(corrected_areas(studio.project, studio.runs.get(run), name, frame))
+
+    @app.get("/api/objects")
+    async def objects(run: str, name: Name, frame: int = 0) -> Response:
+        """Count the objects of a frame, and answer with their measures, column by column."""
+        need_result(studio.runs.get(run).folder, name, frame)
+        found, source = studio.runs.get(run), studio.project.source(name)
+        edits = await asyncio.to_thread(counting_of, studio.project, found)
+        asked = {"run": str(found.folder), "name": name, "path": str(source.path), "axes": studio.project.axes}
+        return PlainJSON(await studio.engine.ask("count", **asked, frame=frame, edits=edits))
+
+    @app.get("/api/answer")
+    def answer(stamp: int) -> Response:
+        return FileResponse(studio.project.folder / ANSWERS / f"{stamp % KEPT_ANSWERS}.bin", media_type=RAW)
 
 
 def _add_files(app: FastAPI, studio: Studio) -> None:
@@ -183,6 +217,13 @@ def _add_files(app: FastAPI, studio: Studio) -> None:
         if run := await asyncio.to_thread(start_first_look, studio.project):
             await studio.send_run(run)
         return PlainJSON({"name": path.name})
+
+    @app.get("/api/export.csv")
+    def export_csv(folder: str) -> Response:
+        found = confine(studio.project.folder / EXPORTS / folder / "instances.csv", [studio.project.folder / EXPORTS])
+        if not found.is_file():
+            raise InputError(folder, expected="an export with objects", got="none", fix="export objects again")
+        return FileResponse(found, media_type="text/csv", filename=f"{folder}.csv")
 
     @app.get("/api/export.zip")
     async def export_zip(folder: str) -> Response:

@@ -6,16 +6,19 @@ import json
 import sys
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from fastapi import WebSocket
 
 import selfseg
-from selfseg.apps.studio.editing import class_rows, edit_revision, edits_of, visible_strokes, write_edits
+from selfseg.apps.studio.editing import edit_revision, edits_of, visible_strokes, write_edits
 from selfseg.apps.studio.exports import OWN_FORMATS
+from selfseg.apps.studio.identities import known_identities, links, rows_with_identity
 from selfseg.apps.studio.looking import Looking
 from selfseg.apps.studio.messages import Figures, Methods, Notice, Preview, ProjectState, RunState, Update
+from selfseg.apps.studio.objects import correction_stamp, finds_own
 from selfseg.apps.studio.pictures import Pictures
 from selfseg.apps.studio.project import RUNS, SCRIBBLES, Project
 from selfseg.apps.studio.results import FACTS, RESULTS, list_results
@@ -34,6 +37,10 @@ MOST_ROWS = 1500
 
 SEND_WITHIN = 20.0
 """Seconds after which a page that receives nothing is dropped."""
+
+
+ANSWERS, KEPT_ANSWERS = "answers", 8
+"""Folder with the last answers to strokes, and how many are kept."""
 
 
 class Hub:
@@ -75,6 +82,11 @@ class Studio:
         self.pictures = Pictures(project)
         self.runs = Runs(project.folder / RUNS)
         self.engine = Engine(project.folder / "engine.txt")
+        self.quick = Engine(project.folder / "quick.txt")
+        """Answers strokes, and nothing else, so that no export keeps it waiting."""
+        self.asked = 0
+        """Questions for an answer to strokes so far; older ones are not answered any more."""
+        self.answering = asyncio.Lock()
         self.looking = Looking(project)
         self.hub = Hub()
         self.methods: list[dict[str, Any]] = []
@@ -187,6 +199,7 @@ class Studio:
         for task in list(self.tasks):
             task.cancel()
         await self.engine.close()
+        await self.quick.close()
         self.looking.close()
         self.project.log.close()
 
@@ -210,6 +223,7 @@ def project_state(project: Project, formats: dict[str, str]) -> ProjectState:
         images=[source.name for source in project.sources()],
         formats=list(formats.items()),
         strokes=visible_strokes(history.done),
+        classes=[asdict(item) for item in known_identities(project, Runs(project.folder / RUNS)).values()],
         can_undo=bool(history.done),
         can_redo=bool(history.undone),
     )
@@ -218,6 +232,7 @@ def project_state(project: Project, formats: dict[str, str]) -> ProjectState:
 def run_state(project: Project, run: Run) -> RunState:
     """Return the message about a run."""
     spec, status, history = Spec.read(run.folder), run.status(), project.log.history(run.id)
+    known, edits = known_identities(project, Runs(run.folder.parent)), edits_of(project, run)
     asked = ("name", "method", "preset", "n_classes", "seed", "options", "origin", "changes")
     reported = ("state", "message", "step", "total", "notes", "failures")
     return RunState(
@@ -227,9 +242,13 @@ def run_state(project: Project, run: Run) -> RunState:
         images=len(spec.inputs),
         checkpoints=[step_of(path) for path in run.checkpoints],
         results=list_results(run.folder),
-        level=edits_of(project, run).level,
+        level=edits.level,
         revision=edit_revision(history.done),
-        classes=class_rows(project, run),
+        classes=rows_with_identity(project, run, known),
+        counting=None if edits.counting is None else asdict(edits.counting),
+        corrected={name: correction_stamp(edits, name) for name in edits.corrections},
+        own_objects=finds_own(run),
+        links=links(project, run, known),
         can_undo=bool(history.done),
         can_redo=bool(history.undone),
     )

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from selfseg import Segmenter, load
+from selfseg.apps.studio.identities import arranged
 from selfseg.apps.studio.project import printable
 from selfseg.apps.studio.results import RESULTS, store_results
 from selfseg.apps.studio.runs import CHANGE, MODEL, ORDER, PREVIEWS, STATUS, Spec, read_json
@@ -127,6 +128,7 @@ def main(folder: Path) -> int:
         if (folder / CHANGE).exists():
             remove(folder / CHANGE)
             status.say("the change of options came after the last step and was not used")
+        spec = _keep_classes(folder, spec, model, status)
         _segment(folder, spec, model, status)
         status.set(state="done", message="")
     except Interrupted:
@@ -139,6 +141,22 @@ def main(folder: Path) -> int:
         traceback.print_exc()
         return _failed(status, f"{type(error).__name__}: {error}; the run's log.txt has more")
     return 0
+
+
+def _keep_classes(folder: Path, spec: Spec, model: Segmenter, status: StatusFile) -> Spec:
+    """Give the classes of the model the ids that they have in the project, and store it so."""
+    if not spec.classes or spec.model is not None:
+        return spec
+    sources = [printable(one) for one in find_inputs(list(spec.inputs))]
+    table, lost = arranged(model, spec, folder.parent, sources)
+    for line in lost:
+        status.say(line)
+    if table != model.table_:
+        model.model_ = replace(model.model_, table=table)
+        model.save(folder / MODEL)
+        spec = replace(spec, arranged=True)
+        spec.save(folder)
+    return spec
 
 
 def _paused(folder: Path, status: StatusFile) -> int:
@@ -183,6 +201,8 @@ def _learn(folder: Path, spec: Spec, status: StatusFile) -> Segmenter:
         overwrite=not resume,
         begin=None if resume else spec.begin,
         scribbles=spec.scribbles,
+        labels=spec.labels,
+        labels_as=None if spec.labels is None else "sparse",
         axes=spec.axes,
         checkpoint_every=CHECKPOINT_EVERY,
         preview_every=PREVIEW_EVERY,

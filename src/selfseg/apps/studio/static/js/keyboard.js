@@ -1,6 +1,7 @@
 // Keys for all that the hand does.
 
 import { setLevel, stepImage, turn } from "./actions.js";
+import { goToDoubt } from "./answers.js";
 import { mainKey, play, step } from "./playing.js";
 import { scene } from "./scene.js";
 import { change, currentRun, setLayer, state } from "./store.js";
@@ -18,6 +19,8 @@ const KEYS = {
   9: () => real(),
   v: () => change({ tool: "select" }),
   m: () => change({ tool: "merge" }),
+  c: () => change({ tool: "correct" }),
+  n: () => goToDoubt(),
   b: () => change({ tool: "scribble" }),
   l: () => setLayer({ boundaries: !state.layers.boundaries }),
   p: () => setLayer({ superpixels: !state.layers.superpixels }),
@@ -38,7 +41,7 @@ const KEYS = {
   ArrowRight: () => move(-60, 0),
   ArrowUp: () => move(0, 60),
   ArrowDown: () => move(0, -60),
-  Escape: () => change({ selected: [], tool: "select" }),
+  Escape: () => change({ selected: [], chosenObjects: [], tool: "select" }),
   "?": () => document.querySelector("studio-help").open(),
 };
 

@@ -5,6 +5,8 @@ import { segmentation } from "./segmentation.js";
 import { send } from "./socket.js";
 import { change, currentRun, hasResult, on, state } from "./store.js";
 import { ownStrokes } from "./view/marks.js";
+import { answerHere } from "./answers.js";
+import { countedHere, loadObjects } from "./objects.js";
 import { notice } from "./panels/notices.js";
 
 export const scene = { facts: null, seg: null, name: null, failed: null, slideTimes: [] };
@@ -38,6 +40,7 @@ async function load() {
       if (frame >= found.frames) change({ frame: 0 });
     }
     await Promise.all(shownRuns().map((run) => loadRun(run, image, frame)));
+    loadObjects();
   } catch (error) {
     Object.assign(scene, { failed: error.message, name: image, facts: null });
     notice(error.message, "error");
@@ -55,6 +58,7 @@ async function loadRun(run, image, frame) {
   }
   const seg = await segmentation(run, image, frame);
   await seg.refresh(state.runs.get(run.id)?.revision ?? 0);
+  await seg.correct(`${state.runs.get(run.id)?.corrected[image] ?? ""}${run.level}`.replace(/^-1$/, ""));
   if (image === state.image && frame === state.frame) segs.set(run.id, seg);
 }
 
@@ -125,11 +129,24 @@ export function paneScene(run, axis, planes) {
     ranges: display.ranges,
     channels: display.channels,
     tints: found.channel_colours,
+    objects: run && run.id === state.run ? countedHere() : null,
+    corrected: run && seg ? (run.corrected[state.image] ?? null) : null,
     sources: layers.show === "probability" ? sourcesOf(run) : "",
     strokes: run ? ownStrokes(run) : ownStrokes(currentRun()),
     swipe: state.swipe ?? 0.5,
-    preview: run && !seg ? previewOf(run) : null,
+    ...overlaid(run, axis, seg),
   };
+}
+
+// A picture of classes that is no segmentation: the answer to strokes over the run that is shown, else the preview of a run at work.
+function overlaid(run, axis, seg) {
+  const answer = axis === "z" && (!run || run.id === state.run) ? answerHere() : null;
+  if (answer) {
+    const doubt = state.layers.show === "confidence";
+    const [top, left, bottom, right] = answer.box;
+    return { preview: { key: `${answer.key}${doubt}`, image: doubt ? answer.doubt : answer.picture, box: { left, top, width: right - left, height: bottom - top } }, over: true };
+  }
+  return { preview: run && !seg ? previewOf(run) : null, over: false };
 }
 
 // Channels of the class whose probability is shown: the one chosen, else the first.
@@ -146,4 +163,5 @@ export function displayOf(name, found) {
 
 on(["image", "frame", "run", "runs", "compare", "previews"], load);
 on(["level", "layers", "selected", "hovered"], paint);
-on(["plane", "display", "swipe", "tool", "project"], tell);
+on(["plane", "display", "swipe", "tool", "project", "objects", "chosenObjects", "layers", "answer", "answering"], tell);
+on(["tab", "runs"], loadObjects);

@@ -47,6 +47,8 @@ class Segmentation {
     const rows = Math.ceil((tree.leaves + 1) / TABLE_WIDTH);
     this.colours = new Uint8Array(4 * TABLE_WIDTH * rows);
     this.groups = new Uint32Array(TABLE_WIDTH * rows);
+    this.inks = new Uint8Array(4 * TABLE_WIDTH);
+    this.more = new Map(); // pixels that each class has more by corrections
   }
 
   // Fetch the classes of the leaves if merges or splits changed them. Of several fetches the last one counts: a step and its
@@ -56,6 +58,16 @@ class Segmentation {
     this.revision = revision;
     this.fetching = this.fetchClasses(++this.turn);
     return this.fetching;
+  }
+
+  // Fetch by how many pixels the corrections by hand change each class; `stamp` differs where they do.
+  async correct(stamp) {
+    if (this.stamp === stamp) return;
+    this.stamp = stamp;
+    const { run, name, frame } = this;
+    const answer = stamp ? await fetch(`/api/corrections?${new URLSearchParams({ run, name, frame })}`) : null;
+    if (this.stamp !== stamp) return;
+    this.more = new Map(answer?.ok ? Object.entries(await answer.json()).map(([label, count]) => [Number(label), count]) : []);
   }
 
   async fetchClasses(turn) {
@@ -91,7 +103,17 @@ class Segmentation {
       this.colours[at + 3] = emphasis(label, chosen, hovered);
       this.groups[leaf + 1] = show === "regions" || sliding ? region + 1 : label;
     }
+    this.paintInks(rows, ignored, chosen, hovered);
     this.version++;
+  }
+
+  // Colour of each class, for pixels that were corrected by hand.
+  paintInks(rows, ignored, chosen, hovered) {
+    const most = rows.reduce((largest, row) => Math.max(largest, row.id), 0);
+    const length = 4 * TABLE_WIDTH * Math.ceil((most + 1) / TABLE_WIDTH);
+    if (this.inks.length !== length) this.inks = new Uint8Array(length);
+    this.inks.fill(0);
+    for (const row of rows) if (!ignored.has(row.id)) this.inks.set([...row.rgba.slice(0, 3), emphasis(row.id, chosen, hovered)], 4 * row.id);
   }
 
   // Pixels of each label in this picture.
@@ -100,6 +122,7 @@ class Segmentation {
     for (let leaf = 0; leaf < this.labels.length; leaf++) {
       areas.set(this.labels[leaf], (areas.get(this.labels[leaf]) ?? 0) + this.tree.sizes[leaf]);
     }
+    for (const [label, count] of this.more) areas.set(label, (areas.get(label) ?? 0) + count);
     return areas;
   }
 }

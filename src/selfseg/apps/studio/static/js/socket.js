@@ -73,6 +73,9 @@ const heard = {
     state.previews.set(news.run, news);
     touch("previews");
   },
+  answered(news) {
+    change({ told: news });
+  },
   job(news) {
     state.jobs.set(news.id, news);
     touch("jobs");

@@ -19,13 +19,18 @@ export const state = {
   plane: null,
   playing: null, // frame | plane, while it plays
   tab: "look",
-  tool: "select", // select | merge | scribble
+  tool: "select", // select | merge | scribble | correct
   selected: [], // class ids, in the order in which they were clicked
   hovered: null, // class id
+  objects: 0, // grows when other objects are here to be shown
+  chosenObjects: [], // numbers, in the order in which they were clicked
   level: null, // while the slider moves; else the run's own
   compare: [], // further runs shown beside the first
   display: {}, // by image: ranges and visible channels
-  scribble: { value: 1, radius: 4 },
+  correct: { do: "paint", value: null, radius: 6, first: null }, // what the hand corrects; first: the object that others join
+  answer: null, // Answer: what the strokes say of the picture, with `picture` and `doubt`, once they are here
+  answering: true, // whether strokes are answered at once
+  scribble: { key: "", value: null, label: null, radius: 4 }, // value: class of the project; label: class of the run
   layers: {
     show: "classes", // classes | regions | probability | confidence | image
     opacity: 0.55,
@@ -33,6 +38,7 @@ export const state = {
     superpixels: false,
     swipe: false,
     grey: true,
+    objects: true,
   },
 };
 

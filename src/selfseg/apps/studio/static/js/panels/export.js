@@ -66,9 +66,10 @@ class StudioExport extends HTMLElement {
   job(job) {
     const name = job.folder.split(/[/\\]/).at(-1);
     const link = element("a", { href: `/api/export.zip?${new URLSearchParams({ folder: name })}`, download: `${name}.zip`, class: "download" }, "Download as zip");
+    const csv = job.formats.includes("objects") && element("a", { href: `/api/export.csv?${new URLSearchParams({ folder: name })}`, download: `${name}.csv`, class: "csv" }, "Download the CSV");
     const words = job.state === "working" ? `${job.title}: ${job.done} of ${job.total}` : `${job.files.length} files in ${job.folder}`;
     const failures = job.failures.map(([, text]) => element("p", { class: "message" }, text));
-    return element("article", { dataset: { job: job.id, state: job.state, folder: job.folder } }, element("p", {}, words), job.state === "working" ? element("progress", { max: job.total, value: job.done }) : "", failures, job.state === "done" ? link : "");
+    return element("article", { dataset: { job: job.id, state: job.state, folder: job.folder } }, element("p", {}, words), job.state === "working" ? element("progress", { max: job.total, value: job.done }) : "", failures, job.state === "done" ? [link, csv ? [" · ", csv] : ""].flat() : "");
   }
 
   async recipes() {

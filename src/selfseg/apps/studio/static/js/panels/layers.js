@@ -7,7 +7,8 @@ import { change, on, setLayer, state } from "../store.js";
 const TOOLS = [
   ["select", "Select", "Click regions to choose their class; drag to move, wheel to zoom (V)"],
   ["merge", "Merge", "Click a region, then another: their classes become one (M)"],
-  ["scribble", "Scribble", "Draw where a class is; the next training learns from it (B)"],
+  ["scribble", "Scribble", "Draw where a class is; answered at once, and the next training learns from it (B)"],
+  ["correct", "Correct", "Paint labels, give regions to another class, cut and join objects (C)"],
 ];
 
 const SHOW = [

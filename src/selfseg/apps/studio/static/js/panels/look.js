@@ -42,7 +42,7 @@ class StudioLook extends HTMLElement {
     this.command.textContent = tile.command;
     this.command.hidden = false;
     const { title, method, preset, options } = tile;
-    if (send("start", { name: title, method, preset, options })) {
+    if (send("start", { name: title, method, preset, options, like: state.run })) {
       notice(`${title}: segmenting all pictures.`);
       change({ tab: "classes" });
     }

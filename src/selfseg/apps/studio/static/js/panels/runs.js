@@ -100,6 +100,7 @@ class StudioRuns extends HTMLElement {
       if (learns || run.state === "paused") made.push(button("Change options…", () => openChange(run.id, "change")));
       made.push(button("Fork…", () => openChange(run.id, "fork"), { title: "Begin another run from a checkpoint of this one" }));
     }
+    if (run.results.length && run.classes.length > 1) made.push(button("Teach a U-Net", () => this.teach(run), { title: "Another run learns from these labels, with all that you corrected" }));
     if (run.id !== state.run) {
       const beside = state.compare.includes(run.id);
       made.push(button(beside ? "Hide" : "Compare", () => this.compare(run.id, beside), { title: "Show it beside the run that is shown" }));
@@ -112,6 +113,10 @@ class StudioRuns extends HTMLElement {
   compare(id, beside) {
     const next = beside ? state.compare.filter((each) => each !== id) : [...state.compare, id].slice(-3);
     change({ compare: next, planes: false });
+  }
+
+  teach(run) {
+    if (send("start", { name: `U-Net from ${run.name}`, method: "unet", preset: "fast", teacher: run.id, like: run.id })) notice("Teaching a U-Net…");
   }
 
   remove(run) {

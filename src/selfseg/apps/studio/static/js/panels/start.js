@@ -77,6 +77,7 @@ class StudioStart extends HTMLElement {
         options: this.form.read(),
         images: this.alone.checked && !this.one.hidden ? [state.image] : null,
         use_scribbles: this.scribbles.checked && !this.withScribbles.hidden,
+        like: state.run,
       });
       if (sent) notice("Starting…");
     } catch (error) {

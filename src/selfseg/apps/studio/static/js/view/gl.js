@@ -22,8 +22,8 @@ export class Painter {
     gl.useProgram(this.program);
     gl.bindVertexArray(gl.createVertexArray());
     gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1);
-    ["u_image", "u_leaves", "u_groups", "u_colours", "u_probability", "u_preview"].forEach((name, unit) => {
-      gl.uniform1i(this.where(name), unit);
+    ["u_image", "u_leaves", "u_groups", "u_colours", "u_probability", "u_preview", "u_objects", "", "u_marked", "u_fixed", "u_inks"].forEach((name, unit) => {
+      if (name) gl.uniform1i(this.where(name), unit); // unit 7 is for what is being made
     });
     this.empty = this.integers(new Uint32Array(9), 3, 3, 1, "u32");
     this.clear = this.picture(null);

@@ -2,6 +2,8 @@
 
 import { state } from "../store.js";
 
+export const ERASE = 255; // value of strokes that erase others
+
 export function drawMarks(pane, plane) {
   drawScale(pane);
   const strokes = pane.axis === "z" ? strokesHere(pane.scene) : [];
@@ -20,6 +22,7 @@ export function drawMarks(pane, plane) {
 const strokesHere = ({ strokes, index, frame }) => strokes.filter((stroke) => stroke.plane === index && stroke.frame === frame);
 
 function drawStrokes(context, pane, plane, strokes) {
+  context.save();
   context.lineCap = context.lineJoin = "round";
   for (const stroke of strokes) {
     const points = stroke.points.map(([y, x]) => pane.transform.toScreen(x, y, plane, pane.width, pane.height));
@@ -27,13 +30,17 @@ function drawStrokes(context, pane, plane, strokes) {
     points.forEach(([x, y], i) => (i ? path.lineTo(x, y) : path.moveTo(x, y)));
     if (points.length === 1) path.lineTo(points[0][0] + 0.01, points[0][1]);
     const width = Math.max(2, 2 * stroke.radius * pane.transform.zoom);
+    const erases = stroke.value === ERASE;
+    context.globalCompositeOperation = erases ? "destination-out" : "source-over";
     context.strokeStyle = "rgba(255,255,255,.9)";
-    context.lineWidth = width + 2.5;
+    context.lineWidth = width + (erases ? 0 : 2.5);
     context.stroke(path);
+    if (erases) continue;
     context.strokeStyle = stroke.colour;
     context.lineWidth = width;
     context.stroke(path);
   }
+  context.restore();
 }
 
 function drawCross(context, pane, plane) {
@@ -83,12 +90,11 @@ function drawScale(pane) {
   if (pane.scale.style.width !== style) pane.scale.style.width = style;
 }
 
+// A stroke has the colour of its class in the run that is shown, else the one that the class has in the project.
 export const strokeColour = (run, value) => {
-  const row = run?.classes.find((item) => item.id === value);
-  return row ? `rgb(${row.rgba.slice(0, 3)})` : FIRST[value % FIRST.length];
+  const row = run?.classes.find((item) => item.id === run.links[value]) ?? state.project.classes.find((item) => item.id === value);
+  return row ? `rgb(${row.rgba.slice(0, 3)})` : "#888";
 };
-
-const FIRST = ["#0072b2", "#e69f00", "#56b4e9", "#009e73", "#332288", "#f0e442", "#cc79a7", "#d55e00"];
 
 export const ownStrokes = (run) =>
   (state.project?.strokes ?? [])

@@ -33,6 +33,7 @@ export class Pane {
     this.transform = new Transform();
     this.tables = { seg: null, version: -1, colours: null, groups: null };
     this.preview = { key: null, texture: this.painter.clear };
+    this.marked = { objects: null, version: -1, texture: null };
     this.scene = null;
     this.whole = null; // the last scene all of whose tiles were here
     this.look = 0; // grows when anything but the place of the picture changes
@@ -48,7 +49,7 @@ export class Pane {
   show(scene) {
     const before = this.scene;
     this.scene = scene;
-    const looks = JSON.stringify([scene.layers, scene.ranges, scene.channels, scene.sources, scene.preview?.key, scene.seg?.version, scene.run, scene.name, scene.frame, scene.index, scene.layers.swipe && scene.swipe]);
+    const looks = JSON.stringify([scene.layers, scene.ranges, scene.channels, scene.sources, scene.preview?.key, scene.seg?.version, scene.run, scene.name, scene.frame, scene.index, scene.layers.swipe && scene.swipe, scene.objects?.stamp, scene.objects?.version, scene.corrected]);
     if (looks !== this.looks) this.look += 1;
     this.looks = looks;
     if (!before || before.name !== scene.name || this.plane(before).width !== this.plane().width) this.transform.fitted = true;
@@ -213,6 +214,12 @@ export class Pane {
     painter.set("1f", "u_swipe", layers.swipe ? swipe * this.canvas.width : -1);
     if (seg && (this.tables.seg !== seg || this.tables.version !== seg.version)) this.upload(seg);
     if (preview && this.preview.key !== preview.key) this.preview = { key: preview.key, texture: painter.picture(preview.image) };
+    const { objects } = scene;
+    if (objects && (this.marked.objects !== objects || this.marked.version !== objects.version)) {
+      const texture = painter.integers(objects.marks, TABLE_WIDTH, objects.marks.length / TABLE_WIDTH, 1, "u8", this.marked.texture);
+      this.marked = { objects, version: objects.version, texture };
+    }
+    painter.bind(8, this.marked.texture ?? painter.empty);
     painter.bind(2, this.tables.groups ?? painter.empty);
     painter.bind(3, this.tables.colours ?? painter.clear);
     painter.bind(5, this.preview.texture);
@@ -222,6 +229,7 @@ export class Pane {
     const rows = seg.groups.length / TABLE_WIDTH;
     this.tables.colours = this.painter.colours(seg.colours, TABLE_WIDTH, rows, this.tables.colours);
     this.tables.groups = this.painter.integers(seg.groups, TABLE_WIDTH, rows, 1, "u32", this.tables.groups);
+    this.tables.inks = this.painter.colours(seg.inks, TABLE_WIDTH, seg.inks.length / 4 / TABLE_WIDTH, this.tables.inks);
     Object.assign(this.tables, { seg, version: seg.version });
   }
 
@@ -233,19 +241,26 @@ export class Pane {
     if (!image) return;
     const leaves = keys.leaves && this.tiles.get(keys.leaves);
     const probability = keys.probability && this.tiles.get(keys.probability);
+    const objects = keys.objects && this.tiles.get(keys.objects);
     const painter = this.painter;
     let show = leaves && seg ? SHOW[layers.show] : 0;
     if (show === 2 && !probability) show = 0;
-    if (!seg && preview && layers.show !== "image" && this.axis === "z") show = 3;
+    if ((!seg || scene.over) && preview && layers.show !== "image" && this.axis === "z") show = 3;
     const plane = this.plane();
     const across = zoom ?? this.transform.zoom * tile.step * this.ratio;
     painter.set("4f", "u_place", ...place);
     painter.set("2f", "u_size", tile.width, tile.height);
     painter.set("2f", "u_zoom", across, zoom ?? across * plane.aspect);
-    painter.set("4f", "u_preview_part", tile.left / plane.width, tile.top / plane.height, (tile.width * tile.step) / plane.width, (tile.height * tile.step) / plane.height);
+    const part = preview?.box ?? { left: 0, top: 0, ...plane };
+    painter.set("4f", "u_preview_part", (tile.left - part.left) / part.width, (tile.top - part.top) / part.height, (tile.width * tile.step) / part.width, (tile.height * tile.step) / part.height);
     painter.set("1i", "u_show", show);
     painter.bind(0, image.texture);
     painter.bind(1, leaves?.texture ?? painter.empty);
+    painter.set("1f", "u_outlines", objects ? 1 : 0);
+    const fixed = keys.fixed && this.tiles.get(keys.fixed);
+    painter.bind(9, fixed?.texture ?? painter.empty);
+    painter.bind(10, this.tables.inks ?? painter.clear);
+    painter.bind(6, objects?.texture ?? painter.empty);
     painter.bind(4, probability?.texture ?? painter.empty);
     painter.quad();
   }
@@ -264,12 +279,15 @@ export class Pane {
       const keys = this.keys(tile, this.scene);
       const image = this.tiles.kept.get(keys.image);
       const leaves = keys.leaves && this.tiles.kept.get(keys.leaves);
+      const objects = keys.objects && this.tiles.kept.get(keys.objects);
+      const fixed = keys.fixed && this.tiles.kept.get(keys.fixed);
       if (!image) continue;
       const [u, v] = [column - tile.x * side, row - tile.y * side];
       const n = this.scene.channels.length;
       const values = level === 0 ? [...image.data.slice(n * (v * tile.width + u), n * (v * tile.width + u) + n)] : null;
-      return { x, y, leaf: leaves ? leaves.data[(v + 1) * (tile.width + 2) + u + 1] - 1 : -1, values };
+      const at = (v + 1) * (tile.width + 2) + u + 1;
+      return { x, y, leaf: leaves ? leaves.data[at] - 1 : -1, object: objects ? objects.data[at] : 0, fixed: fixed ? fixed.data[at] : 0, values };
     }
-    return { x, y, leaf: -1, values: null };
+    return { x, y, leaf: -1, object: 0, fixed: 0, values: null };
   }
 }

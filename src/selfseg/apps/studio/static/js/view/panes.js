@@ -83,6 +83,16 @@ class StudioPanes extends HTMLElement {
     for (const pane of this.panes) pane.redraw();
   }
 
+  // Move a point of the picture into the middle of the panes, without another zoom.
+  centre(x, y, plane = null) {
+    for (const pane of this.panes) {
+      const [across, down] = { z: [x, y], y: [x, plane ?? 0], x: [y, plane ?? 0] }[pane.axis];
+      Object.assign(pane.transform, { x: across, y: down, fitted: false });
+    }
+    if (plane !== null) change({ plane });
+    this.redraw();
+  }
+
   fit() {
     for (const pane of this.panes) pane.transform.fitted = true;
     this.redraw();

@@ -4,6 +4,9 @@ import { send } from "../socket.js";
 import { className, currentRun, change, state } from "../store.js";
 import { scene } from "../scene.js";
 import { mergeClasses, select } from "../actions.js";
+import { correctClick, correctStroke } from "../correcting.js";
+import { askSoon } from "../answers.js";
+import { chooseObject, countedHere } from "../objects.js";
 
 export function listen(panes) {
   const hand = new Hand(panes);
@@ -43,6 +46,7 @@ class Hand {
     const lines = event.deltaMode === 1 ? 30 : 1;
     pane.transform.zoomAt(Math.exp(-event.deltaY * lines * 0.0015), left, top, pane.plane(), pane.width, pane.height);
     this.panes.redraw();
+    askSoon();
   }
 
   down(event) {
@@ -51,7 +55,8 @@ class Hand {
     this.panes.setPointerCapture(event.pointerId);
     const [left, top] = this.at(pane, event);
     const swiping = state.layers.swipe && Math.abs(left - (state.swipe ?? 0.5) * pane.width) < 14;
-    const drawing = state.tool === "scribble" && event.button === 0 && pane.axis === "z" && !event.altKey;
+    const tool = state.tool === "scribble" || (state.tool === "correct" && ["paint", "cut", "draw"].includes(state.correct.do));
+    const drawing = tool && event.button === 0 && pane.axis === "z" && !event.altKey;
     this.drag = { pane, left, top, moved: false, kind: swiping ? "swipe" : drawing ? "draw" : "move", points: [] };
     if (this.drag.kind === "draw") this.point(left, top);
   }
@@ -76,6 +81,7 @@ class Hand {
     this.drag = null;
     if (!drag) return;
     if (drag.kind === "draw") return this.stroke(drag);
+    askSoon();
     if (drag.kind === "move" && !drag.moved) this.click(drag.pane, ...this.at(drag.pane, event), event);
   }
 
@@ -86,6 +92,7 @@ class Hand {
 
   label(pane, found) {
     const seg = pane.scene.seg;
+    if (seg?.labels && found?.fixed) return found.fixed - 1;
     return seg?.labels && found && found.leaf >= 0 ? seg.labels[found.leaf] : null;
   }
 
@@ -93,13 +100,16 @@ class Hand {
     const found = pane.probe(left, top);
     if (!found) return change({ selected: [] });
     this.panes.point(pane, found.x, found.y);
+    if (state.tool === "correct") return correctClick(pane, found);
+    const more = event.shiftKey || event.ctrlKey || event.metaKey;
+    if (state.tab === "objects" && state.tool === "select" && countedHere()) return chooseObject(countedHere().marks[found.object] ? found.object : 0, more);
     const id = this.label(pane, found);
     if (!id) return change({ selected: [] });
     if (state.tool === "merge" && state.selected.length && state.selected[0] !== id) {
       mergeClasses(currentRun(), id, state.selected[0]);
       return;
     }
-    select(id, event.shiftKey || event.ctrlKey || event.metaKey);
+    select(id, more);
   }
 
   hover(pane, left, top) {
@@ -126,6 +136,11 @@ class Hand {
     if (state.tool === "merge" && state.selected.length && id && id !== state.selected[0]) {
       lines[0] = `click: merge ${lines[0]} into ${className(run, state.selected[0])}`;
     }
+    const counted = pane.scene.objects;
+    if (counted?.marks[found.object]) {
+      const i = counted.row.get(found.object);
+      lines.push(`object ${counted.rows.indexOf(i) + 1}: ${Number(counted.columns.size[i].toPrecision(4))} ${counted.sizeUnit.replace("pixel", "px")}`);
+    }
     const real = (found.values ?? []).map((value) => Number((facts.offset + facts.scale * value).toPrecision(5)));
     lines.push(`x ${found.x}  y ${found.y}${real.length ? `   ${channels.length > 1 ? real.join(" ") : real[0]}` : ""}`);
     return lines.join("\n");
@@ -137,14 +152,17 @@ class Hand {
     const last = points.at(-1);
     if (last && Math.hypot(last[1] - x, last[0] - y) < 0.75) return;
     points.push([Number(y.toFixed(2)), Number(x.toFixed(2))]);
-    const stroke = { ...state.scribble, points, plane: pane.scene.index, frame: state.frame, colour: "#ffffffcc" };
+    const { value, radius } = state.tool === "correct" ? { value: -1, radius: state.correct.do === "cut" ? 0.5 : state.correct.radius } : state.scribble;
+    const stroke = { value, radius, points, plane: pane.scene.index, frame: state.frame, colour: "#ffffffcc" };
     pane.scene.strokes = [...pane.scene.strokes.filter((each) => each.points !== points), stroke];
     pane.redraw();
   }
 
   stroke({ pane, points }) {
-    const { value, radius } = state.scribble;
+    if (state.tool === "correct") return correctStroke(pane, points);
+    const { value, label, radius } = state.scribble;
+    if (value === null && label === null) return;
     const where = { image: state.image, frame: state.frame, plane: pane.scene.index };
-    send("scribble", { operation: { op: "stroke", ...where, value, radius, points: points.slice(0, 20000) } });
+    send("scribble", { operation: { op: "stroke", ...where, value, run: state.run, label, radius, points: points.slice(0, 20000) } });
   }
 }
