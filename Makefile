@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATA ?= $(wildcard ../shared/data)
 export SELFSEG_DATA ?= $(abspath $(DATA))
 
-.PHONY: demo test test-slow test-browser chaos lint benchmark clean
+.PHONY: demo test test-slow test-browser test-bioimageio chaos lint benchmark clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -30,6 +30,17 @@ test-browser: $(VENV)/.installed
 test-slow: $(VENV)/.installed
 	OMP_NUM_THREADS=1 SELFSEG_THREADS=1 $(BIN)/python -m pytest -m slow -n 2 --dist worksteal
 
+# bioimageio.core has a venv of its own: it pins what selfseg does not need
+.venv-bioimageio/.installed: Makefile
+	$(PYTHON) -m venv .venv-bioimageio
+	.venv-bioimageio/bin/python -m pip install --quiet --disable-pip-version-check "bioimageio.core==0.11.0" "onnxruntime>=1.20" "pydantic<2.13"
+	touch $@
+
+test-bioimageio: $(VENV)/.installed .venv-bioimageio/.installed
+	rm -rf .bioimageio-packages
+	$(BIN)/python tests/bioimageio_packages.py write .bioimageio-packages
+	.venv-bioimageio/bin/python tests/bioimageio_packages.py check .bioimageio-packages
+
 chaos: $(VENV)/.installed
 	$(BIN)/python tests/chaos.py
 	$(BIN)/python tests/faults.py --stride 6 --jobs 2 --minutes 12
@@ -38,4 +49,4 @@ benchmark: $(VENV)/.installed
 	$(BIN)/python benchmarks/speed/feature_clustering.py
 
 clean:
-	rm -rf $(VENV) demo-out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .venv-* .bioimageio-packages demo-out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
