@@ -27,7 +27,12 @@ SCHEME = re.compile(r"hf:/{1,2}")
 
 def is_on_hub(place: Path | str) -> bool:
     """Return whether a place is written as ``hf://USER/NAME``."""
-    return SCHEME.match(str(place)) is not None
+    return SCHEME.match(_plain(place)) is not None
+
+
+def _plain(place: Path | str) -> str:
+    """Return a name with plain slashes: on Windows, a path has turned them."""
+    return place if isinstance(place, str) else place.as_posix()
 
 
 def for_sharing(model: FittedModel) -> FittedModel:
@@ -36,7 +41,7 @@ def for_sharing(model: FittedModel) -> FittedModel:
 
 
 @contextlib.contextmanager
-def downloaded(name: str, **options: Any) -> Iterator[Path]:
+def downloaded(name: Path | str, **options: Any) -> Iterator[Path]:
     """Yield a folder with the files of a model on a hub, for as long as the block runs.
 
     Parameters
@@ -54,7 +59,7 @@ def downloaded(name: str, **options: Any) -> Iterator[Path]:
         If there is no such model, or it cannot be reached.
     """
     hub = _hub()
-    repo, _, revision = SCHEME.sub("", name).partition("@")
+    repo, _, revision = SCHEME.sub("", _plain(name)).partition("@")
     if revision:
         options["revision"] = revision
     told = {"library_name": "selfseg", "library_version": selfseg_version()}

@@ -341,5 +341,5 @@ class Segmenter(ModelOptions):
         place = pretrained_model_name_or_path
         if Path(place).is_dir() and not is_on_hub(place):
             return cls.load(place, device, networks)
-        with downloaded(str(place), **options) as folder:
+        with downloaded(place, **options) as folder:
             return cls.load(folder, device, networks)

@@ -95,7 +95,6 @@ def _description(model: FittedModel, name: str, files: dict[str, bytes]) -> dict
         "name": f"selfseg {model.name} {name}",
         "description": f"Classes of pixels, learned without labels by selfseg's method {model.name}; {len(model.table)} classes.",
         "authors": [{"name": "unnamed"}],
-        "cite": [{"text": "selfseg: segment images without labels", "url": "https://pypi.org/project/selfseg/"}],
         "tags": ["segmentation", "unsupervised", "selfseg", f"{method.n_dims}d"],
         "documentation": _file(DOCUMENTATION, files),
         "covers": [_file(COVER, files)],
