@@ -1,11 +1,11 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Each makes .venv and installs what it needs.
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 VENV := .venv
-BIN := $(VENV)/bin
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 DATA ?= $(wildcard ../shared/data)
 export SELFSEG_DATA ?= $(abspath $(DATA))
 
-.PHONY: docs demo test test-slow test-browser chaos lint benchmark clean
+.PHONY: docs demo test test-slow test-browser test-only test-pythons test-bioimageio check-tag chaos lint benchmark clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -21,14 +21,34 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint
+test: lint test-only
+
+test-only: $(VENV)/.installed
 	OMP_NUM_THREADS=1 SELFSEG_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-browser: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow $(wildcard tests/apps/studio/test_studio_browser*.py)
 
+# wheel and sdist: contents, and every command on each Python that this machine has, with the wheel alone
+test-pythons:
+	$(PYTHON) tests/pythons.py .pythons
+
+check-tag:
+	$(PYTHON) -c "import pathlib, tomllib; v = tomllib.loads(pathlib.Path('pyproject.toml').read_text())['project']['version']; assert '$(TAG)' == f'v{v}', f'the tag is $(TAG), the version {v}'"
+
 test-slow: $(VENV)/.installed
 	OMP_NUM_THREADS=1 SELFSEG_THREADS=1 $(BIN)/python -m pytest -m slow -n 2 --dist worksteal
+
+# bioimageio.core has a venv of its own: it pins what selfseg does not need
+.venv-bioimageio/.installed: Makefile
+	$(PYTHON) -m venv .venv-bioimageio
+	.venv-bioimageio/bin/python -m pip install --quiet --disable-pip-version-check "bioimageio.core==0.11.0" "onnxruntime>=1.20" "pydantic<2.13"
+	touch $@
+
+test-bioimageio: $(VENV)/.installed .venv-bioimageio/.installed
+	rm -rf .bioimageio-packages
+	$(BIN)/python tests/bioimageio_packages.py write .bioimageio-packages
+	.venv-bioimageio/bin/python tests/bioimageio_packages.py check .bioimageio-packages
 
 chaos: $(VENV)/.installed
 	$(BIN)/python tests/chaos.py
@@ -41,4 +61,4 @@ benchmark: $(VENV)/.installed
 	$(BIN)/python benchmarks/speed/feature_clustering.py
 
 clean:
-	rm -rf $(VENV) demo-out site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .venv-* .pythons .bioimageio-packages demo-out site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

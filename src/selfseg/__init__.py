@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 """Matrix products of torch on Intel's library are then the same with any number of threads; it is read at the first of them."""
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 _HOMES = {
     "Image": "selfseg.core.image",

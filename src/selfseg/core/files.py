@@ -20,6 +20,17 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+WINDOWS = os.name == "nt"
+
+LONGEST_PATH = 260
+"""Characters of a path from which Windows refuses it, unless long paths are switched on."""
+
+PATIENCE = 2.0
+"""Seconds for which a name is asked for again that another program holds: Windows lets nobody replace an open file."""
+
+ABANDONED = 24 * 3600
+"""Seconds after which an unfinished file is a dead process's, where there are no locks that say so."""
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the system says of a full disk, a user's share of it that is used up, and a file above the largest size."""
 
@@ -40,6 +51,13 @@ def _failure(path: Path, error: OSError) -> SelfsegError:
             expected=f"a file name that the disk can hold, often up to {LONGEST_NAME} bytes",
             got=f"{len(os.fsencode(path.name))} bytes ({error.strerror})",
             fix="rename the input",
+        )
+    if WINDOWS and len(str(path.absolute())) >= LONGEST_PATH:
+        return InputError(
+            path,
+            expected=f"a path of less than {LONGEST_PATH} characters",
+            got=f"{len(str(path.absolute()))} ({error.strerror})",
+            fix="choose a shorter place with -o, or switch on long paths in Windows",
         )
     fix = (
         "free some space or choose another place with -o" if error.errno in FULL else "choose a writable place with -o"
@@ -79,7 +97,7 @@ def writing(path: Path | str) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         _note(path, temporary)
-        temporary.replace(path)
+        _rename(temporary, path)
     except OSError as error:
         raise _failure(path, error) from error
     finally:
@@ -87,6 +105,19 @@ def writing(path: Path | str) -> Iterator[Path]:
         if temporary is not None:
             with contextlib.suppress(OSError):  # what cannot be removed now is cleared away by the next run
                 temporary.unlink(missing_ok=True)
+
+
+def _rename(old: Path, new: Path) -> None:
+    """Rename a file or folder over what has the name; wait a little where another program (a viewer, a virus scanner) has that open."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            old.replace(new)
+            return
+        except PermissionError:
+            if not WINDOWS or time.monotonic() > end:
+                raise
+            time.sleep(0.05)
 
 
 def _reserve(path: Path) -> tuple[Path, int]:
@@ -135,6 +166,10 @@ def clear_unfinished(folder: Path | str, below: Sequence[str] = ()) -> None:
             folders[:] = [each for each in folders if not each.endswith(".zarr")]
     for path in found:
         with contextlib.suppress(OSError):
+            if fcntl is None:
+                if time.time() - path.stat().st_mtime > ABANDONED:
+                    remove_folder(path) if path.is_dir() else path.unlink()
+                continue
             handle = _hold(os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR), wait=False)
             try:
                 if handle >= 0:
@@ -181,12 +216,13 @@ def _take_place(new: Path, path: Path) -> None:
     """Rename a folder to a name that another may have: a folder cannot be renamed over one that is not empty."""
     if not path.is_symlink() and path.is_dir():
         old = Path(tempfile.mkdtemp(prefix=_prefix(path), suffix=".old", dir=path.parent))
-        path.replace(old)
-        new.replace(path)
+        old.rmdir()  # Windows renames no folder over another, not even over an empty one
+        _rename(path, old)
+        _rename(new, path)
         shutil.rmtree(old, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-        new.replace(path)
+        _rename(new, path)
 
 
 def remove(path: Path | str) -> None:

@@ -269,12 +269,32 @@ class PredictOptions(ReadOptions):
     """Format of the labels: tiff, ome-zarr, nifti, mrc, hdf5, numpy, dicom-seg; repeatable."""
     ngff: str = "0.5"
     """Version of OME-Zarr that is written: 0.5 or 0.4."""
+    confidence_map: bool = False
+    """Write the probability of the chosen class of each pixel: confidence/NAME.tif, float16."""
+    probability_maps: bool = False
+    """Write the probability of each class, a channel each: probabilities/NAME.tif, float16."""
     edits: Any = None
     """Repeat what was done to the classes by hand: the edits.json of a run of the studio; in Python also `Edits`."""
     read_ahead: bool = False
     """Read the next image while one is segmented: two are in memory then."""
     dask: str | None = None
     """Predict in parts on a Dask cluster, tcp://HOST:PORT or local:N, whose workers see the same paths."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.maps and self.edits is not None:
+            raise UsageError(
+                "--edits",
+                expected="no maps beside it: probabilities are those of the model's own classes",
+                got=" and ".join(self.maps),
+                fix="predict once with the maps and once with --edits",
+            )
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """Maps to write: ``"confidence"``, ``"probabilities"``, both or none."""
+        wanted = {"confidence": self.confidence_map, "probabilities": self.probability_maps}
+        return tuple(name for name, asked in wanted.items() if asked)
 
 
 @options

@@ -23,6 +23,7 @@ from selfseg.core.options import (
 from selfseg.core.progress import Progress, Silent
 from selfseg.learning.default_method import LEARNED, choose_method
 from selfseg.learning.fitting import TrainingRun
+from selfseg.learning.hub import downloaded, for_sharing, is_on_hub, upload
 from selfseg.learning.model_folder import read_run
 from selfseg.methods.base import Method, MethodConfig, build_config, current_spelling, find_method
 from selfseg.read.sources import Source, is_single
@@ -258,7 +259,7 @@ class Segmenter(ModelOptions):
         Parameters
         ----------
         folder
-            The folder.
+            The folder; or ``hf://USER/NAME``, a model on a hub (`from_pretrained`).
         device
             Where to compute.
         networks
@@ -270,6 +271,8 @@ class Segmenter(ModelOptions):
         ModelError
             If it is no model folder, damaged, or written by a newer version.
         """
+        if is_on_hub(folder):
+            return cls.from_pretrained(folder, device=device, networks=networks)
         loaded = FittedModel.load(folder, device, networks)
         own = {"method": loaded.name, "device": device, "refine": loaded.refine, "clean": loaded.clean}
         try:
@@ -280,3 +283,63 @@ class Segmenter(ModelOptions):
             ) from error
         model.model_, model.failures_ = loaded, []
         return model
+
+    def save_pretrained(self, save_directory: Path | str) -> None:
+        """Write the model folder as it is shared: as `save`, without the names and hashes of the training images."""
+        for_sharing(self.fitted).save(save_directory)
+
+    def push_to_hub(self, repo_id: str, *, private: bool | None = None, **options: Any) -> str:
+        """Upload the model to a hub (`selfseg[hub]`); return the address of the commit.
+
+        Parameters
+        ----------
+        repo_id
+            ``"USER/NAME"``; made if missing.
+        private
+            Whether a new repository is private; None = as the account says.
+        **options
+            ``token``, ``commit_message``, ``revision``, ``create_pr``, as in huggingface_hub.
+
+        Raises
+        ------
+        UsageError
+            If huggingface_hub is not installed, or the model is not fitted.
+        OutputError
+            If the hub refuses it, or cannot be reached.
+        """
+        return upload(self.fitted, repo_id, private, **options)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: Path | str,
+        *,
+        device: str = "auto",
+        networks: str | None = None,
+        **options: Any,
+    ) -> "Segmenter":
+        """Read a model from a folder, or from a hub (`selfseg[hub]`).
+
+        Parameters
+        ----------
+        pretrained_model_name_or_path
+            A model folder, or ``"USER/NAME"`` on a hub, which may end with ``@REVISION``.
+        device, networks
+            As for `load`.
+        **options
+            ``revision``, ``token``, ``cache_dir``, ``local_files_only``, ``force_download``, as in huggingface_hub.
+
+        Raises
+        ------
+        UsageError
+            If there is no such folder, and the name is none of a hub; or huggingface_hub is not installed.
+        InputError
+            If there is no such model on the hub, or it cannot be reached.
+        ModelError
+            As for `load`.
+        """
+        place = pretrained_model_name_or_path
+        if Path(place).is_dir() and not is_on_hub(place):
+            return cls.load(place, device, networks)
+        with downloaded(place, **options) as folder:
+            return cls.load(folder, device, networks)

@@ -251,6 +251,13 @@ class Method(KeepsCounters, ABC):
         `memos`, one for each image, come only where `uses_memos`.
         """
 
+    def portable(self) -> Callable[[Tensor], Tensor] | None:
+        """Return what gives `assign` of images ``[B C *S]`` of any size by operations that torch's ONNX exporter can trace.
+
+        None = the method is no network, so that other programs cannot run it.
+        """
+        return None
+
     def hierarchy(self, image: Tensor, memo: Memo | None = None) -> tuple[NDArray[np.int32], MergeTree] | None:
         """Return superpixels ``[*S]`` and their merge tree of a prepared image ``[C *S]``, if the method has its own.
 
@@ -349,6 +356,13 @@ def sum_within_classes(probabilities: Tensor, class_of: Tensor) -> Tensor:
     classes = class_of[class_of >= 0]
     merged = probabilities.new_zeros(len(probabilities), int(classes.max()) + 1, *probabilities.shape[2:])
     return merged.index_add_(1, classes, probabilities)
+
+
+def summed_by_lists(probabilities: Tensor, class_of: Tensor) -> Tensor:
+    """Return what `sum_within_classes` gives, by fixed lists of channels: a trace of it is of any size."""
+    classes = class_of[class_of >= 0].tolist()
+    lists = [[i for i, one in enumerate(classes) if one == wanted] for wanted in range(max(classes) + 1)]
+    return torch.stack([probabilities[:, channels].sum(1) for channels in lists], 1)
 
 
 def _own_names() -> list[str]:

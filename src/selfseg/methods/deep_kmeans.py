@@ -285,6 +285,9 @@ class DeepKMeans(Method):
         """Return soft assignments by Student's t, ``[B K *S]``; all equal before there are centres."""
         return self._soft(self.space.at_rest(images))
 
+    def portable(self) -> Callable[[Tensor], Tensor]:
+        return self.assign
+
     @torch.no_grad()
     def rebuild(self, images: Tensor) -> Tensor:
         return self.decoder(self.space.raw(images)).float()

@@ -23,7 +23,15 @@ from selfseg.losses import count_labels, weighted
 from selfseg.losses.area import area_too_large, area_too_small
 from selfseg.losses.clustering import clustering_terms, similarity
 from selfseg.losses.supervised import scribble
-from selfseg.methods.base import Batch, Memo, Method, MethodConfig, exactly_k_classes, sum_within_classes
+from selfseg.methods.base import (
+    Batch,
+    Memo,
+    Method,
+    MethodConfig,
+    exactly_k_classes,
+    sum_within_classes,
+    summed_by_lists,
+)
 from selfseg.nets.pixel_cnn import PixelCNN
 from selfseg.regions.clusters import merge_closest
 from selfseg.sample.device import fused, with_most_digits
@@ -259,6 +267,20 @@ class FeatureClustering(Method):
         if int(living.sum()) == self.n_classes:  # nothing to sum: a change of order
             return probabilities[:, self.class_of[living].argsort()]
         return sum_within_classes(probabilities, self.class_of)
+
+    def portable(self) -> Callable[[Tensor], Tensor]:
+        net, living = self.net.plain(), [i for i, one in enumerate(self.class_of.tolist()) if one >= 0]
+        border = (self.context,) * 2 * self.n_dims
+        inside: Any = (..., *(slice(self.context, -self.context),) * self.n_dims)
+
+        def assign(images: Tensor) -> Tensor:
+            if self.config.border == "zeros":
+                response = net(images)
+            else:
+                response = net(F.pad(images, border, mode="replicate"))[inside]
+            return summed_by_lists(response[:, living].softmax(1), self.class_of)
+
+        return assign
 
     def adopt(self, state: Mapping[str, Tensor]) -> None:
         """Take over a state; where it was of a run without `n_classes`, its weights are the last that had classes enough."""

@@ -23,7 +23,15 @@ from selfseg.kernels.layout import softmax
 from selfseg.losses.area import area_too_large, imbalance
 from selfseg.losses.reconstruction import reconstruction
 from selfseg.losses.soft_ncut import Affinity, association_sums, soft_ncut, window_affinity
-from selfseg.methods.base import Batch, Memo, Method, MethodConfig, exactly_k_classes, sum_within_classes
+from selfseg.methods.base import (
+    Batch,
+    Memo,
+    Method,
+    MethodConfig,
+    exactly_k_classes,
+    sum_within_classes,
+    summed_by_lists,
+)
 from selfseg.nets.norms import calibrate_batch_norms, give_unit_variance, lifts_to_win
 from selfseg.nets.unet import UNet, UNetShape
 from selfseg.regions.clusters import merge_by_cut
@@ -283,6 +291,15 @@ class WNet(Method):
             return probabilities
         probabilities = probabilities[:, self.class_of >= 0]
         return sum_within_classes(probabilities / probabilities.sum(1, keepdim=True).clamp(min=1e-30), self.class_of)
+
+    def portable(self) -> Callable[[Tensor], Tensor]:
+        living = [i for i, one in enumerate(self.class_of.tolist()) if one >= 0]
+
+        def assign(images: Tensor) -> Tensor:
+            probabilities = self.segments(images)[:, living]
+            return summed_by_lists(probabilities / probabilities.sum(1, keepdim=True).clamp(min=1e-30), self.class_of)
+
+        return assign
 
     def training_bytes(self, n_pixels: int) -> int:
         """Estimate from the maps that both U-Nets keep for the backward pass; coarser levels together take as much as the first."""

@@ -1,6 +1,7 @@
 """The network of differentiable feature clustering: M x (conv 3 -> ReLU -> norm), then conv 1 -> norm. No pooling."""
 
 from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
 from itertools import pairwise
 from typing import cast
 
@@ -68,6 +69,16 @@ class PixelCNN(nn.Module):
             convolve(F.relu(_convolve(self.convs[-1], x), inplace=True), weight.reshape(shape), bias), valid
         )
 
+    def plain(self) -> nn.Sequential:
+        """Return the response in evaluation mode as plain layers of torch, which give the same up to rounding."""
+        layers: list[nn.Module] = []
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            scale, shift = _as_norm(norm).frozen_scale_shift()
+            layers += [deepcopy(conv), nn.ReLU(), _scaling(scale, shift, self.n_dims)]
+        scale, shift = self.head_norm.frozen_scale_shift()
+        plain = nn.Sequential(*layers, deepcopy(self.head), _scaling(scale, shift, self.n_dims))
+        return plain.eval().requires_grad_(False)
+
     def _folded_head(self) -> tuple[Tensor, Tensor]:
         """Return weight ``[K p]`` and bias ``[K]`` of last hidden norm, head and last norm as one 1x1 convolution."""
         weight, bias = self.head.weight.flatten(1), cast(Tensor, self.head.bias)
@@ -107,6 +118,14 @@ def _convolve(conv: nn.Module, x: Tensor) -> Tensor:
         return cast(Tensor, conv(x))
     apply = conv3x3 if conv.kernel_size == (3, 3) else direct_conv
     return apply(x, conv.weight, cast(Tensor, conv.bias))
+
+
+def _scaling(scale: Tensor, shift: Tensor, n_dims: int) -> nn.Module:
+    """Return the layer ``x * scale + shift``, channel by channel: a batch norm of mean 0 and variance 1."""
+    layer = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[n_dims](len(scale), eps=0.0)
+    layer.weight.data.copy_(scale)
+    layer.bias.data.copy_(shift)
+    return layer
 
 
 def _zero_invalid(x: Tensor, valid: Tensor | None) -> Tensor:

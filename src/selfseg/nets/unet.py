@@ -205,7 +205,7 @@ class UNet(nn.Module):
     def response_side(self, wanted: int) -> int:
         """Return the smallest side of at least `wanted` pixels at which every map that is pooled is even."""
         rest = 0 if self.shape.padded else 4  # 388 = 24 x 16 + 4 in the paper
-        return max(1, -(-(wanted - rest) // self.multiple)) * self.multiple + rest
+        return max(1, (wanted - rest + self.multiple - 1) // self.multiple) * self.multiple + rest
 
     def frame(self, images: Tensor) -> Tensor:
         """Return images of any size, mirrored outwards as far as the network needs to answer for each of their pixels."""
@@ -244,7 +244,7 @@ def mirror_frame(images: Tensor, before: int, after: Sequence[int]) -> Tensor:
     As in `mirror_pad`, the outermost pixel is repeated, and the mirror image is mirrored again where that is not enough.
     """
     for axis, (size, more) in enumerate(zip(images.shape[2:], after, strict=True), 2):
-        if before or more:
+        if torch.jit.is_tracing() or before or more:  # a trace is of any size
             turn = torch.arange(-before, size + more, device=images.device) % (2 * size)
             images = images.index_select(axis, torch.where(turn < size, turn, 2 * size - 1 - turn))
     return images
@@ -292,6 +292,17 @@ def mean_over_symmetries(answer: Callable[[Tensor], Tensor], images: Tensor) -> 
     answers = []
     for quarters in range(4):
         for flip in ([], [-1]):
-            seen = torch.rot90(images.flip(flip), quarters, (-2, -1))
-            answers.append(torch.rot90(answer(seen), -quarters, (-2, -1)).flip(flip))
+            seen = _turned(_flipped(images, flip), quarters)
+            answers.append(_flipped(_turned(answer(seen), -quarters), flip))
     return torch.stack(answers).mean(0)
+
+
+def _turned(x: Tensor, quarters: int) -> Tensor:
+    """Return `torch.rot90` over the last two axes, which ONNX does not have, made as torch makes it."""
+    flips: list[list[int]] = [[], [-1], [-2, -1], [-2]]
+    flipped = _flipped(x, flips[quarters % 4])
+    return flipped.transpose(-2, -1) if quarters % 2 else flipped
+
+
+def _flipped(x: Tensor, axes: list[int]) -> Tensor:
+    return x.flip(axes) if axes else x

@@ -120,7 +120,7 @@ def needed(path: Path, module: str, extra: str) -> Any:
 
 def split_address(path: Path | str) -> tuple[Path, str]:
     """Split ``file.h5:/inside`` into the file and the place inside; that is empty where a whole file is meant."""
-    text = str(path)
+    text = Path(path).as_posix()
     file, sign, inside = text.rpartition(":/")
     if not sign or not file or os.path.lexists(text) or not os.path.lexists(file):
         return Path(path), ""

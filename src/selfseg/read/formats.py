@@ -29,6 +29,7 @@ SUFFIXES = {
     "hdf5": ".h5 .hdf5 .hdf",
     "npy": ".npy .npz",
     "dicom": ".dcm .dicom .ima",
+    "vendor": ".nd2 .czi .lif",
     "video": ".mp4 .m4v .mov .avi .mkv .webm .wmv .mpg .mpeg .ogv .flv",
 }
 """Suffixes of the files that a module of this package reads; long ones stand before the short ones that they end in."""
@@ -52,6 +53,8 @@ SIGNATURES = (
     (0, b"qoif", "image"),
     (0, b"\x89HDF", "hdf5"),
     (0, b"\x93NUM", "npy"),
+    (0, b"\xda\xce\xbe\x0a", "vendor"),
+    (0, b"ZISRAWFILE", "vendor"),
 )
 """Patterns of bytes that tell the module better than a wrong suffix does, and where they stand; the first that fits counts."""
 
@@ -62,6 +65,7 @@ WEAK_SIGNATURES = (
     (4, b"ftyp", "video"),
     (0, b"\x1aE\xdf\xa3", "video"),
     (0, rb"RIFF.{4}AVI ", "video"),
+    (0, b"\x70\0\0\0", "vendor"),
     (0, b"\xff\x0a", "image"),
     (0, rb"P[1-6]\s+(#|\d+\s)", "image"),
     (0, rb"BM.{4}\0{4}", "image"),
@@ -74,8 +78,6 @@ STRANGERS = (
     (0, b"II\xbc", "a JPEG XR picture"),
     (0, b"8BPS", "a Photoshop file"),
     (0, b"%PDF", "a PDF"),
-    (0, b"ZISRAW", "a Zeiss CZI file"),
-    (0, b"\x70\0\0\0", "a Leica LIF file"),
     (0, b"\xd0\xcf\x11\xe0", "a compound file (Olympus OIB, old Zeiss ZVI)"),
     (0, b"SIMPLE  =", "a FITS file"),
     (0, b"v/1\x01", "an OpenEXR picture"),

@@ -1,13 +1,18 @@
-"""Files and folders that are one image together, or several each: DICOM series, OME-TIFF over several files, plates of OME-Zarr."""
+"""Files and folders that are one image together, or several each: DICOM series, OME-TIFF over several files, plates, scenes."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from selfseg.read._ome_tiff import series_files
 from selfseg.read.dicom import group_series
-from selfseg.read.formats import format_of
+from selfseg.read.formats import format_of, suffix_of
 from selfseg.read.ome_zarr import fields_of, is_zarr
 from selfseg.read.search import PassedOver
+from selfseg.read.vendor import KINDS as VENDOR
+from selfseg.read.vendor import scenes_of
+
+KINDS = tuple(VENDOR)
+"""Suffixes of files that may have several scenes."""
 
 
 def images_of(files: Sequence[Path], passed: PassedOver, named: bool = False) -> dict[Path, tuple[Path, ...]]:
@@ -29,9 +34,14 @@ def images_of(files: Sequence[Path], passed: PassedOver, named: bool = False) ->
         taken[file] = ()
         passed.add("TIFF files of a series that another one stands for", file.name)
     for file in files:
-        if is_zarr(file):
-            taken[file] = tuple(fields_of(file)) or taken[file]
+        if is_zarr(file) or suffix_of(file) in KINDS:
+            taken[file] = tuple(parts_of(file)) or taken[file]
     return taken
+
+
+def parts_of(path: Path) -> list[Path]:
+    """Return the fields of a plate, or the scenes of a microscope's file that has several; empty for anything else."""
+    return fields_of(path) if path.is_dir() else scenes_of(path)
 
 
 def _partners(files: Sequence[Path]) -> list[Path]:

@@ -22,10 +22,10 @@ from selfseg.core.image import Image, spatial_axes
 from selfseg.core.machine import LRUCache, free_memory
 from selfseg.core.progress import Progress
 from selfseg.read.arrays import Decoded, Stamp, decode_array, is_array, make_image, split_address, stamp_of
-from selfseg.read.formats import format_of, known_suffixes, open_lazy, stem_of
-from selfseg.read.ome_zarr import field_name, fields_of, is_image, is_zarr
+from selfseg.read.formats import format_of, known_suffixes, open_lazy, stem_of, suffix_of
+from selfseg.read.ome_zarr import field_name, is_image, is_zarr
 from selfseg.read.search import PassedOver, search, search_glob, what_made
-from selfseg.read.sets import images_of
+from selfseg.read.sets import KINDS, images_of, parts_of
 
 Inputs = Any
 """A path, an array, an `Image`, a picture of Pillow, a tensor, a `Source`, or a list of these: see `find_inputs`."""
@@ -406,8 +406,8 @@ def _listed(
     elif re.search(r"[*?\[]", str(where)) and not path.exists():
         (root, files), what = search_glob(path, passed, as_inputs), "glob"
     else:
-        fields = (fields_of(path) or [path]) if path.is_dir() else []
-        return [(image, field_name(image) or stem_of(image)) for image in fields] or [(path, stem_of(path))]
+        parts = (parts_of(path) or [path] * path.is_dir()) if path.is_dir() or suffix_of(path) in KINDS else []
+        return [(image, field_name(image) or stem_of(image)) for image in parts] or [(path, stem_of(path))]
     known = sorted((file for file in files if _is_image(file, passed)), key=lambda file: natural_order(file, root))
     if as_inputs:
         known = _without_scribbles(known, passed)

@@ -1,8 +1,8 @@
-"""A folder of results in the formats of other programs: nnU-Net, COCO, QuPath, ImageJ, and tables of measures."""
+"""A folder of results in the formats of other programs: nnU-Net, COCO, QuPath, ImageJ, tables; its model as ONNX and BioImage.IO."""
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from selfseg.results.instances import (
     ObjectOptions,
     image_instances,
 )
-from selfseg.results.model import selfseg_version
+from selfseg.results.model import FittedModel, selfseg_version
 from selfseg.results.result import Result
 
 EXPORT_FILE = "export.json"
@@ -390,3 +390,41 @@ def _image_or_labels(item: SegmentedImage, progress: Progress) -> Image:
     except SelfsegError as error:
         progress.say(f"{error} (its objects have no intensities)")
         return item.labels
+
+
+MODEL_FORMATS = {"onnx": ".onnx", "bioimageio": ".bioimageio.zip"}
+"""Suffix of the file of a model by the name of its format."""
+
+
+def export_model(
+    folder: Path | str, formats: Sequence[str], dest: Path | str | None = None, values: str | None = None
+) -> Iterator[tuple[Path, str]]:
+    """Write the model of a folder in some formats; yield each file, and the preparation that must be done before it.
+
+    Parameters
+    ----------
+    folder
+        A model folder, or the OUT folder of segment, whose model is taken. The file has its name.
+    formats
+        Names out of `MODEL_FORMATS`.
+    dest
+        Folder for what comes out; None = ``FOLDER/export``.
+    values
+        As for `make_portable`.
+
+    Raises
+    ------
+    SelfsegError
+        If there is no model, it is no network, or a file cannot be written.
+    """
+    from selfseg.results.bioimageio import export_bioimageio
+    from selfseg.results.portable import export_onnx
+
+    if not formats:
+        return
+    folder = Path(folder)
+    model = FittedModel.load(folder / "model" if (folder / "model").is_dir() else folder, "cpu")
+    write = {"onnx": export_onnx, "bioimageio": export_bioimageio}
+    for one in formats:
+        path = (folder / "export" if dest is None else Path(dest)) / f"{folder.absolute().name}{MODEL_FORMATS[one]}"
+        yield path, write[one](model, path, values).before

@@ -22,6 +22,7 @@ from selfseg.core.files import Manifest, clear_unfinished, write_json, write_tex
 from selfseg.core.image import Image
 from selfseg.core.machine import peak_memory
 from selfseg.export.labels import ClassArea, LabelWriter, labels_picture, read_classes, write_areas, write_classes
+from selfseg.export.maps import CONFIDENCE, PROBABILITIES
 from selfseg.export.overlay import displayed, label_planes, middle_planes, overlay, plane_shape, write_picture
 from selfseg.export.report import Report, ReportImage, curves_svg, thumbnail, write_report
 from selfseg.measure.flicker import FlickerCount
@@ -39,7 +40,19 @@ from selfseg.train.loop import read_journal
 
 RUN_FILE, TABLE_FILE, AREAS_FILE, REPORT_FILE = "run.json", "classes.json", "classes.csv", "report.html"
 LABELS = "labels"
-FOLDERS = (LABELS, "overlay", "pictures", INSTANCES, OVERLAYS, "video", TREES, CUTS, "export")
+FOLDERS = (
+    LABELS,
+    "overlay",
+    "pictures",
+    INSTANCES,
+    OVERLAYS,
+    "video",
+    TREES,
+    CUTS,
+    "export",
+    CONFIDENCE,
+    PROBABILITIES,
+)
 """Folders in a folder of results."""
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "scikit-learn", "numba", "tifffile", "pillow")
@@ -74,6 +87,8 @@ class OutputFolder:
         Formats of the labels.
     look
         Options of the overlays, as for `selfseg.export.overlay.overlay`.
+    maps
+        Maps to write, as for `Result.save`.
 
     Raises
     ------
@@ -88,8 +103,10 @@ class OutputFolder:
         table: ClassTable | None = None,
         writer: LabelWriter | None = None,
         look: Mapping[str, Any] | None = None,
+        maps: Sequence[str] = (),
     ) -> None:
         self.out = out
+        self.maps = tuple(maps)
         self.model = model
         self.table = model.table if table is None else table
         self.writer = writer or LabelWriter()
@@ -117,7 +134,7 @@ class OutputFolder:
         counted
             Its objects; None = nobody has looked for any.
         """
-        result.save(self.out, self.writer.kinds, self.writer.ngff, **self.look)
+        result.save(self.out, self.writer.kinds, self.writer.ngff, self.maps, **self.look)
         if not self.rows and result.in_memory and result.sequence is None:
             self._show_method(result)
         self.areas += result.areas

@@ -159,7 +159,7 @@ class FittedModel:
         rows = "\n".join(f"| {c.id} | {c.name} | {c.area_share:.1%} | {c.intensity:.3g} |" for c in self.table.classes)
         facts = self.facts
         needs = f"It relies on {self.method.relies_on}.\n" if self.method.relies_on else ""
-        return f"""# A segmentation model made with selfseg {selfseg_version()}
+        return f"""{HUB}# A segmentation model made with selfseg {selfseg_version()}
 
 Learned without labels by the method `{self.name}` (preset `{self.preset}`, seed {self.seed}) from
 {facts.get("n_images", "?")} image(s), in {facts.get("steps", "?")} steps and {facts.get("seconds", 0):.0f} seconds.
@@ -174,6 +174,16 @@ Every image is prepared in the same way: `{self.preparation}`.
 
 Label 0 means ignore. `config.json` holds every setting, `model.safetensors` the weights.
 """
+
+
+HUB = """---
+library_name: selfseg
+pipeline_tag: image-segmentation
+tags: [image-segmentation, unsupervised]
+---
+
+"""
+"""Head of a card, by which a hub knows what the model is."""
 
 
 def selfseg_version() -> str:

@@ -14,6 +14,7 @@ from selfseg.core.errors import Failure, UsageError
 from selfseg.core.files import Manifest
 from selfseg.core.image import Image
 from selfseg.export.labels import ClassArea, LabelWriter, count_areas, write_classes
+from selfseg.export.maps import chosen_probability, write_maps
 from selfseg.export.overlay import write_overlay
 from selfseg.measure.flicker import FlickerMeter
 from selfseg.read.frames import Frames
@@ -80,6 +81,8 @@ class Result:
         Where the labels are stored already; None = `save` writes them.
     sequence
         Facts of the sequence that `image` is a frame of; None = it is no sequence.
+    maps
+        Where maps of confidence and probabilities are stored already.
     """
 
     image: Image
@@ -91,6 +94,7 @@ class Result:
     path: Path | None = None
     sequence: SequenceFacts | None = None
     _objects: Callable[[], NDArray[np.integer] | None] | None = field(default=None, repr=False)
+    maps: Sequence[Path] = ()
 
     @cached_property
     def objects(self) -> NDArray[np.integer] | None:
@@ -117,9 +121,8 @@ class Result:
             If the image was segmented in parts: its probabilities are not kept.
         """
         if self.probabilities is None:
-            raise self._in_parts("confidence")
-        chosen = np.take_along_axis(self.probabilities, np.maximum(self.labels, 1).astype(np.int64)[None] - 1, 0)[0]
-        return np.where(self.labels > 0, chosen, np.float32(0))
+            raise self._in_parts("confidence", "use `selfseg predict --confidence-map`, or a smaller image")
+        return chosen_probability(self.probabilities, self.labels)
 
     @cached_property
     def hierarchy(self) -> Hierarchy:
@@ -138,13 +141,10 @@ class Result:
             )
         return self._tree()
 
-    def _in_parts(self, what: str) -> UsageError:
-        return UsageError(
-            what,
-            expected="an image in memory",
-            got="one that was segmented in parts",
-            fix="use `selfseg predict --tree` and `selfseg cut`, or a smaller image",
-        )
+    def _in_parts(
+        self, what: str, fix: str = "use `selfseg predict --tree` and `selfseg cut`, or a smaller image"
+    ) -> UsageError:
+        return UsageError(what, expected="an image in memory", got="one that was segmented in parts", fix=fix)
 
     @cached_property
     def areas(self) -> list[ClassArea]:
@@ -224,7 +224,14 @@ class Result:
         chosen = ObjectOptions(kind, None if of is None else tuple(of), **options)
         return image_instances(self.image, self.labels, self.table, chosen, own)
 
-    def save(self, out: Path | str, write: str | Sequence[str] = "tiff", ngff: str = "0.5", **look: Any) -> None:
+    def save(
+        self,
+        out: Path | str,
+        write: str | Sequence[str] = "tiff",
+        ngff: str = "0.5",
+        maps: Sequence[str] = (),
+        **look: Any,
+    ) -> None:
         """Write ``labels/NAME.tif``, ``overlay/NAME.png`` and ``classes.json`` into the folder `out`.
 
         Parameters
@@ -235,6 +242,8 @@ class Result:
             Formats of the labels: names out of `selfseg.export.labels.FORMATS`. Labels that are stored already stay.
         ngff
             Version of OME-Zarr, ``"0.5"`` or ``"0.4"``.
+        maps
+            ``"confidence"``, ``"probabilities"``: float16 maps to write too, into folders of these names.
         **look
             Options of `selfseg.export.overlay.overlay`: ``numbers=True``, ``opacity=0`` for boundaries alone.
 
@@ -251,7 +260,10 @@ class Result:
                 writer = LabelWriter((write,) if isinstance(write, str) else tuple(write), ngff)
                 writer.write(out / "labels", self.name, self.labels, self.image, self.table)
             else:
-                manifest.note(self.path)
+                for path in (self.path, *self.maps):
+                    manifest.note(path)
+            if maps and self.probabilities is not None:
+                write_maps(out, self.name, maps, self.probabilities, self.labels, self.image, self.table)
             image, labels = self.preview()
             write_overlay(out / "overlay" / f"{self.name}.png", image, labels, self.table, **look)
             write_classes(out / "classes.json", self.table)

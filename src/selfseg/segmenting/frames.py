@@ -73,12 +73,14 @@ def segment_sequence(
     progress: Progress,
     edits: Edits | None = None,
     objects: SequenceObjects | None = None,
+    maps: Sequence[str] = (),
 ) -> Result:
     """Segment a sequence into files; a frame that fails is named and left empty, and the others are done.
 
     Labels go to ``labels/NAME.tif`` (TYX), or, for a folder of frames, to ``labels/FRAME.tif`` each and to
     ``video/NAME_labels.tif``; the overlay to ``video/NAME_overlay.mp4``, the class colours to ``video/NAME_classes.mkv``. With
-    `edits`, all as edited, every frame along a merge tree of its own. The objects of each frame go to `objects`, if they are wanted.
+    `edits`, all as edited, every frame along a merge tree of its own. The objects of each frame go to `objects`, if they
+    are wanted; `maps`, a file a frame, to ``confidence/FRAME.tif`` and ``probabilities/FRAME.tif``.
 
     Raises
     ------
@@ -93,7 +95,7 @@ def segment_sequence(
     begun, example = time.monotonic(), None
     progress.start(f"segmenting {source.name}", source.n_frames)
     try:
-        with SequenceSink(out, table, source) as sink, reusing_memory():
+        with SequenceSink(out, table, source, maps) as sink, reusing_memory():
             facts.notes += sink.notes
             facts.video = sink.overlay.path.relative_to(out).as_posix()
             example = _run_frames(model, facts, sink, link, edits, objects, progress, begun)
@@ -133,7 +135,7 @@ def _run_frames(
                 progress.say(str(error))
                 sink.skip()
             else:
-                sink.add(number, frame, labels)
+                sink.add(number, frame, labels, result.probabilities)
                 if objects is not None:
                     own = result.objects if objects.wants_own and edits is None else None
                     objects.add(number, source.frame_name(number), frame, labels, own)

@@ -18,6 +18,7 @@ from selfseg.core.errors import InputError, SelfsegError, UsageError
 from selfseg.core.files import remove_folder
 from selfseg.core.image import Image, time_points
 from selfseg.core.progress import Progress, Silent
+from selfseg.export.maps import CONFIDENCE, PROBABILITIES, chosen_probability, map_axes
 from selfseg.export.ome_zarr import open_label_zarr, storing
 from selfseg.methods.base import Method
 from selfseg.read import Source
@@ -167,6 +168,8 @@ class Settings:
         Notes that the user knows.
     read_ahead
         Read the next image while one is segmented.
+    maps
+        Maps that are stored while an image is segmented in parts: out of `export.maps`.
     """
 
     memory: int | None = None
@@ -176,6 +179,7 @@ class Settings:
     progress: Progress = field(default_factory=Silent)
     said: set[str] = field(default_factory=set, repr=False)
     read_ahead: bool = False
+    maps: tuple[str, ...] = ()
 
     def say(self, notes: Iterable[str]) -> None:
         """Pass notes on to the user, each once."""
@@ -416,30 +420,71 @@ def segment_stored(
         plan = plan_blocks(model, first, memory)
     else:
         plan = Plan(plan_whole(model, first, memory).tiles, plan_slabs(model, frame, slices, memory))
-    log, plan = begin_log(model, first, used, raw, plan, slices)
+    wanted = {kind: Path(out) / kind / f"{image.name}.zarr" for kind in settings.maps}
+    stored = wanted if finished else _maps_for_later(wanted, path)
+    log, plan = begin_log(model, first, used, raw, plan, slices, stored)
     labels = _open_labels(model, image, raw, slices, fresh=not log.done)
+    maps = {kind: _open_map(model, image, stored[kind], kind, labels, fresh=not log.done) for kind in stored}
     grid = plan.blocks
     for number, one in enumerate(frames_of(used)):
         begin = number * len(grid)
         if log.done.issuperset(range(begin, begin + len(grid))):
             continue
-        sink = ZarrSink(raw, image.axes, number if "T" in image.axes else None, labels)
-        maps: ImageMaps | SlicedMaps
+        sink = ZarrSink(raw, image.axes, number if "T" in image.axes else None, labels, stored, maps)
+        one_image: ImageMaps | SlicedMaps
         if slices is not None:
-            maps = SlicedMaps(model, one, slices, memory)
+            one_image = SlicedMaps(model, one, slices, memory)
         else:
             prepared = first if number == 0 else prepare(one, model.preparation)
             if settings.superpixels is not None:
                 settings.superpixels.give(model.method, prepared)
-            maps = ImageMaps(model, prepared, plan, memory_budget(memory) // 2)
-        run_blocks(BlockWork(maps, grid, sink, begin, raw), executor, log, settings.progress, memory)
-        settings.say(maps.notes)
+            one_image = ImageMaps(model, prepared, plan, memory_budget(memory) // 2)
+        run_blocks(BlockWork(one_image, grid, sink, begin, raw), executor, log, settings.progress, memory)
+        settings.say(one_image.notes)
     if raw != path:
         labels = _finish(model, image, labels, path, slices, grid, hysteresis, settings.progress)
+        if CONFIDENCE in wanted:
+            _store_confidence(model, image, labels, maps[PROBABILITIES], wanted[CONFIDENCE], grid)
     log.close()
-    if raw != path:
-        remove_folder(raw)
-    return Result(image, labels, None, model.table, time.monotonic() - begun, path=path)
+    for folder in {raw, *stored.values()} - {path, *wanted.values()}:
+        remove_folder(folder)
+    seconds = time.monotonic() - begun
+    return Result(image, labels, None, model.table, seconds, path=path, maps=tuple(wanted.values()))
+
+
+def _maps_for_later(wanted: Mapping[str, Path], labels: Path) -> dict[str, Path]:
+    """Return what is stored while labels are not final: the probabilities, out of which the confidence is made in the end."""
+    kept = labels.with_name(f".{labels.name}.probabilities.zarr")
+    return {PROBABILITIES: wanted.get(PROBABILITIES, kept)} if wanted else {}
+
+
+def _open_map(model: FittedModel, image: Image, path: Path, kind: str, labels: Any, fresh: bool) -> Any:
+    """Open the zarr of a map that goes with labels; chunks are those of the labels, one class thick."""
+    axes = map_axes(kind, image.axes.replace("C", ""))
+    shape, chunks = list(labels.shape), list(labels.chunks)
+    if "C" in axes:
+        shape.insert(axes.index("C"), len(model.table))
+        chunks.insert(axes.index("C"), 1)
+    return open_label_zarr(path, shape, np.float16, chunks, axes, image.spacing, image.unit, None, fresh)
+
+
+def _store_confidence(
+    model: FittedModel, image: Image, labels: Any, probabilities: Any, path: Path, grid: Grid
+) -> None:
+    """Write the probability of each pixel's label, once labels are final."""
+    axes = image.axes.replace("C", "")
+    confidence = _open_map(model, image, path, CONFIDENCE, labels, fresh=True)
+    frames = zip(
+        time_points(labels, axes),
+        time_points(probabilities, map_axes(PROBABILITIES, axes)),
+        time_points(confidence, axes),
+        strict=True,
+    )
+    with storing(path):
+        for chosen, known, stored in frames:
+            for place in grid.places():
+                part = grid.tile(place).core
+                stored[part] = chosen_probability(known[(slice(None), *part)], chosen[part]).astype(np.float16)
 
 
 def _open_labels(model: FittedModel, image: Image, path: Path, slices: str | None, fresh: bool) -> Any:

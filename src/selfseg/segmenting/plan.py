@@ -14,7 +14,7 @@ import numpy as np
 from selfseg.core.errors import OutputError
 from selfseg.core.files import remove, write_text
 from selfseg.core.image import Image
-from selfseg.export.ome_zarr import is_label_zarr
+from selfseg.export.ome_zarr import LEVEL, is_label_zarr
 from selfseg.refine.steps import parse_refinements
 from selfseg.results.model import FittedModel, selfseg_version
 from selfseg.sample.chain import PreparedImage
@@ -143,7 +143,13 @@ def known_work(path: Path) -> dict[str, Any] | None:
 
 
 def begin_log(
-    model: FittedModel, prepared: PreparedImage, image: Image, path: Path, plan: Plan, slices: str | None = None
+    model: FittedModel,
+    prepared: PreparedImage,
+    image: Image,
+    path: Path,
+    plan: Plan,
+    slices: str | None = None,
+    maps: Mapping[str, Path] | None = None,
 ) -> tuple[BlockLog, Plan]:
     """Return the log of the blocks, resumed if it is of the same work, and the plan that it counts in.
 
@@ -161,6 +167,8 @@ def begin_log(
         The plan for the memory that is free now.
     slices
         Axes across which a volume is cut; None = it is not.
+    maps
+        Zarr folders of the maps that are stored with the labels.
     """
     work = {
         "selfseg": selfseg_version(),
@@ -168,16 +176,19 @@ def begin_log(
         "image": _image_digest(prepared),
         "shape": list(image.data.shape),
         "slices": slices,
+        "maps": sorted(maps or {}),
     }
     shape = tuple(n for n, letter in zip(image.data.shape, image.axes, strict=True) if letter != "C")
     file = path.with_suffix(".blocks")
     known = known_work(file)
-    if known is not None and is_label_zarr(path, shape) and {**known, **_sides(plan)} == {**work, **_sides(plan)}:
+    whole = is_label_zarr(path, shape) and all((folder / LEVEL).is_dir() for folder in (maps or {}).values())
+    if known is not None and whole and {**known, **_sides(plan)} == {**work, **_sides(plan)}:
         # there may be less memory free now, or more
         tiles = replace(plan.tiles, sides=tuple(known["tiles"]))
         plan = Plan(tiles, replace(plan.blocks, sides=tuple(known["blocks"])))
-        for unfinished in path.rglob("*.partial"):  # chunks that zarr was writing when the process was killed
-            remove(unfinished)
+        for folder in (path, *(maps or {}).values()):  # chunks that zarr was writing when the process was killed
+            for unfinished in folder.rglob("*.partial"):
+                remove(unfinished)
     elif known is not None:
         file.unlink(missing_ok=True)
     return BlockLog(file, {**work, **_sides(plan)}), plan

@@ -105,11 +105,20 @@ class FolderRun:
             )
         for one in sequences:
             self._sequence(one)
+        self.do_images(stills, axes)
+        self.close()
+
+    def do_images(self, stills: Sequence[Source], axes: str | None) -> None:
+        """Segment single images: those that fit into memory first, then the others in parts."""
+        self._check_slices()
         large: list[tuple[Source, Image]] = []
         self._images(list(self._small_ones(stills, axes, large)), axes)
         for source, image in large:
             with self._named(source.name), image:
                 self._in_parts(source, image)
+
+    def close(self) -> None:
+        """Write what sums up all that is done so far."""
         if self.objects is not None and (self.objects.tables or self.asked):
             self.settings.progress.say(f"{self.objects.close()} objects of {self.objects.names}")
         for name in self.folder.close(list(self.failures.items())):
@@ -155,7 +164,10 @@ class FolderRun:
             self._say_here(source.name)
             progress = self.settings.progress
             objects = None if self.objects is None else SequenceObjects(self.objects, source.name, self.link)
-            result = segment_sequence(self.model, source, self.folder.out, self.link, progress, self.edits, objects)
+            maps = self.settings.maps
+            result = segment_sequence(
+                self.model, source, self.folder.out, self.link, progress, self.edits, objects, maps
+            )
             if objects is not None:
                 objects.close(progress)
             facts = result.sequence
@@ -313,9 +325,27 @@ def predict(
         Inputs that failed, empty if all are done.
     """
     options = options or PredictOptions()
+    check_outputs(options)  # mistakes are found before the search
+    sources = find_sources(inputs, options, progress)
+    with folder_run(model, sources, out, options, failures, progress) as work:
+        work.run(sources, options.sequence, options.axes)
+    return list(work.failures.items())
+
+
+@contextlib.contextmanager
+def folder_run(
+    model: FittedModel,
+    sources: Sequence[Source],
+    out: str | Path,
+    options: PredictOptions,
+    failures: Sequence[Failure] = (),
+    progress: Progress | None = None,
+) -> Iterator[FolderRun]:
+    """Begin a run into a folder, and yield it; see `predict`. What is written meanwhile is noted as the run's."""
     writer, instances, edits = check_outputs(options)
     table = model.table if edits is None else edits.table(model.table)
-    folder = OutputFolder(Path(out), model, table, writer, {"numbers": options.numbers, "opacity": options.opacity})
+    look = {"numbers": options.numbers, "opacity": options.opacity}
+    folder = OutputFolder(Path(out), model, table, writer, look, options.maps)
     if instances is None and edits is not None and edits.counting is not None and options.instances != NONE:
         counting = edits.counting
         instances = ObjectOptions(counting.kind, counting.of or None, counting.min_size)
@@ -325,10 +355,11 @@ def predict(
         fix = f"{model.name} gives classes: cut objects out of them"
         raise UsageError("--instances", expected="components or watershed", got=OWN, fix=fix)
     objects = InstanceFolder(Path(out), table, instances, edits) if instances is not None else None
-    sources = find_sources(inputs, options, progress)
     own = OwnSuperpixels(options.superpixels, sources)
     say, ahead = progress or Silent(), options.read_ahead
-    settings = Settings(options.memory_bytes, options.slices, own, options.link, say, read_ahead=ahead)
+    settings = Settings(
+        options.memory_bytes, options.slices, own, options.link, say, read_ahead=ahead, maps=options.maps
+    )
     with contextlib.nullcontext() if options.dask is None else DaskCluster(options.dask) as executor:
         asked = options.instances is not None
         work = FolderRun(
@@ -336,5 +367,4 @@ def predict(
         )
         folder.manifest.begin()
         with folder.manifest:
-            work.run(sources, options.sequence, options.axes)
-    return list(work.failures.items())
+            yield work

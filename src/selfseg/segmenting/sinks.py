@@ -1,6 +1,7 @@
 """Sinks of labels on disk: a zarr, and the files of a sequence (TIFF pages and videos)."""
 
 import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from selfseg.core.classes import ClassTable
 from selfseg.core.image import Image, time_points
 from selfseg.export.labels import labels_picture, write_labels
+from selfseg.export.maps import CONFIDENCE, chosen_probability, map_axes, write_maps
 from selfseg.export.ome_zarr import known_label_zarr, storing
 from selfseg.export.overlay import overlay
 from selfseg.export.sequences import LabelStack, VideoFile
@@ -35,39 +37,52 @@ class ZarrSink:
         Time point; None = the image has no T.
     array
         The array, opened.
+    map_paths
+        Zarr folders of maps that are stored too, by their names in `export.maps`.
+    maps
+        Their arrays, opened.
     """
 
     path: Path
     image_axes: str
     frame: int | None = None
     array: Any = field(default=None, repr=False, compare=False)
+    map_paths: Mapping[str, Path] = field(default_factory=dict)
+    maps: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def write(self, region: Region, labels: NDArray[np.integer], probabilities: NDArray[np.float32]) -> None:
-        """Store the labels of a region.
+        """Store the labels of a region, and the maps that are wanted.
 
         Raises
         ------
         OutputError
             If the disk is full or the folder may not be written.
         """
-        frame = time_points(self.array, self.image_axes.replace("C", ""))[self.frame or 0]
+        axes, number = self.image_axes.replace("C", ""), self.frame or 0
+        for kind, array in self.maps.items():
+            values = chosen_probability(probabilities, labels) if kind == CONFIDENCE else probabilities
+            place = region if kind == CONFIDENCE else (slice(None), *region)
+            with storing(self.map_paths[kind]):
+                time_points(array, map_axes(kind, axes))[number][place] = values.astype(np.float16)
         with storing(self.path):
-            frame[region] = labels
+            time_points(self.array, axes)[number][region] = labels
 
     def sent(self) -> "ZarrSink":
         """Return the sink as plain values, for another process, which calls `opened`."""
-        return replace(self, path=self.path.absolute(), array=None)
+        paths = {kind: path.absolute() for kind, path in self.map_paths.items()}
+        return replace(self, path=self.path.absolute(), array=None, map_paths=paths, maps={})
 
     def opened(self) -> "ZarrSink":
-        """Return the sink with its array open."""
-        return replace(self, array=known_label_zarr(self.path))
+        """Return the sink with its arrays open."""
+        maps = {kind: known_label_zarr(path) for kind, path in self.map_paths.items()}
+        return replace(self, array=known_label_zarr(self.path), maps=maps)
 
 
 class SequenceSink:
     """The files of one sequence, open while it runs; each is usable however the run ends."""
 
-    def __init__(self, out: Path, table: ClassTable, source: Frames) -> None:
-        self.out, self.table, self.source = out, table, source
+    def __init__(self, out: Path, table: ClassTable, source: Frames, maps: Sequence[str] = ()) -> None:
+        self.out, self.table, self.source, self.maps = out, table, source, maps
         self.single = bool(source.names)
         videos = out / VIDEOS
         name, n_frames, fps = source.name, source.n_frames, source.fps
@@ -87,8 +102,10 @@ class SequenceSink:
     def __exit__(self, *reason: object) -> None:
         self._open.close()
 
-    def add(self, number: int, frame: Image, labels: NDArray[np.integer]) -> None:
-        """Write the labels and pictures of a frame."""
+    def add(
+        self, number: int, frame: Image, labels: NDArray[np.integer], probabilities: NDArray[np.float32] | None = None
+    ) -> None:
+        """Write the labels and pictures of a frame, and the maps of its probabilities that are wanted."""
         if self._stack is None:
             self._stack = self._open.enter_context(
                 LabelStack(
@@ -101,6 +118,9 @@ class SequenceSink:
         if self.single:
             path = self.out / "labels" / f"{self.source.frame_name(number)}.tif"
             write_labels(path, labels, self.table, frame.spacing, frame.unit)
+        if self.maps and probabilities is not None:
+            name = self.source.frame_name(number)
+            write_maps(self.out, name, self.maps, probabilities, labels, frame, self.table)
         self.overlay.add(overlay(frame, labels, self.table))
         self.classes.add(np.ascontiguousarray(labels_picture(labels, self.table)[..., :3]))
 

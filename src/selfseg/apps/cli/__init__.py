@@ -9,8 +9,7 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Sequence
-from typing import TextIO
+from collections.abc import Callable, Sequence
 
 COMMANDS = (
     *("look", "segment", "fit", "predict", "distill", "edit", "instances", "cut", "export", "evaluate", "benchmark"),
@@ -21,6 +20,24 @@ COMMANDS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; every foreseen error is one line on standard error."""
+    tokens = list(sys.argv[1:] if argv is None else argv)
+    if not any("json" in word for word in tokens):
+        return _main(tokens, _complain)
+    from selfseg.apps.cli.app import wants_json, write_event
+
+    if not wants_json(tokens):
+        return _main(tokens, _complain)
+    code = _main(tokens, lambda message: write_event("error", message=message))
+    with contextlib.suppress(OSError):
+        write_event("end", exit_code=code)
+    return code
+
+
+Complain = Callable[[str], None]
+"""Shows an error or a warning."""
+
+
+def _main(tokens: list[str], complain: Complain) -> int:
     from selfseg.core.machine import PREEMPTED, Preempted, raising_sigterm
 
     for stream in (sys.stdout, sys.stderr):  # names of files are bytes, and need not be text
@@ -28,19 +45,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         with raising_sigterm(), warnings.catch_warnings():
-            warnings.showwarning = _show_warning
-            return _run(list(sys.argv[1:] if argv is None else argv))
+            warnings.showwarning = lambda message, *_, **__: complain(" ".join(str(message).split()))
+            return _run(tokens, complain)
     except Preempted:
-        _complain(
+        complain(
             "stopped by SIGTERM; what is done is saved: give the same command again, to fit and segment with --resume"
         )
         return PREEMPTED
     except KeyboardInterrupt:
-        _complain("stopped")
+        complain("stopped")
         return 130
 
 
-def _run(tokens: list[str]) -> int:
+def _run(tokens: list[str], complain: Complain) -> int:
     from cyclopts import CycloptsError
 
     from selfseg.apps.cli.app import app
@@ -52,13 +69,13 @@ def _run(tokens: list[str]) -> int:
         _check_distributed(tokens)
         code = app(tokens or ["--help"], exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
-        _complain(f"{' '.join(str(error).split())} See `selfseg --help`.")
+        complain(f"{' '.join(str(error).split())} See `selfseg --help`.")
         return 2
     except SelfsegError as error:
-        _complain(str(error))
+        complain(str(error))
         return error.exit_code
     except MemoryError:
-        _complain("out of memory: expected the images to fit; make them smaller, for example with --prepare size=1000")
+        complain("out of memory: expected the images to fit; make them smaller, for example with --prepare size=1000")
         return 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -67,7 +84,7 @@ def _run(tokens: list[str]) -> int:
         if error.filename is None:
             raise
         reason = error.strerror or str(error)
-        _complain(
+        complain(
             f"{error.filename}: expected a file that can be read and written, got {reason}; check its disk, then try again"
         )
         return 1
@@ -86,18 +103,6 @@ def _check_distributed(tokens: Sequence[str]) -> None:
             got=" ".join(tokens[:1]) or "no command",
             fix="use fit, then the others without torchrun",
         )
-
-
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """Show a warning as one line, like an error."""
-    _complain(" ".join(str(message).split()))
 
 
 def _complain(message: str) -> None:

@@ -1,19 +1,24 @@
 """The application, and what several commands share: public options as flags, inputs, folders, the progress bar, exit codes."""
 
+import json
+import math
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from cyclopts import App, Parameter
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
 from rich.table import Column
 from rich.text import Text
 
 from selfseg.core.errors import Failure, UsageError
 from selfseg.core.options import DistillOptions, FitOptions, LearnerOptions, ModelOptions, PredictOptions, options
+from selfseg.core.progress import Progress
 
 app = App(
     name="selfseg",
@@ -83,10 +88,45 @@ def arguments(flags: LearnerOptions) -> dict[str, Any]:
     return {**vars(flags), "options": settings}
 
 
-def exit_code(failures: list[Failure]) -> int:
+@options
+class ReportOptions:
+    """How a command reports."""
+
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"])] = False
+    """Show errors only."""
+    progress: Literal["bar", "json"] = "bar"
+    """bar, or json: a line of JSON an event on standard error, for other programs."""
+
+
+Report = Annotated[ReportOptions | None, Flags]
+
+
+class Reporter(Progress, Protocol):
+    """A progress reporter that names what failed too."""
+
+    quiet: bool
+
+    def fail(self, name: str, message: str) -> None:
+        """Name an input that failed."""
+
+
+def reporter(report: ReportOptions | None, shown: bool = True) -> Reporter:
+    """Return the reporter that the flags ask for; one that is not `shown` names failures alone."""
+    report = report or ReportOptions()
+    kind: type[Bar] | type[JsonLines] = Bar if report.progress == "bar" else JsonLines
+    return kind(report.quiet or not shown)
+
+
+def wants_json(tokens: Sequence[str]) -> bool:
+    """Return whether the words of a command line ask for JSON lines, errors included."""
+    pairs = zip(tokens, [*tokens[1:], ""], strict=True)
+    return "--progress=json" in tokens or ("--progress", "json") in pairs
+
+
+def exit_code(failures: list[Failure], bar: Reporter) -> int:
     """Name what failed once more at the end, where it is seen, and return the exit code."""
-    for _, message in failures:
-        sys.stderr.write(f"selfseg: failed: {message}\n")
+    for name, message in failures:
+        bar.fail(name, message)
     return 1 if failures else 0
 
 
@@ -99,8 +139,9 @@ class Bar:
     """A `selfseg.core.progress.Progress` that draws a bar on standard error."""
 
     def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
         self.console = Console(stderr=True, quiet=quiet)
-        self._progress: Progress | None = None
+        self._progress: RichProgress | None = None
 
     def start(self, task: str, total: int, done: int = 0) -> None:
         """Show a new bar."""
@@ -115,7 +156,7 @@ class Bar:
         ]
         if self.console.width < 110:  # room for the figures rather than for the bar
             del columns[1]
-        self._progress = Progress(*columns, console=self.console, refresh_per_second=4)
+        self._progress = RichProgress(*columns, console=self.console, refresh_per_second=4)
         self._progress.add_task(task, total=total, completed=done, values="")
         self._progress.start()
 
@@ -134,6 +175,59 @@ class Bar:
     def say(self, message: str) -> None:
         """Print one line above the bar."""
         self.console.print(message, highlight=False, markup=False, soft_wrap=True)
+
+    def fail(self, name: str, message: str) -> None:
+        """Name an input that failed on standard error, also where all else is quiet."""
+        sys.stderr.write(f"selfseg: failed: {message}\n")
+
+
+LEAST_INTERVAL = 0.1
+"""Seconds between two lines of JSON on the progress of one task, at least; its last step is always reported."""
+
+
+class JsonLines:
+    """A `selfseg.core.progress.Progress` that writes each event as a line of JSON on standard error (`docs/progress.md`)."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self._task, self._total, self._last = "", 0, -math.inf
+
+    def start(self, task: str, total: int, done: int = 0) -> None:
+        """Write that a task begins."""
+        self._task, self._total, self._last = task, total, -math.inf
+        self._write("start", task=task, done=done, total=total)
+
+    def update(self, done: int, values: Mapping[str, float | int]) -> None:
+        """Write how far the task is, unless a moment ago; figures that are not finite are null."""
+        now = time.monotonic()
+        if now - self._last >= LEAST_INTERVAL or done >= self._total:
+            self._last = now
+            figures = {name: value if math.isfinite(value) else None for name, value in values.items()}
+            self._write("progress", task=self._task, done=done, total=self._total, values=figures)
+
+    def finish(self) -> None:
+        """Write that the task has ended."""
+        if self._task:
+            self._write("finish", task=self._task)
+            self._task = ""
+
+    def say(self, message: str) -> None:
+        """Write a message."""
+        self._write("message", message=message)
+
+    def fail(self, name: str, message: str) -> None:
+        """Write that an input failed, also where all else is quiet."""
+        write_event("failed", name=name, message=message)
+
+    def _write(self, event: str, **facts: Any) -> None:
+        if not self.quiet:
+            write_event(event, **facts)
+
+
+def write_event(event: str, **facts: Any) -> None:
+    """Write an event as one line of JSON on standard error."""
+    sys.stderr.write(json.dumps({"event": event, **facts}, default=float) + "\n")
+    sys.stderr.flush()
 
 
 class _Clock(TimeRemainingColumn):

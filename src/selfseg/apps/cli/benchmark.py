@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from selfseg.apps.cli.app import Bar, Flags, Quiet, app, exit_code, split_names
+from selfseg.apps.cli.app import Flags, Report, app, exit_code, reporter, split_names
 from selfseg.core.errors import UsageError
 from selfseg.core.options import options
 
@@ -69,20 +69,20 @@ def benchmark(
         Path, Parameter(name=["--out", "-o"], help="Folder for rows, tables and report; run again to go on.")
     ],
     contest: Annotated[BenchmarkOptions | None, Flags] = None,
-    quiet: Quiet = False,
+    report: Report = None,
 ) -> int:
     """Compare methods and cheap baselines on a dataset with truth, in one table."""
     from selfseg.benchmark.outputs import write_outputs
     from selfseg.benchmark.runner import run
 
-    plan, bar = (contest or BenchmarkOptions()).plan(dataset, out), Bar(quiet)
+    plan, bar = (contest or BenchmarkOptions()).plan(dataset, out), reporter(report)
     result = run(plan, bar)
     command = shlex.join(["selfseg", *sys.argv[1:]])
     standings, columns = write_outputs(plan, result, command)
-    if not quiet:
+    if not bar.quiet:
         _show(plan, standings, columns)
     bar.say(f"tables, plots and {out / 'report.html'} are written")
-    return exit_code(result.failures)
+    return exit_code(result.failures, bar)
 
 
 def _show(plan: "BenchmarkPlan", standings: "Sequence[Standing]", columns: "Sequence[Column]") -> None:

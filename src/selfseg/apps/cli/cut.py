@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from selfseg.apps.cli.app import Bar, Folder, Quiet, app, exit_code
+from selfseg.apps.cli.app import Folder, Report, app, exit_code, reporter
 
 
 @app.command
@@ -14,12 +14,12 @@ def cut(
     *,
     regions: Annotated[int | None, Parameter(help="Regions wanted in each image.")] = None,
     level: Annotated[float | None, Parameter(help="Do every merge up to this altitude of the tree.")] = None,
-    quiet: Quiet = False,
+    report: Report = None,
 ) -> int:
     """Cut the merge trees of a folder made with --tree: cut/NAME.tif, or .zarr of large images."""
     from selfseg.results.merge_trees import cut_folder
 
-    bar = Bar(quiet)
+    bar = reporter(report)
     failures = cut_folder(folder, regions, level, bar)
     bar.say(f"{folder / 'cut'} is written")
-    return exit_code(failures)
+    return exit_code(failures, bar)

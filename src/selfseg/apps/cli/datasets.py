@@ -7,7 +7,7 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
-from selfseg.apps.cli.app import Bar, Quiet, app
+from selfseg.apps.cli.app import Report, Reporter, app, reporter
 from selfseg.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def datasets(
     ] = None,
     download: Annotated[bool, Parameter(help="Bring the files here, and verify them.")] = False,
     verify: Annotated[bool, Parameter(help="Name each file that is missing or differs.")] = False,
-    quiet: Quiet = False,
+    report: Report = None,
 ) -> int:
     """List the datasets; with NAME, its terms, citation, splits and layout."""
     from selfseg.read.datasets import download as fetch
@@ -45,7 +45,7 @@ def datasets(
     if not download and not verify:
         _show(dataset, data)
         return 0
-    bar = Bar(quiet)
+    bar = reporter(report)
     if download:
         bar.say(f"{dataset.name}: {dataset.licence}. Cite: {dataset.citation}.")
         root = fetch(dataset, data, bar)
@@ -91,7 +91,7 @@ def _show(dataset: "Dataset", data: Path | None) -> None:
         console.print(f"  {fact:8}{text}", markup=False, soft_wrap=True)
 
 
-def _verify(dataset: "Dataset", data: Path | None, bar: Bar) -> int:
+def _verify(dataset: "Dataset", data: Path | None, bar: Reporter) -> int:
     from selfseg.read.datasets import verify
 
     faults = verify(dataset, data, bar)

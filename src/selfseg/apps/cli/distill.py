@@ -7,7 +7,7 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
-from selfseg.apps.cli.app import Bar, DistillFlags, Flags, Inputs, Out, Quiet, app, arguments, exit_code
+from selfseg.apps.cli.app import DistillFlags, Flags, Inputs, Out, Report, app, arguments, exit_code, reporter
 
 if TYPE_CHECKING:
     from selfseg.learning.distill import Comparison
@@ -21,18 +21,18 @@ def distill(
     *,
     out: Out,
     pupil: Annotated[DistillFlags | None, Flags] = None,
-    quiet: Quiet = False,
+    report: Report = None,
 ) -> int:
     """Teach a fast, smooth U-Net the labels that another model gives; OUT becomes the U-Net's model folder."""
     from selfseg.learning.distill import distill as run
     from selfseg.learning.run import load
 
-    bar, pupil = Bar(quiet), pupil or DistillFlags()
+    bar, pupil = reporter(report), pupil or DistillFlags()
     distilled = run(load(teacher, pupil.device), inputs, out, progress=bar, **arguments(pupil))
-    if not quiet:
+    if not bar.quiet:
         _show(distilled.comparison)
     bar.say(f"the pupil is in {out}; use it with: selfseg predict {out} IMAGES -o OUT")
-    return exit_code(distilled.failures)
+    return exit_code(distilled.failures, bar)
 
 
 def _show(comparison: "Comparison") -> None:

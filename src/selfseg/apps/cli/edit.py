@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from selfseg.apps.cli.app import Bar, Flags, Quiet, app, exit_code
+from selfseg.apps.cli.app import Flags, Report, app, exit_code, reporter
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.options import LoadOptions
 
@@ -39,13 +39,13 @@ def edit(
         Parameter(name=["--out", "-o"], help="Folder of the edited model. Default: the old one is replaced."),
     ] = None,
     loading: Annotated[LoadOptions | None, Flags] = None,
-    quiet: Quiet = False,
+    report: Report = None,
 ) -> int:
     """Merge and name classes, remove small objects and holes: stored with the model, repeated at every prediction."""
     from selfseg.learning.run import load, predict
     from selfseg.refine.decide import Cleaning
 
-    bar, place = Bar(quiet), folder / "model" if (folder / "run.json").is_file() else folder
+    bar, place = reporter(report), folder / "model" if (folder / "run.json").is_file() else folder
     how = vars(loading or LoadOptions())
     model, failures = load(place, **how), []
     before = Cleaning.parse(model.clean)
@@ -62,7 +62,7 @@ def edit(
     bar.say(f"{len(model.table_)} classes, cleaning {model.clean}; the model is in {out or place}")
     if again:
         bar.say(f"labels, overlays and {folder / 'report.html'} are written anew")
-    return exit_code(failures)
+    return exit_code(failures, bar)
 
 
 def _inputs_of(folder: Path) -> list[object]:

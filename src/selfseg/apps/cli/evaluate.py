@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
-from selfseg.apps.cli.app import Bar, Quiet, app, exit_code, split_names
+from selfseg.apps.cli.app import Report, app, exit_code, reporter, split_names
 
 if TYPE_CHECKING:
     from selfseg.measure.kinds import Evaluation
@@ -41,17 +41,18 @@ def evaluate(
     ] = "regions,classes",
     ignore: Annotated[int | None, Parameter(help="Truth value of pixels that do not count.")] = None,
     json: Annotated[bool, Parameter(help="Print JSON, with the scores of each image.")] = False,
-    quiet: Quiet = False,
+    report: Report = None,
 ) -> int:
     """Score label images against truth."""
     from selfseg.evaluation.evaluate import evaluate as run
 
-    result = run(labels, truth, split_names(as_), ignore, Bar(quiet or json))
+    bar = reporter(report, shown=not json)
+    result = run(labels, truth, split_names(as_), ignore, bar)
     if json:
         sys.stdout.write(_as_json(result) + "\n")
     else:
         _show(result)
-    return exit_code(result.failures)
+    return exit_code(result.failures, bar)
 
 
 def _as_json(result: "Evaluation") -> str:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from selfseg.apps.cli.app import Bar, Folder, Images, Quiet, app, exit_code, split_names
+from selfseg.apps.cli.app import Folder, Images, Report, app, exit_code, reporter, split_names
 
 
 @app.command
@@ -28,7 +28,7 @@ def instances(
         float, Parameter(help="Cut a neck whose half width is less than that of both parts by this many pixels.")
     ] = 1.0,
     images: Images = None,
-    quiet: Quiet = False,
+    report: Report = None,
 ) -> int:
     """Count and measure objects (cells, nuclei, grains) in a folder of results.
 
@@ -39,9 +39,9 @@ def instances(
     from selfseg.results.folder import RunFolder
     from selfseg.results.instances import ObjectOptions
 
-    bar = Bar(quiet)
+    bar = reporter(report)
     classes = None if of is None else tuple(split_names(of))
     kind = kind or RunFolder(folder).best_kind
     n_objects, failures = run(folder, ObjectOptions(kind, classes, min_size, depth), images, bar)
     bar.say(f"{n_objects} objects; {folder / 'instances.csv'}, instances/ and instances_overlay/ are written")
-    return exit_code(failures)
+    return exit_code(failures, bar)

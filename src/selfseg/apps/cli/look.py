@@ -3,11 +3,11 @@
 import shlex
 import sys
 
-from selfseg.apps.cli.app import Bar, Inputs, Out, Quiet, app, exit_code
+from selfseg.apps.cli.app import Inputs, Out, Report, app, exit_code, reporter
 
 
 @app.command
-def look(inputs: Inputs, /, *, out: Out, axes: str | None = None, seed: int = 0, quiet: Quiet = False) -> int:
+def look(inputs: Inputs, /, *, out: Out, axes: str | None = None, seed: int = 0, report: Report = None) -> int:
     """Show quick segmentations of up to three of the images side by side: OUT/look.html, with the command of each.
 
     Parameters
@@ -20,7 +20,7 @@ def look(inputs: Inputs, /, *, out: Out, axes: str | None = None, seed: int = 0,
     from selfseg.learning.look import choose_views, look, suggest, write_look
     from selfseg.read import find_inputs
 
-    bar = Bar(quiet)
+    bar = reporter(report)
     views, failures = choose_views(find_inputs(inputs), axes)
     for view in views:
         bar.say(f"{view.image.name}{f': {view.part}' if view.part else ''}")
@@ -36,4 +36,4 @@ def look(inputs: Inputs, /, *, out: Out, axes: str | None = None, seed: int = 0,
     if chosen is not None:
         bar.say(f"suggested: {chosen.candidate.title}, {chosen.suggested}")
     sys.stdout.write(f"{out / 'look.html'}: choose the picture that comes nearest, and run its command\n")
-    return exit_code(failures)
+    return exit_code(failures, bar)
