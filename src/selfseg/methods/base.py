@@ -148,9 +148,6 @@ class Method(KeepsCounters, ABC):
     ``memo["superpixels"]`` are the user's own: integers ``[*S]``, negative = outside; ``memo["valid"]``, bool ``[*S]`` or None, says
     which pixels count, where some may not."""
 
-    finds_objects: ClassVar[bool] = False
-    """Whether `objects` finds instances: they are then written and counted with the labels."""
-
     def __init__(self, config: MethodConfig, n_channels: int, n_dims: int = 2) -> None:
         super().__init__()
         if n_dims not in self.dimensions:
@@ -178,6 +175,11 @@ class Method(KeepsCounters, ABC):
     def device(self) -> torch.device:
         """Device of the first tensor of the state; the CPU without any."""
         return next((tensor.device for tensor in chain(self.parameters(), self.buffers())), torch.device("cpu"))
+
+    @property
+    def finds_objects(self) -> bool:
+        """Whether `objects` finds instances: they are then written and counted with the labels."""
+        return False
 
     @property
     def context(self) -> int | None:

@@ -1,7 +1,7 @@
 """A classifier of pixels: extra-trees over smoothed values, slopes and curvatures; kept as plain arrays, and evaluated band by band."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,11 +26,14 @@ SPREAD = 3.0
 NEAR, FAR = 4.0, 3.0
 """Where Gaussians end, in standard deviations: the narrow ones, and those of `WIDE`."""
 
-REACH = int(max(FAR * max(WIDE), NEAR * max(SLOPES) + 2) + 0.5)
-"""Pixels that a feature looks at on each side."""
+CLOSE = int(max(NEAR * max(*SLOPES, *SCALES) + 2, NEAR * SPREAD) + 0.5)
+"""Pixels that a feature looks at on each side, but for the wide means."""
 
-BAND = 2**18
-"""Pixels of a band of rows whose features are in memory at a time."""
+REACH = int(max(FAR * max(WIDE), CLOSE) + 0.5)
+"""The same with them."""
+
+BAND, LEAST_ROWS = 2**16, 64
+"""Pixels of a band of rows whose features are in memory at a time, and its least rows."""
 
 N_TREES, DEPTH, LEAF = 30, 14, 5
 """Trees, their largest depth, and the least pixels of a leaf."""
@@ -41,7 +44,9 @@ def n_features(n_channels: int) -> int:
     return len(SCALES) * n_channels + 3 * len(SLOPES) + len(WIDE) + 1
 
 
-def pixel_features(channels: NDArray[np.float32], lightness: NDArray[np.float32]) -> NDArray[np.float32]:
+def pixel_features(
+    channels: NDArray[np.float32], lightness: NDArray[np.float32], means: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
     """Return the features ``[F Y X]`` of an image: Gaussians of each channel; slope and both curvatures of the lightness at three
     scales; its difference from wide means; its local standard deviation.
 
@@ -51,7 +56,10 @@ def pixel_features(channels: NDArray[np.float32], lightness: NDArray[np.float32]
         ``[C Y X]``.
     lightness
         ``[Y X]``.
+    means
+        ``[W Y X]``, the `wide_means` of the lightness, where they are known.
     """
+    means = wide_means(lightness) if means is None else means
     found = np.empty((n_features(len(channels)), *lightness.shape), np.float32)
     rows = iter(found)
     for scale in SCALES:
@@ -64,11 +72,19 @@ def pixel_features(channels: NDArray[np.float32], lightness: NDArray[np.float32]
         middle, half = (yy + xx) / 2, np.sqrt((yy - xx) ** 2 / 4 + yx * yx)
         next(rows)[...] = middle + half
         next(rows)[...] = middle - half
-    for scale in WIDE:
-        next(rows)[...] = lightness - gaussian_filter(lightness, scale, truncate=FAR)
+    for wide in means:
+        next(rows)[...] = lightness - wide
     mean = gaussian_filter(lightness, SPREAD, truncate=NEAR)
     squares = gaussian_filter(lightness * lightness, SPREAD, truncate=NEAR)
     next(rows)[...] = np.sqrt(np.maximum(squares - mean * mean, 0))
+    return found
+
+
+def wide_means(lightness: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the Gaussians ``[W Y X]`` of an image ``[Y X]`` at the scales of `WIDE`."""
+    found = np.empty((len(WIDE), *lightness.shape), np.float32)
+    for scale, into in zip(WIDE, found, strict=True):
+        gaussian_filter(lightness, scale, truncate=FAR, output=into)
     return found
 
 
@@ -138,8 +154,16 @@ class PixelForest:
     def evaluate(self, values: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the probability of an object ``[P]`` for features ``[F P]``: the mean share over the trees."""
         columns = values.reshape(len(values), -1)
-        total = np.zeros(columns.shape[1])
-        run_shared(_evaluate, len(total), columns, *astuple(self), total)
+        total, leaf = np.zeros(columns.shape[1]), self.features < 0
+        own = np.arange(len(leaf), dtype=np.int32)
+        children = np.where(
+            leaf[:, None], own[:, None], self.children
+        )  # a leaf leads to itself: all ways are of one length
+        depths = _depths(self.roots, leaf, self.children)
+        features = np.maximum(self.features, 0)
+        run_shared(
+            _evaluate, len(total), columns, self.roots, depths, features, self.thresholds, children, self.shares, total
+        )
         return total / max(1, len(self.roots))
 
     def probability(self, channels: NDArray[np.float32], lightness: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -159,11 +183,11 @@ def by_bands(
     """Call ``take(rows, features [F rows X])`` for one band of rows after the other: features of all of a large image at once would take
     a hundred bytes a pixel."""
     height, width = lightness.shape
-    step = max(REACH, BAND // max(1, width))
+    step, means = max(LEAST_ROWS, BAND // max(1, width)), wide_means(lightness)
     for top in range(0, height, step):
         stop = min(height, top + step)
-        first, last = max(0, top - REACH), min(height, stop + REACH)
-        values = pixel_features(channels[:, first:last], lightness[first:last])
+        first, last = max(0, top - CLOSE), min(height, stop + CLOSE)
+        values = pixel_features(channels[:, first:last], lightness[first:last], means[:, first:last])
         take(slice(top, stop), np.ascontiguousarray(values[:, top - first : stop - first]))
 
 
@@ -187,19 +211,35 @@ def draw(rng: np.random.Generator, among: NDArray[np.int64], n: int, weights: Se
     return rng.choice(among, min(n, len(among)), replace=False, p=weights)
 
 
-BLOCK = 1024
-"""Pixels that go through one tree after the other: their features and a tree stay in the cache."""
+BLOCK = 256
+"""Pixels that go through one tree after the other: their features, copied side by side, and a tree stay in the cache."""
 
 
 @njit(cache=True, nogil=True)
-def _evaluate(start, stop, values, roots, features, thresholds, children, shares, total):
-    """Add up the shares of all trees for the pixels [start, stop)."""
+def _depths(roots, leaf, children):
+    """Return the length of the longest way from each root to a leaf; children stand after their parents."""
+    depth = np.zeros(len(leaf), np.int64)
+    for node in range(len(leaf) - 1, -1, -1):
+        if not leaf[node]:
+            depth[node] = 1 + max(depth[children[node, 0]], depth[children[node, 1]])
+    return depth[roots]
+
+
+@njit(cache=True, nogil=True)
+def _evaluate(start, stop, values, roots, depths, features, thresholds, children, shares, total):
+    """Add up the shares of all trees for the pixels [start, stop); all pixels of a block go down a tree level by level."""
+    nodes, pixels = np.empty(BLOCK, np.int32), np.empty((BLOCK, len(values)), np.float32)
     for begin in range(start, stop, BLOCK):
-        end = min(begin + BLOCK, stop)
-        for root in roots:
-            for pixel in range(begin, end):
-                node = root
-                while features[node] >= 0:
-                    right = values[features[node], pixel] > thresholds[node]
-                    node = children[node, int(right)]
-                total[pixel] += shares[node]
+        n = min(begin + BLOCK, stop) - begin
+        for feature in range(len(values)):
+            for pixel in range(n):
+                pixels[pixel, feature] = values[feature, begin + pixel]
+        for tree in range(len(roots)):
+            nodes[:n] = roots[tree]
+            for _ in range(depths[tree]):
+                for pixel in range(n):
+                    node = nodes[pixel]
+                    right = pixels[pixel, features[node]] > thresholds[node]
+                    nodes[pixel] = children[node, int(right)]
+            for pixel in range(n):
+                total[begin + pixel] += shares[nodes[pixel]]
