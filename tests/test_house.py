@@ -45,3 +45,9 @@ def test_files_are_as_long_as_their_concept():
         if (lines := len(path.read_text(encoding="utf-8").splitlines())) > MOST_LINES
     }
     assert not long
+
+
+def test_compiled_kernels_are_kept_by_our_own_cache_only():
+    """Numba's own fails where nothing can be written, and mixes up signatures that two processes store at once."""
+    named = [path.name for path in SOURCE.rglob("*.py") if "cache=True" in path.read_text(encoding="utf-8")]
+    assert named == []

@@ -12,7 +12,9 @@ from selfseg.losses.supervised import (
     border_weight,
     class_weights,
     count_pairs,
+    distance_error,
     mean_iou,
+    object_distance,
     soft_dice,
     weighted_cross_entropy,
 )
@@ -172,6 +174,29 @@ def test_border_weight_is_highest_in_the_gap_and_none_for_one_object():
     assert (weight[objects > 0] == 0).all()
     assert not border_weight((objects == 3).astype(int)).any()
     assert not border_weight(np.zeros((4, 4), int)).any()
+
+
+def test_object_distance_is_the_definition():
+    """Distance to the nearest pixel that is not of the object, inside the image, over the object's largest one."""
+    objects = ndimage.label(ndimage.gaussian_filter(np.random.default_rng(1).normal(size=(24, 30)), 1.5) > 0.05)[0]
+    objects[objects == 2] = 40  # numbers need not be dense
+    want = np.zeros(objects.shape)
+    for n in np.unique(objects[objects > 0]):
+        away = np.argwhere(objects != n)
+        cells = np.argwhere(objects == n)
+        distances = np.array([np.sqrt(((away - cell) ** 2).sum(1)).min() for cell in cells])
+        want[tuple(cells.T)] = distances / distances.max()
+    np.testing.assert_allclose(object_distance(objects), want, atol=1e-5)
+    assert (object_distance(np.ones((4, 5), int)) == 1).all() and not object_distance(np.zeros((4, 5), int)).any()
+
+
+def test_distance_error_is_the_equation_over_labelled_pixels():
+    response, labels, distances = drawn()
+    terms = []
+    for b, y, x in np.argwhere(labels.numpy() >= 0):
+        p, t = 1 / (1 + math.exp(-float(response[b, 0, y, x]))), float(distances[b, y, x])
+        terms.append(-t * math.log(p) - (1 - t) * math.log(1 - p))
+    assert float(distance_error(response[:, 0], distances, labels)) == pytest.approx(np.mean(terms))
 
 
 def test_pairs_and_iou_are_scikit_learns():

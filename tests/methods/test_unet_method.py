@@ -3,13 +3,17 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from conftest import blobs
 from selfseg import Segmenter
 from selfseg.core.errors import UsageError
 from selfseg.core.image import Image
+from selfseg.measure.instances import instance_scores
+from selfseg.methods import unet
 from selfseg.methods.base import build_config
 from selfseg.methods.unet import UNetMethod
+from selfseg.regions.graph import separate_objects
 from selfseg.sample.device import Precision
 from selfseg.sample.stream import Batch, Sample, Stream
 from selfseg.tiling.tiles import predict
@@ -42,6 +46,8 @@ def learn(method, samples, held=(), **how):
 VARIANTS = {
     "padded, batch norm": {"norm": "batch"},
     "padded, no norm": {"norm": "none"},
+    "tiles of the training size, group norm": {"tiled": True},
+    "tiles of the training size, as published": {"tiled": True, "norm": "none", "padded": False},
     "as published": {"norm": "none", "padded": False},
     "as published, 8 symmetries": {"norm": "none", "padded": False, "symmetries": True},
     "padded, 8 symmetries": {"norm": "none", "symmetries": True},
@@ -205,10 +211,12 @@ def test_pixels_without_a_label_teach_nothing():
 
 def test_rare_classes_weigh_more_where_balanced():
     batch = Stream([sample()], 1, 0).batch(0)
-    plain, balanced = made()._views(batch), made(class_balance=1.0)._views(batch)
-    assert plain.weights is None
+    plain, balanced = made(), made(class_balance=1.0)
+    assert plain._weights(plain._views(batch)) is None
+    views = balanced._views(batch)
+    weights = balanced._weights(views)
     share = float((batch.annotations == 1).float().mean())
-    rare, common = (float(balanced.weights[balanced.annotations == c].mean()) for c in (1, 0))
+    rare, common = (float(weights[views.annotations == c].mean()) for c in (1, 0))
     assert rare == pytest.approx(0.5 / share, rel=1e-4) and common == pytest.approx(0.5 / (1 - share), rel=1e-4)
 
 
@@ -217,9 +225,45 @@ def test_the_gap_between_two_objects_weighs_more():
     annotations[10:30, 5:19], annotations[10:30, 21:35] = 1, 1
     batch = Stream([Sample(np.zeros((1, 40, 40), np.float32), None, annotations)], 1, 0).batch(0)
     method = made(border=10.0, elastic=0, rotation=0, mirror=False, patch=None)
-    weights = method._views(batch).weights[0]
+    weights = method._weights(method._views(batch))[0]
     assert float(weights[20, 19]) == pytest.approx(1 + 10 * math.exp(-9 / 50), rel=0.01)
     assert float(weights[20, 10]) == 1.0 and float(weights[0, 0]) < 1.1
+
+
+def discs(seed=0, side=64):
+    """Bright discs of radius 5, some of which touch, and their numbers."""
+    rng, numbers = np.random.default_rng(seed), np.zeros((side, side), np.int64)
+    y, x = np.mgrid[:side, :side]
+    for number, (cy, cx) in enumerate([(12, 12), (12, 21), (40, 14), (30, 45), (39, 49), (54, 30)], 1):
+        numbers[((y - cy) ** 2 + (x - cx) ** 2 <= 25) & (numbers == 0)] = number
+    return (numbers > 0) * 0.6 + rng.normal(0.2, 0.03, numbers.shape), numbers
+
+
+@pytest.fixture(scope="module")
+def finder():
+    """A U-Net that has learned the distance inside discs."""
+    options = {"tiled": True, "distance": 1.0, "width": 8, "patch": 48, "iterations": 150, "elastic": 0.0}
+    picture, numbers = discs()
+    sample = Sample(picture[None].astype(np.float32), None, (separate_objects(numbers) > 0).astype(np.int64))
+    return learn(made(**options, learning_rate=0.005, min_size=10), [sample])
+
+
+def test_objects_that_touch_are_kept_apart_by_their_distance(finder):
+    picture, numbers = discs(seed=1)
+    turned = torch.from_numpy(np.rot90(picture).astype(np.float32).copy())[None]
+    found, truth = finder.objects(turned), np.rot90(numbers)
+    mask = predict(finder, turned.numpy()).argmax(0) > 0
+    assert ndimage.label(mask)[1] == 4, "the mask alone joins them"
+    assert found.max() == 6 and np.array_equal(found > 0, mask)
+    scores = instance_scores(found.astype(np.int64), truth.astype(np.int64))
+    assert scores.average_precision[0] == 1
+
+
+def test_distances_change_neither_classes_nor_methods_without_them(finder):
+    assert finder.finds_objects and finder.assign(torch.rand(1, 1, 20, 24)).shape == (1, 2, 20, 24)
+    assert finder.context == 48 + unet.OBJECT_SIDE and finder.multiple == 36
+    plain = made()
+    assert not plain.finds_objects and plain.objects(torch.rand(1, 20, 24)) is None
 
 
 def test_without_labels_a_step_is_refused():

@@ -10,7 +10,7 @@ from selfseg.apps.cli import main
 from selfseg.core.errors import UsageError
 from selfseg.core.progress import Silent
 from selfseg.learning.annotations import Annotations
-from selfseg.learning.distill import Lesson, _thresholds, ask, compare, distill
+from selfseg.learning.distill import Lesson, _thresholds, ask, compare, distill, sure_objects
 from selfseg.read import find_inputs
 from selfseg.results.result import Result
 
@@ -86,16 +86,16 @@ def test_the_surer_half_of_each_class_is_always_kept():
 def test_pixels_below_the_confidence_are_not_sure(taught):
     teacher = load(taught / "teacher")
     sources = find_inputs(taught / "images")
-    (all_of_them, *_), _ = ask(teacher, sources, 0.0, None, Silent())
+    (all_of_them, *_), _, _ = ask(teacher, sources, 0.0, None, Silent())
     assert np.array_equal(all_of_them.sure, all_of_them.labels > 0)
-    lessons, failures = ask(teacher, sources, 1.0, None, Silent())
+    lessons, order, failures = ask(teacher, sources, 1.0, None, Silent())
     for lesson in lessons:
         confidence = teacher.predict_image(lesson.source.read()).confidence.astype(np.float16)
         for label in np.unique(lesson.labels):
             here = lesson.labels == label
             if lesson.sure[here].any() and not lesson.sure[here].all():
                 assert confidence[here & lesson.sure].min() > confidence[here & ~lesson.sure].max()
-    assert not failures
+    assert not failures and order == [1, 2, 3]
 
 
 def test_the_command_reports_and_names_failures(taught, tmp_path, capsys):
@@ -113,3 +113,64 @@ def test_the_command_reports_and_names_failures(taught, tmp_path, capsys):
 def test_a_confidence_is_a_probability(taught):
     with pytest.raises(UsageError, match="a probability from 0 to 1"):
         distill(load(taught / "teacher"), taught / "images", confidence=60)
+
+
+def test_unsure_objects_and_rims_are_not_learned_from():
+    """Object 1 has a mean confidence of .9, object 2 of .6; they touch. The ground is sure but in one corner."""
+    objects = np.zeros((9, 12), int)
+    objects[2:7, 1:6], objects[2:7, 6:11] = 1, 2
+    certain = np.where(objects == 1, 0.9, np.where(objects == 2, 0.6, 0.8))
+    certain[8, 0] = 0.5
+    sure = sure_objects(np.where(objects > 0, 2, 1), certain, objects, 0.7)
+    want = np.ones((9, 12), bool)
+    want[1:8] = False  # the rim reaches one pixel to both sides of every border
+    want[1:8, 0] = want[1:8, 11] = False
+    want[3:6, 2:5] = True
+    want[8, 0] = False
+    assert np.array_equal(sure, want)
+    assert sure_objects(np.where(objects > 0, 2, 1), certain, objects, 0.5)[4, 8]
+    every = sure_objects(np.where(objects > 0, 2, 1), np.full((9, 12), 0.55), objects, 0.7)
+    assert every[4, 3] and every[4, 8] and not every[0, 0], "the surer half of the objects is kept"
+
+
+def cells(seed):
+    """Dark discs on a bright ground, and their numbers."""
+    rng, numbers = np.random.default_rng(seed), np.zeros((96, 96), np.uint8)
+    y, x = np.mgrid[:96, :96]
+    places = [(cy, cx) for cy in range(12, 96, 18) for cx in range(12, 96, 18)]
+    for number, place in enumerate(rng.permutation(len(places))[:14], 1):
+        cy, cx = places[place]
+        numbers[(y - cy) ** 2 + (x - cx) ** 2 <= rng.uniform(4, 7) ** 2] = number
+    picture = np.where(numbers > 0, 70, 190) + rng.normal(0, 6, numbers.shape)
+    return np.clip(picture, 0, 255).astype(np.uint8), numbers
+
+
+def test_a_pupil_of_objects_finds_objects(tmp_path):
+    for part in ("images", "truth"):
+        (tmp_path / part).mkdir()
+    for seed in range(3):
+        picture, numbers = cells(seed)
+        Pillow.fromarray(picture).save(tmp_path / "images" / f"{seed}.png")
+        Pillow.fromarray(numbers).save(tmp_path / "truth" / f"{seed}.png")
+    teacher = Segmenter("objects", seed=0).fit(tmp_path / "images")
+    options = {
+        "width": 8,
+        "depth": 2,
+        "patch": 64,
+        "iterations": 150,
+        "learning_rate": 0.005,
+        "scale": 0.0,
+        "elastic": 0.0,
+    }
+    found = distill(
+        teacher, tmp_path / "images", tmp_path / "m", options=options, truth=tmp_path / "truth", truth_as="objects"
+    )
+    truth = found.comparison.truth
+    assert truth["teacher"]["ap_50"] > 0.9 and truth["pupil"]["ap_50"] > 0.85
+    assert found.comparison.parts["teacher"] == pytest.approx(14, abs=1)
+    again = load(tmp_path / "m")
+    assert [item.name for item in again.table_.classes] == ["ground", "object"], "the ground is the first class"
+    assert str(again.preparation_) == "auto,percentile=1:99.8" and again.method_.config.distance > 0
+    assert json.loads((tmp_path / "m" / "distillation.json").read_text())["confidence"] == 0.7
+    picture, numbers = cells(7)
+    assert again.predict(picture).objects.max() == pytest.approx(14, abs=1)

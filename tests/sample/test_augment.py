@@ -1,8 +1,20 @@
+import math
+
+import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
 from selfseg.core.errors import UsageError
-from selfseg.sample.augment import Augmentation, add_noise, labelled_parts, random_views, vary_grey, view_coordinates
+from selfseg.sample.augment import (
+    Augmentation,
+    add_noise,
+    labelled_parts,
+    random_views,
+    vary_grey,
+    vary_look,
+    view_coordinates,
+)
 from selfseg.sample.stream import Batch
 
 ALL = Augmentation(elastic=3.0, rotation=180.0, mirror=True, grey=0.2)
@@ -20,20 +32,18 @@ def test_image_and_labels_go_through_the_same_coordinates(shape):
     image, annotations = ramp(shape)
     side = (4, 16, 16)[-len(shape) :]
     augmentation = Augmentation(elastic=1.0, rotation=30.0, mirror=True)
-    views = random_views([(image, annotations)], [annotations.float()], side, 0, augmentation, seed=3)
+    views = random_views([(image, annotations)], [annotations[None].float()], side, 0, augmentation, seed=3)
     origin = views.images[0, 0]
     clear = (origin - shape[0] / 2 + 0.5).abs() > 1.0  # not at the border of the halves
     assert views.annotations.shape == (1, *side) and bool(clear.any())
     assert torch.equal(views.annotations[0][clear], (origin >= shape[0] / 2).long()[clear])
-    torch.testing.assert_close(views.weights[0][clear], views.annotations[0][clear].float())
+    torch.testing.assert_close(views.maps[0, 0][clear], views.annotations[0][clear].float())
 
 
 def test_views_are_a_function_of_the_seed():
     image, annotations = ramp((30, 30))
     one, same, other = (random_views([(image, annotations)], None, (16, 16), 4, ALL, seed) for seed in (1, 1, 2))
-    assert (
-        torch.equal(one.images, same.images) and torch.equal(one.annotations, same.annotations) and one.weights is None
-    )
+    assert torch.equal(one.images, same.images) and torch.equal(one.annotations, same.annotations) and one.maps is None
     assert not torch.equal(one.images, other.images)
 
 
@@ -117,3 +127,44 @@ def test_noise_of_the_augmentation_reaches_the_views():
     plain, noisy = (random_views([part], None, (32, 32), 0, Augmentation(noise=n), seed=5).images for n in (0.0, 1.0))
     torch.testing.assert_close(plain[0], part[0])
     assert float((noisy - plain).std()) > 0.01
+
+
+def test_a_gamma_keeps_the_ends_and_the_order():
+    image = torch.rand(2, 20, 30) * 7 - 3
+    seen = vary_look(image, Augmentation(gamma=0.5), seed=1)
+    assert not torch.allclose(seen, image)
+    torch.testing.assert_close(torch.stack(seen.aminmax()), torch.stack(image.aminmax()))
+    assert torch.equal(seen.flatten().argsort(), image.flatten().argsort())
+
+
+@pytest.mark.parametrize("shape", [(1, 25, 31), (2, 9, 12, 14)])
+def test_blur_is_a_gaussian_with_its_border_repeated(shape):
+    image = torch.rand(shape)
+    for seed in range(40):
+        sigma = 2.0 * float(torch.rand((), generator=torch.Generator().manual_seed(seed)))
+        seen = vary_look(image, Augmentation(blur=2.0), seed)
+        if sigma <= 0.2:
+            assert torch.equal(seen, image)
+            continue
+        radius = math.ceil(3 * sigma)
+        want = np.stack([gaussian_filter(one, sigma, mode="nearest", radius=radius) for one in image.numpy()])
+        np.testing.assert_allclose(seen.numpy(), want, atol=1e-5)
+
+
+def test_uneven_light_is_smooth_and_the_same_in_all_channels():
+    image = torch.rand(2, 64, 64) + 1
+    image[:, 0, 0] = 1  # the least value of both: light is a factor above it
+    seen = vary_look(image, Augmentation(light=0.5), seed=4)
+    ratio = ((seen - 1) / (image - 1).clamp(min=1e-6))[:, 1:, 1:]
+    torch.testing.assert_close(ratio[0], ratio[1], rtol=1e-3, atol=1e-3)
+    assert float(ratio[0].max() / ratio[0].min()) > 1.1
+    assert float(ratio[0].log().diff(dim=1).abs().max()) < 0.1
+
+
+def test_scale_draws_pixels_apart_or_together():
+    apart = []
+    for seed in range(200):
+        at = view_coordinates((99, 99), (50, 50), (16, 16), Augmentation(scale=1.0), seed)
+        apart.append(float(torch.log2(at[0, 1, 0] - at[0, 0, 0])))
+        torch.testing.assert_close(at[1, 0, 1] - at[1, 0, 0], at[0, 1, 0] - at[0, 0, 0])
+    assert -1 <= min(apart) < -0.8 and 0.8 < max(apart) <= 1 and abs(np.mean(apart)) < 0.15

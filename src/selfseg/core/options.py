@@ -301,9 +301,9 @@ class PredictOptions(ReadOptions):
 class DistillOptions(LearnerOptions, InputOptions, ResumeOptions):
     """Options of teaching a U-Net: the keyword arguments of `selfseg.learning.distill.distill`."""
 
-    confidence: float = 0.9
-    """Pixels of which the teacher is less sure are not learned from; half of each class is kept."""
-    preset: str = "fast"
-    """Named options of the U-Net: default, fast, paper, ..."""
+    confidence: float | None = None
+    """Pixels (objects) of which the teacher is less sure are not learned from; half of each class is kept. Default: 0.9; of objects 0.7."""
+    preset: str = AUTO
+    """Named options of the U-Net: objects, fast, default, ... auto: objects if the teacher finds objects, else fast."""
     truth_as: Literal["sparse", "full", "objects"] | None = None
     """Meaning of the values of truth: as for the labels of `selfseg fit`."""

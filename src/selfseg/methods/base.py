@@ -148,9 +148,6 @@ class Method(KeepsCounters, ABC):
     ``memo["superpixels"]`` are the user's own: integers ``[*S]``, negative = outside; ``memo["valid"]``, bool ``[*S]`` or None, says
     which pixels count, where some may not."""
 
-    finds_objects: ClassVar[bool] = False
-    """Whether `objects` finds instances: they are then written and counted with the labels."""
-
     def __init__(self, config: MethodConfig, n_channels: int, n_dims: int = 2) -> None:
         super().__init__()
         if n_dims not in self.dimensions:
@@ -183,6 +180,11 @@ class Method(KeepsCounters, ABC):
     def relies_on(self) -> str:
         """What a stored model needs beside itself, such as the weights of another network: for its card; empty = nothing."""
         return ""
+
+    @property
+    def finds_objects(self) -> bool:
+        """Whether `objects` finds instances: they are then written and counted with the labels."""
+        return False
 
     @property
     def context(self) -> int | None:

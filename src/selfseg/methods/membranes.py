@@ -48,7 +48,6 @@ class MembranesMethod(Method):
     Config = MembranesConfig
     config: MembranesConfig
     uses_memos = True
-    finds_objects = True
     distributed_unsupported = "it has nothing to learn; it takes under a second an image"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "em": {},
@@ -61,6 +60,10 @@ class MembranesMethod(Method):
         self._spacing = config.distances(n_dims)
         # height between the classes of cells, where more than two classes are asked for
         self.register_buffer("edges", torch.zeros(max(0, self.n_classes - 2), dtype=torch.float64))
+
+    @property
+    def finds_objects(self) -> bool:
+        return True
 
     @property
     def n_classes(self) -> int:

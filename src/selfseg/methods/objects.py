@@ -357,7 +357,7 @@ class Objects(Method):
 
     Config = ObjectsConfig
     config: ObjectsConfig
-    uses_memos, finds_objects = True, True
+    uses_memos = True
     distributed_unsupported = "it has nothing to learn by gradients; it takes a second or two an image"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "nuclei": {},
@@ -381,6 +381,10 @@ class Objects(Method):
         self.register_buffer("edges", torch.zeros(max(0, self.n_classes - 2), dtype=torch.float64))
         for one in fields(PixelForest):
             self.register_buffer(f"forest_{one.name}", torch.zeros(0))
+
+    @property
+    def finds_objects(self) -> bool:
+        return True
 
     @property
     def n_classes(self) -> int:

@@ -5,14 +5,20 @@ expanding path with crops of the one joined to the other; random views of few im
 that is louder between objects that nearly touch. The preset ``paper`` is their network, without padding, and their loss.
 
 Some images are held out, before any view is drawn; the weights that do best on these are kept.
+
+With `distance` the network also learns how deep each pixel lies in its object, as StarDist does (Schmidt et al., MICCAI 2018): objects
+are then the basins of that distance inside the mask.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
@@ -20,22 +26,33 @@ from torch.optim import SGD, Adam, Optimizer
 from selfseg.kernels.layout import softmax
 from selfseg.losses import count_labels, weighted
 from selfseg.losses.supervised import (
-    BorderWeights,
+    PixelMaps,
     binary_cross_entropy,
     class_weights,
     count_pairs,
+    distance_error,
     mean_iou,
     soft_dice,
     weighted_cross_entropy,
 )
 from selfseg.methods.base import Batch, Memo, Method, MethodConfig
-from selfseg.nets.unet import UNet, UNetShape, cut_back, he_init, mean_over_symmetries
+from selfseg.nets.unet import UNet, UNetShape, cut_back, he_init, mean_over_symmetries, mirror_frame
+from selfseg.regions import blobs
 from selfseg.sample.augment import Augmentation, Views, labelled_parts, labelled_pixels, random_views
 from selfseg.sample.device import fused, most_digits
 from selfseg.sample.shared_batch import is_shared, largest, total
 
 LOOKS = 20
 """How often over the training the held-out images are looked at."""
+
+DEPTH = 0.15
+"""Least depth of the pass between two objects, in units of the distance (0-1), below the lower of their tops."""
+
+OBJECT_SIDE = 64
+"""Objects up to so many pixels wide are the same in parts as in the whole image."""
+
+OVERLAP = 4
+"""Tiles of the training size overlap by a quarter of their side."""
 
 KEPT = "kept."
 """Before the names of the best weights so far, in `UNetMethod.state`."""
@@ -81,6 +98,10 @@ class UNetConfig(MethodConfig):
     """What a pixel of class 1 between two objects, the parts of other classes, weighs more (the paper's w0 = 10). 0 = nothing."""
     border_sigma: float = Field(default=5.0, gt=0)
     """Fall-off of that weight with the distances to both objects, in pixels of the prepared image (the paper's sigma)."""
+    distance: float = Field(default=0.0, ge=0)
+    """Weight of the error of the distance inside objects, the parts of all classes but the first; above 0 the method finds objects."""
+    min_size: int = Field(default=20, ge=1)
+    """Least size of an object that is found so, in pixels."""
     elastic: float = Field(default=10.0, ge=0)
     """Standard deviation of the random displacements on a grid of 3 points a side, in pixels (less in small views); 0 = none."""
     rotation: float = Field(default=180.0, ge=0, le=180)
@@ -91,9 +112,20 @@ class UNetConfig(MethodConfig):
     """Variation of contrast (standard deviation of its logarithm) and of brightness (in standard deviations of the view)."""
     noise: float = Field(default=0.0, ge=0)
     """Most noise that views get, in standard deviations of the view: where new images will be noisier than those learned from."""
+    scale: float = Field(default=0.0, ge=0, le=3)
+    """Largest change of size either way, as a power of 2: 1 = from half to twice the size."""
+    gamma: float = Field(default=0.0, ge=0)
+    """Variation of the gamma of views (standard deviation of its logarithm)."""
+    light: float = Field(default=0.0, ge=0)
+    """Uneven light in views (standard deviation of the logarithm of a smooth field)."""
+    blur: float = Field(default=0.0, ge=0)
+    """Most blur of views, the standard deviation of a Gaussian in pixels."""
     validation: float = Field(default=0.2, ge=0, lt=1)
     """Share of the images that is held out; the weights with the best mean IoU on these are kept (classes weighed as in the loss). 0 = the
     last weights."""
+    tiled: bool = False
+    """Prediction in overlapping tiles as large as the views (`patch`): a group norm, which looks at all that it is given, then gives a
+    large image what it gave the views, and parts of an image what it gives the whole. Takes 1.8 times as long."""
     symmetries: bool = False
     """Prediction averages over the 8 mirrored and turned images: 8 times the time."""
 
@@ -117,10 +149,26 @@ class UNetMethod(Method):
     uses_annotations, needs_annotations, distributed_unsupported = True, True, None
     live = (
         *("iterations", "learning_rate", "schedule", "momentum", "cross_entropy", "binary", "dice"),
-        *("class_balance", "elastic", "rotation", "mirror", "grey", "noise"),
+        *("class_balance", "elastic", "rotation", "mirror", "grey", "noise", "scale", "gamma", "light", "blur"),
     )
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "fast": {"width": 8, "iterations": 300, "patch": 160, "norm": "batch"},
+        "objects": {
+            "width": 12,
+            "patch": 192,
+            "tiled": True,
+            "iterations": 1500,
+            "learning_rate": 0.004,
+            "distance": 1.0,
+            "dice": 1.0,
+            "scale": 0.7,
+            "gamma": 0.3,
+            "light": 0.2,
+            "blur": 1.0,
+            "noise": 0.1,
+            "validation": 0.0,
+            "prepare": "percentile=1:99.8",
+        },
         "paper": {
             "width": 64,
             "depth": 4,
@@ -151,14 +199,14 @@ class UNetMethod(Method):
         layers: dict[str, Any] = config.model_dump(include={"width", "depth", "padded", "norm"})
         layers["up"] = "linear" if config.padded else "transposed"
         shape = UNetShape(n_dims=n_dims, norm_last=False, bottom_dropout=config.dropout, **layers)
-        self.net = UNet(n_channels, self.n_classes, shape)
+        self.net = UNet(n_channels, self.n_classes + self.finds_objects, shape)
         he_init(self.net)
         self.register_buffer("steps_done", torch.zeros((), dtype=torch.int64))
         self.register_buffer("class_pixels", torch.zeros(self.n_classes, dtype=torch.int64))  # seen so far
         self.register_buffer("best", torch.tensor(-1.0))  # mean IoU on the held-out images
         self._kept: dict[str, Tensor] = {}
         self._held: Callable[[], Iterable[Batch]] | None = None
-        self._borders = BorderWeights(config.border, config.border_sigma)
+        self._maps = PixelMaps(config.border, config.border_sigma, self.finds_objects)
         self._labelled: dict[int, Tensor] = {}
         self._optimizers: dict[str, Optimizer] = {}
         self._between_steps = True
@@ -169,11 +217,25 @@ class UNetMethod(Method):
 
     @property
     def context(self) -> int | None:
-        return None if self.config.norm == "group" else self.net.reach  # a group norm depends on the whole image
+        if self._tile_side is not None:
+            return self._tile_side + OBJECT_SIDE * self.finds_objects
+        if self.config.norm == "group":  # depends on the whole image
+            return None
+        return self.net.reach + OBJECT_SIDE * self.finds_objects
+
+    @property
+    def _tile_side(self) -> int | None:
+        """Side of the tiles of a prediction; None = the image is predicted as a whole."""
+        side = self.config.patch if self.config.tiled else None
+        return None if side is None else -(-side // (OVERLAP * self.net.multiple)) * OVERLAP * self.net.multiple
+
+    @property
+    def finds_objects(self) -> bool:
+        return self.config.distance > 0
 
     @property
     def multiple(self) -> int:
-        return self.net.multiple
+        return self.net.multiple if self._tile_side is None else self._tile_side - self._tile_side // OVERLAP
 
     @property
     def held_out(self) -> float:
@@ -208,7 +270,7 @@ class UNetMethod(Method):
             group["lr"] = self.config.learning_rate * factor
 
     def _views(self, batch: Batch) -> Views:
-        """Draw one view of each image, and weigh its pixels by class and by border (paper, equation 2)."""
+        """Draw one view of each image, with the maps that its loss needs."""
         config, parts = self.config, labelled_parts(batch)
         for _, annotations in parts:
             counted = annotations >= 0
@@ -220,19 +282,23 @@ class UNetMethod(Method):
             self._labelled_pixels(index, annotations)
             for index, (_, annotations) in zip(batch.indices, parts, strict=True)
         ]
-        augmentation = Augmentation(config.elastic, 3, config.rotation, config.mirror, config.grey, config.noise)
-        gains = None
-        if config.border:
-            gains = [
-                self._borders.of(index, annotations)
-                for index, (_, annotations) in zip(batch.indices, parts, strict=True)
+        names = ("elastic", "rotation", "mirror", "grey", "noise", "scale", "gamma", "light", "blur")
+        augmentation = Augmentation(**config.model_dump(include=set(names)))
+        maps = None
+        if config.border or config.distance:
+            maps = [
+                self._maps.of(index, annotations) for index, (_, annotations) in zip(batch.indices, parts, strict=True)
             ]
         side, seed = self._side([tuple(annotations.shape) for _, annotations in parts]), int(torch.randint(2**31, ()))
-        views = random_views(parts, gains, side, self.net.margin, augmentation, seed, batch.first, labelled)
-        if not config.class_balance:
-            return views._replace(weights=None if views.weights is None else 1 + views.weights)
-        weights = class_weights(self.class_pixels, config.class_balance)[views.annotations.clamp(min=0)]
-        return views._replace(weights=weights if views.weights is None else weights + views.weights)
+        return random_views(parts, maps, side, self.net.margin, augmentation, seed, batch.first, labelled)
+
+    def _weights(self, views: Views) -> Tensor | None:
+        """Return the weight of each pixel of some views, by class and by border (paper, equation 2); None = all alike."""
+        gain = views.maps[:, 0] if views.maps is not None and self.config.border else None
+        if not self.config.class_balance:
+            return None if gain is None else 1 + gain
+        weights = class_weights(self.class_pixels, self.config.class_balance)[views.annotations.clamp(min=0)]
+        return weights if gain is None else weights + gain
 
     def _labelled_pixels(self, index: int, annotations: Tensor) -> Tensor:
         """Return the labelled pixels of image `index`, as `sample.augment.labelled_pixels`; they stay the same."""
@@ -247,12 +313,16 @@ class UNetMethod(Method):
         return tuple(self.net.response_side(max(least, min(n, self.config.patch or n))) for n in longest)
 
     def _terms(self, response: Tensor, views: Views) -> dict[str, Tensor]:
-        config, terms = self.config, {}
+        config, terms, weights = self.config, {}, self._weights(views)
+        if config.distance and views.maps is not None:
+            found = distance_error(response[:, -1], views.maps[:, -1], views.annotations)
+            terms["distance"] = weighted(config.distance, found)
+            response = response[:, :-1]
         if config.cross_entropy:
-            found = weighted_cross_entropy(response, views.annotations, views.weights)
+            found = weighted_cross_entropy(response, views.annotations, weights)
             terms["cross_entropy"] = weighted(config.cross_entropy, found)
         if config.binary:
-            terms["binary"] = weighted(config.binary, binary_cross_entropy(response, views.annotations, views.weights))
+            terms["binary"] = weighted(config.binary, binary_cross_entropy(response, views.annotations, weights))
         if config.dice:
             terms["dice"] = weighted(config.dice, soft_dice(softmax(response), views.annotations))
         return terms
@@ -290,19 +360,62 @@ class UNetMethod(Method):
 
     def assign(self, images: Tensor, memos: Sequence[Memo] | None = None) -> Tensor:
         """Return the softmax of the response ``[B K *S]``; its mean over the 8 symmetries of the image if so configured."""
-        learning, framed = self.net.training, self.net.frame(images)
+        return self._predict(images)[:, : self.n_classes]
+
+    def _predict(self, images: Tensor) -> Tensor:
+        """Return the probabilities, and behind them the distance where it is learned: ``[B K + 1 *S]``."""
+        learning = self.net.training
         self.net.eval()
         averaged = self.config.symmetries and not learning
-        probabilities = mean_over_symmetries(self._answer, framed) if averaged else self._answer(framed)
+        found = self._whole(images, averaged) if self._tile_side is None else self._by_tiles(images, averaged)
         self.net.train(learning)
-        return cut_back(probabilities, images.shape[2:])
+        return found
+
+    def _whole(self, images: Tensor, averaged: bool) -> Tensor:
+        framed = self.net.frame(images)
+        found = mean_over_symmetries(self._answer, framed) if averaged else self._answer(framed)
+        return cut_back(found, images.shape[2:])
+
+    def _by_tiles(self, images: Tensor, averaged: bool) -> Tensor:
+        """Return the mean of overlapping tiles, each weighed by how far from its border a pixel lies.
+
+        Tiles begin at multiples of `multiple`; those at the end of the image are mirrored outwards to their full size.
+        """
+        side, shape = self._tile_side or 1, images.shape[2:]
+        overlap, n_out = side // OVERLAP, self.n_classes + self.finds_objects
+        total = images.new_zeros(len(images), n_out, *shape)
+        weight = images.new_zeros(shape)
+        starts = [range(0, max(1, n - overlap), side - overlap) if n > side else (0,) for n in shape]
+        for corner in itertools.product(*starts):
+            at: Any = (..., *(slice(a, a + side) for a in corner))
+            part = images[at]
+            missing = [min(side, n) - m for n, m in zip(shape, part.shape[2:], strict=True)]
+            found = self._whole(mirror_frame(part, 0, missing), averaged)
+            rise = images.new_ones(())
+            for length in found.shape[2:]:
+                place = torch.arange(length, device=images.device) + 0.5
+                rise = rise[..., None] * (torch.minimum(place, length - place) / overlap).clamp(max=1)
+            total[at] += cut_back(found * rise, part.shape[2:])
+            weight[at] += cut_back(rise[None, None], part.shape[2:])[0, 0]
+        return total / weight
 
     def portable(self) -> Callable[[Tensor], Tensor]:
         return self.assign
 
     def _answer(self, framed: Tensor) -> Tensor:
-        response: Tensor = self.net(framed)
-        return softmax(response.float())
+        response: Tensor = self.net(framed).float()
+        if not self.finds_objects:
+            return softmax(response)
+        return torch.cat([softmax(response[:, :-1]), response[:, -1:].sigmoid()], 1)
+
+    @torch.no_grad()
+    def objects(self, image: Tensor, memo: Memo | None = None) -> NDArray[np.int32] | None:
+        """Return the basins of the distance inside the mask of all classes but the first ``[*S]``; None if no distance is learned."""
+        if not self.finds_objects:
+            return None
+        found = self._predict(image[None].to(self.device))[0].cpu()
+        labels = blobs.basins(found[-1].numpy(), (found[:-1].argmax(0) > 0).numpy(), DEPTH)
+        return blobs.select(labels, blobs.areas(labels) >= self.config.min_size)
 
     def state(self) -> dict[str, Tensor]:
         """Return the weights, and while training the best so far beside them."""

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from selfseg.core.machine import compiled
 from selfseg.regions.component_tree import ellipseness, find_root
 from selfseg.regions.graph import check_labels, check_spacing
 
@@ -238,7 +238,7 @@ def weighted_median(values: NDArray[np.floating], weights: NDArray[np.floating])
     return float(values[order][min(np.searchsorted(total, 0.5 * total[-1]), len(values) - 1)])
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _along(labels, squares, unit):
     """Replace squared distances by those that also look along the middle axis of ``[A L B]``, run by run of one label, in place."""
     n_before, length, n_after = labels.shape
@@ -255,7 +255,7 @@ def _along(labels, squares, unit):
                 begin = end
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _envelope(squares, a, b, begin, end, length, unit, heights, starts, places):
     """Do one run [begin, end) of `_along`; the pixels before and after it are borders, unless the image ends there."""
     count = 0
@@ -283,7 +283,7 @@ def _envelope(squares, a, b, begin, end, length, unit, heights, starts, places):
         squares[a, i, b] = heights[at] + unit * np.float32((i - places[at]) * (i - places[at]))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _flood(height, labels, order, shape, depth):
     """Return the highest pixel of the basin of each pixel in `order`; -1 elsewhere."""
     root = np.full(len(height), -1, np.int32)
@@ -298,7 +298,7 @@ def _flood(height, labels, order, shape, depth):
     return root
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _flooded(pixel, height, labels, root, shape, here):
     """Put the neighbours of equal label that are flooded into `here`; return their number, and the highest one across a face or -1."""
     n_planes, n_rows, n_columns = shape
@@ -318,7 +318,7 @@ def _flooded(pixel, height, labels, root, shape, here):
     return count, joined
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _join(root, height, pixel, other, depth):
     """Make two basins that meet at a pixel one, where the lower maximum rises less than `depth` above it."""
     one, two = find_root(root, pixel), find_root(root, other)

@@ -10,10 +10,10 @@ Nodes below a least size are not kept, so that tables are small; the attributes 
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from selfseg.core.errors import UsageError
+from selfseg.core.machine import compiled
 from selfseg.regions.merge_tree import MergeTree, merge_in_order
 
 N_LEVELS = 512
@@ -179,7 +179,7 @@ def _without_empty(
 # The kernels. Pixels are numbered in C order; nodes are numbered from the leaves to the root.
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _descending(levels, n_levels):
     """Return the pixels from the brightest to the darkest level, in their order within a level: a counting sort."""
     start = np.zeros(n_levels + 1, np.int64)
@@ -195,7 +195,7 @@ def _descending(levels, n_levels):
     return order
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def find_root(root, pixel):
     """Return the root of a pixel's part in a forest of parents; ways to it are halved."""
     while root[pixel] != pixel:
@@ -204,14 +204,14 @@ def find_root(root, pixel):
     return pixel
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def neighbour_steps(shape):
     """Return how far the six face neighbours of a pixel of ``[Z Y X]`` lie from it, as flat numbers."""
     plane = shape[1] * shape[2]
     return np.array([-plane, plane, -shape[2], shape[2], -1, 1])
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def has_neighbours(pixel, shape):
     """Return which of them are inside the image."""
     depth, height, width = shape
@@ -219,7 +219,7 @@ def has_neighbours(pixel, shape):
     return z > 0, z < depth - 1, y > 0, y < height - 1, x > 0, x < width - 1
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _link(levels, order, shape):
     """Return the parent of each pixel: another of its level's part, or, of the last of these, one of the part around it."""
     parents, root = np.empty(len(levels), np.int32), np.full(len(levels), -1, np.int32)
@@ -239,7 +239,7 @@ def _link(levels, order, shape):
     return parents
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _number(levels, order, parents, min_area):
     """Number the nodes of `min_area` pixels or more; return the node of each pixel, and the parent and level of each node."""
     areas = np.ones(len(levels), np.int32)
@@ -263,7 +263,7 @@ def _number(levels, order, parents, min_area):
     return nodes, node_parents, node_levels
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _add_up(values, levels, nodes, parents, shape):
     """Return ``[N 12]``: pixels; sums of z, y, x; of zz, yy, xx, zy, zx, yx; faces of the border; sum of the steps across them."""
     depth, height, width = shape
@@ -304,7 +304,7 @@ def _add_up(values, levels, nodes, parents, shape):
     return sums
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _best_disjoint(scores, parents):
     """Return for each node whether it is one of the disjoint nodes with the largest sum of scores."""
     n_nodes = len(parents)
@@ -322,7 +322,7 @@ def _best_disjoint(scores, parents):
     return chosen
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _above(chosen, parents):
     """Return for each node whether it holds a chosen one, and is none itself."""
     above = np.zeros(len(parents), np.bool_)
@@ -332,7 +332,7 @@ def _above(chosen, parents):
     return above
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _inherit(values, parents, none=0):
     """Give every node without a value that of the nearest node around it that has one, in place."""
     for node in range(len(parents) - 2, -1, -1):
@@ -340,7 +340,7 @@ def _inherit(values, parents, none=0):
             values[node] = values[parents[node]]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _best_of_branches(scores, parents):
     """Return for each node whether it has the best score, above 0, of its branch: of the nodes between two forks."""
     n_nodes = len(parents)

@@ -1,15 +1,14 @@
 """A classifier of pixels: extra-trees over smoothed values, slopes and curvatures; kept as plain arrays, and evaluated band by band."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from selfseg.core.machine import run_shared
+from selfseg.core.machine import compiled, run_shared
 
 SCALES = (0.0, 1.0, 2.0, 4.0)
 """Gaussians of each channel, in pixels."""
@@ -26,11 +25,14 @@ SPREAD = 3.0
 NEAR, FAR = 4.0, 3.0
 """Where Gaussians end, in standard deviations: the narrow ones, and those of `WIDE`."""
 
-REACH = int(max(FAR * max(WIDE), NEAR * max(SLOPES) + 2) + 0.5)
-"""Pixels that a feature looks at on each side."""
+CLOSE = int(max(NEAR * max(*SLOPES, *SCALES) + 2, NEAR * SPREAD) + 0.5)
+"""Pixels that a feature looks at on each side, but for the wide means."""
 
-BAND = 2**18
-"""Pixels of a band of rows whose features are in memory at a time."""
+REACH = int(max(FAR * max(WIDE), CLOSE) + 0.5)
+"""The same with them."""
+
+BAND, LEAST_ROWS = 2**16, 64
+"""Pixels of a band of rows whose features are in memory at a time, and its least rows."""
 
 N_TREES, DEPTH, LEAF = 30, 14, 5
 """Trees, their largest depth, and the least pixels of a leaf."""
@@ -41,7 +43,9 @@ def n_features(n_channels: int) -> int:
     return len(SCALES) * n_channels + 3 * len(SLOPES) + len(WIDE) + 1
 
 
-def pixel_features(channels: NDArray[np.float32], lightness: NDArray[np.float32]) -> NDArray[np.float32]:
+def pixel_features(
+    channels: NDArray[np.float32], lightness: NDArray[np.float32], means: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
     """Return the features ``[F Y X]`` of an image: Gaussians of each channel; slope and both curvatures of the lightness at three
     scales; its difference from wide means; its local standard deviation.
 
@@ -51,7 +55,10 @@ def pixel_features(channels: NDArray[np.float32], lightness: NDArray[np.float32]
         ``[C Y X]``.
     lightness
         ``[Y X]``.
+    means
+        ``[W Y X]``, the `wide_means` of the lightness, where they are known.
     """
+    means = wide_means(lightness) if means is None else means
     found = np.empty((n_features(len(channels)), *lightness.shape), np.float32)
     rows = iter(found)
     for scale in SCALES:
@@ -64,11 +71,19 @@ def pixel_features(channels: NDArray[np.float32], lightness: NDArray[np.float32]
         middle, half = (yy + xx) / 2, np.sqrt((yy - xx) ** 2 / 4 + yx * yx)
         next(rows)[...] = middle + half
         next(rows)[...] = middle - half
-    for scale in WIDE:
-        next(rows)[...] = lightness - gaussian_filter(lightness, scale, truncate=FAR)
+    for wide in means:
+        next(rows)[...] = lightness - wide
     mean = gaussian_filter(lightness, SPREAD, truncate=NEAR)
     squares = gaussian_filter(lightness * lightness, SPREAD, truncate=NEAR)
     next(rows)[...] = np.sqrt(np.maximum(squares - mean * mean, 0))
+    return found
+
+
+def wide_means(lightness: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the Gaussians ``[W Y X]`` of an image ``[Y X]`` at the scales of `WIDE`."""
+    found = np.empty((len(WIDE), *lightness.shape), np.float32)
+    for scale, into in zip(WIDE, found, strict=True):
+        gaussian_filter(lightness, scale, truncate=FAR, output=into)
     return found
 
 
@@ -151,29 +166,22 @@ class PixelForest:
 
     def evaluate(self, values: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the probability of an object ``[P]`` for features ``[F P]``: the mean share over the trees."""
-        columns = values.reshape(len(values), -1)
-        total = np.zeros(columns.shape[1])
-        run_shared(_evaluate, len(total), columns, *astuple(self), total)
-        return total / max(1, len(self.roots))
+        return self._means(values, self.shares[:, None])[0]
 
     def evaluate_classes(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the probability of each class ``[K P]`` for features ``[F P]``, of a forest of K classes."""
-        total = np.zeros((self.shares.shape[1], values.shape[1]), np.float32)
-        ends = (self.features < 0)[:, None]
-        children = np.where(ends, np.arange(len(ends), dtype=np.int32)[:, None], self.children)
-        left, right = (np.ascontiguousarray(side, np.int32) for side in children.T)
-        depths = np.array([self._depth(root, children, ends[:, 0]) for root in self.roots], np.int64)
-        arrays = (self.roots, depths, np.maximum(self.features, 0), self.thresholds.astype(np.float32), left, right)
-        run_shared(_evaluate_classes, values.shape[1], values, *arrays, self.shares.astype(np.float32), total)
-        return total / np.float32(max(1, len(self.roots)))
+        return self._means(values, self.shares).astype(np.float32)
 
-    @staticmethod
-    def _depth(root: int, children: NDArray[np.int32], ends: NDArray[np.bool_]) -> int:
-        """Return the number of questions on the longest way from a root to a leaf."""
-        level, depth = np.array([root]), 0
-        while len(level := level[~ends[level]]):
-            level, depth = children[level].ravel(), depth + 1
-        return depth
+    def _means(self, values: NDArray[np.float32], shares: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the mean ``[K P]`` of the shares ``[n K]`` over the trees."""
+        columns, leaf = values.reshape(len(values), -1), self.features < 0
+        total = np.zeros((shares.shape[1], columns.shape[1]))
+        # A leaf leads to itself, so that all pixels of a block go down as many steps.
+        children = np.where(leaf[:, None], np.arange(len(leaf), dtype=np.int32)[:, None], self.children)
+        arrays = (np.maximum(self.features, 0), self.thresholds, children, np.ascontiguousarray(shares))
+        depths = _depths(self.roots, leaf, self.children)
+        run_shared(_evaluate, columns.shape[1], columns, self.roots, depths, *arrays, total)
+        return total / max(1, len(self.roots))
 
     def probability(self, channels: NDArray[np.float32], lightness: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the probability of an object ``[Y X]`` of an image (see `pixel_features`)."""
@@ -192,11 +200,11 @@ def by_bands(
     """Call ``take(rows, features [F rows X])`` for one band of rows after the other: features of all of a large image at once would take
     a hundred bytes a pixel."""
     height, width = lightness.shape
-    step = max(REACH, BAND // max(1, width))
+    step, means = max(LEAST_ROWS, BAND // max(1, width)), wide_means(lightness)
     for top in range(0, height, step):
         stop = min(height, top + step)
-        first, last = max(0, top - REACH), min(height, stop + REACH)
-        values = pixel_features(channels[:, first:last], lightness[first:last])
+        first, last = max(0, top - CLOSE), min(height, stop + CLOSE)
+        values = pixel_features(channels[:, first:last], lightness[first:last], means[:, first:last])
         take(slice(top, stop), np.ascontiguousarray(values[:, top - first : stop - first]))
 
 
@@ -220,48 +228,36 @@ def draw(rng: np.random.Generator, among: NDArray[np.int64], n: int, weights: Se
     return rng.choice(among, min(n, len(among)), replace=False, p=weights)
 
 
-BLOCK = 1024
-"""Pixels that go through one tree after the other: their features and a tree stay in the cache."""
-
-SMALL_BLOCK = 512
-"""The same for a forest of classes, whose features are copied into one piece first."""
+BLOCK = 256
+"""Pixels that go through one tree after the other: their features, copied side by side, and a tree stay in the cache."""
 
 
-@njit(cache=True, nogil=True)
-def _evaluate(start, stop, values, roots, features, thresholds, children, shares, total):
-    """Add up the shares of all trees for the pixels [start, stop)."""
+@compiled()
+def _depths(roots, leaf, children):
+    """Return the length of the longest way from each root to a leaf; children stand after their parents."""
+    depth = np.zeros(len(leaf), np.int64)
+    for node in range(len(leaf) - 1, -1, -1):
+        if not leaf[node]:
+            depth[node] = 1 + max(depth[children[node, 0]], depth[children[node, 1]])
+    return depth[roots]
+
+
+@compiled()
+def _evaluate(start, stop, values, roots, depths, features, thresholds, children, shares, total):
+    """Add up the shares of all trees for the pixels [start, stop); all pixels of a block go down a tree level by level."""
+    nodes, pixels = np.empty(BLOCK, np.int32), np.empty((BLOCK, len(values)), np.float32)
     for begin in range(start, stop, BLOCK):
-        end = min(begin + BLOCK, stop)
-        for root in roots:
-            for pixel in range(begin, end):
-                node = root
-                while features[node] >= 0:
-                    right = values[features[node], pixel] > thresholds[node]
-                    node = children[node, int(right)]
-                total[pixel] += shares[node]
-
-
-@njit(cache=True, nogil=True)
-def _evaluate_classes(start, stop, values, roots, depths, features, thresholds, left, right, shares, total):
-    """Add up the shares ``[n K]`` of all trees for the pixels [start, stop).
-
-    A leaf is its own child, so that all pixels of a block go down one step at a time without a branch: 2.5 times as fast.
-    """
-    some = np.empty((len(values), SMALL_BLOCK), np.float32)
-    flat = some.reshape(-1)
-    nodes = np.empty(SMALL_BLOCK, np.int32)
-    for begin in range(start, stop, SMALL_BLOCK):
-        n = min(SMALL_BLOCK, stop - begin)
+        n = min(begin + BLOCK, stop) - begin
         for feature in range(len(values)):
             for pixel in range(n):
-                some[feature, pixel] = values[feature, begin + pixel]
+                pixels[pixel, feature] = values[feature, begin + pixel]
         for tree in range(len(roots)):
-            nodes[:] = roots[tree]
+            nodes[:n] = roots[tree]
             for _ in range(depths[tree]):
                 for pixel in range(n):
                     node = nodes[pixel]
-                    high = flat[features[node] * SMALL_BLOCK + pixel] > thresholds[node]
-                    nodes[pixel] = right[node] if high else left[node]
+                    right = pixels[pixel, features[node]] > thresholds[node]
+                    nodes[pixel] = children[node, int(right)]
             for kind in range(shares.shape[1]):
                 for pixel in range(n):
                     total[kind, begin + pixel] += shares[nodes[pixel], kind]

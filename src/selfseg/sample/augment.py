@@ -1,4 +1,4 @@
-"""Augmentation: random views of a labelled image: shifted, turned, mirrored, deformed, with other grey values and noise.
+"""Augmentation: random views of a labelled image: shifted, turned, mirrored, scaled, deformed, in another light, blurred, with noise.
 
 Pure functions of a seed. Image, labels and weights go through the same coordinates; labels are never interpolated.
 """
@@ -43,6 +43,14 @@ class Augmentation:
     image."""
     noise: float = 0.0
     """Largest standard deviation of the noise that is added, in standard deviations of the view."""
+    scale: float = 0.0
+    """Largest change of size either way, as the logarithm to base 2: 1 = from half to twice the size."""
+    gamma: float = 0.0
+    """Standard deviation of the logarithm of the gamma, for values from the least to the largest of the view."""
+    light: float = 0.0
+    """Standard deviation of the logarithm of an uneven light, a smooth field over the view."""
+    blur: float = 0.0
+    """Largest standard deviation of a Gaussian blur, in pixels."""
 
 
 def view_coordinates(
@@ -94,7 +102,7 @@ def view_coordinates(
 
 
 def _turned(augmentation: Augmentation, source: torch.Generator, n_dims: int) -> Tensor:
-    """Draw by which axes a view is mirrored and how far it is turned; return the matrix ``[D D]`` float64 of both."""
+    """Draw by which axes a view is mirrored, how far it is turned, and its scale; return the matrix ``[D D]`` float64 of all."""
     flips = torch.rand(n_dims, generator=source) < 0.5
     angle = math.radians(augmentation.rotation) * (2 * float(torch.rand((), generator=source)) - 1)
     linear = torch.eye(n_dims, dtype=torch.float64)  # of the coordinates from the middle
@@ -103,6 +111,8 @@ def _turned(augmentation: Augmentation, source: torch.Generator, n_dims: int) ->
     if augmentation.rotation:
         turn = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]).double()
         linear[-2:] = turn @ linear[-2:]
+    if augmentation.scale:
+        linear *= 2 ** (augmentation.scale * (2 * float(torch.rand((), generator=source)) - 1))
     return linear
 
 
@@ -148,6 +158,50 @@ def add_noise(image: Tensor, most: float, seed: int) -> Tensor:
     return torch.addcmul(image, noise, image.std(correction=0), value=share)
 
 
+def vary_look(image: Tensor, augmentation: Augmentation, seed: int) -> Tensor:
+    """Return the image ``[C *S]`` blurred, in uneven light, and with another gamma: all channels alike."""
+    source = torch.Generator().manual_seed(seed)
+    sigma = augmentation.blur * float(torch.rand((), generator=source))
+    gamma = math.exp(augmentation.gamma * float(torch.randn((), generator=source)))
+    if sigma > LEAST_BLUR:
+        image = _blurred(image, sigma)
+    if not augmentation.gamma and not augmentation.light:
+        return image
+    low, high = image.aminmax()
+    width = (high - low).clamp(min=torch.finfo(image.dtype).tiny)
+    values = (image - low) / width
+    if augmentation.gamma:
+        values = values.pow(gamma)
+    if augmentation.light:
+        values = values * _light(image, augmentation.light, source)
+    return low + width * values
+
+
+LEAST_BLUR = 0.2
+"""Gaussians of a smaller standard deviation change nothing."""
+
+
+def _light(image: Tensor, amount: float, source: torch.Generator) -> Tensor:
+    """Return a smooth field ``[*S]`` about 1: the exponential of cubics between three random values along each axis."""
+    sides = image.shape[1:]
+    field = (amount * torch.randn((3,) * len(sides), generator=source)).to(image.device)
+    for length in sides:
+        field = torch.tensordot(field, _functions(length, 3, image.device)[:, :3], dims=([0], [1]))
+    return field.exp()
+
+
+def _blurred(image: Tensor, sigma: float) -> Tensor:
+    """Return the image ``[C *S]`` under a Gaussian of `sigma` pixels, its border repeated."""
+    reach = math.ceil(3 * sigma)
+    weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1.0, device=image.device) / sigma).square())
+    weights = weights / weights.sum()
+    for axis in range(1, image.ndim):
+        rows = image.movedim(axis, -1)
+        flat = F.pad(rows.reshape(-1, 1, rows.shape[-1]), (reach, reach), mode="replicate")
+        image = F.conv1d(flat, weights[None, None].to(flat.dtype)).reshape(rows.shape).movedim(-1, axis)
+    return image
+
+
 class Views(NamedTuple):
     """Random views of some images."""
 
@@ -155,8 +209,8 @@ class Views(NamedTuple):
     """``[B C *side + 2 margin]``."""
     annotations: Tensor
     """``[B *side]`` int64, -1 = no label."""
-    weights: Tensor | None
-    """``[B *side]``; None where none were given."""
+    maps: Tensor | None
+    """``[B M *side]``; None where none were given."""
 
 
 def labelled_parts(batch: Batch) -> list[tuple[Tensor, Tensor]]:
@@ -178,7 +232,7 @@ def labelled_parts(batch: Batch) -> list[tuple[Tensor, Tensor]]:
 
 def random_views(
     parts: Sequence[tuple[Tensor, Tensor]],
-    weights: Sequence[Tensor] | None,
+    maps: Sequence[Tensor] | None,
     side: tuple[int, ...],
     margin: int,
     augmentation: Augmentation,
@@ -192,8 +246,8 @@ def random_views(
     ----------
     parts
         Images ``[C *S]`` with their annotations ``[*S]``, -1 = no label.
-    weights
-        ``[*S]`` pixel weights of each image; None = none.
+    maps
+        ``[M *S]`` of each image: weights of pixels, distances, whatever is seen through the same coordinates; None = none.
     side
         Size of the annotations' view, in pixels.
     margin
@@ -207,11 +261,11 @@ def random_views(
     shown = []
     with torch.autocast(parts[0][0].device.type, enabled=False):  # coordinates need all their digits
         for b, (image, annotations) in enumerate(parts):
-            loud = None if weights is None else weights[b]
+            more = None if maps is None else maps[b]
             own = derive(seed, first + b)
-            shown.append(_random_view(image, annotations, loud, side, margin, augmentation, own, known[b]))
+            shown.append(_random_view(image, annotations, more, side, margin, augmentation, own, known[b]))
     images, labels, found = zip(*shown, strict=True)
-    return Views(stacked(images), stacked(labels), None if weights is None else stacked(found))
+    return Views(stacked(images), stacked(labels), None if maps is None else stacked(found))
 
 
 def stacked(parts: Sequence[Tensor]) -> Tensor:
@@ -222,7 +276,7 @@ def stacked(parts: Sequence[Tensor]) -> Tensor:
 def _random_view(
     image: Tensor,
     annotations: Tensor,
-    weights: Tensor | None,
+    maps: Tensor | None,
     side: tuple[int, ...],
     margin: int,
     augmentation: Augmentation,
@@ -234,11 +288,12 @@ def _random_view(
     focus = _labelled_pixel(annotations.shape, labelled, derive(seed, "focus"))
     at = view_coordinates(tuple(annotations.shape), focus, wide, augmentation, derive(seed, "view"), image.device)
     grid = _sampling_grid(at, tuple(annotations.shape))
-    seen = vary_grey(_read(image, grid), augmentation.grey, derive(seed, "grey"))
+    seen = vary_look(_read(image, grid), augmentation, derive(seed, "look"))
+    seen = vary_grey(seen, augmentation.grey, derive(seed, "grey"))
     seen = add_noise(seen, augmentation.noise, derive(seed, "noise"))
     narrow = grid[inner[1:]]
     labels = _read(annotations[None].float(), narrow, nearest=True)[0].long()
-    return seen, labels, None if weights is None else _read(weights[None], narrow)[0]
+    return seen, labels, None if maps is None else _read(maps, narrow)
 
 
 def labelled_pixels(annotations: Tensor) -> Tensor:
