@@ -25,8 +25,9 @@ from sklearn.cluster import KMeans
 
 from selfseg.core.files import write_json
 from selfseg.core.machine import n_threads
-from selfseg.refine.crf import Normalised, dense_crf
+from selfseg.refine.crf import dense_crf
 from selfseg.refine.lattice import Lattice
+from selfseg.refine.mean_field import Normalised
 from selfseg.refine.steps import KINDS
 
 WEIGHT, SPACE, COLOUR, SMOOTH, NEAR = (float(p.default or 0) for p in KINDS["crf"].parameters[:5])

@@ -5,8 +5,9 @@ from scipy.ndimage import gaussian_filter
 
 from reference.crf_loops import dense_crf_loops, gaussian_rows, message, places
 from selfseg.core.errors import UsageError
-from selfseg.refine.crf import GridGaussian, Normalised, colour_range, dense_crf
+from selfseg.refine.crf import colour_range, dense_crf
 from selfseg.refine.lattice import Lattice
+from selfseg.refine.mean_field import GridGaussian, Normalised
 
 PAIRS = {"iterations": 10, "bilateral_weight": 8.0, "spatial_weight": 3.0, "spatial_sigma": 1.5}
 OURS = {**PAIRS, "bilateral_sigma_space": 10.0, "bilateral_sigma_colour": 0.1}

@@ -272,7 +272,7 @@ def compiled(inner: bool = False, **options: Any) -> Callable[[Callable[..., Any
         kernel = numba.njit(**wanted)(function)
         config: Any = numba.config
         if not config.DISABLE_JIT:
-            kernel._cache = _kernel_cache(function)  # what `cache=True` does, with a cache that forgives
+            kernel._cache = _kernel_cache(function)  # what its own option for it does, with a cache that forgives
         return kernel
 
     return compile_later

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from selfseg.refine.crf import TINY, GridGaussian, Normalised
 from selfseg.refine.lattice import AllPairs, Blur, Lattice, Values
+from selfseg.refine.mean_field import TINY, GridGaussian, Normalised
 
 
 class LatticeThere:
@@ -76,7 +76,7 @@ class BlurThere:
 
 
 class GridThere:
-    """`refine.crf.GridGaussian` on a device."""
+    """`refine.mean_field.GridGaussian` on a device."""
 
     def __init__(self, grid: GridGaussian, device: torch.device) -> None:
         self.shape = grid.shape
@@ -106,7 +106,7 @@ class GridThere:
 def mean_field_on(
     device: torch.device, probabilities: Values, kernels: Sequence[Normalised], iterations: int
 ) -> Values:
-    """Return the beliefs after some rounds, ``[N K]``, as `refine.crf.mean_field` does, but for the order of the sums."""
+    """Return the beliefs after some rounds, ``[N K]``, as `refine.mean_field.mean_field` does, but for the order of the sums."""
     beliefs = torch.from_numpy(np.array(probabilities, np.float32, order="C")).to(device)
     unary = beliefs.clamp(min=TINY).log()
     sides = []
