@@ -25,7 +25,7 @@ test: lint
 	OMP_NUM_THREADS=1 SELFSEG_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-browser: $(VENV)/.installed
-	$(BIN)/python -m pytest -m slow tests/apps/studio/test_studio_browser.py tests/apps/studio/test_studio_browser_learning.py tests/apps/studio/test_studio_browser_look.py tests/apps/studio/test_studio_browser_identity.py tests/apps/studio/test_studio_browser_objects.py tests/apps/studio/test_studio_browser_strokes.py
+	$(BIN)/python -m pytest -m slow tests/apps/studio/test_studio_browser.py tests/apps/studio/test_studio_browser_learning.py tests/apps/studio/test_studio_browser_look.py tests/apps/studio/test_studio_browser_identity.py tests/apps/studio/test_studio_browser_objects.py tests/apps/studio/test_studio_browser_strokes.py tests/apps/studio/test_studio_browser_link.py
 
 test-slow: $(VENV)/.installed
 	OMP_NUM_THREADS=1 SELFSEG_THREADS=1 $(BIN)/python -m pytest -m slow -n 2 --dist worksteal
