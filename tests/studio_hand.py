@@ -72,6 +72,13 @@ class Hand:
     def get(self, expression):
         return self.page.evaluate(f"() => {{ const {{ state, scene }} = studio; return {expression}; }}")
 
+    def expert(self):
+        """Open what stands behind the purposes: method, preset, options."""
+        self.page.click("[role=tab][data-tab=learn]")
+        self.until("state.methods.length > 0")
+        if not self.page.locator("#method").is_visible():
+            self.page.click("summary >> text=Expert")
+
     def classes(self):
         return self.get("[...state.runs.get(state.run).classes].map(({ id, name }) => [id, name])")
 

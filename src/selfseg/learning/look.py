@@ -62,7 +62,7 @@ RARE, LEAST_RARE, GREY = 1.2, 20, 2.0
 """Skewness of lightness towards the objects, and number of them, above which they lie on a plain ground; standard deviation of Lab's
 a and b below which an image is grey."""
 
-EVEN, STRONG = 0.85, 0.18
+EVEN, STRONG = 0.85, 0.17
 """Evenness and strength of dark lines (`regions.membranes.dark_lines`) from which on they are membranes."""
 
 

@@ -25,6 +25,7 @@ def train(hand):
     page = hand.page
     page.click("[role=tab][data-tab=learn]")
     hand.until("state.methods.length > 0")
+    hand.expert()
     page.select_option("#method", "feature_clustering")
     page.select_option("#preset", "fast")
     page.fill("#n-classes", "4")
@@ -108,6 +109,7 @@ def test_nothing_is_lost_when_the_server_is_killed(browser, photo):
         level = hand.get("state.runs.get('001').level")
         hand.page.click("[role=tab][data-tab=learn]")
         hand.until("state.methods.length > 0")
+        hand.expert()
         hand.page.select_option("#method", "feature_clustering")
         hand.page.select_option("#preset", "fast")
         hand.page.click("#start")

@@ -50,6 +50,7 @@ def train(hand, run, method="feature_clustering"):
     page = hand.page
     page.click("[role=tab][data-tab=learn]")
     hand.until("state.methods.length > 0")
+    hand.expert()
     page.select_option("#method", method)
     if method == "feature_clustering":
         page.select_option("#preset", "fast")

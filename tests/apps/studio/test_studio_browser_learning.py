@@ -65,6 +65,7 @@ def test_scribbles_teach_the_next_run_whose_options_change_while_it_learns(brows
     strokes = hand.get("state.project.strokes.map(({ value, points }) => [value, points])")
     page.click("[role=tab][data-tab=learn]")
     hand.until("state.methods.length > 0")
+    hand.expert()
     page.select_option("#method", "feature_clustering")
     page.click("summary >> text=All options")
     for name, value in (

@@ -11,7 +11,7 @@ from selfseg import __version__
 from selfseg.apps.studio import editing, identities, objects
 from selfseg.apps.studio import messages as m
 from selfseg.apps.studio.exports import OWN_FORMATS, label_kinds, save_edited
-from selfseg.apps.studio.project import EXPORTS, SCRIBBLES, new_folder
+from selfseg.apps.studio.project import EXPORTS, SCRIBBLES, TAG, new_folder
 from selfseg.apps.studio.results import find_result
 from selfseg.apps.studio.runs import SPEC, WORKING, Run, Spec, read_json, step_of
 from selfseg.apps.studio.security import confine
@@ -222,8 +222,10 @@ async def scribble(studio: Studio, request: m.Scribble) -> None:
 def _stroke(studio: Studio, operation: dict[str, Any]) -> None:
     """Note a stroke under the class of the project that it is of."""
     if operation["op"] == "stroke" and operation["value"] is None:
-        run = studio.runs.get(str(operation["run"]))
+        run, tag = studio.runs.get(str(operation["run"])), TAG.get()
+        TAG.set(None)  # the stroke is what was asked for; its class may be there without it
         operation["value"] = identities.identity_of(studio.project, studio.runs, run, operation["label"])
+        TAG.set(tag)
     studio.project.log.do(SCRIBBLES, {key: operation[key] for key in operation if key not in ("run", "label")})
 
 

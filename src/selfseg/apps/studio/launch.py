@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from selfseg.apps.studio.project import open_project
+from selfseg.apps.studio.project import kept_token, open_project
 from selfseg.apps.studio.runs import start_first_look
 from selfseg.core.errors import UsageError
 
@@ -44,7 +44,7 @@ def launch(
 
     studio = Studio(opened)
     taken = listener.getsockname()[1]
-    access = Access(taken, hosts_of(host))
+    access = Access(taken, hosts_of(host), kept_token(opened.folder))
     shown = f"[{host}]" if ":" in host else LOOPBACK_HOST if host in ("0.0.0.0", "") else host
     url = f"http://{shown}:{taken}/?token={access.token}"
     _announce(url, opened.folder, host)

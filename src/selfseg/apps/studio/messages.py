@@ -91,13 +91,20 @@ class ClearStrokes(Message):
     image: str
 
 
-class LookAgain(Message):
+class Request(Message):
+    """A message of the page."""
+
+    tag: Annotated[str, Field(max_length=40)] | None = None
+    """Mark by which `Stored` answers; a message that is sent once more is done once."""
+
+
+class LookAgain(Request):
     """Make the tiles of the first page anew."""
 
     type: Literal["look"]
 
 
-class StartRun(Message):
+class StartRun(Request):
     """Learn with a method and segment all pictures."""
 
     type: Literal["start"]
@@ -116,7 +123,7 @@ class StartRun(Message):
     """Run whose classes this one keeps, where a person named, stroked or edited them."""
 
 
-class OrderRun(Message):
+class OrderRun(Request):
     """Pause a run, resume it, let it finish now with what it has learned, or end it at once."""
 
     type: Literal["order"]
@@ -124,7 +131,7 @@ class OrderRun(Message):
     what: Literal["pause", "resume", "finish", "kill"]
 
 
-class ChangeRun(Message):
+class ChangeRun(Request):
     """Change options of a run while it learns: live ones at its next step, others after a restart from its checkpoint."""
 
     type: Literal["change"]
@@ -133,7 +140,7 @@ class ChangeRun(Message):
     n_classes: NClasses = None
 
 
-class ForkRun(Message):
+class ForkRun(Request):
     """Start another run from a checkpoint of this one."""
 
     type: Literal["fork"]
@@ -143,7 +150,7 @@ class ForkRun(Message):
     n_classes: NClasses = None
 
 
-class NameRun(Message):
+class NameRun(Request):
     """Name a run."""
 
     type: Literal["name_run"]
@@ -151,14 +158,14 @@ class NameRun(Message):
     name: Annotated[str, Field(min_length=1, max_length=200)]
 
 
-class RemoveRun(Message):
+class RemoveRun(Request):
     """Move a run to the project's bin."""
 
     type: Literal["remove"]
     run: str
 
 
-class EditRun(Message):
+class EditRun(Request):
     """Edit the classes of a run."""
 
     type: Literal["edit"]
@@ -203,7 +210,7 @@ class Remake(Message):
     """(Y, X) in pixels."""
 
 
-class Correct(Message):
+class Correct(Request):
     """Correct the labels or the objects of one picture by hand."""
 
     type: Literal["correct"]
@@ -211,7 +218,7 @@ class Correct(Message):
     what: Annotated[Paint | Give | Remake, Field(discriminator="do")]
 
 
-class SplitClass(Message):
+class SplitClass(Request):
     """Split a class by clustering its regions."""
 
     type: Literal["split"]
@@ -220,21 +227,21 @@ class SplitClass(Message):
     parts: Annotated[int, Field(ge=2, le=12)] = 2
 
 
-class AddClass(Message):
+class AddClass(Request):
     """Add a class to the project, to be drawn."""
 
     type: Literal["add_class"]
     name: Annotated[str, Field(max_length=200)] = ""
 
 
-class Scribble(Message):
+class Scribble(Request):
     """Draw a stroke, or clear those of a picture."""
 
     type: Literal["scribble"]
     operation: Annotated[Stroke | ClearStrokes, Field(discriminator="op")]
 
 
-class AskAnswer(Message):
+class AskAnswer(Request):
     """Classify the part of a picture that is in view by all strokes, at once."""
 
     type: Literal["answer"]
@@ -245,14 +252,14 @@ class AskAnswer(Message):
     """Top, left, bottom, right in pixels."""
 
 
-class Turn(Message):
+class Turn(Request):
     """Undo or redo the last edit of a run, or of the scribbles."""
 
     type: Literal["undo", "redo"]
     scope: str
 
 
-class Want(Message):
+class Want(Request):
     """Segment a picture, or a frame of it, that has no result in this run yet."""
 
     type: Literal["want"]
@@ -261,7 +268,7 @@ class Want(Message):
     frame: Index = 0
 
 
-class Export(Message):
+class Export(Request):
     """Write edited labels of these pictures (None = all) in some formats."""
 
     type: Literal["export"]
@@ -270,7 +277,7 @@ class Export(Message):
     formats: list[str]
 
 
-class Apply(Message):
+class Apply(Request):
     """Segment another folder with a run's model and edits, and write it in some formats."""
 
     type: Literal["apply"]
@@ -374,6 +381,13 @@ class Look(Message):
     error: str = ""
 
 
+class Stored(Message):
+    """A message of the page was done, or refused (a `Notice` says why)."""
+
+    type: Literal["stored"] = "stored"
+    tag: str
+
+
 class Removed(Message):
     """A run was moved to the bin."""
 
@@ -442,7 +456,7 @@ class Notice(Message):
     text: str
 
 
-Update = ProjectState | Methods | RunState | Look | Removed | Figures | Preview | Answer | JobMessage | Notice
+Update = ProjectState | Methods | RunState | Look | Removed | Figures | Preview | Answer | JobMessage | Stored | Notice
 """Messages of the server."""
 
 REQUESTS: TypeAdapter[Any] = TypeAdapter(PageRequest)

@@ -29,6 +29,12 @@ LOW, HIGH = 0.5, 99.5
 THUMBNAIL = 160
 """Longer side of a thumbnail, in pixels."""
 
+BINS = 96
+"""Bars of the histogram of a channel."""
+
+SATURATED = 0.02
+"""Share of values at the largest one above which a channel is called saturated."""
+
 SAMPLE = 400_000
 """Values of a channel from which percentiles are computed."""
 
@@ -144,6 +150,35 @@ class Picture:
                 self._planes.popitem(last=False)
         return self._planes[key]
 
+    def _sample(self) -> NDArray[Any]:
+        """Return some values of all channels ``[n C]``; of a video those of its first frame."""
+        flat = (self.data if isinstance(self.data, np.ndarray) else self.data[0]).reshape(-1, self.data.shape[-1])
+        return flat[:: max(1, len(flat) // SAMPLE)]
+
+    def histograms(self) -> list[dict[str, Any]]:
+        """Return the least and the largest value of each channel, in values of `data`, and how many lie in each part between."""
+        found = []
+        for channel in self._sample().T:
+            low, high = float(channel.min()), float(channel.max())
+            counts, _ = np.histogram(channel, BINS, (low, max(high, low + 1)))
+            found.append({"low": low, "high": high, "counts": counts.tolist()})
+        return found
+
+    def notes(self) -> list[str]:
+        """Return lines on what was guessed, and on values that say nothing."""
+        image, found = self.image, []
+        if image.guessed_axes:
+            found.append(f"axes guessed: {image.axes}; start the studio with --axes to say otherwise")
+        names = list(image.channels) or _channel_names(self.data.shape[-1])
+        for name, channel in zip(names, self._sample().T, strict=True):
+            top = int(channel.max())
+            share = float((channel == top).mean())
+            if self.scale == 1.0 and (top + 1) & top == 0 and top >= 255 and SATURATED < share < 1:
+                found.append(
+                    f"{name}: {share:.1%} of the values are the largest, {top}: saturated, their differences are lost"
+                )
+        return found
+
     def facts(self) -> dict[str, Any]:
         """Return axes, sizes, channels, values and display ranges for the page."""
         frames, depth, height, width, channels = self.data.shape
@@ -165,6 +200,8 @@ class Picture:
             "offset": self.offset,
             "scale": self.scale,
             "ranges": self.ranges,
+            "histograms": self.histograms(),
+            "notes": self.notes(),
             "spacing": list(image.spacing),
             "unit": image.unit,
             "levels": self.n_levels,

@@ -4,7 +4,9 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,9 @@ from selfseg.read.sources import Source, find_inputs
 FORMAT = 1
 PROJECT, EVENTS, RUNS, UPLOADS, EXPORTS = "project.json", "events.jsonl", "runs", "uploads", "exports"
 
+TOKEN, LEAST_TOKEN = "token", 32
+"""File with the secret of a project, and its least length."""
+
 MODEL_FILE = "model.safetensors"
 """File by which a model folder is known from a folder of pictures."""
 
@@ -26,6 +31,9 @@ SCRIBBLES = "scribbles"
 
 CLASSES = "classes"
 """Scope of the classes that outlive a run (`identities`); nothing of it is undone."""
+
+TAG: ContextVar[str | None] = ContextVar("tag", default=None)
+"""Mark of the message that is being done: a page whose connection broke sends what it does not know to be stored once more."""
 
 Operation = dict[str, Any]
 
@@ -57,13 +65,14 @@ class EventLog:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._histories: dict[str, History] = {}
+        self._tags: set[str] = set()
         self._whole = 0
         if path.exists():
             for line in path.read_bytes().splitlines(keepends=True):
                 entry = _parsed(line)
                 if entry is None:
                     break
-                self.history(entry["scope"]).add(entry)
+                self._take(entry)
                 self._whole += len(line)
         with telling_failures(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,6 +82,15 @@ class EventLog:
     def history(self, scope: str) -> History:
         """Return the history of a scope: a run's id, or `SCRIBBLES`."""
         return self._histories.setdefault(scope, History())
+
+    def knows(self, tag: str) -> bool:
+        """Return whether a message of that mark was done already."""
+        return tag in self._tags
+
+    def _take(self, entry: dict[str, Any]) -> None:
+        self.history(entry["scope"]).add(entry)
+        if isinstance(tag := entry.get("tag"), str):
+            self._tags.add(tag)
 
     def do(self, scope: str, operation: Operation) -> None:
         """Add an operation."""
@@ -98,6 +116,8 @@ class EventLog:
         return turned
 
     def _append(self, entry: dict[str, Any]) -> None:
+        if (tag := TAG.get()) is not None:
+            entry["tag"] = tag
         line = json.dumps(entry, separators=(",", ":")).encode() + b"\n"
         try:
             self._file.truncate(self._whole)
@@ -115,7 +135,7 @@ class EventLog:
                 fix="free some space, then try again",
             ) from error
         self._whole += len(line)
-        self.history(entry["scope"]).add(entry)
+        self._take(entry)
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
@@ -199,6 +219,26 @@ class Project:
         while path.exists():
             path, number = self.uploads / f"{Path(clean).stem}_{number}{Path(clean).suffix}", number + 1
         return path
+
+
+def kept_token(folder: Path) -> str:
+    """Return the secret of a project, which only its owner can read: tabs that are open go on after the server was started anew."""
+    path = folder / TOKEN
+    try:
+        known = path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        known = ""
+    if len(known) >= LEAST_TOKEN and (os.name == "nt" or path.stat().st_mode & 0o077 == 0):
+        return known
+    token = secrets.token_urlsafe(24)
+    with contextlib.suppress(OSError), contextlib.closing(_private(path)) as file:
+        file.write(token)
+    return token
+
+
+def _private(path: Path) -> Any:
+    path.unlink(missing_ok=True)
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii")
 
 
 def printable(source: Source) -> Source:

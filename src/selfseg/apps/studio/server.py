@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import Depends, FastAPI, Query, Request, WebSocket, WebSocketDisconnect
+from fastapi import Depends, FastAPI, Query, WebSocket, WebSocketDisconnect
+from fastapi import Request as HttpRequest
 from fastapi.responses import FileResponse, JSONResponse, Response
 from pydantic import ValidationError
 
@@ -18,9 +19,9 @@ from selfseg.apps.studio import pictures
 from selfseg.apps.studio.commands import AT_ONCE, HANDLERS
 from selfseg.apps.studio.editing import EDITS, edits_of, write_edits
 from selfseg.apps.studio.exports import as_command, as_python, zip_folder
-from selfseg.apps.studio.messages import REQUESTS, Notice, schema
+from selfseg.apps.studio.messages import REQUESTS, Notice, Request, Stored, schema
 from selfseg.apps.studio.objects import corrected_areas, corrected_pixels, counting_of, labels_of, stored_numbers
-from selfseg.apps.studio.project import EXPORTS
+from selfseg.apps.studio.project import EXPORTS, TAG
 from selfseg.apps.studio.results import StoredResult, need_result
 from selfseg.apps.studio.runs import PREVIEWS, Spec, start_first_look
 from selfseg.apps.studio.security import Access, Guard, confine
@@ -61,7 +62,11 @@ def make_app(studio: Studio, access: Access) -> FastAPI:
         await studio.close()
 
     app = FastAPI(lifespan=life, docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_exception_handler(SelfsegError, _refused)
+
+    async def refused(_: HttpRequest, error: Exception) -> Response:
+        return PlainJSON({"error": studio.words_of(error)}, 400)
+
+    app.add_exception_handler(SelfsegError, refused)
     app.add_middleware(Guard, access=access)
     _add_page(app)
     _add_pictures(app, studio)
@@ -70,10 +75,6 @@ def make_app(studio: Studio, access: Access) -> FastAPI:
     _add_files(app, studio)
     _add_socket(app, studio)
     return app
-
-
-async def _refused(_: Request, error: Exception) -> Response:
-    return PlainJSON({"error": str(error)}, 400)
 
 
 def _add_page(app: FastAPI) -> None:
@@ -202,7 +203,7 @@ def _add_objects(app: FastAPI, studio: Studio) -> None:
 
 def _add_files(app: FastAPI, studio: Studio) -> None:
     @app.post("/api/upload")
-    async def upload(request: Request, name: Name) -> Response:
+    async def upload(request: HttpRequest, name: Name) -> Response:
         path = studio.project.upload_path(name)
         if int(request.headers.get("content-length", MOST_UPLOAD + 1)) > MOST_UPLOAD:
             return PlainJSON({"error": f"{name}: expected at most {MOST_UPLOAD >> 20} MB"}, 413)
@@ -236,7 +237,7 @@ def _add_files(app: FastAPI, studio: Studio) -> None:
         return FileResponse(path, media_type="application/zip", filename=path.name)
 
 
-async def _receive(request: Request, path: Path) -> None:
+async def _receive(request: HttpRequest, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     count, part = 0, path.with_name(f".{path.name}.part")
     try:
@@ -279,7 +280,7 @@ async def _receive_message(studio: Studio, page: WebSocket, text: str) -> None:
         where = ".".join(map(str, first["loc"]))
         await studio.hub.send(page, Notice(kind="error", text=f"message {where}: {first['msg']}"))
     except SelfsegError as error:
-        await studio.hub.send(page, Notice(kind="error", text=str(error)))
+        await studio.hub.send(page, Notice(kind="error", text=studio.words_of(error)))
     else:
         work = _handle(studio, page, request)
         if isinstance(request, AT_ONCE):
@@ -288,8 +289,16 @@ async def _receive_message(studio: Studio, page: WebSocket, text: str) -> None:
             studio.spawn(work)
 
 
-async def _handle(studio: Studio, page: WebSocket, request: object) -> None:
+async def _handle(studio: Studio, page: WebSocket, request: Request) -> None:
+    """Do a message once, however often it comes, and say that it is done."""
+    tag = request.tag
+    TAG.set(tag)
     try:
-        await HANDLERS[type(request)](studio, request)
+        if tag is None or not studio.project.log.knows(tag):
+            await HANDLERS[type(request)](studio, request)
     except SelfsegError as error:
-        await studio.hub.send(page, Notice(kind="error", text=str(error)))
+        await studio.hub.send(page, Notice(kind="error", text=studio.words_of(error)))
+    finally:
+        TAG.set(None)
+    if tag is not None:
+        await studio.hub.send(page, Stored(tag=tag))

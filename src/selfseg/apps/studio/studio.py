@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import sys
 import threading
 import time
@@ -98,6 +99,14 @@ class Studio:
         self._seen: dict[str, tuple[Any, ...]] = {}
         self._rows: dict[str, int] = {}
 
+    def words_of(self, error: Exception) -> str:
+        """Return an error for a page: paths are told from the folders that the studio was given."""
+        text = str(error)
+        folders = {self.project.folder, *self.project.roots, *(root.resolve() for root in self.project.roots)}
+        for folder in sorted(folders, key=lambda one: -len(str(one))):
+            text = text.replace(f"{folder}{os.sep}", "").replace(str(folder), folder.name or "the folder")
+        return text
+
     def spawn(self, work: Any) -> None:
         """Run a coroutine in the background; an error of ours is shown on all pages."""
         task = asyncio.get_running_loop().create_task(self._guarded(work))
@@ -108,7 +117,7 @@ class Studio:
         try:
             await work
         except SelfsegError as error:
-            await self.hub.send_all(Notice(kind="error", text=str(error)))
+            await self.hub.send_all(Notice(kind="error", text=self.words_of(error)))
 
     async def greet(self, page: WebSocket) -> None:
         """Send a page that was just opened the whole state."""

@@ -23,7 +23,9 @@ export function mergeSelected() {
   for (const source of sources) mergeClasses(currentRun(), source, target);
 }
 
-export const splitClass = (run, id) => send("split", { run: run.id, id, parts: 2 });
+export function splitClass(run, id) {
+  if (send("split", { run: run.id, id, parts: 2 })) change({ busy: { text: `Splitting ${className(run, id)}`, since: performance.now(), run: run.id } });
+}
 
 export const ignoreClass = (run, row) => edit(run.id, { op: "ignore", id: row.id, on: !row.ignored });
 

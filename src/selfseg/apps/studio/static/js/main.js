@@ -5,6 +5,7 @@ import "./panels/help.js";
 import "./panels/images.js";
 import "./panels/layers.js";
 import "./panels/planes.js";
+import "./panels/status.js";
 import "./panels/selection.js";
 import "./panels/look.js";
 import "./panels/level.js";

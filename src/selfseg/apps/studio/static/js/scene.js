@@ -31,7 +31,10 @@ async function load() {
   const { image, frame } = state;
   if (!image) return tell();
   try {
+    const opening = { text: `Opening ${image}`, since: performance.now() };
+    if (scene.name !== image) change({ busy: opening });
     const found = await facts(image);
+    if (state.busy === opening) change({ busy: null });
     if (image !== state.image) return;
     if (scene.name !== image) {
       Object.assign(scene, { facts: found, name: image, failed: null });
@@ -70,7 +73,7 @@ function want(run, image, frame) {
   if (waits && performance.now() - asked.at < ANSWER_WITHIN) return;
   tried.add(key);
   Object.assign(asked, { run: run.id, image, frame, at: performance.now() });
-  send("want", { run: run.id, image, frame });
+  if (send("want", { run: run.id, image, frame })) change({ busy: { text: "Segmenting what is shown", since: asked.at, run: run.id } });
 }
 
 async function loadPreview(run) {
@@ -128,6 +131,7 @@ export function paneScene(run, axis, planes) {
     layers: { ...layers, ...(state.layers.swipe ? {} : { swipe: false }) },
     ranges: display.ranges,
     channels: display.channels,
+    gamma: display.gamma,
     tints: found.channel_colours,
     objects: run && run.id === state.run ? countedHere() : null,
     corrected: run && seg ? (run.corrected[state.image] ?? null) : null,
@@ -158,10 +162,10 @@ function sourcesOf(run) {
 export function displayOf(name, found) {
   const own = state.display[name] ?? {};
   const visible = own.channels ?? found.ranges.map((_, i) => i).slice(0, 4);
-  return { ranges: own.ranges ?? found.ranges, channels: visible };
+  return { ranges: own.ranges ?? found.ranges, channels: visible, gamma: own.gamma ?? 1 };
 }
 
 on(["image", "frame", "run", "runs", "compare", "previews"], load);
 on(["level", "layers", "selected", "hovered"], paint);
-on(["plane", "display", "swipe", "tool", "project", "objects", "chosenObjects", "layers", "answer", "answering"], tell);
+on(["plane", "display", "swipe", "tool", "project", "objects", "chosenObjects", "layers", "answer", "answering", "theme"], tell);
 on(["tab", "runs"], loadObjects);

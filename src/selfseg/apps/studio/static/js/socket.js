@@ -6,14 +6,43 @@ import { notice } from "./panels/notices.js";
 let socket = null;
 let pause = 500;
 
+const KEPT = new Set(["edit", "scribble", "correct", "undo", "redo", "add_class", "name_run"]); // work of the hand: not to be lost
+const waiting = new Map(); // tag -> message that the server has not confirmed yet
+const home = () => `selfseg waits ${location.host}`;
+
+// Send a message. What the hand did is kept until the server says that it is stored; other things need the server at once.
 export function send(type, fields = {}) {
-  if (socket?.readyState !== WebSocket.OPEN) {
-    notice("Not connected: the studio's server does not answer.", "error");
-    return false;
+  const message = { type, ...fields };
+  if (KEPT.has(type)) {
+    message.tag = `${Date.now().toString(36)}-${Math.random().toString(36).slice(2, 12)}`;
+    waiting.set(message.tag, message);
+    remember();
   }
-  socket.send(JSON.stringify({ type, ...fields }));
-  return true;
+  if (socket?.readyState === WebSocket.OPEN) {
+    socket.send(JSON.stringify(message));
+    return true;
+  }
+  if (!KEPT.has(type)) notice("Not connected: the studio's server does not answer.", "error");
+  return KEPT.has(type);
 }
+
+function remember() {
+  change({ unstored: waiting.size });
+  try {
+    sessionStorage.setItem(home(), JSON.stringify([...waiting]));
+  } catch {
+    // A browser that keeps nothing loses them with the tab only.
+  }
+}
+
+function recall() {
+  try {
+    for (const [tag, message] of JSON.parse(sessionStorage.getItem(home())) ?? []) waiting.set(tag, message);
+  } catch {
+    // Nothing was kept, or it cannot be read.
+  }
+}
+recall();
 
 export const edit = (run, operation) => send("edit", { run, operation });
 
@@ -21,7 +50,8 @@ export function connect() {
   socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`);
   socket.onopen = () => {
     pause = 500;
-    change({ connected: true });
+    change({ connected: true, refused: false });
+    for (const message of waiting.values()) socket.send(JSON.stringify(message));
   };
   socket.onmessage = (event) => {
     const news = JSON.parse(event.data);
@@ -29,12 +59,26 @@ export function connect() {
   };
   socket.onclose = () => {
     change({ connected: false });
+    askWhy();
     setTimeout(connect, pause);
     pause = Math.min(pause * 1.6, 8000);
   };
 }
 
+// A server that answers, but not to this tab, was started anew with another secret.
+async function askWhy() {
+  try {
+    const answer = await fetch("/api/schema");
+    change({ refused: answer.status === 401 || answer.status === 403 });
+  } catch {
+    change({ refused: false });
+  }
+}
+
 const heard = {
+  stored(news) {
+    if (waiting.delete(news.tag)) remember();
+  },
   project(news) {
     const first = state.project === null;
     change({ project: news });
@@ -45,6 +89,7 @@ const heard = {
     change({ methods: news.methods });
   },
   run(news) {
+    if (state.busy?.run === news.id) change({ busy: null });
     const known = state.runs.has(news.id);
     const before = state.runs.get(news.id);
     state.runs.set(news.id, news);
@@ -81,6 +126,7 @@ const heard = {
     touch("jobs");
   },
   notice(news) {
+    if (news.kind === "error" && state.busy) change({ busy: null });
     notice(news.text, news.kind);
   },
 };

@@ -11,12 +11,15 @@ export const state = {
   jobs: new Map(), // id -> Job
   look: { tiles: [], total: 0, working: false, error: "" }, // Look
   connected: false,
+  refused: false, // a server answers, but it has another secret than this tab
+  unstored: 0, // changes by hand that the server has not confirmed
   // What this page shows.
   run: null,
   wantedRun: null, // the run that was shown when the page was left, until the server has told of it
   image: null,
   frame: 0,
   plane: null,
+  busy: null, // what the server was asked for and has not answered: { text, since }
   playing: null, // frame | plane, while it plays
   tab: "look",
   tool: "select", // select | merge | scribble | correct

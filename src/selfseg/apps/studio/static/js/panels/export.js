@@ -79,7 +79,9 @@ class StudioExport extends HTMLElement {
 
   async show() {
     if (state.tab !== "export" || !currentRun()) return;
+    const asked = state.run;
     const found = await this.recipes();
+    if (asked !== state.run) return; // a later question is on its way
     if (found) this.recipe.textContent = `${found.python}\n# or, on the command line:\n# ${found.command.trim().replaceAll("\n", "\n# ")}`;
   }
 

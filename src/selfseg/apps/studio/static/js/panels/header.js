@@ -9,13 +9,22 @@ const find = (id) => document.getElementById(id);
 export function listenToHeader() {
   find("undo").onclick = () => turn("undo");
   find("redo").onclick = () => turn("redo");
+  find("theme").onclick = () => setTheme(document.documentElement.dataset.theme === "light" ? "dark" : "light");
+  setTheme(localStorage.getItem("selfseg theme") ?? (matchMedia("(prefers-color-scheme: light)").matches ? "light" : "dark"));
   find("help").onclick = () => document.querySelector("studio-help").open();
   find("run-choice").onchange = (event) => change({ run: event.target.value, selected: [], hovered: null, level: null });
   on(["runs", "run", "project", "tool"], fill);
-  on("connected", () => (find("link-state").textContent = state.connected ? "" : "connecting…"));
+  on(["connected", "refused", "unstored"], link);
   for (const tab of document.querySelectorAll("nav [data-tab]")) tab.onclick = () => change({ tab: tab.dataset.tab });
   on("tab", tabs);
   tabs();
+}
+
+function setTheme(theme) {
+  document.documentElement.dataset.theme = theme;
+  localStorage.setItem("selfseg theme", theme);
+  find("theme").textContent = theme === "light" ? "Dark" : "Light";
+  change({ theme });
 }
 
 function fill() {
@@ -32,6 +41,17 @@ function fill() {
     choice.replaceChildren(...[...state.runs.values()].map((each) => element("option", { value: each.id }, `${Number(each.id)} · ${each.name}`)));
   }
   choice.value = state.run ?? "";
+}
+
+// Whether what is done is stored; a change that waits for some time is shown, one on its way is not.
+let late = null;
+function link() {
+  clearTimeout(late);
+  const words = state.refused ? "The studio was started anew: open the address that it printed." : state.connected ? "" : "connecting…";
+  const left = state.unstored ? `${state.unstored} change${state.unstored === 1 ? "" : "s"} not stored yet` : "";
+  const show = () => (find("link-state").textContent = [words, left].filter(Boolean).join(" · "));
+  if (state.connected && left) late = setTimeout(show, 1500);
+  else show();
 }
 
 function tabs() {

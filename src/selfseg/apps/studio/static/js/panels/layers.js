@@ -64,7 +64,7 @@ class StudioLayers extends HTMLElement {
 
   display() {
     this.fields = element("div", { class: "popover" });
-    return element("details", { class: "display" }, element("summary", { title: "Contrast and channels" }, "Contrast"), this.fields);
+    return element("details", { class: "display", ontoggle: () => this.marks?.forEach((mark) => mark()) }, element("summary", { title: "Contrast and channels" }, "Contrast"), this.fields);
   }
 
   fillDisplay() {
@@ -72,27 +72,59 @@ class StudioLayers extends HTMLElement {
     this.planes.hidden = this.solid.hidden = !(found?.depth > 1);
     if (!found || this.filled === scene.name) return;
     this.filled = scene.name;
-    const top = found.bits === 8 ? 255 : 65535;
-    const rows = found.channel_names.map((name, i) => this.channel(name, i, top));
+    this.marks = [];
+    const rows = found.channel_names.map((name, i) => this.channel(name, i));
+    const gamma = element("input", { type: "range", min: 0.2, max: 4, step: 0.05, value: displayOf(state.image, found).gamma, "aria-label": "Gamma", oninput: () => this.keep({ gamma: Number(gamma.value) }) });
+    const auto = button("Auto", () => this.auto(), { title: "Black and white at the darkest and the brightest half percent" });
     const reset = button("Reset", () => {
       delete state.display[state.image];
       this.filled = null;
       change({ display: { ...state.display } });
     });
-    this.fields.replaceChildren(...rows, reset);
+    this.fields.replaceChildren(...rows, element("label", { class: "gamma" }, "gamma", gamma), element("div", { class: "buttons" }, auto, reset));
   }
 
-  channel(name, i, top) {
-    const { ranges, channels } = displayOf(state.image, scene.facts);
+  // A channel: shown or not, its histogram, and its black and white points as numbers in the picture's own values.
+  channel(name, i) {
+    const { facts } = scene;
+    const { ranges, channels } = displayOf(state.image, facts);
     const shown = element("input", { type: "checkbox", checked: channels.includes(i), onchange: () => this.toggle(i, shown) });
-    const ends = [0, 1].map((end) =>
-      element("input", {
-        type: "range", min: 0, max: top, step: 1, value: ranges[i][end], "aria-label": `${name} ${end ? "white" : "black"} point`,
-        oninput: (event) => this.range(i, end, Number(event.target.value)),
-      }),
+    const { low, high, counts } = facts.histograms[i];
+    const real = (value) => Number((facts.offset + facts.scale * value).toPrecision(6));
+    const bars = element("canvas", { width: 540, height: 80, title: "How many pixels have each brightness; drag the white or the black point" });
+    const step = Math.max((high - low) / 1000, facts.scale === 1 ? 1 : 1e-9);
+    const sliders = [0, 1].map((end) =>
+      element("input", { type: "range", min: low, max: Math.max(high, low + 1), step, value: ranges[i][end], "aria-label": `${name} ${end ? "white" : "black"} point`, oninput: (event) => this.range(i, end, Number(event.target.value)) }),
     );
-    const tint = `background: ${hex(scene.facts.channel_colours[i])}`;
-    return element("div", { class: "channel" }, element("label", {}, shown, element("i", { style: tint }), name), ends);
+    const numbers = [0, 1].map((end) =>
+      element("input", { type: "number", step: "any", value: real(ranges[i][end]), "aria-label": `${name} ${end ? "white" : "black"} value`, onchange: (event) => this.range(i, end, (Number(event.target.value) - facts.offset) / facts.scale) }),
+    );
+    const tint = `background: ${hex(facts.channel_colours[i])}`;
+    const made = element("div", { class: "channel" }, element("label", {}, shown, element("i", { style: tint }), name), bars, sliders, numbers);
+    this.marks[i] = () => {
+      const now = displayOf(state.image, scene.facts).ranges[i];
+      [0, 1].forEach((end) => {
+        if (document.activeElement !== sliders[end]) sliders[end].value = now[end];
+        if (document.activeElement !== numbers[end]) numbers[end].value = real(now[end]);
+      });
+      drawHistogram(bars, counts, (now[0] - low) / Math.max(high - low, 1), (now[1] - low) / Math.max(high - low, 1));
+    };
+    this.marks[i]();
+    return made;
+  }
+
+  auto() {
+    const ranges = scene.facts.histograms.map(({ low, high, counts }) => {
+      const total = counts.reduce((sum, count) => sum + count, 0);
+      const width = Math.max(high - low, 1) / counts.length;
+      const edge = (share) => {
+        let sum = 0;
+        const at = counts.findIndex((count) => (sum += count) >= share * total);
+        return low + (at < 0 ? counts.length : at + (share > 0.5 ? 1 : 0)) * width;
+      };
+      return [edge(0.005), Math.max(edge(0.995), edge(0.005) + 1)];
+    });
+    this.keep({ ranges });
   }
 
   toggle(i, box) {
@@ -113,6 +145,7 @@ class StudioLayers extends HTMLElement {
   }
 
   keep(values) {
+    queueMicrotask(() => this.marks.forEach((mark) => mark()));
     change({ display: { ...state.display, [state.image]: { ...state.display[state.image], ...values } } });
   }
 
@@ -124,6 +157,25 @@ class StudioLayers extends HTMLElement {
     this.planes.firstChild.checked = Boolean(state.planes);
     document.querySelector("studio-panes").dataset.tool = state.tool;
   }
+}
+
+function drawHistogram(canvas, counts, black, white) {
+  const context = canvas.getContext("2d");
+  const style = getComputedStyle(canvas);
+  const { width, height } = canvas;
+  const most = Math.log(1 + Math.max(...counts));
+  context.clearRect(0, 0, width, height);
+  context.fillStyle = style.getPropertyValue("--soft");
+  counts.forEach((count, i) => {
+    const tall = (height * Math.log(1 + count)) / most;
+    context.fillRect((i * width) / counts.length, height - tall, width / counts.length - 1, tall);
+  });
+  context.strokeStyle = style.getPropertyValue("--accent");
+  context.lineWidth = 3;
+  context.beginPath();
+  context.moveTo(black * width, height);
+  context.lineTo(white * width, 0);
+  context.stroke();
 }
 
 customElements.define("studio-layers", StudioLayers);

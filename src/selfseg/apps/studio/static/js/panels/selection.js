@@ -40,6 +40,7 @@ class StudioSelection extends HTMLElement {
     const rows = state.selected.map((id) => run?.classes.find((row) => row.id === id)).filter(Boolean);
     const words = this.words(rows);
     this.hidden = !words && !rows.length;
+    this.classList.toggle("docked", state.tool === "scribble" || state.tool === "correct"); // the hand needs the whole picture
     const chips = rows.map((row) => element("span", { class: "chip" }, element("i", { style: `background: ${hex(row.rgba)}` }), row.name));
     this.replaceChildren(...chips, ...(words ? [element("span", {}, words)] : []), ...this.buttons(run, rows));
   }

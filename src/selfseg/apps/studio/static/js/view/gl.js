@@ -119,8 +119,14 @@ export class Painter {
   begin(width, height) {
     const gl = this.gl;
     gl.viewport(0, 0, width, height);
-    gl.clearColor(0.102, 0.11, 0.122, 1);
+    gl.clearColor(...this.ground(), 1);
     gl.clear(gl.COLOR_BUFFER_BIT);
+  }
+
+  // The colour around the picture: that of the page.
+  ground() {
+    const words = getComputedStyle(this.gl.canvas).getPropertyValue("--ground").trim();
+    return [1, 3, 5].map((at) => parseInt(words.slice(at, at + 2), 16) / 255);
   }
 
   quad() {

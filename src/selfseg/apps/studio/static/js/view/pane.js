@@ -49,7 +49,7 @@ export class Pane {
   show(scene) {
     const before = this.scene;
     this.scene = scene;
-    const looks = JSON.stringify([scene.layers, scene.ranges, scene.channels, scene.sources, scene.preview?.key, scene.seg?.version, scene.run, scene.name, scene.frame, scene.index, scene.layers.swipe && scene.swipe, scene.objects?.stamp, scene.objects?.version, scene.corrected]);
+    const looks = JSON.stringify([scene.layers, scene.gamma, scene.ranges, scene.channels, scene.sources, scene.preview?.key, scene.seg?.version, scene.run, scene.name, scene.frame, scene.index, scene.layers.swipe && scene.swipe, scene.objects?.stamp, scene.objects?.version, scene.corrected, document.documentElement.dataset.theme]);
     if (looks !== this.looks) this.look += 1;
     this.looks = looks;
     if (!before || before.name !== scene.name || this.plane(before).width !== this.plane().width) this.transform.fitted = true;
@@ -207,6 +207,7 @@ export class Pane {
     painter.set("4f", "u_low", ...four(chosen.map(([low]) => low), 0));
     painter.set("4f", "u_gain", ...four(chosen.map(([low, high]) => 1 / Math.max(high - low, 1e-6)), 1));
     painter.set("3fv", "u_tints", new Float32Array(four(channels.map((channel) => tints[channel]), [0, 0, 0]).flat().map((v) => v / 255)));
+    painter.set("1f", "u_gamma", 1 / (scene.gamma ?? 1));
     painter.set("1f", "u_opacity", layers.opacity);
     painter.set("1f", "u_lines", layers.boundaries && seg ? 1 : 0);
     painter.set("1f", "u_fine", layers.superpixels && seg ? 1 : 0);

@@ -29,6 +29,7 @@ uniform vec4 u_preview_part;   // left, top, width, height of the tile in the pr
 uniform int u_channels;
 uniform vec4 u_low;
 uniform vec4 u_gain;
+uniform float u_gamma;         // exponent of the brightness
 uniform vec3 u_tints[4];
 uniform int u_show;            // 0 picture alone, 1 colours of leaves, 2 probability, 3 preview
 uniform float u_opacity;
@@ -54,7 +55,7 @@ vec4 values() {
 }
 
 vec3 picture() {
-  vec4 level = clamp((values() - u_low) * u_gain, 0.0, 1.0);
+  vec4 level = pow(clamp((values() - u_low) * u_gain, 0.0, 1.0), vec4(u_gamma));
   vec3 sum = vec3(0.0);
   for (int c = 0; c < 4; c++) if (c < u_channels) sum += level[c] * u_tints[c];
   return min(sum, 1.0);
