@@ -155,6 +155,28 @@ def test_objects_in_parts_are_those_of_the_whole_image(factor, monkeypatch):
     assert len(pairs) == n + 1  # equal up to ids
 
 
+@pytest.mark.slow
+def test_a_large_image_in_blocks_has_the_objects_of_the_whole():
+    """4096 x 4096, in the blocks that are planned for it: equal up to ids, as every object is narrower than the halo."""
+    rng = np.random.default_rng(0)
+    plain, _ = discs(side=512, n=170, seed=8)
+    image = np.tile(plain, (8, 8)).astype(np.float32)
+    for top in range(0, 4096, 512):  # no two parts alike
+        for left in range(0, 4096, 512):
+            image[top : top + 512, left : left + 512] = np.rot90(
+                image[top : top + 512, left : left + 512], rng.integers(4)
+            )
+    image = np.clip(image + rng.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
+    fitted = Segmenter("objects").fit(image[:1024, :1024]).fitted
+    model = fitted.fixed()
+    prepared = prepare(Image(image, "YX"), model.preparation)
+    whole = model.method.objects(torch.from_numpy(prepared.array))
+    numbers = np.zeros(whole.shape, np.uint32)
+    n = number_own(model, prepared, np.where(whole > 0, 2, 1).astype(np.uint8), numbers, memory=2 * 10**9)
+    assert n == whole.max() > 8000
+    assert len(np.unique(whole.ravel().astype(np.int64) * (n + 1) + numbers.ravel())) == n + 1
+
+
 def _grid(shape, side, halo):
     from selfseg.tiling.tiles import Grid
 

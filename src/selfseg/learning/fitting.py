@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from selfseg.core.classes import ClassTable, SegmentClass, class_colours, keep_ids
 from selfseg.core.errors import Failure, InputError, UsageError
@@ -345,11 +346,15 @@ def order_classes(
         probabilities = method.assign(batch.images.to(method.device), **memos)
         if keep and batch.memos is not None:
             keep_assigned(batch.memos[0], method, probabilities[0])
-        labels = probabilities.argmax(1).cpu()
-        valid = torch.ones_like(labels, dtype=torch.bool) if batch.valid is None else batch.valid
-        flat = labels[valid].numpy()
-        areas += np.bincount(flat, minlength=len(areas))
-        sums += np.bincount(flat, weights=batch.images.mean(1)[valid].double().numpy(), minlength=len(areas))
+        parts = [probabilities, batch.images] if batch.valid is None else [probabilities, batch.images, batch.valid]
+        rows_each = max(1, SLAB // probabilities[:, 0, 0].numel())
+        for assigned, image, *valid in zip(
+            *(_slabs(part, rows_each, batch.images.ndim) for part in parts), strict=True
+        ):
+            labels, light = assigned.argmax(1).cpu(), image.mean(1).double()
+            flat, light = (labels.flatten(), light.flatten()) if not valid else (labels[valid[0]], light[valid[0]])
+            areas += np.bincount(flat.numpy(), minlength=len(areas))
+            sums += np.bincount(flat.numpy(), weights=light.numpy(), minlength=len(areas))
     intensity = np.divide(sums, areas, out=np.full(len(areas), np.inf), where=areas > 0)
     order = keep_ids(np.argsort(intensity, kind="stable").tolist(), *_annotation_ids(method, annotations))
     names = dict(enumerate(method.class_names)) | _annotation_names(method, annotations)
@@ -379,6 +384,15 @@ def _annotation_places(method: Method, annotations: Annotations) -> list[int]:
         return list(range(n))
     class_of = getattr(method, "class_of", None)
     return [] if class_of is None else [int(place) for place in class_of[:n]]
+
+
+SLAB = 2**18
+"""Pixels of which classes and intensities are counted at a time, at least one row."""
+
+
+def _slabs(values: Tensor, rows: int, ndim: int) -> tuple[Tensor, ...]:
+    """Return values ``[B C *S]`` of images of `ndim` axes, or ``[B *S]``, in slabs of some rows of the first spatial axis."""
+    return torch.split(values, rows, dim=2 - (ndim - values.ndim))
 
 
 def _annotation_names(method: Method, annotations: Annotations | None) -> dict[int, str]:

@@ -90,7 +90,7 @@ def basins(height: NDArray[np.float32], labels: NDArray[np.integer], depth: floa
         In units of the height.
     """
     shape = (1,) * (3 - labels.ndim) + labels.shape
-    inside = np.flatnonzero(labels)
+    inside = np.flatnonzero(labels).astype(np.int32 if labels.size < 2**31 else np.int64)
     order = inside[np.argsort(-height.ravel()[inside], kind="stable")]
     root = _flood(
         np.ascontiguousarray(height, np.float32).ravel(),
