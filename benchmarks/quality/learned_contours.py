@@ -122,7 +122,7 @@ def table(rows: dict[str, list[dict[str, np.ndarray]]]) -> None:
         figures[name] = np.stack(columns, 1)
         print(f"{name}: best level of all photos {LEVELS[covering.mean(0).argmax()]:.3f}")
     first = next(iter(figures))
-    print(f"\n{len(figures[first])} photos\n\n| | " + " | ".join(NAMES) + " |\n|---" * (len(NAMES) + 1) + "|")
+    print(f"\n{len(figures[first])} photos\n\n| | " + " | ".join(NAMES) + " |\n|" + "---|" * (len(NAMES) + 1))
     for name, values in figures.items():
         print(f"| {name} | " + " | ".join(f"{value:.3f}" for value in values.mean(0)) + " |")
     for name, values in figures.items():
