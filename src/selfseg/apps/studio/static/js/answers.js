@@ -38,8 +38,9 @@ export function ask() {
   asked = { strokes: strokes.length, last: strokes.at(-1)?.points.length, place };
   begun = performance.now();
   const drawn = new Set(strokes.map((stroke) => stroke.value).filter((value) => value !== ERASE));
-  if (drawn.size > 1) change({ busy: { text: "Answering the strokes", since: begun } });
-  send("answer", { image: state.image, frame: state.frame, plane: state.plane ?? 0, box });
+  const tag = `answer ${begun}`;
+  if (drawn.size > 1) change({ busy: { text: "Answering the strokes", since: begun, tag } });
+  send("answer", { tag, image: state.image, frame: state.frame, plane: state.plane ?? 0, box });
 }
 
 async function take(told) {
@@ -55,7 +56,7 @@ async function take(told) {
   await paint(answer);
   if (begun) answerTimes.push(performance.now() - begun);
   begun = 0;
-  change({ answer, ...(answer.whole ? { busy: null } : {}) });
+  change({ answer });
 }
 
 // Two pictures of an answer: its classes in their colours, and its doubt from blue (sure) to yellow.
