@@ -113,3 +113,28 @@ def test_a_class_that_a_run_has_not_is_told(begun):
     (run.folder / "model").mkdir()
     (run.folder / "model" / "classes.json").write_text(__import__("json").dumps(table.to_json()))
     assert [row.id for row in class_rows(project, run)] == [1, 3, 4]  # what cannot occur is not shown
+
+
+def test_a_u_net_is_taught_by_the_labels_as_corrected(begun):
+    import tifffile
+
+    from selfseg.apps.studio.objects import write_teacher
+    from selfseg.apps.studio.worker import main
+    from selfseg.refine.edits import runs_of
+
+    project, runs, run, _ = begun
+    mask = np.zeros((40, 52), bool)
+    mask[2:8, 3:11] = True
+    given = {"kind": "given", "value": 3, "runs": list(runs_of(mask)), "frame": 0}
+    project.log.do(run.id, {"op": "rename", "id": 3, "name": "bear"})
+    project.log.do(run.id, {"op": "correct", "image": "photo", "correction": given})
+    kept, classes, _ = begun_with(project, runs, run)
+    inputs = (str(project.sources()[0].path),)
+    options = {"iterations": 3, "width": 4, "depth": 2, "patch": None}
+    like = {"run": run.id, "classes": classes}
+    pupil = runs.create(Spec("pupil", "unet", options=options, inputs=inputs, classes=kept, like=like))
+    folder = write_teacher(project, run, pupil.folder / "labels", ["photo"])
+    assert (tifffile.imread(folder / "photo.tif")[mask] == 3).all()
+    Spec(**{**vars(Spec.read(pupil.folder)), "labels": str(folder)}).save(pupil.folder)
+    assert main(pupil.folder) == 0, pupil.status()
+    assert [(row.id, row.name) for row in class_rows(project, pupil)][2] == (3, "bear")

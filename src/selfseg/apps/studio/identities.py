@@ -173,11 +173,14 @@ def rows_with_identity(project: Project, run: Run, known: Mapping[int, Any]) -> 
 def arranged(model: "Segmenter", spec: Spec, runs: Path, sources: Sequence["Source"]) -> tuple[ClassTable, list[str]]:
     """Return the class table of a new model with the ids of the project's classes, and lines on those that it has no class for.
 
-    A class is matched by the strokes that the model learned from, else by where strokes lie, else by its overlap with the class of
-    the run before.
+    A class is matched by the labels or strokes that the model learned from, else by where strokes lie, else by its overlap with the class
+    of the run before.
     """
     table, wanted = model.table_, {int(key) for key in spec.classes}
     taken = {i: row.id for i, row in enumerate(table.classes) if row.name == f"scribble {row.id}" and row.id in wanted}
+    if spec.labels is not None and spec.like is not None:  # its classes are those of the labels that taught it
+        taught = {int(label) - 1: int(key) for key, label in spec.like["classes"].items() if int(key) in wanted}
+        taken |= {place: key for place, key in taught.items() if place < len(table) and table.classes[place].sources}
     open_ = sorted(wanted - set(taken.values()))
     if open_:
         for _, label, place in sorted(_likeness(model, spec, runs, sources, open_), reverse=True):

@@ -2,7 +2,7 @@
 
 import { send } from "./socket.js";
 import { change, currentRun, on, state } from "./store.js";
-import { strokeColour } from "./view/marks.js";
+import { ERASE, strokeColour } from "./view/marks.js";
 
 const AGAIN = 350; // milliseconds of rest after the picture was moved until the new part is asked for
 
@@ -37,7 +37,10 @@ export function ask() {
   if (asked?.strokes === strokes.length && asked.last === strokes.at(-1)?.points.length && asked.place === place) return;
   asked = { strokes: strokes.length, last: strokes.at(-1)?.points.length, place };
   begun = performance.now();
-  send("answer", { image: state.image, frame: state.frame, plane: state.plane ?? 0, box });
+  const drawn = new Set(strokes.map((stroke) => stroke.value).filter((value) => value !== ERASE));
+  const tag = `answer ${begun}`;
+  if (drawn.size > 1) change({ busy: { text: "Answering the strokes", since: begun, tag } });
+  send("answer", { tag, image: state.image, frame: state.frame, plane: state.plane ?? 0, box });
 }
 
 async function take(told) {

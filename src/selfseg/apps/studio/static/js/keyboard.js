@@ -1,6 +1,6 @@
 // Keys for all that the hand does.
 
-import { setLevel, stepImage, turn } from "./actions.js";
+import { mergeSelected, setLevel, stepImage, turn } from "./actions.js";
 import { goToDoubt } from "./answers.js";
 import { mainKey, play, step } from "./playing.js";
 import { scene } from "./scene.js";
@@ -22,6 +22,11 @@ const KEYS = {
   c: () => change({ tool: "correct" }),
   n: () => goToDoubt(),
   b: () => change({ tool: "scribble" }),
+  j: () => pick(1, false),
+  k: () => pick(-1, false),
+  J: () => pick(1, true),
+  K: () => pick(-1, true),
+  Enter: () => state.selected.length > 1 && mergeSelected(),
   l: () => setLayer({ boundaries: !state.layers.boundaries }),
   p: () => setLayer({ superpixels: !state.layers.superpixels }),
   s: () => setLayer({ swipe: !state.layers.swipe }),
@@ -57,6 +62,15 @@ function real() {
   panes().redraw();
 }
 
+// The next class of the table, chosen alone or with those chosen before: merging without a mouse.
+function pick(by, more) {
+  const ids = (currentRun()?.classes ?? []).map((row) => row.id);
+  if (!ids.length) return;
+  const at = ids.indexOf(state.selected.at(-1));
+  const next = ids[Math.min(Math.max(at < 0 ? (by > 0 ? 0 : ids.length - 1) : at + by, 0), ids.length - 1)];
+  change({ selected: more ? [...state.selected.filter((id) => id !== next), next] : [next] });
+}
+
 function slide(by) {
   const run = currentRun();
   const tree = scene.seg?.tree;
@@ -81,6 +95,7 @@ export function listenToKeys() {
     }
     if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.target.type === "range" && event.key.startsWith("Arrow")) return;
+    if (event.key === "Enter" && event.target.closest?.("button, summary, a")) return;
     if (event.key === " " && event.target.closest?.("button, summary, input")) return;
     const act = KEYS[event.key];
     if (!act) return;

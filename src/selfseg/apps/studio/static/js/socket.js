@@ -78,6 +78,7 @@ async function askWhy() {
 const heard = {
   stored(news) {
     if (waiting.delete(news.tag)) remember();
+    if (state.busy?.tag === news.tag) change({ busy: null });
   },
   project(news) {
     const first = state.project === null;
