@@ -49,6 +49,7 @@ def write_labels(
     unit: str | None = None,
     axes: str = "YX",
     interval: float | None = None,
+    geotiff: Sequence[tuple[int, int, int, Any]] = (),
 ) -> None:
     """Write a label image as a TIFF that Fiji, napari, QuPath, tifffile and scikit-image read as plain integers.
 
@@ -71,6 +72,8 @@ def write_labels(
         Letters out of T Z Y X. The file's order is always that of TZYX; `labels` in another order are transposed.
     interval
         Seconds from one time point to the next; None = unknown.
+    geotiff
+        Tags that say where on Earth the image lies (`Image.meta`); empty = nowhere.
 
     Raises
     ------
@@ -86,7 +89,7 @@ def write_labels(
     data, order, steps = in_order(whole, axes, spacing)
     if whole.dtype == np.uint32 or whole.nbytes > LARGEST_IMAGEJ:
         times = {"TimeIncrement": interval, "TimeIncrementUnit": "s"} if interval and "T" in order else {}
-        _write(path, data, ome=True, metadata=_ome_metadata(data, order, steps, unit) | times)
+        _write(path, data, geotiff, ome=True, metadata=_ome_metadata(data, order, steps, unit) | times)
         return
     metadata: dict[str, Any] = {"axes": order, "unit": imagej_unit(unit)}
     if interval and "T" in order:
@@ -100,7 +103,7 @@ def write_labels(
     else:
         metadata.update(min=0.0, max=float(max(1, data.max(initial=0))))
     resolution = (1 / steps["X"], 1 / steps["Y"])
-    _write(path, data, imagej=True, metadata=metadata, resolution=resolution, resolutionunit="NONE")
+    _write(path, data, geotiff, imagej=True, metadata=metadata, resolution=resolution, resolutionunit="NONE")
 
 
 def _ome_metadata(data: NDArray[Any], order: str, steps: Mapping[str, float], unit: str | None) -> dict[str, Any]:
@@ -114,10 +117,13 @@ def _ome_metadata(data: NDArray[Any], order: str, steps: Mapping[str, float], un
     return metadata
 
 
-def _write(path: Path | str, data: NDArray[Any], **options: Any) -> None:
+def _write(
+    path: Path | str, data: NDArray[Any], geotiff: Sequence[tuple[int, int, int, Any]] = (), **options: Any
+) -> None:
     import tifffile  # here, since what only segments should not wait for it
 
     big = data.nbytes > LARGEST_IMAGEJ
+    options["extratags"] = [(*tag, True) for tag in geotiff]
     with writing(path) as temporary:
         tifffile.imwrite(
             temporary, data, bigtiff=big, photometric="minisblack", compression="zlib", software="selfseg", **options
@@ -299,7 +305,9 @@ class LabelWriter:
         for kind in self.kinds:
             path = Path(folder) / f"{name}{FORMATS[kind].suffix}"
             if kind == "tiff":
-                write_labels(path, labels, table, image.spacing, image.unit, axes, image.meta.get("interval"))
+                meta = image.meta
+                interval, geotiff = meta.get("interval"), meta.get("geotiff", ())
+                write_labels(path, labels, table, image.spacing, image.unit, axes, interval, geotiff)
             else:
                 options = {"ngff": self.ngff} if kind == "ome-zarr" else {}
                 content = LabelImage(smallest_integers(np.asarray(labels), table), axes, image, table)

@@ -15,6 +15,21 @@ Scale = tuple[dict[str, float], str, tuple[str, ...]]
 """Pixel sizes by the letters of their axes, their unit, and notes for the user."""
 
 
+GEOTIFF = (33550, 33922, 34264, 34735, 34736, 34737)
+"""Tags of GeoTIFF 1.1 (OGC 19-008): scale, tie points, transformation, and the coordinate system with its numbers and texts."""
+
+MOST_VALUES = 10_000
+"""Values of such a tag, at most: a map that is held by more points is not carried on."""
+
+
+def read_geotiff(page: Any) -> tuple[tuple[int, int, int, Any], ...]:
+    """Return the tags that say where on Earth a page lies, as tifffile writes them: code, type, count and value; empty if it is no map."""
+    tags = [page.tags[code] for code in GEOTIFF if code in page.tags]
+    if not {33550, 34264} & {tag.code for tag in tags} or any(tag.count > MOST_VALUES for tag in tags):
+        return ()
+    return tuple((tag.code, int(tag.dtype), 0 if isinstance(tag.value, str) else tag.count, tag.value) for tag in tags)
+
+
 def read_spacing(tif: Any, series: Any) -> Scale:
     """Return the pixel sizes of a series: from OME, then ImageJ, then the resolution tags of its first page.
 

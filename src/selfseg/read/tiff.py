@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from selfseg.core.errors import InputError
 from selfseg.read._lazy_array import LazyArray
 from selfseg.read._ome_tiff import existing_planes, open_tiff, own_images
-from selfseg.read._tiff_metadata import channel_names, read_interval, read_spacing
+from selfseg.read._tiff_metadata import channel_names, read_geotiff, read_interval, read_spacing
 from selfseg.read._tiff_pages import (
     WITH_LIBTIFF,
     ChosenPages,
@@ -323,7 +323,9 @@ def _described(meaning: _Meaning, data: Any, axes: str, valid: Any) -> Decoded:
         spacing = {**spacing, "Y": spacing.get("X", 1.0), "X": spacing.get("Y", 1.0)}
     names = channel_names(meaning.tif, meaning.series, data.shape[axes.index("C")] if "C" in axes else 1)
     interval = read_interval(meaning.tif, meaning.series) if "T" in axes else None
-    meta = {} if interval is None else {"interval": interval}
+    meta: dict[str, Any] = {} if interval is None else {"interval": interval}
+    if meaning.orientation == 1 and (geotiff := read_geotiff(meaning.series.keyframe)):
+        meta["geotiff"] = geotiff
     return Decoded(data, axes, guessed, spacing, unit, names, valid, meta=meta, notes=notes)
 
 
