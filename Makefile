@@ -5,7 +5,7 @@ BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 DATA ?= $(wildcard ../shared/data)
 export SELFSEG_DATA ?= $(abspath $(DATA))
 
-.PHONY: docs demo test test-slow test-browser test-only test-pythons test-bioimageio check-tag chaos lint benchmark clean
+.PHONY: docs demo test test-slow test-browser test-only test-pythons test-bioimageio test-napari check-tag chaos lint benchmark clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -49,6 +49,16 @@ test-bioimageio: $(VENV)/.installed .venv-bioimageio/.installed
 	rm -rf .bioimageio-packages
 	$(BIN)/python tests/bioimageio_packages.py write .bioimageio-packages
 	.venv-bioimageio/bin/python tests/bioimageio_packages.py check .bioimageio-packages
+
+# Qt stays out of .venv
+.venv-napari/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-napari
+	.venv-napari/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[napari]' PyQt6 npe2 pytest pytest-qt
+	touch $@
+
+test-napari: .venv-napari/.installed
+	.venv-napari/bin/npe2 validate selfseg
+	QT_QPA_PLATFORM=offscreen .venv-napari/bin/python -m pytest -s -o addopts="" tests/napari
 
 chaos: $(VENV)/.installed
 	$(BIN)/python tests/chaos.py

@@ -56,7 +56,7 @@ COMMANDS = (
     "cut out --regions 12",
     "instances out",
     "export out --format nnunet --format coco --format geojson --format csv",
-    "evaluate out out --as classes",
+    "evaluate out out/labels --as classes",
     "distill net PHOTO -o pupil --set iterations=5 -q",
     "benchmark skimage_photos --methods kmeans --baselines none --limit 1 -o bench -q",
     "demo -o demo -q",
@@ -138,13 +138,15 @@ def use(python, wheel, work):
     """Install the wheel alone for a Python, run every command once, and return the figures of the table."""
     version = run([python, "-c", "import platform; print(platform.python_version())"], work).stdout.strip()
     venv, place = work / f"venv-{version}", work / f"run-{version}"
-    for folder in (venv, place):
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
-    run([python, "-m", "venv", venv], work)
-    before = size(venv)
-    run([binary(venv, "python"), "-m", "pip", "install", "-q", "-c", ROOT / "constraints.txt", wheel], work)
-    own, selfseg = size(venv) - before, binary(venv, "selfseg")
+    pip = [binary(venv, "python"), "-m", "pip", "install", "-q", "-c", ROOT / "constraints.txt"]
+    if venv.exists():  # of a run before: the dependencies stay, the wheel is installed anew
+        run([*pip, "--force-reinstall", "--no-deps", wheel], work)
+    else:
+        run([python, "-m", "venv", venv], work)
+    run([*pip, wheel], work)
+    own, selfseg = size(venv), binary(venv, "selfseg")
     make = "import skimage.data as d, shutil, pathlib; shutil.copy(pathlib.Path(d.__file__).parent / 'coffee.png', 'photo.png')"
     run([binary(venv, "python"), "-c", make], place)
     os.environ["NUMBA_CACHE_DIR"] = str(place / "kernels")
