@@ -63,7 +63,7 @@ export function correctClick(pane, found) {
   if (way === "give" || way === "giveObject") {
     correct({ do: "give", value, whole: way === "give" ? "region" : "object", point: pane.scene.facts.depth > 1 ? [plane, found.y, found.x] : [found.y, found.x] });
   } else if (way === "drop") correct({ do: "drop", plane, points: [point] });
-  else if (way === "join" && !first && found.object) change({ correct: { ...state.correct, first: { point, plane } } });
+  else if (way === "join" && !first) change({ correct: { ...state.correct, first: { point, plane } } });
   else if (way === "join" && first) {
     correct({ do: "join", plane, points: [first.point, point] });
     set({});
