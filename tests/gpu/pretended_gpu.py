@@ -280,6 +280,10 @@ class PretendedGPU(contextlib.ExitStack):
             self.current = before
 
 
+FORMS_IN_ORDER = (torch.nn.functional.pad, torch.nn.functional.interpolate)
+"""Functions that torch computes in another way on a GPU where a fixed order is asked for."""
+
+
 class Functions(TorchFunctionMode):
     """What names a device: moves and makers."""
 
@@ -292,7 +296,8 @@ class Functions(TorchFunctionMode):
         if func in (torch.Tensor.to, torch.Tensor.cuda, torch.Tensor.cpu):
             return self._moved(func, args, kwargs)
         named = kwargs.get("device")
-        if func is torch.nn.functional.pad and torch.are_deterministic_algorithms_enabled():
+        forms = (torch.nn.functional.pad,) if torch.is_grad_enabled() else FORMS_IN_ORDER
+        if func in forms and torch.are_deterministic_algorithms_enabled():
             torch.use_deterministic_algorithms(False)  # torch has a form in a fixed order, which makes tensors unseen
             try:
                 return self.__torch_function__(func, types, args, kwargs)

@@ -28,6 +28,7 @@ TINY = {
     },
     "unet": {"width": 4, "depth": 1, "patch": 16, "iterations": 3, "border": 5.0, "dice": 1.0},
     "region_merging": {"superpixel_size": 40.0},
+    "pixel_classifier": {},
     **{name: {} for name in ("contours", "feature_codebook", "kmeans", "membranes", "objects", "threshold")},
 }
 DRAWN = np.random.default_rng(0).integers(0, 20, (24, 32, 3))
@@ -44,12 +45,16 @@ CASES = [pytest.param(name, PHOTO, id=f"{name}-2D") for name in sorted(TINY)] + 
 
 def told(name, image):
     """Labels, for the method that needs them."""
-    return {"labels": [(image.data.mean(-1) > 120).astype(np.int32) + 1]} if name == "unet" else {}
+    return {"labels": [(image.data.mean(-1) > 120).astype(np.int32) + 1]} if needs_labels(name) else {}
+
+
+def needs_labels(name):
+    return find_method(name).needs_annotations
 
 
 def learned(name, image=PHOTO, device="cuda", **how):
     options = {**TINY[name], **how.pop("options", {})}
-    model = Segmenter(name, None if name == "unet" else 2, device=device, prepare="range", options=options)
+    model = Segmenter(name, None if needs_labels(name) else 2, device=device, prepare="range", options=options)
     return model.fit(image, preview_every=0, compiled=False, **told(name, image), **how)
 
 

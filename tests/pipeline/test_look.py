@@ -100,7 +100,7 @@ def discs(n=24, side=160, seed=0):
     return gaussian_filter(picture, 1).clip(0, 255).astype(np.uint8)
 
 
-def cells_between_dark_lines(side=160, n=60, seed=0):
+def cells_between_dark_lines(side=256, n=160, seed=0):
     rng = np.random.default_rng(seed)
     points = rng.random((n, 2)) * side
     near = np.sort(np.hypot(*(points[:, :, None, None] - np.mgrid[:side, :side]).transpose(1, 0, 2, 3)), axis=0)
@@ -119,7 +119,7 @@ def test_dark_lines_are_even_where_they_are_everywhere_and_absent_from_flat_imag
     lines = cells_between_dark_lines().astype(np.float32)
     everywhere, strong = dark_lines(lines)
     one_corner = np.full_like(lines, 170)
-    one_corner[:40, :40] = lines[:40, :40]
+    one_corner[:64, :64] = lines[:64, :64]
     assert everywhere > 0.85 and dark_lines(one_corner)[0] < 0.1
     assert dark_lines(-lines)[1] < strong  # bright lines are none, but for noise and corners
     assert dark_lines(3 * lines + 7) == pytest.approx((everywhere, strong), rel=1e-3)

@@ -36,7 +36,7 @@ def test_a_refinement_with_values_and_back():
 def test_mistakes_are_named_with_what_there_is(text, says):
     with pytest.raises(UsageError, match=says) as caught:
         parse_refinements(text)
-    assert "crf(weight=20, space=60, colour=0.1, smooth=15, near=3, iterations=10)" in str(caught.value)
+    assert "crf(weight=20, space=60, colour=0.1, smooth=15, near=3, iterations=10, gpu=0)" in str(caught.value)
 
 
 def test_distances_are_counted_in_the_finest_pixels_and_colours_in_shares_of_the_range():

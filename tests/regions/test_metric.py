@@ -47,7 +47,8 @@ def test_the_first_direction_is_that_which_parts_regions():
     assert abs(first[0]) > 0.98
     projected = (features - mean) @ directions
     inside = projected - np.stack([projected[labels == k].mean(0) for k in range(6)])[labels]
-    np.testing.assert_allclose(inside.reshape(-1, 2).std(0), 1, rtol=0.1)
+    spread = inside.reshape(-1, 2).std(0)  # 1, but for the ridge, which counts most where the least variance is
+    assert ((spread > 0.8) & (spread < 1.05)).all()
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 3)])
