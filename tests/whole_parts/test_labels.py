@@ -12,6 +12,7 @@ import pytest
 import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 from skimage.filters import apply_hysteresis_threshold
 
 from conftest import blobs
@@ -199,3 +200,18 @@ def test_parts_that_touch_at_a_corner_are_cut_alike_in_parts():
     number_objects(labels, numbers, "watershed", sides=(16, 16))
     number_objects(labels, at_once, "watershed")
     np.testing.assert_array_equal(numbers, at_once)
+
+
+@pytest.mark.parametrize("seed", range(40, 70))
+def test_seeds_of_one_height_are_flooded_alike_in_blocks_and_at_once(seed):
+    """Of noise, whose parts have many: at seeds 45, 55 and 59 pixels on a ridge went to either side."""
+    rng = np.random.default_rng(seed)
+    shape = (int(rng.integers(18, 45)), int(rng.integers(18, 45)))
+    noise = gaussian_filter(rng.normal(size=shape), rng.choice([0.6, 0.8, 1.2, 2]))
+    labels = (noise > np.quantile(noise, rng.choice([0.3, 0.5, 0.7]))).astype(np.uint8) + 1
+    if rng.random() < 0.5:
+        labels = Cleaning.parse("objects:9").apply(labels)
+    blocks, whole = np.zeros((2, *shape), np.uint32)
+    number_objects(labels, blocks, "watershed", sides=(BLOCK, BLOCK))
+    number_objects(labels, whole, "watershed")
+    np.testing.assert_array_equal(blocks, whole)

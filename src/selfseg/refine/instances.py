@@ -218,7 +218,7 @@ def _objects(
         distance = np.ones(mask.shape) if mask.all() else distance_transform_edt(mask, units)
         for alone in _apart(mask):
             seeds = _seeds(distance, alone, depth * min(units))
-            grown = watershed(-distance, seeds, mask=alone, connectivity=1)
+            grown = watershed(-distance - TIE * _turns(distance, seeds, alone), seeds, mask=alone, connectivity=1)
             parts[alone] = grown[alone] + n_parts
             n_parts += int(seeds.max()) + 1
     return connected_components(parts)
@@ -259,6 +259,25 @@ def _seeds(distance: NDArray[np.float64], mask: NDArray[np.bool_], drop: float) 
     sunk = reconstruction(height - drop, height, footprint=np.ones((3,) * mask.ndim))
     maxima = local_maxima(sunk, connectivity=mask.ndim) & mask
     return np.asarray(connected(maxima, connectivity=mask.ndim), np.int32)
+
+
+TIE = 1e-10
+"""Difference of heights that decides between seeds of one height, in the unit of the spacing."""
+
+
+def _turns(distance: NDArray[np.float64], seeds: NDArray[np.int32], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Number the pixels of seeds of one distance in each connected part, by their order; 0 elsewhere.
+
+    scikit-image's flood takes pixels of seeds of one height in an order that depends on the other parts in the image.
+    """
+    turns = np.zeros(seeds.shape)
+    at = np.flatnonzero(seeds)
+    part, height = connected_components(np.where(mask, 0, -1)).ravel()[at], distance.ravel()[at]
+    order = np.lexsort((at, height, part))
+    new = np.append(True, (np.diff(part[order]) != 0) | (np.diff(height[order]) != 0))[: len(at)]
+    begin = np.maximum.accumulate(np.where(new, np.arange(len(at)), 0))
+    turns.ravel()[at[order]] = np.arange(len(at)) - begin
+    return turns
 
 
 def check_kind(kind: str, depth: float = DEPTH) -> None:
