@@ -55,6 +55,7 @@ class PixelClassifier(Method):
     Config = PixelClassifierConfig
     config: PixelClassifierConfig
     uses_annotations, needs_annotations = True, True
+    on_host = tuple(f"forest_{name}" for name in FOREST)  # evaluated there, in float64
     distributed_unsupported = "it has nothing to learn by gradients; it takes a second"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "fine": {"scales": (0.7, 1.0, 1.6)},
@@ -114,7 +115,7 @@ class PixelClassifier(Method):
         shares[:, np.unique(classes)] = forest.shares
         for name in FOREST:
             value = shares if name == "shares" else getattr(forest, name)
-            setattr(self, f"forest_{name}", torch.from_numpy(value).to(self.device))
+            setattr(self, f"forest_{name}", torch.from_numpy(value))
 
     def assign(self, images: Tensor, memos: Sequence[Memo] | None = None) -> Tensor:
         """Return class probabilities ``[B K *S]`` of prepared images ``[B C *S]``; before anything is learned all alike."""

@@ -121,8 +121,11 @@ class Studio:
 
     async def greet(self, page: WebSocket) -> None:
         """Send a page that was just opened the whole state."""
-        self.hub.add(page)
-        await self.hub.send(page, await asyncio.to_thread(project_state, self.project, self.formats))
+        project = await asyncio.to_thread(project_state, self.project, self.formats)
+        self.hub.add(page)  # what is sent to all pages comes after the project, by which a page begins
+        await self.hub.send(page, project)
+        if (later := await asyncio.to_thread(project_state, self.project, self.formats)) != project:
+            await self.hub.send(page, later)
         for run in self.runs.all():
             await self.hub.send(page, await asyncio.to_thread(run_state, self.project, run))
             rows = await asyncio.to_thread(read_journal, run.folder / JOURNAL)
