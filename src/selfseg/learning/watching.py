@@ -113,7 +113,7 @@ def watch(
     settle
         Seconds that a file must stay unchanged before it is read.
     idle
-        End after so many seconds without a new image; None = never.
+        End after this number of seconds without a new image; None = never.
     progress
         Progress reporter.
 

@@ -90,7 +90,7 @@ def arguments(flags: LearnerOptions) -> dict[str, Any]:
 
 @options
 class ReportOptions:
-    """How a command reports."""
+    """Verbosity and form of the progress report of a command."""
 
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"])] = False
     """Show errors only."""

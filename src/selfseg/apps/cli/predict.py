@@ -36,7 +36,8 @@ def predict(
         Parameter(help="With --watch: seconds that a file must stay unchanged before it is read. Default: 2."),
     ] = None,
     idle: Annotated[
-        float | None, Parameter(help="With --watch: end after so many seconds without a new image. Default: never.")
+        float | None,
+        Parameter(help="With --watch: end after this number of seconds without a new image. Default: never."),
     ] = None,
     report: Report = None,
 ) -> int:

@@ -36,7 +36,7 @@ LEARNED = (
     Candidate("Learned classes", "several images, volumes", "feature_clustering"),
     Candidate("Learned classes, quick", "several images, volumes", "feature_clustering", "fast"),
 )
-"""What learns longer, beside the quick candidates of `selfseg look`."""
+"""Methods that learn longer than the quick candidates of `selfseg look`."""
 
 MOST_REGIONS = 1000
 """Right end of the slider."""
@@ -92,7 +92,7 @@ class SegmentWidget(QWidget):
         self.slider, self.shown = QSlider(Qt.Orientation.Horizontal), QLabel("")
         self.slider.setRange(2, 3)
         self.slider.valueChanged.connect(self.cut)
-        self.slider.setToolTip("Merge regions until so many are left")
+        self.slider.setToolTip("Merge regions until this number is left")
         self.save_button, self.load_button = QPushButton("Save model..."), QPushButton("Load model...")
         self.apply_button = QPushButton("Apply to all image layers")
         self.save_button.clicked.connect(lambda: self.save())
@@ -214,7 +214,7 @@ class SegmentWidget(QWidget):
         return True
 
     def cut(self, n_regions: int) -> None:
-        """Show the merge tree of the result cut into so many regions."""
+        """Show the merge tree of the result, cut into the number of regions on the slider."""
         if self._result is None or self._result.hierarchy is None:
             return
         labels = self._result.hierarchy.cut(n_regions=n_regions) + 1

@@ -13,7 +13,7 @@ from qtpy.QtCore import QThread, Signal
 from selfseg.apps.napari.process import Job
 
 LEARNING = "learning"
-"""How the task begins that is ended early without losing what is done."""
+"""First word of the task that can be ended early without losing finished work."""
 
 PROCESS = "selfseg.apps.napari.process"
 
