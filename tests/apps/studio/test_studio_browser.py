@@ -127,7 +127,7 @@ def test_nothing_is_lost_when_the_server_is_killed(browser, photo):
         hand.until("state.runs.get('002')?.state === 'done'", 400)  # the run went on without the server
         rows = [json.loads(line)["step"] for line in journal.read_text().splitlines()]
         assert rows == list(range(1, len(rows) + 1)) and len(rows) >= max(there, 1)
-        assert hand.get("state.figures.get('002').length") == len(rows)
+        hand.until(f"state.figures.get('002').length === {len(rows)}")
         assert hand.faults == []
         hand.page.close()
     finally:

@@ -102,6 +102,42 @@ def labels_of(page):
     return np.append(0, classes)[tile[1:-1, 1:-1]]
 
 
+def figures_heard(project, written):
+    """Rows of the figures as a page has them that opens at each moment; `written` is called between the looks."""
+
+    class Heard:
+        rows: list = []
+
+        async def send_text(self, text):
+            news = json.loads(text)
+            if news["type"] == "figures":
+                self.rows = news["rows"] if news["whole"] else self.rows + news["rows"]
+
+    async def play():
+        studio, pages = Studio(project), []
+        for rows in written:
+            path = project.folder / "runs" / "001" / "model" / "journal.jsonl"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("".join(json.dumps({"step": step, "time": 0.0}) + "\n" for step in rows))
+            pages.append(Heard())
+            await studio.greet(pages[-1])  # between the writing of a row and the next look at the journal
+            await studio._send_figures(studio.runs.get("001"))
+        return [[row["step"] for row in page.rows] for page in pages]
+
+    return asyncio.run(play())
+
+
+def test_a_page_that_opens_while_a_run_learns_has_every_row_once(project, run):
+    assert figures_heard(project, [range(1, 4), range(1, 5), range(1, 9)]) == [list(range(1, 9))] * 3
+    begun_again = figures_heard(project, [range(1, 9), range(1, 4), range(1, 6)])
+    assert begun_again == [list(range(1, 6))] * 3
+
+
+def test_a_long_journal_is_thinned_for_a_server_that_restarts(project, run):
+    (rows,) = figures_heard(project, [range(1, 5001)])
+    assert 1000 < len(rows) <= 1500 and rows[-1] == 5000 and len(set(rows)) == len(rows)
+
+
 def test_a_page_that_opens_hears_everything(project, run):
     with opened(project) as page:
         state = page.hear("project")

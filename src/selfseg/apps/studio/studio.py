@@ -98,6 +98,9 @@ class Studio:
         """Set once a page has fetched leaves to draw."""
         self._seen: dict[str, tuple[Any, ...]] = {}
         self._rows: dict[str, int] = {}
+        """Rows of each journal that were sent to all pages."""
+        self._sending = asyncio.Lock()
+        """Held from reading a state until it is sent: what was read first arrives first, and rows arrive once."""
 
     def words_of(self, error: Exception) -> str:
         """Return an error for a page: paths are told from the folders that the studio was given."""
@@ -121,15 +124,16 @@ class Studio:
 
     async def greet(self, page: WebSocket) -> None:
         """Send a page that was just opened the whole state."""
-        project = await asyncio.to_thread(project_state, self.project, self.formats)
-        self.hub.add(page)  # what is sent to all pages comes after the project, by which a page begins
-        await self.hub.send(page, project)
-        if (later := await asyncio.to_thread(project_state, self.project, self.formats)) != project:
-            await self.hub.send(page, later)
+        async with self._sending:
+            project = await asyncio.to_thread(project_state, self.project, self.formats)
+            self.hub.add(page)  # what is sent to all pages comes after the project, by which a page begins
+            await self.hub.send(page, project)
         for run in self.runs.all():
-            await self.hub.send(page, await asyncio.to_thread(run_state, self.project, run))
-            rows = await asyncio.to_thread(read_journal, run.folder / JOURNAL)
-            await self.hub.send(page, Figures(run=run.id, rows=thinned(rows), whole=True))
+            async with self._sending:
+                await self.hub.send(page, await asyncio.to_thread(run_state, self.project, run))
+                rows = await asyncio.to_thread(read_journal, run.folder / JOURNAL)
+                rows = rows[: self._rows.get(run.id, 0)]  # the others are sent to all pages
+                await self.hub.send(page, Figures(run=run.id, rows=thinned(rows), whole=True))
             if preview := last_preview(run):
                 await self.hub.send(page, preview)
         await self.hub.send(page, await asyncio.to_thread(self.looking.message))
@@ -156,11 +160,13 @@ class Studio:
 
     async def send_project(self) -> None:
         """Send the state of the project to all pages."""
-        await self.hub.send_all(await asyncio.to_thread(project_state, self.project, self.formats))
+        async with self._sending:
+            await self.hub.send_all(await asyncio.to_thread(project_state, self.project, self.formats))
 
     async def send_run(self, run: Run) -> None:
         """Send the state of a run to all pages."""
-        await self.hub.send_all(await asyncio.to_thread(run_state, self.project, run))
+        async with self._sending:
+            await self.hub.send_all(await asyncio.to_thread(run_state, self.project, run))
 
     async def keep_edits(self, run: Run) -> None:
         """Write the edits of a run for Python and the command line, and send its state to all pages."""
@@ -198,13 +204,14 @@ class Studio:
             await asyncio.to_thread(self.looking.start)
 
     async def _send_figures(self, run: Run) -> None:
-        rows = await asyncio.to_thread(read_journal, run.folder / JOURNAL)
-        known = self._rows.get(run.id, 0)
-        self._rows[run.id] = len(rows)
-        if len(rows) < known:
-            await self.hub.send_all(Figures(run=run.id, rows=thinned(rows), whole=True))
-        elif len(rows) > known:
-            await self.hub.send_all(Figures(run=run.id, rows=rows[known:]))
+        async with self._sending:
+            rows = await asyncio.to_thread(read_journal, run.folder / JOURNAL)
+            known = self._rows.get(run.id, 0)
+            self._rows[run.id] = len(rows)
+            if not 0 < known <= len(rows):
+                await self.hub.send_all(Figures(run=run.id, rows=thinned(rows), whole=True))
+            elif len(rows) > known:
+                await self.hub.send_all(Figures(run=run.id, rows=rows[known:]))
 
     async def close(self) -> None:
         """End the engine and the background work; runs continue."""
