@@ -106,7 +106,8 @@ def figures_heard(project, written):
     """Rows of the figures as a page has them that opens at each moment; `written` is called between the looks."""
 
     class Heard:
-        rows: list = []
+        def __init__(self):
+            self.rows = []
 
         async def send_text(self, text):
             news = json.loads(text)
