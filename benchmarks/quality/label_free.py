@@ -3,8 +3,9 @@
     python benchmarks/quality/label_free.py --data DATA --set bsds500 --split val -o val.jsonl
 
 `--data` is a folder with `bsds500/images/{train,val}/*.jpg`, `bsds500/groundTruth/{train,val}/*.npz` (one array
-`segmentations`, `[annotators Y X]`) and `dsb2018/{images,labels}/*.png`. Families of segmentations: `label_free_images.py`;
-what the tables say: `label_free_tables.py`. Rows are written image by image; a run that is cut off goes on where it was.
+`segmentations`, `[annotators Y X]`), `dsb2018/{images,labels}/*.png` and `isbi2012/train-{volume,labels}_00-19.tif`. Families of
+segmentations: `label_free_images.py`; what the tables say: `label_free_tables.py`. Rows are written image by image; a run that is cut off
+goes on where it was.
 """
 
 import argparse
@@ -21,7 +22,10 @@ from label_free_tables import tables
 
 def pictures(options: argparse.Namespace) -> list[Path]:
     folder = options.data / options.set / "images"
-    found = sorted((folder / options.split).glob("*.jpg") if options.set == "bsds500" else folder.glob("*.png"))
+    if options.set == "isbi2012":
+        found = [folder.with_name("train-volume_00-19.tif") / f"{section:02}" for section in range(20)]
+    else:
+        found = sorted((folder / options.split).glob("*.jpg") if options.set == "bsds500" else folder.glob("*.png"))
     limit = min(options.limit or len(found), len(found))
     return [found[i * len(found) // limit] for i in range(limit)]
 
@@ -58,7 +62,7 @@ def main() -> None:
     wanted = {path.stem for path in pictures(options)}
     rows = [row for row in rows if row["image"] in wanted and row["family"] in families]
     print(f"{options.set} {options.split}, commit {commit}, {platform.machine()}")
-    print(tables(rows, "covering" if options.set == "bsds500" else "dice"))
+    print(tables(rows, {"bsds500": "covering", "dsb2018": "dice", "isbi2012": "v_rand"}[options.set]))
 
 
 if __name__ == "__main__":

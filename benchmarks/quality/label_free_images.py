@@ -6,8 +6,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy: two processes sha
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import tifffile
 import torch
 from PIL import Image as Picture
 from scipy.ndimage import gaussian_filter
@@ -16,7 +18,8 @@ from skimage.measure import label as components
 from skimage.segmentation import felzenszwalb
 from sklearn.cluster import KMeans
 
-from selfseg import measure
+from selfseg import Segmenter, measure
+from selfseg.measure.instances import foreground_scores
 from selfseg.methods.region_merging import RegionMerging, RegionMergingConfig
 
 FELZENSZWALB = (20, 40, 80, 150, 300, 600, 1200, 2500, 5000)
@@ -24,6 +27,8 @@ NUMBERS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 ALTITUDES = (2.0, 3.0, 4.5, 6.0, 7.5, 9.0, 11.0, 14.0, 18.0, 24.0, 32.0)
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 CLASSES = (2, 3, 4, 5, 6, 7, 8)
+METHOD_CLASSES = (0, 2, 3, 4, 5, 6, 8, 12)
+"""Numbers of classes of a method; 0 = its default."""
 
 SAMPLE = 1000
 """Pixels on which silhouette and its kin are computed."""
@@ -94,13 +99,31 @@ def class_numbers(rgb: np.ndarray) -> list[Labels]:
     return [model.predict(pixels).reshape(lab.shape[:2]).astype(np.int32) for model in models]
 
 
+def classes_of(method: str, **options: Any) -> tuple[tuple[float, ...], Family]:
+    """Return levels and segmentations of a method fitted to the image alone, for each number of classes."""
+
+    def segment(rgb: np.ndarray) -> list[Labels]:
+        models = (Segmenter(method, n_classes=k or None, seed=0, **options).fit(rgb) for k in METHOD_CLASSES)
+        return [model.predict(rgb).labels.astype(np.int32) for model in models]
+
+    return METHOD_CLASSES, segment
+
+
+METHODS = {
+    "method kmeans": classes_of("kmeans"),
+    "method contours": classes_of("contours"),
+    "method feature_clustering": classes_of("feature_clustering", preset="fast"),
+}
+
 FAMILIES: dict[str, dict[str, tuple[tuple[float, ...], Family]]] = {
     "bsds500": {
         "felzenszwalb": (FELZENSZWALB, felzenszwalb_scales),
         "tree by number": (NUMBERS, tree_numbers),
         "tree by altitude": (ALTITUDES, tree_altitudes),
+        **METHODS,
     },
-    "dsb2018": {"thresholds": (THRESHOLDS, threshold_shares), "k-means": (CLASSES, class_numbers)},
+    "dsb2018": {"thresholds": (THRESHOLDS, threshold_shares), "k-means": (CLASSES, class_numbers), **METHODS},
+    "isbi2012": METHODS,
 }
 """Name of a set -> name of a family -> its levels, and the function that segments an image at all of them."""
 
@@ -121,8 +144,30 @@ def cell_scores(labels: Labels, nuclei: np.ndarray) -> dict[str, float]:
     return {"dice": float(dice.max()), "covering": measure.covering(parts, nuclei.astype(np.int64))}
 
 
+def membrane_scores(labels: Labels, cells: np.ndarray) -> dict[str, float]:
+    """V_rand of the cells between the class that fits the membranes best by Dice, and that Dice."""
+    membrane = cells == 0
+    shared = np.bincount(labels.ravel(), membrane.ravel())
+    dice = 2 * shared / np.maximum(np.bincount(labels.ravel()) + membrane.sum(), 1)
+    found = foreground_scores((labels != dice.argmax()).astype(np.uint8), cells)
+    return {"v_rand": found.rand, "dice": float(dice.max())}
+
+
+SCORES = {"bsds500": photo_scores, "dsb2018": cell_scores, "isbi2012": membrane_scores}
+"""Name of a set -> true scores of a segmentation; the first is the one that counts."""
+
+
 def load(name: str, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return the picture ``[Y X 3]`` uint8 and the truth: ``[annotators Y X]`` or ``[Y X]``."""
+    """Return the picture ``[Y X 3]`` uint8 and the truth: ``[annotators Y X]`` or ``[Y X]``.
+
+    A section of ISBI 2012 is its volume with the number of the section behind it, like a file in a folder.
+    """
+    if name == "isbi2012":
+        grey, cells = (
+            tifffile.imread(path.parent.with_name(f"train-{kind}_00-19.tif"), key=int(path.name))
+            for kind in ("volume", "labels")
+        )
+        return np.repeat(grey[..., None], 3, -1), (cells > 0).astype(np.int64)
     rgb = np.asarray(Picture.open(path).convert("RGB"))
     if name == "bsds500":
         truth = np.load(path.parents[2] / "groundTruth" / path.parent.name / f"{path.stem}.npz")["segmentations"]
@@ -141,7 +186,7 @@ def study(name: str, path: Path, wanted: tuple[str, ...], stable: bool = True) -
     Parameters
     ----------
     name
-        Of the set: "bsds500" or "dsb2018".
+        Of the set: a key of `FAMILIES`.
     path
         Of the picture.
     wanted
@@ -151,7 +196,7 @@ def study(name: str, path: Path, wanted: tuple[str, ...], stable: bool = True) -
     """
     rgb, truth = load(name, path)
     lab = rgb2lab(rgb)
-    score = photo_scores if name == "bsds500" else cell_scores
+    score = SCORES[name]
     rows: list[dict] = []
     seen: dict[bytes, tuple[dict[str, float], dict[str, float]]] = {}  # two families can cut a tree at the same place
     for family in wanted:

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from skimage.color import rgb2lab
 
-from selfseg.core.classes import DEUTERANOPIA, MOST, PROTANOPIA, class_colours, relative_luminance, seen_lab
+from selfseg.core.classes import (
+    DEUTERANOPIA,
+    MOST,
+    PROTANOPIA,
+    class_colours,
+    relative_luminance,
+    seen_lab,
+    standing_out,
+)
 from selfseg.core.errors import UsageError
 
 
@@ -67,3 +75,19 @@ def test_luminance_of_white_black_and_grey():
 def test_a_number_out_of_range_is_refused(n):
     with pytest.raises(UsageError, match="0 to 255"):
         class_colours(n)
+
+
+def test_colours_stand_out_from_the_picture_and_each_other():
+    beneath = np.array([[230, 160, 10], [86, 180, 233], [20, 20, 20], [250, 250, 250], [0, 158, 115]], float)
+    found = np.array(standing_out(beneath), float)[:, :3]
+    apart = np.linalg.norm(seen_lab(found)[:, None] - seen_lab(found), axis=-1) + 1e9 * np.eye(len(found))
+    assert apart.min() > 15  # as far as those of the palette are
+    assert np.linalg.norm(seen_lab(found) - seen_lab(beneath), axis=1).min() > 50
+    usual = np.array(class_colours(5), float)[:, :3]
+    assert np.linalg.norm(seen_lab(usual) - seen_lab(beneath), axis=1).min() < 1  # the first is the picture's own
+
+
+def test_of_colours_that_are_clear_enough_the_first_are_taken():
+    assert standing_out(np.array([[128.0, 128, 128]])) != () and len(standing_out(np.full((100, 3), 90.0))) == 100
+    dark = standing_out(np.zeros((2, 3)))
+    assert set(dark) <= set(class_colours(8))

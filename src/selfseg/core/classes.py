@@ -199,6 +199,26 @@ def class_colours(n: int) -> tuple[tuple[int, int, int, int], ...]:
     return tuple((int(red), int(green), int(blue), 255) for red, green, blue in colours[:n])
 
 
+def standing_out(beneath: NDArray[np.floating]) -> tuple[tuple[int, int, int, int], ...]:
+    """Return a colour for each class that differs from the picture beneath it, and from those of the others.
+
+    Of the first colours of `class_colours`, three times as many as classes and at least 16, each class gets one, so that the sum of
+    CIELAB distances (to the mean colour beneath the class, at most `CLEAR` each, since more is no clearer) is largest.
+
+    Parameters
+    ----------
+    beneath
+        ``[N 3]`` mean sRGB colour 0-255 of the picture under each class.
+    """
+    from scipy.optimize import linear_sum_assignment  # here, since most that import this file never choose colours
+
+    colours = class_colours(min(MOST, max(16, 3 * len(beneath))))
+    known, under = (seen_lab(np.asarray(rgb, np.float64)[:, :3]) for rgb in (colours, beneath))
+    gaps = np.minimum(np.linalg.norm(under[:, None] - known, axis=-1), CLEAR)
+    _, chosen = linear_sum_assignment(gaps - 1e-3 * np.arange(len(known)), maximize=True)  # the earlier of equals
+    return tuple(colours[place] for place in chosen)
+
+
 def relative_luminance(rgb: tuple[int, ...]) -> float:
     """Return the luminance 0-1 of an sRGB colour (WCAG 2.2), for choosing dark or light text on it."""
     return float(_linear(np.array([rgb[:3]], np.float64))[0] @ _TO_XYZ[1])
@@ -224,6 +244,10 @@ def _linear(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _safe() -> NDArray[np.float64]:
     return np.array([list(bytes.fromhex(code)) for code in SAFE], np.float64)
+
+
+CLEAR = 60.0
+"""CIELAB distance between a class's colour and the picture beneath it from which more is no clearer."""
 
 
 @lru_cache(maxsize=1)

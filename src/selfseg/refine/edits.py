@@ -178,6 +178,12 @@ class Edits:
                 labels[_inside(one.runs, shape or labels.shape, place)] = one.value
         return labels
 
+    def of_frame(self, name: str, number: int, frame_name: str) -> "Edits":
+        """Return the edits for one frame of a sequence as an image of its own: corrections of that frame, or of an image of its name."""
+        own = [replace(one, frame=0) for one in self.corrections.get(name, ()) if one.frame == number]
+        made = (*(self.corrections.get(frame_name, ()) if frame_name != name else ()), *own)
+        return replace(self, corrections={frame_name: made} if made else {})
+
     def remakes(self, name: str) -> bool:
         """Return whether objects of an image were made by hand."""
         return any(isinstance(one, Remade) for one in self.corrections.get(name, ()))

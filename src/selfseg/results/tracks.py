@@ -11,6 +11,7 @@ from selfseg.core.image import Image
 from selfseg.core.progress import Progress
 from selfseg.export.labels import write_labels, write_object_table
 from selfseg.read.labels import read_labels
+from selfseg.refine.edits import Edits
 from selfseg.refine.tracks import REACH, Tracks, import_laptrack, link_objects
 from selfseg.results.instances import INSTANCES, OWN, InstanceFolder, image_instances
 
@@ -60,13 +61,22 @@ class SequenceObjects:
         return self.folder.options.kind == OWN
 
     def add(
-        self, number: int, name: str, frame: Image, labels: NDArray[Any], own: NDArray[np.integer] | None = None
+        self,
+        number: int,
+        name: str,
+        frame: Image,
+        labels: NDArray[Any],
+        own: NDArray[np.integer] | None = None,
+        edits: Edits | None = None,
     ) -> None:
-        """Take the objects of a frame by its number and name; `own` are those of the method, if they are wanted and it finds any."""
+        """Take the objects of a frame by its number and name.
+
+        `own` are those of the method, if they are wanted and it finds any; `edits` those of this frame (`Edits.of_frame`).
+        """
         options = self.folder.options
         if self.wants_own and own is None:
             options = replace(options, kind="watershed")
-        found = image_instances(frame, labels, self.folder.table, options, own)
+        found = image_instances(replace(frame, name=name), labels, self.folder.table, options, own, edits)
         axes, path = frame.axes.replace("C", ""), self.folder.out / INSTANCES / f"{name}.tif"
         write_labels(path, found.labels, None, frame.spacing, frame.unit, axes)
         first = {"image": [self.name] * len(found), "frame": [number] * len(found)}

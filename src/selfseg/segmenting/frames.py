@@ -129,7 +129,9 @@ def _run_frames(
                 if isinstance(frame, InputError):
                     raise frame
                 result = segment_image(model, frame, link=link)
-                labels = (result if edits is None else edited(model, result, edits)).labels
+                name = source.frame_name(number)
+                own_edits = None if edits is None else edits.of_frame(source.name, number, name)
+                labels = (result if own_edits is None else edited(model, result, own_edits)).labels
             except InputError as error:
                 facts.failures.append((source.frame_name(number), str(error)))
                 progress.say(str(error))
@@ -137,8 +139,8 @@ def _run_frames(
             else:
                 sink.add(number, frame, labels, result.probabilities)
                 if objects is not None:
-                    own = result.objects if objects.wants_own and edits is None else None
-                    objects.add(number, source.frame_name(number), frame, labels, own)
+                    own = result.objects if objects.wants_own else None
+                    objects.add(number, name, frame, labels, own, own_edits)
                 facts.n_labelled += 1
                 facts.counts += np.bincount(labels.ravel(), minlength=256)
                 facts.flicker.add(labels, frame.channels_last())

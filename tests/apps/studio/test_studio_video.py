@@ -7,13 +7,15 @@ import tifffile
 from conftest import write_clip
 from selfseg import Segmenter
 from selfseg.apps.studio import pictures as studio_pictures
+from selfseg.apps.studio.engine_process import count_frame, write_objects
 from selfseg.apps.studio.exports import save_video
 from selfseg.apps.studio.pictures import Reel, TilePosition, image_tile, open_picture
 from selfseg.apps.studio.results import FIRST_FRAMES, find_result, frames_of, store_results
+from selfseg.apps.studio.runs import Spec
 from selfseg.core.errors import InputError
 from selfseg.read import Source
 from selfseg.read.video import VideoFrames
-from selfseg.refine.edits import Edits, Merge
+from selfseg.refine.edits import Counting, Edits, Merge, Painted, Remade, runs_of
 from selfseg.segmenting.images import leaves_of
 
 pytest.importorskip("av", reason="no PyAV: pip install 'selfseg[video]'")
@@ -104,3 +106,39 @@ def test_a_video_is_exported_frame_by_frame_as_edited(scene, model, tmp_path):
     for number in (0, 13, 29):
         result = model.predict_image(VideoFrames(scene).frame(number))
         assert np.array_equal(labels[number], level.labels(leaves_of(model.fitted, result)))
+
+
+def test_a_frame_that_was_corrected_is_exported_so_and_the_others_are_not(scene, model, tmp_path):
+    plain, painted = tmp_path / "plain", tmp_path / "painted"
+    save_video(plain, Source("square", scene), model, Edits())
+    edits = Edits(corrections={"square": (Painted(2, 4.0, ((35.0, 50.0),), frame=5),)})
+    save_video(painted, Source("square", scene), model, Edits.from_json(edits.to_json()))
+    before, after = (tifffile.imread(folder / "labels/square.tif") for folder in (plain, painted))
+    assert set(np.argwhere(before != after)[:, 0]) == {5}
+    assert (after[5][before[5] != after[5]] == 2).all() and (after[5, 34:36, 49:51] == 2).all()
+
+
+def test_objects_of_a_video_are_counted_frame_by_frame_with_those_made_by_hand(scene, model, tmp_path):
+    model.save(tmp_path / "runs/001/model")
+    Spec("run", "region_merging", "default", 2, 0, {}).save(tmp_path / "runs/001")
+    run, square = tmp_path / "runs/001", Source("square", scene)
+    store_results(model, square, None, run, 2)
+    bright = int(model.predict_image(VideoFrames(scene).frame(0)).labels[15, 10])
+    edits = Edits(
+        counting=Counting("components", (bright,)),
+        corrections={"square": (Remade(runs_of(np.ones((40, 60), bool)), (), frame=2),)},
+    ).to_json()
+    asked = {"name": "square", "path": str(scene), "axes": None, "run": str(run), "edits": edits}
+    assert count_frame(**asked, frame=2)["n"] == 0
+    store_results(model, square, None, run, 3)
+    sizes = count_frame(**asked, frame=3)["columns"]["size"]
+    assert abs(max(sizes) - 320) < 40
+    found = write_objects(str(run / "model"), **asked, out=str(tmp_path / "out"))
+    numbers = [len(table["id"]) for table in found["tables"]]
+    assert len(numbers) == N_FRAMES and numbers[2] == 0 and min(numbers[:2] + numbers[3:]) >= 1
+    assert sorted(found["tables"][3]["size"]) == sorted(
+        sizes
+    )  # of a frame that the run has, the same objects as on the page
+    assert all(set(table["frame"]) <= {number} for number, table in enumerate(found["tables"]))
+    assert len(found["files"]) == N_FRAMES
+    assert [tifffile.imread(tmp_path / "out" / name).max() for name in found["files"]] == numbers

@@ -7,15 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from selfseg import __version__
 from selfseg.apps.studio import editing, identities, objects
 from selfseg.apps.studio import messages as m
+from selfseg.apps.studio.browsing import add_places, find_place
 from selfseg.apps.studio.exports import OWN_FORMATS, label_kinds, save_edited
+from selfseg.apps.studio.pictures import mean_colours
 from selfseg.apps.studio.project import EXPORTS, SCRIBBLES, TAG, new_folder
-from selfseg.apps.studio.results import find_result
+from selfseg.apps.studio.results import find_result, need_result
 from selfseg.apps.studio.runs import SPEC, WORKING, Run, Spec, read_json, step_of
-from selfseg.apps.studio.security import confine
 from selfseg.apps.studio.studio import ANSWERS, KEPT_ANSWERS, Studio
+from selfseg.core.classes import standing_out
 from selfseg.core.errors import SelfsegError, UsageError
 from selfseg.core.files import write_json
 from selfseg.export.labels import write_object_table
@@ -186,10 +190,6 @@ async def edit(studio: Studio, request: m.EditRun) -> None:
 async def correct(studio: Studio, request: m.Correct) -> None:
     """Correct labels or objects of a picture by hand."""
     run, what = studio.runs.get(request.run), request.what.model_dump(mode="json")
-    if studio.pictures.get(what["image"]).is_video:
-        raise UsageError(
-            "correction", expected="a picture", got="a video", fix="extract frames into a folder and correct those"
-        )
     if (value := what.get("value")) and value not in _ids(studio, run):
         raise UsageError("class", expected="one of the run", got=str(value), fix="look at the class table")
     operation = await asyncio.to_thread(objects.correction, studio.project, run, what)
@@ -227,6 +227,23 @@ def _stroke(studio: Studio, operation: dict[str, Any]) -> None:
         operation["value"] = identities.identity_of(studio.project, studio.runs, run, operation["label"])
         TAG.set(tag)
     studio.project.log.do(SCRIBBLES, {key: operation[key] for key in operation if key not in ("run", "label")})
+
+
+async def stand_out(studio: Studio, request: m.StandOut) -> None:
+    """Choose colours against the picture beneath: one operation, undone at once."""
+    run = studio.runs.get(request.run)
+    operation = await asyncio.to_thread(_contrasting, studio, run, request.image, request.frame)
+    await asyncio.to_thread(studio.project.log.do, run.id, operation)
+    await studio.keep_edits(run)
+
+
+def _contrasting(studio: Studio, run: Run, name: str, frame: int) -> dict[str, Any]:
+    edits = editing.edits_of(studio.project, run)
+    labels = objects.labels_of(edits, need_result(run.folder, name, frame), name, frame)
+    beneath = mean_colours(studio.pictures.get(name), labels, frame)
+    shown = {row.id: beneath[row.id] for row in editing.class_rows(studio.project, run) if row.id in beneath}
+    chosen = zip(shown, standing_out(np.array(list(shown.values()))), strict=True)
+    return {"op": "recolours", "colours": {str(key): list(rgba) for key, rgba in chosen}}
 
 
 async def add_class(studio: Studio, request: m.AddClass) -> None:
@@ -274,6 +291,15 @@ async def turn(studio: Studio, request: m.Turn) -> None:
         await studio.keep_edits(studio.runs.get(request.scope))
 
 
+async def add(studio: Studio, request: m.AddPictures) -> None:
+    """Add pictures from the folders of the studio; the first ones are segmented."""
+    found = await asyncio.to_thread(add_places, studio.project, request.places)
+    await studio.hub.send_all(
+        m.Notice(text=f"{found} picture{'s' * (found != 1)} added" if found else "They are all here")
+    )
+    await studio.show_new_pictures()
+
+
 async def want(studio: Studio, request: m.Want) -> None:
     """Segment a picture that has no result yet, once the run has a model."""
     run = studio.runs.get(request.run)
@@ -294,7 +320,7 @@ async def export(studio: Studio, request: m.Export) -> None:
 async def apply(studio: Studio, request: m.Apply) -> None:
     """Segment every picture of a folder, inside those that the studio was given, with the model and its edits."""
     run = studio.runs.get(request.run)
-    folder = confine(request.folder, [*studio.project.roots, studio.project.folder])
+    folder = find_place(studio.project, request.folder)
     found = await studio.engine.ask("list", path=str(folder))
     sources = [Source(name, Path(path)) for name, path in found]
     out = new_folder(studio.project.folder / EXPORTS, f"run-{run.id}-{folder.name}")
@@ -320,7 +346,7 @@ async def _write(studio: Studio, run: Run, sources: list[Source], out: Path, for
         try:
             job.files += await _write_picture(studio, run, source, out, each)
             if counts:
-                tables.append(await _write_objects(studio, run, source, out, job))
+                tables += await _write_objects(studio, run, source, out, job)
         except SelfsegError as error:
             job.failures.append((source.name, str(error)))
         job.done += 1
@@ -360,16 +386,18 @@ async def _write_picture(studio: Studio, run: Run, source: Source, out: Path, fo
     return files
 
 
-async def _write_objects(studio: Studio, run: Run, source: Source, out: Path, job: m.JobMessage) -> dict[str, Any]:
-    """Write the objects of one picture; return their measures."""
+async def _write_objects(
+    studio: Studio, run: Run, source: Source, out: Path, job: m.JobMessage
+) -> list[dict[str, Any]]:
+    """Write the objects of one picture or of each frame of a video; return their measures."""
     own = any(source.path == known.path and source.name == known.name for known in studio.project.sources())
     edits = await asyncio.to_thread(objects.counting_of, studio.project, run)
     found = await studio.engine.ask(
         "objects", **_place(studio, run, source), run=str(run.folder) if own else None, edits=edits, out=str(out)
     )
     job.files += found["files"]
-    columns: dict[str, Any] = found["columns"]
-    return columns
+    tables: list[dict[str, Any]] = found["tables"]
+    return tables
 
 
 def _edits(studio: Studio, run: Run) -> dict[str, Any]:
@@ -407,10 +435,12 @@ ALL = (
     edit,
     correct,
     split,
+    stand_out,
     add_class,
     scribble,
     answer,
     turn,
+    add,
     want,
     export,
     apply,

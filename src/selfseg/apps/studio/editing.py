@@ -61,8 +61,9 @@ def edits_from(operations: list[Operation]) -> Edits:
                 (ignored.add if row["on"] else ignored.discard)(row["id"])
             case "rename":
                 names[row["id"]] = row["name"]
-            case "recolour":
-                colours[row["id"]] = tuple(row["rgba"])
+            case "recolour" | "recolours":
+                given = row.get("colours") or {row["id"]: row["rgba"]}
+                colours |= {int(key): tuple(rgba) for key, rgba in given.items()}
             case "correct":
                 made = corrections.get(row["image"], ())
                 corrections[row["image"]] = (*made, correction_from(row["correction"]))

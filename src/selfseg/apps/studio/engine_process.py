@@ -14,9 +14,9 @@ import numpy as np
 
 from selfseg import Segmenter, load
 from selfseg.apps.studio.exports import further_formats, save_edited, save_folder, save_video
-from selfseg.apps.studio.objects import count_frame, found_objects, labels_of
+from selfseg.apps.studio.objects import count_frame, found_objects, labels_of, video_objects
 from selfseg.apps.studio.results import find_result, store_results
-from selfseg.core.errors import SelfsegError, UsageError
+from selfseg.core.errors import SelfsegError
 from selfseg.core.image import Image
 from selfseg.core.options import AUTO, FitOptions
 from selfseg.learning.default_method import choose_method
@@ -119,14 +119,27 @@ def answer_strokes(**fields: Any) -> dict[str, Any] | None:
 def write_objects(
     model: str, name: str, path: str, axes: str | None, run: str | None, edits: Mapping[str, Any], out: str
 ) -> dict[str, Any]:
-    """Find the objects of a picture and write them; return the files' names below `out`, and the measures by column.
+    """Find the objects of a picture and write them; return the files' names below `out`, and measures, a table a picture or frame.
 
     The labels are those that the run `run` has stored, if it has, else the model's.
     """
-    source, steps = Source(name, Path(path)), Edits.from_json(edits)
+    source, steps, fitted = Source(name, Path(path)), Edits.from_json(edits), _load(model)
+    before = {file for file in Path(out).rglob("*") if file.is_file()}
     if source.is_video(axes):
-        raise UsageError(name, expected="a picture", got="a video", fix="count on frames in a folder of their own")
-    image, fitted = source.read(axes), _load(model)
+        tables = video_objects(fitted, source, None if run is None else Path(run), steps, Path(out))
+    else:
+        tables = [_picture_objects(fitted, source, axes, run, steps, Path(out))]
+    written = sorted(
+        file.relative_to(out).as_posix() for file in Path(out).rglob("*") if file.is_file() and file not in before
+    )
+    plain = [{key: np.asarray(column).tolist() for key, column in table.items()} for table in tables]
+    return {"files": written, "tables": plain}
+
+
+def _picture_objects(
+    fitted: Segmenter, source: Source, axes: str | None, run: str | None, steps: Edits, out: Path
+) -> dict[str, Any]:
+    image, name = source.read(axes), source.name
     frames = len(split_frames(image))
     stored = [None if run is None else find_result(Path(run), name, number) for number in range(frames)]
     if all(stored):
@@ -139,12 +152,8 @@ def write_objects(
         labels = [steps.correct(steps.labels(one), name, number) for number, one in enumerate(leaves)]
         mine = [result.objects if fitted.method_.finds_objects else None for result in results]
     found = found_objects(image, _stacked(image, labels), steps.table(fitted.table_), _joined(image, mine), steps)
-    before = {file for file in Path(out).rglob("*") if file.is_file()}
-    found.save(Path(out))
-    written = sorted(
-        file.relative_to(out).as_posix() for file in Path(out).rglob("*") if file.is_file() and file not in before
-    )
-    return {"files": written, "columns": {key: np.asarray(column).tolist() for key, column in found.columns.items()}}
+    found.save(out)
+    return dict(found.columns)
 
 
 def _stacked(image: Image, frames: list[Any]) -> Any:

@@ -227,6 +227,15 @@ class SplitClass(Request):
     parts: Annotated[int, Field(ge=2, le=12)] = 2
 
 
+class StandOut(Request):
+    """Give every class of a run a colour that differs from a picture beneath it."""
+
+    type: Literal["stand_out"]
+    run: str
+    image: str
+    frame: Index = 0
+
+
 class AddClass(Request):
     """Add a class to the project, to be drawn."""
 
@@ -259,6 +268,14 @@ class Turn(Request):
     scope: str
 
 
+class AddPictures(Request):
+    """Add pictures, or folders with all their pictures, from the folders that the studio was given."""
+
+    type: Literal["add"]
+    places: Annotated[list[str], Field(min_length=1, max_length=2000)]
+    """As ``/api/folder`` names them."""
+
+
 class Want(Request):
     """Segment a picture, or a frame of it, that has no result in this run yet."""
 
@@ -287,8 +304,8 @@ class Apply(Request):
 
 
 RunRequest = LookAgain | StartRun | OrderRun | ChangeRun | ForkRun | NameRun | RemoveRun
-EditRequest = EditRun | SplitClass | Correct | AddClass | Scribble | AskAnswer | Turn
-PageRequest = Annotated[RunRequest | EditRequest | Want | Export | Apply, Field(discriminator="type")]
+EditRequest = EditRun | SplitClass | StandOut | Correct | AddClass | Scribble | AskAnswer | Turn
+PageRequest = Annotated[RunRequest | EditRequest | AddPictures | Want | Export | Apply, Field(discriminator="type")]
 """Messages of the page."""
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +67,7 @@ def count_frame(
     result = need_result(folder, name, frame)
     number, image = next(frames_of(Source(name, Path(path)), axes, frame))
     table = steps.table(read_classes(_model_of(folder) / "classes.json"))
-    one_frame = replace(steps, corrections=_moved(steps, name, number))
+    one_frame = steps.of_frame(name, number, image.name)
     found = found_objects(image, labels_of(steps, result, name, frame), table, result.own, one_frame, min_size=1)
     columns = {
         key: _plain(column) for key, column in found.columns.items() if key not in ("image", "unit", "size_unit")
@@ -80,12 +80,6 @@ def count_frame(
     return answer
 
 
-def _moved(edits: Edits, name: str, frame: int) -> dict[str, Any]:
-    """Return the corrections of one frame as those of a picture of its own."""
-    own = [replace(one, frame=0) for one in edits.corrections.get(name, ()) if one.frame == frame]
-    return {name: tuple(own)} if own else {}
-
-
 def found_objects(
     image: Image,
     labels: NDArray[Any],
@@ -95,14 +89,52 @@ def found_objects(
     min_size: int | None = None,
 ) -> Any:
     """Return the objects of a picture as `Edits.counting` has them, with those made by hand (`results.instances.Instances`)."""
-    from selfseg.results.instances import OWN, ObjectOptions, image_instances
+    from selfseg.results.instances import OWN, image_instances
+
+    options = object_options(edits, table, own is not None, min_size)
+    return image_instances(image, labels, table, options, own if options.kind == OWN else None, edits)
+
+
+def object_options(edits: Edits, table: ClassTable, finds_own: bool, min_size: int | None = None) -> Any:
+    """Return how objects are found (`results.instances.ObjectOptions`): as counted, but only those classes that are still there."""
+    from selfseg.results.instances import OWN, ObjectOptions
 
     counting = edits.counting or Counting()
-    kind = "watershed" if counting.kind == OWN and own is None else counting.kind
+    kind = "watershed" if counting.kind == OWN and not finds_own else counting.kind
     known = {row.id for row in table.classes}
     of = tuple(key for key in counting.of if key in known)
-    options = ObjectOptions(kind, of or None, counting.min_size if min_size is None else min_size)
-    return image_instances(image, labels, table, options, own if kind == OWN else None, edits)
+    return ObjectOptions(kind, of or None, counting.min_size if min_size is None else min_size)
+
+
+def video_objects(model: Any, source: Source, run: Path | None, edits: Edits, out: Path) -> list[dict[str, Any]]:
+    """Find the objects of every frame of a video and write ``instances/FRAME.tif``; return the measures of each by column.
+
+    Frames that the run has segmented are not segmented again; one that does not decode is left out.
+    """
+    from selfseg.core.progress import Silent
+    from selfseg.read.video import VideoFrames
+    from selfseg.results.instances import InstanceFolder
+    from selfseg.results.tracks import SequenceObjects
+    from selfseg.segmenting.images import leaves_of
+
+    table, video = edits.table(model.table_), VideoFrames(cast(Path, source.path), source.name)
+    options = object_options(edits, table, model.method_.finds_objects)
+    folder = InstanceFolder(out, table, options)
+    objects = SequenceObjects(folder, source.name, linked=False)
+    for number, frame in enumerate(video.frames()):
+        if not isinstance(frame, Image):
+            continue
+        result = None if run is None else find_result(run, source.name, number)
+        if result is None:
+            found = model.predict_image(frame)
+            leaves, own = leaves_of(model.fitted, found), found.objects if model.method_.finds_objects else None
+        else:
+            leaves, own = result.leaves(), result.own
+        steps = edits.of_frame(source.name, number, frame.name)
+        labels = steps.correct(steps.labels(leaves), frame.name)
+        objects.add(number, frame.name, frame, labels, own if objects.wants_own else None, steps)
+    objects.close(Silent())
+    return folder.tables
 
 
 def _model_of(run: Path) -> Path:

@@ -237,15 +237,31 @@ def open_picture(source: Source, axes: str | None) -> Picture:
     return Picture(image, reel, 0.0, 1.0, _ranges(reel[0][None]), reel.video.fps)
 
 
+def _shown(picture: Picture, frame: int) -> NDArray[np.uint8]:
+    """Return the middle plane of a frame at its coarsest level as sRGB ``[Y X 3]``, with the first display ranges."""
+    plane = picture.plane("z", frame, picture.data.shape[1] // 2, picture.n_levels - 1).astype(np.float32)
+    low, high = np.array(picture.ranges, np.float32).T
+    tints = np.array(_channel_colours(plane.shape[-1]), np.float32)
+    return np.clip(np.clip((plane - low) / (high - low), 0, 1) @ tints, 0, 255).astype(np.uint8)
+
+
+def mean_colours(picture: Picture, labels: NDArray[np.integer], frame: int) -> dict[int, NDArray[np.float64]]:
+    """Return the mean sRGB colour 0-255 under each label ``[*S]``, in the middle plane; under one that is not there, of all."""
+    shown, step = _shown(picture, frame), 2 ** (picture.n_levels - 1)
+    volume = labels if labels.ndim == 3 else labels[None]
+    plane = volume[len(volume) // 2, ::step, ::step][: len(shown), : shown.shape[1]]
+    rgb = shown[: len(plane), : plane.shape[1]].astype(np.float64)
+    return {
+        int(key): (rgb[plane == key] if (plane == key).any() else rgb).reshape(-1, 3).mean(0)
+        for key in np.unique(labels)
+    }
+
+
 def thumbnail_png(picture: Picture) -> bytes:
     """Return the middle plane as a small PNG, with the first display ranges."""
     from PIL import Image as Pillow
 
-    plane = picture.plane("z", 0, picture.data.shape[1] // 2, picture.n_levels - 1).astype(np.float32)
-    low, high = np.array(picture.ranges, np.float32).T
-    shown = np.clip((plane - low) / (high - low), 0, 1)
-    tints = np.array(_channel_colours(plane.shape[-1]), np.float32)
-    small = Pillow.fromarray(np.clip(shown @ tints, 0, 255).astype(np.uint8))
+    small = Pillow.fromarray(_shown(picture, 0))
     small.thumbnail((THUMBNAIL, THUMBNAIL))
     buffer = io.BytesIO()
     small.save(buffer, format="PNG")

@@ -16,6 +16,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from pydantic import ValidationError
 
 from selfseg.apps.studio import pictures
+from selfseg.apps.studio.browsing import list_place
 from selfseg.apps.studio.commands import AT_ONCE, HANDLERS
 from selfseg.apps.studio.editing import EDITS, edits_of, write_edits
 from selfseg.apps.studio.exports import as_command, as_python, zip_folder
@@ -23,7 +24,7 @@ from selfseg.apps.studio.messages import REQUESTS, Notice, Request, Stored, sche
 from selfseg.apps.studio.objects import corrected_areas, corrected_pixels, counting_of, labels_of, stored_numbers
 from selfseg.apps.studio.project import EXPORTS, TAG
 from selfseg.apps.studio.results import StoredResult, need_result
-from selfseg.apps.studio.runs import PREVIEWS, Spec, start_first_look
+from selfseg.apps.studio.runs import PREVIEWS, Spec
 from selfseg.apps.studio.security import Access, Guard, confine
 from selfseg.apps.studio.studio import ANSWERS, KEPT_ANSWERS, Studio
 from selfseg.core.errors import InputError, SelfsegError
@@ -214,10 +215,12 @@ def _add_files(app: FastAPI, studio: Studio) -> None:
             path.unlink(missing_ok=True)
             raise
         studio.project.refresh()
-        await studio.send_project()
-        if run := await asyncio.to_thread(start_first_look, studio.project):
-            await studio.send_run(run)
+        await studio.show_new_pictures()
         return PlainJSON({"name": path.name})
+
+    @app.get("/api/folder")
+    def folder(place: Annotated[str, Query(max_length=4000)] = "") -> Response:
+        return PlainJSON(list_place(studio.project, place))
 
     @app.get("/api/export.csv")
     def export_csv(folder: str) -> Response:

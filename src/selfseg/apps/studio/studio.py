@@ -23,7 +23,18 @@ from selfseg.apps.studio.objects import correction_stamp, finds_own
 from selfseg.apps.studio.pictures import Pictures
 from selfseg.apps.studio.project import RUNS, SCRIBBLES, Project
 from selfseg.apps.studio.results import FACTS, RESULTS, list_results
-from selfseg.apps.studio.runs import JOURNAL, PREVIEWS, WORKING, Run, Runs, Spec, child_environment, read_json, step_of
+from selfseg.apps.studio.runs import (
+    JOURNAL,
+    PREVIEWS,
+    WORKING,
+    Run,
+    Runs,
+    Spec,
+    child_environment,
+    read_json,
+    start_first_look,
+    step_of,
+)
 from selfseg.core.errors import InputError, SelfsegError
 from selfseg.train.loop import read_journal
 
@@ -162,6 +173,12 @@ class Studio:
         """Send the state of the project to all pages."""
         async with self._sending:
             await self.hub.send_all(await asyncio.to_thread(project_state, self.project, self.formats))
+
+    async def show_new_pictures(self) -> None:
+        """Send the pictures to all pages; the first ones of a project are segmented."""
+        await self.send_project()
+        if run := await asyncio.to_thread(start_first_look, self.project):
+            await self.send_run(run)
 
     async def send_run(self, run: Run) -> None:
         """Send the state of a run to all pages."""

@@ -136,7 +136,7 @@ export function paneScene(run, axis, planes) {
     objects: run && run.id === state.run ? countedHere() : null,
     corrected: run && seg ? (run.corrected[state.image] ?? null) : null,
     sources: layers.show === "probability" ? sourcesOf(run) : "",
-    strokes: run ? ownStrokes(run) : ownStrokes(currentRun()),
+    strokes: layers.strokes || state.tool === "scribble" ? ownStrokes(run ?? currentRun()) : [],
     swipe: state.swipe ?? 0.5,
     ...overlaid(run, axis, seg),
   };

@@ -21,6 +21,7 @@ export const state = {
   plane: null,
   busy: null, // what the server was asked for and has not answered: { text, since }
   playing: null, // frame | plane, while it plays
+  solid: false, // whether a volume is shown in 3D beside its slices
   tab: "look",
   tool: "select", // select | merge | scribble | correct
   selected: [], // class ids, in the order in which they were clicked
@@ -42,6 +43,7 @@ export const state = {
     swipe: false,
     grey: true,
     objects: true,
+    strokes: true, // scribbles
   },
 };
 

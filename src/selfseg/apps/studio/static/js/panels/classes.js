@@ -3,7 +3,7 @@
 import { ignoreClass, mergeClasses, select, splitClass } from "../actions.js";
 import { button, element, fromHex, hex, percent } from "../html.js";
 import { onScene, scene } from "../scene.js";
-import { edit } from "../socket.js";
+import { edit, send } from "../socket.js";
 import { change, currentRun, on, state } from "../store.js";
 
 const DRAGGED = "text/x-selfseg-class";
@@ -12,7 +12,8 @@ class StudioClasses extends HTMLElement {
   connectedCallback() {
     this.list = element("ul", { class: "classes", "aria-label": "Classes" });
     this.hint = element("p", { class: "hint" });
-    this.append(element("h2", {}, "Classes"), this.hint, this.list);
+    this.stand = button("Colours that stand out", () => send("stand_out", { run: state.run, image: state.image, frame: state.frame }), { title: "Choose the colours against this picture, as clear as they can be; undo brings the others back" });
+    this.append(element("h2", {}, "Classes", this.stand), this.hint, this.list);
     on(["run", "runs"], () => this.fill());
     on(["selected", "hovered"], () => this.mark());
     onScene(() => this.measure());
@@ -21,6 +22,7 @@ class StudioClasses extends HTMLElement {
   fill() {
     const run = currentRun();
     const rows = run?.classes ?? [];
+    this.stand.hidden = !rows.length;
     this.hint.textContent = rows.length
       ? "To merge two: click a region in the picture, then “Merge with…”. Or drag one row onto another."
       : "The classes appear here as soon as a run has found them.";

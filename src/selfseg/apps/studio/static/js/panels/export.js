@@ -3,6 +3,7 @@
 import { button, element } from "../html.js";
 import { send } from "../socket.js";
 import { currentRun, on, state } from "../store.js";
+import { chooseFrom } from "./folders.js";
 import { notice } from "./notices.js";
 
 class StudioExport extends HTMLElement {
@@ -11,7 +12,8 @@ class StudioExport extends HTMLElement {
     this.only = element("input", { type: "checkbox" });
     this.one = element("label", { class: "check" }, this.only, "this picture only");
     this.go = button("Export", () => this.export(), { class: "main wide", id: "export" });
-    this.folder = element("input", { type: "text", placeholder: "/path/to/more/pictures", spellcheck: false, "aria-label": "Folder of pictures" });
+    this.folder = element("input", { type: "text", placeholder: "a folder", spellcheck: false, "aria-label": "Folder of pictures" });
+    this.browse = button("Browse…", () => chooseFrom({ title: "Folder of pictures", action: "Choose", folderOnly: true, chosen: ([place]) => (this.folder.value = place) }));
     this.apply = button("Segment the folder", () => this.applyTo(), { class: "wide" });
     this.jobs = element("div", { class: "jobs" });
     this.recipe = element("pre", { tabIndex: 0, "aria-label": "Recipe" });
@@ -19,7 +21,7 @@ class StudioExport extends HTMLElement {
       element("h2", {}, "Export"), this.formats, this.one, this.go, this.jobs,
       element("h2", {}, "More pictures"),
       element("p", { class: "hint" }, "The model and everything you did by hand, on every picture of a folder. It must lie inside the folders that the studio was given."),
-      this.folder, this.apply,
+      element("div", { class: "buttons" }, this.folder, this.browse), this.apply,
       element("h2", {}, "Do it again without the studio"),
       element("div", { class: "buttons" }, button("Copy as Python", () => this.copy("python")), button("Copy as command line", () => this.copy("command"))),
       this.recipe,

@@ -13,8 +13,8 @@ const HOW = [
 const KEYS = [
   ["wheel, + −", "zoom"], ["drag, arrows", "move"], ["0, double click", "whole picture"], ["9", "one pixel to one"],
   ["V M B C", "select, merge, scribble, correct"], ["N", "go to where the answer to the strokes is least certain"], ["1 … 5", "classes, regions, probability, confidence, picture alone"],
-  ["O, Shift+O", "more, less opacity"], ["L P S", "boundaries, superpixels, swipe"], ["[ ]", "finer, coarser"], ["J K", "next, previous class; with Shift beside those chosen"], ["Enter", "merge the classes chosen into the first"],
-  ["Page up, Page down", "previous, next picture"], [", .", "previous, next frame or slice"], ["Space", "play, pause"], ["< >", "slices of a series of volumes"], ["T", "three planes of a volume"],
+  ["O, Shift+O", "more, less opacity"], ["L P H S", "boundaries, superpixels, scribbles, swipe"], ["[ ]", "finer, coarser"], ["J K", "next, previous class; with Shift beside those chosen"], ["Enter", "merge the classes chosen into the first"],
+  ["Page up, Page down", "previous, next picture"], [", .", "previous, next frame or slice"], ["Space", "play, pause"], ["< >", "slices of a series of volumes"], ["T D", "three planes of a volume, 3D beside them"],
   ["Ctrl+Z, Ctrl+Shift+Z", "undo, redo"], ["Esc", "choose nothing"], ["?", "this page"],
 ];
 

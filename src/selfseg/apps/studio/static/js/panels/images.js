@@ -2,13 +2,21 @@
 
 import { element } from "../html.js";
 import { change, currentRun, hasResult, on, state } from "../store.js";
+import { send } from "../socket.js";
+import { chooseFrom } from "./folders.js";
 import { notice } from "./notices.js";
 
 class StudioImages extends HTMLElement {
   connectedCallback() {
     this.list = element("div", { class: "list", role: "listbox", "aria-label": "Pictures" });
     const pick = element("input", { type: "file", multiple: true, hidden: true, onchange: () => upload(pick.files) });
-    const add = element("button", { type: "button", class: "add", title: "Add pictures", onclick: () => pick.click() }, "+ Add");
+    const places = () => chooseFrom({
+      title: "Add pictures",
+      action: "Add",
+      extra: [["From this computer…", () => pick.click()]],
+      chosen: (found) => send("add", { places: found }),
+    });
+    const add = element("button", { type: "button", class: "add", title: "Add pictures", onclick: places }, "+ Add");
     this.append(this.list, add, pick);
     on("project", () => this.fill());
     on(["image", "run", "runs"], () => this.mark());

@@ -22,7 +22,7 @@ const SHOW = [
 class StudioLayers extends HTMLElement {
   connectedCallback() {
     this.append(this.tools(), this.shown(), this.switches(), this.display());
-    on(["tool", "layers", "planes"], () => this.mark());
+    on(["tool", "layers", "planes", "solid", "project"], () => this.mark());
     onScene(() => this.fillDisplay());
     this.mark();
   }
@@ -50,12 +50,14 @@ class StudioLayers extends HTMLElement {
     };
     const planes = element("input", { type: "checkbox", onchange: () => change({ planes: planes.checked }) });
     this.planes = element("label", { title: "Look along all three axes; click to move them (T)", hidden: true }, planes, "Three planes");
-    this.solid = button("3D", () => import("../view/solid.js").then((made) => made.openSolid()), { title: "The volume in 3D", hidden: true });
+    const solid = element("input", { type: "checkbox", onchange: () => change({ solid: solid.checked }) });
+    this.solid = element("label", { title: "The volume in 3D beside its slices (D)", hidden: true }, solid, "3D");
     return element(
       "span",
       { class: "group" },
       flag("boundaries", "Boundaries", "Lines between classes or regions (L)"),
       flag("superpixels", "Superpixels", "Lines between the smallest regions (P)"),
+      flag("strokes", "Scribbles", "Strokes drawn by hand (H); they are always shown while you draw"),
       flag("swipe", "Swipe", "Before and after: a line to pull: left of it the picture alone (S)"),
       this.planes,
       this.solid,
@@ -152,9 +154,11 @@ class StudioLayers extends HTMLElement {
   mark() {
     for (const each of this.toolButtons) each.setAttribute("aria-pressed", each.dataset.tool === state.tool);
     this.show.value = state.layers.show;
+    this.querySelector("[data-layer=strokes]").parentElement.hidden = !state.project?.strokes.length;
     this.opacity.value = state.layers.opacity;
     for (const box of this.querySelectorAll("[data-layer]")) box.checked = state.layers[box.dataset.layer];
     this.planes.firstChild.checked = Boolean(state.planes);
+    this.solid.firstChild.checked = state.solid;
     document.querySelector("studio-panes").dataset.tool = state.tool;
   }
 }

@@ -66,7 +66,7 @@ class StudioStatus extends HTMLElement {
     const of = scene.facts?.notes ?? [];
     const kept = (run?.classes ?? []).filter((row) => !row.ignored);
     const one = run?.state === "done" && kept.length === 1 && !run.can_undo ? ["One class only: choose another tile under Look, ask for 2 or more classes under Learn, or scribble what you mean."] : [];
-    return [...one, ...[...(run?.notes ?? [])].filter((line) => !line.startsWith("learning with ")).reverse(), ...of, ...(run?.failures ?? []).map(([name, text]) => `${name}: ${text}`)];
+    return [...one, ...[...(run?.notes ?? [])].filter((line) => !line.startsWith("learning with ")).reverse(), ...of, ...(run?.failures ?? []).map(([name, text]) => (text.startsWith(name) ? text : `${name}: ${text}`))];
   }
 }
 

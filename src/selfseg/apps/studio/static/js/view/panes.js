@@ -4,13 +4,14 @@ import { onScene, paneScene, scene, shownRuns } from "../scene.js";
 import { change, currentRun, on, state } from "../store.js";
 import { listen } from "./pointer.js";
 import { Pane } from "./pane.js";
+import { Solid } from "./solid.js";
 
 class StudioPanes extends HTMLElement {
   connectedCallback() {
     this.panes = [];
     this.cross = null;
     onScene(() => this.update());
-    on(["compare", "planes"], () => this.update());
+    on(["compare", "planes", "solid", "selected"], () => this.update());
     this.empty = document.createElement("p");
     this.empty.className = "empty";
     this.append(this.empty);
@@ -21,9 +22,9 @@ class StudioPanes extends HTMLElement {
     const waiting = scene.facts === null;
     this.empty.hidden = !waiting;
     this.empty.textContent = scene.failed ?? (state.project?.images.length ? "Reading the picture…" : "Drop pictures here to begin.");
-    if (waiting) return this.arrange([]);
+    if (waiting) return this.arrange([], false);
     const wanted = this.wanted();
-    this.arrange(wanted);
+    this.arrange(wanted, state.solid && scene.facts.depth > 1);
     const planes = this.planes();
     wanted.forEach(({ run, axis }, i) => {
       const shown = paneScene(run, axis, planes);
@@ -31,6 +32,7 @@ class StudioPanes extends HTMLElement {
       shown.cross = state.planes ? this.crossOf(axis, planes) : null;
       this.panes[i].show(shown);
     });
+    this.solid?.show();
   }
 
   wanted() {
@@ -64,13 +66,18 @@ class StudioPanes extends HTMLElement {
     this.update();
   }
 
-  arrange(wanted) {
+  arrange(wanted, solid) {
     const key = wanted.map(({ axis }) => axis).join("");
+    this.dataset.count = wanted.length + Number(solid);
+    if (solid !== Boolean(this.solid)) {
+      this.solid?.element.remove();
+      this.solid = solid ? new Solid(this) : null;
+    }
     if (key === this.key) return;
     this.key = key;
     for (const pane of this.panes.splice(0)) pane.element.remove();
-    this.dataset.count = wanted.length;
     this.panes = wanted.map(({ axis }) => new Pane(this, axis));
+    if (this.solid) this.append(this.solid.element); // last
     // Runs side by side are looked at together; the planes of a volume each by itself.
     if (new Set(key).size < key.length) for (const pane of this.panes) pane.transform = this.panes[0].transform;
   }

@@ -1,11 +1,12 @@
-// A volume in 3D, by niivue, which is loaded when it is first asked for.
+// A volume in 3D beside its slices, by niivue, which is loaded when it is first asked for.
 
-import { button, element } from "../html.js";
+import { element } from "../html.js";
 import { notice } from "../panels/notices.js";
 import { scene } from "../scene.js";
-import { currentRun, state } from "../store.js";
+import { change, currentRun, state } from "../store.js";
 
 const NIIVUE = "/static/vendor/niivue-0.69.0.umd.js";
+const REST = 200; // milliseconds after the last change until the labels are fetched again
 
 function library() {
   if (window.niivue) return Promise.resolve(window.niivue);
@@ -15,41 +16,65 @@ function library() {
   });
 }
 
-export async function openSolid() {
-  const canvas = element("canvas", {});
-  const opacity = element("input", { type: "range", min: 0, max: 1, step: 0.01, value: 0.55, "aria-label": "Opacity of the labels" });
-  const views = element("select", { "aria-label": "View" }, [["4", "3D"], ["3", "all planes and 3D"]].map(([value, text]) => element("option", { value }, text)));
-  const dialogue = element("dialog", { class: "solid", onclose: () => dialogue.remove() });
-  const bar = element("div", { class: "bar" }, views, element("label", {}, "Labels ", opacity), element("span", { class: "hint" }, "drag to turn, wheel to zoom; the classes chosen, else all but the largest"), element("span", { class: "grow" }), button("Close", () => dialogue.close()));
-  dialogue.append(bar, element("div", { class: "room" }, canvas));
-  document.body.append(dialogue);
-  dialogue.showModal();
-  try {
-    const view = await draw(canvas);
-    opacity.oninput = () => view.volumes.length > 1 && view.setOpacity(1, Number(opacity.value));
-    views.onchange = () => view.setSliceType(Number(views.value));
-    window.studio.solid = view;
-  } catch (error) {
-    notice(error.message, "error");
-    dialogue.close();
-  }
-}
+const SETTINGS = { backColor: [0.1, 0.11, 0.12, 1], show3Dcrosshair: false, isOrientationTextVisible: false, logLevel: "error", dragAndDropEnabled: false };
 
-async function draw(canvas) {
-  const { Niivue } = await library();
-  const view = new Niivue({ backColor: [0.1, 0.11, 0.12, 1], show3Dcrosshair: false, isOrientationTextVisible: false, logLevel: "error", dragAndDropEnabled: false });
-  await view.attachToCanvas(canvas);
-  const { image: name, frame } = state;
-  const volumes = [{ url: address("/api/volume.nii", { name, frame }), name: "picture.nii", colormap: "gray" }];
-  const run = currentRun();
-  if (scene.seg) volumes.push({ url: address("/api/labels.nii", { run: run.id, name, frame }), name: "labels.nii", opacity: 0.55 });
-  await view.loadVolumes(volumes);
-  if (view.volumes.length > 1) {
-    view.volumes[1].setColormapLabel(colourTable(run));
-    view.updateGLVolume();
+// A cell among the panes. The labels follow the run, its level and its edits; colours follow the classes that are chosen.
+export class Solid {
+  constructor(host) {
+    this.canvas = element("canvas", {});
+    this.opacity = element("input", { type: "range", min: 0, max: 1, step: 0.01, value: 0.55, title: "Opacity of the labels in 3D", "aria-label": "Opacity of the labels in 3D", oninput: () => this.view?.volumes.length > 1 && this.view.setOpacity(1, Number(this.opacity.value)) });
+    this.element = element("div", { class: "pane solid", title: "Drag to turn, wheel to zoom. The classes that are chosen are shown, else all but the largest." }, this.canvas, element("span", { class: "caption" }, "3D"), this.opacity);
+    for (const kind of ["pointerdown", "pointermove", "pointerup", "wheel", "dblclick"]) this.element.addEventListener(kind, (event) => event.stopPropagation()); // they turn the volume
+    host.append(this.element);
+    this.shown = { picture: null, labels: null, colours: null };
+    this.busy = Promise.resolve();
   }
-  view.setSliceType(view.sliceTypeRender);
-  return view;
+
+  // Bring picture, labels and colours up to what is shown; one change after the other.
+  show() {
+    clearTimeout(this.waiting);
+    if (state.level !== null) return; // the slider moves
+    this.waiting = setTimeout(() => (this.busy = this.busy.then(() => this.update()).catch((error) => this.fail(error))), REST);
+  }
+
+  fail(error) {
+    notice(`3D: ${error.message}`, "error");
+    change({ solid: false });
+  }
+
+  async update() {
+    if (!this.element.isConnected) return;
+    const run = currentRun();
+    const { image: name, frame } = state;
+    const picture = `${name}|${frame}`;
+    const labels = scene.seg ? `${picture}|${run.id}|${run.level}|${run.revision}|${run.corrected[name] ?? ""}` : null;
+    if (!this.view) {
+      const { Niivue } = await library();
+      this.view = new Niivue(SETTINGS);
+      await this.view.attachToCanvas(this.canvas);
+    }
+    const { view, shown } = this;
+    if (picture !== shown.picture || labels !== shown.labels) {
+      const volumes = [{ url: address("/api/volume.nii", { name, frame }), name: "picture.nii", colormap: "gray" }];
+      if (labels) volumes.push({ url: address("/api/labels.nii", { run: run.id, name, frame }), name: "labels.nii", opacity: Number(this.opacity.value) });
+      const turned = shown.picture === picture ? [view.scene.renderAzimuth, view.scene.renderElevation] : null;
+      await view.loadVolumes(volumes);
+      view.setSliceType(view.sliceTypeRender);
+      if (turned) view.setRenderAzimuthElevation(...turned);
+      Object.assign(shown, { picture, labels, colours: null });
+    }
+    if (labels && view.volumes.length > 1) {
+      const table = colourTable(run);
+      const colours = JSON.stringify(table);
+      if (colours !== shown.colours) {
+        view.volumes[1].setColormapLabel(table);
+        view.updateGLVolume();
+        shown.colours = colours;
+      }
+    }
+    this.element.dataset.shown = shown.labels ?? shown.picture;
+    window.studio.solid = view;
+  }
 }
 
 const address = (path, fields) => `${location.origin}${path}?${new URLSearchParams(fields)}`;
