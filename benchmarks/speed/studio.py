@@ -1,6 +1,8 @@
 """The studio as a person feels it: from the command to the first segmentation on the screen, the slider, and 20 megapixels.
 
-    python benchmarks/speed/studio.py [--repeats 3]
+    python benchmarks/speed/studio.py [--repeats 3] [--only opening|work]
+
+``work``: strokes on a megapixel, 2,025 counted objects, and the longest time for which they block the page.
 
 Chromium without a graphics card draws in software, so frames are slower here than on most desks.
 """
@@ -31,6 +33,26 @@ SHOWN = """() => {
 }"""
 
 LOOKED = """() => Boolean(document.querySelector("studio-panes")?.panes?.[0]?.scene?.preview)"""
+
+WATCH_TASKS = """
+window.longTasks = [];
+new PerformanceObserver((list) => longTasks.push(...list.getEntries().map((one) => one.duration))).observe({ type: "longtask" });
+"""
+
+TO_SCREEN = """([y, x]) => {
+  const pane = document.querySelector("studio-panes").panes[0], box = pane.element.getBoundingClientRect();
+  const [left, top] = pane.transform.toScreen(x, y, pane.plane(), pane.width, pane.height);
+  return [box.left + left, box.top + top];
+}"""
+
+TO_OTHER = """async ([name, text]) => {
+  const begun = performance.now();
+  document.querySelector(`studio-images [data-name=${name}]`).click();
+  const number = document.querySelector("studio-objects .number");
+  const there = () => number.textContent.startsWith(text) && studio.scene.name === name;
+  for (let i = 0; i < 2000 && !there(); i++) await new Promise(requestAnimationFrame);
+  return there() ? performance.now() - begun : NaN;
+}"""
 
 EMPTY = """async () => {
   const pane = document.querySelector("studio-panes").panes[0];
@@ -80,13 +102,14 @@ def until(page: Page, *conditions: str, seconds: float = 300) -> None:
     raise TimeoutError(page.inner_text("body"))
 
 
-def open_studio(browser, picture: Path) -> tuple[subprocess.Popen, Page, float, float]:
+def open_studio(browser, picture: Path, script: str = "") -> tuple[subprocess.Popen, Page, float, float]:
     """Start the studio on a picture; return it, its page, and the seconds until a first picture of the classes and until
     the segmentation with its tree is on the screen."""
     begun = time.monotonic()
     words = [sys.executable, "-m", "selfseg", "studio", str(picture), "--no-browser"]
     server = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     page = browser.new_page(viewport={"width": 1360, "height": 850})
+    page.add_init_script(script)
     page.goto(re.search(r"http://\S+", server.stdout.readline()).group(0))
     until(page, LOOKED, SHOWN)
     looked = time.monotonic() - begun
@@ -128,6 +151,76 @@ def slide(page: Page) -> list[float]:
     return page.evaluate("() => studio.scene.slideTimes.slice(-40)")
 
 
+def write_discs(folder: Path) -> Path:
+    """Write two pictures of one megapixel, with 2,025 bright discs and with 100."""
+    folder.mkdir()
+    y, x = np.mgrid[:1024, :1024]
+    for name, pitch, radius in (("many", 22, 7), ("few", 102, 30)):
+        away = np.hypot(y % pitch - pitch / 2, x % pitch - pitch / 2)
+        inside = (
+            (away <= radius)
+            & (y // pitch < 1024 // pitch - (pitch == 22))
+            & (x // pitch < 1024 // pitch - (pitch == 22))
+        )
+        noise = np.random.default_rng(0).normal(0, 5, inside.shape)
+        Image.fromarray((40 + 130 * inside + noise).clip(0, 255).astype(np.uint8)).save(folder / f"{name}.png")
+    return folder
+
+
+def stroke(page: Page, label: int, points: list[tuple[float, float]]) -> None:
+    """Draw a stroke of a class of the run that is shown."""
+    count = page.evaluate("() => studio.answerTimes.length")
+    page.select_option("studio-selection select", index=label)
+    (first, *others) = [page.evaluate(TO_SCREEN, list(point)) for point in points]
+    page.mouse.move(*first)
+    page.mouse.down()
+    for point in others:
+        page.mouse.move(*point, steps=8)
+    page.mouse.up()
+    until(
+        page,
+        f"() => studio.state.project.strokes.length >= 2 && studio.answerTimes.length > {count} && studio.state.answer.whole",
+        "() => studio.state.project.strokes.length < 2",
+        seconds=60,
+    )
+
+
+def measure_work(browser, folder: Path, repeats: int) -> None:
+    """Print what a stroke and a count take on one megapixel."""
+    server, page, *_ = open_studio(browser, write_discs(folder), WATCH_TASKS)
+    page.click("[data-tool=scribble]")
+    stroke(page, 1, [(500, 500), (520, 540)])
+    stroke(page, 0, [(11, 11), (11, 11.5)])
+    page.evaluate("() => { longTasks.length = 0; }")
+    for number in range(3 * repeats):
+        at = 60 + 40 * number
+        stroke(page, number % 2, [(at, 200 + at / 3), (at + 5, 260 + at / 3)])
+    times = page.evaluate("() => studio.answerTimes")
+    show("1024 x 1024: a stroke, from the hand's rest to its first answer", times[-3 * repeats :], "ms")
+    tasks = page.evaluate("() => longTasks")
+    show("the page blocked meanwhile, tasks over 50 ms", tasks or [0.0], "ms")
+    page.keyboard.press("Escape")
+    page.click("[role=tab][data-tab=objects]")
+    page.select_option("#count-kind", "components")
+    page.click("#count")
+    ready = "() => /objects/.test(document.querySelector('studio-objects .number')?.textContent)"
+    until(page, ready)
+    many = page.inner_text("studio-objects .number").split()[0]
+    page.click("studio-images [data-name=few]")
+    until(
+        page, f"() => !document.querySelector('studio-objects .number').textContent.startsWith('{many}') && {ready[6:]}"
+    )
+    few = page.inner_text("studio-objects .number").split()[0]
+    page.evaluate("() => { longTasks.length = 0; }")
+    back = []
+    for _ in range(repeats):
+        back.append(page.evaluate(TO_OTHER, ["many", many]))
+        page.evaluate(TO_OTHER, ["few", few])
+    show(f"{many} objects that are found: to the number and the table", back, "ms")
+    show("the page blocked meanwhile, tasks over 50 ms", page.evaluate("() => longTasks") or [0.0], "ms")
+    close(server, page)
+
+
 def show(name: str, values: list[float], unit: str) -> None:
     spread = f"{min(values):.3g} to {max(values):.3g}"
     print(f"{name:<58} {statistics.median(values):8.3g} {unit:<3} ({spread})")
@@ -136,10 +229,16 @@ def show(name: str, values: list[float], unit: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
-    repeats = parser.parse_args().repeats
+    parser.add_argument("--only", choices=("opening", "work"))
+    options = parser.parse_args()
+    repeats = options.repeats
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as engine:
         browser = engine.chromium.launch(executable_path=chromium, args=OPTIONS)
+        if options.only != "opening":
+            measure_work(browser, Path(folder) / "discs", repeats)
+        if options.only == "work":
+            return
         photo, large = Path(folder) / "photo.png", Path(folder) / "large.png"
         Image.fromarray(data.astronaut()).save(photo)
         large_picture(large)

@@ -17,7 +17,7 @@ import "./panels/export.js";
 import "./view/panes.js";
 import { listenToKeys } from "./keyboard.js";
 import { listenToHeader } from "./panels/header.js";
-import "./answers.js";
+import { answerTimes } from "./answers.js";
 import { connect } from "./socket.js";
 import { state } from "./store.js";
 import { scene } from "./scene.js";
@@ -27,4 +27,4 @@ listenToKeys();
 connect();
 
 // For tests and for the curious: what the page knows. Nothing here reads it.
-window.studio = { state, scene };
+window.studio = { state, scene, answerTimes };
