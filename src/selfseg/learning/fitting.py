@@ -181,6 +181,9 @@ class TrainingRun:
             method.eval()
             table = order_classes(method, stream.once(), data.annotations, keep=len(data.items) == 1)
         facts |= {"steps": steps, "seconds": round(training.seconds, 3)}
+        if choices := dict(method.choices()):
+            facts["choices"] = choices
+            progress.say("; ".join(f"{name}: {reason}" for name, reason in choices.items()))
         model = FittedModel(self.model.method, method, table, data.preparation, {}, facts, device=self.model.device)
         return Fitted(model, [*failures, *data.failures])
 

@@ -77,7 +77,9 @@ class Segmenter(ModelOptions):
 
     def _config(self, method: str) -> MethodConfig:
         name, preset, changes = current_spelling(method, self.preset, self.options or {})
-        if self.n_classes not in (None, "auto"):
+        if self.n_classes == "auto":
+            changes = {**find_method(name).auto_classes, **changes}
+        elif self.n_classes is not None:
             changes["n_classes"] = self.n_classes
         if self.prepare is not None:
             changes["prepare"] = self.prepare

@@ -114,6 +114,10 @@ class Method(KeepsCounters, ABC):
     deviations: ClassVar[tuple[str, ...]] = ()
     """Where the ``paper`` preset differs from the paper, one phrase each."""
 
+    auto_classes: ClassVar[Mapping[str, Any]] = {}
+    """Options that ``--classes auto`` sets: the choice of a number without labels, where one is better than the default
+    (``docs/label_free.md``). Empty = ``auto`` is the default."""
+
     live: ClassVar[tuple[str, ...]] = ()
     """Options that may change between two steps (`change`): weights, step sizes, and whatever is read anew at each step."""
 
@@ -299,6 +303,10 @@ class Method(KeepsCounters, ABC):
         rebuilt = self.eval().rebuild(image[None])
         self.train(learning)
         return {} if rebuilt is None else {"reconstruction": rebuilt[0].float()}
+
+    def choices(self) -> Mapping[str, str]:
+        """Return what the method chose by itself while it learned, by name, each with the reason: shown in terminal and report."""
+        return {}
 
     def status(self) -> Mapping[str, float]:
         """Return figures worth showing while training and keeping in the journal, for example ``{"classes": 7}``."""

@@ -234,6 +234,7 @@ class OutputFolder:
             "learned in": f"{training.get('seconds', 0):.1f} s",
             "segmented in": f"{facts['seconds']:.1f} s",
             "date": facts["date"],
+            **training.get("choices", {}),
         }
         run = {
             "preparation": facts["preparation"],

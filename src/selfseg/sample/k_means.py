@@ -258,3 +258,41 @@ def _pass_over(
     sums, mass = np.zeros((n_blocks, *centres.shape)), np.zeros((n_blocks, len(centres)))
     run_shared(_blocks, n_blocks, rows, weights, centres, labels, distances, sums, mass)
     return labels, distances, sums.sum(0), mass.sum(0)
+
+
+def mean_silhouette(rows: Tensor, labels: Tensor, sample: int = 2000, seed: int = 0) -> float:
+    """Return the mean silhouette (b - a) / max(a, b) of a sample of rows (Rousseeuw 1987): -1 to 1, large = apart.
+
+    a is the mean distance of a row to the others of its cluster, b the least mean distance to those of another; a row alone in its
+    cluster counts 0.
+
+    Parameters
+    ----------
+    rows
+        ``[N F]``.
+    labels
+        ``[N]`` int64, from 0 on.
+    sample
+        Rows drawn in all, equally many of each cluster as far as it has them.
+    seed
+        Of the draw.
+
+    Returns
+    -------
+    float
+        -1 if the sample has rows of one cluster only.
+    """
+    order = torch.from_numpy(generator(seed, "silhouette").permutation(len(rows)))
+    present = labels.unique()
+    drawn = torch.cat(
+        [order[labels.cpu()[order] == label][: max(2, sample // len(present))] for label in present.cpu()]
+    )
+    if len(present) < 2:
+        return -1.0
+    points, own = rows.detach()[drawn].double().cpu(), torch.searchsorted(present, labels[drawn]).cpu()
+    member = torch.nn.functional.one_hot(own, len(present)).double()
+    totals, sizes = torch.cdist(points, points) @ member, member.sum(0)
+    inside = totals.gather(1, own[:, None])[:, 0] / (sizes[own] - 1).clamp(min=1)
+    outside = (totals / sizes).masked_fill(member > 0, torch.inf).amin(1)
+    scores = (outside - inside) / torch.maximum(inside, outside).clamp(min=torch.finfo(torch.float64).tiny)
+    return float(scores.masked_fill(sizes[own] == 1, 0.0).mean())
