@@ -5,8 +5,14 @@ import json
 import numpy as np
 import pytest
 
+from selfseg.core.classes import ClassTable, SegmentClass
 from selfseg.core.errors import UsageError
+from selfseg.core.image import Image
+from selfseg.core.progress import Silent
+from selfseg.export.ome_zarr import known_label_zarr
 from selfseg.refine.edits import Counting, Edits, Given, Painted, Remade, draw, runs_of
+from selfseg.results import instances
+from selfseg.results.instances import ObjectOptions, image_instances, store_instances
 
 
 def blob(shape=(20, 30), top=4, left=6, height=5, width=7):
@@ -67,3 +73,37 @@ def test_edits_with_corrections_go_through_json():
     for wrong in ({"corrections": {"a": [{"kind": "given", "value": 1, "runs": [1]}]}}, {"counting": {"kind": "x"}}):
         with pytest.raises(UsageError):
             Edits.from_json(wrong)
+
+
+def test_objects_made_by_hand_are_the_same_in_blocks(tmp_path, monkeypatch):
+    zarr = pytest.importorskip("zarr")
+    rng = np.random.default_rng(1)
+    values = np.zeros((48, 60), np.uint8)
+    for y, x in rng.integers(2, 40, (14, 2)):
+        values[y : y + 6, x : x + 7] = 1
+    image, table = Image(values, "YX", name="a"), ClassTable((SegmentClass(1, "spot", (9, 9, 9, 255), 0, 0, (0,)),))
+    options = ObjectOptions("components", (1,), 20)
+    whole = image_instances(image, values, table, ObjectOptions("components", (1,))).labels
+    largest, other = np.argsort(np.bincount(whole.ravel())[1:])[-1] + 1, 1
+    pair = (whole == largest) | (whole == other)
+    speck = blob(values.shape, 44, 50, 3, 4)  # too small
+    drawn = blob(values.shape, 28, 30, 9, 9)
+    made = (
+        Remade(runs_of(pair), (runs_of(pair),)),
+        Remade((), (runs_of(drawn), runs_of(speck))),
+        Remade(runs_of(whole == 2)),
+    )
+    edits = Edits(corrections={"a": made})
+    expected = image_instances(image, values, table, options, edits=edits)
+    assert (
+        (expected.labels[drawn] > 0).all()
+        and not expected.labels[speck].any()
+        and not expected.labels[whole == 2].any()
+    )
+    monkeypatch.setattr(instances, "BLOCK", 16 * 16)
+    stored = zarr.create_array(tmp_path / "labels.zarr", shape=values.shape, chunks=(16, 16), dtype=np.uint8)
+    stored[:] = values
+    columns = store_instances(image, stored, table, tmp_path, options, Silent(), edits=edits)
+    numbers = known_label_zarr(tmp_path / "instances" / "a.zarr")
+    assert np.array_equal(np.asarray(numbers[:]), expected.labels)
+    assert columns["pixels"].tolist() == expected.columns["pixels"].tolist()

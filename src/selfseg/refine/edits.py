@@ -184,21 +184,30 @@ class Edits:
         made = (*(self.corrections.get(frame_name, ()) if frame_name != name else ()), *own)
         return replace(self, corrections={frame_name: made} if made else {})
 
-    def remakes(self, name: str) -> bool:
-        """Return whether objects of an image were made by hand."""
-        return any(isinstance(one, Remade) for one in self.corrections.get(name, ()))
+    def remakes(self, name: str, frame: int | None = None) -> list[Remade]:
+        """Return the objects of an image that were made by hand, of all frames or of one."""
+        made = (one for one in self.corrections.get(name, ()) if isinstance(one, Remade))
+        return [one for one in made if frame is None or one.frame == frame]
 
-    def correct_objects(self, objects: NDArray[Any], name: str, frame: int = 0) -> NDArray[Any]:
-        """Return objects ``[*S]``, ids from 1 on, with those that were made by hand; the same array if there are none."""
-        made = [one for one in self.corrections.get(name, ()) if isinstance(one, Remade) and one.frame == frame]
-        if not made:
-            return objects
+    def correct_objects(
+        self,
+        objects: NDArray[Any],
+        name: str,
+        frame: int = 0,
+        region: Sequence[slice] | None = None,
+        shape: Sequence[int] = (),
+        first: int | None = None,
+    ) -> NDArray[Any]:
+        """Return objects ``[*S]``, ids from 1 on, with those that were made by hand; of a `region` of an image of that `shape`, its part.
+
+        The first of them gets the id `first` (None = one more than the largest here), the next one more.
+        """
         objects = objects.copy()
-        next_ = int(objects.max(initial=0)) + 1
-        for one in made:
-            objects[_inside(one.clear, objects.shape)] = 0
+        next_ = int(objects.max(initial=0)) + 1 if first is None else first
+        for one in self.remakes(name, frame):
+            objects[_inside(one.clear, shape or objects.shape, region)] = 0
             for runs in one.parts:
-                objects[_inside(runs, objects.shape)] = next_
+                objects[_inside(runs, shape or objects.shape, region)] = next_
                 next_ += 1
         return objects
 

@@ -150,16 +150,39 @@ def image_instances(
 
 def _remade(objects: NDArray[np.uint32], image: Image, edits: Edits, min_size: int) -> NDArray[np.uint32]:
     """Return objects with those that were made by hand, without small ones, numbered on over the frames of a series."""
-    found, axes, before = np.zeros_like(objects), image.axes.replace("C", ""), 0
-    for number, (frame, into) in enumerate(zip(time_points(objects, axes), time_points(found, axes), strict=True)):
-        made = edits.correct_objects(frame, image.name, number)
-        ids, first, sizes = np.unique(made, return_index=True, return_counts=True)
-        kept = (ids > 0) & (sizes >= min_size)
-        numbers = np.zeros(int(ids[-1]) + 1, np.uint32)
-        numbers[ids[kept][np.argsort(first[kept])]] = np.arange(1, kept.sum() + 1) + before
-        into[...] = numbers[made]
-        before += int(kept.sum())
+    found, before = objects.copy(), 0
+    for number, frame in enumerate(time_points(found, image.axes.replace("C", ""))):
+        whole = make_grid(frame.shape, 0, frame.size, max(frame.shape))
+        n_objects = _remake(frame, int(frame.max(initial=0)), edits, image.name, number, whole, min_size)
+        frame[frame > 0] += np.uint32(before)
+        before += n_objects
     return found
+
+
+def _remake(numbers: Any, n_objects: int, edits: Edits, name: str, frame: int, grid: Grid, min_size: int) -> int:
+    """Make the objects of a frame as they were made by hand, in place, block by block; return how many there are.
+
+    All of at least `min_size` pixels are numbered from 1 on in the order of their first pixels.
+    """
+    shape = tuple(numbers.shape)
+    most = n_objects + sum(len(one.parts) for one in edits.remakes(name, frame))
+    sizes, first = np.zeros(most + 1, np.int64), np.full(most + 1, math.prod(shape), np.int64)
+    cores = [grid.tile(place).core for place in grid.places()]
+    for core in cores:
+        made = edits.correct_objects(np.asarray(numbers[core]), name, frame, core, shape, n_objects + 1)
+        numbers[core] = made
+        sizes += np.bincount(made.ravel(), minlength=most + 1)
+        ids, places = np.unique(made, return_index=True)
+        start = [edge.start for edge in core]
+        whole = np.add(np.stack(np.unravel_index(places, made.shape), 1), start)
+        np.minimum.at(first, ids, np.ravel_multi_index(tuple(whole.T), shape))
+    sizes[0] = 0
+    kept = np.flatnonzero(sizes >= max(1, min_size))
+    number_of = np.zeros(most + 1, np.uint32)
+    number_of[kept[np.argsort(first[kept])]] = np.arange(1, len(kept) + 1)
+    for core in cores:
+        numbers[core] = number_of[np.asarray(numbers[core])].astype(numbers.dtype)
+    return len(kept)
 
 
 def store_instances(
@@ -170,10 +193,12 @@ def store_instances(
     options: ObjectOptions,
     progress: Progress,
     numbering: Numbering | None = None,
+    edits: Edits | None = None,
 ) -> dict[str, Any]:
     """Number the objects of stored labels (a zarr array) into ``OUT/instances/NAME.zarr``, and return their measures.
 
-    They are those of the whole image at once (`refine.instances.number_objects`), or those that `numbering` writes.
+    They are those of the whole image at once (`refine.instances.number_objects`), or those that `numbering` writes; with `edits`,
+    as they were made by hand.
 
     Raises
     ------
@@ -184,7 +209,7 @@ def store_instances(
     axes = image.axes.replace("C", "")
     numbers = open_label_zarr(path, labels.shape, np.uint32, labels.chunks, axes, image.spacing, image.unit)
     with storing(path):
-        return _measured(image, labels, numbers, table, options, BLOCK, progress, numbering)
+        return _measured(image, labels, numbers, table, options, BLOCK, progress, numbering, edits)
 
 
 def _measured(
@@ -196,6 +221,7 @@ def _measured(
     block: int | None = None,
     progress: Progress | None = None,
     numbering: Numbering | None = None,
+    edits: Edits | None = None,
 ) -> dict[str, Any]:
     """Number the objects of each time point on into `numbers` (`options` None = they are there), and return their measures.
 
@@ -205,6 +231,8 @@ def _measured(
         Pixels of a block; None = the whole image is one.
     numbering
         Writes the numbers; None = objects are cut out of the classes.
+    edits
+        Objects made by hand, which are made so in `numbers`.
     """
     axes = image.axes.replace("C", "")
     measured = image.data is not labels
@@ -214,10 +242,14 @@ def _measured(
         shape = tuple(frame.shape)
         grid = make_grid(shape, 0, math.prod(shape) if block is None else block, max(getattr(labels, "chunks", shape)))
         if options is not None:
+            remakes = edits is not None and bool(edits.remakes(image.name, t))
+            every = replace(options, min_size=1) if remakes else options  # of pieces that are joined each may be small
             if numbering is not None:
                 n_objects = numbering(t, frame, found)
             else:
-                n_objects = _number(image, frame, found, table, options, grid, progress)
+                n_objects = _number(image, frame, found, table, every, grid, progress)
+            if edits is not None and remakes:
+                n_objects = _remake(found, n_objects, edits, image.name, t, grid, options.min_size)
             ids = np.arange(1, n_objects + 1)
         else:
             ids = np.unique(found)
@@ -380,7 +412,7 @@ class InstanceFolder:
     options
         How objects are found.
     edits
-        Objects made by hand, for images in memory.
+        Objects made by hand.
 
     Attributes
     ----------
@@ -425,7 +457,7 @@ class InstanceFolder:
             found.save(self.out)
             columns, picture = found.columns, found.labels
         else:
-            columns = store_instances(image, labels, self.table, self.out, options, progress, numbering)
+            columns = store_instances(image, labels, self.table, self.out, options, progress, numbering, self.edits)
         self.tables.append(columns)
         counted = Counted.of(image, math.prod(labels.shape), columns, options.kind, picture)
         if len(self.tables) <= MOST_TOLD:
