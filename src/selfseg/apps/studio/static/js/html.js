@@ -16,6 +16,9 @@ export function element(tag, fields = {}, ...children) {
 
 export const button = (text, onclick, fields = {}) => element("button", { type: "button", onclick, ...fields }, text);
 
+// Units as they are written beside numbers.
+export const unit = (text) => (text ?? "").replace("pixel", "px").replace("micrometer", "µm").replace("nanometer", "nm").replace("millimeter", "mm");
+
 export const percent = (share) =>
   share >= 0.0995 ? `${Math.round(100 * share)} %` : share > 0 ? `${(100 * share).toFixed(share < 0.0095 ? 2 : 1)} %` : "0 %";
 

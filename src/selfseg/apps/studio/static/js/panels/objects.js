@@ -1,6 +1,6 @@
 // Objects: counted in a click; number, sizes, a table that goes both ways with the picture, and files.
 
-import { button, element } from "../html.js";
+import { button, element, unit } from "../html.js";
 import { allObjects, chooseObject, isCounting, leastSize, slideLeast } from "../objects.js";
 import { edit, send } from "../socket.js";
 import { currentRun, on, setLayer, state } from "../store.js";
@@ -232,8 +232,6 @@ class StudioObjects extends HTMLElement {
 }
 
 const number = (value) => (value === null || value === undefined ? "–" : Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en") : Number(value.toPrecision(3)).toString());
-
-const unit = (text) => (text ?? "").replace("pixel", "px").replace("micrometer", "µm").replace("nanometer", "nm").replace("millimeter", "mm");
 
 function columnsOf({ columns, unit: length, sizeUnit }) {
   const of = (key) => (i) => number(columns[key][i]);

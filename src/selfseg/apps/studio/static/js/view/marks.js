@@ -1,5 +1,6 @@
 // What lies over the picture: scribbles, the swipe's line, the crosshair of three planes, a scale bar.
 
+import { unit } from "../html.js";
 import { state } from "../store.js";
 
 export const ERASE = 255; // value of strokes that erase others
@@ -84,7 +85,7 @@ function drawScale(pane) {
   const length = power * [1, 2, 5].filter((step) => step * power <= wanted).at(-1);
   const width = (length / size) * pane.transform.zoom;
   pane.scale.hidden = !Number.isFinite(width) || width > pane.width / 2 || pane.width < 260;
-  const text = `${Number(length.toPrecision(3))} ${facts.unit === "pixel" ? "px" : facts.unit}`;
+  const text = `${Number(length.toPrecision(3))} ${unit(facts.unit)}`;
   if (pane.scale.textContent !== text) pane.scale.textContent = text;
   const style = `${width.toFixed(1)}px`;
   if (pane.scale.style.width !== style) pane.scale.style.width = style;

@@ -1,5 +1,6 @@
 // Hand and wheel over the panes: move, zoom, choose classes, merge two, scribble, pull the swipe.
 
+import { unit } from "../html.js";
 import { send } from "../socket.js";
 import { className, currentRun, change, state } from "../store.js";
 import { scene } from "../scene.js";
@@ -139,7 +140,7 @@ class Hand {
     const counted = pane.scene.objects;
     if (counted?.marks[found.object]) {
       const i = counted.row.get(found.object);
-      lines.push(`object ${counted.rows.indexOf(i) + 1}: ${Number(counted.columns.size[i].toPrecision(4))} ${counted.sizeUnit.replace("pixel", "px")}`);
+      lines.push(`object ${counted.rows.indexOf(i) + 1}: ${Number(counted.columns.size[i].toPrecision(4))} ${unit(counted.sizeUnit)}`);
     }
     const real = (found.values ?? []).map((value) => Number((facts.offset + facts.scale * value).toPrecision(5)));
     lines.push(`x ${found.x}  y ${found.y}${real.length ? `   ${channels.length > 1 ? real.join(" ") : real[0]}` : ""}`);
