@@ -9,8 +9,10 @@ import tifffile
 import torch
 
 import selfseg
+from selfseg import Segmenter, load
 from selfseg.methods.base import build_config
-from selfseg.methods.pixel_classifier import PixelClassifier, eigenvalues
+from selfseg.methods.pixel_classifier import PixelClassifier, eigenvalues, mixture
+from selfseg.nets.backbones import on_grid
 from selfseg.regions.pixel_forest import PixelForest
 
 
@@ -106,3 +108,36 @@ def test_strokes_teach_by_the_command_line_and_the_model_segments_others(tmp_pat
     with pytest.raises((RuntimeError, ValueError)):
         model.method_.restore(state)
     assert not torch.isnan(state["forest_shares"]).any()
+
+
+def test_the_networks_maps_stand_beside_the_filters_mixed_and_interpolated():
+    image = np.random.default_rng(0).random((3, 40, 52)).astype(np.float32)
+    plain, both = method(3), method(3, network="efficientnet-lite0", n_mixtures=5)
+    assert both.n_features == plain.n_features + 15 and len(both.config.network_sha256) == 64
+    found = both.features(image)
+    np.testing.assert_array_equal(found[: plain.n_features], plain.features(image))
+    maps = both.frozen.maps(torch.from_numpy(image))[-3:]
+    row = plain.n_features
+    for mix, one in zip(both.mixtures, maps, strict=True):
+        for weights in mix:  # a mixture is a sum over channels, and between cells all is linear
+            wanted = sum(
+                float(w) * on_grid([channel[None].float()], (40, 52), 1)[0]
+                for w, channel in zip(weights, one, strict=True)
+            )
+            np.testing.assert_allclose(found[row], wanted.numpy(), atol=2e-2)
+            row += 1
+    again = mixture(5, 112)
+    assert torch.equal(again, mixture(5, 112)) and abs(float(again.square().mean()) * 112 - 1) < 0.2
+
+
+def test_strokes_with_a_network_are_learned_saved_and_loaded(tmp_path):
+    picture = np.zeros((64, 96, 3), np.uint8)
+    picture[:, :48], picture[:, 48:] = (200, 40, 40), (40, 160, 60)
+    marks = np.full((64, 96), 255, np.uint8)
+    marks[20:22, 8:30], marks[40:42, 60:90] = 1, 2
+    model = Segmenter("pixel_classifier", preset="network", seed=0).fit(picture, scribbles=marks)
+    labels = model.predict(picture).labels
+    assert (labels[:, :40] == labels[20, 10]).all() and (labels[:, 56:] == labels[40, 80]).all()
+    assert "efficientnet-lite0" in model.method_.relies_on
+    model.save(tmp_path / "model")
+    assert np.array_equal(load(tmp_path / "model").predict(picture).labels, labels)

@@ -4,6 +4,9 @@ The way of ilastik (Berg et al., Nature Methods 16, 2019): each pixel is describ
 the gradient, the eigenvalues of the Hessian and those of the structure tensor of the lightness. Extremely randomised trees (Geurts,
 Ernst & Wehenkel, Machine Learning 2006) learn from the pixels under the strokes of all images; a class is as likely as the mean
 share that it has in the leaves. Nothing is learned from pixels without a stroke, so that the answer takes less than a second.
+
+Frozen features of a network that learned elsewhere (`nets.backbones`) can stand beside the filters: fixed random mixtures of the
+channels of its coarsest maps, between whose cells is interpolated.
 """
 
 import math
@@ -20,6 +23,7 @@ from torch import Tensor
 
 from selfseg.core.seed import generator
 from selfseg.methods.base import Batch, Memo, Method, MethodConfig
+from selfseg.nets.backbones import FrozenFeatures, on_grid
 from selfseg.regions.pixel_forest import PixelForest
 from selfseg.sample.augment import labelled_parts
 
@@ -30,6 +34,9 @@ ENDS = 3.0
 
 WINDOW = 2.0
 """Standard deviation of the window of the structure tensor, in those of its gradient."""
+
+N_MAPS = 3
+"""Maps of the network that count: the last, coarsest ones."""
 
 FOREST = tuple(one.name for one in fields(PixelForest))
 
@@ -47,6 +54,15 @@ class PixelClassifierConfig(MethodConfig):
     """Least pixels of a leaf."""
     most_pixels: int = Field(default=2000, ge=1)
     """Pixels of a class that are learned from, drawn evenly over all its strokes: each class counts alike."""
+    network: str = ""
+    """Frozen features beside the filters: efficientnet-lite0, or a folder or hub name for transformers (pip install 'selfseg[features]');
+    empty = none."""
+    network_sha256: str = ""
+    """Hash of its weights. It is filled in when a model is fitted; a stored model takes no others."""
+    as_rgb: tuple[int, ...] = ()
+    """Channels, from 0, that are red, green and blue to the network; one = grey; empty = RGB as it is, of other images their mean."""
+    n_mixtures: int = Field(default=16, ge=1)
+    """Mixtures of the channels of each of the network's last three maps."""
 
 
 class PixelClassifier(Method):
@@ -60,12 +76,19 @@ class PixelClassifier(Method):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "fine": {"scales": (0.7, 1.0, 1.6)},
         "wide": {"scales": (1.0, 2.0, 4.0, 8.0)},
+        "network": {"network": "efficientnet-lite0"},
     }
     seed: Tensor
 
     def __init__(self, config: PixelClassifierConfig, n_channels: int, n_dims: int = 2) -> None:
         super().__init__(config, n_channels, n_dims)
         self._spacing = config.distances(n_dims)
+        self.frozen: FrozenFeatures | None = None
+        self.mixtures: list[Tensor] = []
+        if config.network:
+            self.frozen = FrozenFeatures(config.network, config.network_sha256, config.as_rgb, n_channels)
+            self.config = config.changed(network_sha256=self.frozen.weights.sha256)
+            self.mixtures = [mixture(config.n_mixtures, width) for width in self.frozen.channels[-N_MAPS:]]
         self.register_buffer("seed", torch.randint(2**31 - 1, (1,)))
         for name in FOREST:
             self.register_buffer(f"forest_{name}", torch.zeros(0))
@@ -76,10 +99,21 @@ class PixelClassifier(Method):
         return self.config.n_classes or 2
 
     @property
-    def context(self) -> int:
-        """Reach of the coarsest structure tensor: its gradient, then its window."""
+    def context(self) -> int | None:
+        """Reach of the coarsest structure tensor (its gradient, then its window), and of the network."""
         widest = max(self.config.scales, default=0.0) / min(self._spacing)
-        return 2 + math.ceil(ENDS * widest) + math.ceil(ENDS * WINDOW * widest)
+        reach = 2 + math.ceil(ENDS * widest) + math.ceil(ENDS * WINDOW * widest)
+        if self.frozen is None:
+            return reach
+        return None if self.frozen.context is None else max(reach, self.frozen.context)
+
+    @property
+    def multiple(self) -> int:
+        return super().multiple if self.frozen is None else self.frozen.multiple
+
+    @property
+    def relies_on(self) -> str:
+        return super().relies_on if self.frozen is None else self.frozen.described
 
     def steps(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Do nothing: `finish` learns, from the strokes of all images at once."""
@@ -132,7 +166,7 @@ class PixelClassifier(Method):
         return flat.reshape(-1, *shape)
 
     def features(self, image: Array) -> Array:
-        """Return the features ``[F *S]`` of a prepared image ``[C *S]``: its channels, and the filters of each scale.
+        """Return the features ``[F *S]`` of a prepared image ``[C *S]``: its channels, the filters of each scale, and the network's.
 
         They are float32, contiguous: what a studio keeps of an image, so that the next stroke needs none of this again.
         """
@@ -154,12 +188,22 @@ class PixelClassifier(Method):
             for matrix in (hessian, tensor):
                 for value in eigenvalues(matrix):
                     next(rows)[...] = value
+        if self.frozen is not None:
+            maps = self.frozen.maps(torch.from_numpy(image))[-N_MAPS:]
+            mixed = [torch.tensordot(mix, one.float(), 1) for mix, one in zip(self.mixtures, maps, strict=True)]
+            found[-self.n_frozen :] = on_grid(mixed, light.shape, 1).numpy()
         return found
 
     @property
     def n_features(self) -> int:
         """Number F of features of a pixel."""
-        return self.n_channels + len(self.config.scales) * (self.n_channels + 1 + 2 * self.n_dims)
+        filters = len(self.config.scales) * (self.n_channels + 1 + 2 * self.n_dims)
+        return self.n_channels + filters + self.n_frozen
+
+    @property
+    def n_frozen(self) -> int:
+        """Number of features that come from the network."""
+        return sum(map(len, self.mixtures))
 
     def training_bytes(self, n_pixels: int) -> int:
         """Return the memory of the features and of the filters on their way."""
@@ -186,6 +230,12 @@ class PixelClassifier(Method):
             raise RuntimeError(f"expected shares of {self.n_classes} classes, got {list(forest.shares.shape)}")
         forest.check(self.n_features)
         return forest
+
+
+def mixture(n_mixtures: int, n_channels: int) -> Tensor:
+    """Return fixed mixtures ``[M C]`` of channels, normal with variance 1 / C; they keep distances (Johnson & Lindenstrauss 1984)."""
+    drawn = generator(0, "mixtures", n_channels).normal(size=(n_mixtures, n_channels)) / math.sqrt(n_channels)
+    return torch.from_numpy(drawn.astype(np.float32))
 
 
 def _plain(image: Tensor) -> Array:

@@ -59,7 +59,8 @@ class Features:
         """Return the features ``[F *s]`` of a part of a prepared image."""
         place = (key, how, tuple((edge.start, edge.stop) for edge in part))
         if place not in self._kept:
-            outer = grown(part, (method.context,) * len(part), prepared.shape)
+            around = max(prepared.shape) if method.context is None else method.context
+            outer = grown(part, (around,) * len(part), prepared.shape)
             found = method.features(np.nan_to_num(prepared.read(outer)))
             self._kept[place] = np.ascontiguousarray(found[(slice(None), *within(part, outer))])
             while len(self._kept) > 1 and sum(one.nbytes for one in self._kept.values()) > KEPT_BYTES:
