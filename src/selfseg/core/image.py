@@ -17,6 +17,8 @@ class Image:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from selfseg import Image
     >>> image = Image(np.arange(12).reshape(3, 4), "YX")
     >>> image.window(Y=slice(0, 2)).data.shape
     (2, 4)

@@ -1,5 +1,6 @@
 """The photograph under the colours of its classes, with thin boundaries and, if wanted, class numbers."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,14 @@ def overlay(
     ------
     UsageError
         If `labels` do not fit `image`, or `opacity` or `planes` are out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg import Image
+    >>> from selfseg.export.overlay import overlay
+    >>> overlay(Image(np.zeros((8, 9), np.uint8), "YX"), np.ones((8, 9), int)).shape
+    (8, 9, 3)
     """
     if not 0 <= opacity <= 1:
         raise UsageError("opacity", expected="0 to 1", got=str(opacity), fix="use for example 0.45")
@@ -91,6 +100,13 @@ def write_overlay(
 ) -> None:
     """Write `overlay` (which takes the same options) as a PNG."""
     write_picture(path, overlay(image, labels, table, **options))
+
+
+def overlay_png(image: Image, labels: NDArray[Any], table: ClassTable | None = None, **options: Any) -> bytes:
+    """Return `overlay` (which takes the same options) as the bytes of a PNG: notebooks show it."""
+    png = io.BytesIO()
+    Picture.fromarray(overlay(image, labels, table, **options)).save(png, format="PNG")
+    return png.getvalue()
 
 
 def write_labels_picture(
@@ -305,6 +321,13 @@ def boundaries(labels: NDArray[Any], thick: bool = False) -> NDArray[np.bool_]:
         Ids ``[*S]``.
     thick
         Mark the pixels on both sides of a change; else only the one before it (the upper, or the left).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.export.overlay import boundaries
+    >>> boundaries(np.array([[1, 1, 2]])).astype(int)
+    array([[0, 1, 0]])
     """
     marked = np.zeros(labels.shape, bool)
     for axis in range(labels.ndim):

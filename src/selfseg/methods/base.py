@@ -33,6 +33,13 @@ class MethodConfig(BaseModel):
     """Options that every method has: typed, checked, unchangeable; one docstring under each field makes flags, forms and files.
 
     A method's own `Config` adds to them.
+
+    Examples
+    --------
+    >>> from selfseg.methods import MethodConfig, build_config
+    >>> config = build_config("kmeans", n_classes=3)
+    >>> isinstance(config, MethodConfig), config.n_classes
+    (True, 3)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
@@ -100,6 +107,12 @@ class Method(KeepsCounters, ABC):
         Channels of the prepared images.
     n_dims
         2 for images, 3 for volumes.
+
+    Examples
+    --------
+    >>> from selfseg.methods import find_method
+    >>> find_method("kmeans").dimensions
+    (2, 3)
     """
 
     Config: ClassVar[type[MethodConfig]]
@@ -375,13 +388,27 @@ def _own_names() -> list[str]:
 
 
 def method_names() -> list[str]:
-    """Return the names of all methods that can be found: files of this package, then entry points of other packages."""
+    """Return the names of all methods that can be found: files of this package, then entry points of other packages.
+
+    Examples
+    --------
+    >>> from selfseg.methods import method_names
+    >>> "contours" in method_names()
+    True
+    """
     own = _own_names()
     return sorted(own) + sorted(point.name for point in entry_points(group=ENTRY_POINTS) if point.name not in own)
 
 
 def find_method(name: str) -> type[Method]:
-    """Return the class of the method called `name`; `UsageError` if there is none, or its file defines no subclass of `Method`."""
+    """Return the class of the method called `name`; `UsageError` if there is none, or its file defines no subclass of `Method`.
+
+    Examples
+    --------
+    >>> from selfseg.methods import find_method
+    >>> find_method("wnet").__name__
+    'WNet'
+    """
     if name in _own_names():  # other packages are looked through only where they must be: that takes 30 ms each time
         return _class_in(name)
     for point in entry_points(group=ENTRY_POINTS):
@@ -430,7 +457,14 @@ def stored_config(method: type[Method], stored: Mapping[str, Any]) -> MethodConf
 
 
 def build_config(name: str, preset: str = "default", **changes: Any) -> MethodConfig:
-    """Return the configuration of a method: its defaults, a preset over them, single values over that."""
+    """Return the configuration of a method: its defaults, a preset over them, single values over that.
+
+    Examples
+    --------
+    >>> from selfseg.methods import build_config
+    >>> build_config("feature_clustering", "fast", n_classes=4).n_classes
+    4
+    """
     method = find_method(name)
     presets = {"default": {}, **method.presets}
     if preset not in presets:

@@ -25,7 +25,7 @@ from selfseg.export.labels import ClassArea, LabelWriter, labels_picture, read_c
 from selfseg.export.maps import CONFIDENCE, PROBABILITIES
 from selfseg.export.overlay import displayed, label_planes, middle_planes, overlay, plane_shape, write_picture
 from selfseg.export.report import Report, ReportImage, curves_svg, thumbnail, write_report
-from selfseg.measure.flicker import FlickerCount
+from selfseg.measure.temporal import FlickerCount
 from selfseg.methods.base import Method, build_config
 from selfseg.read import Source, find_inputs
 from selfseg.read.arrays import split_address

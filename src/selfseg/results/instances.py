@@ -15,7 +15,7 @@ from selfseg.core.image import Image, spatial_axes, time_points
 from selfseg.core.progress import Progress
 from selfseg.export.labels import POWERS, write_labels, write_object_table
 from selfseg.export.ome_zarr import open_label_zarr, storing
-from selfseg.export.overlay import write_overlay
+from selfseg.export.overlay import overlay_png, write_overlay
 from selfseg.measure.objects import ObjectSums
 from selfseg.refine.edits import Edits
 from selfseg.refine.instances import DEPTH, LARGEST_PART, check_kind, number_objects
@@ -94,6 +94,10 @@ class Instances:
 
     def __len__(self) -> int:
         return len(self.columns["id"])
+
+    def _repr_png_(self) -> bytes:
+        """Return the overlay of the objects, which notebooks show."""
+        return overlay_png(self.image, self.labels, None, opacity=OPACITY)
 
     def save(self, out: Path | str) -> None:
         """Write ``instances/NAME.tif`` and ``instances_overlay/NAME.png`` into the folder `out`."""

@@ -89,6 +89,12 @@ def parse_steps(text: str) -> tuple[Step, ...]:
     """Parse steps (grammar: `selfseg.core.steps`), and add `auto` at the end where no step normalises.
 
     Raise `UsageError` if a step is unknown, a value is wrong, or two steps are global.
+
+    Examples
+    --------
+    >>> from selfseg.sample.steps import parse_steps
+    >>> [step.name for step in parse_steps("rescale=0.5,clahe=0.01")]
+    ['rescale', 'clahe', 'range']
     """
     steps: tuple[Step, ...] = ()
     for call in parse_calls(text, KINDS, "preparation step"):

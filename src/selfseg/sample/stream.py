@@ -17,7 +17,15 @@ Memo = dict[str, Any]
 
 @dataclass(frozen=True)
 class Batch:
-    """Prepared training images of one step."""
+    """Prepared training images of one step.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from selfseg.methods import Batch
+    >>> Batch(torch.zeros(2, 3, 8, 8)).images.shape
+    torch.Size([2, 3, 8, 8])
+    """
 
     images: Tensor
     """``[B C *S]`` float32."""
