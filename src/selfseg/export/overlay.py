@@ -21,7 +21,7 @@ LINE_STRENGTH = 0.8
 """Opacity of the boundary lines."""
 
 LINE_PER = 1000
-"""Boundary lines are one pixel wide for so many pixels of the longer side: large pictures are seen from afar."""
+"""Pixels of the longer side for each pixel of width of boundary lines: large pictures are seen from afar."""
 
 GREY_RANGE = (56.0, 236.0)
 """Grey levels that black and white of the image become under the colours: in the dark all colours look alike."""
@@ -50,7 +50,7 @@ def overlay(
     Parameters
     ----------
     image
-        Image with any axes; display is stretched as `export.overlay.displayed` says.
+        Image with any axes; display is stretched as in `export.overlay.displayed`.
     labels
         Ids with the axes of `image` without C; 0 (ignore) stays uncoloured.
     table

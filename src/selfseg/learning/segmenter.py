@@ -169,7 +169,7 @@ class Segmenter(ModelOptions):
         Raises
         ------
         SelfsegError
-            At the first input that cannot be segmented. `selfseg.predict` goes on past it.
+            At the first input that cannot be segmented. `selfseg.predict` continues with the others.
 
         Warns
         -----
@@ -311,7 +311,7 @@ class Segmenter(ModelOptions):
         repo_id
             ``"USER/NAME"``; made if missing.
         private
-            Whether a new repository is private; None = as the account says.
+            Whether a new repository is private; None = the account's default.
         **options
             ``token``, ``commit_message``, ``revision``, ``create_pr``, as in huggingface_hub.
 

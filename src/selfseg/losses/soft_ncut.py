@@ -423,7 +423,7 @@ def edge_affinity(edges: Tensor, weights: Tensor, n_nodes: int) -> "EdgeAffinity
     ----------
     edges
         ``[E 2]`` integers in 0..n_nodes-1, each pair once, in either order; the weights of a repeated pair add up. An edge
-        ``(i, i)`` is the weight of a node to itself; there is none unless it is given.
+        ``(i, i)`` is the weight of a node to itself; 0 unless it is given.
     weights
         ``[E]`` floating, finite, not negative.
     n_nodes

@@ -184,7 +184,7 @@ def lesion_counts(
     """Count lesions found and missed. Both masks are split into components (edges and corners connect).
 
     A lesion is found if one component covers at least `min_pixels` of it, and a predicted component is right if it
-    covers so many of one lesion. Sizes do not matter: give the voxel-wise Dice beside it.
+    covers several voxels of one lesion. Sizes do not matter: give the voxel-wise Dice beside it.
 
     Parameters
     ----------

@@ -301,7 +301,7 @@ class Evaluation:
     images: dict[str, Scores]
     """Scores by the name of the image."""
     failures: list[Failure]
-    """Pairs that could not be scored: name, and the one line that says why."""
+    """Pairs that could not be scored: name, and the reason in one line."""
     without_labels: list[str] = field(default_factory=list)
     """Names in the truth for which there are no labels."""
     tables: list[Table] = field(default_factory=list, repr=False)

@@ -1,7 +1,7 @@
 """Criteria for a segmentation without truth: uniformity, contrast, separation, code length, reconstruction, stability.
 
 None of them is a substitute for truth: on natural photographs each picks the level worse than one fixed level does, and
-most just count regions (measured in docs/label_free.md). Some are better when large, some when small; each says which.
+most just count regions (measured in docs/label_free.md). Some are better when large, some when small; each docstring states which.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -347,7 +347,7 @@ def reconstruction_error(labels: ArrayLike, image: ArrayLike, ignore: int | None
     sum_i sum_{x in i} |I(x) - p_i(x)|^2 / sum_x |I(x) - mean I|^2, where p_i is the polynomial of the given degree in
     the coordinates that fits region i best. Degree 0: the mean, the piecewise constant limit of Mumford & Shah 1989.
     Degree 1: a plane, Haralick & Watson's sloped facet (1981), so that shading costs nothing. No split ever raises it:
-    it compares segmentations of equally many regions, and says nothing on how many there should be. See `zhang_entropy` for the
+    it compares segmentations of equally many regions, and does not choose their number. See `zhang_entropy` for the
     other arguments.
 
     Raises
@@ -412,7 +412,7 @@ class LabelChange:
     """
 
     name: str
-    """What was done."""
+    """Kind of change."""
     image: Floats
     """``[*S C]`` float64, the changed image; its size may be another."""
     undo: Callable[[ArrayLike], Labels]

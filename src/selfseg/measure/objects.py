@@ -1,4 +1,4 @@
-"""What each object of a label image is like: size, place, shape and intensity, in physical units. 2D and 3D."""
+"""Measures of each object of a label image: size, place, shape and intensity, in physical units. 2D and 3D."""
 
 import math
 from collections.abc import Mapping, Sequence

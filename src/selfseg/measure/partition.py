@@ -17,7 +17,7 @@ from selfseg.measure._table import Counts, Table, Truths, contingencies, conting
 
 @dataclass(frozen=True)
 class PairScores:
-    """What the pairs of pixels say.
+    """Scores from the pairs of pixels.
 
     Examples
     --------
@@ -43,7 +43,7 @@ class PairScores:
 
 @dataclass(frozen=True)
 class InformationScores:
-    """What the entropies of the two partitions say; S is the segmentation, T the truth.
+    """Scores from the entropies of the two partitions; S is the segmentation, T the truth.
 
     Examples
     --------

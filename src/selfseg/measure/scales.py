@@ -75,7 +75,7 @@ def tree_scores(
     levels
         ``[L]`` altitudes at or below which everything is merged, or numbers of regions (see `by`).
     by
-        ``"altitude"``, or ``"regions"``: the lowest merges are done until so many regions are left (at most R).
+        ``"altitude"``, or ``"regions"``: the lowest merges are done until that number of regions is left (at most R).
     ignore
         Truth value of pixels to leave out.
     boundaries

@@ -53,7 +53,7 @@ class MethodConfig(BaseModel):
     accumulate: int = Field(default=1, ge=1)
     """Parts into which each batch is split to save memory; their gradients are averaged."""
     spacing: tuple[float, ...] = ()
-    """Relative distance of pixels along each spatial axis, for example 5,1,1; empty = as the first training image says."""
+    """Relative distance of pixels along each spatial axis, for example 5,1,1; empty = that of the first training image."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Matrix products while learning. bfloat16 is used in 2D where the hardware has it; parameters stay float32."""
 
@@ -73,7 +73,7 @@ class MethodConfig(BaseModel):
 
     @classmethod
     def build(cls, values: Mapping[str, Any], what: str = "option") -> Self:
-        """Make a configuration out of plain values, or raise `UsageError` that says what the first wrong field takes."""
+        """Make a configuration out of plain values, or raise `UsageError` with the values that the first wrong field takes."""
         check_names(values, list(cls.model_fields), what)
         try:
             return cls.model_validate(dict(values))
@@ -142,10 +142,10 @@ class Method(KeepsCounters, ABC):
     """Numbers of spatial axes of the images that it takes."""
 
     uses_annotations: ClassVar[bool] = False
-    """Whether `Batch.annotations` changes what is learned; scribbles and labels are refused where it does not."""
+    """True if `Batch.annotations` changes what is learned; scribbles and labels are refused where it does not."""
 
     needs_annotations: ClassVar[bool] = False
-    """Whether nothing can be learned without `Batch.annotations`. The classes are those of the annotations then, in their order, and the
+    """True if nothing can be learned without `Batch.annotations`. The classes are those of the annotations then, in their order, and the
     option `n_classes` is set to their number."""
 
     distributed_unsupported: ClassVar[str | None] = "it does not sum over a batch that processes share"
@@ -153,13 +153,13 @@ class Method(KeepsCounters, ABC):
     processes have of it (`sample.shared_batch`), so that two of them with b images do what one does with 2b."""
 
     uses_superpixels: ClassVar[bool] = False
-    """Whether the user's own superpixels are used (``memo["superpixels"]``); they are refused where they are not."""
+    """True if the user's own superpixels are used (``memo["superpixels"]``); they are refused where they are not."""
 
     uses_memos: ClassVar[bool] = False
-    """Whether `assign`, `hierarchy`, `objects` and `Batch` are given the memo of each image: a plain dict that lives as long as the
+    """True if `assign`, `hierarchy`, `objects` and `Batch` are given the memo of each image: a plain dict that lives as long as the
     prepared image. A method keeps there, under a key of its own with the options that matter, what learning and predicting share.
-    ``memo["superpixels"]`` are the user's own: integers ``[*S]``, negative = outside; ``memo["valid"]``, bool ``[*S]`` or None, says
-    which pixels count, where some may not."""
+    ``memo["superpixels"]`` are the user's own: integers ``[*S]``, negative = outside; ``memo["valid"]``, bool ``[*S]`` or None, marks
+    the pixels that count, where some may not."""
 
     def __init__(self, config: MethodConfig, n_channels: int, n_dims: int = 2) -> None:
         super().__init__()
@@ -181,7 +181,7 @@ class Method(KeepsCounters, ABC):
 
     @property
     def class_names(self) -> Sequence[str]:
-        """Names of the first classes, where the method knows what they are."""
+        """Names of the first classes, where the method defines what they are."""
         return ()
 
     @property
@@ -191,12 +191,12 @@ class Method(KeepsCounters, ABC):
 
     @property
     def relies_on(self) -> str:
-        """What a stored model needs beside itself, such as the weights of another network: for its card; empty = nothing."""
+        """Files that a stored model needs beside itself, such as the weights of another network: for its card; empty = nothing."""
         return ""
 
     @property
     def finds_objects(self) -> bool:
-        """Whether `objects` finds instances: they are then written and counted with the labels."""
+        """True if `objects` finds instances: they are then written and counted with the labels."""
         return False
 
     @property
@@ -211,7 +211,7 @@ class Method(KeepsCounters, ABC):
 
     @property
     def uses_triton(self) -> bool:
-        """Whether steps on a GPU use the kernel of `kernels.window_products_triton`, where it can be used."""
+        """True if steps on a GPU use the kernel of `kernels.window_products_triton`, where it can be used."""
         return False
 
     @property
@@ -401,7 +401,7 @@ def method_names() -> list[str]:
 
 
 def find_method(name: str) -> type[Method]:
-    """Return the class of the method called `name`; `UsageError` if there is none, or its file defines no subclass of `Method`.
+    """Return the class of the method called `name`; `UsageError` if it does not exist, or its file defines no subclass of `Method`.
 
     Examples
     --------

@@ -58,7 +58,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Cleaning:
-    """What is too small to stay.
+    """Least sizes of objects and holes.
 
     Examples
     --------

@@ -183,7 +183,7 @@ def hierarchy(
 
 @dataclass(frozen=True)
 class TreeBlock:
-    """What the merge tree of a block is made from."""
+    """Parts from which the merge tree of a block is made."""
 
     superpixels: NDArray[np.int32]
     """``[*s]`` int32, 0..R-1 in this block, -1 = outside."""

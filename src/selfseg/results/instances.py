@@ -312,10 +312,10 @@ def describe_objects(
 
 
 MOST_TOLD = 50
-"""Images whose objects are told one by one while they are segmented; ``instances.csv`` and the report have all."""
+"""Images whose objects are reported one by one while they are segmented; ``instances.csv`` and the report have all."""
 
 PER = {2: (10_000, "10,000"), 3: (1_000_000, "1,000,000")}
-"""Area and volume, in units of the image, that densities are told for."""
+"""Area and volume, in units of the image, that densities refer to."""
 
 
 @dataclass(frozen=True)
@@ -350,7 +350,7 @@ class Counted:
     def of(
         cls, image: Image, n_pixels: int, columns: dict[str, Any], kind: str, labels: NDArray[Any] | None = None
     ) -> "Counted":
-        """Count the objects of a table of measures, of an image of so many pixels (voxels, over all time points)."""
+        """Count the objects of a table of measures, of an image with `n_pixels` pixels (voxels, over all time points)."""
         n_dims = len(image.spatial_shape)
         amount, word = PER[n_dims]
         unit = f"{image.unit}{POWERS[n_dims]}"
@@ -414,7 +414,7 @@ class InstanceFolder:
         image, labels
             The image and its class ids.
         progress
-            Is told how many there are.
+            Called with their number.
         objects, numbering
             A method's own objects ``[*S]``, in memory; or what writes them, for labels in a zarr.
         """

@@ -124,7 +124,7 @@ class Result:
 
     @property
     def in_memory(self) -> bool:
-        """Whether the labels are in memory, and not in a file."""
+        """True if the labels are in memory, and not in a file."""
         return isinstance(self.labels, np.ndarray)
 
     @cached_property
@@ -164,7 +164,7 @@ class Result:
 
     @cached_property
     def areas(self) -> list[ClassArea]:
-        """What each class covers."""
+        """Area of each class."""
         image = self.image
         if self.sequence is not None:
             counts = self.sequence.counts
