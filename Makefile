@@ -5,7 +5,7 @@ BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 DATA ?= $(wildcard ../shared/data)
 export SELFSEG_DATA ?= $(abspath $(DATA))
 
-.PHONY: docs demo test test-slow test-browser test-only test-pythons test-bioimageio test-napari check-tag chaos lint benchmark clean
+.PHONY: docs tutorials test-tutorials demo test test-slow test-browser test-only test-pythons test-bioimageio test-napari check-tag chaos lint benchmark clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -66,6 +66,13 @@ chaos: $(VENV)/.installed
 
 docs: $(VENV)/.installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# runs the notebooks of docs/tutorials and stores in them what they show
+tutorials: $(VENV)/.installed
+	OMP_NUM_THREADS=1 SELFSEG_THREADS=1 $(BIN)/python tests/test_tutorials.py
+
+test-tutorials: $(VENV)/.installed
+	OMP_NUM_THREADS=1 SELFSEG_THREADS=1 $(BIN)/python -m pytest -m slow -n 2 tests/test_tutorials.py
 
 benchmark: $(VENV)/.installed
 	$(BIN)/python benchmarks/speed/feature_clustering.py

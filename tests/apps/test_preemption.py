@@ -95,7 +95,7 @@ def test_a_benchmark_ends_and_goes_on(small_bsds, tmp_path, capfd, sigterm_after
     words += ["--baselines", "grid", "--limit", 3, "--workers", workers, "--quiet", "-o", tmp_path / "out"]
     sigterm_after(Bar, "update", 4)
     assert run(*words) == 75
-    assert "stopped after 4 of 6 rows; the same command goes on" in capfd.readouterr().err
+    assert "stopped after 4 of 6 rows; the same command continues" in capfd.readouterr().err
     assert not multiprocessing.active_children()
     rows = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "rows").rglob("[!.]*.json")}
     assert 4 <= len(rows) < 6

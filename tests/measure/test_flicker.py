@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from selfseg.core.errors import InputError
-from selfseg.measure.flicker import FlickerMeter, flicker
+from selfseg.measure.temporal import FlickerMeter, flicker
 
 
 def test_it_equals_the_loop():

@@ -158,7 +158,7 @@ def test_a_cluster_of_which_nobody_is_left_is_one_line(workers, word, monkeypatc
     monkeypatch.setattr(DaskCluster, "_workers", workers)
     waiting = SimpleNamespace(is_empty=lambda: False, has_ready=lambda: False)
     with pytest.raises(
-        InputError, match=rf"--dask tcp://a:1: expected workers that work, {word}.*the same command goes on"
+        InputError, match=rf"--dask tcp://a:1: expected workers that work, {word}.*the same command continues"
     ):
         list(DaskCluster("tcp://a:1")._as_they_come(waiting))
     monkeypatch.setattr(DaskCluster, "_workers", [*workers, {"status": "running"}])

@@ -48,12 +48,12 @@ class Contender:
 
     @property
     def is_method(self) -> bool:
-        """Whether it is a method of selfseg rather than a baseline."""
+        """True if it is a method of selfseg rather than a baseline."""
         return bool(self.preset)
 
     @property
     def gives_instances(self) -> bool:
-        """Whether its labels are single objects (1 = background) rather than classes."""
+        """True if its labels are single objects (1 = background) rather than classes."""
         return not self.is_method and bool(getattr(find_baseline(self.name), "INSTANCES", False))
 
     def settings(self) -> dict[str, Any]:

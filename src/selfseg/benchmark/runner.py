@@ -33,18 +33,18 @@ DIED = (
 
 @dataclass(frozen=True)
 class BenchmarkPlan:
-    """What a benchmark compares, on what."""
+    """Contenders and images of a benchmark."""
 
     place: JobContext
     """Dataset, split, folders."""
     contenders: tuple[Contender, ...]
-    """What is compared."""
+    """Methods and baselines to compare."""
     seeds: tuple[int, ...] = (0,)
     """One run a seed for methods and for baselines alike."""
     limit: int | None = None
     """Most images to use, evenly spread over the split; None = all."""
     n_classes: int | None = None
-    """Exact number of classes; None = what the dataset says."""
+    """Exact number of classes; None = that of the dataset."""
     train: str | None = None
     """Split to fit each method on, once a seed, ``NAME`` or ``NAME:COUNT``; None = one model an image."""
     curve: bool = False
@@ -107,7 +107,7 @@ def run(plan: BenchmarkPlan, progress: Progress | None = None) -> Rows:
                 progress.update(len(done) + len(failed), {})
     except (KeyboardInterrupt, Interrupted) as error:
         preempted = isinstance(error, Preempted) or getattr(error, "exit_code", 0) == PREEMPTED
-        message = f"stopped after {len(done)} of {len(jobs)} rows; the same command goes on"
+        message = f"stopped after {len(done)} of {len(jobs)} rows; the same command continues"
         raise interruption(message, preempted) from None
     finally:
         progress.finish()
@@ -186,7 +186,7 @@ def evenly(names: list[str], limit: int | None) -> list[str]:
 
 
 def _one_by_one(jobs: list[BenchmarkJob]) -> Generator[tuple[BenchmarkJob, dict[str, Any] | str], None, None]:
-    """Yield each job with its row, or with the line that says why there is none; here, with all threads."""
+    """Yield each job with its row, or with the reason why it has none; here, with all threads."""
     for job in jobs:
         try:
             yield job, run_job(job)
@@ -199,7 +199,7 @@ def _one_by_one(jobs: list[BenchmarkJob]) -> Generator[tuple[BenchmarkJob, dict[
 def in_processes(
     jobs: list[BenchmarkJob], workers: int, do: Callable[[BenchmarkJob], Row] = run_job
 ) -> Generator[tuple[BenchmarkJob, Row | str], None, None]:
-    """Yield each job with its row, or with the line that says why there is none.
+    """Yield each job with its row, or with the reason why it has none.
 
     When a worker dies, which of the jobs under way killed it is not known, nor whether it was the memory that they took
     together. So what is left is tried with half as many workers at a time, down to one: a job that dies alone is named, and the
@@ -227,7 +227,7 @@ def in_processes(
 def _one_pool(
     jobs: list[BenchmarkJob], workers: int, do: Callable[[BenchmarkJob], Row]
 ) -> Generator[tuple[BenchmarkJob, Row | str | None], None, None]:
-    """Yield each job with its row, with why there is none, or with None where a worker died before it was done."""
+    """Yield each job with its row, with the reason why it has none, or with None where a worker died before it was done."""
     context = multiprocessing.get_context("spawn")  # torch and its threads do not survive a fork
     threads = max(1, n_threads() // workers)
     others = set(multiprocessing.active_children())
@@ -253,7 +253,7 @@ def _outcome(future: "Future[Row]") -> Row | str | None:
 
 
 def reason(error: BaseException) -> str:
-    """Return the line that says what went wrong."""
+    """Return the line that describes the error."""
     return str(error) if isinstance(error, SelfsegError) else " ".join(f"{type(error).__name__}: {error}".split())
 
 

@@ -30,10 +30,10 @@ BY_KIND = ("one.mean_dice", "one.ap_50", "one.v_rand")
 
 @dataclass(frozen=True)
 class Standing:
-    """What one contender reaches."""
+    """Scores of one contender."""
 
     contender: Contender
-    """Who."""
+    """Name of the contender."""
     n_images: int
     """Images that it did, of those that were asked for; the least over seeds."""
     values: dict[str, float]
@@ -149,7 +149,7 @@ class Column:
     head: str
     """Heading."""
     meaning: str
-    """What it is, in a few words."""
+    """Description in a few words."""
     sign: int = 1
     """1 = larger is better, -1 = smaller is better, 0 = neither."""
     digits: int = 3
@@ -157,7 +157,7 @@ class Column:
 
     @property
     def is_oracle(self) -> bool:
-        """Whether it chooses by the truth."""
+        """True if it chooses by the truth."""
         return self.key.split(".")[0] in ("ods", "ois", "oracle")
 
     @property
@@ -253,7 +253,7 @@ ORACLE_NOTE = (
 
 
 def cell(standing: Standing, column: Column) -> str:
-    """Return a value with its spread over seeds: ``.566 ± .004``; a dash where there is none."""
+    """Return a value with its spread over seeds: ``.566 ± .004``; a dash without a value."""
     value = standing.values.get(column.key, math.nan)
     if math.isnan(value):
         return "–"
@@ -360,7 +360,7 @@ def _csv(lines: Sequence[Sequence[Any]]) -> str:
 
 
 def table_json(found: Sequence[Standing]) -> list[dict[str, Any]]:
-    """Return the standings as plain values; null where there is none."""
+    """Return the standings as plain values; null without a value."""
     return [
         {
             "contender": one.contender.title,

@@ -26,7 +26,7 @@ class SegmentClass:
     id: int
     """Label value in files, 1..K. 0 is "ignore"."""
     name: str
-    """What the user calls it."""
+    """The user's name for it."""
     rgba: tuple[int, int, int, int]
     """Colour, four values 0-255."""
     area_share: float
@@ -152,7 +152,7 @@ def _union(members: Sequence[SegmentClass], keep: Collection[int]) -> SegmentCla
 
 
 def _renumbered(item: SegmentClass, label: int) -> SegmentClass:
-    """Give a class another id; a name that only says the id follows it."""
+    """Give a class another id; a name made from the id follows it."""
     return replace(item, id=label, name=f"class {label}" if item.name == f"class {item.id}" else item.name)
 
 

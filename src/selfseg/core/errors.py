@@ -1,7 +1,7 @@
-"""Errors that a user can act on: one line that says what was expected, what came, and what to do."""
+"""Errors that a user can act on: one line with what was expected, what came, and what to do."""
 
 Failure = tuple[str, str]
-"""Name of an input, and the one line that says what is wrong with it."""
+"""Name of an input, and one line that describes the error."""
 
 
 class SelfsegError(Exception):
@@ -47,6 +47,6 @@ class TrainingError(SelfsegError):
 
 
 class Interrupted(SelfsegError):
-    """Training was stopped by the user; the message says how to go on."""
+    """Training was stopped by the user; the message describes how to continue."""
 
     exit_code = 130

@@ -32,13 +32,13 @@ ABANDONED = 24 * 3600
 """Seconds after which an unfinished file is a dead process's, where there are no locks that say so."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What the system says of a full disk, a user's share of it that is used up, and a file above the largest size."""
+"""Error numbers of a full disk, of a user's quota that is used up, and of a file above the largest size."""
 
 MARK = ".unfinished-"
 """Part of the name of every file that is being written."""
 
 NAMING = (errno.ENAMETOOLONG, errno.EILSEQ)
-"""What the system says of a name that it cannot hold: the fault of one input, not of the place."""
+"""Error numbers of a name that the file system does not accept: the fault of one input, not of the place."""
 
 LONGEST_NAME = 255
 """Bytes of a file's name, at most, on the file systems in use."""
@@ -68,7 +68,7 @@ def _failure(path: Path, error: OSError) -> SelfsegError:
 
 @contextlib.contextmanager
 def telling_failures(path: Path | str) -> Iterator[None]:
-    """Turn what the system says against writing into one line, for files that are written piece by piece.
+    """Turn the system's error of writing into one line, for files that are written piece by piece.
 
     Raise `OutputError` if the folder cannot be written, or the disk is full; `InputError` if the disk cannot hold the name.
     """
@@ -496,7 +496,7 @@ def _read_notes(folder: Path) -> list[dict[str, Any]]:
 
 
 def _own_facts(path: Path) -> dict[str, Any] | None:
-    """Return the facts in a file of a run; None where there is none, or it is not selfseg's."""
+    """Return the facts in a file of a run; None without one, or if it is not selfseg's."""
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -532,7 +532,7 @@ def _manifests(folder: Path, stamp: tuple[int, ...]) -> tuple[Manifest, ...]:
 
 
 def _stamp(folder: Path) -> tuple[int, ...]:
-    """Return values that change with what a folder's manifests say; empty where there is none."""
+    """Return values that change with the content of a folder's manifests; empty without one."""
     stamps: list[int] = []
     for name in (*MANIFESTS, NOTES):
         try:
@@ -544,7 +544,7 @@ def _stamp(folder: Path) -> tuple[int, ...]:
 
 
 def written_into(path: Path) -> Path | None:
-    """Return the folder into which selfseg wrote a file, as the manifest there says; None of a file that is not selfseg's."""
+    """Return the folder into which selfseg wrote a file, by its manifest; None of a file that is not selfseg's."""
     path = Path(os.path.normpath(path.absolute()))
     for folder in path.parents:
         if (stamp := _stamp(folder)) and any(one.knows(path) for one in _manifests(folder, stamp)):

@@ -17,6 +17,8 @@ class Image:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from selfseg import Image
     >>> image = Image(np.arange(12).reshape(3, 4), "YX")
     >>> image.window(Y=slice(0, 2)).data.shape
     (2, 4)
@@ -45,15 +47,15 @@ class Image:
     guessed_axes: bool = False
     """True when nothing said what the axes are and `axes` could be wrong: to be shown to the user."""
     meta: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """What a file's place in the world needs besides `spacing`, to write labels back onto the same grid
+    """Position of a file's grid in the world, besides `spacing`, to write labels back onto the same grid
     (`selfseg.export`). ``"affine"`` ``[4 4]``: from the indices (X, Y, Z) of `data` to millimetres to the right, front
     and top of a patient; ``"offset"``: place of the first pixel by the axis' letter, in `unit`; ``"interval"``: seconds
     from one time point to the next; ``"nifti"``,
-    ``"dicom"``, ``"mrc"``: what their readers keep for their writers. Empty when the file says nothing."""
+    ``"dicom"``, ``"mrc"``: what their readers keep for their writers. Empty when the file has none."""
     notes: tuple[str, ...] = ()
     """Lines to be shown to the user: what is odd about the file and does not keep it from being read."""
     memo: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
-    """What was computed of this image and is wanted again while it is open: its hash, its preparation."""
+    """Cache of values computed from this image while it is open: its hash, its preparation."""
 
     def __post_init__(self) -> None:
         check_axes(self.axes, self.data.ndim)
@@ -68,7 +70,7 @@ class Image:
 
     @property
     def in_memory(self) -> bool:
-        """Whether the pixels are in memory, and not in a file."""
+        """True if the pixels are in memory, and not in a file."""
         return isinstance(self.data, np.ndarray)
 
     @property
@@ -218,7 +220,7 @@ class Image:
 
     @property
     def closed(self) -> bool:
-        """Whether the file was closed; never of pixels in memory."""
+        """True if the file was closed; never of pixels in memory."""
         return not self.in_memory and bool(self.data.closed)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What the machine gives a program: memory and threads, a rank among processes that learn together, and the signals that stop it."""
+"""Resources of the machine: memory and threads, a rank among processes that learn together, and the signals that stop it."""
 
 import contextlib
 import ctypes
@@ -100,7 +100,7 @@ UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "M
 
 
 def parse_bytes(text: str) -> int:
-    """Return the number of bytes that ``"2GB"``, ``"500 MB"``, ``"1.5GiB"`` or ``"2g"`` says.
+    """Return the number of bytes that ``"2GB"``, ``"500 MB"``, ``"1.5GiB"`` or ``"2g"`` means.
 
     Raise `UsageError` if it is no amount of memory.
     """
@@ -186,7 +186,7 @@ class Rank:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that speaks and writes."""
+        """True if this is the process that prints and writes."""
         return self.rank == 0
 
     def __str__(self) -> str:
@@ -194,7 +194,7 @@ class Rank:
 
 
 def own_rank() -> Rank:
-    """Return the place that torchrun's environment says; that of a process alone where torchrun did not start it."""
+    """Return the rank from torchrun's environment; that of a process alone where torchrun did not start it."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return Rank()
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
@@ -318,7 +318,7 @@ def _kernel_cache(function: Callable[..., Any]) -> Any:
                     self.flush()  # type: ignore[no-untyped-call]
                     super().save_overload(sig, data)  # type: ignore[no-untyped-call]
 
-    with contextlib.suppress(RuntimeError):  # no folder that numba knows can be written
+    with contextlib.suppress(RuntimeError):  # no folder of numba's can be written
         return KernelCache(function)
     with contextlib.suppress(RuntimeError, OSError):
         config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"] = _own_temporary_folder()  # child processes use it too
@@ -378,7 +378,7 @@ def interruption(message: str, preempted: bool) -> Interrupted:
 def noting_stops() -> Iterator[Stop]:
     """Note the first SIGINT or SIGTERM, so that work is not cut in the middle of a step; the second acts at once.
 
-    Signals reach the main thread only: in another one nothing is noted. A signal that the process was told to ignore stays ignored.
+    Signals reach the main thread only: in another one nothing is noted. A signal that the process ignores stays ignored.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
@@ -399,7 +399,7 @@ def noting_stops() -> Iterator[Stop]:
 
 @contextlib.contextmanager
 def raising_sigterm() -> Iterator[None]:
-    """Let SIGTERM raise `Preempted`, as SIGINT raises `KeyboardInterrupt`, unless the process was told to ignore it."""
+    """Let SIGTERM raise `Preempted`, as SIGINT raises `KeyboardInterrupt`, unless the process ignores it."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise Preempted

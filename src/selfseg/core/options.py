@@ -199,7 +199,7 @@ class FitOptions(ResumeOptions, ReadOptions):
     deterministic: bool = False
     """The same seed learns the same on a GPU too, and with any number of threads on a CPU, by slower operations."""
     precision: Literal["float32", "bfloat16", "float16"] | None = None
-    """Precision of training: float32, bfloat16, or float16 (CUDA GPUs before Ampere). Default: float32, or less if the preset says so."""
+    """Precision of training: float32, bfloat16, or float16 (CUDA GPUs before Ampere). Default: float32, or the lower one of the preset."""
     checkpoint_every: float = 20.0
     """Seconds between two checkpoints."""
     preview_every: float = 10.0

@@ -70,7 +70,7 @@ class Parameter:
 
     @property
     def expected(self) -> str:
-        """What its value may be, in words."""
+        """Description of the values that it may have."""
         return str(self.allowed) if isinstance(self.allowed, Bounds) else " or ".join(self.allowed)
 
     def read(self, word: str) -> float | str | None:

@@ -95,7 +95,7 @@ def common_unit(sizes: Mapping[str, float], units: Mapping[str, str]) -> tuple[d
     Returns
     -------
     sizes, unit, notes
-        A size that cannot be compared with that of X is left out, and a note says so.
+        A size that cannot be compared with that of X is left out, with a note.
     """
     order = [letter for letter in ("X", "Y", *sizes) if letter in sizes and units.get(letter)]
     main = unit_name(units[order[0]]) if order else PIXEL

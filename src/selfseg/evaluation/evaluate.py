@@ -47,6 +47,14 @@ def evaluate(
         If nothing is there, or no pair could be scored. A pair that fails among others is named in `Evaluation.failures`.
     UsageError
         If a kind is unknown.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import selfseg
+    >>> truth = np.array([[1, 1, 2, 2], [1, 1, 2, 2]])
+    >>> selfseg.evaluate(3 - truth, truth).summary()["covering"]
+    1.0
     """
     _check_kinds(kinds)
     progress = progress or Silent()

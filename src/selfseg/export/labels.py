@@ -325,7 +325,7 @@ POWERS = {1: "", 2: "²", 3: "³"}
 
 @dataclass(frozen=True)
 class ClassArea:
-    """What one class covers in one image."""
+    """Area of one class in one image."""
 
     image: str
     """Name of the image."""

@@ -16,7 +16,7 @@ from selfseg.core.files import remove, write_json, writing
 from selfseg.core.image import Image, spatial_axes
 
 FOLDER = re.compile(r"Dataset\d{3}_\w[\w-]*")
-"""What nnU-Net calls a dataset's folder."""
+"""Names of datasets' folders in nnU-Net."""
 
 READERS = {2: "NaturalImage2DIO", 3: "Tiff3DIO"}
 """nnU-Net's readers of TIFF by number of spatial axes."""
@@ -29,7 +29,7 @@ MOST_CHANNELS = 10000
 
 @dataclass
 class _Written:
-    """What the cases so far have in common."""
+    """Properties that all cases so far share."""
 
     names: dict[str, str] = field(default_factory=dict)
     """Case by the name of its image."""
@@ -49,7 +49,7 @@ def write_nnunet(
     Every channel is a TIFF of its own; volumes have their voxel size in ``CASE.json`` beside them, as nnU-Net's reader
     of 3D TIFFs expects. nnU-Net wants background 0, the classes 1, 2, ... without gaps, and ``ignore`` as the highest
     label: so the class `background` becomes 0, the others follow in their order, and our 0 (ignored pixels) becomes the
-    highest. Values that are not finite become 0; where an image says that they do not count, the label is ``ignore``.
+    highest. Values that are not finite become 0; where an image's valid mask excludes them, the label is ``ignore``.
 
     Parameters
     ----------

@@ -28,7 +28,7 @@ NAME = "classes"
 
 CHUNK = {"T": 1, "C": 1, "Z": 32, "Y": 512, "X": 512}
 LEAST_SIDE = 512
-"""The coarsest level is the first whose rows and columns are at most so many."""
+"""Most rows and columns of the coarsest level: the first level that fits is the last."""
 
 RGB = ("FF0000", "00FF00", "0000FF")
 MOST_SAMPLED = 1_000_000
@@ -233,7 +233,7 @@ def storing(path: Path) -> Iterator[None]:
             path,
             expected="a folder to be written",
             got=error.strerror or str(error),
-            fix="make room, then run the same command again: a prediction goes on",
+            fix="make room, then run the same command again: a prediction continues",
         ) from error
 
 
@@ -247,7 +247,7 @@ def is_label_zarr(path: Path, shape: Sequence[int]) -> bool:
 
 
 def ngff_axes(axes: str, unit: str, timed: bool = False) -> list[dict[str, str]]:
-    """Return NGFF's description of axes; the spatial ones have the unit where NGFF knows it, and time is in seconds if it is `timed`."""
+    """Return NGFF's description of axes; the spatial ones have the unit where NGFF has it, and time is in seconds if it is `timed`."""
     name = UNITS.get(unit, unit)
     length = {"unit": name} if name in KNOWN else {}
     kinds = {"T": {"type": "time", **({"unit": "second"} if timed else {})}, "C": {"type": "channel"}}

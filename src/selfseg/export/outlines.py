@@ -92,7 +92,7 @@ def connected_regions(labels: NDArray[Any]) -> NDArray[np.int64]:
 def _rings(regions: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.int64]]]:
     """Yield each closed run of pixel sides of a region: the region, and its corners without those on a straight line.
 
-    Every side knows its successor, from three look-ups: the pixel ahead and the one ahead on the left. This is a
+    The successor of each side follows from three look-ups: the pixel ahead and the one ahead on the left. This is a
     permutation of all sides, whose cycles are the rings.
     """
     sides, successor = _sides(np.pad(regions, 1))
@@ -158,7 +158,7 @@ def _sides(padded: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 def _cycles(successor: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the elements of a permutation cycle by cycle, each from its smallest, and the bounds of the cycles.
 
-    Pointer doubling: after k rounds each element knows the smallest of the 2**k elements from it on; then, with the
+    Pointer doubling: after k rounds each element has the smallest of the 2**k elements from it on; then, with the
     cycles cut before their smallest, how far it is to the end.
     """
     n = len(successor)

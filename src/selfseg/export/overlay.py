@@ -1,5 +1,6 @@
 """The photograph under the colours of its classes, with thin boundaries and, if wanted, class numbers."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ LINE_STRENGTH = 0.8
 """Opacity of the boundary lines."""
 
 LINE_PER = 1000
-"""Boundary lines are one pixel wide for so many pixels of the longer side: large pictures are seen from afar."""
+"""Pixels of the longer side for each pixel of width of boundary lines: large pictures are seen from afar."""
 
 GREY_RANGE = (56.0, 236.0)
 """Grey levels that black and white of the image become under the colours: in the dark all colours look alike."""
@@ -49,7 +50,7 @@ def overlay(
     Parameters
     ----------
     image
-        Image with any axes; display is stretched as `export.overlay.displayed` says.
+        Image with any axes; display is stretched as in `export.overlay.displayed`.
     labels
         Ids with the axes of `image` without C; 0 (ignore) stays uncoloured.
     table
@@ -69,6 +70,14 @@ def overlay(
     ------
     UsageError
         If `labels` do not fit `image`, or `opacity` or `planes` are out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg import Image
+    >>> from selfseg.export.overlay import overlay
+    >>> overlay(Image(np.zeros((8, 9), np.uint8), "YX"), np.ones((8, 9), int)).shape
+    (8, 9, 3)
     """
     if not 0 <= opacity <= 1:
         raise UsageError("opacity", expected="0 to 1", got=str(opacity), fix="use for example 0.45")
@@ -91,6 +100,13 @@ def write_overlay(
 ) -> None:
     """Write `overlay` (which takes the same options) as a PNG."""
     write_picture(path, overlay(image, labels, table, **options))
+
+
+def overlay_png(image: Image, labels: NDArray[Any], table: ClassTable | None = None, **options: Any) -> bytes:
+    """Return `overlay` (which takes the same options) as the bytes of a PNG: notebooks show it."""
+    png = io.BytesIO()
+    Picture.fromarray(overlay(image, labels, table, **options)).save(png, format="PNG")
+    return png.getvalue()
 
 
 def write_labels_picture(
@@ -305,6 +321,13 @@ def boundaries(labels: NDArray[Any], thick: bool = False) -> NDArray[np.bool_]:
         Ids ``[*S]``.
     thick
         Mark the pixels on both sides of a change; else only the one before it (the upper, or the left).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.export.overlay import boundaries
+    >>> boundaries(np.array([[1, 1, 2]])).astype(int)
+    array([[0, 1, 0]])
     """
     marked = np.zeros(labels.shape, bool)
     for axis in range(labels.ndim):

@@ -33,7 +33,7 @@ MOST_SHOWN = 200
 """Images beyond this number are listed with a link instead of being shown."""
 
 FEW = 12
-"""Up to so many images are shown large, one below the other; more stand in columns."""
+"""Most images that are shown large, one below the other; more stand in columns."""
 
 N_NAMED = 8
 """Classes named under an image; the others are in the bar alone."""
@@ -276,7 +276,7 @@ MOST_POINTS = 400
 """Points drawn in a panel; longer curves keep the least and the largest value of each stretch."""
 
 SMOOTH_FROM = 60
-"""Curves of so many values or more get a running mean drawn over them."""
+"""Least number of values for which a running mean is drawn over a curve."""
 
 Marks = list[tuple[str, str]]
 """Ticks of an axis: place and text of each."""

@@ -87,7 +87,7 @@ class VideoFile(_Pages):
     """A context in which pictures are appended to a video: MP4 (H.264) to look at, Matroska where no colour may change.
 
     The file is written aside and gets its name when the context ends, also by an error: the frames that are there play. Where
-    PyAV is missing, ``NAME/0000.png``, ``NAME/0001.png``, ... are written in its place, and `note` says so.
+    PyAV is missing, ``NAME/0000.png``, ``NAME/0001.png``, ... are written in its place, with a `note`.
 
     Parameters
     ----------

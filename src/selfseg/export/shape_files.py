@@ -141,7 +141,7 @@ def run_lengths(rings: Iterable[NDArray[np.int64]], shape: tuple[int, int]) -> l
         lengths = right - left
         steps = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         turns.append((np.repeat(left, lengths) + steps) * height + np.repeat(y[level], lengths))
-    # what ends at the foot of a column and begins at the head of the next goes on: turns at one place cancel
+    # what ends at the foot of a column and begins at the head of the next continues: turns at one place cancel
     places, counts = np.unique(np.concatenate(turns), return_counts=True)
     bounds = np.concatenate([[0], places[counts % 2 == 1], [height * width]])
     runs: list[int] = np.diff(bounds).tolist()

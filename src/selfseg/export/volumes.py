@@ -70,7 +70,7 @@ def _canonical(content: LabelImage) -> NDArray[Any]:
 
 
 def _nifti_type(array: NDArray[Any]) -> NDArray[Any]:
-    """Return integers of a type that every reader of NIfTI knows."""
+    """Return integers of a type that every reader of NIfTI supports."""
     largest = int(array.max(initial=0))
     if largest >= 2**31:
         raise UsageError(

@@ -51,9 +51,9 @@ from selfseg.train.loop import Training
 
 LESS_MEMORY = (
     "lower batch_size or patch, split a batch with --set accumulate=2, shrink the images (--prepare size=1000), or use --device cpu; "
-    "the last checkpoint stays, and --resume goes on from it"
+    "the last checkpoint stays, and --resume continues from it"
 )
-"""What helps where memory runs out while learning."""
+"""Advice where memory runs out while learning."""
 
 
 class HoldOut(NamedTuple):
@@ -311,7 +311,7 @@ class TrainingRun:
 
 
 def _check_classes(data: TrainingSet) -> None:
-    """Raise `InputError` unless two classes or more are labelled: of one alone nothing can be told apart."""
+    """Raise `InputError` unless two classes or more are labelled: one class alone cannot be separated from anything."""
     annotations = data.annotations
     known = [] if annotations is None else annotations.values_in(chain.from_iterable(annotations.arrays.values()))
     if len(known) == 1:
@@ -417,7 +417,7 @@ def with_spacing(config: MethodConfig, data: TrainingSet, progress: Progress) ->
     shown = " : ".join(f"{ratio:g}" for ratio in ratios[0])
     others = sum(not np.allclose(ratio, ratios[0], rtol=0.01) for ratio in ratios)
     differ = f"; {others} image(s) differ" if others else ""
-    progress.say(f"pixels lie {shown} apart, as {data.items[0].name} says{differ}")
+    progress.say(f"pixels lie {shown} apart, from {data.items[0].name}{differ}")
     return config.model_copy(update={"spacing": ratios[0]})
 
 

@@ -90,7 +90,7 @@ def upload(model: FittedModel, name: str, private: bool | None, **options: Any) 
     name
         ``"USER/NAME"``.
     private
-        Whether a new repository is private; None = as the account says.
+        Whether a new repository is private; None = the account's default.
     **options
         ``token``, ``commit_message``, ``revision``, ``create_pr``, as for `huggingface_hub.HfApi.upload_folder`.
 

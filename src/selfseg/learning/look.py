@@ -71,7 +71,7 @@ class Candidate:
     """One way to segment: a method with its options, and a plain name."""
 
     title: str
-    """Plain name, for a user who knows no method."""
+    """Plain name, for users who are new to the methods."""
     purpose: str
     """Kind of images it is for."""
     method: str
@@ -125,7 +125,7 @@ class View:
 
 @dataclass(frozen=True)
 class Tile:
-    """What one candidate made of the views."""
+    """Result of one candidate for the views."""
 
     candidate: Candidate
     pictures: tuple[NDArray[np.uint8], ...] = ()
@@ -275,7 +275,7 @@ def suggest(tiles: Sequence[Tile]) -> list[Tile]:
     """
     found = [tile for tile in tiles if tile.candidate.method == "objects" and not tile.error and tile.figures]
     best = max(found, key=lambda tile: tile.figures["agreement"], default=None)
-    chosen, reason = "contours", "the best regions of photographs; nothing here says objects or membranes"
+    chosen, reason = "contours", "the best regions of photographs; no sign of objects or membranes"
     if best is not None:
         facts, title = best.figures, best.candidate.title
         grey = facts["chroma"] < GREY

@@ -40,6 +40,16 @@ def fit(inputs: Any, method: str = ModelOptions.method, **options: Any) -> Segme
     ------
     UsageError
         If an option is unknown or wrong, before any work.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import selfseg
+    >>> photo = np.zeros((32, 32, 3), np.uint8)
+    >>> photo[:, 16:] = 200
+    >>> model = selfseg.fit([photo, photo[::-1]], "kmeans", n_classes=2, seed=0)
+    >>> len(model.table_)
+    2
     """
     model, how = _split(method, options)
     return model.fit(inputs, **how)
@@ -63,6 +73,16 @@ def segment(inputs: Any, method: str = ModelOptions.method, **options: Any) -> R
     ------
     UsageError
         If an option is unknown or wrong, before any work.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import selfseg
+    >>> photo = np.zeros((32, 32, 3), np.uint8)
+    >>> photo[:, 16:] = 200
+    >>> result = selfseg.segment(photo, "kmeans", n_classes=2, seed=0)
+    >>> result.labels[0, [0, 31]]
+    array([1, 2], dtype=uint8)
     """
     model, how = _split(method, options)
     reading = ReadOptions(**{name: how.pop(name) for name in option_names(ReadOptions) if name in how})
@@ -101,6 +121,21 @@ def predict(
     ------
     UsageError
         If an option is unknown or wrong, before any work.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import selfseg
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> photo = np.zeros((32, 32, 3), np.uint8)
+    >>> photo[:, 16:] = 200
+    >>> model = selfseg.fit(photo, "kmeans", n_classes=2, seed=0)
+    >>> out = Path(tempfile.mkdtemp())
+    >>> selfseg.predict(model, photo, out)
+    []
+    >>> (out / "labels" / "image.tif").is_file(), (out / "report.html").is_file()
+    (True, True)
     """
     (writing,) = share_out(options, PredictOptions)
     return predict_into(model.fitted, inputs, out, writing, progress=progress)

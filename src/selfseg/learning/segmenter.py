@@ -56,8 +56,13 @@ class Segmenter(ModelOptions):
 
     Examples
     --------
-    >>> model = Segmenter("feature_clustering", n_classes=4, seed=0).fit("images/*.tif")  # doctest: +SKIP
-    >>> model.predict("other.tif").labels  # doctest: +SKIP
+    >>> import numpy as np
+    >>> from selfseg import Segmenter
+    >>> photo = np.zeros((32, 32, 3), np.uint8)
+    >>> photo[:, 16:] = 200
+    >>> model = Segmenter("kmeans", n_classes=2, seed=0).fit([photo])
+    >>> model.predict(photo.transpose(1, 0, 2)).labels[[0, 31], 0]
+    array([1, 2], dtype=uint8)
     """
 
     model_: FittedModel
@@ -166,7 +171,7 @@ class Segmenter(ModelOptions):
         Raises
         ------
         SelfsegError
-            At the first input that cannot be segmented. `selfseg.predict` goes on past it.
+            At the first input that cannot be segmented. `selfseg.predict` continues with the others.
 
         Warns
         -----
@@ -272,6 +277,16 @@ class Segmenter(ModelOptions):
         ------
         ModelError
             If it is no model folder, damaged, or written by a newer version.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import numpy as np
+        >>> import selfseg
+        >>> folder = tempfile.mkdtemp()
+        >>> selfseg.fit(np.eye(8), "kmeans", n_classes=2, seed=0).save(folder)
+        >>> len(selfseg.load(folder).table_)
+        2
         """
         if is_on_hub(folder):
             return cls.from_pretrained(folder, device=device, networks=networks)
@@ -298,7 +313,7 @@ class Segmenter(ModelOptions):
         repo_id
             ``"USER/NAME"``; made if missing.
         private
-            Whether a new repository is private; None = as the account says.
+            Whether a new repository is private; None = the account's default.
         **options
             ``token``, ``commit_message``, ``revision``, ``create_pr``, as in huggingface_hub.
 

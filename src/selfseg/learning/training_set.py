@@ -39,7 +39,7 @@ BYTES_ON_THE_WAY = 12
 """Bytes of a value while it is prepared: float64, then float32."""
 
 SHRUNK = 4.0
-"""Shrinking of an image's sides from which on the user is told."""
+"""Shrinking of an image's sides from which on the user gets a message."""
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ def _read_all(
             failures.append((source.name, str(error)))
             first = first or error
             continue
-        if not source.settled:  # else it was told of the sequence
+        if not source.settled:  # else the sequence was reported
             source.tell(image.remarks, progress)
     if not images and first is not None:
         raise first

@@ -31,7 +31,15 @@ def cross_entropies(response: Tensor, target: Tensor) -> Tensor:
 
 
 def weighted(weight: float, term: Tensor) -> Tensor:
-    """Return a loss term times its weight: itself where that is 1."""
+    """Return a loss term times its weight: itself where that is 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from selfseg.losses import weighted
+    >>> weighted(0.5, torch.tensor(3.0))
+    tensor(1.5000)
+    """
     return term if weight == 1 else weight * term
 
 
@@ -40,6 +48,13 @@ def count_labels(labels: Tensor, n_labels: int, counted: Tensor | None = None, i
 
     Without waiting for a device, and in whole numbers, so that the order in which they are added up does not matter. They are added to
     `into`, if it is given.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from selfseg.losses import count_labels
+    >>> count_labels(torch.tensor([[0, 2, 2]]), 4)
+    tensor([1, 0, 2, 0])
     """
     flat, zeros = labels.reshape(-1), labels.new_zeros(n_labels) if into is None else into
     if counted is None:

@@ -15,6 +15,15 @@ def soft_areas(probabilities: Tensor, valid: Tensor | None = None) -> Tensor:
     """Return the share of the valid pixels that each cluster holds, softly: ``a_k = mean_n q_nk``, ``[K]``.
 
     `probabilities` are q ``[B K *S]``, summing to 1 over K; `valid` is ``[B *S]`` bool, None = all count.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from selfseg.losses import soft_areas
+    >>> probabilities = torch.tensor([[[0.9, 0.8, 0.1], [0.9, 0.7, 0.2]]]).unsqueeze(0)
+    >>> probabilities = torch.cat([probabilities, 1 - probabilities], 1)
+    >>> soft_areas(probabilities)
+    tensor([0.6000, 0.4000])
     """
     check_pixels("valid", valid, probabilities)
     rows = probabilities.movedim(1, -1).reshape(-1, probabilities.shape[1])  # [N K]
@@ -36,6 +45,15 @@ def area_too_large(probabilities: Tensor, maximum: float, valid: Tensor | None =
     ------
     UsageError
         If `maximum` is not in (0, 1].
+
+    Examples
+    --------
+    >>> import torch
+    >>> from selfseg.losses import area_too_large
+    >>> probabilities = torch.tensor([[[0.9, 0.8, 0.1], [0.9, 0.7, 0.2]]]).unsqueeze(0)
+    >>> probabilities = torch.cat([probabilities, 1 - probabilities], 1)
+    >>> area_too_large(probabilities, maximum=0.5)
+    tensor(0.0400)
     """
     _check_share("maximum", maximum)
     return (F.relu(soft_areas(probabilities, valid) - maximum) / maximum).square().sum()
@@ -53,6 +71,15 @@ def area_too_small(probabilities: Tensor, minimum: float, valid: Tensor | None =
     ------
     UsageError
         If `minimum` is not in (0, 1].
+
+    Examples
+    --------
+    >>> import torch
+    >>> from selfseg.losses import area_too_small
+    >>> probabilities = torch.tensor([[[0.9, 0.8, 0.1], [0.9, 0.7, 0.2]]]).unsqueeze(0)
+    >>> probabilities = torch.cat([probabilities, 1 - probabilities], 1)
+    >>> area_too_small(probabilities, minimum=0.45)
+    tensor(0.0123)
     """
     _check_share("minimum", minimum)
     winners = probabilities.detach().argmax(dim=1)  # [B *S]

@@ -49,6 +49,14 @@ def similarity(response: Tensor, target: Tensor | None = None, valid: Tensor | N
     ----------
     Kim, Kanezaki and Tanaka, "Unsupervised learning of image segmentation based on differentiable feature clustering",
     IEEE TIP 2020, equations 2 and 3.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from selfseg.losses import similarity
+    >>> response = torch.tensor([[2.0, 2.0, -1.0], [-1.0, -1.0, 3.0]]).reshape(1, 2, 1, 3)
+    >>> round(similarity(response).item(), 4)
+    0.0384
     """
     check_pixels("target", target, response)
     check_pixels("valid", valid, response)
@@ -80,6 +88,15 @@ def clustering_terms(
     ------
     UsageError
         If `valid` or `live` has the wrong shape, or no cluster is live.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from selfseg.losses import clustering_terms
+    >>> response = torch.tensor([[2.0, 2.0, -1.0], [-1.0, -1.0, 3.0]]).reshape(1, 2, 1, 3)
+    >>> alike, (along_y, along_x), labels = clustering_terms(response)
+    >>> labels
+    tensor([[[0, 0, 1]]])
     """
     _check_live(live, response)
     whole = valid is None and live is None and min(response.shape[2:]) >= 2
@@ -122,6 +139,14 @@ def continuity(response: Tensor, valid: Tensor | None = None) -> tuple[Tensor, .
     ------
     UsageError
         If `valid` has another shape than the pixels of `response`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from selfseg.losses import continuity
+    >>> response = torch.tensor([[0.0, 0.0, 3.0], [0.0, 0.0, 3.0]]).reshape(1, 1, 2, 3)
+    >>> continuity(response)
+    (tensor(0.), tensor(1.5000))
     """
     check_pixels("valid", valid, response)
     if valid is None and response.device.type != "cpu" and min(response.shape) > 0 and min(response.shape[2:]) > 1:
@@ -192,6 +217,15 @@ def neighbour_weights(edges: Tensor, distances: Tensor, n_nodes: int, tau: float
     ------
     UsageError
         If shapes do not fit, or `tau` is NaN.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from selfseg.losses import neighbour_weights, region_continuity
+    >>> edges = torch.tensor([[0, 1], [1, 2]])
+    >>> neighbours = neighbour_weights(edges, torch.tensor([0.1, 0.9]), n_nodes=3)
+    >>> region_continuity(torch.tensor([[[0.0, 0.0, 4.0]]]), neighbours)
+    tensor(2.)
     """
     if edges.ndim != 2 or edges.shape[1] != 2 or distances.shape != edges.shape[:1]:
         raise UsageError(
@@ -224,6 +258,15 @@ def region_continuity(response: Tensor, neighbours: Neighbours) -> Tensor:
     ------
     UsageError
         If `response` has other superpixels than `neighbours`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from selfseg.losses import neighbour_weights, region_continuity
+    >>> edges = torch.tensor([[0, 1], [1, 2]])
+    >>> neighbours = neighbour_weights(edges, torch.tensor([0.1, 0.9]), n_nodes=3)
+    >>> region_continuity(torch.tensor([[[2.0, 2.0, 2.0]]]), neighbours)
+    tensor(0.)
     """
     if response.ndim != 3 or response.shape[2] != len(neighbours.counted):
         raise UsageError(

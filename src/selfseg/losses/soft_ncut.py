@@ -59,6 +59,17 @@ def soft_ncut(probabilities: Tensor, affinity: "Affinity") -> Tensor:
     References
     ----------
     Xia and Kulis, "W-Net", arXiv 1711.08506, section 3.3; Shi and Malik, IEEE TPAMI 2000.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from selfseg.losses import soft_ncut, window_affinity
+    >>> image = torch.zeros(1, 1, 4, 4)
+    >>> image[..., 2:] = 255
+    >>> affinity = window_affinity(image, radius=2)
+    >>> uniform = torch.full((1, 3, 4, 4), 1 / 3)
+    >>> round(soft_ncut(uniform, affinity).item(), 4)
+    2.0
     """
     if probabilities.dtype in (torch.float16, torch.bfloat16):
         probabilities = probabilities.float()
@@ -209,6 +220,17 @@ def window_affinity(
     ------
     UsageError
         If a shape or a number is none of these.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from selfseg.losses import soft_ncut, window_affinity
+    >>> image = torch.zeros(1, 1, 4, 4)
+    >>> image[..., 2:] = 255
+    >>> affinity = window_affinity(image, radius=2)
+    >>> halves = torch.stack([image[0, 0] == 0, image[0, 0] > 0]).float()[None]
+    >>> round(soft_ncut(halves, affinity).item(), 4)
+    0.0
     """
     if image.ndim not in (4, 5) or min(image.shape) < 1:
         raise UsageError(
@@ -401,7 +423,7 @@ def edge_affinity(edges: Tensor, weights: Tensor, n_nodes: int) -> "EdgeAffinity
     ----------
     edges
         ``[E 2]`` integers in 0..n_nodes-1, each pair once, in either order; the weights of a repeated pair add up. An edge
-        ``(i, i)`` is the weight of a node to itself; there is none unless it is given.
+        ``(i, i)`` is the weight of a node to itself; 0 unless it is given.
     weights
         ``[E]`` floating, finite, not negative.
     n_nodes
@@ -411,6 +433,16 @@ def edge_affinity(edges: Tensor, weights: Tensor, n_nodes: int) -> "EdgeAffinity
     ------
     UsageError
         If shapes, types or values are others than these.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from selfseg.losses import edge_affinity, soft_ncut
+    >>> edges = torch.tensor([[0, 1], [2, 3], [1, 2]])
+    >>> affinity = edge_affinity(edges, torch.tensor([1.0, 1.0, 0.0]), n_nodes=4)
+    >>> two = torch.tensor([[[1.0, 1, 0, 0], [0, 0, 1, 1]]])
+    >>> round(soft_ncut(two, affinity).item(), 4)
+    0.0
     """
     if edges.ndim != 2 or edges.shape[1] != 2 or edges.is_floating_point() or edges.is_complex():
         raise UsageError(
@@ -509,6 +541,16 @@ def region_affinity(
     ------
     UsageError
         If shapes or values do not fit, or the weights overflow.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from selfseg.losses import region_affinity, soft_ncut
+    >>> edges = torch.tensor([[0, 1], [2, 3], [1, 2]])
+    >>> affinity = region_affinity(edges, torch.tensor([0.0, 0.0, 20.0]), n_nodes=4)
+    >>> two = torch.tensor([[[1.0, 1, 0, 0], [0, 0, 1, 1]]])
+    >>> round(soft_ncut(two, affinity).item(), 4)
+    0.0
     """
     weights = torch.exp(tau * distances)
     for name, values, n in (("lengths", lengths, len(edges)), ("sizes", sizes, n_nodes)):

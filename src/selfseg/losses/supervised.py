@@ -83,6 +83,15 @@ def scribble(response: Tensor, annotations: Tensor, valid: Tensor | None = None)
     ------
     UsageError
         If `annotations` or `valid` has another shape than the pixels of `response`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from selfseg.losses import scribble
+    >>> response = torch.tensor([[2.0, 2.0, -1.0], [-1.0, -1.0, 3.0]]).reshape(1, 2, 1, 3)
+    >>> annotations = torch.tensor([[[0, -1, 1]]])
+    >>> round(scribble(response, annotations).item(), 4)
+    0.0334
     """
     check_pixels("annotations", annotations, response)
     check_pixels("valid", valid, response)

@@ -15,7 +15,7 @@ _HOMES = {
         "majority_class_scores same_class_scores"
     ),
     "boundary": "BoundaryCounts boundary_counts boundary_f boundary_map",
-    "flicker": "FlickerCount FlickerMeter flicker",
+    "temporal": "FlickerCount FlickerMeter flicker",
     "instances": (
         "ForegroundScores InstanceScores LesionCounts foreground_scores instance_scores lesion_counts panoptic_quality thin_borders"
     ),

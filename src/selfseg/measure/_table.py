@@ -25,6 +25,16 @@ class Table:
     """The pairs of regions that share pixels, one entry a pair, sorted by row and then by column.
 
     Rows are regions of the segmentation, columns are regions of the truth. Only regions with pixels are in it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.measure import contingency
+    >>> truth = np.array([[1, 1, 2, 2], [1, 1, 2, 2]])
+    >>> labels = np.array([[1, 1, 1, 2], [1, 1, 1, 2]])
+    >>> table = contingency(labels, truth)
+    >>> table.row_sums.tolist(), table.column_sums.tolist(), table.ious.round(2).tolist()
+    ([6, 2], [4, 4], [0.67, 0.25, 0.5])
     """
 
     rows: NDArray[np.intp]
@@ -84,12 +94,32 @@ def contingency(labels: ArrayLike, truth: ArrayLike, ignore: int | None = None) 
     ------
     InputError
         If an array is not of integers or is empty, the shapes differ, or every pixel is ignored.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.measure import contingency
+    >>> truth = np.array([[1, 1, 2, 2], [1, 1, 2, 2]])
+    >>> labels = np.array([[1, 1, 1, 2], [1, 1, 1, 2]])
+    >>> table = contingency(labels, truth)
+    >>> table.counts.tolist(), table.total
+    ([4, 2, 2], 8)
     """
     return contingencies(labels, [np.asarray(truth)], ignore)[0]
 
 
 def contingencies(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> list[Table]:
-    """Count one segmentation against several annotators: one table each. See `contingency` and `Truths`."""
+    """Count one segmentation against several annotators: one table each. See `contingency` and `Truths`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.measure import contingencies
+    >>> truth = np.array([[1, 1, 2, 2], [1, 1, 2, 2]])
+    >>> labels = np.array([[1, 1, 1, 2], [1, 1, 1, 2]])
+    >>> [table.counts.tolist() for table in contingencies(labels, [truth, labels])]
+    [[4, 2, 2], [6, 2]]
+    """
     segmentation = check_labels(labels, "labels")
     flat = segmentation.ravel()
     tables = []
@@ -104,7 +134,17 @@ def contingencies(labels: ArrayLike, truths: Truths, ignore: int | None = None) 
 
 
 def pooled(tables: Sequence[Table]) -> Table:
-    """Return the sum of several tables by label value, for classes whose ids mean the same in every image."""
+    """Return the sum of several tables by label value, for classes whose ids mean the same in every image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.measure import contingency, pooled
+    >>> truth = np.array([[1, 1, 2, 2], [1, 1, 2, 2]])
+    >>> labels = np.array([[1, 1, 1, 2], [1, 1, 1, 2]])
+    >>> pooled([contingency(labels, truth), contingency(truth, truth)]).counts.tolist()
+    [8, 2, 6]
+    """
     if not tables:
         raise InputError("tables", expected="at least one table", got="none", fix="give one for each image")
     row_values = np.concatenate([table.row_labels[table.rows] for table in tables])

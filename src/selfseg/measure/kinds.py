@@ -33,7 +33,14 @@ F_MEASURES = {
 
 @dataclass(frozen=True)
 class Scores:
-    """Named scores of one image."""
+    """Named scores of one image.
+
+    Examples
+    --------
+    >>> from selfseg.measure import Scores
+    >>> Scores(means={"rand": 0.9}).row()
+    {'rand': 0.9}
+    """
 
     means: dict[str, float] = field(default_factory=dict)
     """Scores whose dataset value is the mean over images."""
@@ -61,6 +68,12 @@ def summarize(images: Sequence[Scores]) -> dict[str, float]:
 
     An image without a score (or with NaN) is left out of its mean. Pooled scores divide the summed parts by the summed
     weights, and are NaN where the weights sum to 0.
+
+    Examples
+    --------
+    >>> from selfseg.measure import Scores, summarize
+    >>> summarize([Scores(means={"rand": 0.9}), Scores(means={"rand": 0.7})])
+    {'rand': 0.8}
     """
     result: dict[str, float] = {}
     for name in dict.fromkeys(name for image in images for name in image.pooled):
@@ -95,6 +108,15 @@ def region_scores(labels: ArrayLike, truths: Truths, ignore: int | None = None) 
         ``adjusted_rand_index``, ``adapted_rand_error``, ``fowlkes_mallows``, ``adjusted_mutual_information``,
         ``homogeneity``, ``completeness``, ``v_measure``, ``mean_best_iou`` (the segmentation is not split into components),
         ``n_regions`` (label values in the segmentation).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.measure import region_scores
+    >>> truth = np.array([[1, 1, 2, 2], [1, 1, 2, 2]])
+    >>> labels = np.array([[1, 1, 1, 2], [1, 1, 1, 2]])
+    >>> round(region_scores(labels, [truth])["covering"], 4)
+    0.5833
     """
     tables = contingencies(labels, truths, ignore)
     rows = [_one(table) for table in tables]
@@ -257,6 +279,15 @@ def score(labels: ArrayLike, truths: Truths, kind: str = "regions", ignore: int 
         If an array is not of integers, shapes differ, or every pixel is ignored.
     UsageError
         If there is no such kind.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.measure import score
+    >>> truth = np.array([[1, 1, 2, 2], [1, 1, 2, 2]])
+    >>> labels = np.array([[1, 1, 1, 2], [1, 1, 1, 2]])
+    >>> round(score(labels, [truth]).row()["covering"], 4)
+    0.5833
     """
     if kind not in KINDS:
         raise UsageError("kind", expected=f"one of {', '.join(KINDS)}", got=repr(kind), fix="choose one")
@@ -270,7 +301,7 @@ class Evaluation:
     images: dict[str, Scores]
     """Scores by the name of the image."""
     failures: list[Failure]
-    """Pairs that could not be scored: name, and the one line that says why."""
+    """Pairs that could not be scored: name, and the reason in one line."""
     without_labels: list[str] = field(default_factory=list)
     """Names in the truth for which there are no labels."""
     tables: list[Table] = field(default_factory=list, repr=False)

@@ -1,4 +1,4 @@
-"""What each object of a label image is like: size, place, shape and intensity, in physical units. 2D and 3D."""
+"""Measures of each object of a label image: size, place, shape and intensity, in physical units. 2D and 3D."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -50,6 +50,15 @@ def measure_objects(
     ------
     UsageError
         If `objects` are not integers of 0 or more in 2D or 3D, or another argument does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.measure import measure_objects
+    >>> objects = np.array([[0, 1, 1], [0, 0, 2]])
+    >>> table = measure_objects(objects, spacing=(0.5, 0.5))
+    >>> table["pixels"].tolist(), table["size"].tolist()
+    ([2, 1], [0.5, 0.25])
     """
     if objects.dtype.kind not in "iu" or objects.ndim not in (2, 3) or objects.min(initial=0) < 0:
         raise UsageError(
@@ -80,6 +89,17 @@ class ObjectSums:
     ------
     UsageError
         If the image is not 2D or 3D, or `spacing` or `letters` do not fit it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.measure import ObjectSums
+    >>> objects = np.array([[0, 1, 1], [0, 0, 2]])
+    >>> sums = ObjectSums(objects.shape, n_objects=2)
+    >>> sums.add(objects[:1])
+    >>> sums.add(objects[1:], start=(1, 0))
+    >>> sums.columns()["pixels"].tolist()
+    [2, 1]
     """
 
     def __init__(

@@ -14,7 +14,18 @@ from selfseg.measure._table import Counts, Floats, Labels, Table, Truths, as_tru
 
 
 class AreaSum(NamedTuple):
-    """A weighted sum and its weight. `pool` those of all images, then take the `ratio`: that is the pooled score."""
+    """A weighted sum and its weight. `pool` those of all images, then take the `ratio`: that is the pooled score.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.measure import covering_sums
+    >>> truth = np.array([[1, 1, 2, 2], [1, 1, 2, 2]])
+    >>> labels = np.array([[1, 1, 1, 2], [1, 1, 1, 2]])
+    >>> from selfseg.measure.overlap import pool
+    >>> pool([covering_sums(labels, [truth]), covering_sums(truth, [truth])]).ratio
+    0.7916666666666666
+    """
 
     sum: float
     weight: float
@@ -47,6 +58,15 @@ def covering_sums(labels: ArrayLike, truths: Truths, ignore: int | None = None) 
     """Return the covering of one image as a sum over all annotators and its area, in pixels, to be pooled over images.
 
     See `contingencies` for the arguments.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.measure import covering_sums
+    >>> truth = np.array([[1, 1, 2, 2], [1, 1, 2, 2]])
+    >>> labels = np.array([[1, 1, 1, 2], [1, 1, 1, 2]])
+    >>> covering_sums(labels, [truth])
+    AreaSum(sum=4.666666666666666, weight=8.0)
     """
     return pool(covering_sum(table) for table in contingencies(labels, truths, ignore))
 
@@ -57,13 +77,33 @@ def covering(labels: ArrayLike, truths: Truths, ignore: int | None = None) -> fl
     Each truth region takes the best IoU that a region of the segmentation has with it; the mean is weighted by area
     (Arbelaez, Maire, Fowlkes & Malik 2011, eq. 10, direction and pooling as in the Berkeley bench). Many truth regions
     may take the same region. See `contingencies` for the arguments, and `covering_sums` for pooling over a dataset.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.measure import covering
+    >>> truth = np.array([[1, 1, 2, 2], [1, 1, 2, 2]])
+    >>> labels = np.array([[1, 1, 1, 2], [1, 1, 1, 2]])
+    >>> round(covering(labels, [truth, labels]), 4)
+    0.7917
     """
     return covering_sums(labels, truths, ignore).ratio
 
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Scores of each truth class under one mapping of segmentation labels to truth classes."""
+    """Scores of each truth class under one mapping of segmentation labels to truth classes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.measure import contingency, same_class_scores
+    >>> truth = np.array([[1, 1, 2, 2], [1, 1, 2, 2]])
+    >>> labels = np.array([[1, 1, 1, 2], [1, 1, 1, 2]])
+    >>> scores = same_class_scores(contingency(labels, truth))
+    >>> scores.iou.round(3).tolist(), scores.dice.round(3).tolist()
+    ([0.667, 0.5], [0.8, 0.667])
+    """
 
     classes: Counts
     """``[C]`` label values of the truth, ascending."""
@@ -101,7 +141,17 @@ class ClassScores:
 
 
 def same_class_scores(table: Table) -> ClassScores:
-    """Return the scores of each class where equal ids mean the same class: no matching (Dice of a mask, for one)."""
+    """Return the scores of each class where equal ids mean the same class: no matching (Dice of a mask, for one).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.measure import contingency, same_class_scores
+    >>> truth = np.array([[1, 1, 2, 2], [1, 1, 2, 2]])
+    >>> labels = np.array([[1, 1, 1, 2], [1, 1, 1, 2]])
+    >>> round(same_class_scores(contingency(labels, truth)).mean_iou, 4)
+    0.5833
+    """
     shared = {int(value): int(value) for value in np.intersect1d(table.row_labels, table.column_labels)}
     return _class_scores(table, shared)
 
@@ -111,6 +161,15 @@ def hungarian_class_scores(table: Table) -> ClassScores:
 
     Where there are more labels than classes, the rest stand for no class; where fewer, some classes score 0. Matching
     each image on its own is much kinder than one matching for a dataset: tables that are `pooled` over images give the latter.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.measure import contingency, hungarian_class_scores
+    >>> truth = np.array([[1, 1, 2, 2], [1, 1, 2, 2]])
+    >>> labels = np.array([[1, 1, 1, 2], [1, 1, 1, 2]])
+    >>> hungarian_class_scores(contingency(3 - truth, truth)).mapping
+    {1: 2, 2: 1}
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -126,6 +185,15 @@ def majority_class_scores(table: Table) -> ClassScores:
 
     It rewards cutting up: with a label a pixel it is perfect. Compare only segmentations of equally many labels. The
     lower class wins a tie.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.measure import contingency, majority_class_scores
+    >>> truth = np.array([[1, 1, 2, 2], [1, 1, 2, 2]])
+    >>> labels = np.array([[1, 1, 1, 2], [1, 1, 1, 2]])
+    >>> majority_class_scores(contingency(labels, truth)).accuracy
+    0.75
     """
     order = np.lexsort((-table.columns, table.counts, table.rows))
     last = order[np.flatnonzero(np.diff(table.rows[order], append=len(table.row_labels)))]
@@ -168,6 +236,15 @@ def best_overlap_sums(
         ``"all"``; ``"fine"`` = only the annotator with most segments, ``"coarse"`` = with fewest (the first of equals).
     components
         False where `labels` are components already.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.measure import best_overlap_sums
+    >>> truth = np.array([[1, 1, 2, 2], [1, 1, 2, 2]])
+    >>> labels = np.array([[1, 1, 1, 2], [1, 1, 1, 2]])
+    >>> best_overlap_sums(labels, [truth])
+    AreaSum(sum=1.1666666666666665, weight=2.0)
     """
     segmentation = check_labels(labels, "labels")
     chosen = _choose(as_truths(truths, segmentation.shape), annotators)
@@ -179,7 +256,17 @@ def best_overlap_sums(
 def best_overlap_miou(
     labels: ArrayLike, truths: Truths, annotators: Annotators = "all", ignore: int | None = None
 ) -> float:
-    """Return Kim et al.'s best-overlap mean IoU of one image. See `best_overlap_sums`, also for pooling."""
+    """Return Kim et al.'s best-overlap mean IoU of one image. See `best_overlap_sums`, also for pooling.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.measure import best_overlap_miou
+    >>> truth = np.array([[1, 1, 2, 2], [1, 1, 2, 2]])
+    >>> labels = np.array([[1, 1, 1, 2], [1, 1, 1, 2]])
+    >>> round(best_overlap_miou(labels, [truth, labels]), 4)
+    0.7917
+    """
     return best_overlap_sums(labels, truths, annotators, ignore).ratio
 
 

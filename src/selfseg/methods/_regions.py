@@ -81,7 +81,7 @@ class RegionMethod(Method):
 
     @property
     def settled(self) -> bool:
-        """Whether the superpixels of an image and their tree will not change any more."""
+        """True if the superpixels of an image and their tree will not change any more."""
         return True
 
     @property

@@ -66,7 +66,7 @@ class SuperpixelGraph:
 
 
 class SuperpixelGraphs:
-    """Graphs of images, made as `config` says and kept in the memos of the images."""
+    """Graphs of images, made with the options of `config` and kept in the memos of the images."""
 
     def __init__(self, config: SuperpixelConfig) -> None:
         self.config = config

@@ -33,6 +33,13 @@ class MethodConfig(BaseModel):
     """Options that every method has: typed, checked, unchangeable; one docstring under each field makes flags, forms and files.
 
     A method's own `Config` adds to them.
+
+    Examples
+    --------
+    >>> from selfseg.methods import MethodConfig, build_config
+    >>> config = build_config("kmeans", n_classes=3)
+    >>> isinstance(config, MethodConfig), config.n_classes
+    (True, 3)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
@@ -46,7 +53,7 @@ class MethodConfig(BaseModel):
     accumulate: int = Field(default=1, ge=1)
     """Parts into which each batch is split to save memory; their gradients are averaged."""
     spacing: tuple[float, ...] = ()
-    """Relative distance of pixels along each spatial axis, for example 5,1,1; empty = as the first training image says."""
+    """Relative distance of pixels along each spatial axis, for example 5,1,1; empty = that of the first training image."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Matrix products while learning. bfloat16 is used in 2D where the hardware has it; parameters stay float32."""
 
@@ -66,7 +73,7 @@ class MethodConfig(BaseModel):
 
     @classmethod
     def build(cls, values: Mapping[str, Any], what: str = "option") -> Self:
-        """Make a configuration out of plain values, or raise `UsageError` that says what the first wrong field takes."""
+        """Make a configuration out of plain values, or raise `UsageError` with the values that the first wrong field takes."""
         check_names(values, list(cls.model_fields), what)
         try:
             return cls.model_validate(dict(values))
@@ -100,6 +107,12 @@ class Method(KeepsCounters, ABC):
         Channels of the prepared images.
     n_dims
         2 for images, 3 for volumes.
+
+    Examples
+    --------
+    >>> from selfseg.methods import find_method
+    >>> find_method("kmeans").dimensions
+    (2, 3)
     """
 
     Config: ClassVar[type[MethodConfig]]
@@ -133,10 +146,10 @@ class Method(KeepsCounters, ABC):
     """Numbers of spatial axes of the images that it takes."""
 
     uses_annotations: ClassVar[bool] = False
-    """Whether `Batch.annotations` changes what is learned; scribbles and labels are refused where it does not."""
+    """True if `Batch.annotations` changes what is learned; scribbles and labels are refused where it does not."""
 
     needs_annotations: ClassVar[bool] = False
-    """Whether nothing can be learned without `Batch.annotations`. The classes are those of the annotations then, in their order, and the
+    """True if nothing can be learned without `Batch.annotations`. The classes are those of the annotations then, in their order, and the
     option `n_classes` is set to their number."""
 
     distributed_unsupported: ClassVar[str | None] = "it does not sum over a batch that processes share"
@@ -144,13 +157,13 @@ class Method(KeepsCounters, ABC):
     processes have of it (`sample.shared_batch`), so that two of them with b images do what one does with 2b."""
 
     uses_superpixels: ClassVar[bool] = False
-    """Whether the user's own superpixels are used (``memo["superpixels"]``); they are refused where they are not."""
+    """True if the user's own superpixels are used (``memo["superpixels"]``); they are refused where they are not."""
 
     uses_memos: ClassVar[bool] = False
-    """Whether `assign`, `hierarchy`, `objects` and `Batch` are given the memo of each image: a plain dict that lives as long as the
+    """True if `assign`, `hierarchy`, `objects` and `Batch` are given the memo of each image: a plain dict that lives as long as the
     prepared image. A method keeps there, under a key of its own with the options that matter, what learning and predicting share.
-    ``memo["superpixels"]`` are the user's own: integers ``[*S]``, negative = outside; ``memo["valid"]``, bool ``[*S]`` or None, says
-    which pixels count, where some may not."""
+    ``memo["superpixels"]`` are the user's own: integers ``[*S]``, negative = outside; ``memo["valid"]``, bool ``[*S]`` or None, marks
+    the pixels that count, where some may not."""
 
     def __init__(self, config: MethodConfig, n_channels: int, n_dims: int = 2) -> None:
         super().__init__()
@@ -172,7 +185,7 @@ class Method(KeepsCounters, ABC):
 
     @property
     def class_names(self) -> Sequence[str]:
-        """Names of the first classes, where the method knows what they are."""
+        """Names of the first classes, where the method defines what they are."""
         return ()
 
     @property
@@ -182,12 +195,12 @@ class Method(KeepsCounters, ABC):
 
     @property
     def relies_on(self) -> str:
-        """What a stored model needs beside itself, such as the weights of another network: for its card; empty = nothing."""
+        """Files that a stored model needs beside itself, such as the weights of another network: for its card; empty = nothing."""
         return ""
 
     @property
     def finds_objects(self) -> bool:
-        """Whether `objects` finds instances: they are then written and counted with the labels."""
+        """True if `objects` finds instances: they are then written and counted with the labels."""
         return False
 
     @property
@@ -202,7 +215,7 @@ class Method(KeepsCounters, ABC):
 
     @property
     def uses_triton(self) -> bool:
-        """Whether steps on a GPU use the kernel of `kernels.window_products_triton`, where it can be used."""
+        """True if steps on a GPU use the kernel of `kernels.window_products_triton`, where it can be used."""
         return False
 
     @property
@@ -383,13 +396,27 @@ def _own_names() -> list[str]:
 
 
 def method_names() -> list[str]:
-    """Return the names of all methods that can be found: files of this package, then entry points of other packages."""
+    """Return the names of all methods that can be found: files of this package, then entry points of other packages.
+
+    Examples
+    --------
+    >>> from selfseg.methods import method_names
+    >>> "contours" in method_names()
+    True
+    """
     own = _own_names()
     return sorted(own) + sorted(point.name for point in entry_points(group=ENTRY_POINTS) if point.name not in own)
 
 
 def find_method(name: str) -> type[Method]:
-    """Return the class of the method called `name`; `UsageError` if there is none, or its file defines no subclass of `Method`."""
+    """Return the class of the method called `name`; `UsageError` if it does not exist, or its file defines no subclass of `Method`.
+
+    Examples
+    --------
+    >>> from selfseg.methods import find_method
+    >>> find_method("wnet").__name__
+    'WNet'
+    """
     if name in _own_names():  # other packages are looked through only where they must be: that takes 30 ms each time
         return _class_in(name)
     for point in entry_points(group=ENTRY_POINTS):
@@ -438,7 +465,14 @@ def stored_config(method: type[Method], stored: Mapping[str, Any]) -> MethodConf
 
 
 def build_config(name: str, preset: str = "default", **changes: Any) -> MethodConfig:
-    """Return the configuration of a method: its defaults, a preset over them, single values over that."""
+    """Return the configuration of a method: its defaults, a preset over them, single values over that.
+
+    Examples
+    --------
+    >>> from selfseg.methods import build_config
+    >>> build_config("feature_clustering", "fast", n_classes=4).n_classes
+    4
+    """
     method = find_method(name)
     presets = {"default": {}, **method.presets}
     if preset not in presets:

@@ -59,7 +59,7 @@ class FeatureClusteringConfig(MethodConfig):
     epochs: int | None = Field(default=None, ge=1)
     """Passes over all training images; replaces `iterations` and `min_epochs`."""
     border: Literal["repeat", "zeros"] = "repeat"
-    """What the convolutions see beyond the image: its outermost pixels again, or zeros as in the paper, which often gives the
+    """Padding of the convolutions beyond the image: its outermost pixels again, or zeros as in the paper, which often gives the
     image a frame of its own class. Batches that are masked or padded see zeros."""
     min_classes: int = Field(default=3, ge=1)
     """Training stops once no more clusters than this are left over all training images (the paper's minimum of labels)."""

@@ -33,7 +33,7 @@ class MembranesConfig(MethodConfig):
     """Options of `membranes`."""
 
     polarity: Literal["dark", "bright", "auto"] = "dark"
-    """Whether lines are darker or brighter than cells; auto = the side of the threshold that is thinner, image by image."""
+    """True if lines are darker or brighter than cells; auto = the side of the threshold that is thinner, image by image."""
     width: float = Field(default=4.0, gt=0)
     """Width of a line, in pixels. The image is smoothed by half of it."""
     level: float = Field(default=0.4, ge=0)

@@ -72,7 +72,7 @@ ORIGIN: Mapping[str, Any] = {
     "learning_rate": 0.001,
     "min_share": 0.0,
 }
-"""What both demos share."""
+"""Options that both demos share."""
 
 
 class SPWNetConfig(SuperpixelConfig):
@@ -94,7 +94,7 @@ class SPWNetConfig(SuperpixelConfig):
     up: Literal["transposed", "transposed3", "linear"] = "linear"
     """Up-convolution: transposed 2x2, transposed 3x3 as in the origin, or linear interpolation and a 1x1 convolution."""
     border: Literal["mirror", "zeros"] = "mirror"
-    """What convolutions see beyond the border of a whole image: its mirror image, as wide as 2^(depth + 1) pixels, or zeros as in
+    """Padding of convolutions beyond the border of a whole image: its mirror image, as wide as 2^(depth + 1) pixels, or zeros as in
     the origin, which learn where the border is. Patches are cut from the middle of things, and see zeros."""
     response_norm: bool = True
     """Normalise each channel of the features over the image, as Kim et al. 2020 do: so that every label can win. The origin
@@ -341,7 +341,7 @@ class SPWNet(Method):
     def _patch_errors(self, batch: Batch, seeds: Sequence[int]) -> list[Tensor]:
         """Return for each image the mean over patch shapes of the squared error of one mini-batch of each.
 
-        Patches of one shape go through the networks together, of all images, unless a batch norm would mix what it knows of them.
+        Patches of one shape go through the networks together, of all images, unless a batch norm would mix their statistics.
         """
         groups: dict[Any, list[tuple[int, Tensor, Tensor | None]]] = {}
         for b, image in enumerate(batch.images):

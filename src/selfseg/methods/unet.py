@@ -49,7 +49,7 @@ DEPTH = 0.15
 """Least depth of the pass between two objects, in units of the distance (0-1), below the lower of their tops."""
 
 OBJECT_SIDE = 64
-"""Objects up to so many pixels wide are the same in parts as in the whole image."""
+"""Largest width, in pixels, of objects that are the same in parts as in the whole image."""
 
 OVERLAP = 4
 """Tiles of the training size overlap by a quarter of their side."""
@@ -95,7 +95,7 @@ class UNetConfig(MethodConfig):
     class_balance: float = Field(default=0.0, ge=0, le=1)
     """How far pixels of rare classes weigh more: 0 = not, 1 = every class weighs the same in all, as in the paper."""
     border: float = Field(default=0.0, ge=0)
-    """What a pixel of class 1 between two objects, the parts of other classes, weighs more (the paper's w0 = 10). 0 = nothing."""
+    """Extra weight of a pixel of class 1 between two objects, the parts of other classes (the paper's w0 = 10). 0 = nothing."""
     border_sigma: float = Field(default=5.0, gt=0)
     """Fall-off of that weight with the distances to both objects, in pixels of the prepared image (the paper's sigma)."""
     distance: float = Field(default=0.0, ge=0)

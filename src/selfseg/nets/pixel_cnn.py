@@ -24,6 +24,14 @@ class PixelCNN(nn.Module):
 
     In training mode the norms use the statistics of the valid pixels of the batch. In evaluation mode they use frozen
     statistics, which `calibrate` computes; after it, for one image, both modes give the same response.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from selfseg.nets import PixelCNN
+    >>> network = PixelCNN(in_channels=3, n_features=8, n_out=5)
+    >>> network(torch.zeros(1, 3, 16, 20)).shape
+    torch.Size([1, 5, 16, 20])
     """
 
     def __init__(

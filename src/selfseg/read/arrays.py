@@ -380,7 +380,16 @@ def by_letter(values: Any, letters: str) -> dict[str, float]:
 
 
 def split_frames(image: Image) -> list[Image]:
-    """Return the time points of an image as images of their own, named ``name_t000``; without T, the image alone."""
+    """Return the time points of an image as images of their own, named ``name_t000``; without T, the image alone.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg import Image
+    >>> from selfseg.read import split_frames
+    >>> [frame.name for frame in split_frames(Image(np.zeros((2, 4, 5)), "TYX", name="clip"))]
+    ['clip_t000', 'clip_t001']
+    """
     if "T" not in image.axes:
         return [image]
     digits = max(3, len(str(image.size("T") - 1)))

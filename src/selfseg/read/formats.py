@@ -257,6 +257,18 @@ def open_lazy(
         If the file is missing, damaged, of no known format, holds no real numbers, or has no such level.
     UsageError
         If `axes` is no axes string.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.read import open_lazy
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> path = Path(tempfile.mkdtemp(), "cells.npy")
+    >>> np.save(path, np.zeros((40, 50), np.uint8))
+    >>> image = open_lazy(path)
+    >>> image.in_memory, image.window(Y=slice(0, 8)).spatial_shape
+    (False, (8, 50))
     """
     path = Path(path)
     decoded = open_file(path, max_bytes, level=level)
@@ -299,6 +311,18 @@ def read_image(
         damaged, too large, a false header, values that are all NaN, or `axes` of another number.
     UsageError
         If `axes` is no axes string.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.read import read_image
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> path = Path(tempfile.mkdtemp(), "cells.npy")
+    >>> np.save(path, np.zeros((4, 5), np.uint8))
+    >>> image = read_image(path)
+    >>> image.axes, image.name
+    ('YX', 'cells')
     """
     with open_lazy(path, axes, name, max_bytes=max_bytes) as image:
         return image.load(max_bytes)

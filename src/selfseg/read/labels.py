@@ -184,6 +184,16 @@ def read_annotations(path: LabelItem, spatial_shape: Sequence[int]) -> NDArray[n
     ------
     InputError
         If the file cannot be read, has another size, is no label image, or has class numbers above 254.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.read import read_annotations
+    >>> strokes = np.full((2, 3), 255)
+    >>> strokes[0, 0], strokes[1, 2] = 0, 1
+    >>> read_annotations(strokes, (2, 3))
+    array([[ 0, -1, -1],
+           [-1, -1,  1]])
     """
     item = Path(path) if isinstance(path, str) else path
     what = f"scribbles {item}" if isinstance(item, Path) else "scribbles"
@@ -234,6 +244,16 @@ def find_annotations(annotations: Any, sources: Sequence[Source]) -> dict[str, L
     InputError
         If there is no such file, a file that was named belongs to no input, no file of a folder belongs to any, or two
         belong to one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.read import find_annotations, find_inputs
+    >>> sources = find_inputs(np.zeros((2, 3), np.uint8))
+    >>> strokes = np.full((2, 3), 255)
+    >>> strokes[0, 0], strokes[1, 2] = 0, 1
+    >>> list(find_annotations(strokes, sources))
+    ['image']
     """
     items = as_items(annotations)
     if any(item is None or isinstance(item, Image) or is_array(item) for item in items):
@@ -351,6 +371,16 @@ def with_masks(sources: Sequence[Source], masks: Any, say: Callable[[str], None]
     ------
     InputError
         If nothing is there, an input has no mask, or an input is a video.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.read import find_inputs, with_masks
+    >>> sources = find_inputs(np.zeros((2, 3), np.uint8))
+    >>> mask = np.array([[1, 1, 0], [1, 1, 0]])
+    >>> with_masks(sources, mask)[0].read().valid
+    array([[ True,  True, False],
+           [ True,  True, False]])
     """
     if masks is None:
         return list(sources)

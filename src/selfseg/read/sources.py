@@ -76,7 +76,16 @@ def _stamp(path: Path | None) -> Stamp | None:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """One input that can be read when its turn comes. What it opens, decodes and hashes is kept, so that it is done once a run."""
+    """One input that can be read when its turn comes. What it opens, decodes and hashes is kept, so that it is done once a run.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.read import find_inputs
+    >>> source = find_inputs(np.zeros((4, 5), np.uint8))[0]
+    >>> source.name, source.read().axes
+    ('image', 'YX')
+    """
 
     name: str
     """Stem for outputs, unique among the inputs, with ``/`` for sub-folders."""
@@ -279,6 +288,13 @@ def find_inputs(inputs: Inputs, limit: int | None = None, say: Callable[[str], N
         kept, and fails when it is read, so that the others are done.
     UsageError
         If `limit` is below 1, or an input is of another type.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.read import find_inputs
+    >>> [source.name for source in find_inputs([np.zeros((4, 5), np.uint8), np.ones((4, 5), np.uint8)])]
+    ['image_1', 'image_2']
     """
     if limit is not None and limit < 1:
         raise UsageError("limit", expected="a number of at least 1", got=str(limit), fix="leave it out for all")

@@ -45,7 +45,7 @@ class Faces:
     ) -> list[tuple[int, list[NDArray[Any]], list[NDArray[Any]]]]:
         """Return what lies on both sides of the faces between a block at a place of the grid and those before it.
 
-        `last` says whether no block follows along each axis. For each axis with a block before this one: the axis, and `values`
+        `last` is True if no block follows along each axis. For each axis with a block before this one: the axis, and `values`
         ``[*s]`` before and behind the face, flat.
         """
         met = []

@@ -51,6 +51,13 @@ def colour_range(image: NDArray[Any], valid: NDArray[np.bool_] | None = None) ->
     """Return the width ``[C]`` of the values of each channel of ``[C *S]``, from the 1st to the 99.8th percentile; 1 for one value.
 
     NaN, infinite values and pixels where `valid` ``[*S]`` is False do not count.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.refine.crf import colour_range
+    >>> colour_range(np.linspace(0, 200, 100).reshape(1, 10, 10)).round().tolist()
+    [198.0]
     """
     pixels = [channel if valid is None else channel[valid] for channel in image]
     finite = [values[np.isfinite(values)] for values in pixels]
@@ -113,6 +120,18 @@ def dense_crf(
     -----
     Kraehenbuehl & Koltun, "Efficient inference in fully connected CRFs with Gaussian edge potentials", NIPS 2011. Memory: for
     each pixel 7 K floats, and 32 (d + 1) bytes for d = axes + channels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.refine.crf import dense_crf
+    >>> classes = np.zeros((2, 8, 8), np.float32)
+    >>> classes[0, :, :4] = classes[1, :, 4:] = 0.8
+    >>> classes[1, :, :4] = classes[0, :, 4:] = 0.2
+    >>> classes[:, 2, 2] = 0.4, 0.6
+    >>> image = np.where(np.arange(8) < 4, 20.0, 200.0) * np.ones((1, 8, 8))
+    >>> dense_crf(classes, image).argmax(0)[2]
+    array([0, 0, 0, 0, 1, 1, 1, 1])
     """
     before, colours = _as_array(probabilities), _as_array(image)
     _check_shapes(before, colours, spacing, valid)

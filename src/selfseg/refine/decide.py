@@ -27,6 +27,16 @@ def decide(probabilities: NDArray[np.float32], valid: NDArray[np.bool_] | None =
     """Return the label of the most likely class, 1..K, and 0 where a pixel is not valid; ties go to the smaller label.
 
     The type is the smallest unsigned integer that holds K.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.refine.decide import decide
+    >>> classes = np.zeros((2, 8, 8), np.float32)
+    >>> classes[0, :, :4] = classes[1, :, 4:] = 0.8
+    >>> classes[1, :, :4] = classes[0, :, 4:] = 0.2
+    >>> decide(classes)[0]
+    array([1, 1, 1, 1, 2, 2, 2, 2], dtype=uint8)
     """
     kind = np.min_scalar_type(len(probabilities))
     labels = np.ones(probabilities.shape[1:], kind)
@@ -48,7 +58,14 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Cleaning:
-    """What is too small to stay."""
+    """Least sizes of objects and holes.
+
+    Examples
+    --------
+    >>> from selfseg.refine.decide import Cleaning
+    >>> Cleaning.parse("objects:200,holes:100")
+    Cleaning(holes=100, objects=200)
+    """
 
     holes: int = 0
     """Holes of fewer pixels are given to what surrounds them."""

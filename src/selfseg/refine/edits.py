@@ -22,7 +22,7 @@ AS_LEARNED = -1.0
 
 
 class Looks(Protocol):
-    """What merges and splits ask of leaves: the class of each ``[R]`` and its look ``[R D]``, without tree or superpixels."""
+    """Values of leaves that merges and splits need: the class of each ``[R]`` and its look ``[R D]``, without tree or superpixels."""
 
     @property
     def classes(self) -> NDArray[np.integer]:
@@ -347,7 +347,7 @@ def _step_from(row: Mapping[str, Any]) -> Merge | Split:
 
 
 def correction_from(row: Mapping[str, Any]) -> Correction:
-    """Build a correction from plain values, of `Edits.to_json` or of a log: ``kind`` says which."""
+    """Build a correction from plain values, of `Edits.to_json` or of a log, by its ``kind``."""
     frame = int(row.get("frame", 0))
     match row["kind"]:
         case "painted":

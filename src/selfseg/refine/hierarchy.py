@@ -72,7 +72,19 @@ TIE_BREAK = 0.1
 
 @dataclass(frozen=True)
 class Hierarchy:
-    """Superpixels and the merge tree over them."""
+    """Superpixels and the merge tree over them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.refine.hierarchy import hierarchy
+    >>> classes = np.zeros((2, 8, 8), np.float32)
+    >>> classes[0, :, :4] = classes[1, :, 4:] = 0.8
+    >>> classes[1, :, :4] = classes[0, :, 4:] = 0.2
+    >>> tree = hierarchy(classes)
+    >>> tree.n_superpixels
+    2
+    """
 
     superpixels: NDArray[np.int32]
     """``[*S]`` int32, 0..R-1; -1 outside the mask."""
@@ -146,6 +158,17 @@ def hierarchy(
     ------
     UsageError
         If shapes do not fit each other, or no pixel is inside.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.refine.hierarchy import hierarchy
+    >>> classes = np.zeros((2, 8, 8), np.float32)
+    >>> classes[0, :, :4] = classes[1, :, 4:] = 0.8
+    >>> classes[1, :, :4] = classes[0, :, 4:] = 0.2
+    >>> tree = hierarchy(classes)
+    >>> tree.cut(n_regions=2)[0]
+    array([0, 0, 0, 0, 1, 1, 1, 1], dtype=int32)
     """
     _check(probabilities, image, superpixels, mask, contours)
     roots = _roots(probabilities)
@@ -160,7 +183,7 @@ def hierarchy(
 
 @dataclass(frozen=True)
 class TreeBlock:
-    """What the merge tree of a block is made from."""
+    """Parts from which the merge tree of a block is made."""
 
     superpixels: NDArray[np.int32]
     """``[*s]`` int32, 0..R-1 in this block, -1 = outside."""

@@ -52,7 +52,7 @@ class Hysteresis:
         return marks
 
     def of(self, n_classes: int) -> int:
-        """Return the label of the class among so many; `UsageError` if there is no such class, or no other."""
+        """Return the label of the class among `n_classes`; `UsageError` if there is no such class, or no other."""
         label = self.label or n_classes
         if n_classes < 2 or label > n_classes:
             raise UsageError(
@@ -81,7 +81,7 @@ class Hysteresis:
 
 
 class _Candidates:
-    """What `BlockParts` is given of marks: 1 weak, 2 strong, 0 other; and what it writes: 1 where a weak pixel is kept."""
+    """Values of marks for `BlockParts`: 1 weak, 2 strong, 0 other; and its output: 1 where a weak pixel is kept."""
 
     def __init__(self, marks: LabelArray, n_classes: int, label: int) -> None:
         self._marks, self._n_classes, self._label = marks, n_classes, label

@@ -29,13 +29,13 @@ from selfseg.core.seed import generator
 Values = NDArray[np.float32]
 
 FINEST, FEW = 1.6, 8192
-"""A lattice up to so many times as fine, nearer to the Gaussian, is taken where it has so few corners."""
+"""Most times that a lattice is refined, to be nearer to the Gaussian, where it has few corners."""
 
 WORTH = 1.1
 """A lattice that is finer by less than this factor is not worth the time to build it."""
 
 MANY = 10240
-"""Up to so many corners, all near ones hear each other (matrices of some 200 MiB at most); more are blurred with those beside them."""
+"""Most corners of which all near pairs exchange messages (matrices of some 200 MiB at most); more are blurred with their neighbours."""
 
 GROUP = 512
 """Corners that are multiplied together: enough for a fast product, few enough to lie beside each other."""

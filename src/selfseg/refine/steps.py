@@ -177,6 +177,12 @@ def parse_refinements(text: str | None) -> tuple[Refinement, ...]:
     """Parse ``"name(key=value, key=value)"`` (`core.steps`); None, an empty text and ``none`` give no refinement.
 
     A wrong name, key or value raises `UsageError`.
+
+    Examples
+    --------
+    >>> from selfseg.refine.steps import parse_refinements
+    >>> [one.name for one in parse_refinements("crf(weight=10),contours")]
+    ['crf', 'contours']
     """
     calls = parse_calls(text, KINDS, "refinement")
     found = tuple(Refinement(call.name, tuple((key, call.number(key)) for key in call.given)) for call in calls)
@@ -214,7 +220,18 @@ def contour_tree(
 
 
 def region_probabilities(probabilities: NDArray[np.float32], regions: NDArray[np.integer]) -> NDArray[np.float32]:
-    """Give every pixel of regions ``[*S]`` 0..R-1 the mean probabilities ``[K *S]`` of its region; pixels of -1 keep their own."""
+    """Give every pixel of regions ``[*S]`` 0..R-1 the mean probabilities ``[K *S]`` of its region; pixels of -1 keep their own.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.refine.steps import region_probabilities
+    >>> classes = np.zeros((2, 8, 8), np.float32)
+    >>> classes[0, :, :4] = classes[1, :, 4:] = 0.8
+    >>> classes[1, :, :4] = classes[0, :, 4:] = 0.2
+    >>> region_probabilities(classes, np.zeros((8, 8), int))[:, 0, 0].round(2).tolist()
+    [0.5, 0.5]
+    """
     means = region_means(regions, np.moveaxis(probabilities, 0, -1)).astype(np.float32)  # [R K]
     inside = regions >= 0
     return np.where(inside, np.moveaxis(means[np.where(inside, regions, 0)], -1, 0), probabilities)

@@ -66,6 +66,16 @@ def contour_strength(
     ------
     UsageError
         If the image is not ``[Y X C]``, the mask does not fit, or a cue is unknown.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.regions.contours import contour_strength
+    >>> photo = np.zeros((32, 32, 3))
+    >>> photo[:, 16:] = 1
+    >>> strength = contour_strength(photo, cues={"local": 1.0})
+    >>> strength.shape
+    (8, 32, 32)
     """
     _check(image, cues, mask)
     lab = _lab(image)

@@ -18,7 +18,15 @@ from selfseg.core.machine import compiled
 
 @dataclass(frozen=True)
 class RegionGraph:
-    """Which regions touch, and how."""
+    """Which regions touch, and how.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.regions.graph import adjacency
+    >>> adjacency(np.array([[0, 0, 1], [2, 2, 1]])).sizes.tolist()
+    [2, 2, 2]
+    """
 
     edges: NDArray[np.int32]
     """``[E 2]`` int32, i < j, sorted by i, then j."""
@@ -100,6 +108,14 @@ def adjacency(
     ------
     UsageError
         If labels are not integers, or `strength` or `spacing` does not fit them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.regions.graph import adjacency
+    >>> graph = adjacency(np.array([[0, 0, 1], [2, 2, 1]]))
+    >>> graph.edges.tolist(), graph.length.tolist()
+    ([[0, 1], [0, 2], [1, 2]], [1.0, 2.0, 1.0])
     """
     edges, length, total, sizes = boundary_sums(labels, strength, spacing, n_regions)
     return RegionGraph(edges, length, total / np.maximum(length, 1e-300), sizes)
@@ -162,7 +178,16 @@ def region_sums(
 def region_means(
     labels: NDArray[np.integer], features: NDArray[Any], n_regions: int | None = None
 ) -> NDArray[np.float64]:
-    """Return the mean of ``features [*S C]`` over each region, ``[R C]``; 0 for an unused label. See `region_sums`."""
+    """Return the mean of ``features [*S C]`` over each region, ``[R C]``; 0 for an unused label. See `region_sums`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.regions.graph import region_means
+    >>> region_means(np.array([[0, 0, 1]]), np.array([[[1.0], [3.0], [7.0]]]))
+    array([[2.],
+           [7.]])
+    """
     sums = region_sums(labels, features, n_regions)
     inside = labels[labels >= 0]
     return sums / np.maximum(np.bincount(inside, minlength=len(sums)), 1)[:, None]
@@ -172,6 +197,13 @@ def connected_components(labels: NDArray[np.integer]) -> NDArray[np.int32]:
     """Number every face-connected part of equal labels ``[*S]``: ``[*S]`` int32, 0..R-1 in the order of the first pixels.
 
     Up to three dimensions. Negative labels are outside and become -1. Labels that are not integers raise `UsageError`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.regions.graph import connected_components
+    >>> connected_components(np.array([[1, 2, 1]]))
+    array([[0, 1, 2]], dtype=int32)
     """
     from skimage.measure import label
 

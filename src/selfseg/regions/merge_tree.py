@@ -18,7 +18,18 @@ from selfseg.regions.graph import RegionGraph
 
 @dataclass(frozen=True)
 class MergeTree:
-    """A binary tree of merges."""
+    """A binary tree of merges.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.regions.graph import adjacency
+    >>> from selfseg.regions.merge_tree import merge
+    >>> graph = adjacency(np.array([[0, 1, 2]]))
+    >>> tree = merge(graph, np.array([[0.0], [0.1], [5.0]]))
+    >>> tree.n_leaves, tree.parents.tolist()
+    (3, [3, 3, 4, 4, 4])
+    """
 
     parents: NDArray[np.int32]
     """``[2R-1]`` int32, the parent of each node; the root is its own parent."""
@@ -169,6 +180,16 @@ def merge(
     ------
     UsageError
         If the arguments are of different lengths, or there is no region.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.regions.graph import adjacency
+    >>> from selfseg.regions.merge_tree import merge
+    >>> graph = adjacency(np.array([[0, 1, 2]]))
+    >>> tree = merge(graph, np.array([[0.0], [0.1], [5.0]]))
+    >>> tree.labels(np.array([[0, 1, 2]]), n_regions=2)
+    array([[0, 0, 1]], dtype=int32)
     """
     weights = np.asarray(graph.sizes if sizes is None else sizes, np.float64)
     features = np.zeros((graph.n_regions, 0)) if means is None else np.asarray(means, np.float64)

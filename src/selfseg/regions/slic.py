@@ -176,6 +176,16 @@ def slic(
     ------
     UsageError
         If a shape, `n_segments` or `spacing` is wrong.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.regions.slic import slic
+    >>> image = np.zeros((40, 60, 3))
+    >>> image[:, 30:] = 50
+    >>> superpixels = slic(image, n_segments=24)
+    >>> superpixels.shape, int(superpixels.min())
+    ((40, 60), 0)
     """
     _check(image, n_segments, spacing, mask)
     space = tuple(image.shape[:-1])

@@ -26,6 +26,8 @@ def otsu_thresholds(values: NDArray[np.floating], n_classes: int = 2) -> NDArray
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from selfseg.regions.thresholds import otsu_thresholds
     >>> otsu_thresholds(np.array([0.0, 0.1, 0.9, 1.0]))
     array([0.5])
     """

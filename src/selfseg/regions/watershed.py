@@ -71,6 +71,15 @@ def watershed(
     ------
     UsageError
         If `n_segments` is below 1, or `spacing` or `mask` does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.regions.watershed import watershed
+    >>> boundary = np.zeros((20, 21))
+    >>> boundary[:, 10] = 1
+    >>> len(np.unique(watershed(boundary)))
+    2
     """
     from skimage.morphology import local_minima  # here, since few of those who import this file flood anything
     from skimage.segmentation import watershed as flood

@@ -25,7 +25,7 @@ from selfseg.export.labels import ClassArea, LabelWriter, labels_picture, read_c
 from selfseg.export.maps import CONFIDENCE, PROBABILITIES
 from selfseg.export.overlay import displayed, label_planes, middle_planes, overlay, plane_shape, write_picture
 from selfseg.export.report import Report, ReportImage, curves_svg, thumbnail, write_report
-from selfseg.measure.flicker import FlickerCount
+from selfseg.measure.temporal import FlickerCount
 from selfseg.methods.base import Method, build_config
 from selfseg.read import Source, find_inputs
 from selfseg.read.arrays import split_address
@@ -331,7 +331,7 @@ def read_previews(folder: Path) -> dict[str, NDArray[np.uint8]]:
 
 
 def read_curves(journal: Path) -> dict[str, list[tuple[int, float]]]:
-    """Return the curve of every figure in a journal, by name; empty if there is none."""
+    """Return the curve of every figure in a journal, by name; empty without one."""
     curves: dict[str, list[tuple[int, float]]] = {}
     for row in read_journal(journal):
         for name, value in row.items():
@@ -353,7 +353,7 @@ class SegmentedImage:
     source
         The image that the labels are of; None = not known.
     axes
-        Its axes, as they were when it was segmented; None = as the file says.
+        Its axes, as they were when it was segmented; None = those of the file.
     sha256
         Its fingerprint at that time, empty = not known.
     content
@@ -386,7 +386,7 @@ class SegmentedImage:
         Raises
         ------
         InputError
-            If nothing says where it is, it is gone, has changed since, or is of another size than the labels.
+            If its place is unknown, it is gone, has changed since, or is of another size than the labels.
         """
         image = self.content or self._read()
         shape = tuple(n for n, letter in zip(image.data.shape, image.axes, strict=True) if letter != "C")
@@ -425,7 +425,7 @@ class RunFolder:
     out
         The folder, with ``labels/`` and ``classes.json``; ``run.json`` names the images.
     images
-        Where the images are now, if not where ``run.json`` says: a file, folder or glob, matched by name.
+        Where the images are now, if not at the places in ``run.json``: a file, folder or glob, matched by name.
 
     Raises
     ------
@@ -458,7 +458,7 @@ class RunFolder:
 
     @property
     def best_kind(self) -> str:
-        """How objects are best found: ``own`` where the method's own are in the folder, as ``run.json`` says, else ``watershed``."""
+        """How objects are best found: ``own`` where the method's own are in the folder, by ``run.json``, else ``watershed``."""
         return OWN if self._run.get("instances") == OWN and self.has_objects else "watershed"
 
     def note_instances(self, kind: str) -> None:
@@ -469,7 +469,7 @@ class RunFolder:
 
     @property
     def has_objects(self) -> bool:
-        """Whether objects were looked for in every image."""
+        """True if objects were looked for in every image."""
         return bool(self._labels) and set(self._labels) <= set(self._objects)
 
     def read(self, failures: list[Failure], objects: bool = False) -> Iterator[SegmentedImage]:
@@ -509,7 +509,7 @@ class RunFolder:
 
 
 def _run_facts(path: Path) -> dict[str, Any]:
-    """Return what ``run.json`` says, with ``images``, a row for each; nothing where there is no such file."""
+    """Return the content of ``run.json``, with ``images``, a row for each; nothing where there is no such file."""
     if not path.is_file():
         return {}
     try:

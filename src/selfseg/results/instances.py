@@ -15,7 +15,7 @@ from selfseg.core.image import Image, spatial_axes, time_points
 from selfseg.core.progress import Progress
 from selfseg.export.labels import POWERS, write_labels, write_object_table
 from selfseg.export.ome_zarr import open_label_zarr, storing
-from selfseg.export.overlay import write_overlay
+from selfseg.export.overlay import overlay_png, write_overlay
 from selfseg.measure.objects import ObjectSums
 from selfseg.refine.edits import Edits
 from selfseg.refine.instances import DEPTH, LARGEST_PART, check_kind, number_objects
@@ -94,6 +94,10 @@ class Instances:
 
     def __len__(self) -> int:
         return len(self.columns["id"])
+
+    def _repr_png_(self) -> bytes:
+        """Return the overlay of the objects, which notebooks show."""
+        return overlay_png(self.image, self.labels, None, opacity=OPACITY)
 
     def save(self, out: Path | str) -> None:
         """Write ``instances/NAME.tif`` and ``instances_overlay/NAME.png`` into the folder `out`."""
@@ -340,10 +344,10 @@ def describe_objects(
 
 
 MOST_TOLD = 50
-"""Images whose objects are told one by one while they are segmented; ``instances.csv`` and the report have all."""
+"""Images whose objects are reported one by one while they are segmented; ``instances.csv`` and the report have all."""
 
 PER = {2: (10_000, "10,000"), 3: (1_000_000, "1,000,000")}
-"""Area and volume, in units of the image, that densities are told for."""
+"""Area and volume, in units of the image, that densities refer to."""
 
 
 @dataclass(frozen=True)
@@ -378,7 +382,7 @@ class Counted:
     def of(
         cls, image: Image, n_pixels: int, columns: dict[str, Any], kind: str, labels: NDArray[Any] | None = None
     ) -> "Counted":
-        """Count the objects of a table of measures, of an image of so many pixels (voxels, over all time points)."""
+        """Count the objects of a table of measures, of an image with `n_pixels` pixels (voxels, over all time points)."""
         n_dims = len(image.spatial_shape)
         amount, word = PER[n_dims]
         unit = f"{image.unit}{POWERS[n_dims]}"
@@ -442,7 +446,7 @@ class InstanceFolder:
         image, labels
             The image and its class ids.
         progress
-            Is told how many there are.
+            Called with their number.
         objects, numbering
             A method's own objects ``[*S]``, in memory; or what writes them, for labels in a zarr.
         """

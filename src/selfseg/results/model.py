@@ -183,7 +183,7 @@ tags: [image-segmentation, unsupervised]
 ---
 
 """
-"""Head of a card, by which a hub knows what the model is."""
+"""Head of a card, by which a hub classifies the model."""
 
 
 def selfseg_version() -> str:
@@ -321,7 +321,7 @@ def _rename_options(kind: type[Method], facts: dict[str, Any]) -> None:
 
 
 def _check_file(folder: Path, name: str) -> None:
-    """Refuse what is no ordinary file (a pipe would be read for ever) or a link out of the folder; one that is missing is told later."""
+    """Refuse what is no ordinary file (a pipe would be read for ever) or a link out of the folder; a missing one is reported later."""
     path = folder / name
     inside = path.resolve().is_relative_to(folder.resolve())
     if path.exists() and not (inside and path.is_file()):

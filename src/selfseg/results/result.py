@@ -15,8 +15,8 @@ from selfseg.core.files import Manifest
 from selfseg.core.image import Image
 from selfseg.export.labels import ClassArea, LabelWriter, count_areas, write_classes
 from selfseg.export.maps import chosen_probability, write_maps
-from selfseg.export.overlay import write_overlay
-from selfseg.measure.flicker import FlickerMeter
+from selfseg.export.overlay import overlay_png, write_overlay
+from selfseg.measure.temporal import FlickerMeter
 from selfseg.read.frames import Frames
 from selfseg.refine.hierarchy import Hierarchy
 from selfseg.results.instances import OWN, Instances, ObjectOptions, image_instances
@@ -83,6 +83,18 @@ class Result:
         Facts of the sequence that `image` is a frame of; None = it is no sequence.
     maps
         Where maps of confidence and probabilities are stored already.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import selfseg
+    >>> photo = np.zeros((32, 32, 3), np.uint8)
+    >>> photo[:, 16:] = 200
+    >>> result = selfseg.segment(photo, "kmeans", n_classes=2, seed=0)
+    >>> result.labels.shape, result.probabilities.shape
+    ((32, 32), (2, 32, 32))
+    >>> result.labels[0, [0, 31]]
+    array([1, 2], dtype=uint8)
     """
 
     image: Image
@@ -96,6 +108,10 @@ class Result:
     _objects: Callable[[], NDArray[np.integer] | None] | None = field(default=None, repr=False)
     maps: Sequence[Path] = ()
 
+    def _repr_png_(self) -> bytes:
+        """Return the overlay of `preview`, which notebooks show for a result that ends a cell."""
+        return overlay_png(*self.preview(), self.table)
+
     @cached_property
     def objects(self) -> NDArray[np.integer] | None:
         """The method's own objects, ids with the axes of `labels`, 0 = none; None = it finds none itself, or in parts only."""
@@ -108,7 +124,7 @@ class Result:
 
     @property
     def in_memory(self) -> bool:
-        """Whether the labels are in memory, and not in a file."""
+        """True if the labels are in memory, and not in a file."""
         return isinstance(self.labels, np.ndarray)
 
     @cached_property
@@ -148,7 +164,7 @@ class Result:
 
     @cached_property
     def areas(self) -> list[ClassArea]:
-        """What each class covers."""
+        """Area of each class."""
         image = self.image
         if self.sequence is not None:
             counts = self.sequence.counts

@@ -20,7 +20,7 @@ TRACKS = "tracks.csv"
 
 @dataclass(frozen=True)
 class _Frame:
-    """A frame whose objects are in a file: its number, that file, what the file says of pixels, and the measures."""
+    """A frame whose objects are in a file: its number, that file, the spacing in the file, and the measures."""
 
     number: int
     path: Path
@@ -57,7 +57,7 @@ class SequenceObjects:
 
     @property
     def wants_own(self) -> bool:
-        """Whether the method's own objects are wanted."""
+        """True if the method's own objects are wanted."""
         return self.folder.options.kind == OWN
 
     def add(

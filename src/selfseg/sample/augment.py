@@ -37,7 +37,7 @@ class Augmentation:
     rotation: float = 0.0
     """Largest angle by which the last two axes are turned, either way, in degrees."""
     mirror: bool = False
-    """Whether half of the views are mirrored, along each axis."""
+    """True if half of the views are mirrored, along each axis."""
     grey: float = 0.0
     """Standard deviation of the logarithm of the contrast, and of the brightness in standard deviations of the
     image."""
@@ -255,7 +255,7 @@ def random_views(
     first
         Place of the first image in the batch of all processes that share it.
     labelled
-        What `labelled_pixels` says of each image, where it is known: to ask a device for it makes the host wait.
+        Result of `labelled_pixels` for each image, where it is known: asking a device for it makes the host wait.
     """
     known = [labelled_pixels(annotations) for _, annotations in parts] if labelled is None else labelled
     shown = []

@@ -154,12 +154,12 @@ class Chain:
 
     @property
     def resized(self) -> bool:
-        """Whether the operations change the size."""
+        """True if the operations change the size."""
         return bool(self.changes)
 
     @property
     def may_be_invalid(self) -> bool:
-        """Whether some pixels may not be valid; found out by reading them."""
+        """True if some pixels may not be valid; found out by reading them."""
         if self.whole is not None:
             return self.whole[1] is not None
         masked = self.image.valid is not None or self.image.data.dtype.kind == "f"

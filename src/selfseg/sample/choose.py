@@ -10,7 +10,7 @@ from torch import Tensor
 from selfseg.core.image import Image
 
 CELLS = 8
-"""A frame is described on a grid of so many cells along each axis."""
+"""Cells along each axis of the grid that describes a frame."""
 
 LOOKED_AT = 256
 """Pixels along each axis that are looked at, at most: the others are stepped over."""

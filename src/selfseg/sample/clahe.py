@@ -27,7 +27,7 @@ WIDTH = 1 + LEVELS // N_BINS
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """What becomes of the grey levels of one plane."""
+    """Map of the grey levels of one plane."""
 
     low: float
     high: float

@@ -264,7 +264,7 @@ def free_on(device: torch.device | None) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that a tensor found no memory, on whatever device."""
+    """Return whether an error means that a tensor found no memory, on whatever device."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     said = ("out of memory", "not enough memory", "can't allocate memory")  # of Apple's GPUs, and of a CPU

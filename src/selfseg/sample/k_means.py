@@ -190,7 +190,16 @@ def revived(centres: Tensor, empty: Tensor, rows: Tensor, distances: Tensor) -> 
 def k_means(
     rows: Tensor, n_clusters: int, seed: int, weights: Tensor | None = None, restarts: int = 8, iterations: int = 100
 ) -> Clusters:
-    """Cluster rows: the run of least inertia out of `restarts` runs of `lloyd`, each from centres of its own by `seed_centres`."""
+    """Cluster rows: the run of least inertia out of `restarts` runs of `lloyd`, each from centres of its own by `seed_centres`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from selfseg.sample.k_means import k_means
+    >>> rows = torch.tensor([[0.0], [0.2], [9.0], [9.2]])
+    >>> k_means(rows, 2, seed=0).centres.sort(0).values.flatten()
+    tensor([0.1000, 9.1000])
+    """
     starts = (seed_centres(rows, n_clusters, derive(seed, "restart", i), weights) for i in range(restarts))
     return min((lloyd(rows, start, weights, iterations) for start in starts), key=lambda run: run.inertia)
 

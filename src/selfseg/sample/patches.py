@@ -1,6 +1,6 @@
 """Patches of several shapes from anywhere in an image, mirrored and turned: which ones is a pure function of a seed.
 
-A place says where a patch lies and how it is turned; cutting reads no more of the source than the patch. So a source may be an
+A place is the position of a patch and its orientation; cutting reads no more of the source than the patch. So a source may be an
 array, a tensor, or anything that can be sliced and stays on the disk (a zarr array, a memory-mapped TIFF).
 """
 
@@ -46,7 +46,7 @@ class PatchPosition:
     sides: tuple[int, ...]
     """Its sides before it is turned; a turned patch has its last two sides equal."""
     flips: tuple[bool, ...]
-    """Whether it is mirrored along each spatial axis."""
+    """True if it is mirrored along each spatial axis."""
     turns: int = 0
     """Quarter turns in the plane of the last two axes, after the mirroring."""
 

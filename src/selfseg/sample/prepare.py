@@ -65,7 +65,7 @@ class Preparation:
 
     @property
     def needs_fit(self) -> bool:
-        """Whether a step is global and has no statistics yet; `auto` takes each image's own then."""
+        """True if a step is global and has no statistics yet; `auto` takes each image's own then."""
         return self.fitted is None and any(step.scope == GLOBAL and step.name != "auto" for step in self.steps)
 
     def fit(self, images: Iterable[Image]) -> "Preparation":
@@ -107,7 +107,7 @@ class Preparation:
 
     @property
     def _global(self) -> int | None:
-        """Place of the global step; None = there is none."""
+        """Place of the global step; None without one."""
         return next((i for i, step in enumerate(self.steps) if step.scope == GLOBAL), None)
 
     def pixels(self, image: Image, seed: int | None = None) -> Iterator[NDArray[Any]]:
@@ -239,7 +239,7 @@ class ChainBuilder:
     steps
         First to last.
     fitted
-        The normalisation of the global step, None = there is none.
+        The normalisation of the global step, None without one.
     seed
         Decides the windows that statistics are taken of; None = they are of all pixels.
     """
@@ -421,7 +421,7 @@ def _wants_limits(later: Sequence[Step]) -> bool:
 
 
 def has_8_bits(image: Image) -> bool:
-    """Return whether the values have a range that everybody knows: bool and uint8."""
+    """Return whether the values have a range fixed by their type: bool and uint8."""
     return image.data.dtype.kind == "b" or image.data.dtype == np.uint8
 
 

@@ -30,7 +30,7 @@ class Share(Protocol):
 
     @property
     def empty(self) -> bool:
-        """Whether this process has no image of the batch: it computes along with one that counts nowhere."""
+        """True if this process has no image of the batch: it computes along with one that counts nowhere."""
 
     def all_reduce(self, values: Tensor) -> Tensor:
         """Return the sum over all processes; the same in each."""

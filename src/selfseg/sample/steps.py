@@ -23,7 +23,7 @@ _KINDS = (
         "change the size by a factor, smoothed against aliasing",
         (Parameter("factor", Bounds(0, 16, closed=False), repeats=3),),
     ),
-    StepKind("size", "shrink until the longest side has at most so many pixels", (Parameter("pixels", COUNT),)),
+    StepKind("size", "shrink until the longest side has at most N pixels", (Parameter("pixels", COUNT),)),
     StepKind("border", "cut pixels off each side", (Parameter("pixels", Bounds(0, whole=True), repeats=3),)),
     StepKind("multiple", "cut about the centre to sides that it divides", (Parameter("pixels", COUNT, repeats=3),)),
     StepKind(
@@ -33,7 +33,7 @@ _KINDS = (
     ),
     StepKind(
         "clahe",
-        "equalise the contrast locally, limited by clip 0-1, in so many tiles a side",
+        "equalise the contrast locally, limited by clip 0-1, in N tiles a side",
         (Parameter("clip", Bounds(0, 1, closed=False)), Parameter("tiles", COUNT, 8.0)),
     ),
     StepKind("unsharp", "sharpen", (Parameter("radius", POSITIVE, None, "pixels"), Parameter("amount", POSITIVE, 1.0))),
@@ -89,6 +89,12 @@ def parse_steps(text: str) -> tuple[Step, ...]:
     """Parse steps (grammar: `selfseg.core.steps`), and add `auto` at the end where no step normalises.
 
     Raise `UsageError` if a step is unknown, a value is wrong, or two steps are global.
+
+    Examples
+    --------
+    >>> from selfseg.sample.steps import parse_steps
+    >>> [step.name for step in parse_steps("rescale=0.5,clahe=0.01")]
+    ['rescale', 'clahe', 'range']
     """
     steps: tuple[Step, ...] = ()
     for call in parse_calls(text, KINDS, "preparation step"):

@@ -12,12 +12,20 @@ from torch import Tensor
 from selfseg.core.seed import generator
 
 Memo = dict[str, Any]
-"""What a method keeps of one prepared image, by keys of its own, for as long as the image lives (`Method.uses_memos`)."""
+"""Cache of a method for one prepared image, under its own keys, for as long as the image lives (`Method.uses_memos`)."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Prepared training images of one step."""
+    """Prepared training images of one step.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from selfseg.methods import Batch
+    >>> Batch(torch.zeros(2, 3, 8, 8)).images.shape
+    torch.Size([2, 3, 8, 8])
+    """
 
     images: Tensor
     """``[B C *S]`` float32."""
@@ -36,7 +44,7 @@ class Batch:
     reaches: tuple[tuple[int, ...], ...] | None = None
     """How far the pixels that count reach along each axis, of each image; None = it is asked of `valid` (`reach`)."""
     filled: tuple[bool, ...] | None = None
-    """Whether all pixels within that reach count; None = it is asked of `valid` (`is_filled`)."""
+    """True if all pixels within that reach count; None = it is asked of `valid` (`is_filled`)."""
 
     def reach(self, b: int) -> list[int]:
         """Return how far the pixels that count reach along each axis, of image `b`: beyond that is padding."""

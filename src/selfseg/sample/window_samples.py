@@ -43,7 +43,7 @@ class WindowSample:
     time: int | None = None
     """Time point of a series."""
     given: Memo = field(default_factory=dict, repr=False)
-    """What the memo of the window begins with: the user's own superpixels."""
+    """First content of the window's memo: the user's own superpixels."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -88,7 +88,7 @@ def window_samples(
     preparation
         Its global step, if it has one, is fitted. Statistics of an image of its own are of windows (`prepare`).
     n
-        Windows wanted; fewer come where the image has not so many.
+        Windows wanted; fewer come where the image has fewer.
     side
         Their side in pixels of the prepared image; None = `WINDOW_SIDE`. Shorter axes are taken whole.
     seed

@@ -33,7 +33,7 @@ from selfseg.sample.stream import Memo
 from selfseg.tiling.tiles import Grid, Region, Tiles, grown, memory_budget, plan_grid
 
 LESS_MEMORY = "close other programs, name less with --memory, use a preparation with size=N, or --device cpu"
-"""What helps where memory runs out, although tiles have become smaller."""
+"""Advice where memory runs out although tiles have become smaller."""
 
 PLANES_KEPT = 4
 """Slices of a volume whose preparation and tiles are kept for the next block."""
@@ -181,7 +181,7 @@ class ImageMaps:
 
     @property
     def notes(self) -> list[str]:
-        """What the user should know of how it was computed."""
+        """Notes for the user on how it was computed."""
         return self._tiles.notes
 
     def region(self, region: Region) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:

@@ -51,7 +51,7 @@ class Serial:
     """Does one block after the other, in this process."""
 
     def memory(self, asked: int | None) -> int | None:
-        """Return what the user says."""
+        """Return the user's own limit."""
         return asked
 
     def run(self, work: BlockWork, blocks: Sequence[int]) -> Iterator[int]:
@@ -107,7 +107,7 @@ def run_blocks(
 
 
 def _stopped(done: int, total: int, who: str) -> str:
-    return f"stopped by {who} after {done} of {total} blocks: all are saved; the same command goes on"
+    return f"stopped by {who} after {done} of {total} blocks: all are saved; the same command continues"
 
 
 @dataclass(frozen=True)
@@ -276,7 +276,7 @@ class DaskCluster:
         return list(self._client.scheduler_info(n_workers=-1)["workers"].values())
 
     def memory(self, asked: int | None) -> int | None:
-        """Return what the user says, else the smallest limit of a worker; None where none has one."""
+        """Return the user's own limit, else the smallest limit of a worker; None where none has one."""
         limits = [int(worker["memory_limit"]) for worker in self._workers if worker.get("memory_limit")]
         return asked if asked is not None or not limits else min(limits)
 
@@ -291,7 +291,7 @@ class DaskCluster:
         Raises
         ------
         SelfsegError
-            What a worker says: it does not find model or image, or cannot write.
+            Error of a worker: it does not find model or image, or cannot write.
         InputError
             If workers die of a block again and again, or the scheduler is gone.
         """
@@ -345,7 +345,7 @@ class DaskCluster:
             f"--dask {self.address}",
             expected="workers that work",
             got="paused ones, which have no memory left" if states else "none",
-            fix="start workers with more memory (a worker needs 1GB); the same command goes on",
+            fix="start workers with more memory (a worker needs 1GB); the same command continues",
         )
 
     def _check_again(self, future: Any, block: int, times: int) -> None:
@@ -361,14 +361,14 @@ class DaskCluster:
                 what,
                 expected="a block that is done",
                 got="workers that died of it, again and again, as they do for lack of memory",
-                fix="give --memory a part of what a worker has, or workers more memory; the same command goes on",
+                fix="give --memory a part of what a worker has, or workers more memory; the same command continues",
             )
         got = f"{type(error).__name__}: {error}" if error is not None else f"a task that is {future.status}"
         raise InputError(
             what,
             expected="a block that is done",
             got=got[:300],
-            fix="check the scheduler, and that selfseg is installed alike on all workers; the same command goes on",
+            fix="check the scheduler, and that selfseg is installed alike on all workers; the same command continues",
         )
 
 

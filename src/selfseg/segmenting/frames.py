@@ -40,7 +40,7 @@ def find_sequences(
     axes
         Axes of the inputs, None = as the files say.
     progress
-        Is told what is odd about a video.
+        Called with a message about what is odd in a video.
     """
     found: list[Frames | Failure] = []
     stills = [source for source in sources if not source.is_video(axes)]

@@ -65,7 +65,7 @@ class OwnSuperpixels:
         A file, for a single image whatever its name, a folder with a file for each image, or an array for each of the `sources`;
         None = there are none.
     sources
-        The images; None = they are told apart by their names when their turn comes.
+        The images; None = they are identified by their names when their turn comes.
 
     Raises
     ------
@@ -165,7 +165,7 @@ class Settings:
     progress
         Progress reporter.
     said
-        Notes that the user knows.
+        Notes that the user has seen.
     read_ahead
         Read the next image while one is segmented.
     maps
@@ -367,8 +367,8 @@ def segment_stored(
     Where the method's context is finite the labels are those of the whole image at once. A prediction that was killed goes
     on when it is called again with the same model, image and folder, and ends with the same bytes.
 
-    A CRF is done on each block and as many pixels around it as `refine.steps.Refinement.reach` says, with the colours measured on
-    the whole image: near to that of the whole image, not equal to it (`docs/formats.md` says how near).
+    A CRF is done on each block and as many pixels around it as given by `refine.steps.Refinement.reach`, with the colours measured on
+    the whole image: near to that of the whole image, not equal to it (figures: `docs/formats.md`).
 
     Parameters
     ----------

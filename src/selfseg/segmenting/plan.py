@@ -93,7 +93,7 @@ class BlockLog:
         self.done: set[int] = known or set()
 
     def _read(self, header: str) -> set[int] | None:
-        """Return what a log of the same work says; None without one. A last line that was cut short does not count."""
+        """Return the entries of a log of the same work; None without one. A last line that was cut short does not count."""
         try:
             first, *lines = self.path.read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError):
@@ -124,7 +124,7 @@ class BlockLog:
                 self.path,
                 expected="a file to be written",
                 got=error.strerror or str(error),
-                fix="free some space, then run the same command again: it goes on",
+                fix="free some space, then run the same command again: it continues",
             ) from error
         self.done.add(block)
 

@@ -27,7 +27,7 @@ from selfseg.segmenting.objects import own_numbering
 from selfseg.segmenting.trees import edit_stored, store_tree
 
 NONE = "none"
-"""What `PredictOptions.instances` says where a method's own objects are not wanted."""
+"""Value of `PredictOptions.instances` where a method's own objects are not wanted."""
 
 
 @dataclass
@@ -284,7 +284,7 @@ def check_outputs(
 def find_sources(inputs: Any, options: ReadOptions, progress: Progress | None = None) -> list[Source]:
     """Find the inputs, at most `limit` of them, and lay their masks upon them; sources found before stay the same objects.
 
-    `progress` is told in a line what a search passes over.
+    `progress` gets a line about what a search passes over.
     """
     say = (progress or Silent()).say
     found = find_inputs(inputs, options.limit, say)

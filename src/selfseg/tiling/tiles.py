@@ -163,7 +163,7 @@ LARGEST_TILE = 2**20
 """Pixels of the largest tile where the method's context is finite: larger ones are no faster."""
 
 CONTEXTS = 4
-"""A tile may be larger where its side would be less than so many contexts: else most of what is computed of a volume would be halo."""
+"""Least side of a tile in contexts; below it, a tile may be larger: else most of what is computed of a volume would be halo."""
 
 SMALLEST_TILE = 2**12
 """Pixels of the smallest tile that is ever planned, however little memory there is."""

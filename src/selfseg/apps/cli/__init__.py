@@ -1,6 +1,6 @@
 """The command line: thin commands over the public verbs.
 
-Exit code 0 done, 1 some inputs failed, 2 bad usage, 130 stopped by Ctrl-C, 75 stopped by SIGTERM: the same command goes on.
+Exit code 0 done, 1 some inputs failed, 2 bad usage, 130 stopped by Ctrl-C, 75 stopped by SIGTERM: the same command continues.
 """
 
 import contextlib
@@ -110,5 +110,5 @@ def _complain(message: str) -> None:
 
     rank = own_rank()
     who = "selfseg" if rank.world == 1 else f"selfseg, {rank}"
-    with contextlib.suppress(OSError):  # a log on a disk that is full; the exit code says it too
+    with contextlib.suppress(OSError):  # a log on a disk that is full; the exit code reports it too
         sys.stderr.write(f"{who}: {message}\n")

@@ -25,7 +25,7 @@ app = App(
     help="Segment images without labels: learn from your own images, then segment those and others like them.",
     version=lambda: __import__("selfseg").__version__,
     help_epilogue="Exit code: 0 done, 1 some inputs failed (the others are done), 2 bad usage, 130 stopped by Ctrl-C, 75 stopped by "
-    "SIGTERM (what is done is saved; the same command goes on, fit and segment with --resume).",
+    "SIGTERM (what is done is saved; the same command continues, fit and segment with --resume).",
     help_format="plaintext",
     default_parameter=Parameter(negative=()),
     suppress_keyboard_interrupt=False,

@@ -36,7 +36,7 @@ class BenchmarkOptions:
     seeds: str = "0"
     """Seeds by commas; with several, tables show mean and spread."""
     classes: int | None = None
-    """Exact number of classes. Default: what the dataset says."""
+    """Exact number of classes. Default: that of the dataset."""
     train: str | None = None
     """Fit each method once on this split (SPLIT or SPLIT:COUNT) instead of on each image alone; methods that need labels get its truth."""
     boundaries: bool = False

@@ -26,7 +26,7 @@ MEASURES = {
     "majority_iou": "each label takes the class that it covers most",
     "pooled_hungarian_iou": "classes matched once for all images",
 }
-"""What the less known scores mean."""
+"""Meaning of the less known scores."""
 
 
 @app.command

@@ -122,7 +122,7 @@ def answer(
     box
         The part in view: top, left, bottom, right.
     step
-        Every so many pixels along each axis are classified.
+        Step in pixels along each axis between those that are classified.
     out
         File for the classes, uint8 ``[rows columns]``, and then their probabilities 0-255.
 

@@ -1,4 +1,4 @@
-"""What the server does for each message of the page: one function a message, and export jobs in the background."""
+"""Actions of the server for the messages of the page: one function a message, and export jobs in the background."""
 
 import asyncio
 import time
@@ -253,7 +253,7 @@ async def add_class(studio: Studio, request: m.AddClass) -> None:
 
 
 STEPS = (2, 1)
-"""Every so many pixels are classified: a quarter of them first, so that colour is there at once."""
+"""Step in pixels between those that are classified: a quarter of them first, so that colour is there at once."""
 
 
 async def answer(studio: Studio, request: m.AskAnswer) -> None:

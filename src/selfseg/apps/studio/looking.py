@@ -22,7 +22,7 @@ class Looking:
 
     @property
     def working(self) -> bool:
-        """Whether the process is at work."""
+        """True if the process is at work."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:

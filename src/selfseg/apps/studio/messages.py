@@ -379,7 +379,7 @@ class RunState(Message):
     corrected: dict[str, int]
     """By picture, a number that differs where its labels or objects were corrected otherwise by hand."""
     own_objects: bool
-    """Whether the method found objects itself."""
+    """True if the method found objects itself."""
     links: dict[int, int]
     """The class of the run that each class of the project is, after merges."""
     can_undo: bool
@@ -399,7 +399,7 @@ class Look(Message):
 
 
 class Stored(Message):
-    """A message of the page was done, or refused (a `Notice` says why)."""
+    """A message of the page was done, or refused (a `Notice` has the reason)."""
 
     type: Literal["stored"] = "stored"
     tag: str
@@ -433,7 +433,7 @@ class Preview(Message):
 
 
 class Answer(Message):
-    """What the strokes so far say of a part of a picture; of two answers the one of the larger stamp counts."""
+    """Classes of a part of a picture, predicted from the strokes so far; of two answers the one of the larger stamp counts."""
 
     type: Literal["answered"] = "answered"
     stamp: int
@@ -447,7 +447,7 @@ class Answer(Message):
     """(Y, X) of the place where the answer is least certain."""
     seconds: float
     whole: bool
-    """Whether every pixel was classified."""
+    """True if every pixel was classified."""
 
 
 class JobMessage(Message):

@@ -74,7 +74,7 @@ class Spec:
     strokes: tuple[Mapping[str, Any], ...] = ()
     """Strokes on the pictures, which tell the classes of this run even where it does not learn from them."""
     arranged: bool = False
-    """Whether classes were numbered otherwise than learned, so that the model is loaded, not learned again."""
+    """True if classes were numbered otherwise than learned, so that the model is loaded, not learned again."""
     begin: str | None = None
     """Checkpoint of another run, or of this one with other options, to begin from."""
     origin: Mapping[str, Any] | None = None
@@ -263,7 +263,7 @@ class Runs:
         shutil.copyfile(checkpoint, copy)
         replace(Spec.read(run.folder), begin=str(copy)).save(run.folder)
         if (journal := parent.folder / JOURNAL).exists():
-            with Manifest(run.folder / MODEL, "training.json"):  # the run goes on with it as its own
+            with Manifest(run.folder / MODEL, "training.json"):  # the run keeps it as its own
                 write_text(run.folder / JOURNAL, journal.read_text(encoding="utf-8"))
         return run
 
@@ -299,7 +299,7 @@ def step_of(checkpoint: Path) -> int:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Return the object in a JSON file that another process may be replacing; None if there is none."""
+    """Return the object in a JSON file that another process may be replacing; None without one."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

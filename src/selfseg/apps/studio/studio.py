@@ -114,7 +114,7 @@ class Studio:
         """Held from reading a state until it is sent: what was read first arrives first, and rows arrive once."""
 
     def words_of(self, error: Exception) -> str:
-        """Return an error for a page: paths are told from the folders that the studio was given."""
+        """Return an error for a page: paths are relative to the folders that the studio was given."""
         text = str(error)
         folders = {self.project.folder, *self.project.roots, *(root.resolve() for root in self.project.roots)}
         for folder in sorted(folders, key=lambda one: -len(str(one))):

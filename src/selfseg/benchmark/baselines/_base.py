@@ -1,4 +1,4 @@
-"""What baselines share: the contract, the image as they want it, label ids, k-means, smaller copies for the slow ones.
+"""Parts that baselines share: the contract, the image as they want it, label ids, k-means, smaller copies for the slow ones.
 
 A baseline is a file of this folder with a function `segment`, found by its name.
 """
@@ -29,7 +29,7 @@ LAB_UNIT = 100.0
 """Lab differences count as their share of this, L's span from black to white."""
 
 PERCENTILES = (0.5, 99.5)
-"""What becomes 0 and 1 where the numbers are not 8-bit."""
+"""Percentiles that become 0 and 1 where the numbers are not 8-bit."""
 
 MOST_SUPERPIXELS = 400
 
@@ -53,7 +53,7 @@ Labels = NDArray[np.integer]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one method gives for one image: the one output a user gets, and its other scales for ODS / OIS."""
+    """Output of one method for one image: the one output a user gets, and its other scales for ODS / OIS."""
 
     labels: Labels
     """``[*S]`` integers, 1..K, 0 = ignore: the single segmentation, no choice in it made with labels."""
@@ -77,9 +77,9 @@ def cut_outcome(cut: Callable[[float], Labels], default: float, levels: Iterable
 
 
 class Baseline(Protocol):
-    """A module. The first line of its docstring says what it is and is shown in tables.
+    """A module. The first line of its docstring describes it and is shown in tables.
 
-    A module whose labels are a background, 1, and one object each from 2 on says so with ``INSTANCES = True``.
+    A module whose labels are a background, 1, and one object each from 2 on sets ``INSTANCES = True``.
     """
 
     __doc__: str | None
@@ -87,9 +87,9 @@ class Baseline(Protocol):
     def segment(self, image: Image, n_classes: int | None, seed: int) -> Outcome:
         """Segment one image: axes YX or YXC, ZYX or ZYXC where the baseline takes volumes; any type, any channels.
 
-        `n_classes` are wanted; fewer come only where the image has not so many different pixels. A baseline that cannot
-        choose the number ignores it and says why. None = the baseline's own, fixed beforehand. `seed` is that of every random
-        choice.
+        `n_classes` are wanted; fewer come only where the image has fewer different pixels. A baseline that cannot
+        choose the number ignores it, with the reason in its text. None = the baseline's own, fixed beforehand. `seed` is that of every
+        random choice.
 
         InputError if the image has an axis that the baseline cannot take, or no valid pixel. UsageError if `n_classes` is
         below 1.

@@ -8,13 +8,13 @@ from selfseg.benchmark.baselines._base import Outcome, cut_outcome, n_wanted, re
 from selfseg.core.image import Image
 
 N_PIXELS = 10_000
-"""Larger images are reduced to at most about so many pixels: a photo of 321 x 481 to a quarter of its sides."""
+"""Largest number of pixels, about; larger images are reduced to it: a photo of 321 x 481 to a quarter of its sides."""
 
 KERNEL = 10.0
 """Standard deviation of the density estimate, in pixels of the reduced image."""
 
 COLOUR_WEIGHT = 1.0
-"""One unit of Lab counts as so many pixels."""
+"""Pixels that one unit of Lab counts as."""
 
 REACHES = (4.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0, 25.0, 30.0, 40.0)
 """Longest steps to a denser pixel: the scales."""

@@ -10,7 +10,7 @@ from selfseg.benchmark.baselines._base import Outcome, Pixels, cut_outcome, k_me
 from selfseg.core.image import Image
 
 N_PIXELS = 20_000
-"""Larger images are reduced to at most about so many pixels: a photo of 321 x 481 to a third of its size."""
+"""Largest number of pixels, about; larger images are reduced to it: a photo of 321 x 481 to a third of its size."""
 
 CLASSES = (16, 12, 8, 6, 4, 3, 2)
 """Numbers of classes: the scales."""

@@ -29,7 +29,7 @@ DEFAULT = 17.0
 
 
 def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
-    """Return merged superpixels; with `n_classes` just so many regions, unless invalid pixels part the image."""
+    """Return merged superpixels; exactly `n_classes` regions if it is given, unless invalid pixels part the image."""
     pixels = read_pixels(image)
     wanted = n_wanted(n_classes, 0)
     superpixels = _superpixels(pixels)

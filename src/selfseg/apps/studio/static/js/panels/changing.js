@@ -15,7 +15,7 @@ function consequence(what, run, options, live) {
   const names = Object.keys(options);
   if (!names.length) return "Nothing is changed yet.";
   if (run.state === "learning" && names.every((name) => live.has(name))) return "Takes effect at the next step: the run does not stop.";
-  if (run.state === "paused") return `The run goes on from its last checkpoint, step ${run.checkpoints.at(-1)}, with this.`;
+  if (run.state === "paused") return `The run continues from its last checkpoint, step ${run.checkpoints.at(-1)}, with this.`;
   const why = names.filter((name) => !live.has(name)).map((name) => name.replaceAll("_", " ")).join(", ");
   return `The run stops for some seconds and begins anew from its next checkpoint${why ? `, because of: ${why}` : ""}.`;
 }

@@ -28,7 +28,14 @@ LONGEST = 640
 
 
 class FlickerCount(NamedTuple):
-    """Pixels whose label changed, and pixels that were compared."""
+    """Pixels whose label changed, and pixels that were compared.
+
+    Examples
+    --------
+    >>> from selfseg.measure import FlickerCount
+    >>> FlickerCount(changed=1, compared=8).share
+    0.125
+    """
 
     changed: int
     compared: int
@@ -68,6 +75,15 @@ def flicker(
     ------
     InputError
         If sizes differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.measure import flicker
+    >>> before, after = np.array([[1, 1, 2]]), np.array([[1, 2, 2]])
+    >>> picture = np.zeros((1, 3), np.float32)
+    >>> flicker(before, after, picture, picture, tolerance=0.02)
+    FlickerCount(changed=1, compared=3)
     """
     if labels.shape != labels_before.shape or image.shape != image_before.shape or image.shape[:2] != labels.shape:
         sizes = ", ".join(str(one.shape) for one in (labels, labels_before, image, image_before))
@@ -94,6 +110,17 @@ class FlickerMeter:
     ----------
     tolerance
         As a share of the range of the frames: of 0-255 for 8 bits, else of the values of the first frame.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.measure import FlickerMeter
+    >>> meter = FlickerMeter()
+    >>> picture = np.zeros((8, 8, 1), np.float32)
+    >>> meter.add(np.ones((8, 8), int), picture)
+    >>> meter.add(np.ones((8, 8), int), picture)
+    >>> meter.describe()
+    'flicker: 0.00% of the pixels that did not change have another label than before; 0.00% following the motion'
     """
 
     def __init__(self, tolerance: float = TOLERANCE) -> None:
