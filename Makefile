@@ -5,7 +5,7 @@ BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 DATA ?= $(wildcard ../shared/data)
 export SELFSEG_DATA ?= $(abspath $(DATA))
 
-.PHONY: docs tutorials test-tutorials demo test test-slow test-browser test-only test-pythons test-bioimageio test-napari check-tag chaos lint benchmark clean
+.PHONY: docs tutorials test-tutorials demo test test-slow test-browser test-only test-pythons test-bioimageio test-napari test-geo check-tag chaos lint benchmark clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -59,6 +59,15 @@ test-bioimageio: $(VENV)/.installed .venv-bioimageio/.installed
 test-napari: .venv-napari/.installed
 	.venv-napari/bin/npe2 validate selfseg
 	QT_QPA_PLATFORM=offscreen .venv-napari/bin/python -m pytest -s -o addopts="" tests/napari
+
+# rasterio brings GDAL and PROJ, 100 MB
+.venv-geo/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-geo
+	.venv-geo/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[geo,zarr]' pyproj pytest
+	touch $@
+
+test-geo: .venv-geo/.installed
+	OMP_NUM_THREADS=1 SELFSEG_THREADS=1 .venv-geo/bin/python -m pytest -o addopts="" tests/geo tests/export/test_georeference.py
 
 chaos: $(VENV)/.installed
 	$(BIN)/python tests/chaos.py

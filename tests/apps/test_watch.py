@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from conftest import blobs
 from selfseg.apps.cli import main
 from selfseg.core.errors import UsageError
 from selfseg.core.options import PredictOptions
+from selfseg.core.progress import Silent
 from selfseg.learning.segmenter import Segmenter
 from selfseg.learning.watching import Arrivals, watch
 from selfseg.read import Source
@@ -107,6 +109,102 @@ def test_a_signal_ends_it_in_good_order_and_the_same_command_goes_on(model, tmp_
         assert json.loads(rest.splitlines()[-1]) == {"event": "end", "exit_code": 0}
         assert rows(out) == ["a", "b"][: number + 1]
         put(place / "b.png", seed=1)
+
+
+def start(model, place, out, *words):
+    command = [sys.executable, "-m", "selfseg", "predict", model, place, "--watch", "--settle", "0.2", "-o", out]
+    return subprocess.Popen([*map(str, (*command, *words)), "--progress", "json"], stderr=subprocess.PIPE, text=True)
+
+
+WORDS = ("--instances", "components", "--confidence-map")
+
+
+@pytest.fixture(scope="module")
+def killed(model, tmp_path_factory):
+    """A watch that was killed after two of eight images or more, and one that was not, both started again until all is done."""
+    folder = tmp_path_factory.mktemp("killed")
+    for seed in range(8):
+        put(folder / "in" / "sub" / f"{seed}.png", seed)
+    process = start(model, folder / "in", folder / "out", *WORDS)
+    journal = folder / "out" / "watched.jsonl"
+    while not journal.is_file() or len(journal.read_text().splitlines()) < 3:
+        time.sleep(0.02)
+    process.kill()
+    process.wait(60)
+    process.stderr.close()
+    n_done = len(journal.read_text().splitlines()) - 1
+    before = {path: path.stat().st_mtime_ns for path in (folder / "out" / "labels").rglob("[!.]*.tif")}
+    again = start(model, folder / "in", folder / "out", *WORDS, "--idle", "2")
+    events = [json.loads(line) for line in again.stderr.read().splitlines()]
+    assert again.wait(60) == 0
+    assert main([str(w) for w in ("predict", model, folder / "in", "-o", folder / "straight", "-q", *WORDS)]) == 0
+    return folder, n_done, before, events
+
+
+def test_after_a_kill_only_what_was_not_done_is_done(killed):
+    folder, n_done, before, events = killed
+    assert 2 <= n_done < 8, "the process was to be killed between images"
+    assert any(one.get("message") == f"{n_done} images are done already" for one in events)
+    same = [path for path, when in before.items() if path.stat().st_mtime_ns == when]
+    assert n_done <= len(same) <= len(before) <= n_done + 1
+    assert rows(folder / "out") == [f"sub/{seed}" for seed in range(8)]
+    assert events[-1] == {"event": "end", "exit_code": 0}
+
+
+@pytest.mark.parametrize("name", ["classes.csv", "instances.csv"])
+def test_after_a_kill_the_tables_are_those_of_one_run(killed, name):
+    folder = killed[0]
+    assert sorted((folder / "out" / name).read_text().splitlines()) == sorted(
+        (folder / "straight" / name).read_text().splitlines()
+    )
+
+
+def test_after_a_kill_all_files_are_the_runs_own(killed):
+    out, straight = killed[0] / "out", killed[0] / "straight"
+    files = json.loads((out / "run.json").read_text())["files"]
+    assert files.keys() - {"watched.jsonl"} == json.loads((straight / "run.json").read_text())["files"].keys()
+    assert {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} == {*files, "run.json"}
+    assert (out / "report.html").read_text().count("data:image") > 8
+
+
+def test_another_model_begins_anew(killed, tmp_path):
+    folder = killed[0]
+    Segmenter("kmeans", n_classes=2).fit(blobs()).save(tmp_path / "other")
+    told = []
+
+    class Listening(Silent):
+        def say(self, message):
+            told.append(message)
+
+    assert (
+        watch(
+            Segmenter.load(tmp_path / "other").fitted,
+            [folder / "in"],
+            folder / "out",
+            settle=0,
+            idle=1,
+            progress=Listening(),
+        )
+        == []
+    )
+    assert "model or options have changed: all images are segmented anew" in told
+    assert len((folder / "out" / "classes.csv").read_text().splitlines()) == 1 + 8 * 2
+    assert not (folder / "out" / "confidence").exists()
+
+
+def test_started_again_a_lost_file_is_made_anew_and_a_moved_folder_is_known(model, tmp_path):
+    fitted, place, out = Segmenter.load(model).fitted, tmp_path / "in", tmp_path / "out"
+    for seed in range(3):
+        put(place / f"{seed}.png", seed)
+    assert watch(fitted, [place], out, settle=0, idle=1) == []
+    first = (out / "labels" / "0.tif").stat().st_mtime_ns
+    (out / "labels" / "1.tif").unlink()
+    place = place.rename(tmp_path / "moved")
+    put(place / "2.png", seed=9)  # another picture by the name of one that is done
+    (failure,) = watch(fitted, [place], out, settle=0, idle=1)
+    assert (out / "labels" / "1.tif").is_file() and (out / "labels" / "0.tif").stat().st_mtime_ns == first
+    assert failure[0] == "2" and "a name of its own" in failure[1]
+    assert rows(out) == ["0", "1", "2"]
 
 
 def test_a_folder_that_is_one_image_arrives_with_its_last_file(tmp_path):

@@ -124,7 +124,7 @@ def test_images_that_have_moved_are_found_by_name(folder):
 def test_every_format_is_written_from_a_folder(folder):
     written, failures = export_folder(folder, FORMATS)
     assert failures == []
-    dataset, coco, geojson, rois, table = written
+    dataset, coco, geojson, qupath, rois, table = written
     assert dataset == folder / "export" / "Dataset501_out"
     assert json.loads((dataset / "dataset.json").read_text())["labels"] == {
         "background": 0,
@@ -138,6 +138,7 @@ def test_every_format_is_written_from_a_folder(folder):
     assert len(facts["annotations"]) == 1 + 2 + 1 + 1 + 3 + 1
     features = json.loads((geojson / "deep" / "b.geojson").read_text())["features"]
     assert {feature["properties"]["objectType"] for feature in features} == {"annotation"}
+    assert (qupath / "deep" / "b.geojson").read_bytes() == (geojson / "deep" / "b.geojson").read_bytes()
     assert (rois / "a.zip").is_file()
     assert [row["class"] for row in _rows(table)] == ["ground", "cell", "cell", "dirt", "ground", *["cell"] * 3, "dirt"]
 
@@ -178,7 +179,7 @@ def test_a_format_that_wants_the_images_says_why_it_has_none_and_the_others_are_
 
 
 def test_bad_requests(folder, tmp_path):
-    with pytest.raises(UsageError, match="nnunet, coco, geojson, imagej-roi, csv"):
+    with pytest.raises(UsageError, match="nnunet, coco, geojson, qupath, imagej-roi, csv"):
         export_folder(folder, ["shapefile"])
     with pytest.raises(UsageError, match="selfseg instances"):
         export_folder(folder, ["coco"], objects=True)

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -403,6 +403,11 @@ class Manifest:
         if self.files.get(name, "") != digest:
             self.files[name] = digest
             self._add({"file": name, "digest": digest})
+
+    def keep(self, files: Mapping[str, str | None]) -> None:
+        """Count files of an earlier run, with their digests, as this run's."""
+        self._add(*({"file": name, "digest": digest} for name, digest in files.items()))
+        self.files.update(files)
 
     def _add(self, *lines: dict[str, Any]) -> None:
         path = self.folder / NOTES

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from selfseg.core.errors import InputError, UsageError
 from selfseg.core.options import Channels
 
+GeoTags = tuple[tuple[int, int, int, Any], ...]
+"""Tags of a GeoTIFF that say where on Earth it lies: code, TIFF type, count and value of each."""
+
 
 @dataclass(frozen=True)
 class Image:
@@ -50,7 +53,7 @@ class Image:
     """Position of a file's grid in the world, besides `spacing`, to write labels back onto the same grid
     (`selfseg.export`). ``"affine"`` ``[4 4]``: from the indices (X, Y, Z) of `data` to millimetres to the right, front
     and top of a patient; ``"offset"``: place of the first pixel by the axis' letter, in `unit`; ``"interval"``: seconds
-    from one time point to the next; ``"nifti"``,
+    from one time point to the next; ``"geotiff"``: `GeoTags`; ``"nifti"``,
     ``"dicom"``, ``"mrc"``: what their readers keep for their writers. Empty when the file has none."""
     notes: tuple[str, ...] = ()
     """Lines to be shown to the user: what is odd about the file and does not keep it from being read."""
@@ -67,6 +70,12 @@ class Image:
         """Lines to be shown to the user: `notes`, and how the axes were guessed."""
         guess = f"the file does not name its axes; read as {self.axes} (--axes overrides)"
         return (*self.notes, guess) if self.guessed_axes else self.notes
+
+    @property
+    def geotiff(self) -> GeoTags:
+        """Tags that say where on Earth the image lies; empty = nowhere."""
+        tags: GeoTags = self.meta.get("geotiff", ())
+        return tags
 
     @property
     def in_memory(self) -> bool:

@@ -22,10 +22,13 @@ from numpy.typing import NDArray
 from selfseg.core.classes import IGNORE, MOST, ClassTable, class_colours
 from selfseg.core.errors import ModelError, UsageError
 from selfseg.core.files import write_json, writing
-from selfseg.core.image import Image, check_axes, spatial_axes
+from selfseg.core.image import GeoTags, Image, check_axes, spatial_axes
 
 LARGEST_IMAGEJ = 2**31
 """Bytes of pixels above which a file is written as OME-BigTIFF: ImageJ's own format ends at 4 GiB."""
+
+NO_DATA = (42113, 2, 0, "0")
+"""GDAL's tag by which labels 0 of a map are no data."""
 
 OME_UNITS = {
     "micrometer": "µm",
@@ -49,7 +52,7 @@ def write_labels(
     unit: str | None = None,
     axes: str = "YX",
     interval: float | None = None,
-    geotiff: Sequence[tuple[int, int, int, Any]] = (),
+    geotiff: GeoTags = (),
 ) -> None:
     """Write a label image as a TIFF that Fiji, napari, QuPath, tifffile and scikit-image read as plain integers.
 
@@ -73,7 +76,7 @@ def write_labels(
     interval
         Seconds from one time point to the next; None = unknown.
     geotiff
-        Tags that say where on Earth the image lies (`Image.meta`); empty = nowhere.
+        Tags that say where on Earth the image lies (`Image.geotiff`); empty = nowhere. Labels 0 are then no data for GDAL.
 
     Raises
     ------
@@ -117,13 +120,11 @@ def _ome_metadata(data: NDArray[Any], order: str, steps: Mapping[str, float], un
     return metadata
 
 
-def _write(
-    path: Path | str, data: NDArray[Any], geotiff: Sequence[tuple[int, int, int, Any]] = (), **options: Any
-) -> None:
+def _write(path: Path | str, data: NDArray[Any], geotiff: GeoTags = (), **options: Any) -> None:
     import tifffile  # here, since what only segments should not wait for it
 
     big = data.nbytes > LARGEST_IMAGEJ
-    options["extratags"] = [(*tag, True) for tag in geotiff]
+    options["extratags"] = [(*tag, True) for tag in (*geotiff, NO_DATA) if geotiff]
     with writing(path) as temporary:
         tifffile.imwrite(
             temporary, data, bigtiff=big, photometric="minisblack", compression="zlib", software="selfseg", **options
@@ -305,9 +306,8 @@ class LabelWriter:
         for kind in self.kinds:
             path = Path(folder) / f"{name}{FORMATS[kind].suffix}"
             if kind == "tiff":
-                meta = image.meta
-                interval, geotiff = meta.get("interval"), meta.get("geotiff", ())
-                write_labels(path, labels, table, image.spacing, image.unit, axes, interval, geotiff)
+                interval = image.meta.get("interval")
+                write_labels(path, labels, table, image.spacing, image.unit, axes, interval, image.geotiff)
             else:
                 options = {"ngff": self.ngff} if kind == "ome-zarr" else {}
                 content = LabelImage(smallest_integers(np.asarray(labels), table), axes, image, table)

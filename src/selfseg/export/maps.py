@@ -91,5 +91,5 @@ def _write(path: Path, values: NDArray[np.float32], axes: str, image: Image, tab
             resolution=resolution,
             resolutionunit="NONE",
             bigtiff=data.nbytes > 2**31,
-            extratags=[(*tag, True) for tag in image.meta.get("geotiff", ())],
+            extratags=[(*tag, True) for tag in image.geotiff],
         )

@@ -18,6 +18,7 @@ from selfseg.core.classes import ClassTable
 from selfseg.core.errors import OutputError
 from selfseg.core.files import writing_folder
 from selfseg.core.image import Image, spatial_axes
+from selfseg.export.georeference import zarr_attributes
 from selfseg.export.labels import LabelImage
 
 ORDER = "TCZYX"
@@ -75,7 +76,8 @@ def _write_levels(
     offset = image.meta.get("offset", {})
     datasets = []
     for level, array in enumerate(_levels(data, order, labels)):
-        _write_array(group, str(level), array, order, ngff)
+        stored = _write_array(group, str(level), array, order, ngff)
+        stored.attrs.update(zarr_attributes(image.geotiff, 2.0**level))
         factors = {letter: 2.0**level if letter in "YX" else 1.0 for letter in order}
         # the mean of 2 pixels lies between them, every second pixel lies where it lay
         shift = {letter: 0.0 if labels else steps.get(letter, 0.0) * (factors[letter] - 1) / 2 for letter in order}
@@ -104,7 +106,7 @@ def _levels(data: NDArray[Any], order: str, labels: bool) -> Iterator[NDArray[An
         yield data
 
 
-def _write_array(group: Any, name: str, array: NDArray[Any], order: str, ngff: str) -> None:
+def _write_array(group: Any, name: str, array: NDArray[Any], order: str, ngff: str) -> Any:
     chunks = tuple(min(n, CHUNK[letter]) for n, letter in zip(array.shape, order, strict=True))
     if ngff == "0.5":
         layout: dict[str, Any] = {"dimension_names": [letter.lower() for letter in order]}
@@ -112,6 +114,7 @@ def _write_array(group: Any, name: str, array: NDArray[Any], order: str, ngff: s
         layout = {"chunk_key_encoding": {"name": "v2", "separator": "/"}}
     stored = group.create_array(name, shape=array.shape, dtype=array.dtype, chunks=chunks, fill_value=0, **layout)
     stored[...] = array
+    return stored
 
 
 def _transforms(scale: list[float], start: Sequence[float] = ()) -> list[dict[str, Any]]:
@@ -162,8 +165,7 @@ def open_label_zarr(
     dtype: DTypeLike,
     chunks: Sequence[int],
     axes: str,
-    spacing: Sequence[float],
-    unit: str,
+    image: Image,
     table: ClassTable | None = None,
     fresh: bool = True,
 ) -> Any:
@@ -178,8 +180,8 @@ def open_label_zarr(
         The folder, called ``NAME.zarr``.
     axes
         Axes of the array, out of TZYX.
-    spacing, unit
-        Size of a pixel along the spatial axes.
+    image
+        The image, or labels of it, for the size of a pixel, its unit, and the place on Earth of a map.
     table
         The classes; None = objects.
     fresh
@@ -195,14 +197,15 @@ def open_label_zarr(
         if fresh or not (path / LEVEL / "zarr.json").is_file():
             with writing_folder(path) as temporary:
                 group = zarr.open_group(temporary, mode="w", zarr_format=3)
-                steps = dict(zip(spatial_axes(axes), spacing, strict=True))
+                steps = dict(zip(spatial_axes(axes), image.spacing, strict=True))
                 transforms = _transforms([float(steps.get(letter, 1.0)) for letter in axes])
                 dataset = {"path": LEVEL, "coordinateTransformations": transforms}
-                scales = {"name": path.stem, "axes": ngff_axes(axes, unit), "datasets": [dataset]}
+                scales = {"name": path.stem, "axes": ngff_axes(axes, image.unit), "datasets": [dataset]}
                 label = {} if table is None else {"image-label": {"version": NGFF, **ngff_classes(table)}}
                 _describe(group, {"multiscales": [scales], **label}, NGFF)
                 options = {"shape": tuple(shape), "chunks": tuple(chunks), "dtype": dtype, "fill_value": 0}
-                group.create_array(LEVEL, dimension_names=[letter.lower() for letter in axes], **options)
+                names, place = [letter.lower() for letter in axes], zarr_attributes(image.geotiff)
+                group.create_array(LEVEL, dimension_names=names, attributes=place, **options)
         return zarr.open_array(path / LEVEL, mode="r+")
 
 

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import InputError, OutputError, UsageError
 from selfseg.core.files import write_text, writing
+from selfseg.core.image import GeoTags
+from selfseg.export.georeference import longitude_latitude
 from selfseg.export.outlines import Outline, Shape, shapes
 
 
@@ -27,22 +29,38 @@ def write_geojson(
     objects: NDArray[Any] | None = None,
     axes: str = "YX",
     least_area: int = 1,
+    geotiff: GeoTags = (),
 ) -> None:
-    """Write polygons as GeoJSON that QuPath imports (drag the file onto the image): regions of classes as annotations,
-    objects as detections, both with class names and colours.
+    """Write polygons as GeoJSON: in pixels as QuPath imports it, or of a map in longitude and latitude.
 
-    Coordinates are (x, y) in pixels, in QuPath's frame: (0, 0) is the outer corner of the first pixel. Planes are numbered from 0
+    In pixels (drag the file onto the image in QuPath), regions of classes are annotations, objects detections, both with class names and
+    colours. Coordinates are (x, y) in QuPath's frame: (0, 0) is the outer corner of the first pixel. Planes are numbered from 0
     along Z and T. See `export.outlines.shapes` for the arguments.
+
+    Parameters
+    ----------
+    geotiff
+        Tags that say where on Earth the image lies (`Image.geotiff`); empty = write pixels. Else coordinates are longitude and latitude on
+        WGS 84, as RFC 7946 asks for, and features have plain properties, as QGIS shows them.
 
     Raises
     ------
     UsageError
         If the axes are others, or `objects` do not fit.
+    InputError
+        If the coordinate system does not lead to longitude and latitude.
     OutputError
-        If the file cannot be written.
+        If the file cannot be written, or rasterio is missing for a map.
     """
     kind = "annotation" if objects is None else "detection"
-    features = [_feature(item, kind) for item in shapes(labels, table, objects, axes, least_area)]
+    found = shapes(labels, table, objects, axes, least_area)
+    if geotiff:
+        height, width = labels.shape[-2:]
+        rings = [[[ring[:, ::-1] for ring in (part.exterior, *part.holes)] for part in item.parts] for item in found]
+        geometries = longitude_latitude(str(path), geotiff, rings, (width / 2, height / 2))
+        features = [_map_feature(*one, axes, kind) for one in zip(found, geometries, strict=True)]
+    else:
+        features = [_feature(item, kind) for item in found]
     # one feature a line: small, and still readable and comparable
     lines = ",\n".join(json.dumps(feature, ensure_ascii=False, separators=(",", ":")) for feature in features)
     write_text(path, f'{{"type":"FeatureCollection","features":[\n{lines}\n]}}\n')
@@ -65,6 +83,14 @@ def _feature(item: Shape, kind: str) -> dict[str, Any]:
             **({"name": str(item.id)} if kind == "detection" else {}),
         },
     }
+
+
+def _map_feature(item: Shape, geometry: dict[str, Any], axes: str, kind: str) -> dict[str, Any]:
+    numbers = {"object": item.id} if kind == "detection" else {}
+    numbers |= {letter.lower(): getattr(item, letter.lower()) for letter in axes[:-2]}
+    red, green, blue = item.colour
+    named = {"class": item.name, "label": item.class_id, **numbers, "fill": f"#{red:02x}{green:02x}{blue:02x}"}
+    return {"type": "Feature", "geometry": geometry, "properties": named}
 
 
 def _rings(part: Outline) -> list[list[list[int]]]:

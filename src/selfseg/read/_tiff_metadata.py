@@ -4,6 +4,7 @@ import math
 from typing import Any
 from xml.etree import ElementTree
 
+from selfseg.core.image import GeoTags
 from selfseg.core.units import MICROMETER, PIXEL, common_unit, seconds
 
 PER_MICROMETER = {2: 25400.0, 3: 10000.0, 4: 1000.0, 5: 1.0}
@@ -22,12 +23,25 @@ MOST_VALUES = 10_000
 """Values of such a tag, at most: a map that is held by more points is not carried on."""
 
 
-def read_geotiff(page: Any) -> tuple[tuple[int, int, int, Any], ...]:
+def read_geotiff(page: Any) -> GeoTags:
     """Return the tags that say where on Earth a page lies, as tifffile writes them: code, type, count and value; empty if it is no map."""
     tags = [page.tags[code] for code in GEOTIFF if code in page.tags]
     if not {33550, 34264} & {tag.code for tag in tags} or any(tag.count > MOST_VALUES for tag in tags):
         return ()
     return tuple((tag.code, int(tag.dtype), 0 if isinstance(tag.value, str) else tag.count, tag.value) for tag in tags)
+
+
+def known_geotiff(rows: Any) -> GeoTags:
+    """Return such tags out of the attribute ``geotiff`` that selfseg writes into a zarr; empty for anything else."""
+    try:
+        tags = tuple(
+            (int(code), int(kind), int(count), value if isinstance(value, str) else tuple(value))
+            for code, kind, count, value in rows
+        )
+    except (TypeError, ValueError):
+        return ()
+    known = all(code in GEOTIFF and len(value) <= MOST_VALUES for code, _, _, value in tags)
+    return tags if known else ()
 
 
 def read_spacing(tif: Any, series: Any) -> Scale:

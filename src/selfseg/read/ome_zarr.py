@@ -12,6 +12,7 @@ from selfseg.core.image import KNOWN
 from selfseg.core.units import common_unit, seconds
 from selfseg.read._lazy_array import check_real, from_sliceable, shown
 from selfseg.read._no_data import fill_values
+from selfseg.read._tiff_metadata import known_geotiff
 from selfseg.read.arrays import (
     DAMAGE,
     Decoded,
@@ -261,6 +262,8 @@ def _described(
     time = letters.find("T")
     interval = seconds(scale[time], units[time]) if scale and "T" in axes and units[time] else None
     meta |= {} if interval is None else {"interval": interval}
+    geotiff = known_geotiff(array.attrs.get("geotiff"))
+    meta |= {"geotiff": geotiff} if geotiff else {}
     data = from_sliceable(path, array).arranged(keep)
     return Decoded(
         data, axes, False, spacing, unit, _channels(attributes, n_channels), meta=meta, notes=(*notes, *strange)

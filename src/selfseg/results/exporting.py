@@ -12,6 +12,7 @@ from selfseg.core.errors import Failure, InputError, SelfsegError, UsageError
 from selfseg.core.files import Manifest, clear_unfinished, write_json
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress, Silent
+from selfseg.export.georeference import is_map
 from selfseg.export.labels import write_object_table
 from selfseg.export.nnunet import FOLDER, write_nnunet
 from selfseg.export.shape_files import CocoImage, require_roifile, write_coco, write_geojson, write_imagej_rois
@@ -237,18 +238,24 @@ def _watched(items: Iterable[SegmentedImage], total: int, task: str, progress: P
         progress.finish()
 
 
-def to_geojson(job: ExportJob) -> Path:
-    """Write ``geojson/NAME.geojson`` for each image."""
-    place = job.dest / "geojson"
+def to_geojson(job: ExportJob, folder: str = "geojson", pixels: bool = False) -> Path:
+    """Write ``geojson/NAME.geojson`` for each image: maps in longitude and latitude, unless `pixels`."""
+    place = job.dest / folder
 
     def write(item: SegmentedImage) -> None:
         labels = item.labels
         path = place / f"{item.name}.geojson"
         job.names[item.name] = path.relative_to(job.dest).as_posix()
-        write_geojson(path, labels.data, job.table, item.objects, labels.axes, job.least_area)
+        tags = labels.geotiff if is_map(labels.geotiff) and not pixels else ()
+        write_geojson(path, labels.data, job.table, item.objects, labels.axes, job.least_area, tags)
 
     job.guarded(write)
     return place
+
+
+def to_qupath(job: ExportJob) -> Path:
+    """Write ``qupath/NAME.geojson`` for each image, in pixels."""
+    return to_geojson(job, "qupath", pixels=True)
 
 
 def to_imagej(job: ExportJob) -> Path:
@@ -326,6 +333,7 @@ FORMATS: dict[str, Callable[[ExportJob], Path]] = {
     "nnunet": to_nnunet,
     "coco": to_coco,
     "geojson": to_geojson,
+    "qupath": to_qupath,
     "imagej-roi": to_imagej,
     "csv": to_csv,
 }

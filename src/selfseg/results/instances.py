@@ -13,7 +13,7 @@ from selfseg.core.classes import ClassTable
 from selfseg.core.files import Manifest
 from selfseg.core.image import Image, spatial_axes, time_points
 from selfseg.core.progress import Progress
-from selfseg.export.labels import POWERS, write_labels, write_object_table
+from selfseg.export.labels import POWERS, LabelWriter, write_object_table
 from selfseg.export.ome_zarr import open_label_zarr, storing
 from selfseg.export.overlay import overlay_png, write_overlay
 from selfseg.measure.objects import ObjectSums
@@ -102,9 +102,9 @@ class Instances:
     def save(self, out: Path | str) -> None:
         """Write ``instances/NAME.tif`` and ``instances_overlay/NAME.png`` into the folder `out`."""
         out, image = Path(out), self.image
-        axes, name = image.axes.replace("C", ""), image.name
+        name = image.name
         with Manifest(out):
-            write_labels(out / INSTANCES / f"{name}.tif", self.labels, None, image.spacing, image.unit, axes)
+            LabelWriter().write(out / INSTANCES, name, self.labels, image)
             write_overlay(out / OVERLAYS / f"{name}.png", image, self.labels, None, opacity=OPACITY)
 
 
@@ -211,7 +211,7 @@ def store_instances(
     """
     path = out / INSTANCES / f"{image.name}.zarr"
     axes = image.axes.replace("C", "")
-    numbers = open_label_zarr(path, labels.shape, np.uint32, labels.chunks, axes, image.spacing, image.unit)
+    numbers = open_label_zarr(path, labels.shape, np.uint32, labels.chunks, axes, image)
     with storing(path):
         return _measured(image, labels, numbers, table, options, BLOCK, progress, numbering, edits)
 

@@ -11,7 +11,7 @@ from selfseg.core.errors import Failure, InputError, UsageError
 from selfseg.core.files import Manifest, clear_unfinished, writing
 from selfseg.core.image import Image
 from selfseg.core.progress import Progress, Silent
-from selfseg.export.labels import write_labels
+from selfseg.export.labels import LabelWriter
 from selfseg.export.ome_zarr import open_label_zarr, storing
 from selfseg.read import open_lazy
 from selfseg.regions.merge_tree import MergeTree
@@ -86,9 +86,9 @@ def save_tree(result: Result, out: Path) -> None:
     """
     image = result.image
     check_single(image)
-    found, path = result.hierarchy, out / TREES / f"{image.name}.tif"
+    found = result.hierarchy
     numbers = (found.superpixels.astype(np.int64) + 1).astype(np.uint32)
-    write_labels(path, numbers, None, image.spacing, image.unit, image.axes.replace("C", ""))
+    (path,) = LabelWriter().write(out / TREES, image.name, numbers, image)
     write_tree(path.with_suffix(".npz"), found.tree)
 
 
@@ -167,7 +167,7 @@ def _cut(superpixels: Image, regions: NDArray[np.int32], out: Path, large: bool,
     where = (path, data.shape, np.uint32, tuple(min(256 if data.ndim == 2 else 32, n) for n in data.shape))
     stored: Any = np.zeros(data.shape, np.uint32)
     if large:
-        stored = open_label_zarr(*where, superpixels.axes, superpixels.spacing, superpixels.unit)
+        stored = open_label_zarr(*where, superpixels.axes, superpixels)
     progress.start(f"cutting {name} (blocks)", len(grid))
     try:
         for done, place in enumerate(grid.places(), 1):
@@ -186,4 +186,4 @@ def _cut(superpixels: Image, regions: NDArray[np.int32], out: Path, large: bool,
     finally:
         progress.finish()
     if not large:
-        write_labels(path, stored, None, superpixels.spacing, superpixels.unit, superpixels.axes)
+        LabelWriter().write(out / CUTS, name, stored, superpixels)

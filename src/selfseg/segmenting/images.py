@@ -465,7 +465,7 @@ def _open_map(model: FittedModel, image: Image, path: Path, kind: str, labels: A
     if "C" in axes:
         shape.insert(axes.index("C"), len(model.table))
         chunks.insert(axes.index("C"), 1)
-    return open_label_zarr(path, shape, np.float16, chunks, axes, image.spacing, image.unit, None, fresh)
+    return open_label_zarr(path, shape, np.float16, chunks, axes, image, None, fresh)
 
 
 def _store_confidence(
@@ -498,7 +498,7 @@ def _open_labels(model: FittedModel, image: Image, path: Path, slices: str | Non
         one.hysteresis is not None for one in parse_refinements(model.refine)
     )  # twice as many labels for a while
     kind = np.min_scalar_type((1 + marks) * max(item.id for item in model.table.classes))
-    return open_label_zarr(path, shape, kind, chunks, axes, image.spacing, image.unit, model.table, fresh)
+    return open_label_zarr(path, shape, kind, chunks, axes, image, model.table, fresh)
 
 
 def _finish(

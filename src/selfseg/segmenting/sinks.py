@@ -117,7 +117,7 @@ class SequenceSink:
         self._stack.add(labels)
         if self.single:
             path = self.out / "labels" / f"{self.source.frame_name(number)}.tif"
-            write_labels(path, labels, self.table, frame.spacing, frame.unit)
+            write_labels(path, labels, self.table, frame.spacing, frame.unit, geotiff=frame.geotiff)
         if self.maps and probabilities is not None:
             name = self.source.frame_name(number)
             write_maps(self.out, name, self.maps, probabilities, labels, frame, self.table)

@@ -73,7 +73,7 @@ def store_tree(
     axes, shape, chunk = image.axes.replace("C", ""), image.spatial_shape, CHUNK[len(image.spatial_shape)]
     path = Path(out) / TREES / f"{image.name}.zarr"
     chunks = tuple(min(chunk, n) for n in shape)
-    stored = open_label_zarr(path, shape, np.uint32, chunks, axes, image.spacing, image.unit)
+    stored = open_label_zarr(path, shape, np.uint32, chunks, axes, image)
     size = max(superpixel_size, math.prod(shape) / MOST_SUPERPIXELS)
     maps, grid = _open_maps(model, result, settings)
     progress.start("merge tree (blocks)", len(grid))

@@ -20,7 +20,8 @@ def export(
         list[str],
         Parameter(
             name=["--format", "-f"],
-            help="nnunet, coco, geojson (QuPath), imagej-roi (Fiji), csv (measures); the model, also of a model folder: onnx, "
+            help="nnunet, coco, geojson (maps in longitude and latitude), qupath (GeoJSON in pixels), "
+            "imagej-roi (Fiji), csv (measures); the model, also of a model folder: onnx, "
             "bioimageio (ilastik, deepImageJ); repeatable.",
         ),
     ],

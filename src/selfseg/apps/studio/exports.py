@@ -16,7 +16,7 @@ from selfseg.core.files import writing
 from selfseg.core.image import Image
 from selfseg.core.progress import Silent
 from selfseg.export.labels import FORMATS as LABEL_FORMATS
-from selfseg.export.labels import LabelWriter, write_classes, write_labels
+from selfseg.export.labels import LabelWriter, write_classes
 from selfseg.read import Source
 from selfseg.refine.edits import AS_LEARNED, Edits
 
@@ -41,7 +41,8 @@ TITLES = {
     "dicom-seg": "DICOM-SEG: for pictures that came from DICOM",
     "nnunet": "nnU-Net: a dataset to train on",
     "coco": "COCO: polygons and masks as JSON, to train on",
-    "geojson": "GeoJSON: outlines of every region, for QuPath and GIS",
+    "geojson": "GeoJSON: outlines of every region, for GIS (maps in longitude and latitude) and QuPath",
+    "qupath": "QuPath: GeoJSON in pixels, also of maps",
     "imagej-roi": "ImageJ: outlines for its ROI manager",
     "csv": "CSV: area, place and intensity of every region",
 }
@@ -88,8 +89,7 @@ def save_edited(
     before = set(_files(out))
     for name in formats:
         if name == "labels":
-            axes = image.axes.replace("C", "")
-            write_labels(out / "labels" / f"{image.name}.tif", labels, table, image.spacing, image.unit, axes)
+            LabelWriter().write(out / "labels", image.name, labels, image, table)
         elif name == "overlay":
             write_overlay(out / "overlay" / f"{image.name}.png", image, labels, table)
         elif name == "colours":
