@@ -412,8 +412,9 @@ class Objects(Method):
         return int(self._facts().factor)
 
     def status(self) -> dict[str, float]:
-        """Return the agreement of teacher and pupil at full size, a Dice: high where the image consists of objects."""
-        return {"agreement": round(self._facts().agreement, 3)}
+        """Return the agreement of teacher and pupil at full size, a Dice: high where the image consists of objects; nothing before."""
+        agreement = round(self._facts().agreement, 3)
+        return {"agreement": agreement} if agreement else {}
 
     def fixed(self) -> "Objects":
         """Return the method as it learned from the training images, for every image."""
