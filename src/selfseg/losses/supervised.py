@@ -13,6 +13,9 @@ from selfseg.sample.shared_batch import total
 REACH = 4
 """Objects farther than this many sigmas are not looked at: what is left out is below w0 exp(-8)."""
 
+RIM = 2
+"""Pixels around an object in which its distance, 0 there, is learned though they have no label."""
+
 
 def weighted_cross_entropy(response: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     r"""Return the cross entropy of the softmax of the response, a weighted mean over the labelled pixels, in nats; 0 without one.
@@ -200,13 +203,16 @@ def object_distance(objects: NDArray[np.integer]) -> NDArray[np.float32]:
 
 
 def distance_error(response: Tensor, distances: Tensor, labels: Tensor) -> Tensor:
-    """Return the binary cross entropy of the sigmoid of a response against distances, a mean over the labelled pixels, in nats.
+    """Return the binary cross entropy of the sigmoid of a response against distances, a mean over the pixels that count, in nats.
 
-    `response` and `distances` (0-1, `object_distance`) are ``[B *S]``; `labels` ``[B *S]`` int64, -1 = not labelled. Schmidt et al. 2018,
-    section 2: their object probability.
+    `response` and `distances` (0-1, `object_distance`) are ``[B *S]``; `labels` ``[B *S]`` int64, -1 = not labelled, 0 = ground. Labelled
+    pixels count, and those up to `RIM` pixels outside an object: between two that touch, where labels leave the rims out, the
+    distance has its only valley. Schmidt et al. 2018, section 2: their object probability.
     """
+    pool = F.max_pool3d if labels.ndim == 4 else F.max_pool2d
+    near = pool((labels > 0).to(response.dtype)[:, None], 2 * RIM + 1, 1, RIM)[:, 0] > 0
     error = F.binary_cross_entropy_with_logits(response, distances, reduction="none")
-    return labelled_mean(error, labels, None)
+    return labelled_mean(error, torch.where(near, labels.clamp(min=0), labels), None)
 
 
 class PixelMaps:

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
-from scipy.ndimage import gaussian_filter, maximum_filter
+from scipy.ndimage import maximum_filter
 from torch import Tensor
 
 from selfseg.core.errors import UsageError
@@ -31,6 +31,7 @@ from selfseg.core.seed import generator
 from selfseg.methods.base import Batch, Memo, Method, MethodConfig
 from selfseg.regions import blobs
 from selfseg.regions.component_tree import component_tree
+from selfseg.regions.gaussian import smoothed
 from selfseg.regions.merge_tree import MergeTree
 from selfseg.regions.pixel_forest import REACH, PixelForest, draw, features_at, n_features
 from selfseg.regions.teacher import (
@@ -234,7 +235,7 @@ def _measured(
     for picture, one in zip(pictures, lessons, strict=True):
         seen = known or [(part, forest.probability(part.channels, part.light)) for _, part in picture.parts(one.wanted)]
         masks = [(part, mask_of(probability, part.valid)) for part, probability in seen]
-        values = np.concatenate([gaussian_filter(part.light, 1.5)[mask] for part, mask in masks])
+        values = np.concatenate([smoothed(part.light, 1.5)[mask] for part, mask in masks])
         if not len(values):
             continue
         noises.append(picture.noise() / NOISY)
@@ -411,8 +412,9 @@ class Objects(Method):
         return int(self._facts().factor)
 
     def status(self) -> dict[str, float]:
-        """Return the agreement of teacher and pupil at full size, a Dice: high where the image consists of objects."""
-        return {"agreement": round(self._facts().agreement, 3)}
+        """Return the agreement of teacher and pupil at full size, a Dice: high where the image consists of objects; nothing before."""
+        agreement = round(self._facts().agreement, 3)
+        return {"agreement": agreement} if agreement else {}
 
     def fixed(self) -> "Objects":
         """Return the method as it learned from the training images, for every image."""
@@ -460,7 +462,7 @@ class Objects(Method):
         learned = self._learned_of(image, memo)
         facts = learned.facts
         picture = self._picture(image, _valid(memo)).turned(int(facts.polarity), False).shrunk(int(facts.factor))
-        tree = component_tree(gaussian_filter(picture.light, FINE), LEAST_BRANCH)
+        tree = component_tree(smoothed(picture.light, FINE), LEAST_BRANCH)
         superpixels, merges = tree.branches(scores(tree, POWERS[0], LEAST_BRANCH, picture.light.size / 2, 0.0))
         return enlarge(superpixels, int(facts.factor), image.shape[1:]), merges
 

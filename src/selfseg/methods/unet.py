@@ -7,7 +7,7 @@ that is louder between objects that nearly touch. The preset ``paper`` is their 
 Some images are held out, before any view is drawn; the weights that do best on these are kept.
 
 With `distance` the network also learns how deep each pixel lies in its object, as StarDist does (Schmidt et al., MICCAI 2018): objects
-are then the basins of that distance inside the mask.
+are then the basins, inside the mask without its holes, of the distance to its border and of the learned one.
 """
 
 import itertools
@@ -45,8 +45,9 @@ from selfseg.sample.shared_batch import is_shared, largest, total
 LOOKS = 20
 """How often over the training the held-out images are looked at."""
 
-DEPTH = 0.15
-"""Least depth of the pass between two objects, in units of the distance (0-1), below the lower of their tops."""
+LEARNED, DEPTH = 1.0, 1.0
+"""Pixels that the learned distance (0-1) counts for beside the distance to the border of the mask; least depth of the pass between two
+objects below the lower of their tops, in pixels."""
 
 OBJECT_SIDE = 64
 """Largest width, in pixels, of objects that are the same in parts as in the whole image."""
@@ -410,11 +411,17 @@ class UNetMethod(Method):
 
     @torch.no_grad()
     def objects(self, image: Tensor, memo: Memo | None = None) -> NDArray[np.int32] | None:
-        """Return the basins of the distance inside the mask of all classes but the first ``[*S]``; None if no distance is learned."""
+        """Return the basins of both distances inside the mask of all classes but the first, its holes filled, ``[*S]``.
+
+        None if no distance is learned.
+        """
         if not self.finds_objects:
             return None
         found = self._predict(image[None].to(self.device))[0].cpu()
-        labels = blobs.basins(found[-1].numpy(), (found[:-1].argmax(0) > 0).numpy(), DEPTH)
+        mask = blobs.filled((found[:-1].argmax(0) > 0).int().numpy())
+        height = blobs.border_distance(mask)
+        height += LEARNED * found[-1].numpy()
+        labels = blobs.basins(height, mask, DEPTH)
         return blobs.select(labels, blobs.areas(labels) >= self.config.min_size)
 
     def state(self) -> dict[str, Tensor]:

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from selfseg.core.machine import compiled, run_shared
+from selfseg.regions.gaussian import smoothed
 
 SCALES = (0.0, 1.0, 2.0, 4.0)
 """Gaussians of each channel, in pixels."""
@@ -44,7 +44,10 @@ def n_features(n_channels: int) -> int:
 
 
 def pixel_features(
-    channels: NDArray[np.float32], lightness: NDArray[np.float32], means: NDArray[np.float32] | None = None
+    channels: NDArray[np.float32],
+    lightness: NDArray[np.float32],
+    means: NDArray[np.float32] | None = None,
+    wanted: slice = slice(None),
 ) -> NDArray[np.float32]:
     """Return the features ``[F Y X]`` of an image: Gaussians of each channel; slope and both curvatures of the lightness at three
     scales; its difference from wide means; its local standard deviation.
@@ -57,24 +60,27 @@ def pixel_features(
         ``[Y X]``.
     means
         ``[W Y X]``, the `wide_means` of the lightness, where they are known.
+    wanted
+        The rows whose features are returned; the others are only looked at.
     """
     means = wide_means(lightness) if means is None else means
-    found = np.empty((n_features(len(channels)), *lightness.shape), np.float32)
+    found = np.empty((n_features(len(channels)), len(lightness[wanted]), lightness.shape[1]), np.float32)
     rows = iter(found)
     for scale in SCALES:
         for channel in channels:
-            next(rows)[...] = gaussian_filter(channel, scale, truncate=NEAR) if scale else channel
+            next(rows)[...] = (smoothed(channel, scale, NEAR) if scale else channel)[wanted]
     for scale in SLOPES:
-        down, right = _slopes(gaussian_filter(lightness, scale, truncate=NEAR))
-        next(rows)[...] = np.hypot(down, right)
+        down, right = _slopes(smoothed(lightness, scale, NEAR))
+        next(rows)[...] = np.hypot(down[wanted], right[wanted])
         (yy, yx), (_, xx) = _slopes(down), _slopes(right)
+        yy, yx, xx = yy[wanted], yx[wanted], xx[wanted]
         middle, half = (yy + xx) / 2, np.sqrt((yy - xx) ** 2 / 4 + yx * yx)
         next(rows)[...] = middle + half
         next(rows)[...] = middle - half
     for wide in means:
-        next(rows)[...] = lightness - wide
-    mean = gaussian_filter(lightness, SPREAD, truncate=NEAR)
-    squares = gaussian_filter(lightness * lightness, SPREAD, truncate=NEAR)
+        next(rows)[...] = lightness[wanted] - wide[wanted]
+    mean = smoothed(lightness, SPREAD, NEAR)[wanted]
+    squares = smoothed(lightness * lightness, SPREAD, NEAR)[wanted]
     next(rows)[...] = np.sqrt(np.maximum(squares - mean * mean, 0))
     return found
 
@@ -83,7 +89,7 @@ def wide_means(lightness: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the Gaussians ``[W Y X]`` of an image ``[Y X]`` at the scales of `WIDE`."""
     found = np.empty((len(WIDE), *lightness.shape), np.float32)
     for scale, into in zip(WIDE, found, strict=True):
-        gaussian_filter(lightness, scale, truncate=FAR, output=into)
+        into[...] = smoothed(lightness, scale, FAR)
     return found
 
 
@@ -176,11 +182,13 @@ class PixelForest:
         """Return the mean ``[K P]`` of the shares ``[n K]`` over the trees."""
         columns, leaf = values.reshape(len(values), -1), self.features < 0
         total = np.zeros((shares.shape[1], columns.shape[1]))
-        # A leaf leads to itself, so that all pixels of a block go down as many steps.
-        children = np.where(leaf[:, None], np.arange(len(leaf), dtype=np.int32)[:, None], self.children)
-        arrays = (np.maximum(self.features, 0), self.thresholds, children, np.ascontiguousarray(shares))
+        # A leaf leads to itself, so that all pixels of a block go down as many steps. Numbers without a sign are no numbers from the end.
+        children = np.where(leaf[:, None], np.arange(len(leaf))[:, None], self.children).astype(np.uint32)
+        arrays = (np.maximum(self.features, 0).astype(np.uint32), _rounded_down(self.thresholds), children)
         depths = _depths(self.roots, leaf, self.children)
-        run_shared(_evaluate, columns.shape[1], columns, self.roots, depths, *arrays, total)
+        run_shared(
+            _evaluate, columns.shape[1], columns, self.roots, depths, *arrays, np.ascontiguousarray(shares), total
+        )
         return total / max(1, len(self.roots))
 
     def probability(self, channels: NDArray[np.float32], lightness: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -204,8 +212,10 @@ def by_bands(
     for top in range(0, height, step):
         stop = min(height, top + step)
         first, last = max(0, top - CLOSE), min(height, stop + CLOSE)
-        values = pixel_features(channels[:, first:last], lightness[first:last], means[:, first:last])
-        take(slice(top, stop), np.ascontiguousarray(values[:, top - first : stop - first]))
+        rows = slice(top - first, stop - first)
+        take(
+            slice(top, stop), pixel_features(channels[:, first:last], lightness[first:last], means[:, first:last], rows)
+        )
 
 
 def features_at(
@@ -232,6 +242,12 @@ BLOCK = 256
 """Pixels that go through one tree after the other: their features, copied side by side, and a tree stay in the cache."""
 
 
+def _rounded_down(thresholds: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return the largest float32 up to each threshold: a float32 is above the one just where it is above the other."""
+    found = thresholds.astype(np.float32)
+    return np.where(found > thresholds, np.nextafter(found, np.float32(-np.inf)), found)
+
+
 @compiled()
 def _depths(roots, leaf, children):
     """Return the length of the longest way from each root to a leaf; children stand after their parents."""
@@ -245,7 +261,7 @@ def _depths(roots, leaf, children):
 @compiled()
 def _evaluate(start, stop, values, roots, depths, features, thresholds, children, shares, total):
     """Add up the shares of all trees for the pixels [start, stop); all pixels of a block go down a tree level by level."""
-    nodes, pixels = np.empty(BLOCK, np.int32), np.empty((BLOCK, len(values)), np.float32)
+    nodes, pixels = np.empty(BLOCK, np.uint32), np.empty((BLOCK, len(values)), np.float32)
     for begin in range(start, stop, BLOCK):
         n = min(begin + BLOCK, stop) - begin
         for feature in range(len(values)):
@@ -257,7 +273,7 @@ def _evaluate(start, stop, values, roots, depths, features, thresholds, children
                 for pixel in range(n):
                     node = nodes[pixel]
                     right = pixels[pixel, features[node]] > thresholds[node]
-                    nodes[pixel] = children[node, int(right)]
+                    nodes[pixel] = children[node, np.uint32(right)]
             for kind in range(shares.shape[1]):
                 for pixel in range(n):
                     total[kind, begin + pixel] += shares[nodes[pixel], kind]

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from selfseg.regions import blobs
 from selfseg.regions.component_tree import ComponentTree, component_tree
+from selfseg.regions.gaussian import smoothed
 
 LIGHTNESS = np.array([0.2126, 0.7152, 0.0722], np.float32)
 """Weights of red, green and blue in the lightness."""
@@ -176,7 +176,7 @@ class Picture:
 
     def noise(self) -> float:
         """Return the median difference from the image smoothed by one pixel."""
-        return float(np.median(np.abs(self.light - gaussian_filter(self.light, 1.0))))
+        return float(np.median(np.abs(self.light - smoothed(self.light, 1.0))))
 
 
 def shrink(image: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
@@ -214,7 +214,7 @@ def find_polarity(picture: Picture) -> float:
     small = picture.shrunk(2) if min(picture.light.shape) >= 2 * SMALLEST_SIDE else picture
     totals = []
     for sign in (1, -1):
-        tree = component_tree(gaussian_filter(sign * small.light, 1.0), 8)
+        tree = component_tree(smoothed(sign * small.light, 1.0), 8)
         found = scores(tree, 0.5, 8, small.light.size / 4, 0)
         totals.append(float(found[tree.best_disjoint(found)].sum()))
     return (totals[0] - totals[1]) / max(sum(totals), 1e-12)
@@ -226,7 +226,7 @@ def teach(picture: Picture, least: float, largest: float) -> tuple[blobs.Labels,
 
     def nodes(power: float, sigma: float) -> tuple[ComponentTree, NDArray[np.int32]]:
         if sigma not in trees:
-            trees[sigma] = component_tree(gaussian_filter(picture.light, sigma), int(least))
+            trees[sigma] = component_tree(smoothed(picture.light, sigma), int(least))
         tree = trees[sigma]
         return tree, tree.best_disjoint(scores(tree, power, least, largest, NOISE * noise / sigma**2))
 
@@ -258,7 +258,7 @@ def size_spread(labels: blobs.Labels) -> float:
 
 def contrasts(labels: blobs.Labels, light: NDArray[np.float32], quantile: float = 0.5) -> NDArray[np.float64]:
     """Return the contrast of each object ``[N]`` in the image smoothed by one pixel (`blobs.contrasts`)."""
-    return blobs.contrasts(labels, gaussian_filter(light, 1.0), quantile)
+    return blobs.contrasts(labels, smoothed(light, 1.0), quantile)
 
 
 def typical_contrast(found: NDArray[np.float64], areas: NDArray[Any]) -> float:
@@ -269,10 +269,10 @@ def typical_contrast(found: NDArray[np.float64], areas: NDArray[Any]) -> float:
 
 def strict_facts(picture: Picture, facts: Facts) -> Facts:
     """Return what `strict_objects` takes for sure in one image; objects are at most five times the median of these."""
-    smooth = gaussian_filter(picture.light, FINE)
+    smooth = smoothed(picture.light, FINE)
     least, largest = facts.least, facts.largest
     noise = picture.noise() / NOISY
-    texture = np.abs(gaussian_filter(picture.light, 2.0) - gaussian_filter(picture.light, 8.0))
+    texture = np.abs(smoothed(picture.light, 2.0) - smoothed(picture.light, 8.0))
     facts = replace(
         facts,
         low=float(smooth.min()),
@@ -302,7 +302,7 @@ def strict_facts(picture: Picture, facts: Facts) -> Facts:
 def strict_objects(picture: Picture, facts: Facts) -> blobs.Labels:
     """Return the sure objects of an image ``[*S]``: elliptic, steep and contrasty nodes of one tree, cut at necks."""
     least = facts.least
-    tree = component_tree(gaussian_filter(picture.light, FINE), int(least), limits=(facts.low, facts.high))
+    tree = component_tree(smoothed(picture.light, FINE), int(least), limits=(facts.low, facts.high))
     chosen = tree.best_disjoint(scores(tree, POWERS[1], least, facts.largest, NOISE * NOISY * facts.noise))
     labels = tree.labels(chosen)
     found = contrasts(labels, picture.light, 0.1)
@@ -320,13 +320,13 @@ LIGHT, DEPTH = 0.5, 1.0
 def mask_of(probability: NDArray[np.float32], valid: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
     """Return where the probability, smoothed by a pixel, is above one half, without holes."""
     probability = probability if valid is None else np.where(valid, probability, 0)
-    mask = gaussian_filter(probability, 1.0) > 0.5
+    mask = smoothed(probability, 1.0) > 0.5
     return np.asarray(blobs.filled(mask.astype(np.int32)) > 0)
 
 
 def cut(mask: NDArray[np.bool_], picture: Picture, spread: float, least: float) -> blobs.Labels:
     """Cut a mask into objects: the watershed of the distance to its border and of the lightness over its spread."""
     height = blobs.border_distance(mask.astype(np.int32))
-    height += np.float32(LIGHT / max(spread, 1e-6)) * gaussian_filter(picture.light, 1.5)
+    height += np.float32(LIGHT / max(spread, 1e-6)) * smoothed(picture.light, 1.5)
     labels = blobs.basins(height, mask.astype(np.int32), DEPTH)
     return blobs.select(labels, blobs.areas(labels) >= least)
