@@ -36,6 +36,7 @@ run doctor 60 "$PYTHON" -m selfseg doctor
 run contract 120 "$PYTHON" -m pytest -q -m "$KINDS" tests/gpu/test_contract_on_gpu.py tests/kernels/test_ncut_triton.py
 run twice 60 "$PYTHON" benchmarks/speed/on_gpu.py twice --device "$DEVICE" "${SMALL[@]}" -o "$OUT/twice.json"
 run memory 40 "$PYTHON" benchmarks/speed/on_gpu.py memory --device "$DEVICE" "${SMALL[@]}" -o "$OUT/memory.json"
+run ahead 40 "$PYTHON" benchmarks/speed/on_gpu.py ahead --device "$DEVICE" "${SMALL[@]}" -o "$OUT/ahead.json"
 run soft_ncut 60 "$PYTHON" benchmarks/speed/soft_ncut.py --device "$DEVICE" --repeats 5 "${CUT[@]}" -o "$OUT/soft_ncut.json"
 run steps 150 "$PYTHON" benchmarks/speed/on_gpu.py steps --device "$DEVICE" "${SMALL[@]}" -o "$OUT/steps.json"
 if [ -n "$IMAGES" ] && [ $((END - SECONDS)) -gt 20 ]; then # the curve is in OUT/wnet-paper/journal.jsonl

@@ -1,15 +1,18 @@
 """What a GPU does with selfseg: steps a second against textbook forms, the same bytes twice, and what happens without memory.
 
-    python benchmarks/speed/on_gpu.py steps|twice|memory [--device cuda] [--seconds 10] [-o FILE.json]
+    python benchmarks/speed/on_gpu.py steps|twice|memory|ahead [--device cuda] [--seconds 10] [-o FILE.json]
 
-``steps``: learning with feature clustering, W-Net (preset paper) and SP-WNet: as it is, without the kernel of Triton, compiled, and in
+``steps``: learning with feature clustering, W-Net (preset paper) and SP-WNet: as it is, without the kernel of Triton, recorded, compiled,
+SP-WNet with one batch of patches after the other, and in
 the textbook form (the same networks, losses and optimiser in a plain loop that reads every loss at once; W-Net's cut as unfolded
 windows). Sides take turns of a second, so that a noisy neighbour hits all of them; the first turn warms up and does not count.
 ``twice``: every method learns twice with one seed, with and without ``--deterministic``: are the weights the same bytes, and what does
-that cost? ``memory``: a tenth of the memory and an image that does not fit: the line that the user reads. ``--device cpu`` rehearses all.
+that cost? ``memory``: a tenth of the memory and an image that does not fit: the line that the user reads. ``ahead``:
+`predict` on twelve photographs with and without ``--read-ahead``. ``--device cpu`` rehearses all.
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import statistics
@@ -21,14 +24,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image as Picture
 from soft_ncut import unfolded
 
 from selfseg.core.errors import SelfsegError
 from selfseg.core.image import Image
 from selfseg.core.progress import Silent
 from selfseg.kernels import on_gpu
+from selfseg.learning.run import predict
 from selfseg.learning.segmenter import Segmenter
 from selfseg.methods.base import build_config, find_method, method_names
+from selfseg.nets.unet import UNet
 from selfseg.sample.device import Precision, choose_device, choose_precision
 from selfseg.sample.stream import Sample, Stream
 from selfseg.train.loop import Training
@@ -39,7 +45,7 @@ CASES = {
     "wnet": ("paper", (224, 224), 10),
     "sp_wnet": ("default", (480, 640), 1),
 }
-SIDES = ("selfseg", "without Triton", "recorded", "compiled", "textbook")
+SIDES = ("selfseg", "without Triton", "pass by pass", "recorded", "compiled", "textbook")
 
 
 def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -119,12 +125,14 @@ def steps(device: torch.device, seconds: float, scale: int) -> dict:
     for name in CASES:
         sides, rates = {}, {}
         for side in SIDES:
-            if side in ("compiled", "recorded") and device.type != "cuda":
+            if side in ("compiled", "recorded", "pass by pass") and device.type != "cuda":
+                continue
+            if side == "pass by pass" and name != "sp_wnet":
                 continue
             begun = time.perf_counter()
             try:
                 step = steps_of(name, side, device, scale)
-                with plainly(side == "without Triton"):
+                with differently(side):
                     step()
             except (RuntimeError, SelfsegError) as error:
                 print(f"{name}, {side}: {str(error).splitlines()[0][:160]}")
@@ -134,7 +142,7 @@ def steps(device: torch.device, seconds: float, scale: int) -> dict:
         turns = max(2, round(seconds / max(1, len(sides))))
         for turn in range(turns + 1):
             for side, step in sides.items():
-                with plainly(side == "without Triton"):
+                with differently(side):
                     got = rate(step, min(1.0, seconds))
                 if turn:
                     rates[side].append(got)
@@ -146,19 +154,18 @@ def steps(device: torch.device, seconds: float, scale: int) -> dict:
     return found
 
 
-class plainly:  # noqa: N801 (a context)
-    """Within the block, if wanted, Triton is not used."""
-
-    def __init__(self, wanted: bool) -> None:
-        self.wanted = wanted
-
-    def __enter__(self) -> None:
-        self.before = on_gpu.has_triton
-        if self.wanted:
-            on_gpu.has_triton = lambda device: False
-
-    def __exit__(self, *reason: object) -> None:
-        on_gpu.has_triton = self.before
+@contextlib.contextmanager
+def differently(side: str) -> Iterator[None]:
+    """Within the block Triton is not used, or batches of several sizes go through a U-Net one after the other."""
+    known = on_gpu.has_triton, UNet.responses
+    if side == "without Triton":
+        on_gpu.has_triton = lambda device: False
+    if side == "pass by pass":
+        UNet.responses = lambda net, images: [net(batch) for batch in images]
+    try:
+        yield
+    finally:
+        on_gpu.has_triton, UNet.responses = known
 
 
 def twice(device: torch.device, seconds: float, scale: int) -> dict:
@@ -231,16 +238,43 @@ def memory(device: torch.device, seconds: float, scale: int) -> dict:
     return found
 
 
+def ahead(device: torch.device, seconds: float, scale: int) -> dict:
+    found, shape = {}, (1200 // scale, 1600 // scale)
+    model = Segmenter("wnet", 2, device=str(device), prepare="size=640,auto", options={"iterations": 5, "patch": 64})
+    model.fit(Image(photo(96, 128), "YXC"))
+    with tempfile.TemporaryDirectory() as folder:
+        images, labels = Path(folder) / "images", {}
+        images.mkdir()
+        for seed in range(12):
+            Picture.fromarray(photo(*shape, seed)).save(images / f"p{seed}.png")
+        for wanted in (False, True, False, True):  # the first round warms up
+            begun = time.perf_counter()
+            predict(model, images, Path(folder) / str(wanted), read_ahead=wanted)
+            found[f"{wanted}"] = time.perf_counter() - begun
+        for wanted in (False, True):
+            paths = sorted((Path(folder) / str(wanted) / "labels").glob("*.tif"))
+            labels[wanted] = [path.read_bytes() for path in paths]
+    found["same labels"] = labels[False] == labels[True] and len(labels[True]) == 12
+    print(
+        f"12 photographs of {shape}: {found['False']:.2f} s, read ahead {found['True']:.2f} s, "
+        f"{'the same' if found['same labels'] else 'OTHER'} labels",
+        flush=True,
+    )
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("steps", "twice", "memory"))
+    parser.add_argument("what", choices=("steps", "twice", "memory", "ahead"))
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--seconds", type=float, default=10.0, help="seconds a method")
     parser.add_argument("--scale", type=int, default=1, help="divide the sides of the images, to rehearse")
     parser.add_argument("-o", "--out", type=Path)
     options = parser.parse_args()
     device = choose_device(options.device)
-    found = {"steps": steps, "twice": twice, "memory": memory}[options.what](device, options.seconds, options.scale)
+    found = {"steps": steps, "twice": twice, "memory": memory, "ahead": ahead}[options.what](
+        device, options.seconds, options.scale
+    )
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else "no card: a rehearsal"
     if options.out is not None:
         facts = {"card": card, "torch": torch.__version__, options.what: found}

@@ -9,12 +9,16 @@ It is no GPU: it says nothing about speed, about rounding, about kernels of Trit
 """
 
 import contextlib
+import math
 import sys
+import threading
 from collections import Counter
 from functools import partial
 
 import torch
+import torch._dynamo  # its table of torch's functions must be of those that are not patched
 from pretended_graphs import Graph, capturing, refuse_if_capturing, tensors_in
+from pretended_streams import Streams
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
@@ -121,7 +125,9 @@ class PretendedGPU(contextlib.ExitStack):
         self.kind, self.count, self.capability, self.free, self.largest = kind, count, capability, free, largest
         self.float64 = kind == "cuda" if float64 is None else float64
         self.triton, self.working = triton, working
-        self.cached = self.current = self.born_on = self.graph = None
+        self.cached = self.current = self.graph = None
+        self._own = threading.local()
+        self.streams = Streams()
         self.reset()
 
     def reset(self):
@@ -161,14 +167,19 @@ class PretendedGPU(contextlib.ExitStack):
             raise RuntimeError(f"{self.kind} error: invalid device ordinal, {index} of {self.count}")
         return torch.device(self.kind, index)
 
+    @property
+    def born_on(self):
+        """Where what this thread makes of nothing lies."""
+        return getattr(self._own, "born_on", None)
+
     @contextlib.contextmanager
     def making_on(self, device):
         """What is made of nothing within the block lies on the device."""
-        before, self.born_on = self.born_on, device
+        before, self._own.born_on = self.born_on, device
         try:
             yield
         finally:
-            self.born_on = before
+            self._own.born_on = before
 
     def made(self, tensor, device):
         """A new tensor there, if the device can have it."""
@@ -239,6 +250,8 @@ class PretendedGPU(contextlib.ExitStack):
 
         for name, value in (("device", property(device)), ("numpy", numpy), ("__array__", array)):
             self.patch(torch.Tensor, name, value)
+        for name, value in self.streams.methods().items():
+            self.patch(torch.Tensor, name, value)
         self.patch(torch.Tensor, "is_cuda", property(lambda tensor: tensor.device.type == "cuda"))
         self.patch(torch.Tensor, "is_cpu", property(lambda tensor: place_of(tensor) is None))
         self.patch(
@@ -263,6 +276,8 @@ class PretendedGPU(contextlib.ExitStack):
             "device": self._on_device,
             "CUDAGraph": type("CUDAGraph", (Graph,), {"gpu": self}),
             "graph": partial(capturing, self),
+            "is_current_stream_capturing": lambda: self.graph is not None,
+            **self.streams.facts(),
         }
         for name, value in facts.items():
             self.patch(torch.cuda, name, value)
@@ -362,7 +377,10 @@ class Functions(TorchFunctionMode):
         if there is None and not kwargs.get("non_blocking", False):
             self.gpu.wait("copy to the host", line)
         out = out.clone(**form) if out.layout is torch.strided else out.clone()
-        return put(out, None) if there is None else self.gpu.made(out, there)
+        if there is None:
+            return put(out, None)
+        self.gpu.streams.copied(tensor, out, kwargs.get("non_blocking", False))
+        return self.gpu.made(out, there)
 
 
 class Operations(TorchDispatchMode):
@@ -387,7 +405,7 @@ class Operations(TorchDispatchMode):
             if name in WAITING or (name.startswith("index") and masks_in(args[1:2])):
                 gpu.wait(name, line_of_selfseg())
             if name not in NO_LAUNCH and not func.is_view:
-                gpu.launches[line_of_selfseg()] += 1
+                gpu.launches[line_of_selfseg()] += launches_of(name, args)
         if gpu.graph is not None:
             gpu.graph.note(func, args, kwargs)
         out = self._computed(func, name, args, kwargs)
@@ -427,6 +445,30 @@ class Operations(TorchDispatchMode):
             return
         shapes = [(tuple(t.shape), str(place or HOST)) for t, place in zip(given, places, strict=True)]
         raise MixedDevices(f"{name}: expected all tensors on one device, got {shapes}: {line_of_selfseg()}")
+
+
+MOST_TENSORS = {1: 110, 2: 64, 3: 48, 4: 36, 5: 30}
+"""Tensors of a list that one launch takes, where it has so many lists (`MultiTensorApply.cuh` of torch)."""
+
+
+def is_dense(tensor):
+    """Whether the values of a tensor lie together in memory, each once."""
+    sides = sorted((stride, n) for stride, n in zip(tensor.stride(), tensor.shape, strict=True) if n > 1)
+    return all(stride == math.prod(n for _, n in sides[:i]) for i, (stride, _) in enumerate(sides))
+
+
+def launches_of(name, args):
+    """Launches of an operation. Lists of tensors are taken at once, up to a number, and only where they lie alike in memory."""
+    if not name.startswith(("_foreach", "_fused")):
+        return 1
+    lists = [arg for arg in args if isinstance(arg, list | tuple) and tensors_in(arg)]
+    rows = list(zip(*lists, strict=True))
+    alike = all(len({(t.stride(), t.dtype) for t in row}) == 1 and is_dense(row[0]) for row in rows)
+    if name.startswith("_foreach") and not alike:
+        return len(rows)
+    depth = len(lists) + (name.startswith("_foreach") and not name.endswith("_"))
+    chunks = sum(-(-row[0].numel() // 65536) for row in rows)
+    return max(-(-len(rows) // MOST_TENSORS[min(depth, 5)]), -(-chunks // 320))
 
 
 def order_of(func, name, args, kwargs):

@@ -31,32 +31,32 @@ BEFORE = {
 
 BUDGETS = {
     "feature_clustering": (50, 2, 2),
-    "wnet": (278, 4, 3),
-    "sp_wnet": (411, 1, 1),
-    "sp_wnet, four sizes": (1510, 1, 3),
-    "deep_kmeans, alone": (88, 2, 1),
-    "deep_kmeans, together": (210, 3, 2),
-    "unet": (133, 1, 3),
+    "wnet": (270, 4, 3),
+    "sp_wnet": (294, 1, 1),
+    "sp_wnet, four sizes": (1045, 1, 3),
+    "deep_kmeans, alone": (73, 2, 1),
+    "deep_kmeans, together": (203, 3, 2),
+    "unet": (131, 1, 3),
 }
 
 RECORDED = {
     "feature_clustering": (39, 2, 2),
-    "wnet": (143, 4, 3),
-    "sp_wnet": (159, 1, 1),
-    "sp_wnet, four sizes": (785, 1, 3),
-    "deep_kmeans, alone": (36, 2, 1),
-    "deep_kmeans, together": (149, 3, 2),
+    "wnet": (141, 4, 3),
+    "sp_wnet": (124, 1, 1),
+    "sp_wnet, four sizes": (672, 1, 3),
+    "deep_kmeans, alone": (23, 2, 1),
+    "deep_kmeans, together": (144, 3, 2),
     "unet": (90, 1, 3),
 }
 """The same with ``--record``."""
 
 SHIPPED = {
     "feature_clustering": (101, 50, 39),
-    "wnet": (1534, 513, 150),
-    "sp_wnet": (2442, 2144, 202),
-    "sp_wnet, four sizes": (9119, 2565, 623),
-    "deep_kmeans, alone": (136, 110, 36),
-    "unet": (300, 150, 43),
+    "wnet": (1534, 510, 156),
+    "sp_wnet": (2442, 1220, 160),
+    "sp_wnet, four sizes": (9119, 1584, 524),
+    "deep_kmeans, alone": (136, 96, 24),
+    "unet": (300, 150, 45),
 }
 """Launches of a step with the options as they are shipped: when they were first counted, now, and with ``--record``."""
 
@@ -116,7 +116,9 @@ def test_a_step_with_the_options_as_shipped_keeps_to_its_budget(case, recorded):
     assert found <= SHIPPED[case][1 + recorded], f"{found}\n{where}"
 
 
-def test_shipped_options_are_launched_half_as_often_as_at_first_if_recorded():
+def test_shipped_options_are_launched_half_as_often_as_at_first():
+    """By default too, but for deep k-means alone: its 19 convolutions and 17 ReLUs with their gradients are 72 launches by themselves."""
+    assert all(2 * now <= first for case, (first, now, _) in SHIPPED.items() if case != "deep_kmeans, alone")
     assert all(2 * now <= first for first, _, now in SHIPPED.values())
 
 

@@ -276,7 +276,7 @@ class PredictOptions(ReadOptions):
     edits: Any = None
     """Repeat what was done to the classes by hand: the edits.json of a run of the studio; in Python also `Edits`."""
     read_ahead: bool = False
-    """Read the next image while one is segmented: two are in memory then."""
+    """Read the next image while one is segmented, and copy it to a CUDA GPU: two are in memory then."""
     dask: str | None = None
     """Predict in parts on a Dask cluster, tcp://HOST:PORT or local:N, whose workers see the same paths."""
 

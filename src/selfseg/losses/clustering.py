@@ -5,6 +5,7 @@ Neighbours are pixels or superpixels; on graphs the cost is O(edges), never that
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -199,6 +200,11 @@ class Neighbours:
     matrix: Tensor
     counted: Tensor
 
+    @cached_property
+    def n_counted(self) -> Tensor:
+        """Number of superpixels with a neighbour, at least 1."""
+        return self.counted.sum().clamp(min=1)
+
 
 def neighbour_weights(edges: Tensor, distances: Tensor, n_nodes: int, tau: float = 0.0) -> Neighbours:
     r"""Return the weights of continuity on a graph.
@@ -279,5 +285,5 @@ def region_continuity(response: Tensor, neighbours: Neighbours) -> Tensor:
     rows = response.flatten(0, 1).T  # [R BK]
     pulled = weighted_sums(neighbours.matrix, rows)
     apart = (rows - pulled).abs().where(neighbours.counted[:, None], 0.0)
-    mean: Tensor = apart.sum() / (neighbours.counted.sum().clamp(min=1) * rows.shape[1])
+    mean: Tensor = apart.sum() / (neighbours.n_counted * rows.shape[1])
     return mean

@@ -186,7 +186,7 @@ class DeepKMeans(Method):
         if self.phases.now == ALONE:
             terms = self._error_alone(images, valid)
             yield "alone", terms
-            self.explained.judge(terms["reconstruction"] / self.config.reconstruction, batch.ends_epoch)
+            self.explained.judge(weighted(1 / self.config.reconstruction, terms["reconstruction"]), batch.ends_epoch)
             self._end_batch_alone(batch)
         else:
             weights = self._weights(images)
@@ -220,6 +220,7 @@ class DeepKMeans(Method):
         enough = self.phases.least() and self.explained.enough(self.config.target_error)
         if batch.ends_epoch and (enough or self.phases.done()):
             self.phases.enter(GATHERING)
+            self.explained.alone = None
 
     def _gather(self, batch: Batch) -> None:
         """Take features of these images into the sample; after the last of them find the centres in it."""
@@ -382,6 +383,8 @@ class Explained(KeepsCounters):
 
     def __init__(self) -> None:
         super().__init__()
+        self.alone: Tensor | None = None
+        """The images of the only batch so far, until it is enough: their variance is the mean then."""
         for name in ("variance", "total", "unexplained"):
             self.register_buffer(name, torch.zeros((), dtype=torch.float64))
         for name in ("n_batches", "judged"):
@@ -391,6 +394,9 @@ class Explained(KeepsCounters):
     def look_at(self, images: Tensor, valid: Tensor | None) -> None:
         """Take the variance of a batch ``[B C *S]`` over its `valid` ``[B *S]`` pixels into the mean."""
         self.n_batches += 1
+        if images is self.alone:
+            return
+        self.alone = images if int(self.n_batches) == 1 else None
         own = moments(images, valid)[1].mean().to(self.variance).clamp(min=LEAST_VARIANCE)
         self.variance += (own - self.variance) / int(self.n_batches)
 

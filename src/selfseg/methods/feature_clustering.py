@@ -213,6 +213,9 @@ class FeatureClustering(Method):
         self.areas.zero_()
         if self.config.n_classes is not None and int(self.living.sum()) >= self.config.n_classes:
             now = dict(self.net.named_parameters())
+            for name, parameter in now.items():  # one launch copies all where they lie alike in memory
+                if getattr(self, _kept(name)).stride() != parameter.stride():
+                    setattr(self, _kept(name), torch.empty_like(parameter))
             torch._foreach_copy_([getattr(self, _kept(name)) for name in now], list(now.values()))
 
     def status(self) -> dict[str, int]:

@@ -8,7 +8,7 @@ and superpixels be like their neighbours. Learned on a few frames or slices, it 
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -40,11 +40,13 @@ from selfseg.sample.patches import (
     cut,
     drawn_once,
     equal_pixel_shapes,
+    joined,
+    one_of,
     patch_sheet,
     redrawn,
     with_boundaries,
 )
-from selfseg.sample.shared_batch import in_turn, own_weight, sharing
+from selfseg.sample.shared_batch import in_turn, is_shared, own_weight, sharing
 
 Weight = float | None
 
@@ -170,6 +172,23 @@ class SPWNetConfig(SuperpixelConfig):
                 raise UsageError(name, expected=f"{wanted} values", got=str(got), fix=f"the images are {n_dims}D")
 
 
+class Part(NamedTuple):
+    """Images that are normalised by themselves: `counted` ``[n *S]`` bool, None = all pixels; `image` of a batch they are patches of."""
+
+    n_images: int
+    counted: Tensor | None
+    image: int = 0
+
+
+class Pass(NamedTuple):
+    """Images ``[B C *S]`` that go through the networks at once: framed = whole, with a border; rebuilt = also through the second."""
+
+    images: Tensor
+    parts: list[Part]
+    framed: bool = False
+    rebuilt: bool = True
+
+
 class SPWNet(Method):
     """SP-WNet. See the module's docstring; `SPWNetConfig` lists every option."""
 
@@ -242,56 +261,71 @@ class SPWNet(Method):
 
     def features(self, images: Tensor, valid: Tensor | None = None, framed: bool = True) -> Tensor:
         """Return the dense features ``[B K *S]``, not yet softmax, of ``[B C *S]``: whole images (framed) or patches."""
-        response = self._response(images, framed)
-        return response if self.norm is None else self.norm(response, valid)
+        return self._normalised(self._responses([images], [framed])[0], [Part(len(images), valid)])
 
-    def _response(self, images: Tensor, framed: bool = True) -> Tensor:
-        """Return the encoder's response ``[B K *S]``, float32; framed = with the border of a whole image."""
-        if self.config.border == "zeros" or not framed:
-            return self.encoder(images).float()
-        width = 2 ** (self.config.depth + 1)
-        wider = mirror_frame(images, width, [width] * self.n_dims)
-        return cut_middle(self.encoder(wider), images.shape[2:]).float()
+    def _responses(self, images: Sequence[Tensor], framed: Sequence[bool]) -> list[Tensor]:
+        """Return the encoder's responses ``[B K *S]``, float32; framed = with the border of a whole image."""
+        width = 2 ** (self.config.depth + 1) if self.config.border == "mirror" else 0
+        around = [[width * frame] * self.n_dims for frame in framed]
+        seen = [mirror_frame(batch, more[0], more) for batch, more in zip(images, around, strict=True)]
+        found = self.encoder.responses(seen)
+        return [cut_middle(response, batch.shape[2:]).float() for response, batch in zip(found, images, strict=True)]
+
+    def _normalised(self, response: Tensor, parts: Sequence[Part]) -> Tensor:
+        """Return features of a response, each part normalised by itself."""
+        if self.norm is None:
+            return response
+        pieces = [response] if len(parts) == 1 else response.split([part.n_images for part in parts])
+        return joined([self.norm(piece, part.counted) for piece, part in zip(pieces, parts, strict=True)])
 
     def decode(self, features: Tensor) -> Tensor:
         """Return the image ``[B C *S]`` that the second network makes of features ``[B K *S]``."""
         rebuilt: Tensor = self.decoder(softmax(features))
         return rebuilt.float()
 
+    def _through(self, passes: Sequence[Pass]) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the features of each pass, and the images rebuilt of those where that is asked for."""
+        responses = self._responses([each.images for each in passes], [each.framed for each in passes])
+        features = [self._normalised(found, each.parts) for found, each in zip(responses, passes, strict=True)]
+        codes = [softmax(found) for found, each in zip(features, passes, strict=True) if each.rebuilt]
+        return features, [rebuilt.float() for rebuilt in self.decoder.responses(codes)]
+
     def steps(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Yield once: all terms, means over the images of the batch (the origin weighs the first of n images n times)."""
         config = self.config
         if config.contrast_start and not int(self.batches_done):
             with torch.no_grad():
-                give_unit_variance(self.encoder.head, self._response(batch.images))
-        rows: list[dict[str, Tensor]] = []
-        whole = (config.beta_rc_image, config.beta_cut, config.beta_sim, config.beta_con, config.beta_balance)
-        features = self.features(batch.images, batch.valid) if any(beta is not None for beta in whole) else None
-        rebuilt = None if features is None or config.beta_rc_image is None else self.decode(features)
+                give_unit_variance(self.encoder.head, self._responses([batch.images], [True])[0])
         with in_turn():
             seeds = [int(torch.randint(2**62, ())) for _ in batch.images]
-        with sharing(None):  # what follows is of single images
-            patches = None if config.beta_rc_patches is None else self._patch_errors(batch, seeds)
+        whole, patches = self._whole(batch), self._patches(batch, seeds)
+        apart = is_shared()  # patches are of single images
+        responses, again = self._through(whole if apart else [*whole, *patches])
+        with sharing(None):
+            if apart:
+                again += self._through(patches)[1]
+            features = responses[0] if whole else None
+            rebuilt = again.pop(0) if whole and whole[0].rebuilt else None
+            errors = _patch_errors(patches, again, len(batch.images))
+            rows: list[dict[str, Tensor]] = []
             for b, image in enumerate(batch.images):
                 valid = None if batch.valid is None else batch.valid[b]
                 terms: dict[str, Tensor] = {}
                 if rebuilt is not None:
-                    terms["rc_image"] = _error(rebuilt[b], image, valid)
-                if patches is not None:
-                    terms["rc_patches"] = patches[b]
+                    counted = None if valid is None else valid[None]
+                    terms["rc_image"] = reconstruction(one_of(rebuilt, b), image[None], counted)
+                if patches:
+                    terms["rc_patches"] = errors[b]
                 if features is not None:
                     graph = self.graphs.of(image, valid, _memo(batch, b), batch.reach(b))
-                    terms |= self._segment_terms(features[b : b + 1], image, valid, graph)
+                    terms |= self._segment_terms(one_of(features, b), image, valid, graph)
                 rows.append(terms)
         risen = min(1.0, int(self.batches_done) / config.warm_up) if config.warm_up else 1.0
         betas = {name: getattr(config, f"beta_{name}") * (1 if name in REBUILDING else risen) for name in rows[0]}
         self.batches_done += 1
         self.epochs_done += batch.ends_epoch
         betas = {name: beta * own_weight(len(rows)) for name, beta in betas.items()}
-        if len(rows) == 1:
-            means = rows[0]
-        else:
-            means = {name: torch.stack([row[name] for row in rows]).mean() for name in betas}
+        means = rows[0] if len(rows) == 1 else {name: torch.stack([row[name] for row in rows]).mean() for name in betas}
         yield "both", {name: weighted(beta, means[name]) for name, beta in betas.items()}
 
     def _segment_terms(
@@ -310,7 +344,8 @@ class SPWNet(Method):
         if config.beta_sim is not None:
             scores = means if config.region_label == "mean" else region_votes(features, graph.regions)
             target = scores.detach().argmax(1)[:, graph.regions.labels]  # [1 *S]
-            terms["sim"] = similarity(features, target, graph.regions.valid[None])
+            inside = None if graph.regions.everywhere else graph.regions.valid[None]
+            terms["sim"] = similarity(features, target, inside)
         if config.beta_con is not None:
             terms["con"] = region_continuity(means, graph.neighbours)
         if config.beta_balance is not None:
@@ -338,29 +373,28 @@ class SPWNet(Method):
             terms["balance"] = _imbalance(features, torch.ones_like(image[0]) if valid is None else valid)
         return terms
 
-    def _patch_errors(self, batch: Batch, seeds: Sequence[int]) -> list[Tensor]:
-        """Return for each image the mean over patch shapes of the squared error of one mini-batch of each.
+    def _whole(self, batch: Batch) -> list[Pass]:
+        """Return the images of a batch, if a term is of whole images."""
+        config, rebuilt = self.config, self.config.beta_rc_image is not None
+        others = (config.beta_cut, config.beta_sim, config.beta_con, config.beta_balance)
+        wanted = rebuilt or any(beta is not None for beta in others)
+        return [Pass(batch.images, [Part(len(batch.images), batch.valid)], True, rebuilt)] if wanted else []
+
+    def _patches(self, batch: Batch, seeds: Sequence[int]) -> list[Pass]:
+        """Return one mini-batch of patches of each shape.
 
         Patches of one shape go through the networks together, of all images, unless a batch norm would mix their statistics.
         """
-        groups: dict[Any, list[tuple[int, Tensor, Tensor | None]]] = {}
-        for b, image in enumerate(batch.images):
+        groups: dict[Any, list[tuple[Part, Tensor]]] = {}
+        for b, image in enumerate(batch.images if self.config.beta_rc_patches is not None else ()):
             valid = None if batch.valid is None or batch.is_filled(b) else batch.valid[b]
             for number, places in enumerate(self._places(batch.reach(b), batch.indices[b], seeds[b])):
                 patches = cut(image, places)
                 counted = None if valid is None else cut(valid[None], places)[:, 0]
                 alone = b if self.config.norm == "batch" else None
-                groups.setdefault((number, patches.shape[2:], alone), []).append((b, patches, counted))
-        errors: list[list[Tensor]] = [[] for _ in batch.images]
-        for group in groups.values():
-            sizes = [len(patches) for _, patches, _ in group]
-            response = self._response(joined([patches for _, patches, _ in group]), framed=False)
-            if self.norm is not None:
-                parts = zip(response.split(sizes), group, strict=True)
-                response = joined([self.norm(part, counted) for part, (_, _, counted) in parts])
-            for (b, patches, counted), rebuilt in zip(group, self.decode(response).split(sizes), strict=True):
-                errors[b].append(reconstruction(rebuilt, patches, counted))
-        return [torch.stack(each).mean() for each in errors]
+                part = Part(len(patches), counted, b)
+                groups.setdefault((number, patches.shape[2:], alone), []).append((part, patches))
+        return [Pass(joined([each for _, each in group]), [part for part, _ in group]) for group in groups.values()]
 
     def _places(self, inside: list[int], index: int, seed: int) -> list[list[PatchPosition]]:
         config, window = self.config, None
@@ -396,7 +430,9 @@ class SPWNet(Method):
         calibrate_batch_norms(self, lambda: (self.decode(self.features(batch.images)) for batch in batches()))
         if self.norm is not None:
             with torch.no_grad():
-                self.norm.set_statistics((self._response(batch.images), batch.valid) for batch in batches())
+                self.norm.set_statistics(
+                    (self._responses([batch.images], [True])[0], batch.valid) for batch in batches()
+                )
         areas, between, volume = self._sums(batches)
         wanted = self.config.n_classes
 
@@ -500,13 +536,16 @@ class SPWNet(Method):
         return 4 * (whole + patches) * (56 * self.config.width + 14 * self.config.n_clusters)
 
 
-def joined(parts: list[Tensor]) -> Tensor:
-    """Return parts of a batch as one; a single one as it is."""
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-def _error(rebuilt: Tensor, image: Tensor, valid: Tensor | None) -> Tensor:
-    return reconstruction(rebuilt[None], image[None], None if valid is None else valid[None])
+def _patch_errors(passes: Sequence[Pass], rebuilt: Sequence[Tensor], n_images: int) -> list[Tensor]:
+    """Return for each image the mean over patch shapes of the squared error of its patches."""
+    errors: list[list[Tensor]] = [[] for _ in range(n_images)]
+    for each, found in zip(passes, rebuilt, strict=True):
+        sizes = [part.n_images for part in each.parts]
+        alone = len(sizes) == 1  # without a launch
+        pairs = [(found, each.images)] if alone else zip(found.split(sizes), each.images.split(sizes), strict=True)
+        for part, (again, patches) in zip(each.parts, pairs, strict=True):
+            errors[part.image].append(reconstruction(again, patches, part.counted))
+    return [torch.stack(each).mean() for each in errors if each]
 
 
 def _memo(batch: Batch, b: int) -> Memo | None:

@@ -5,6 +5,7 @@ the backward pass take superpixels times pixels.)
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,16 @@ class RegionMap:
     def n_regions(self) -> int:
         """Number of superpixels R."""
         return len(self.sizes)
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether every pixel is of a superpixel."""
+        return len(self.order) == self.labels.numel()
+
+    @cached_property
+    def divisors(self) -> Tensor:
+        """``[R]`` int64: `sizes`, 1 where a label is unused."""
+        return self.sizes.clamp(min=1)
 
     @property
     def valid(self) -> Tensor:
@@ -98,15 +109,17 @@ class _RegionMean(torch.autograd.Function):
         ctx.regions = regions
         rows = features.flatten(2).flatten(0, 1).T.index_select(0, regions.sorted_pixels(features.device))  # [N BK]
         sums = torch.segment_reduce(rows, "sum", lengths=regions.sizes, axis=0, unsafe=True)  # [R BK]
-        return sums.T.reshape(*features.shape[:2], -1) / regions.sizes.clamp(min=1)
+        return sums.T.reshape(*features.shape[:2], -1) / regions.divisors
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return spread(gradient / ctx.regions.sizes.clamp(min=1), ctx.regions), None
+        return spread(gradient / ctx.regions.divisors, ctx.regions), None
 
 
 def spread(values: Tensor, regions: RegionMap, outside: float = 0.0) -> Tensor:
     """Return ``[B K *S]``: the value of its superpixel at each pixel, of values ``[B K R]``; `outside` at -1. Differentiable."""
+    if regions.everywhere:
+        return values[:, :, regions.labels]
     more = torch.cat([values, values.new_full((*values.shape[:2], 1), outside)], dim=2)
     return more[:, :, regions.labels]  # -1 is the last one
 

@@ -6,11 +6,13 @@ With what goes with it: images mirrored outwards to any size, He's start, and th
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from selfseg.nets.norms import BatchNorm2d, BatchNorm3d, GroupNorm
 
@@ -216,17 +218,113 @@ class UNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the response ``[B K *S]``."""
-        x = mirror_pad(images, self.multiple) if self.shape.padded else images
+        return self._responses([images], _one_after_the_other)[0]
+
+    def responses(self, images: Sequence[Tensor]) -> list[Tensor]:
+        """Return the response to each of several batches of images, as `forward` does.
+
+        On a GPU that learns, in fewer launches: all go through a layer before the next, so that one launch is the ReLU of all, and
+        their gradients of the parameters are added up at once (`_Together`).
+        """
+        kind = self.head.weight.device.type
+        apart = len(images) < 2 or kind != "cuda" or not torch.is_grad_enabled() or torch.is_autocast_enabled(kind)
+        if apart or self._compiled_call_impl is not None:
+            return [self(batch) for batch in images]
+        return self._responses(images, _Together(self, len(images)))
+
+    def _responses(self, images: Sequence[Tensor], run: "Run") -> list[Tensor]:
+        maps = [mirror_pad(x, self.multiple) if self.shape.padded else x for x in images]
         skips = []
         for level, module in enumerate(self.down):
-            x = module(x if level == 0 else POOL[self.shape.n_dims](x, 2))
+            maps = run(module, maps if level == 0 else [POOL[self.shape.n_dims](x, 2) for x in maps])
             if level >= self.shape.depth - 1:
-                x = F.dropout(x, self.shape.bottom_dropout, self.training)
-            skips.append(x)
+                maps = [F.dropout(x, self.shape.bottom_dropout, self.training) for x in maps]
+            skips.append(maps)
         skips.pop()
         for step, module in zip(self.ups, self.up, strict=True):
-            x = module(step(x, skips.pop()))
-        return cut_back(self.head(x), images.shape[2:]) if self.shape.padded else self.head(x)
+            maps = run(module, run(step, maps, skips.pop()))
+        found = run(self.head, maps)
+        if not self.shape.padded:
+            return found
+        return [cut_back(y, x.shape[2:]) for y, x in zip(found, images, strict=True)]
+
+
+Run = Callable[..., list[Tensor]]
+"""Takes a layer and, for each of its arguments, a list with one map of each batch; gives the list of results."""
+
+
+def _one_after_the_other(layer: nn.Module, *maps: Sequence[Tensor]) -> list[Tensor]:
+    return [layer(*each) for each in zip(*maps, strict=True)]
+
+
+class _Together:
+    """Runs a network's layers on n batches, each with parameters of its own, which are the network's (`_ForEach`)."""
+
+    def __init__(self, network: nn.Module, n: int) -> None:
+        places = [(layer, name) for layer in network.modules() for name in layer._parameters]
+        places = [(layer, name) for layer, name in places if layer._parameters[name] is not None]
+        given = [layer._parameters[name] for layer, name in places]
+        found = iter(_ForEach.apply(n, *given))
+        self.own: list[dict[nn.Module, dict[str, Any]]] = []
+        for _ in range(n):
+            self.own.append({layer: dict(layer._parameters) for layer, _ in places})
+            for layer, name in places:
+                self.own[-1][layer][name] = next(found)
+
+    def __call__(self, layer: nn.Module, *maps: Sequence[Tensor]) -> list[Tensor]:
+        if isinstance(layer, nn.ReLU):
+            return list(_Rectified.apply(*maps[0]))
+        if isinstance(layer, Module):
+            found = list(maps[0])
+            for part in layer.layers:
+                found = self(part, found)
+            return found
+        inner = [part for part in layer.modules() if part in self.own[0]]
+        known = [part._parameters for part in inner]
+        found = []
+        try:
+            for own, each in zip(self.own, zip(*maps, strict=True), strict=True):
+                for part in inner:
+                    part.__dict__["_parameters"] = own[part]
+                found.append(layer(*each))
+        finally:
+            for part, parameters in zip(inner, known, strict=True):
+                part.__dict__["_parameters"] = parameters
+        return found
+
+
+class _ForEach(torch.autograd.Function):
+    """Parameters, once for each of n batches: their gradients are added up in n - 1 launches, and not in n - 1 for each parameter."""
+
+    @staticmethod
+    def forward(ctx: Any, n: int, *parameters: Tensor) -> tuple[Tensor, ...]:
+        ctx.n = n
+        return tuple(parameter.detach() for _ in range(n) for parameter in parameters)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
+        each = len(gradients) // ctx.n
+        rows = [gradients[i * each : (i + 1) * each] for i in range(ctx.n)]
+        sums = list(rows[0])
+        for row in rows[1:]:
+            sums = list(torch._foreach_add(sums, row))
+        return None, *sums
+
+
+class _Rectified(torch.autograd.Function):
+    """The ReLU of several maps, each way in a launch or two."""
+
+    @staticmethod
+    def forward(ctx: Any, *maps: Tensor) -> tuple[Tensor, ...]:
+        found: tuple[Tensor, ...] = torch._foreach_clamp_min(maps, 0)
+        ctx.save_for_backward(*found)
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        return tuple(torch._foreach_mul(torch._foreach_sign(ctx.saved_tensors), gradients))
 
 
 def mirror_pad(images: Tensor, multiple: int) -> Tensor:
@@ -245,15 +343,32 @@ def mirror_frame(images: Tensor, before: int, after: Sequence[int]) -> Tensor:
     """
     for axis, (size, more) in enumerate(zip(images.shape[2:], after, strict=True), 2):
         if torch.jit.is_tracing() or before or more:  # a trace is of any size
-            turn = torch.arange(-before, size + more, device=images.device) % (2 * size)
-            images = images.index_select(axis, torch.where(turn < size, turn, 2 * size - 1 - turn))
+            index = _mirrored if _writes_down(images) else _known_mirrored
+            images = images.index_select(axis, index(size, before, more, images.device))
     return images
+
+
+def _mirrored(size: int, before: int, more: int, device: torch.device) -> Tensor:
+    """Return which of `size` pixels is seen at each place from `before` in front of them to `more` behind."""
+    turn = torch.arange(-before, size + more, device=device) % (2 * size)
+    return torch.where(turn < size, turn, 2 * size - 1 - turn)
+
+
+_known_mirrored = lru_cache(64)(_mirrored)
+
+
+def _writes_down(images: Tensor) -> bool:
+    """Return whether operations are traced, compiled or recorded, and not computed now."""
+    if torch.jit.is_tracing() or torch.compiler.is_compiling():
+        return True
+    return images.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
 def cut_back(images: Tensor, shape: torch.Size | tuple[int, ...]) -> Tensor:
     """Return the part of ``[B C *s]`` that `mirror_pad` was given: ``[B C *shape]``."""
     for axis, size in enumerate(shape, 2):
-        images = images.narrow(axis, 0, size)
+        if torch.jit.is_tracing() or images.shape[axis] != size:  # a trace is of any size
+            images = images.narrow(axis, 0, size)
     return images
 
 

@@ -255,6 +255,23 @@ def in_fixed_order(wanted: bool) -> Iterator[None]:
         torch.use_deterministic_algorithms(before)
 
 
+class OnItsWay:
+    """Values that are copied to a CUDA GPU beside what is computed there: out of pinned memory, in a stream of their own."""
+
+    def __init__(self, values: Tensor, device: torch.device) -> None:
+        self._stream = torch.cuda.Stream(device)
+        pinned = values.pin_memory()  # torch keeps it until it was copied
+        with torch.cuda.stream(self._stream):
+            self._there = pinned.to(device, non_blocking=True)
+
+    def arrived(self) -> Tensor:
+        """Return them on the GPU: what is computed with them waits for the copy, the host does not."""
+        now = torch.cuda.current_stream(self._there.device)
+        now.wait_stream(self._stream)
+        self._there.record_stream(now)
+        return self._there
+
+
 def free_on(device: torch.device | None) -> int:
     """Return the free memory of a device in bytes: what torch keeps there for its next tensors is free too."""
     if device is None or device.type != "cuda":

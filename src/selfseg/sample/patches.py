@@ -156,6 +156,16 @@ def cut(source: Any, places: Sequence[PatchPosition]) -> Tensor:
     return torch.stack(patches)
 
 
+def joined(parts: list[Tensor]) -> Tensor:
+    """Return parts of a batch as one; a single one as it is."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def one_of(batch: Tensor, b: int) -> Tensor:
+    """Return number b of a batch, as a batch of one: without a launch, and without one on the way back, where it is the only one."""
+    return batch if len(batch) == 1 else batch[b : b + 1]
+
+
 def patch_sheet(groups: Sequence[Tensor]) -> Tensor:
     """Return patches, ``[n C *s]`` for each shape, side by side: ``[C H W]``, a row a shape, the largest value between them.
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from selfseg.core.errors import InputError, SelfsegError, UsageError
@@ -33,7 +34,7 @@ from selfseg.refine.steps import parse_refinements
 from selfseg.results.model import FittedModel
 from selfseg.results.result import Result
 from selfseg.sample.chain import PreparedImage
-from selfseg.sample.device import device_note, is_out_of_memory
+from selfseg.sample.device import OnItsWay, device_note, is_out_of_memory
 from selfseg.sample.prepare import prepare
 from selfseg.sample.statistics import Region
 from selfseg.sample.stream import Memo
@@ -53,7 +54,7 @@ from selfseg.segmenting.blocks import (
 from selfseg.segmenting.executors import Executor, Serial, run_blocks
 from selfseg.segmenting.plan import CHUNK, begin_log, plan_blocks, plan_slabs
 from selfseg.segmenting.sinks import ZarrSink
-from selfseg.tiling.tiles import Grid, memory_budget
+from selfseg.tiling.tiles import COPIED, Grid, memory_budget
 
 
 class OwnSuperpixels:
@@ -167,7 +168,7 @@ class Settings:
     said
         Notes that the user has seen.
     read_ahead
-        Read the next image while one is segmented.
+        Read the next image while one is segmented, and copy it to a CUDA GPU.
     maps
         Maps that are stored while an image is segmented in parts: out of `export.maps`.
     """
@@ -308,7 +309,8 @@ def iter_segment(
     settings.say([note] if (note := device_note(model.device)) else [])
     settings.progress.start("segmenting", len(sources))
     try:
-        for done, (source, read) in enumerate(_readers(sources, axes, settings.read_ahead), 1):
+        look = partial(_copy_ahead, model, settings.memory) if settings.read_ahead else None
+        for done, (source, read) in enumerate(_readers(sources, axes, look), 1):
             outcome: Result | SelfsegError
             try:
                 image = read()
@@ -329,21 +331,47 @@ def iter_segment(
         settings.progress.finish()
 
 
-def _readers(sources: Sequence[Source], axes: str | None, ahead: bool) -> Iterator[tuple[Source, Callable[[], Image]]]:
-    """Yield each input with what gives its image; `ahead` = a thread reads the next one while this one is used."""
-    if not ahead:
+def _readers(
+    sources: Sequence[Source], axes: str | None, ahead: Callable[[Image], None] | None
+) -> Iterator[tuple[Source, Callable[[], Image]]]:
+    """Yield each input with what gives its image; a thread reads the next one while this one is used, and does `ahead`, if it is given."""
+    if ahead is None:
         yield from ((source, partial(source.read, axes)) for source in sources)
         return
+
+    def read(source: Source) -> Image:
+        image = source.read(axes)
+        ahead(image)
+        return image
+
     pool = ThreadPoolExecutor(1, "reading")
     try:
-        coming = [pool.submit(source.read, axes) for source in sources[:1]]
+        coming = [pool.submit(read, source) for source in sources[:1]]
         for number, source in enumerate(sources, 1):
             now = coming.pop()
-            coming += [pool.submit(later.read, axes) for later in sources[number : number + 1]]
+            coming += [pool.submit(read, later) for later in sources[number : number + 1]]
             yield source, now.result
             del now  # its image may go
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _copy_ahead(model: FittedModel, memory: int | None, image: Image) -> None:
+    """Prepare an image and begin to copy it to a CUDA GPU, where it is one tile there; what is wrong with it is said in its turn."""
+    device = model.method.device
+    if device.type != "cuda" or "T" in image.axes or model.slices_volume(image) or model.view(image) is not image:
+        return
+    try:
+        model.check(image)
+        prepared = prepare(image, model.preparation)
+        if len(plan_whole(model, prepared, memory).tiles) == 1:
+            values = np.ascontiguousarray(prepared.read(prepared.everything))
+            prepared.memo[COPIED] = OnItsWay(torch.from_numpy(values)[None], device)
+    except SelfsegError:
+        return
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
 
 
 def fits_in_memory(model: FittedModel, image: Image, memory: int | None) -> bool:

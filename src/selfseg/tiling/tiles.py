@@ -14,7 +14,7 @@ from torch import Tensor
 
 from selfseg.core.machine import resident_memory, reusing_memory
 from selfseg.methods.base import Method
-from selfseg.sample.device import free_on, give_back, is_out_of_memory
+from selfseg.sample.device import OnItsWay, free_on, give_back, is_out_of_memory
 from selfseg.sample.statistics import within
 from selfseg.sample.stream import Memo
 
@@ -158,6 +158,9 @@ def grown(region: Region, halo: Sequence[int], shape: Sequence[int]) -> Region:
 
 ASSIGNED = "assigned"
 """Key in the memo of a prepared image under which `keep_assigned` keeps probabilities."""
+
+COPIED = "copied"
+"""Key there of the whole prepared image ``[1 C *S]`` on its way to the device (`OnItsWay`), while the one before is segmented."""
 
 LARGEST_TILE = 2**20
 """Pixels of the largest tile where the method's context is finite: larger ones are no faster."""
@@ -356,7 +359,11 @@ class Tiles:
         if owner is not None and owner() is self.method:
             known: NDArray[np.float32] = kept
             return known
-        images = torch.from_numpy(np.ascontiguousarray(self.read(region)))[None].to(self.method.device)
+        coming: OnItsWay | None = (memo or {}).pop(COPIED, None)
+        if coming is not None:
+            images = coming.arrived()
+        else:
+            images = torch.from_numpy(np.ascontiguousarray(self.read(region)))[None].to(self.method.device)
         passed = [memo] if memo is not None and self.method.uses_memos else None
         found = self.method.assign(images) if passed is None else self.method.assign(images, passed)
         probabilities: NDArray[np.float32] = found[0].float().cpu().numpy()
