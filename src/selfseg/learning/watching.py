@@ -101,7 +101,7 @@ JOURNAL = "watched.jsonl"
 
 
 class Journal:
-    """The images that are done, with all that report and tables need of them, so that a watch that is started again goes on.
+    """The images that are done, with all that report and tables need of them, so that a watch that is started again continues.
 
     Parameters
     ----------

@@ -42,7 +42,7 @@ class RegionMap:
 
     @property
     def everywhere(self) -> bool:
-        """Whether every pixel is of a superpixel."""
+        """True if every pixel is of a superpixel."""
         return len(self.order) == self.labels.numel()
 
     @cached_property
