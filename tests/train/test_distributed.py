@@ -260,7 +260,7 @@ def test_a_process_that_dies_ends_the_others_with_a_word_and_a_checkpoint(tmp_pa
     assert said.startswith(
         "TrainingError process 0 of 2: expected an answer from the others, of which one has ended, got "
     )
-    assert said.endswith("the checkpoint stays, and the same command with --resume goes on from it")
+    assert said.endswith("the checkpoint stays, and the same command with --resume continues from it")
     assert load_checkpoint(tmp_path / "c.safetensors").step == 2
     training("wnet", 2, tmp_path).run(resume=True)
     assert load_checkpoint(tmp_path / "c.safetensors").step == STEPS
@@ -272,7 +272,7 @@ def test_what_one_process_refuses_is_said_in_all(together):
     for line, who in zip(said[0], ("another process", "process 1 of 2"), strict=True):
         assert line == f"UsageError images: expected those of process 0, got others in {who}; {paths}"
     assert said[1][0] == "UsageError the folder: expected none, got one; move it"
-    assert said[1][1] == "TrainingError process 1 of 2: stopped, as process 0 has; its own message says why"
+    assert said[1][1] == "TrainingError process 1 of 2: stopped, as process 0 has; see the message of process 0"
 
 
 def test_a_process_alone_has_no_others():

@@ -1,7 +1,7 @@
 """Weighted sums of shifted rows, with the sums in registers: the one inner loop of `window_products`, in the compiler's own terms.
 
 LLVM cannot prove that the many overlapping rows do not overlap with the sums, and so would load and store these around each
-product. Told so, it still unrolls the loop over taps until its addresses no longer fit in registers; hence a function of its own,
+product. Even so, it unrolls the loop over taps until its addresses no longer fit in registers; hence a function of its own,
 optimised for size. The vectors are LLVM's: wider than a processor's registers, they become several of them.
 """
 

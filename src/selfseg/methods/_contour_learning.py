@@ -290,7 +290,7 @@ def _plain(image: Tensor, valid: Tensor) -> tuple[NDArray[np.float32], NDArray[n
 def boundary_map(
     superpixels: NDArray[np.int32], graph: RegionGraph, tree: MergeTree, half: float
 ) -> NDArray[np.float32]:
-    """Return how lasting the boundaries are, 0-1, in blocks of two by two pixels ``[h w]``: the largest in each, 0 where there is none.
+    """Return how lasting the boundaries are, 0-1, in blocks of two by two pixels ``[h w]``: the largest in each, 0 where none runs.
 
     A boundary that disappears at the cost c has ``1 / (1 + (half / c) ^ (1 / 0.45))``, one half at the cost `half`.
     """

@@ -55,7 +55,7 @@ from selfseg.regions.teacher import (
 from selfseg.regions.volume_objects import WIDE, volume_facts, volume_objects
 
 N_PIXELS, NEAR = 6000, 12
-"""Pixels that the forest learns from; half of its ground lies within so many pixels of an object."""
+"""Pixels that the forest learns from; half of its ground lies within this distance of an object."""
 
 AGREE, AGREE_WELL, OCTAVE = 0.72, 0.8, 0.05
 """Dice of teacher and pupil that is enough; below which coarser scales are tried; its price for each halving of the size."""
@@ -64,7 +64,7 @@ STRICT_PIXELS, STRICT_SHARE = 24_000, 1 / 3
 """Pixels that the strict teacher's forest learns from, and the share of objects among them."""
 
 HARD = 4
-"""So many times as many pixels of the ground are looked at by the first round's forest."""
+"""Pixels of the ground that the first round's forest looks at, for each one that it learns from."""
 
 SIGNIFICANT = 5.0
 """Least contrast of an object over the standard error that noise gives it."""
@@ -73,7 +73,7 @@ DIAMETER = 10.0
 """Diameter of objects in volumes, in voxels of the finest axis, where none is given."""
 
 OBJECT_SIDE = {2: 64, 3: 24}
-"""Objects up to so many pixels wide are the same in parts as in the whole image."""
+"""Objects up to this width in pixels are the same in parts as in the whole image."""
 
 LEAST_BRANCH = 8
 """Least pixels of a part of the merge tree."""
@@ -88,7 +88,7 @@ class ObjectsConfig(MethodConfig):
     diameter: tuple[float, ...] = ()
     """Diameter of the objects in pixels: 20, or smallest and largest as 12,40. Empty = any."""
     polarity: Literal["auto", "bright", "dark"] = "auto"
-    """Whether objects are brighter or darker than what is around them."""
+    """Brighter or darker than their surroundings; auto = found from the image."""
     min_size: int = Field(default=30, ge=1)
     """Least size of an object, in pixels (voxels) of the scale at which it was found."""
     contrast: float = Field(default=0.3, ge=0, le=1)
@@ -120,7 +120,7 @@ class ObjectsConfig(MethodConfig):
 
 @dataclass(frozen=True)
 class Lesson:
-    """What the tree of one image teaches: `wanted` objects ``[*S]``, `unsure` pixels, and the pupil's agreement with them."""
+    """Lesson of the tree of one image: `wanted` objects ``[*S]``, `unsure` pixels, and the pupil's agreement with them."""
 
     wanted: blobs.Labels
     unsure: NDArray[np.bool_]
@@ -147,7 +147,7 @@ def lesson(picture: Picture, wanted: blobs.Labels, unsure: NDArray[np.bool_], rn
 
 @dataclass(frozen=True)
 class Learned:
-    """What finds objects: fixed facts and a forest; and the probabilities ``[*s]`` of the only image that it was learned from."""
+    """Finder of objects: fixed facts and a forest; and the probabilities ``[*s]`` of the only image that it was learned from."""
 
     facts: Facts
     forest: PixelForest | None = None

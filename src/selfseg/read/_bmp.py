@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BITFIELDS, ALPHA_BITFIELDS = 3, 6
-"""Numbers of the "compression" that says which bits of a pixel are which colour."""
+"""Numbers of the "compression" that names which bits of a pixel are which colour."""
 
 USUAL_MASKS = {16: (0x7C00, 0x3E0, 0x1F, 0), 32: (0xFF0000, 0xFF00, 0xFF, 0)}
 """Bits of red, green, blue and opacity where the file does not say them."""

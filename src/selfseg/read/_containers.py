@@ -53,7 +53,7 @@ def _number(file: BinaryIO, keep_marker: bool = False) -> int | None:
 
 
 def _riff_end(file: BinaryIO, size: int) -> int:
-    """Return where the last of the chunks ends that follow each other: long AVI files have several; 0 = one says no length."""
+    """Return where the last of the chunks ends that follow each other: long AVI files have several; 0 = one has no length."""
     at = 0
     while at + 8 <= size:
         file.seek(at)

@@ -76,7 +76,7 @@ class LazyArray:
 
     @property
     def closed(self) -> bool:
-        """Whether this array, or the one that it is a view of, was closed."""
+        """True once this array, or the one that it is a view of, was closed."""
         return self._file.closed
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """LZW as TIFF has it (TIFF 6.0, section 13), unpacked with every index checked.
 
 Each entry of the table is what was put out last, and the first byte of what comes next: so it stands in the output, one byte behind
-the place where the last one began, and the table holds places and lengths only. Whatever the stream says, nothing is read but what
+the place where the last one began, and the table holds places and lengths only. Whatever the stream holds, nothing is read but what
 has been written, and nothing is written behind the end.
 """
 

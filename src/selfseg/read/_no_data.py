@@ -21,7 +21,7 @@ def no_data_value(given: Any, dtype: DTypeLike) -> Any:
     ----------
     given
         A number, or a text of one, as GDAL writes it (``"-9999"``, ``"255.0"``, ``"1e20"``, ``" 0 "``, ``"0,5"``), or several that
-        are equal. What is no number says nothing.
+        are equal. Text that is no number is ignored.
     dtype
         Type of the pixels.
 

@@ -71,7 +71,7 @@ def _metadata(tif: tifffile.TiffFile) -> ElementTree.Element | None:
 
 
 def _followed(file: Path, root: ElementTree.Element) -> tuple[ElementTree.Element | None, tuple[str, ...]]:
-    """Return the metadata themselves where a file only says in which other file they are; None if they are not there."""
+    """Return the metadata themselves where a file only names the other file that has them; None if they are not there."""
     told = root.find("{*}BinaryOnly")
     if told is None:
         return root, ()

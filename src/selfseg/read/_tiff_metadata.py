@@ -1,4 +1,4 @@
-"""What a TIFF says of an image beside its values: pixel sizes and their units, channel names, each of one image and one axis."""
+"""Metadata of an image in a TIFF: pixel sizes and their units, channel names, each of one image and one axis."""
 
 import math
 from typing import Any

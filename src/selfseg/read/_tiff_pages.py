@@ -43,18 +43,18 @@ COUNT_TAGS = (279, 325)
 """Bytes of the strips, and of the tiles."""
 
 CHANGED = ("compression", "fillorder", "hash", "decode", "photometric", "subsampling")
-"""What a page is told otherwise for a moment, and what it works out from that."""
+"""Fields of a page that are replaced for a moment, and those that follow from them."""
 
 PLACES = {"Z": 1, "Y": 2, "X": 3}
 """Where tifffile's decoder keeps an axis of a page: it counts separate samples, depth, rows, columns, samples."""
 
 
-# tifffile logs damage and goes on, with fewer pages or with zeros. Silently half an image is worse than an error.
+# tifffile logs damage and continues, with fewer pages or with zeros. Silently half an image is worse than an error.
 FATAL = re.compile(r"offset|corrupt|missing|zeroed|circular|incorrect Strip|could not read|failed to re|failed to read")
 
 
 LEFT_OUT = re.compile("OME series (failed to read|is missing|contains index out of range)")
-"""What `_ome_tiff` says itself, of planes that are not there."""
+"""Warnings of tifffile that `_ome_tiff` gives itself, of planes that are not there."""
 
 NO_COUNTS = re.compile(r"missing (data )?ByteCounts tag")
 WRONG_COUNTS = "incorrect StripByteCounts count"
@@ -326,7 +326,7 @@ def _checked(page: tifffile.TiffPage) -> Callable[..., Any]:
         if spread:
             values = np.frombuffer(data, dtype, len(data) // dtype.itemsize)
             if page.subsampling is None and values.size >= math.prod(shape):
-                return plain(data, index, **how)  # not spread after all: a missing tag says 2 x 2
+                return plain(data, index, **how)  # not spread after all: a missing tag means 2 x 2
             values = _spread_plane(values, shape, steps, place[0] > 0) if planar else _spread(values, shape, steps)
             data = values.tobytes()
         return plain(data, index, **how)

@@ -1,4 +1,4 @@
-"""What the samples of a TIFF page mean: no data, opacity, palettes, colour spaces. Each page is read by its own tags."""
+"""Meaning of the samples of a TIFF page: no data, opacity, palettes, colour spaces. Each page is read by its own tags."""
 
 import math
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ TO_RGB = frozenset((6, 7, 33007, 34892, 50001, 50002, 52546, 34933, 22610, 34934
 OLD_JPEG = 6
 
 ITU_RANGES = (0.0, 100.0, -85.0, 85.0, -75.0, 125.0)
-"""What the smallest and largest number of each sample stand for in ITULab (RFC 3949, tag Decode)."""
+"""Values that the smallest and largest number of each sample stand for in ITULab (RFC 3949, tag Decode)."""
 
 LUMA = (0.299, 0.587, 0.114)
 """Shares of red, green and blue in the brightness, unless the file has its own (TIFF 6.0, section 21)."""
@@ -75,7 +75,7 @@ class PageValues:
 
     @cached_property
     def photometric(self) -> int:
-        """How samples are to be seen; where nothing says it, three samples are RGB, as libtiff has it."""
+        """How samples are to be seen; without such a tag three samples are RGB, as libtiff has it."""
         tag = int(self.page.photometric)
         if PHOTOMETRIC_TAG not in self.page.tags and tag == WHITE_IS_ZERO and self.page.samplesperpixel >= 3:
             return RGB
@@ -106,12 +106,12 @@ class PageValues:
 
     @property
     def associated(self) -> bool:
-        """Whether colours are stored times their opacity."""
+        """True if colours are stored times their opacity."""
         return ASSOCIATED in {int(kind) for kind in self.page.extrasamples} and self.photometric != PALETTE
 
     @property
     def masked(self) -> bool:
-        """Whether some pixels may be without a value."""
+        """True if some pixels may be without a value."""
         return self.alpha is not None or (self.no_data is not None and not self.as_labels)
 
     @cached_property

@@ -109,7 +109,7 @@ class Animation:
 def open_animation(path: Path, opener: Callable[[BinaryIO], ImageFile], cut: bool) -> Decoded:
     """Open the pictures of a file as ``TYX``, or ``TYXC`` of colours; transparent pixels are not `valid`.
 
-    `cut` says that Pillow would cut its values to 8 bits: that is refused.
+    `cut`: Pillow would cut its values to 8 bits: that is refused.
     """
     if cut:
         raise InputError(

@@ -1,4 +1,4 @@
-"""What a format's file hands to the reader and how it becomes the one image type: limits, the errors of damaged bytes, axes, masks."""
+"""Pixels and metadata in a format's file, and how they become the one image type: limits, errors of damaged bytes, axes, masks."""
 
 import contextlib
 import logging
@@ -73,10 +73,10 @@ class Decoded:
     channels: tuple[str, ...] = ()
     """Channel names, empty when unknown."""
     valid: Any = None
-    """Bool array over the axes other than C, False where the file says that there is nothing (alpha 0, no data); None =
+    """Bool array over the axes other than C, False where the file has nothing (alpha 0, no data); None =
     there is something everywhere."""
     meta: Mapping[str, Any] = field(default_factory=dict)
-    """What the file's own writer needs, see `selfseg.core.image.Image`."""
+    """Metadata for the file's own writer, see `selfseg.core.image.Image`."""
     notes: tuple[str, ...] = ()
     """Lines to be shown to the user, see `selfseg.core.image.Image`."""
 
@@ -108,7 +108,7 @@ def quiet(logger: str) -> Iterator[None]:
 
 
 def needed(path: Path, module: str, extra: str) -> Any:
-    """Return a module that an extra brings, or raise `InputError` that says what to install."""
+    """Return a module that an extra brings, or raise `InputError` with the command that installs it."""
     try:
         return import_module(module)
     except ImportError as error:
@@ -128,7 +128,7 @@ def split_address(path: Path | str) -> tuple[Path, str]:
 
 
 def stamp_of(path: Path | str) -> Stamp | None:
-    """Return what tells that a file was changed or replaced; None for a folder, or where there is none."""
+    """Return a mark that differs once a file was changed or replaced; None for a folder, or a file that is not there."""
     try:
         file = split_address(path)[0]
         found = file.stat()
@@ -402,9 +402,9 @@ def make_image(decoded: Decoded, axes: str | None, name: str, source: str) -> Im
     Parameters
     ----------
     decoded
-        The pixels and what the file says of them.
+        The pixels and their metadata in the file.
     axes
-        What the user says that the axes are; None = believe the file, or the guess.
+        The axes as the user gives them; None = believe the file, or the guess.
     name, source
         Output stem and origin, see `Image`.
 
@@ -467,7 +467,7 @@ def _unmasked(decoded: Decoded, axes: str | None) -> Decoded:
 def chosen_axes(decoded: Decoded, axes: str | None, source: str) -> str:
     """Return the axes that the user gives, else those of the file.
 
-    Raise `UsageError` if `axes` is no axes string, `InputError` if it does not fit or the file's own axes cannot be told.
+    Raise `UsageError` if `axes` is no axes string, `InputError` if it does not fit or the file's own axes are unknown.
     """
     if axes is None:
         unknown = set(decoded.axes) - set("TCZYX")
@@ -475,7 +475,7 @@ def chosen_axes(decoded: Decoded, axes: str | None, source: str) -> str:
             size = " x ".join(str(n) for n in decoded.data.shape)
             raise InputError(
                 source,
-                expected="axes that can be told",
+                expected="known axes",
                 got=f"{decoded.axes} of {size}",
                 fix=f"give one letter for each of its {decoded.data.ndim} axes, for example --axes TZCYX",
             )

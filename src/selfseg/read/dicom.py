@@ -36,7 +36,7 @@ HEADERS = (
     "SOPInstanceUID SeriesInstanceUID SeriesDescription Modality Rows Columns NumberOfFrames SamplesPerPixel InstanceNumber "
     "BitsAllocated ImagePositionPatient ImageOrientationPatient PixelSpacing SliceThickness SpacingBetweenSlices"
 )
-"""What is read of a file to sort it."""
+"""Metadata of a file by which it is sorted."""
 
 NO_IMAGES = ("SEG", "RTSTRUCT", "RTPLAN", "RTDOSE", "SR", "PR", "KO", "REG")
 """Modalities of files that lie beside images and are none."""
@@ -65,9 +65,9 @@ class Slice:
     frame: int
     """The file, and the number of the frame, from 0."""
     corner: NDArray[np.float64] | None
-    """Place of the first pixel's centre ``[3]`` in mm, to the left, back and top; None = not told."""
+    """Place of the first pixel's centre ``[3]`` in mm, to the left, back and top; None = not in the file."""
     directions: NDArray[np.float64] | None
-    """Directions ``[2 3]`` in which columns and rows count up; None = not told."""
+    """Directions ``[2 3]`` in which columns and rows count up; None = not in the file."""
 
 
 def open_file(path: Path, max_bytes: int | None, as_labels: bool) -> Decoded:

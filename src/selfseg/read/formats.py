@@ -106,7 +106,7 @@ def suffix_of(path: Path) -> str | None:
 def format_of(path: Path) -> str | None:
     """Return the module for a file that a search meets: that of its suffix, or, where its name has no suffix, of its first bytes.
 
-    A name that ends with a number (``IM.0001``, ``1.2.840.5``) has none; DICOM is told under any suffix that no format has.
+    A name that ends with a number (``IM.0001``, ``1.2.840.5``) has none; DICOM is recognised under any suffix that no format has.
     None = no module; what cannot be opened has none either.
     """
     suffix = suffix_of(path)
@@ -120,7 +120,7 @@ def format_of(path: Path) -> str | None:
 
 
 def has_suffix(path: Path) -> bool:
-    """Return whether the end of a name says what the file is, known here or not: ``.txt`` does, the number in ``IM.0001`` does not."""
+    """Return whether the end of a name is a suffix, known here or not: ``.txt`` does, the number in ``IM.0001`` does not."""
     return path.suffix != "" and not path.suffix[1:].isdecimal()
 
 
@@ -291,8 +291,8 @@ def read_image(
         The file, the folder that is one image (zarr, DICOM series), or a place inside a file: ``a.h5:/raw``, ``a.npz:/b``,
         ``a.tif:/1``.
     axes
-        What its axes are, one letter each (``"ZYX"``); None = as the file says, else as guessed: two axes are ``YX``,
-        a last axis of 3 or 4 is C, pages of unknown meaning are Z. `Image.guessed_axes` says so where the guess could
+        What its axes are, one letter each (``"ZYX"``); None = as in the file, else as guessed: two axes are ``YX``,
+        a last axis of 3 or 4 is C, pages of unknown meaning are Z. `Image.guessed_axes` is True where the guess could
         be wrong.
     name
         Output stem; None = the file's name without its suffix.

@@ -1,7 +1,7 @@
 """The one gate through which label images come in: files and arrays of labels, objects, truth, masks, scribbles and superpixels.
 
 What other programs write is understood: whole numbers as floats, three equal channels, -1 for the ground, masks of 0 and 255, ids above
-2**63, masks that JPEG has smeared. What cannot be told is refused, with the option that helps.
+2**63, masks that JPEG has smeared. What cannot be decided is refused, with the option that helps.
 """
 
 from dataclasses import replace
@@ -22,7 +22,7 @@ NOTHING = -1
 MOST = int(np.iinfo(np.int64).max)
 
 EXACT = {2: 2**11, 4: 2**24, 8: 2**53}
-"""Largest whole number up to which floats of so many bytes hold all of them."""
+"""Largest whole number up to which floats of that many bytes hold all of them."""
 
 ENDS = (64, 191)
 """Values of 8 bits below and above which a smeared mask of 0 and 255 must have nearly all of its pixels."""
@@ -30,7 +30,7 @@ ENDS = (64, 191)
 SHARE_AT_ENDS = 0.97
 
 LOSSY = (b"\xff\xd8\xff",)
-"""First bytes of files whose values are not those that were saved: JPEG; also WebP, where it says so."""
+"""First bytes of files whose values are not those that were saved: JPEG; also WebP, where it is marked so."""
 
 
 def is_lossy(path: Path) -> bool:
@@ -52,7 +52,7 @@ def _jpeg_in_tiff(path: Path) -> bool:
     try:
         with tifffile.TiffFile(path) as tif:
             return int(tif.pages.first.compression) in (6, 7, 33007)
-    except Exception:  # noqa: BLE001 (whatever is wrong with the file, its reader says it)
+    except Exception:  # noqa: BLE001 (whatever is wrong with the file, its reader reports it)
         return False
 
 

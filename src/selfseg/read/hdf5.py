@@ -75,7 +75,7 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool) -> Decoded:
     unless they are labels.
 
     Nothing is read, and values are always as they are in the file: `max_bytes` changes nothing. Raise
-    `InputError` if h5py is not installed, the file is damaged, or nothing says which dataset is meant.
+    `InputError` if h5py is not installed, the file is damaged, or the dataset is ambiguous.
     """
     file, inside = split_address(path)
     h5py = needed(file, "h5py", "hdf5")

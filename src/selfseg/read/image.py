@@ -61,12 +61,12 @@ SIGNATURES: tuple[tuple[int, bytes, type[ImageFile] | str], ...] = (
     (0, b"Pf", PpmImageFile),
     (0, b"PF", PpmImageFile),
 )
-"""Who reads a picture, by where its signature stands: a class of Pillow, or a codec of imagecodecs."""
+"""Readers of pictures, by where its signature stands: a class of Pillow, or a codec of imagecodecs."""
 
 WITHOUT_SIGNATURE: dict[str, type[ImageFile]] = {".tga": TgaImageFile, ".pcx": PcxImageFile, ".dib": DibImageFile}
 
 MODES = {"PA": "RGBA", "RGBa": "RGBA", "La": "LA"} | dict.fromkeys(("CMYK", "YCbCr", "HSV", "LAB", "RGBX"), "RGB")
-"""What a Pillow mode is turned into; modes that are not named stay."""
+"""Pillow modes and those that they are turned into; modes that are not named stay."""
 
 PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -184,7 +184,7 @@ def _pixels(picture: ImageFile, file: BinaryIO, header: bytes, as_labels: bool) 
 
 
 def _described(array: NDArray[Any], has_alpha: bool, shown: NDArray[np.bool_] | None = None) -> Decoded:
-    """Take the alpha out of ``[Y X]`` or ``[Y X C]``; `shown` says where there is something besides."""
+    """Take the alpha out of ``[Y X]`` or ``[Y X C]``; `shown` is False where there is nothing."""
     valid = shown
     if has_alpha:
         valid, array = opaque(array[..., -1]), array[..., :-1]

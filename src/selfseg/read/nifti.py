@@ -19,7 +19,7 @@ from selfseg.read.arrays import ANY_SIZE, MAX_DEFLATE, Decoded, check_size, dama
 GZIP = b"\x1f\x8b"
 UNITS = {"mm": "millimeter", "micron": "micrometer", "meter": "meter"}
 LETTERS = "XYZTC"
-"""What the axes of a NIfTI array are, in the file's order."""
+"""Axes of a NIfTI array, in the file's order."""
 
 TIMES = ("sec", "msec", "usec")
 
@@ -110,7 +110,7 @@ def _check_declared(path: Path, header: Any, max_bytes: int | None) -> bool:
 
 
 def _scale(header: Any) -> tuple[float, float] | None:
-    """Return slope and intercept if they change anything. Slope 0 or NaN says that there is no scale."""
+    """Return slope and intercept if they change anything. Slope 0 or NaN means no scale."""
     slope, intercept = (float(header[name]) for name in ("scl_slope", "scl_inter"))
     if slope == 0 or not math.isfinite(slope):
         return None

@@ -35,7 +35,7 @@ CODECS = frozenset((
     "transpose", "zfpy", "zlib", "zstd",
 ))
 # fmt: on
-"""Codecs that only compute. Others are refused before a byte is decoded: ``pickle`` would run what the file says."""
+"""Codecs that only compute. Others are refused before a byte is decoded: ``pickle`` would run code from the file."""
 
 MOST_NAMED = 8
 
@@ -55,7 +55,7 @@ def open_file(path: Path, max_bytes: int | None, as_labels: bool, level: int = 0
     """Open one level of a multiscale image, or a plain array; nothing is read, and `max_bytes` changes nothing.
 
     Axes, pixel sizes, units and channel names are those of the NGFF metadata; axes of length 1 other than Y and X are left
-    out. Chunks that are missing have the array's fill value: the format says so, thus a lost chunk cannot be told.
+    out. Chunks that are missing have the array's fill value: by the format, so a lost chunk cannot be noticed.
     `path` may be a folder inside (``x.zarr/0``), `level` 0 is the finest. As labels, open the label image of an image that has
     exactly one (``x.zarr/labels/NAME``).
 

@@ -29,7 +29,7 @@ WHOLE = {
 
 @dataclass
 class PassedOver:
-    """What a search passed over: how many of each kind, and some names."""
+    """Files that a search passed over: how many of each kind, and some names."""
 
     counts: Counter[str] = field(default_factory=Counter)
     names: dict[str, Counter[str]] = field(default_factory=dict)

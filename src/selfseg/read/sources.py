@@ -113,7 +113,7 @@ class Source:
         Parameters
         ----------
         axes
-            What its axes are, None = as the file says.
+            What its axes are, None = as in the file.
         max_bytes
             Pixel bytes allowed where it is decoded; None = three quarters of the memory that is free.
 
@@ -155,7 +155,7 @@ class Source:
                 progress.say(f"{self.name}: {line}")
 
     def is_video(self, axes: str | None = None) -> bool:
-        """Return whether it is a file that is read as a video, and not as a volume because the user says that it has Z."""
+        """Return whether it is a file that is read as a video, and not as a volume because the user gave it an axis Z."""
         deep = axes is not None and "Z" in axes.upper()
         return self.path is not None and format_of(self.path) == "video" and not deep
 
@@ -253,7 +253,7 @@ def decode_item(item: Any, source: str, axes: str | None = None, as_labels: bool
 
 
 def _name_of_array(item: Any) -> str:
-    """Return the name of the file of a picture that Pillow has opened; empty where there is none."""
+    """Return the name of the file of a picture that Pillow has opened; empty if it has none."""
     name = getattr(item, "filename", None) if hasattr(item, "getbands") else None
     return stem_of(Path(os.fsdecode(name))) if isinstance(name, str | bytes) and name else ""
 

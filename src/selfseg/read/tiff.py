@@ -42,7 +42,7 @@ PAGE_KINDS = ("generic", "uniform", "shaped")
 """Kinds of series that are pages one after the other, whatever the writer meant by them."""
 
 LEAST_COLOUR = 3
-"""YCbCr may have so many values of a pixel for each one that is stored, at most."""
+"""Most pixels that share one stored value in YCbCr."""
 
 ORIENTATION_TAG = 274
 
@@ -198,9 +198,9 @@ def _check_compression(path: Path, page: tifffile.TiffPage) -> None:
 
 
 def _check_chain(path: Path, tif: tifffile.TiffFile) -> None:
-    """Refuse a file whose pages, each of which says where the next one is, lead in a circle: tifffile would follow it for ever.
+    """Refuse a file whose pages, each of which has the place of the next one, lead in a circle: tifffile would follow it for ever.
 
-    Where the chain breaks off, tifffile says so.
+    Where the chain breaks off, tifffile reports it.
     """
     tiff, handle = tif.tiff, tif.filehandle
     seen = set[int]()
@@ -243,7 +243,7 @@ class _Meaning:
 
     @property
     def masked(self) -> bool:
-        """Whether some pixels may be without a value."""
+        """True if some pixels may be without a value."""
         return self.mask is not None or any(one.masked for one in self.pages or [self.key])
 
     def _by_page(self, as_labels: bool) -> list[PageValues]:

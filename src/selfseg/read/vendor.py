@@ -303,7 +303,7 @@ def scenes_of(path: Path) -> list[Path]:
             contextlib.closing(READERS[kind](package, path)) as opened,
         ):
             names = opened.names
-    except InputError:  # told when the file is opened
+    except InputError:  # raised again when the file is opened
         return []
     return [Path(f"{path}:/{number}") for number in range(len(names))] if len(names) > 1 else []
 

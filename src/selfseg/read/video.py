@@ -24,7 +24,7 @@ from selfseg.read.frames import Frames, same_size
 from selfseg.read.sources import Source
 
 SHORTFALL = 0.02
-"""Share of the frames that a file speaks of and that may be missing before it is said."""
+"""Share of the frames in a file's header that may be missing without a note."""
 
 OTHER_RATE = 1.2
 """Factor by which a header's frame rate may differ from that of the frames' own times; beyond it, theirs counts."""
@@ -56,13 +56,13 @@ class Listing:
     times: list[int]
     """Time of each frame, ascending, in the stream's unit; their numbers where they have no times of their own."""
     timed: bool
-    """Whether they have times of their own."""
+    """True if they have times of their own."""
     fps: float | None
     """Frames a second; None = unknown."""
     lost: str
-    """What says for certain that frames are missing; empty = nothing does."""
+    """Proof that frames are missing; empty = none."""
     doubt: str
-    """What makes it likely; empty = nothing does."""
+    """A sign that frames are missing, without proof; empty = none."""
 
 
 class VideoFrames(Frames):
@@ -95,7 +95,7 @@ class VideoFrames(Frames):
             return _list(self.path, container, stream)
 
     def frames(self, every: int = 1) -> Iterator[Image | InputError]:
-        """See `Frames.frames`. Frames that do not decode are errors; decoding goes on from one to the next."""
+        """See `Frames.frames`. Frames that do not decode are errors; decoding continues from one to the next."""
         first: Image | None = None
         due = 0
         for number, image in self._decoded(every=every):
@@ -249,7 +249,7 @@ def _rate(stream: Any, times: list[int]) -> float | None:
 
 
 def _lost(path: Path, container: Any, stream: Any, stamps: list[Any]) -> str:
-    """Return what says for certain that frames are missing: the file's own table of them, or bytes that it lacks."""
+    """Return the proof that frames are missing: the file's own table of them, or bytes that it lacks."""
     counted, reached = _counted(container, stream), len(stamps)
     if container.format.name == "avi":
         reached = max((stamp + 1 for stamp in stamps if stamp is not None), default=0)

@@ -1,4 +1,4 @@
-"""Contours of a picture, without labels: local gradients, what the whole picture says, and the merge tree of both.
+"""Contours of a picture, without labels: local gradients, the spectral part of the whole picture, and the merge tree of both.
 
 Two cues, each ``[8 Y X]``, boundary strength at 8 angles:
 

@@ -25,7 +25,7 @@ SIZE_POWER = 0.3
 """Exponent of size in the cost of a merge. ISBI 2012, sections to learn from: .1 to .3 differ by .001 in V_rand (EXPERIMENTS.md)."""
 
 NEAR = 0.75
-"""Lines reach so many widths from the border in their middle."""
+"""Lines reach this many widths from the border in their middle."""
 
 WITHIN = 1e-6
 """Strength of what lies between two basins of one piece: less than any line."""

@@ -237,7 +237,7 @@ def _agglomerate(
     return pairs, costs, node - leaves
 
 
-# The kernel of `merge`: a heap of edges and half-edge lists of neighbours. The heap holds every living edge once (`place` says where),
+# The kernel of `merge`: a heap of edges and half-edge lists of neighbours. The heap holds every living edge once (at `place`),
 # so that a changed cost moves its edge instead of leaving a stale copy behind: the heap never grows, and needs no clean-up.
 
 

@@ -4,7 +4,7 @@ The joint probability of the features A and B of two pixels close to each other 
 
     PMI_rho(A, B) = log( P(A, B)^rho / (P(A) P(B)) )
 
-says how much more often they meet than they would by chance: low across a boundary, high within an object, even one of
+is how much more often they meet than they would by chance: low across a boundary, high within an object, even one of
 stripes (Isola, Zoran, Krishnan & Adelson, "Crisp boundary detection using pointwise mutual information", ECCV 2014). exp(PMI)
 ties pixels in a normalised cut. The paper estimates P by kernel density from sampled pairs. Here features become words (k-means),
 all pairs of a window are counted, and the counts are smeared over similar words with a Gaussian: the same estimate, as a table.

@@ -58,14 +58,14 @@ SAMPLED, PART = 2**20, 2**8
 
 @dataclass(frozen=True)
 class Facts:
-    """What is fixed before objects are found, so that parts of an image give what the whole gives."""
+    """Facts that are fixed before objects are found, so that parts of an image give what the whole gives."""
 
     polarity: float = 1
     factor: float = 1
     grey: float = 0
-    """Whether three channels are one."""
+    """True if three channels are alike."""
     strict: float = 0
-    """Whether the strict teacher finds the objects, and the forest confirms them."""
+    """True if the strict teacher finds the objects, and the forest confirms them."""
     low: float = 0
     high: float = 0
     """Range of the image that the tree is built of."""

@@ -1,4 +1,4 @@
-"""What pixels look like: texture, Lab colour, and the strength of boundaries between them."""
+"""Appearance of pixels: texture, Lab colour, and the strength of boundaries between them."""
 
 from collections.abc import Sequence
 from functools import lru_cache

@@ -192,7 +192,7 @@ def oriented_watershed(
 
 @compiled()
 def _link(ends, arc, at_corner, partner):
-    """Write for each face [F] and end the one other face of its arc that meets it there; -1 where there is none, or several. at_corner
+    """Write for each face [F] and end the one other face of its arc that meets it there; -1 where none meets it, or several. at_corner
     [corners 4] is all -1."""
     for face in range(len(ends)):
         for side in range(2):

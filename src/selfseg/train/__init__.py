@@ -1,1 +1,1 @@
-"""Training: the loop, its checkpoints and its journal. It knows no method."""
+"""Training: the loop, its checkpoints and its journal. It depends on no method."""

@@ -27,7 +27,7 @@ TIMEOUT = timedelta(minutes=10)
 """How long a process waits for the others, who may be writing a checkpoint or scoring previews."""
 
 FAILED = -1
-"""What the first process answers to the others where its own work has failed."""
+"""Answer of the first process to the others where its own work has failed."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this process writes and speaks."""
+        """True if this process writes files and shows progress."""
         return self.place.first
 
     def all_reduce(self, values: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ class Processes:
                 str(self.place),
                 expected="an answer from the others, of which one has ended",
                 got=str(error).splitlines()[0][:160],
-                fix="its own message says why; the checkpoint stays, and the same command with --resume goes on from it",
+                fix="see its own message; the checkpoint stays, and the same command with --resume continues from it",
             ) from error
         return result
 
@@ -145,7 +145,7 @@ class Processes:
         finally:
             answer = int(self.broadcast(torch.tensor([answer]), 0))
         if answer == FAILED and not self.first:
-            raise TrainingError(f"{self.place}: stopped, as process 0 has; its own message says why")
+            raise TrainingError(f"{self.place}: stopped, as process 0 has; see the message of process 0")
         return answer
 
     def check_same(self, digest: str, what: str) -> None:
@@ -196,7 +196,7 @@ def started_together(shared: bool, device: str = "auto") -> Iterator[Processes]:
 
 
 CPU, OWN_GPU, CROWDED = 0, 1, 2
-"""What a process computes on: its CPU, a GPU of its own, or it has to share a GPU with another."""
+"""Device of a process: its CPU, a GPU of its own, or it has to share a GPU with another."""
 
 
 def _wish(place: Rank, device: str) -> int:

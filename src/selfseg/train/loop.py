@@ -1,4 +1,4 @@
-"""The loop: it drains a method's generator, steps its optimisers, and keeps what was learned. It knows no method.
+"""The loop: it drains a method's generator, steps its optimisers, and keeps what was learned. It depends on no method.
 
 A checkpoint is one safetensors file with the method's state, the optimisers' state and the step; never a pickled object.
 """
@@ -87,7 +87,7 @@ class Journal:
 
 
 class Order(Enum):
-    """What a run should do after a step."""
+    """Order to a run after a step."""
 
     GO = "go"
     """Go on."""
@@ -144,7 +144,7 @@ class Training:
     """Called when options were changed on the way, with the number of finished steps and the options."""
     begin: Path | None = None
     """Checkpoint of a run with other options to begin from, unless `run` resumes. Options of an optimiser (its learning rate) that
-    this run's configuration changes are this run's; all else goes on as it was."""
+    this run's configuration changes are this run's; all else stays as it was."""
     keep: Path | None = None
     """Folder in which every checkpoint stays, as ``step-000040.safetensors``; None = the last one only."""
     processes: Processes = field(default_factory=Processes)
@@ -382,7 +382,7 @@ class Training:
         return checkpoint.step, checkpoint.seconds
 
     def _interruption(self, done: int, total: int, number: int | None) -> Interrupted:
-        saved = "all is saved; the same command with --resume goes on"
+        saved = "all is saved; the same command with --resume continues"
         if self.checkpoint is None:
             saved = "nothing is kept, as no output folder was given"
         who = "order" if number is None else signal.Signals(number).name

@@ -25,7 +25,7 @@ MOST_FORMS = 8
 
 
 def record_networks(method: nn.Module, say: Callable[[str], None]) -> Callable[[], None]:
-    """Record the passes of a method's networks from now on; return what ends it. `say` is told where it fails."""
+    """Record the passes of a method's networks from now on; return a function that ends it. `say` is called with a line where it fails."""
     networks = list(_networks_of(method))
     for network in networks:
         network._compiled_call_impl = RecordedNetwork(network, say)  # as `Module.compile` does
@@ -69,7 +69,7 @@ class RecordedNetwork:
         return result
 
     def _recording(self, x: Tensor) -> "Recording | None":
-        """Return the recording for inputs like this one; None where there is none, or it is not free."""
+        """Return the recording for inputs like this one; None if none was made, or it is not free."""
         learns, training = torch.is_grad_enabled(), self.network.training
         if self._failed or x.device.type != "cuda" or (learns and not training):
             return None
@@ -128,7 +128,7 @@ class Recording:
 
     @property
     def free(self) -> bool:
-        """Whether no pass is under way that has yet to come back: its maps are still needed."""
+        """True if no forward pass still waits for its backward pass: its maps are still needed."""
         return self._under_way is None or self._under_way() is None
 
     def begin(self) -> "UnderWay":

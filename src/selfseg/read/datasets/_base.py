@@ -26,7 +26,7 @@ from selfseg.read.formats import decode_labels
 from selfseg.read.labels import read_truths
 
 Task = Literal["partition", "instances", "foreground", "lesion", "none"]
-"""What the truth is: a partition into segments, objects one by one, two classes, lesions in a volume, or nothing."""
+"""Kinds of truth: a partition into segments, objects one by one, two classes, lesions in a volume, or nothing."""
 
 Convert = Callable[[list[Path]], NDArray[Any]]
 """Makes the array of one file of the layout out of the files that the origin keeps."""
@@ -44,14 +44,14 @@ class RemoteFile:
     path: str
     """Where it lies below the data folder, with ``/``."""
     parts: tuple[str, ...] = ()
-    """What stands for ``{}``, in order; empty = `url` is one file."""
+    """Values for ``{}``, in order; empty = `url` is one file."""
     convert: Convert | None = None
     """Makes the array to be stored out of the downloaded files; None = the bytes are kept as they are. A file of several
     dataset files, such as an archive, is downloaded once."""
 
     @property
     def urls(self) -> list[str]:
-        """What must be downloaded for this file."""
+        """Parts to download for this file."""
         return [self.url.replace("{}", part) for part in self.parts] or [self.url]
 
 
@@ -80,7 +80,7 @@ class Dataset:
     title: str
     """The file's name; one line on what it is."""
     task: Task
-    """What its truth is."""
+    """Kind of its truth."""
     axes: str
     """Axes of every image."""
     licence: str
@@ -96,7 +96,7 @@ class Dataset:
     """Rule without labels by which class is the object: ``""`` (none), ``"not_largest"`` (all but the largest class),
     ``"largest"``, ``"brightest"``."""
     layout: str
-    """What the folder must hold, in words that a user can follow."""
+    """Contents that the folder must have, in words that a user can follow."""
     files: tuple[RemoteFile, ...]
     """The files that can be downloaded or verified."""
     n_images: tuple[int, ...]
@@ -229,7 +229,7 @@ CHUNK = 1 << 16
 MEGABYTE = 1e6
 
 BROKEN: tuple[type[Exception], ...] = (*DAMAGE, BadZipFile, InputError)
-"""What a conversion can raise on a file that is not what it should be."""
+"""Errors of a conversion on a file that is not what it should be."""
 
 
 @dataclass(frozen=True)
@@ -337,7 +337,7 @@ def download(dataset: Dataset, data: Path | None = None, progress: Progress | No
 
 
 class _Meter:
-    """What pooch takes for a progress bar: tells the listener how much of the present file has come."""
+    """A progress bar for pooch: informs the listener how much of the present file has come."""
 
     def __init__(self, progress: Progress, done: int) -> None:
         self.total = 0  # pooch sets it to the bytes that the server announces, 0 where it does not

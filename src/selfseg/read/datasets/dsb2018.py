@@ -3,7 +3,7 @@
 Many images of the challenge are tiles of one larger field, which the files do not say. Two tiles are taken for one field
 where they fit at an edge: the step across the seam is no larger than between neighbouring lines inside, and the two lines
 correlate above 0.9. This finds one pair among the 60; tiles that meet in the dark, or whose neighbour is missing, cannot be
-told this way. Fields were drawn to the splits within each kind, a third to `val`. Images that are not of the 60, where a
+distinguished this way. Fields were drawn to the splits within each kind, a third to `val`. Images that are not of the 60, where a
 folder has them, count as `val`, each as a field of its own.
 """
 

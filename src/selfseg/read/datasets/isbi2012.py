@@ -104,7 +104,7 @@ DATASET = Dataset(
     foreground="largest",
     layout=(
         "isbi2012/train-volume_00-19.tif: the sections in their order, uint8 [Z Y X] of 20 x 512 x 512. "
-        "isbi2012/train-labels_00-19.tif: the same, 0 = membrane, 255 = cell. The name says which sections the pages are"
+        "isbi2012/train-labels_00-19.tif: the same, 0 = membrane, 255 = cell. The name gives the sections that the pages are"
     ),
     files=_files(),
     n_images=(13, 7),
