@@ -13,7 +13,13 @@ RIDDLES = re.compile(r"\b(told|says|speaks|goes on|knows|so many|of one's own|th
 SUMMARY = re.compile(r"(What|Who|Whether)\b")
 CODE = re.compile(r"```.*?```|`[^`\n]*`|^(?: {4}|\t).*$", re.DOTALL | re.MULTILINE)
 FILES = sorted(
-    [*(ROOT / "src").rglob("*.py"), *ROOT.glob("docs/**/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    [
+        *(ROOT / "src").rglob("*.py"),
+        *(ROOT / "src").glob("**/static/js/**/*.js"),
+        *ROOT.glob("docs/**/*.md"),
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+    ]
 )
 
 
@@ -22,6 +28,8 @@ def texts(path):
     content = path.read_text(encoding="utf-8")
     if path.suffix == ".md":
         return [(0, CODE.sub("", content))]
+    if path.suffix == ".js":
+        return list(enumerate(content.splitlines(), 1))
     words = [(0, "")]
     for token in tokenize.generate_tokens(io.StringIO(content).readline):
         if token.type in (tokenize.COMMENT, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)):
@@ -31,6 +39,9 @@ def texts(path):
 
 def summaries(path):
     """Return the first lines of the docstrings of a file, those under fields too, each with its line."""
+    if path.suffix == ".js":
+        starts = (re.match(r"\s*// (.*)", line) for line in path.read_text(encoding="utf-8").splitlines())
+        return [(number, found[1]) for number, found in enumerate(starts, 1) if found]
     if path.suffix != ".py":
         return []
     found = []

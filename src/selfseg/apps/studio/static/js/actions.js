@@ -1,4 +1,4 @@
-// What several parts of the page do to the classes of a run.
+// Actions of several parts of the page on the classes of a run.
 
 import { edit, send } from "./socket.js";
 import { change, className, currentRun, state } from "./store.js";

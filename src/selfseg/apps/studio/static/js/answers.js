@@ -43,16 +43,16 @@ export function ask() {
   send("answer", { tag, image: state.image, frame: state.frame, plane: state.plane ?? 0, box });
 }
 
-async function take(told) {
-  if (!told || told.stamp <= (state.answer?.stamp ?? -1)) return;
-  const raw = await fetch(`/api/answer?stamp=${told.stamp}`);
+async function take(news) {
+  if (!news || news.stamp <= (state.answer?.stamp ?? -1)) return;
+  const raw = await fetch(`/api/answer?stamp=${news.stamp}`);
   if (!raw.ok) return;
   const bytes = new Uint8Array(await raw.arrayBuffer());
-  if (told.stamp <= (state.answer?.stamp ?? -1)) return; // a later one was quicker
-  const [rows, columns] = told.shape;
+  if (news.stamp <= (state.answer?.stamp ?? -1)) return; // a later one was quicker
+  const [rows, columns] = news.shape;
   const n = rows * columns;
   if (bytes.length !== 2 * n) return;
-  const answer = { ...told, labels: bytes.subarray(0, n), sure: bytes.subarray(n) };
+  const answer = { ...news, labels: bytes.subarray(0, n), sure: bytes.subarray(n) };
   await paint(answer);
   if (begun) answerTimes.push(performance.now() - begun);
   begun = 0;
@@ -95,4 +95,4 @@ export function askSoon() {
 
 on(["project", "tool", "answering"], () => ask());
 on(["image", "frame", "plane"], askSoon);
-on("told", () => take(state.told));
+on("answered", () => take(state.answered));

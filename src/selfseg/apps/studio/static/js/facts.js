@@ -1,4 +1,4 @@
-// What the server knows of each picture: size, channels, display ranges.
+// Facts of each picture from the server: size, channels, display ranges.
 
 const known = new Map();
 

@@ -26,5 +26,5 @@ listenToHeader();
 listenToKeys();
 connect();
 
-// For tests and for the curious: what the page knows. Nothing here reads it.
+// For tests and for the curious: the state of the page. Nothing here reads it.
 window.studio = { state, scene, answerTimes };

@@ -10,7 +10,7 @@ const SIZES = { plane: "depth", frame: "frames" };
 
 let timer = null;
 
-// What the keys step through and play: frames where there are some, else slices.
+// Axis that the keys step through and play: frames where there are some, else slices.
 export const mainKey = () => (scene.facts?.frames > 1 ? "frame" : scene.facts?.depth > 1 ? "plane" : null);
 
 export function step(key, by) {

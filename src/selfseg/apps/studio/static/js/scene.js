@@ -115,7 +115,7 @@ export function paint() {
   if (scene.slideTimes.length > 60) scene.slideTimes.shift();
 }
 
-// What one pane draws.
+// The scene that one pane draws.
 export function paneScene(run, axis, planes) {
   const found = scene.facts;
   const { layers } = state;

@@ -10,7 +10,7 @@ const KEPT = new Set(["edit", "scribble", "correct", "undo", "redo", "add_class"
 const waiting = new Map(); // tag -> message that the server has not confirmed yet
 const home = () => `selfseg waits ${location.host}`;
 
-// Send a message. What the hand did is kept until the server says that it is stored; other things need the server at once.
+// Send a message. What the hand did is kept until the server confirms that it is stored; other things need the server at once.
 export function send(type, fields = {}) {
   const message = { type, ...fields };
   if (KEPT.has(type)) {
@@ -120,7 +120,7 @@ const heard = {
     touch("previews");
   },
   answered(news) {
-    change({ told: news });
+    change({ answered: news });
   },
   job(news) {
     state.jobs.set(news.id, news);

@@ -13,9 +13,9 @@ export const state = {
   connected: false,
   refused: false, // a server answers, but it has another secret than this tab
   unstored: 0, // changes by hand that the server has not confirmed
-  // What this page shows.
+  // The part that this page shows.
   run: null,
-  wantedRun: null, // the run that was shown when the page was left, until the server has told of it
+  wantedRun: null, // the run that was shown when the page was left, until the server has sent it
   image: null,
   frame: 0,
   plane: null,

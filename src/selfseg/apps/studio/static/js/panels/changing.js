@@ -9,7 +9,7 @@ import { notice } from "./notices.js";
 // Options that decide the sizes of tensors: with another value, a checkpoint no longer fits.
 const FIXED = new Set(["n_features", "n_clusters", "n_convolutions", "prepare", "batch_size", "accumulate"]);
 
-// What the options that are filled in will do to the run; said before it is done.
+// Effect of the options that are filled in on the run, shown before it is done.
 function consequence(what, run, options, live) {
   if (what === "fork") return "Another run begins from this checkpoint; this one stays as it is.";
   const names = Object.keys(options);

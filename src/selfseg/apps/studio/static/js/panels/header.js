@@ -43,7 +43,7 @@ function fill() {
   choice.value = state.run ?? "";
 }
 
-// Whether what is done is stored; a change that waits for some time is shown, one on its way is not.
+// Shows if all work is stored; a change that waits for some time is shown, one on its way is not.
 let late = null;
 function link() {
   clearTimeout(late);

@@ -8,7 +8,7 @@ import { answerHere, goToDoubt } from "../answers.js";
 import { correctTools, correctWords } from "../correcting.js";
 import { ERASE } from "../view/marks.js";
 
-// What can be drawn. `key` names it in the list; `value` is the class of the project, null where it becomes one by the first stroke.
+// Brushes that can be drawn with. `key` names it in the list; `value` is the class of the project, null where it becomes one by the first stroke.
 function brushesOf(run) {
   const rows = (run?.classes ?? []).filter((row) => !row.ignored);
   const here = new Set(rows.map((row) => row.identity));

@@ -9,7 +9,7 @@ const LOOK_AGAIN = 500; // milliseconds between two looks at the time
 
 class StudioStatus extends HTMLElement {
   connectedCallback() {
-    this.begun = new Map(); // "run state" -> { at, step }: from where the time left is told
+    this.begun = new Map(); // "run state" -> { at, step }: where the estimate of the time left begins
     this.bar = element("progress", {});
     this.words = element("span", { role: "status" });
     this.work = element("div", {}, this.bar, this.words);

@@ -80,7 +80,7 @@ export class Painter {
     for (const wrap of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T]) gl.texParameteri(gl.TEXTURE_2D, wrap, gl.CLAMP_TO_EDGE);
   }
 
-  // From here on draw into a texture of so many pixels, until `release`.
+  // From here on draw into a texture of this many pixels, until `release`.
   target(old, width, height) {
     const gl = this.gl;
     const texture = this.colours(null, width, height, old);

@@ -1,4 +1,4 @@
-// What lies over the picture: scribbles, the swipe's line, the crosshair of three planes, a scale bar.
+// Marks over the picture: scribbles, the swipe's line, the crosshair of three planes, a scale bar.
 
 import { unit } from "../html.js";
 import { state } from "../store.js";

@@ -102,7 +102,7 @@ export class Pane {
     if (this.frameTimes.length > 120) this.frameTimes.shift();
   }
 
-  // Whether nothing but the place of the picture changed since the last drawing.
+  // True if nothing but the place of the picture changed since the last drawing.
   moves() {
     const { x, y, zoom } = this.transform;
     const { layers } = this.scene;
@@ -152,7 +152,7 @@ export class Pane {
     }
   }
 
-  // Whether all that a tile is drawn from is here.
+  // True if all sources of a tile are here.
   complete(tile) {
     return Object.values(this.keys(tile, this.scene)).every((key) => !key || this.tiles.get(key));
   }
@@ -197,7 +197,7 @@ export class Pane {
     return keysOf(this.axis, tile, scene);
   }
 
-  // What is the same for all tiles.
+  // Settings that are the same for all tiles.
   common(scene) {
     const { layers, ranges, channels, tints, seg, swipe, preview } = scene;
     const painter = this.painter;

@@ -90,7 +90,7 @@ float gap(ivec2 at, uint here, bool fine) {
 
 uint marked(ivec2 at) { return texelFetch(u_marked, entry(texelFetch(u_objects, at + 1, 0).r), 0).r; }
 
-// Device pixels from this point to the nearest border of an object that is shown; 1e6 where there is none near.
+// Device pixels from this point to the nearest border of an object that is shown; 1e6 where none is near.
 float rim(ivec2 at) {
   uint mine = texelFetch(u_objects, at + 1, 0).r;
   vec2 f = fract(v_pixel);

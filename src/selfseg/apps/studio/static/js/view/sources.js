@@ -1,4 +1,4 @@
-// What a tile of a scene is drawn from: the addresses at the server, and how what comes from there becomes a texture.
+// Sources of a tile of a scene: the addresses at the server, and how their data become textures.
 
 export const SHOW = { image: 0, classes: 1, regions: 1, probability: 2, confidence: 2 };
 
