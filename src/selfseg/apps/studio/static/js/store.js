@@ -98,7 +98,7 @@ export function restore() {
     if (kept.tab === "take") kept.tab = "export"; // the tab's name until 0.1
     change({ ...kept, run: null, wantedRun: kept.run, layers: { ...state.layers, ...kept.layers } });
   } catch {
-    // What was kept cannot be read: begin as new.
+    // The stored state cannot be read: begin as new.
   }
 }
 
