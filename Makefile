@@ -65,7 +65,7 @@ chaos: $(VENV)/.installed
 	$(BIN)/python tests/faults.py --stride 6 --jobs 2 --minutes 12
 
 docs: $(VENV)/.installed
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # plots of the benchmark's tables, and the contents of EXPERIMENTS.md
 generated:
