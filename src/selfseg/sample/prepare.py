@@ -93,7 +93,7 @@ class Preparation:
         return self.fit_pixels(pixels())
 
     def fit_pixels(self, parts: Iterable[NDArray[Any]]) -> "Preparation":
-        """Do what `fit` does, with the `pixels` of the training images, part after part; without a global step none is asked for.
+        """Do what `fit` does, with the `pixels` of the training images, part after part; without a global step nothing is read.
 
         Where nothing comes, because all images are of 8 bits, the step `auto` stays without limits. Raise `UsageError` if
         nothing comes for another step.
