@@ -150,7 +150,7 @@ class ReadOptions(InputOptions):
     mask: Any = None
     """Label image, or folder of files named like the images: pixels of 0 are neither learned from nor segmented; in Python also arrays."""
     memory: int | str | None = None
-    """Largest amount of memory to use, such as 2GB. Default: most of the free memory. Larger images are processed in parts."""
+    """Largest amount of memory to use, such as 2GB. Default: by the free memory. Larger images are processed in parts."""
 
     def __post_init__(self) -> None:
         if self.slices not in (None, "z", "y", "x", "all"):
