@@ -5,7 +5,7 @@ BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 DATA ?= $(wildcard ../shared/data)
 export SELFSEG_DATA ?= $(abspath $(DATA))
 
-.PHONY: docs tutorials test-tutorials demo test test-slow test-browser test-only test-pythons test-bioimageio test-napari test-geo check-tag chaos lint benchmark clean
+.PHONY: docs generated tutorials test-tutorials demo test test-slow test-browser test-only test-pythons test-bioimageio test-napari test-geo check-tag chaos lint benchmark clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -74,7 +74,11 @@ chaos: $(VENV)/.installed
 	$(BIN)/python tests/faults.py --stride 6 --jobs 2 --minutes 12
 
 docs: $(VENV)/.installed
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# plots of the benchmark's tables, and the contents of EXPERIMENTS.md
+generated:
+	$(PYTHON) docs/generated.py
 
 # runs the notebooks of docs/tutorials and stores in them what they show
 tutorials: $(VENV)/.installed

@@ -3,7 +3,10 @@
 import doctest
 import importlib
 import inspect
+import pydoc
+import re
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,29 +15,17 @@ import selfseg
 LISTED = ("selfseg", "selfseg.losses", "selfseg.measure", "selfseg.methods", "selfseg.nets", "selfseg.read")
 """Packages whose ``__all__`` lists the public names."""
 
-PARTS = {
-    "selfseg.export.overlay": "boundaries overlay",
-    "selfseg.refine.crf": "colour_range dense_crf",
-    "selfseg.refine.decide": "Cleaning decide",
-    "selfseg.refine.hierarchy": "Hierarchy hierarchy",
-    "selfseg.refine.steps": "parse_refinements region_probabilities",
-    "selfseg.regions.contours": "contour_strength",
-    "selfseg.regions.graph": "RegionGraph adjacency connected_components region_means",
-    "selfseg.regions.merge_tree": "MergeTree merge",
-    "selfseg.regions.slic": "slic",
-    "selfseg.regions.thresholds": "otsu_thresholds",
-    "selfseg.regions.watershed": "watershed",
-    "selfseg.sample.k_means": "k_means",
-    "selfseg.sample.steps": "parse_steps",
-}
-"""Parts of other packages that are documented for use alone."""
+REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
+"""Pages whose ``:::`` lines name further parts that are documented for use alone."""
 
 
 def public():
-    """Return the public functions and classes, by the name under which they are imported."""
-    names = [(package, name) for package in LISTED for name in importlib.import_module(package).__all__]
-    names += [(module, name) for module, several in PARTS.items() for name in several.split()]
-    found = {f"{module}.{name}": getattr(importlib.import_module(module), name) for module, name in names}
+    """Return the public functions and classes, by the name under which they are imported or documented."""
+    names = [f"{package}.{name}" for package in LISTED for name in importlib.import_module(package).__all__]
+    for page in sorted(REFERENCE.glob("*.md")):
+        names += re.findall(r"^::: ([\w.]+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    found = {name: pydoc.locate(name) for name in names}
+    assert None not in found.values(), [name for name, value in found.items() if value is None]
     return {name: value for name, value in found.items() if inspect.isroutine(value) or inspect.isclass(value)}
 
 

@@ -117,7 +117,7 @@ def run(plan: BenchmarkPlan, progress: Progress | None = None) -> Rows:
 
 
 def fit_models(plan: BenchmarkPlan, todo: list[BenchmarkJob], progress: Progress) -> None:
-    """Fit the models that jobs want and that are not there, each on the training split; go on with one that was interrupted."""
+    """Fit the models that jobs want and that are not there, each on the training split; continue one that was interrupted."""
     wanted = dict.fromkeys(
         (job.contender.unrefined, job.seed, job.n_classes, job.model) for job in todo if job.model is not None
     )
@@ -203,7 +203,7 @@ def in_processes(
 
     When a worker dies, which of the jobs under way killed it is not known, nor whether it was the memory that they took
     together. So what is left is tried with half as many workers at a time, down to one: a job that dies alone is named, and the
-    others go on.
+    others continue.
 
     At most `workers` processes run at a time; `do` makes a row, and is a function that a new process can import.
     """

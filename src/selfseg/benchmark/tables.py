@@ -375,7 +375,7 @@ def table_json(found: Sequence[Standing]) -> list[dict[str, Any]]:
 
 
 def for_terminal(found: Sequence[Standing], columns: Sequence[Column], wanted: int, width: int) -> list[Table]:
-    """Return tables for rich, as many as the width of the terminal asks for; methods in bold, best values in green."""
+    """Return tables for rich, as many as fit the width of the terminal; methods in bold, best values in green."""
     columns = shown_columns(found, columns)
     names = max(len(cells[0][0]) for cells in table_rows(found, [], wanted))
     tables, block, room = [], list[Column](), width - names

@@ -1,4 +1,4 @@
-"""The class table: ids, names and colours; and colours that people with every kind of sight can tell apart."""
+"""The class table: ids, names and colours; and colours that colour-blind people can distinguish too."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -91,7 +91,7 @@ class ClassTable:
         return [by_name[str(item)] for item in wanted]
 
     def background(self, wanted: str | int | None = None) -> int:
-        """Return the id of the class that is the background: the one that is asked for, else that of the largest share.
+        """Return the id of the class that is the background: the requested one, else that of the largest share.
 
         Raise `UsageError` if there is no such class.
         """

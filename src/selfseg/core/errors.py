@@ -43,7 +43,7 @@ class UsageError(SelfsegError):
 
 
 class TrainingError(SelfsegError):
-    """Training cannot go on: a loss is not finite, or the memory does not suffice."""
+    """Training cannot continue: a loss is not finite, or the memory does not suffice."""
 
 
 class Interrupted(SelfsegError):

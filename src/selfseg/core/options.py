@@ -91,7 +91,7 @@ class LoadOptions(ComputeOptions):
     """Options for loading a model."""
 
     networks: str | None = None
-    """Module with networks of your own that the model was made with: it will be run."""
+    """Module with your own networks, which the model was made with. Importing it runs its code."""
 
 
 @options
@@ -134,7 +134,7 @@ class InputOptions:
     """Options for finding inputs."""
 
     axes: str | None = None
-    """Axes of the inputs, such as YXC or TYX, where files do not say or say wrong."""
+    """Axes of the inputs, such as YXC or TYX, where files lack them or name them wrongly."""
     limit: int | None = None
     """Use only the first N inputs."""
 
@@ -150,7 +150,7 @@ class ReadOptions(InputOptions):
     mask: Any = None
     """Label image, or folder of files named like the images: pixels of 0 are neither learned from nor segmented; in Python also arrays."""
     memory: int | str | None = None
-    """Most memory to take, such as 2GB. Default: by what is free. Larger images are done in parts."""
+    """Largest amount of memory to use, such as 2GB. Default: by the free memory. Larger images are processed in parts."""
 
     def __post_init__(self) -> None:
         if self.slices not in (None, "z", "y", "x", "all"):
@@ -170,9 +170,9 @@ class ResumeOptions:
     truth: Any = None
     """Truth of some of the images: scores beside the losses; nothing is learned from it."""
     resume: bool = False
-    """Go on with an interrupted run."""
+    """Continue an interrupted run."""
     overwrite: bool = False
-    """Begin anew although the folder holds an unfinished run."""
+    """Start again although the folder holds an unfinished run."""
 
 
 @options
@@ -229,7 +229,7 @@ class FitOptions(ResumeOptions, ReadOptions):
 
 @options
 class RunOptions:
-    """Folder of a run, and who follows and controls it: not on the command line."""
+    """Folder, reporter and controls of a run: not on the command line."""
 
     out: str | Path | None = None
     """Folder of the model. While learning it holds the checkpoint, the journal and previews."""

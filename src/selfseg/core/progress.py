@@ -1,4 +1,4 @@
-"""Progress: what long work tells whoever watches. A bar, a studio and a test listen in the same way."""
+"""Progress reporters of long work: the same interface for a terminal bar, the studio and tests."""
 
 from collections.abc import Mapping
 from typing import Protocol

@@ -84,6 +84,18 @@ def write_labels(
         If `labels` are not integers from 0 to 2**32 - 1, or do not fit `axes` or `spacing`.
     OutputError
         If the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from selfseg.export.labels import write_labels
+    >>> from selfseg.read import read_image
+    >>> path = Path(tempfile.mkdtemp(), "labels.tif")
+    >>> write_labels(path, np.array([[1, 2], [2, 0]]))
+    >>> read_image(path).data.tolist()
+    [[1, 2], [2, 0]]
     """
     axes = check_axes(axes, np.ndim(labels))
     if "C" in axes:
@@ -343,7 +355,21 @@ class ClassArea:
 
 
 def write_classes(path: Path | str, table: ClassTable) -> None:
-    """Write the class table as JSON: one object a class, with id, name, rgba, area_share, intensity and sources."""
+    """Write the class table as JSON: one object a class, with id, name, rgba, area_share, intensity and sources.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import selfseg
+    >>> from selfseg.export.labels import read_classes, write_classes
+    >>> path = Path(tempfile.mkdtemp(), "classes.json")
+    >>> model = selfseg.fit(np.eye(8), "kmeans", n_classes=2, seed=0)
+    >>> write_classes(path, model.table_)
+    >>> len(read_classes(path))
+    2
+    """
     write_json(path, table.to_json())
 
 
@@ -354,6 +380,19 @@ def read_classes(path: Path | str) -> ClassTable:
     ------
     ModelError
         If the file cannot be read or is not such a table.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import selfseg
+    >>> from selfseg.export.labels import read_classes, write_classes
+    >>> path = Path(tempfile.mkdtemp(), "classes.json")
+    >>> model = selfseg.fit(np.eye(8), "kmeans", n_classes=2, seed=0)
+    >>> write_classes(path, model.table_)
+    >>> [one.id for one in read_classes(path).classes]
+    [1, 2]
     """
     try:
         rows = json.loads(Path(path).read_text(encoding="utf-8"))

@@ -185,7 +185,7 @@ def open_label_zarr(
     table
         The classes; None = objects.
     fresh
-        Remove what is there; else go on with it if it is such an array.
+        Remove what is there; else continue it if it is such an array.
 
     Raises
     ------

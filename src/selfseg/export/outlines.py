@@ -34,6 +34,13 @@ class Outline:
 
     No ring passes a corner twice: where pixels of a region touch by a corner alone, a hole touches the exterior or
     another hole in that one point, as OGC Simple Features (section 6.1.11) asks for.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.export.outlines import outlines
+    >>> [one.area for one in outlines(np.array([[0, 1], [2, 1]]))]
+    [2, 1]
     """
 
     label: int
@@ -63,6 +70,13 @@ def outlines(labels: NDArray[Any], least_area: int = 1) -> list[Outline]:
     ------
     UsageError
         If `labels` are not two-dimensional.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.export.outlines import outlines
+    >>> outlines(np.array([[0, 1], [0, 1]]))[0].exterior.tolist()
+    [[0, 1], [0, 2], [2, 2], [2, 1]]
     """
     if labels.ndim != 2:
         raise UsageError("labels", expected="axes YX", got=f"{labels.ndim} axes", fix="give one plane at a time")

@@ -98,12 +98,35 @@ def overlay(
 def write_overlay(
     path: Path | str, image: Image, labels: NDArray[Any], table: ClassTable | None = None, **options: Any
 ) -> None:
-    """Write `overlay` (which takes the same options) as a PNG."""
+    """Write `overlay` (which takes the same options) as a PNG.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from selfseg import Image
+    >>> from selfseg.export.overlay import write_overlay
+    >>> from selfseg.read import read_image
+    >>> path = Path(tempfile.mkdtemp(), "overlay.png")
+    >>> write_overlay(path, Image(np.zeros((8, 9), np.uint8), "YX"), np.ones((8, 9), int))
+    >>> read_image(path).data.shape
+    (8, 9, 3)
+    """
     write_picture(path, overlay(image, labels, table, **options))
 
 
 def overlay_png(image: Image, labels: NDArray[Any], table: ClassTable | None = None, **options: Any) -> bytes:
-    """Return `overlay` (which takes the same options) as the bytes of a PNG: notebooks show it."""
+    """Return `overlay` (which takes the same options) as the bytes of a PNG: notebooks show it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg import Image
+    >>> from selfseg.export.overlay import overlay_png
+    >>> overlay_png(Image(np.zeros((8, 9), np.uint8), "YX"), np.ones((8, 9), int))[1:4]
+    b'PNG'
+    """
     png = io.BytesIO()
     Picture.fromarray(overlay(image, labels, table, **options)).save(png, format="PNG")
     return png.getvalue()

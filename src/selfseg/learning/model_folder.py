@@ -76,7 +76,7 @@ def _open_folder(manifest: Manifest, facts: Mapping[str, Any], resume: bool, ove
             folder,
             expected="no unfinished run",
             got="one",
-            fix="add --resume to go on with it, or --overwrite to begin anew",
+            fix="add --resume to continue it, or --overwrite to start again",
         )
     if resume and (folder / CHECKPOINT).exists():
         changed = [key for key in RESUME_FACTS if before.get(key) != facts.get(key)]

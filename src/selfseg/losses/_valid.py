@@ -23,7 +23,7 @@ def mean_over(values: Tensor, counted: Tensor | None) -> Tensor:
 def cross_entropies(response: Tensor, target: Tensor) -> Tensor:
     """Return the cross entropy of the softmax of ``response [B K *S]`` against the class of each pixel, both ``[B *S]``, in nats.
 
-    On a GPU torch adds that of images up in any order; where a fixed one is asked for, the pixels are looked up instead.
+    On a GPU torch adds that of images up in any order; where a fixed order is required, the pixels are looked up instead.
     """
     if torch.are_deterministic_algorithms_enabled() and response.device.type != "cpu":
         return -response.log_softmax(1).gather(1, target.unsqueeze(1)).squeeze(1)

@@ -498,7 +498,7 @@ class EdgeAffinity(Affinity):
 def weighted_sums(matrix: Tensor, rows: Tensor) -> Tensor:
     """Return the product of a sparse matrix ``[R R]`` and rows ``[R N]``, not rounded to half precision.
 
-    The documentation of torch does not say that it adds up in one order on a GPU; where that is asked for, it is done edge by edge.
+    The documentation of torch does not say that it adds up in one order on a GPU; where a fixed order is required, it is done edge by edge.
     """
     with torch.autocast(rows.device.type, enabled=False):
         if torch.are_deterministic_algorithms_enabled() and rows.device.type != "cpu":

@@ -250,7 +250,7 @@ class Method(KeepsCounters, ABC):
         """
 
     def change(self, options: Mapping[str, Any]) -> None:
-        """Go on with other values of `live` options: as if a run with these had begun from where this one is.
+        """Continue with other values of `live` options, as if a run with these values had begun at this step.
 
         `UsageError` if an option is not live, or a value is wrong; nothing has changed then.
         """
@@ -326,7 +326,7 @@ class Method(KeepsCounters, ABC):
         return {}
 
     def stop_reason(self) -> str | None:
-        """Return why training should end before its last step, or None to go on."""
+        """Return why training should end before its last step, or None to continue."""
         return None
 
     def training_bytes(self, n_pixels: int) -> int:

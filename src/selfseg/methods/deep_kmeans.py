@@ -295,7 +295,7 @@ class DeepKMeans(Method):
 
     @torch.no_grad()
     def pictures(self, image: Tensor, memo: Memo | None = None) -> dict[str, Tensor]:
-        """Return the rebuilt image ``[C *S]``, and what was there before: clusters ``[*S]`` of pixels and of first features."""
+        """Return the rebuilt image ``[C *S]``, and earlier clusters ``[*S]``: of pixels, and of features before joint training."""
         by_pixel, before = self.space.earlier_labels(image[None])
         return super().pictures(image) | {"k-means on pixels": by_pixel[0] + 1, "before joint training": before[0] + 1}
 
@@ -342,7 +342,7 @@ class Phases(KeepsCounters):
         return max(self.min_epochs, -(-wanted // self._batches(n_images)))
 
     def count(self, n_images: int, ends_pass: bool) -> None:
-        """Take note of a batch. The first pass of all tells how many images there are."""
+        """Count a batch. The first pass over all images gives their number."""
         self.seen += n_images
         if self.now == ALONE and not int(self.passes):
             self.n_images += n_images

@@ -45,7 +45,7 @@ class PixelClassifierConfig(MethodConfig):
     """Options of the pixel classifier."""
 
     scales: tuple[float, ...] = (1.0, 2.0, 4.0)
-    """Standard deviations of the filters, in pixels, fine to coarse: those of what tells the classes apart."""
+    """Standard deviations of the filters, in pixels, fine to coarse: the sizes of structures that separate the classes."""
     n_trees: int = Field(default=16, ge=1, le=500)
     """Trees of the forest."""
     depth: int = Field(default=8, ge=1, le=30)

@@ -63,7 +63,14 @@ MOST_GROUPS = 8
 
 @dataclass(frozen=True)
 class UNetShape:
-    """The parts of a U-Net."""
+    """The parts of a U-Net.
+
+    Examples
+    --------
+    >>> from selfseg.nets.unet import UNetShape
+    >>> UNetShape(width=4, depth=2).depth
+    2
+    """
 
     width: int = 64
     """Channels of the first module; each further level has twice as many."""
@@ -172,6 +179,14 @@ class UNet(nn.Module):
 
     Padded, it takes any size (mirrored up to the pooling multiple). Not padded, it takes images that `frame` has made, and
     returns `margin` pixels less on each side.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from selfseg.nets.unet import UNet, UNetShape
+    >>> network = UNet(n_in=1, n_out=2, shape=UNetShape(width=4, depth=2))
+    >>> network(torch.zeros(1, 1, 32, 32)).shape
+    torch.Size([1, 2, 32, 32])
     """
 
     def __init__(self, n_in: int, n_out: int, shape: UNetShape) -> None:

@@ -46,7 +46,7 @@ SMALLEST = 0.1
 """Fragments below this share of a superpixel join another superpixel of the same class."""
 
 PRESENT = 0.02
-"""A class that nowhere reaches this probability is left out: it can tell no two regions apart."""
+"""A class that nowhere reaches this probability is left out: it cannot separate two regions."""
 
 SIGMA = 1.5
 """Smoothing before boundaries are measured, in pixels."""

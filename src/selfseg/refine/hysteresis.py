@@ -29,6 +29,12 @@ class Hysteresis:
         Pixels above `low` are weak, above `high` strong.
     label
         The class, 1..K; 0 = the last one, the brightest of a model that learned without labels.
+
+    Examples
+    --------
+    >>> from selfseg.refine.hysteresis import Hysteresis
+    >>> Hysteresis(low=0.3, high=0.7, label=2)
+    Hysteresis(low=0.3, high=0.7, label=2)
     """
 
     low: float

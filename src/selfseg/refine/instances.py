@@ -82,6 +82,17 @@ def number_objects(
     ------
     UsageError
         If an argument is out of range, or the shapes differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.refine.instances import number_objects
+    >>> labels = np.array([[1, 2, 2, 1, 2]])
+    >>> objects = np.zeros(labels.shape, np.uint32)
+    >>> number_objects(labels, objects, kind="components", classes=[2])
+    (2, 0)
+    >>> objects
+    array([[0, 1, 1, 0, 2]], dtype=uint32)
     """
     _check(labels, out, spacing, min_size)
     check_kind(kind, depth)

@@ -41,7 +41,7 @@ GROUP = 512
 """Corners that are multiplied together: enough for a fast product, few enough to lie beside each other."""
 
 REACH = 3.0
-"""Standard deviations beyond which groups of corners do not hear each other: e^-4.5 at most for a pair, a ten-thousandth of all."""
+"""Standard deviations beyond which groups of corners exchange no messages: e^-4.5 at most for a pair, a ten-thousandth of all."""
 
 SPREAD = np.uint64(0x9E3779B97F4A7C15)
 """2^64 / golden ratio: multiplied by it, the high bits of a number are evenly spread (Fibonacci hashing)."""

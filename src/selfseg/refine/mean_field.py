@@ -80,7 +80,7 @@ class Normalised:
         own = kernel.diagonal()
         sums = np.empty((len(own), 1), np.float32)
         kernel.filter(np.ones_like(sums), sums)
-        # A lattice loses a little where corners are missing: a lonely point hears itself at most, and that is taken off.
+        # A lattice loses a little where corners are missing: an isolated point receives its own message at most, which is subtracted.
         self.own = np.minimum(own, sums[:, 0])
         self.root = 1 / np.sqrt(sums[:, 0])
         self.gains = np.float32(weight) * self.root

@@ -77,7 +77,14 @@ class Refined:
 
 @dataclass(frozen=True)
 class Refinement:
-    """One refinement: its name, and the values that differ from the defaults."""
+    """One refinement: its name, and the values that differ from the defaults.
+
+    Examples
+    --------
+    >>> from selfseg.refine.steps import parse_refinements
+    >>> parse_refinements("crf(weight=10)")[0].name
+    'crf'
+    """
 
     name: str
     values: tuple[tuple[str, float], ...] = ()
@@ -165,7 +172,20 @@ def refine(
     valid: NDArray[np.bool_] | None = None,
     width: NDArray[np.float32] | None = None,
 ) -> Refined:
-    """Apply refinements one after the other; the tree is that of the last one that makes any. See `Refinement.apply`."""
+    """Apply refinements one after the other; the tree is that of the last one that makes any. See `Refinement.apply`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg import Image
+    >>> from selfseg.refine.steps import parse_refinements, refine
+    >>> classes = np.zeros((2, 8, 8), np.float32)
+    >>> classes[0, :, :4] = classes[1, :, 4:] = 0.8
+    >>> classes[1, :, :4] = classes[0, :, 4:] = 0.2
+    >>> image = Image(np.full((8, 8), 100, np.uint8), "YX")
+    >>> refine(parse_refinements("crf"), classes, image).probabilities.shape
+    (2, 8, 8)
+    """
     tree = None
     for refinement in refinements:
         refined = refinement.apply(probabilities, image, valid, width)

@@ -95,6 +95,15 @@ def merge_contours(graph: RegionGraph, means: NDArray[Any]) -> MergeTree:
         (n_a n_b / ((n_a + n_b) N)) ^ 0.15  *  |m_a - m_b| ^ 0.5  *  mean strength of the arc between a and b
 
     with n the pixels of a region, N those of the picture, m the mean appearance: weak arcs, small and similar regions first.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.regions.contours import merge_contours
+    >>> from selfseg.regions.graph import adjacency
+    >>> graph = adjacency(np.array([[0, 1, 2]]), np.array([[0.1, 0.1, 0.9]]))
+    >>> merge_contours(graph, np.array([[0.0], [0.1], [5.0]])).n_leaves
+    3
     """
     return merge(graph, means, size_power=SIZE_POWER, feature_power=FEATURE_POWER, strength_power=1.0)
 

@@ -242,6 +242,15 @@ def merge_small(
         ``[*S C]``, what similarity is judged by (squared Euclidean distance of means).
     groups
         ``[*S]`` integers, the same over each region: only regions of one group merge.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.regions.graph import merge_small
+    >>> labels = np.array([[0, 0, 0, 1, 2, 2, 2]], np.int32)
+    >>> features = np.array([[0.0, 0, 0, 4, 5, 5, 5]])[..., None]
+    >>> merge_small(labels, features, min_size=2)
+    array([[0, 0, 0, 1, 1, 1, 1]], dtype=int32)
     """
     n_regions = int(labels.max(initial=-1)) + 1
     flat, shape = np.ascontiguousarray(labels, np.int32).ravel(), (1, 1, 1, *labels.shape)[-3:]

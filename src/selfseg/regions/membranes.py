@@ -90,6 +90,16 @@ def dark_lines(light: NDArray[np.floating], width: float = 4.0) -> tuple[float, 
     evenness, strength
         Geometric over arithmetic mean of the squared strength in 8 x 8 blocks of the image, 0-1: 1 = the same everywhere. Root of
         its mean over all pixels, times the square of the smoothing, in standard deviations of the image. Both are 0 of a flat one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.regions.membranes import dark_lines
+    >>> light = np.ones((64, 64))
+    >>> light[:, 31:34] = 0
+    >>> wide, strong = dark_lines(light)
+    >>> bool(wide > 0)
+    True
     """
     sigma = width / 2
     light = np.asarray(light, np.float32)

@@ -63,6 +63,15 @@ def half_disc_gradient(
     ------
     UsageError
         If `words` are not integers in a plane, or a number is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.regions.oriented_gradient import half_disc_gradient
+    >>> words = np.zeros((16, 16), np.uint8)
+    >>> words[:, 8:] = 1
+    >>> half_disc_gradient(words, n_words=2, radius=4).shape
+    (8, 16, 16)
     """
     if words.ndim != 2 or not np.issubdtype(words.dtype, np.integer) or words.size == 0:
         raise UsageError(

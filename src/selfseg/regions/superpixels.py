@@ -25,7 +25,14 @@ Distance = Literal["values", "lab"]
 
 @dataclass(frozen=True)
 class SuperpixelRecipe:
-    """How superpixels are made."""
+    """How superpixels are made.
+
+    Examples
+    --------
+    >>> from selfseg.regions.superpixels import SuperpixelRecipe
+    >>> SuperpixelRecipe("watershed", size=50).compactness
+    10.0
+    """
 
     kind: Literal["slic", "watershed"] = "slic"
     """``slic`` or ``watershed``."""
@@ -44,7 +51,15 @@ class SuperpixelRecipe:
 def make_superpixels(
     image: NDArray[Any], recipe: SuperpixelRecipe, valid: NDArray[np.bool_] | None = None
 ) -> NDArray[np.int32]:
-    """Cut a prepared image ``[C *S]`` into superpixels ``[*S]`` int32, 0..R-1, and -1 where `valid` ``[*S]`` is False."""
+    """Cut a prepared image ``[C *S]`` into superpixels ``[*S]`` int32, 0..R-1, and -1 where `valid` ``[*S]`` is False.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.regions.superpixels import SuperpixelRecipe, make_superpixels
+    >>> make_superpixels(np.zeros((3, 32, 32), np.float32), SuperpixelRecipe(size=64)).shape
+    (32, 32)
+    """
     channels = colour_channels(np.moveaxis(image, 0, -1))
     units = tuple(recipe.spacing) or (1.0,) * (image.ndim - 1)
     # Both kinds begin with a grid over the whole image, of which a mask takes its share.

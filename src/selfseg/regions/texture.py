@@ -71,6 +71,14 @@ def textons(
 
     Return the words ``[Y X]`` uint8 and how many there are: at most `n_words` (1-255), fewer in a picture with fewer different pixels. NaN
     counts as 0; `sigma` is the width of the filters in pixels, `seed` that of k-means. A wrong argument raises `UsageError`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.regions.texture import textons
+    >>> words, n_words = textons(np.random.default_rng(0).random((24, 24)), n_words=4)
+    >>> words.shape, n_words
+    ((24, 24), 4)
     """
     if channel.ndim != 2 or channel.size == 0:
         raise UsageError("channel", expected="[Y X]", got=str(list(channel.shape)), fix="give one plane")
@@ -140,6 +148,13 @@ def appearance(
     -------
     ndarray
         ``[*S D]`` float32 in units of Lab: D = 3 colours or the C channels, and 3 bands of texture.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.regions.texture import appearance
+    >>> appearance(np.zeros((16, 16, 3))).shape[:2]
+    (16, 16)
     """
     colour = colour_channels(image)
     count = colour.shape[-1]
@@ -189,6 +204,13 @@ def rgb_to_lab(rgb: NDArray[Any]) -> NDArray[np.float32]:
     """Convert sRGB colours to CIE Lab under D65: L in 0-100, a and b about -100 to 100, within .02 of the closed form.
 
     Colours ``[*S 3]`` are red, green, blue in 0-1; values outside are clipped, NaN counts as 0. Another shape raises `UsageError`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.regions.texture import rgb_to_lab
+    >>> rgb_to_lab(np.ones((1, 1, 3)))[..., 0].round().tolist()
+    [[100.0]]
     """
     if rgb.ndim < 1 or rgb.shape[-1] != 3:
         raise UsageError("colours", expected="[*S 3]", got=str(list(rgb.shape)), fix="put the channels last")
@@ -223,6 +245,16 @@ def gradient_strength(
     ------
     UsageError
         If `spacing` does not fit the image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.regions.texture import gradient_strength
+    >>> image = np.zeros((16, 16, 1))
+    >>> image[:, 8:] = 1
+    >>> strength = gradient_strength(image)
+    >>> bool(strength[8, 8] > strength[8, 1])
+    True
     """
     n_dims = image.ndim - 1
     units = check_spacing(spacing, n_dims)

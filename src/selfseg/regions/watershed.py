@@ -182,6 +182,16 @@ def oriented_watershed(
         ``[A Y X]``, boundary strength at A angles (see `arc_graph`).
     mask
         ``[Y X]`` bool, False = outside.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg.regions.watershed import oriented_watershed
+    >>> gradient = np.zeros((8, 16, 16), np.float32)
+    >>> gradient[:, :, 8] = 1
+    >>> regions, graph = oriented_watershed(gradient)
+    >>> regions.shape, graph.edges.shape[1]
+    ((16, 16), 2)
     """
     labels = watershed(gradient.max(0), mask=mask)
     return labels, arc_graph(labels, gradient)

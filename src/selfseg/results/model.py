@@ -236,7 +236,7 @@ class Stored:
 
 def save_method(folder: Path, method: Method, name: str, table: ClassTable, facts: dict[str, Any], card: str) -> None:
     """Write a model folder. ``config.json`` comes last and names the hash of the weights, so that no half is taken for a whole;
-    the table, by which an edit is done or not, comes after the card that tells of it."""
+    the table, by which an edit is done or not, comes after the card that describes it."""
     content = save({key: value.detach().cpu().contiguous().clone() for key, value in method.state().items()})
     with writing(folder / WEIGHTS) as temporary:
         temporary.write_bytes(content)

@@ -48,6 +48,15 @@ def most_different(frames: Iterable[tuple[int, Image]], n: int) -> list[int]:
     Farthest-point choice covers all frames within twice the least possible radius (Gonzalez 1985). There is no chance in it.
 
     `frames` are numbers and images, in order, each looked at once and let go. Return `n` numbers, ascending; all if there are fewer.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg import Image
+    >>> from selfseg.sample.choose import most_different
+    >>> frames = [(n, Image(np.full((8, 8), v, np.uint8), "YX")) for n, v in enumerate([0, 0, 250, 250])]
+    >>> len(most_different(frames, 2))
+    2
     """
     numbers: list[int] = []
     rows: list[NDArray[np.float32]] = []

@@ -91,7 +91,7 @@ def choose_precision(
     asked: str | None = None,
     recorded: bool = False,
 ) -> Precision:
-    """Return how steps are run on `device` for a schedule of `n_steps`: in float32 unless less is asked for.
+    """Return how steps are run on `device` for a schedule of `n_steps`: in float32 unless a lower precision is requested.
 
     `compiled` compiles the networks, where it is expected to pay (`train.compiling`); None = not, since nothing was measured on a GPU yet
     (`benchmarks/gpu.sh` does). `asked` is ``float32``, ``bfloat16`` or ``float16``, None = the method's option `precision`. bfloat16 is
@@ -130,7 +130,7 @@ def fault_of(device: torch.device) -> str | None:
 def choose_device(asked: str = "auto") -> torch.device:
     """Return the device to work on, ``auto`` = a CUDA GPU that works, else the CPU; under torchrun the GPU of this process.
 
-    `UsageError` if the one that is asked for does not exist here, or nothing can be computed on it.
+    `UsageError` if the requested one does not exist here, or nothing can be computed on it.
     """
     if asked == "auto":
         gpu = _own_gpu()

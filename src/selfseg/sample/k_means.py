@@ -124,7 +124,7 @@ def seed_centres(rows: Tensor, n_clusters: int, seed: int, weights: Tensor | Non
 
 def _drawn(chances: Tensor, draws: np.ndarray) -> Tensor:
     """Return the indices that `draws` in 0-1 stand for, with the given chances; any index where all chances are 0."""
-    # Where a fixed order is asked for, torch has no sum of this kind on a GPU.
+    # Where a fixed order is required, torch has no sum of this kind on a GPU.
     on_host = torch.are_deterministic_algorithms_enabled() and chances.device.type != "cpu"
     cumulated = chances.cpu().cumsum(0).to(chances.device) if on_host else chances.cumsum(0)
     cumulated = cumulated.where(cumulated[-1] > 0, torch.arange(1, len(chances) + 1, device=chances.device))

@@ -43,7 +43,14 @@ EXTREME = ("minmax", "max")
 
 @dataclass(frozen=True)
 class Preparation:
-    """Named steps, in order, with the statistics of the training images where a step is global."""
+    """Named steps, in order, with the statistics of the training images where a step is global.
+
+    Examples
+    --------
+    >>> from selfseg.sample.prepare import Preparation
+    >>> str(Preparation.parse("rescale=0.5,percentile=1:99.8"))
+    'rescale=0.5,percentile=1:99.8'
+    """
 
     steps: tuple[Step, ...]
     """The steps; at least one of them normalises."""
@@ -86,7 +93,7 @@ class Preparation:
         return self.fit_pixels(pixels())
 
     def fit_pixels(self, parts: Iterable[NDArray[Any]]) -> "Preparation":
-        """Do what `fit` does, with the `pixels` of the training images, part after part; without a global step none is asked for.
+        """Do what `fit` does, with the `pixels` of the training images, part after part; without a global step nothing is read.
 
         Where nothing comes, because all images are of 8 bits, the step `auto` stays without limits. Raise `UsageError` if
         nothing comes for another step.
@@ -209,6 +216,16 @@ def prepare(image: Image, preparation: Preparation, seed: int | None = None) -> 
         that the statistics are of.
     UsageError
         If a step has a value for another number of axes, or a global step was not fitted.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfseg import Image
+    >>> from selfseg.sample.prepare import Preparation, prepare
+    >>> image = Image(np.full((8, 9), 51, np.uint8), "YX")
+    >>> ready = prepare(image, Preparation.parse("range"))
+    >>> ready.read((slice(0, 2), slice(0, 2))).shape
+    (1, 2, 2)
     """
     if preparation.needs_fit:
         raise UsageError(

@@ -200,7 +200,7 @@ AHEAD = 2
 """Blocks that wait at a worker for each of its threads, so that it never waits for the next."""
 
 PATIENCE = 60
-"""Seconds to wait for the scheduler, for its first worker, and for a block before it is asked whether there are workers at all."""
+"""Seconds to wait for the scheduler, for its first worker, and for a block before the number of workers is checked."""
 
 POLL = 0.02
 """Seconds between two looks at what is done."""
@@ -337,7 +337,7 @@ class DaskCluster:
                 since = time.monotonic()
 
     def _check_workers(self) -> None:
-        """Say so where nobody is left who could do a block: waiting would have no end."""
+        """Raise an error if no worker is left that could do a block."""
         states = {worker.get("status", "running") for worker in self._workers}
         if states - {"paused"}:
             return

@@ -120,7 +120,7 @@ class FolderRun:
     def close(self) -> None:
         """Write what sums up all that is done so far."""
         if self.objects is not None and (self.objects.tables or self.asked):
-            self.settings.progress.say(f"{self.objects.close()} objects of {self.objects.names}")
+            self.settings.progress.say(f"objects in all images: {self.objects.close()} (classes: {self.objects.names})")
         for name in self.folder.close(list(self.failures.items())):
             place = self.folder.out / name
             self.settings.progress.say(

@@ -66,7 +66,8 @@ def benchmark(
     /,
     *,
     out: Annotated[
-        Path, Parameter(name=["--out", "-o"], help="Folder for rows, tables and report; run again to go on.")
+        Path,
+        Parameter(name=["--out", "-o"], help="Folder for rows, tables and report; repeat the command to continue."),
     ],
     contest: Annotated[BenchmarkOptions | None, Flags] = None,
     report: Report = None,

@@ -13,7 +13,7 @@ def look(inputs: Inputs, /, *, out: Out, axes: str | None = None, seed: int = 0,
     Parameters
     ----------
     axes
-        Axes of the inputs, such as YXC or TYX, where files do not say or say wrong.
+        Axes of the inputs, such as YXC or TYX, where files lack them or name them wrongly.
     seed
         Seed of every random choice.
     """

@@ -71,7 +71,7 @@ def _check_packages() -> None:
 def _announce(url: str, folder: Path, host: str) -> None:
     say = sys.stdout.write
     say(f"selfseg studio: {url}\n")
-    say(f"project: {folder} (everything is kept there; Ctrl-C ends the studio, runs go on)\n")
+    say(f"project: {folder} (everything is kept there; Ctrl-C ends the studio, runs continue)\n")
     if host not in (LOOPBACK_HOST, "localhost", "::1"):
         sys.stderr.write(
             f"selfseg: warning: bound to {host}: other machines can reach the studio, and whoever has the address above can "

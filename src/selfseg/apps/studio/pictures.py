@@ -86,7 +86,7 @@ class Reel:
             if number not in self._kept:
                 self._decode_to(number)
             if number not in self._kept:
-                fix = "go on to the next one; copy or export the file again"
+                fix = "continue with the next one; copy or export the file again"
                 what = f"{self.video.source}, frame {number}"
                 raise InputError(what, expected="a frame that decodes", got="damaged data", fix=fix)
             self._kept.move_to_end(number)

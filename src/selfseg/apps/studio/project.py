@@ -222,7 +222,7 @@ class Project:
 
 
 def kept_token(folder: Path) -> str:
-    """Return the secret of a project, which only its owner can read: tabs that are open go on after the server was started anew."""
+    """Return the secret of a project, which only its owner can read: open tabs continue after the server has been restarted."""
     path = folder / TOKEN
     try:
         known = path.read_text(encoding="ascii").strip()

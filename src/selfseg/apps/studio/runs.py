@@ -72,7 +72,7 @@ class Spec:
     like: Mapping[str, Any] | None = None
     """Run whose classes are compared with those of this one, and the class there of each of `classes`."""
     strokes: tuple[Mapping[str, Any], ...] = ()
-    """Strokes on the pictures, which tell the classes of this run even where it does not learn from them."""
+    """Strokes on the pictures, which identify the classes of this run even where it does not learn from them."""
     arranged: bool = False
     """True if classes were numbered otherwise than learned, so that the model is loaded, not learned again."""
     begin: str | None = None

@@ -10,7 +10,7 @@ THRESHOLD = 2.5
 
 
 def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
-    """Return two classes, or one where no pixel is above the threshold; the number that is asked for does not matter."""
+    """Return two classes, or one where no pixel is above the threshold; the requested number is ignored."""
     pixels = read_pixels(image)
     n_wanted(n_classes, 2)
     light = np.where(pixels.valid[..., None], image.channels_last(), 0).astype(np.float64).mean(-1)

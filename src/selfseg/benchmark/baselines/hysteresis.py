@@ -15,7 +15,7 @@ LOW, HIGH = 2.0, 3.5
 
 
 def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
-    """Return two classes, or one where no pixel is above `HIGH`; the number that is asked for does not matter."""
+    """Return two classes, or one where no pixel is above `HIGH`; the requested number is ignored."""
     pixels = read_pixels(image)
     n_wanted(n_classes, 2)
     sigmas = [SIGMA / unit for unit in pixels.spacing]

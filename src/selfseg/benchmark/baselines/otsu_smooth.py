@@ -12,7 +12,7 @@ SIGMA = 2.0
 
 
 def segment(image: Image, n_classes: int | None, seed: int) -> Outcome:
-    """Return two classes, or one where all pixels are equal; the number that is asked for does not matter."""
+    """Return two classes, or one where all pixels are equal; the requested number is ignored."""
     pixels = read_pixels(image)
     n_wanted(n_classes, 2)
     light = gaussian_filter(pixels.luminance, [SIGMA / unit for unit in pixels.spacing], mode="nearest")
