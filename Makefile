@@ -5,7 +5,7 @@ BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 DATA ?= $(wildcard ../shared/data)
 export SELFSEG_DATA ?= $(abspath $(DATA))
 
-.PHONY: docs generated tutorials test-tutorials demo test test-slow test-browser test-only test-pythons test-bioimageio test-napari test-geo check-tag chaos lint benchmark clean
+.PHONY: docs generated tutorials test-tutorials demo test test-slow test-browser test-only test-pythons test-bioimageio test-napari test-geo test-vendor check-tag chaos lint benchmark clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -68,6 +68,15 @@ test-napari: .venv-napari/.installed
 
 test-geo: .venv-geo/.installed
 	OMP_NUM_THREADS=1 SELFSEG_THREADS=1 .venv-geo/bin/python -m pytest -o addopts="" tests/geo tests/export/test_georeference.py
+
+# pylibCZIrw, of Zeiss, writes CZI
+.venv-vendor/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-vendor
+	.venv-vendor/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[vendor]' pylibCZIrw pytest
+	touch $@
+
+test-vendor: .venv-vendor/.installed
+	.venv-vendor/bin/python -m pytest -o addopts="" tests/read/test_vendor_files.py
 
 chaos: $(VENV)/.installed
 	$(BIN)/python tests/chaos.py

@@ -3,8 +3,8 @@
     python tests/pythons.py WORK [PYTHON...]      # WORK: a folder for virtual environments; default: python3.11, python3.12, python3.13
 
 Pythons that this machine lacks are named and left out. On each, in a virtual environment of its own with the wheel and its dependencies
-alone (no extras), every command runs once; what needs an extra must name it in one line. Printed at the end: installed size, time of the
-first `selfseg segment photo.png` (kernels are compiled) and of the second.
+alone (no extras), every command runs once; what needs an extra must name it in one line. A row is printed for each: installed size, time of
+the first `selfseg segment photo.png` (kernels are compiled) and of the second, by the clock and of work.
 """
 
 import json
@@ -36,7 +36,11 @@ WITHOUT_EXTRAS = {
     "predict model PHOTO -o x --dask local:2": "selfseg[dask]",
     "predict hf://a/b PHOTO -o x": "selfseg[hub]",
     "export net --format onnx": "selfseg[onnx]",
+    "export net --format bioimageio": "selfseg[onnx]",
     "export out --format imagej-roi": "selfseg[roi]",
+    "export map-out --format geojson": "selfseg[geo]",
+    "segment cells.nd2 -o x": "selfseg[vendor]",
+    "segment PHOTO -o x --method feature_codebook": "selfseg[features]",
 }
 """Commands that need an extra, and the extra that they must name."""
 
@@ -56,12 +60,34 @@ COMMANDS = (
     "cut out --regions 12",
     "instances out",
     "export out --format nnunet --format coco --format geojson --format csv",
+    "segment map.tif -o map-out --method kmeans -q",
+    "export map-out --format qupath",
     "evaluate out out/labels --as classes",
     "distill net PHOTO -o pupil --set iterations=5 -q",
     "benchmark skimage_photos --methods kmeans --baselines none --limit 1 -o bench -q",
     "demo -o demo -q",
     "studio --help",
 )
+
+
+BEGINNINGS = {
+    "scan.nii.gz": b"\x1f\x8b" * 99,
+    "stack.h5": b"\x89HDF\r\n\x1a\n",
+    "clip.mp4": b"\x1f\x8b" * 99,
+    "scan.dcm": bytes(128) + b"DICM",
+    "cells.nd2": b"\xda\xce\xbe\x0a" + bytes(99),
+}
+"""Files of formats that are extras: no more than what tells them."""
+
+PICTURES = """
+import pathlib, shutil, numpy, skimage.data, tifffile
+shutil.copy(pathlib.Path(skimage.data.__file__).parent / "coffee.png", "photo.png")
+keys = (1, 1, 0, 2, 1024, 0, 1, 1, 3072, 0, 1, 32632)
+place = [(33550, 12, 3, (10.0, 10.0, 0.0)), (33922, 12, 6, (0.0, 0.0, 0.0, 5e5, 5e6, 0.0)), (34735, 3, len(keys), keys)]
+ramp = numpy.tile(numpy.arange(0, 240, 4, numpy.uint8), (50, 1))
+tifffile.imwrite("map.tif", ramp, photometric="minisblack", extratags=[(*tag, True) for tag in place])
+"""
+"""Makes the inputs: a photograph that comes with scikit-image, and a map."""
 
 
 def run(words, cwd, expected=0):
@@ -135,7 +161,7 @@ def binary(venv, name):
 
 
 def use(python, wheel, work):
-    """Install the wheel alone for a Python, run every command once, and return the figures of the table."""
+    """Install the wheel alone for a Python, print the row of the table, and run every command once."""
     version = run([python, "-c", "import platform; print(platform.python_version())"], work).stdout.strip()
     venv, place = work / f"venv-{version}", work / f"run-{version}"
     shutil.rmtree(place, ignore_errors=True)
@@ -147,37 +173,46 @@ def use(python, wheel, work):
         run([python, "-m", "venv", venv], work)
     run([*pip, wheel], work)
     own, selfseg = size(venv), binary(venv, "selfseg")
-    make = "import skimage.data as d, shutil, pathlib; shutil.copy(pathlib.Path(d.__file__).parent / 'coffee.png', 'photo.png')"
-    run([binary(venv, "python"), "-c", make], place)
+    run([binary(venv, "python"), "-c", PICTURES], place)
     os.environ["NUMBA_CACHE_DIR"] = str(place / "kernels")
     seconds = []
     for _ in range(2):
-        begun = time.monotonic()
+        begun, worked = time.monotonic(), os.times()
         run([selfseg, "segment", "photo.png", "-o", "first", "-q"], place)
-        seconds.append(time.monotonic() - begun)
+        now = os.times()
+        seconds += [time.monotonic() - begun, sum(now[2:4]) - sum(worked[2:4])]
+    packages = len(json.loads(run([binary(venv, "python"), "-m", "pip", "list", "--format=json"], work).stdout))
+    cold, cold_work, warm, warm_work = seconds
+    torch = run([binary(venv, "python"), "-c", "import torch; print(torch.__version__)"], work).stdout.strip()
+    print(
+        f"| {version} | {torch} | {packages} | {own / MEGABYTE:.0f} | {cold:.1f} ({cold_work:.1f}) | {warm:.1f} ({warm_work:.1f}) |",
+        flush=True,
+    )
     for line in COMMANDS:
         run([selfseg, *line.replace("PHOTO", "photo.png").split()], place)
-    for name in ("scan.nii.gz", "stack.h5", "clip.mp4", "scan.dcm"):
-        (place / name).write_bytes(
-            {"scan.dcm": bytes(128) + b"DICM", "stack.h5": b"\x89HDF\r\n\x1a\n"}.get(name, b"\x1f\x8b" * 99)
-        )
+    for name, beginning in BEGINNINGS.items():
+        (place / name).write_bytes(beginning)
     (place / "stack.zarr").mkdir()
     (place / "stack.zarr" / "zarr.json").write_text(json.dumps({"zarr_format": 3, "node_type": "array"}))
     for line, extra in WITHOUT_EXTRAS.items():
         done = run([selfseg, *line.replace("PHOTO", "photo.png").split()], place, None)
         if done.returncode not in (1, 2) or extra not in done.stderr or "Traceback" in done.stderr:
             sys.exit(f"{version}, {line}: expected a line with {extra}, got {done.returncode}\n{done.stderr[-2000:]}")
-    packages = len(json.loads(run([binary(venv, "python"), "-m", "pip", "list", "--format=json"], work).stdout))
     print(
         f"Python {version}: {len(COMMANDS)} commands and {len(WITHOUT_EXTRAS)} refusals are as they should be",
         flush=True,
     )
-    return version, packages, own / MEGABYTE, *seconds
 
 
-def runs(python):
-    """Whether a Python starts: a version manager may have an entry for one that is not switched on."""
-    return subprocess.run([python, "-c", ""], capture_output=True).returncode == 0
+def find(name):
+    """Return the first Python of this name that starts, on the path or among pyenv's; None if there is none.
+
+    pyenv has entries on the path for versions that are not switched on: these do not start.
+    """
+    versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    candidates = [shutil.which(name), *sorted(map(str, versions.glob(f"*/bin/{name}")))]
+    starts = lambda path: subprocess.run([path, "-c", ""], capture_output=True).returncode == 0  # noqa: E731
+    return next((path for path in candidates if path and starts(path)), None)
 
 
 def size(folder):
@@ -189,20 +224,21 @@ def main(work, pythons):
     """Build, look, use; print a table."""
     work = Path(work).absolute()
     work.mkdir(parents=True, exist_ok=True)
-    found = [path for name in pythons if (path := shutil.which(name)) and runs(path)]
-    for name in pythons:
-        if shutil.which(name) not in found:
+    by_name = {name: find(name) for name in pythons}
+    for name, path in by_name.items():
+        if path is None:
             print(f"{name} is not on this machine: left out", flush=True)
+    found = [path for path in by_name.values() if path]
     if not found:
         sys.exit("no Python to test with")
     wheel, sdist = build(work, found[0])
     check_contents(wheel, sdist)
-    rows = [use(python, wheel, work) for python in found]
     print(
-        "| Python | packages | installed, MB | first `selfseg segment photo.png`, s | second, s |\n|---|---|---|---|---|"
+        "| Python | torch | packages | installed, MB | first segment: s (of work) | second: s (of work) |", flush=True
     )
-    for version, packages, megabytes, cold, warm in rows:
-        print(f"| {version} | {packages} | {megabytes:.0f} | {cold:.1f} | {warm:.1f} |")
+    print("|---|---|---|---|---|---|", flush=True)
+    for python in found:
+        use(python, wheel, work)
 
 
 if __name__ == "__main__":

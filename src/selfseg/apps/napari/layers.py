@@ -1,5 +1,7 @@
 """Layers of napari and images, results and labels layers, and the sample data."""
 
+from collections.abc import Iterable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from numpy.typing import NDArray
 from selfseg.core.classes import ClassTable
 from selfseg.core.errors import UsageError
 from selfseg.core.image import Image
+from selfseg.methods.base import find_method
 
 STACKS = {"volume": "Z", "time series": "T", "channels": "C"}
 """Meaning of a third axis, as a user names it, and its letter."""
@@ -58,6 +61,22 @@ def labels_look(table: ClassTable) -> dict[str, Any]:
     ids = [*range(max(named, default=0) + 1)]
     features = {"index": ids, "class": [named.get(i, "ignore") for i in ids]}
     return {"colormap": DirectLabelColormap(color_dict=colours), "features": features}
+
+
+def warm_up(methods: Iterable[str]) -> None:
+    """Load the methods, pandas, and the compiled colours of labels: napari does the last two with the first labels layer, for seconds.
+
+    For a thread beside the window.
+    """
+    from napari.utils.colormaps import label_colormap
+
+    import_module("pandas")
+    maps = labels_look(ClassTable(()))["colormap"], label_colormap()
+    for kind in (np.uint8, np.uint16, np.uint32, np.int32):
+        for one in maps:
+            one.map(np.zeros((2, 2), kind))
+    for name in methods:
+        find_method(name)
 
 
 def place_of(layer: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from selfseg.apps.napari.layers import STACKS, image_of, labels_look, place_of
+from selfseg.apps.napari.layers import STACKS, image_of, labels_look, place_of, warm_up
 from selfseg.apps.napari.process import Job, Segmented
 from selfseg.apps.napari.work import Work
 from selfseg.core.errors import SelfsegError
@@ -65,6 +66,8 @@ class SegmentWidget(QWidget):
         self._regions: Labels | None = None
         self._build()
         self.refresh()
+        names = [candidate.method for candidate in (*candidates(), *LEARNED)]
+        Thread(target=warm_up, args=(names,), daemon=True).start()
         for event in (self.viewer.layers.events.inserted, self.viewer.layers.events.removed):
             event.connect(self.refresh)
 
