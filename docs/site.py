@@ -93,7 +93,8 @@ def notebook_page(notebook: Any, stem: str) -> tuple[str, dict[str, bytes]]:
                 pictures[name] = base64.b64decode("".join(output["data"]["image/jpeg"]))
                 blocks.append(f"![]({name})")
     title, *rest = blocks
-    return "\n\n".join([title, f"[Download the notebook]({stem}.ipynb)", *rest]) + "\n", pictures
+    link = f"[Download the notebook]({stem}.ipynb). It needs `pip install 'selfseg[tutorials]'`."
+    return "\n\n".join([title, link, *rest]) + "\n", pictures
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:

@@ -76,7 +76,26 @@ def objects():
     save(figure, "objects.jpg")
 
 
+def methods():
+    """Segment one photograph with each method that learns without labels, six classes."""
+    photo = np.ascontiguousarray(data.coffee()[::2, ::2])
+    chosen = {"contours": {}, "region_merging": {}, "kmeans": {}, "threshold": {}, "feature_clustering": {}}
+    chosen |= {
+        "wnet": {"preset": "fast"},
+        "sp_wnet": {"preset": "fast"},
+        "deep_kmeans": {"preset": "fast"},
+        "feature_codebook": {},
+    }
+    figure, axes = plt.subplots(3, 3, figsize=(11, 7.8), layout="constrained")
+    for axis, (name, options) in zip(axes.flat, chosen.items(), strict=True):
+        result = selfseg.segment(photo, name, n_classes=6, seed=0, **options)
+        axis.imshow(overlay(result.image, result.labels, result.table))
+        axis.set_title(f"{name}{', fast' if options else ''}")
+    save(figure, "methods.jpg")
+
+
 if __name__ == "__main__":
+    methods()
     contours()
     ncut()
     objects()
