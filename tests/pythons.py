@@ -55,7 +55,7 @@ COMMANDS = (
     "fit PHOTO -o net --method feature_clustering --set iterations=5 --classes 3 -q",
     "fit PHOTO -o model --method kmeans --classes 3 -q",
     "predict model PHOTO -o out --tree --instances watershed --confidence-map --probability-maps -q",
-    "predict model . -o watched --watch --settle 0 --idle 1 --progress json",
+    "predict model *.png -o watched --watch --settle 0 --idle 1 --progress json",
     "edit net --merge 2+3",
     "cut out --regions 12",
     "instances out",
