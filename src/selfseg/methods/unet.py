@@ -161,6 +161,7 @@ class UNetMethod(Method):
             "iterations": 1500,
             "learning_rate": 0.004,
             "distance": 1.0,
+            "min_size": 30,
             "dice": 1.0,
             "scale": 0.7,
             "gamma": 0.3,
