@@ -28,7 +28,7 @@ def test_a_method_is_told_the_ratios_of_the_voxels_sides(tmp_path):
     ears = Ears()
     model = Segmenter("wnet", options=TINY).fit(volume((0.5, 0.1, 0.1)), progress=ears)
     assert model.method_.config.spacing == (5.0, 1.0, 1.0)
-    assert "pixels lie 5 : 1 : 1 apart, as thick says" in ears.heard
+    assert "pixels lie 5 : 1 : 1 apart, from thick" in ears.heard
     model.save(tmp_path / "model")
     assert Segmenter.load(tmp_path / "model").method_.config.spacing == (5.0, 1.0, 1.0)
 

@@ -274,7 +274,7 @@ def suggest(tiles: Sequence[Tile]) -> list[Tile]:
     alike, or where many of them lie on the plain ground of a grey image; else regions. How often this is right: docs/benchmark.md.
     """
     found = [tile for tile in tiles if tile.candidate.method == "objects" and not tile.error and tile.figures]
-    best = max(found, key=lambda tile: tile.figures["agreement"], default=None)
+    best = max(found, key=lambda tile: tile.figures.get("agreement", 0.0), default=None)
     chosen, reason = "contours", "the best regions of photographs; no sign of objects or membranes"
     if best is not None:
         facts, title = best.figures, best.candidate.title
@@ -284,7 +284,7 @@ def suggest(tiles: Sequence[Tile]) -> list[Tile]:
         skew = facts["skew"] if best.candidate.options["polarity"] == "bright" else -facts["skew"]
         if grey and facts["evenness"] >= EVEN and facts["strength"] >= STRONG:
             chosen, reason = "membranes", "strong dark lines everywhere in a grey image"
-        elif facts["agreement"] >= SAFE and alike and count >= LEAST_OBJECTS:
+        elif facts.get("agreement", 0.0) >= SAFE and alike and count >= LEAST_OBJECTS:
             chosen, reason = title, f"{count:.0f} objects of like size, found twice alike ({facts['agreement']:.0%})"
         elif grey and alike and skew >= RARE and count >= LEAST_RARE:
             chosen, reason = title, f"{count:.0f} objects of like size on a plain ground"
