@@ -31,6 +31,7 @@ def test_pictures_are_added_from_the_folders_of_the_studio(browser, tmp_path):
         hand.until(FIRST)
         page.click("studio-images .add")
         page.click("dialog.browse >> text=day/")
+        page.wait_for_selector("dialog.browse label >> text=one.png")
         assert page.locator("dialog.browse li").all_inner_texts() == ["later/", "one.png"]
         page.click("dialog.browse >> text=later/")
         page.click("dialog.browse label >> text=two.png")

@@ -9,6 +9,7 @@ export function chooseFrom({ title, action, folderOnly = false, extra = [], chos
   const hint = element("p", { class: "hint" });
   const ticked = new Set();
   let here = "";
+  let asked = null; // the place that was asked for last
   const go = button(action, () => finish(), { class: "main" });
   const close = () => dialogue.close();
   const others = extra.map(([text, act]) => button(text, () => (close(), act())));
@@ -38,10 +39,14 @@ export function chooseFrom({ title, action, folderOnly = false, extra = [], chos
   }
 
   async function show(place) {
+    asked = place;
+    go.disabled = true; // until the list is that of the folder that was asked for
     const answer = await fetch(`/api/folder?${new URLSearchParams({ place })}`);
     const found = await answer.json();
+    if (asked !== place) return;
     if (!answer.ok) {
       hint.textContent = found.error;
+      mark();
       return;
     }
     here = found.place;
