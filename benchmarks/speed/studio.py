@@ -102,11 +102,11 @@ def until(page: Page, *conditions: str, seconds: float = 300) -> None:
     raise TimeoutError(page.inner_text("body"))
 
 
-def open_studio(browser, picture: Path, script: str = "") -> tuple[subprocess.Popen, Page, float, float]:
-    """Start the studio on a picture; return it, its page, and the seconds until a first picture of the classes and until
-    the segmentation with its tree is on the screen."""
+def open_studio(browser, *inputs: Path, script: str = "") -> tuple[subprocess.Popen, Page, float, float]:
+    """Start the studio on pictures, or on pictures and a model; return it, its page, and two times: the seconds until a first picture of
+    the classes, and until the segmentation with its tree is on the screen."""
     begun = time.monotonic()
-    words = [sys.executable, "-m", "selfseg", "studio", str(picture), "--no-browser"]
+    words = [sys.executable, "-m", "selfseg", "studio", *map(str, inputs), "--no-browser"]
     server = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     page = browser.new_page(viewport={"width": 1360, "height": 850})
     page.add_init_script(script)
@@ -155,7 +155,7 @@ def write_discs(folder: Path) -> Path:
     """Write two pictures of one megapixel, with 2,025 bright discs and with 100."""
     folder.mkdir()
     y, x = np.mgrid[:1024, :1024]
-    for name, pitch, radius in (("many", 22, 7), ("few", 102, 30)):
+    for name, pitch, radius in (("dense", 22, 7), ("sparse", 102, 30)):
         away = np.hypot(y % pitch - pitch / 2, x % pitch - pitch / 2)
         inside = (
             (away <= radius)
@@ -187,7 +187,10 @@ def stroke(page: Page, label: int, points: list[tuple[float, float]]) -> None:
 
 def measure_work(browser, folder: Path, repeats: int) -> None:
     """Print what a stroke and a count take on one megapixel."""
-    server, page, *_ = open_studio(browser, write_discs(folder), WATCH_TASKS)
+    discs, model = write_discs(folder), folder.with_name("model")
+    words = [sys.executable, "-m", "selfseg", "fit", str(discs), "--method", "threshold", "-o", str(model), "-q"]
+    subprocess.run(words, check=True)
+    server, page, *_ = open_studio(browser, discs, model, script=WATCH_TASKS)
     page.click("[data-tool=scribble]")
     stroke(page, 1, [(500, 500), (520, 540)])
     stroke(page, 0, [(11, 11), (11, 11.5)])
@@ -206,7 +209,7 @@ def measure_work(browser, folder: Path, repeats: int) -> None:
     ready = "() => /objects/.test(document.querySelector('studio-objects .number')?.textContent)"
     until(page, ready)
     many = page.inner_text("studio-objects .number").split()[0]
-    page.click("studio-images [data-name=few]")
+    page.click("studio-images [data-name=sparse]")
     until(
         page, f"() => !document.querySelector('studio-objects .number').textContent.startsWith('{many}') && {ready[6:]}"
     )
@@ -214,8 +217,8 @@ def measure_work(browser, folder: Path, repeats: int) -> None:
     page.evaluate("() => { longTasks.length = 0; }")
     back = []
     for _ in range(repeats):
-        back.append(page.evaluate(TO_OTHER, ["many", many]))
-        page.evaluate(TO_OTHER, ["few", few])
+        back.append(page.evaluate(TO_OTHER, ["dense", many]))
+        page.evaluate(TO_OTHER, ["sparse", few])
     show(f"{many} objects that are found: to the number and the table", back, "ms")
     show("the page blocked meanwhile, tasks over 50 ms", page.evaluate("() => longTasks") or [0.0], "ms")
     close(server, page)
