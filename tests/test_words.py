@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 RIDDLES = re.compile(r"\b(told|says|speaks|goes on|knows|so many|of one's own|there is none)\b", re.IGNORECASE)
 SUMMARY = re.compile(r"(What|Who|Whether)\b")
-CODE = re.compile(r"```.*?```|`[^`\n]*`|^(?: {4}|\t).*$", re.DOTALL | re.MULTILINE)
+CODE = re.compile(r"```.*?```|`[^`\n]*`|^(?: {4}|\t)[^\n]*$", re.DOTALL | re.MULTILINE)
 FILES = sorted(
     [
         *(ROOT / "src").rglob("*.py"),
@@ -69,6 +69,9 @@ def test_words_are_plain(path):
 
 
 def test_the_check_finds_what_it_looks_for(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("Run it:\n\n    selfseg says --nothing\n\nThe loop goes on.\n", encoding="utf-8")
+    assert riddles(page) == ["0: goes on"]
     path = tmp_path / "module.py"
     path.write_text('"""Whether it rains."""\n\n# the loop knows no method\nx = "so many images"\n', encoding="utf-8")
     assert riddles(path) == ["3: knows", "4: so many", "1: Whether it rains."]

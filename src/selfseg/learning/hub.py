@@ -22,7 +22,7 @@ PRIVATE = ("inputs", "held_out", "masks", "superpixels")
 """Facts of the training that name files of the user's, or their content."""
 
 SCHEME = re.compile(r"hf:/{1,2}")
-"""How the name of a model on a hub begins where a folder may stand too; a path has lost the second slash."""
+"""Beginnings of the name of a model on a hub, where a folder may be given too: a path loses the second slash."""
 
 
 def is_on_hub(place: Path | str) -> bool:
@@ -62,9 +62,9 @@ def downloaded(name: Path | str, **options: Any) -> Iterator[Path]:
     repo, _, revision = SCHEME.sub("", _plain(name)).partition("@")
     if revision:
         options["revision"] = revision
-    told = {"library_name": "selfseg", "library_version": selfseg_version()}
+    library = {"library_name": "selfseg", "library_version": selfseg_version()}
     try:
-        cached = hub.snapshot_download(repo, allow_patterns=list(FILES), **told, **options)
+        cached = hub.snapshot_download(repo, allow_patterns=list(FILES), **library, **options)
     except hub.errors.HFValidationError as error:
         raise UsageError(
             f"model {name}", expected="a folder that exists, or USER/NAME on a hub", got="neither", fix="check the name"

@@ -63,7 +63,7 @@ LEARNING_RATE, DECAY, WARM_UP = 3e-3, 1e-2, 5
 """AdamW's step size, its weight decay, and the steps in which the step size grows to its full value."""
 
 NOISE = 0.1
-"""Deviation of the noise on features, in units of their own."""
+"""Standard deviation of the noise added to features, in standard deviations of each feature."""
 
 HEADS = ("first", "second", "third")
 

@@ -69,7 +69,7 @@ class KMeans(Method):
         wanted = self._wanted
         self.register_buffer("centres", torch.zeros(UNCHOSEN if wanted == "auto" else wanted, width))
         # Where the number was chosen: the mean silhouette of each of `NUMBERS`, and the centres of one class fewer, then of one more.
-        self.register_buffer("silhouettes", torch.zeros(0, dtype=torch.float64))
+        self.register_buffer("silhouettes", torch.zeros(0))
         self.register_buffer("neighbours", torch.zeros(0, width))
 
     @property
@@ -102,7 +102,7 @@ class KMeans(Method):
         best = max(scores, key=lambda number: scores[number])  # of equals the fewest
         self.centres = found[best]
         self.neighbours = torch.cat([found[best - 1], found[best + 1]])
-        self.silhouettes = torch.tensor(list(scores.values()), dtype=torch.float64, device=self.device)
+        self.silhouettes = torch.tensor(list(scores.values()), device=self.device)
 
     def _found(self, rows: Tensor, number: int) -> Tensor:
         centres = k_means(rows, number, seed=0, restarts=3).centres
